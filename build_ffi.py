@@ -1,0 +1,117 @@
+"""Builds ``libevent_py._ffi``: of each noun its cdef, libevent's header of that name, and our C."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # a build front end leaves it out
+
+from vendor import fetch  # noqa: E402
+
+# A noun's declarations use those before it. rpc's header comes late because it defines INPUT and
+# OUTPUT as macros.
+NOUNS = (
+    "types",
+    "util",
+    "keyvalq_struct",
+    "event_struct",
+    "event",
+    "log",
+    "thread",
+    "buffer",
+    "bufferevent",
+    "bufferevent_struct",
+    "bufferevent_ssl",
+    "listener",
+    "dns",
+    "dns_struct",
+    "http",
+    "http_struct",
+    "tag",
+    "rpc",
+    "rpc_struct",
+)
+C = ROOT / "libevent_py" / "_c"
+
+# Never libevent itself: libevent_openssl needs libevent_core, and two cores in one process don't
+# know each other's objects.
+PARTS = ("event_core", "event_extra", "event_pthreads")
+TLS = "event_openssl"
+SONAME = "2.1.so.7"
+
+# cffi defines these below our C, which calls them.
+EXTERN_PYTHON = re.compile(r'^extern "Python" ([^{;]+;)', re.MULTILINE)
+
+
+def search_path() -> list[str]:
+    """Where pkg-config says the libraries are. Its names aren't asked: libevent_openssl's drag in
+    the monolithic libevent."""
+    if not shutil.which("pkg-config"):
+        return []
+    asked = ["pkg-config", "--libs-only-L", "libevent_core"]
+    return shlex.split(subprocess.run(asked, capture_output=True, text=True).stdout)
+
+
+def links(flags: list[str]) -> bool:
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    flags = [*shlex.split(os.environ.get("LDFLAGS", "")), *flags]
+    with tempfile.TemporaryDirectory() as directory:
+        probe = [*compiler, "-shared", "-o", f"{directory}/probe", "-x", "c", os.devnull, *flags]
+        return subprocess.run(probe, capture_output=True).returncode == 0
+
+
+def link_flag(part: str, search: list[str]) -> str | None:
+    """The flag that links a part: its name or, where only the runtime package is, its soname."""
+    flags = (f"-l{part}", f"-l:lib{part}-{SONAME}")
+    return next((flag for flag in flags if links([*search, flag])), None)
+
+
+def make() -> FFI:
+    include = fetch.headers()
+    search = search_path()
+    flags = {part: link_flag(part, search) for part in (*PARTS, TLS)}
+    missing = [f"lib{part}" for part in PARTS if flags[part] is None]
+    if missing:
+        raise fetch.HeadersError(f"There is no {', '.join(missing)} to link with. {fetch.INSTALL}")
+
+    ffi = FFI()
+    source = []
+    for noun in NOUNS:
+        if noun == "bufferevent_ssl" and flags[TLS] is None:
+            continue
+        cdef = (C / f"{noun}.h").read_text()
+        ffi.cdef(cdef)
+        if (include / "event2" / f"{noun}.h").exists():
+            source.append(f"#include <event2/{noun}.h>")
+        if (C / f"{noun}.c").exists():
+            called = [found[1] for found in EXTERN_PYTHON.finditer(cdef)]
+            source += [f"static {declaration}" for declaration in called]
+            source += [f'#line 1 "libevent_py/_c/{noun}.c"', (C / f"{noun}.c").read_text()]
+    source.append('#line 1 "libevent_py._ffi.c"')
+    ffi.set_source(
+        "libevent_py._ffi",
+        "\n".join(source),
+        define_macros=[
+            ("_GNU_SOURCE", "1"),
+            ("LIBEVENT_PY_HAVE_OPENSSL", "0" if flags[TLS] is None else "1"),
+        ],
+        include_dirs=[str(include)],
+        depends=[str(header) for header in include.rglob("*.h")],
+        extra_link_args=[*search, *filter(None, flags.values())],
+    )
+    return ffi
+
+
+try:
+    ffibuilder = make()
+except fetch.HeadersError as error:
+    sys.exit(f"libevent_py: {error}")

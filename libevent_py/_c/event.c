@@ -1,0 +1,252 @@
+/* Trampolines and hot paths of struct event and struct event_base.
+ *
+ * What libevent gets as `arg` is a key, a number that no other object ever gets. Python finds the object
+ * by it, or finds nothing when libevent calls late. */
+
+/* How often this process came out of a fork() as the child. */
+static int evpy_forks;
+
+static void evpy_note_fork(void)
+{
+	++evpy_forks;
+}
+
+static void evpy_on_event(evutil_socket_t fd, short what, void *key)
+{
+	int forks = evpy_forks;
+
+	(void)fd;
+	evpy_event((uintptr_t)key, what);
+	/* Back in C as a child, the loop would wait on the epoll set that it shares with its parent. */
+	if (forks != evpy_forks)
+		evpy_forked();
+}
+
+static void evpy_on_finalize(struct event *ev, void *key)
+{
+	(void)ev;
+	evpy_finalize((uintptr_t)key);
+}
+
+static void evpy_on_wake(evutil_socket_t fd, short what, void *key)
+{
+	int forks = evpy_forks;
+
+	(void)fd;
+	(void)what;
+	evpy_wake((uintptr_t)key);
+	if (forks != evpy_forks)
+		evpy_forked();
+}
+
+static struct event *evpy_event_new(
+    struct event_base *base, evutil_socket_t fd, short what, uintptr_t key)
+{
+	return event_new(base, fd, what, evpy_on_event, (void *)key);
+}
+
+/* For the base's own use; an internal event doesn't keep the loop alive. */
+static struct event *evpy_wake_new(
+    struct event_base *base, evutil_socket_t fd, short what, uintptr_t key, int internal)
+{
+	struct event *ev = event_new(base, fd, what, evpy_on_wake, (void *)key);
+
+	if (ev != NULL) {
+		if (internal)
+			ev->ev_evcallback.evcb_flags |= EVLIST_INTERNAL;
+		event_priority_set(ev, 0);
+	}
+	return ev;
+}
+
+/* libevent takes a tv_usec of a million or more for the mark of a common timeout. */
+static struct timeval evpy_timeval(double seconds)
+{
+	struct timeval tv;
+
+	tv.tv_sec = (time_t)seconds;
+	tv.tv_usec = (suseconds_t)((seconds - (double)tv.tv_sec) * 1e6 + 0.5);
+	if (tv.tv_usec >= 1000000) {
+		tv.tv_usec -= 1000000;
+		++tv.tv_sec;
+	}
+	return tv;
+}
+
+/* A negative number of seconds stands for no timeout. */
+static int evpy_event_add(struct event *ev, double seconds)
+{
+	struct timeval tv;
+
+	errno = 0;
+	if (seconds < 0)
+		return event_add(ev, NULL);
+	tv = evpy_timeval(seconds);
+	return event_add(ev, &tv);
+}
+
+/* Activated as by its timeout: event_active() with one argument to convert instead of three. */
+static void evpy_event_active(struct event *ev)
+{
+	event_active(ev, EV_TIMEOUT, 1);
+}
+
+static int evpy_event_flags(const struct event *ev)
+{
+	return ev->ev_evcallback.evcb_flags;
+}
+
+/* How often a signal's callback is still to be called in this round. */
+static int evpy_event_ncalls(const struct event *ev)
+{
+	return ev->ev_events & EV_SIGNAL ? ev->ev_.ev_signal.ev_ncalls : 0;
+}
+
+static int evpy_finalize_event(struct event *ev)
+{
+	return event_free_finalize(0, ev, evpy_on_finalize);
+}
+
+/* event_base_once() would leave its base locked when the event can't be added (C7), and can't be
+ * taken back. So this is an event that frees itself when it fires, and a list of those that have not. */
+struct evpy_once {
+	struct event ev;
+	uintptr_t key;
+	struct evpy_once *next, **previous;
+};
+
+struct evpy_onces {
+	struct event_base *base;
+	struct evpy_once *first;
+};
+
+static struct evpy_onces *evpy_onces_new(struct event_base *base)
+{
+	struct evpy_onces *onces = calloc(1, sizeof *onces);
+
+	if (onces != NULL)
+		onces->base = base;
+	return onces;
+}
+
+static void evpy_once_free(struct evpy_once *once)
+{
+	event_del(&once->ev);
+	event_debug_unassign(&once->ev);
+	*once->previous = once->next;
+	if (once->next != NULL)
+		once->next->previous = once->previous;
+	free(once);
+}
+
+/* Free the event with this key, if it has not fired yet. */
+static void evpy_once_cancel(struct evpy_onces *onces, uintptr_t key)
+{
+	struct evpy_once *once = onces->first;
+
+	while (once != NULL && once->key != key)
+		once = once->next;
+	if (once != NULL)
+		evpy_once_free(once);
+}
+
+static void evpy_onces_free(struct evpy_onces *onces)
+{
+	while (onces->first != NULL)
+		evpy_once_free(onces->first);
+	free(onces);
+}
+
+static void evpy_on_once(evutil_socket_t fd, short what, void *arg)
+{
+	uintptr_t key = ((struct evpy_once *)arg)->key;
+	int forks = evpy_forks;
+
+	(void)fd;
+	evpy_once_free(arg);
+	evpy_once_fired(key, what);
+	if (forks != evpy_forks)
+		evpy_forked();
+}
+
+static int evpy_once_add(
+    struct evpy_onces *onces, uintptr_t key, double seconds, evutil_socket_t fd, short what)
+{
+	struct evpy_once *once = malloc(sizeof *once);
+
+	if (once == NULL || event_assign(&once->ev, onces->base, fd, what, evpy_on_once, once) < 0) {
+		free(once);
+		errno = ENOMEM;
+		return -1;
+	}
+	once->key = key;
+	once->next = onces->first;
+	once->previous = &onces->first;
+	if (once->next != NULL)
+		once->next->previous = &once->next;
+	onces->first = once;
+	if (fd < 0 && seconds <= 0) {
+		/* Like event_base_once(): no detour by the timer heap, and first come, first served. */
+		event_active(&once->ev, EV_TIMEOUT, 1);
+	} else if (evpy_event_add(&once->ev, seconds) < 0) {
+		int error = errno;
+
+		evpy_once_free(once);
+		errno = error;
+		return -1;
+	}
+	return 0;
+}
+
+/* The same without a descriptor: two arguments less to convert. */
+static int evpy_once_timer(struct evpy_onces *onces, uintptr_t key, double seconds)
+{
+	return evpy_once_add(onces, key, seconds, -1, 0);
+}
+
+struct evpy_keys {
+	uintptr_t *keys;
+	size_t length, room;
+};
+
+static int evpy_collect_key(const struct event_base *base, const struct event *ev, void *arg)
+{
+	struct evpy_keys *found = arg;
+
+	(void)base;
+	if (event_get_callback(ev) == evpy_on_event) {
+		if (found->length < found->room)
+			found->keys[found->length] = (uintptr_t)event_get_callback_arg(ev);
+		++found->length;
+	}
+	return 0;
+}
+
+/* Write the keys of up to `room` of our pending events to `keys`; return how many there are. */
+static size_t evpy_event_keys(struct event_base *base, uintptr_t *keys, size_t room)
+{
+	struct evpy_keys found = {keys, 0, room};
+
+	event_base_foreach_event(base, evpy_collect_key, &found);
+	return found.length;
+}
+
+/* The text is malloc()ed; NULL and errno when there is no memory. */
+static char *evpy_dump_events(struct event_base *base)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	event_base_dump_events(base, stream);
+	if (fclose(stream) != 0) {
+		int error = errno;
+
+		free(text);
+		errno = error;
+		return NULL;
+	}
+	return text;
+}

@@ -1,0 +1,92 @@
+/* libevent logs with its locks held, from any thread, and must not be called meanwhile (A5). Even
+ * to take the GIL there could run a garbage collection and with it any finalizer. So a message is
+ * only put on a list here; Python fetches it when no C is below it that could mind. */
+
+struct evpy_message {
+	struct evpy_message *next;
+	int severity;
+	char text[];
+};
+
+/* Newest first; pushed by any thread, taken as a whole. */
+static struct evpy_message *evpy_messages;
+
+/* Where to write a byte so that a running loop fetches the messages; -1 before the first base. */
+static int evpy_log_poke_fd = -1;
+
+static void evpy_on_log(int severity, const char *text)
+{
+	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
+	size_t size = strlen(text) + 1;
+	struct evpy_message *message = malloc(sizeof *message + size);
+
+	/* An error is libevent's last word before it ends the process: nobody may fetch it. */
+	if (severity == EVENT_LOG_ERR || message == NULL)
+		fprintf(stderr, "[libevent] %s\n", text);
+	if (message != NULL) {
+		message->severity = severity;
+		memcpy(message->text, text, size);
+		message->next = __atomic_load_n(&evpy_messages, __ATOMIC_RELAXED);
+		while (!__atomic_compare_exchange_n(&evpy_messages, &message->next, message, 1,
+		    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+			;
+		if (fd >= 0 && message->next == NULL && write(fd, "", 1) < 0) {
+			/* Full: then the loop has bytes to wake up for anyway. */
+		}
+	}
+	errno = error;
+}
+
+static void evpy_on_fatal(int code)
+{
+	evpy_fatal(code);
+}
+
+static void evpy_log_install(void)
+{
+	event_set_log_callback(evpy_on_log);
+}
+
+static void evpy_fatal_install(int on)
+{
+	event_set_fatal_callback(on ? evpy_on_fatal : NULL);
+}
+
+static void evpy_log_poke(int fd)
+{
+	__atomic_store_n(&evpy_log_poke_fd, fd, __ATOMIC_RELEASE);
+}
+
+/* Take all messages, oldest first; each is freed by evpy_message_next(). */
+static struct evpy_message *evpy_log_take(void)
+{
+	struct evpy_message *newest, *oldest = NULL;
+
+	newest = __atomic_exchange_n(&evpy_messages, NULL, __ATOMIC_ACQUIRE);
+	while (newest != NULL) {
+		struct evpy_message *next = newest->next;
+
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	return oldest;
+}
+
+static struct evpy_message *evpy_message_next(struct evpy_message *message)
+{
+	struct evpy_message *next = message->next;
+
+	free(message);
+	return next;
+}
+
+static int evpy_message_severity(const struct evpy_message *message)
+{
+	return message->severity;
+}
+
+static const char *evpy_message_text(const struct evpy_message *message)
+{
+	return message->text;
+}

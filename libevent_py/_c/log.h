@@ -1,0 +1,13 @@
+/* Ours. */
+
+extern "Python" void evpy_fatal(int code);
+
+void evpy_log_install(void);
+void evpy_fatal_install(int on);
+void evpy_log_poke(int fd);
+
+struct evpy_message;
+struct evpy_message *evpy_log_take(void);
+struct evpy_message *evpy_message_next(struct evpy_message *message);
+int evpy_message_severity(const struct evpy_message *message);
+const char *evpy_message_text(const struct evpy_message *message);
