@@ -1,0 +1,207 @@
+"""What Python says and what C understands: seconds, flags, descriptors, addresses."""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
+
+from libevent_py._ffi import ffi, lib
+
+#: Python's own form of an address: ``(host, port)``, ``(host, port, flowinfo, scope)``, a path.
+Address: TypeAlias = "tuple[Any, ...] | str | bytes"
+
+#: The longest timeout that fits into every platform's timeval, in seconds: 68 years.
+MAX_SECONDS = 2**31 - 1
+
+Flags = TypeVar("Flags", bound=enum.IntFlag)
+
+
+def seconds(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> float:
+    """Return *value* as seconds that fit a timeval, or raise an error that names the argument."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}") from None
+    except OverflowError:
+        number = float("inf")
+    if not 0 <= number <= MAX_SECONDS:
+        raise ValueError(f"{name} must be from 0 to {MAX_SECONDS} seconds, not {value!r}")
+    return number
+
+
+def optional_seconds(value: SupportsFloat | SupportsIndex | None, name: str = "timeout") -> float:
+    """Return *value* as `seconds` does, or -1 for None: what our C helpers take for "no timeout"."""
+    return -1.0 if value is None else seconds(value, name)
+
+
+def timeval(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> Any:
+    """Return seconds as a new ``struct timeval *`` with 0 <= tv_usec < 1000000 (B10)."""
+    number = seconds(value, name)
+    whole, micro = divmod(round(number * 1_000_000), 1_000_000)
+    return ffi.new("struct timeval *", (whole, micro))
+
+
+def from_timeval(tv: Any) -> float:
+    """Return the seconds in a ``struct timeval``."""
+    return float(tv.tv_sec + tv.tv_usec / 1e6)
+
+
+def flags(kind: type[Flags], value: int, name: str) -> Flags:
+    """Return *value* as a member of *kind*, or raise an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be of {kind.__name__}, not {value!r}")
+    known = 0
+    for member in kind:
+        known |= member
+    if value & ~known:
+        raise ValueError(f"{name} has bits that {kind.__name__} does not know: {value:#x}")
+    return kind(value)
+
+
+def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:
+    """Return *value* as an int from *low* to *high*, or raise an error that names the argument."""
+    try:
+        number = value.__index__()
+    except AttributeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be from {low} to {high}, not {number}")
+    return number
+
+
+def callback(value: Any, name: str = "callback") -> Any:
+    """Return *value*, or raise `TypeError` if it can't be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {value!r}")
+    return value
+
+
+def descriptor(value: Any, name: str = "fd") -> int:
+    """Return the open file descriptor that *value* is or has, or raise an error that names it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        fd = value
+    else:
+        try:
+            fd = value.fileno()
+        except AttributeError:
+            raise TypeError(
+                f"{name} must be a file descriptor or have a fileno(), not {value!r}"
+            ) from None
+    if not 0 <= fd <= MAX_FD:
+        raise ValueError(f"{name} must be an open file descriptor, not {fd}")
+    try:
+        os.get_inheritable(fd)  # the cheapest question that only an open descriptor answers
+    except OSError as error:
+        raise OSError(error.errno, f"{name} {fd}: {os.strerror(error.errno)}") from None
+    return int(fd)
+
+
+#: The largest value of an evutil_socket_t.
+MAX_FD = 2**31 - 1
+
+
+class SockAddr(NamedTuple):
+    """A ``struct sockaddr *`` with its length in bytes, and the memory that it points to."""
+
+    pointer: Any
+    length: int
+    memory: Any
+
+
+def sockaddr(address: Address) -> SockAddr:
+    """Return *address* as C takes it, or raise an error that says what is wrong with it."""
+    if isinstance(address, (str, bytes, os.PathLike)):
+        return _unix(os.fsencode(address))
+    if not isinstance(address, tuple) or len(address) not in (2, 3, 4):
+        raise TypeError(f"address must be (host, port) or a path, not {address!r}")
+    host, port, *rest = address
+    if not isinstance(host, str):
+        raise TypeError(f"address must begin with a host in text, not {host!r}")
+    port = integer(port, "address's port", 0, 65535)
+    try:
+        return _ipv4(socket.inet_pton(socket.AF_INET, host or "0.0.0.0"), port)
+    except (OSError, ValueError):
+        pass  # then it may be IPv6
+    try:
+        full = socket.getaddrinfo(
+            host, port, socket.AF_INET6, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
+        )[0][4]
+    except (socket.gaierror, UnicodeError, ValueError):
+        raise ValueError(f"address must have a numeric IPv4 or IPv6 host, not {host!r}") from None
+    flow, scope = int(full[2]), int(full[3])
+    if rest:
+        flow = integer(rest[0], "address's flowinfo", 0, 2**20 - 1)
+    if len(rest) > 1:
+        scope = integer(rest[1], "address's scope id", 0, 2**32 - 1)
+    packed = socket.inet_pton(socket.AF_INET6, str(full[0]).partition("%")[0])
+    return _ipv6(packed, port, flow, scope)
+
+
+def _ipv4(packed: bytes, port: int) -> SockAddr:
+    sin = ffi.new("struct sockaddr_in *")
+    sin.sin_family = socket.AF_INET
+    sin.sin_port = socket.htons(port)
+    ffi.memmove(ffi.addressof(sin, "sin_addr"), packed, len(packed))
+    return SockAddr(ffi.cast("struct sockaddr *", sin), ffi.sizeof(sin[0]), sin)
+
+
+def _ipv6(packed: bytes, port: int, flow: int, scope: int) -> SockAddr:
+    sin6 = ffi.new("struct sockaddr_in6 *")
+    sin6.sin6_family = socket.AF_INET6
+    sin6.sin6_port = socket.htons(port)
+    sin6.sin6_flowinfo = socket.htonl(flow)
+    sin6.sin6_scope_id = scope
+    ffi.memmove(ffi.addressof(sin6, "sin6_addr"), packed, len(packed))
+    return SockAddr(ffi.cast("struct sockaddr *", sin6), ffi.sizeof(sin6[0]), sin6)
+
+
+def _unix(path: bytes) -> SockAddr:
+    sun = ffi.new("struct sockaddr_un *")
+    abstract = path[:1] == b"\0"
+    size = len(path) if abstract else len(path) + 1
+    room = ffi.sizeof(sun.sun_path)
+    if not path or size > room or (not abstract and b"\0" in path):
+        raise ValueError(f"address must be a path of 1 to {room - 1} bytes, not {path!r}")
+    sun.sun_family = socket.AF_UNIX
+    ffi.memmove(sun.sun_path, path, len(path))
+    length = ffi.offsetof("struct sockaddr_un", "sun_path") + size
+    return SockAddr(ffi.cast("struct sockaddr *", sun), length, sun)
+
+
+def unpack_address(pointer: Any, length: int) -> Address:
+    """Return the address in C's ``struct sockaddr *`` of *length* bytes as Python writes it."""
+    offset = ffi.offsetof("struct sockaddr_un", "sun_path")
+    family = pointer.sa_family if length else socket.AF_UNSPEC
+    if family == socket.AF_INET:
+        sin = ffi.cast("struct sockaddr_in *", pointer)
+        packed = bytes(ffi.buffer(ffi.addressof(sin, "sin_addr")))
+        return socket.inet_ntop(family, packed), socket.ntohs(sin.sin_port)
+    if family == socket.AF_INET6:
+        sin6 = ffi.cast("struct sockaddr_in6 *", pointer)
+        packed = bytes(ffi.buffer(ffi.addressof(sin6, "sin6_addr")))
+        return (
+            socket.inet_ntop(family, packed),
+            socket.ntohs(sin6.sin6_port),
+            socket.ntohl(sin6.sin6_flowinfo),
+            sin6.sin6_scope_id,
+        )
+    if family == socket.AF_UNIX:
+        sun = ffi.cast("struct sockaddr_un *", pointer)
+        path = bytes(ffi.buffer(sun.sun_path, max(0, length - offset)))
+        return path if path[:1] == b"\0" else os.fsdecode(path.partition(b"\0")[0])
+    raise ValueError(f"address must be of AF_INET, AF_INET6 or AF_UNIX, not of family {family}")
+
+
+def text(pointer: Any) -> str:
+    """Return C's NUL-terminated *pointer* as text, with undecodable bytes escaped."""
+    return str(ffi.string(pointer).decode("utf-8", "backslashreplace"))
+
+
+def taken_text(pointer: Any) -> str:
+    """Return C's malloc()ed *pointer* as text, and free it."""
+    try:
+        return text(pointer)
+    finally:
+        lib.free(pointer)

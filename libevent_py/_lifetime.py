@@ -1,0 +1,403 @@
+"""Who frees what, when, and what happens to those who come late.
+
+*Ids.* libevent keeps a ``void *arg`` for each callback and hands it back, sometimes after the object
+it was made for has been freed. So what it gets is a key, a number that no other object ever gets, and the
+trampolines look the object up by it. A late callback finds nothing, and nothing happens.
+
+*Live means: C may call.* libevent calls back only while somebody has entered it: through the base's
+loop, or through a call that is documented to call back. Only for that time is the base among
+`live.bases`. And an object is in its base's ``live`` from the moment C may call it (an event while
+pending or active, a bufferevent or a listener until closed) until it no longer can. So a pending timer
+that nobody holds fires; an object that can't be called goes with its last reference; and a base that is
+dropped with everything on it is one unreachable cycle, which the collector frees. Nobody has to store
+anything to keep it alive.
+
+*The pointer is the state.* `Handle.pointer` is a plain slot, as fast as Python has it. Whoever frees the
+object first empties the slot, and the object becomes one of a subclass in which ``pointer`` is a property
+that raises `ClosedError`. So there is no flag to forget, no way to C that does not ask, and nothing to pay
+for asking. (A ``__getattr__`` that raises would do the same, but slow each attribute of the class down.)
+
+*The ledger.* A base knows everything made on it, by weak references. `Root.close` closes all of it in
+the order of rule B2: events first, so that draining the loop runs none of their callbacks; then listeners
+and bufferevents; then the loop is drained, because libevent frees these only there (B3, F2); then the base.
+Where the collector finds the whole cycle at once, it finalizes in any order. Then the base's
+finalizer only condemns it, and the last of its children to go frees it (C2: an event dereferences its
+base when it is freed).
+
+*The graveyard.* A finalizer may run in another thread than the loop's. Then what it would free is put
+into the base's graveyard, and freed in the loop's own thread at its next clean moment.
+
+*Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the parent's (A8). So
+after a fork all pointers are taken out of their slots and parked; what is finalized meanwhile is left
+to leak; and `Root.reinit` puts the pointers back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+from libevent_py import errors
+from libevent_py._ffi import ffi, lib
+
+Self = TypeVar("Self", bound="Handle")
+
+
+class Live:
+    """The bases that somebody has entered C with: where the trampolines look for what C calls."""
+
+    __slots__ = ("bases",)
+
+    def __init__(self) -> None:
+        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
+        self.bases: tuple[Root, ...] = ()
+
+    def find(self, key: int) -> tuple[Root, Any] | None:
+        """Return the object that has *key*, with its base, or None when C is late."""
+        for base in self.bases:
+            found = base.live.get(key)
+            if found is not None:
+                return base, found
+        return None
+
+
+live = Live()
+_entering = threading.Lock()
+
+#: A key for whatever C may call back: a number never used again.
+next_key = itertools.count(1).__next__
+
+get_ident = threading.get_ident
+
+
+class Handle:
+    """A C object with one owner in Python; usable in ``with``, which closes it."""
+
+    __slots__ = ("__weakref__", "pointer")
+
+    #: The C object, for calling `libevent_py.lib` with it; raises `ClosedError` once it is closed.
+    pointer: Any
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+
+    def _unusable(self) -> Exception:
+        return errors.ClosedError(f"this {type(self).__name__} is closed")
+
+    def _take(self) -> Any:
+        """Empty the slot, and return what was in it or None: whoever gets it frees it."""
+        try:
+            pointer = slot(self)
+            del self.pointer
+        except AttributeError:  # it is empty, or another thread has just emptied it
+            return None
+        self.__class__ = without_pointer(type(self))
+        return pointer
+
+    @property
+    def closed(self) -> bool:
+        """Whether the object, or what it belongs to, is closed."""
+        return False
+
+    def close(self) -> None:
+        """Free the C object; a second time does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self: Self) -> Self:
+        self.pointer  # noqa: B018  (a closed object can't be entered)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{' closed' if self.closed else ''} at {id(self):#x}>"
+
+
+#: `Handle.pointer` as the slot that it is, even where the object's class hides it.
+slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
+fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
+
+
+class WithoutPointer:
+    """What an object is besides, once its pointer has been taken."""
+
+    __slots__ = ()
+
+    @property
+    def pointer(self) -> Any:
+        raise self._unusable()  # type: ignore[attr-defined]
+
+    @pointer.deleter
+    def pointer(self) -> None:
+        raise AttributeError("pointer")
+
+    @property
+    def closed(self) -> bool:
+        return isinstance(self._unusable(), errors.ClosedError)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def without_pointer(kind: type[Handle]) -> type[Handle]:
+    """Return the subclass of *kind* whose objects have no pointer."""
+    return type(kind)(
+        kind.__name__, (WithoutPointer, kind), {"__slots__": (), "__module__": kind.__module__}
+    )
+
+
+def with_pointer(kind: type[Handle]) -> type[Handle]:
+    """Return the class that `without_pointer` made *kind* from."""
+    return kind.__bases__[1]
+
+
+class Root(Handle):
+    """What an event base is to everything made on it."""
+
+    __slots__ = (
+        "condemned",
+        "gate",
+        "graveyard",
+        "ledger",
+        "live",
+        "lost",
+        "parked",
+        "running",
+        "thread",
+    )
+
+    def __init__(self, pointer: Any) -> None:
+        #: What C may call, by key.
+        self.live: dict[int, Any] = {}
+        #: Everything made on this base and not closed, by key.
+        self.ledger: dict[int, weakref.ref[Child]] = {}
+        #: What is to be freed at the next clean moment.
+        self.graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
+        #: The thread that alone may use this base now, or None.
+        self.thread: int | None = None
+        #: Held while the loop runs.
+        self.running = threading.Lock()
+        #: Held by whoever uses the pointer from another thread than the base's.
+        self.gate = threading.Lock()
+        #: After a fork, the pointers of this base (key 0) and its children; else None.
+        self.parked: dict[int, Any] | None = None
+        #: Whether another thread ran the loop when this process was forked.
+        self.lost = False
+        #: The pointer of a base that the collector has finalized before its children.
+        self.condemned: Any = None
+        super().__init__(pointer)
+        roots.add(self)
+
+    def _unusable(self) -> Exception:
+        if self.parked is not None:
+            return errors.ForkError(
+                "this process was forked from the one that owns the event base: call reinit() first"
+            )
+        return super()._unusable()
+
+    def check_thread(self) -> None:
+        """Raise `ThreadError` unless this thread may use the base now."""
+        thread = self.thread
+        if thread is not None and thread != get_ident():
+            raise wrong_thread()
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let C call this base's objects meanwhile."""
+        if self in live.bases:  # by the loop, or by a call below on the stack
+            yield
+            return
+        with _entering:
+            live.bases += (self,)
+        try:
+            yield
+        finally:
+            with _entering:
+                live.bases = tuple(base for base in live.bases if base is not self)
+
+    # Freeing.
+
+    def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
+        """Free a child's *pointer* with *free*, now or at the next clean moment; from any thread."""
+        self.ledger.pop(key, None)
+        if self.parked is not None:
+            return
+        if self.condemned is not None:
+            self.graveyard.append((free, pointer))
+            if not self.ledger:
+                self._free_condemned()
+        elif self.thread is None or self.thread == get_ident():
+            free(pointer)
+        else:
+            self.graveyard.append((free, pointer))
+            self.wake()
+
+    def exhume(self) -> None:
+        """Free what is in the graveyard; only in the base's own thread, with no object's callback below."""
+        graveyard = self.graveyard
+        while graveyard:
+            free, pointer = graveyard.popleft()
+            free(pointer)
+
+    def wake(self) -> None:
+        """Have the loop come to a clean moment soon; from any thread."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close everything made on the base, then free the base itself; a second time does nothing.
+
+        Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError` while the
+        loop runs. In a forked child that has not called `reinit`, only the child's own objects are
+        closed, and what they share with the parent is left alone. Wraps ``event_base_free``.
+        """
+        self.check_thread()
+        if not self.running.acquire(blocking=False):
+            raise RuntimeError("close() was called while the loop runs: call loopexit() first")
+        try:
+            with self.gate:
+                pointer = self._take()
+            if self.parked is not None:
+                self.parked = None
+                self.ledger.clear()
+                self.live.clear()
+            elif pointer is not None:
+                with self.entered():
+                    self._close_children()
+                    self._free(pointer)
+        finally:
+            self.running.release()
+        errors.settle()
+
+    def _close_children(self) -> None:
+        children = [child for ref in list(self.ledger.values()) if (child := ref()) is not None]
+        for child in sorted(children, key=lambda child: child.rank):
+            child.close()
+
+    def _free(self, pointer: Any) -> None:
+        """Free the base's own C objects; its children are closed by now, or in the graveyard."""
+        raise NotImplementedError
+
+    def _free_condemned(self) -> None:
+        pointer, self.condemned = self.condemned, None
+        self._free(pointer)
+
+    def __del__(self) -> None:
+        pointer = self._take()
+        if pointer is None or self.parked is not None or sys.is_finalizing():
+            return
+        self.condemned = pointer
+        if not self.ledger:
+            self._free_condemned()
+
+    # Fork.
+
+    def park(self) -> None:
+        """Take the pointers out of their slots, in a forked child."""
+        pointer = self._take()
+        if pointer is None:
+            return
+        self.parked = {0: pointer}
+        for key, ref in self.ledger.items():
+            child = ref()
+            if child is not None:
+                self.parked[key] = child._take()
+        self.gate = threading.Lock()  # another thread may have held it
+        if self.running.locked() and self.thread != get_ident():
+            self.lost = True
+
+    def unpark(self) -> None:
+        """Put the pointers back."""
+        parked, self.parked = self.parked, None
+        for key, pointer in (parked or {}).items():
+            handle = self.ledger[key]() if key else self
+            if handle is not None and pointer is not None:
+                handle.__class__ = with_pointer(type(handle))
+                fill(handle, pointer)
+
+
+class Child(Handle):
+    """Something made on a base, which must be freed before it."""
+
+    __slots__ = ("base", "key")
+
+    #: The order in which a base closes its children.
+    rank: ClassVar[int] = 0
+
+    def __init__(self, base: Root, key: int, pointer: Any) -> None:
+        self.base: Any = base
+        self.key = key
+        self.pointer = pointer
+        base.ledger[key] = weakref.ref(self)
+
+    def _unusable(self) -> Exception:
+        if self.base.parked is not None and self.key in self.base.parked:
+            return self.base._unusable()  # type: ignore[no-any-return]
+        return super()._unusable()
+
+    @staticmethod
+    def free(pointer: Any) -> object:
+        """Free the C object; C may not be inside a callback of it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread."""
+        base = self.base
+        if self.closed:
+            return
+        base.check_thread()
+        pointer = self._take()
+        base.live.pop(self.key, None)
+        base.ledger.pop(self.key, None)
+        if pointer is None:  # it is the parent process's
+            base.parked.pop(self.key, None)
+        else:
+            self.free(pointer)
+
+    def __del__(self) -> None:
+        try:
+            pointer = slot(self)
+        except AttributeError:  # it is closed, or never came to be
+            return
+        if not sys.is_finalizing():
+            self.base.bury(self.key, self.free, pointer)
+
+
+def wrong_thread() -> errors.ThreadError:
+    """Return the exception that tells of a call from another thread than the base's own."""
+    return errors.ThreadError(
+        "another thread runs this event base's loop: use base.defer(), event.active(), "
+        "base.loopbreak() or base.loopexit() from here"
+    )
+
+
+#: Every base there is, for the fork.
+roots: weakref.WeakSet[Root] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    global _entering
+    _entering = threading.Lock()  # another thread may have held it
+    lib.evpy_note_fork()
+    for root in list(roots):
+        root.park()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_forked() -> None:
+    """End the loop of a child that comes back from its callback without `reinit`."""
+    for base in live.bases:
+        if base.parked is not None and base.thread == get_ident():
+            raise base._unusable()

@@ -1,0 +1,33 @@
+"""Check the library that the loader found against the headers, and switch libevent's locks on.
+
+Objects made before `evthread_use_pthreads` would have no locks for ever (A2); so it is called when
+the package is imported, before anybody can make one.
+"""
+
+from __future__ import annotations
+
+from libevent_py._ffi import ffi, lib
+
+#: The version of the library in use, which may be another than the one compiled against.
+version: str = ffi.string(lib.event_get_version()).decode()
+version_number: int = lib.event_get_version_number()
+
+
+def check(library: int, headers: int) -> None:
+    """Raise `ImportError` unless a *library* of that version number fits *headers* of that one."""
+    if library >> 16 != headers >> 16:
+        raise ImportError(
+            f"libevent_py was compiled against libevent {dotted(headers)}, but the loader found "
+            f"libevent {dotted(library)}: a library of the same 2.1 series is needed "
+            "(LD_LIBRARY_PATH says where to look first)"
+        )
+
+
+def dotted(number: int) -> str:
+    """Return a version number such as 0x02010c00 as text such as ``2.1.12``."""
+    return f"{number >> 24}.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}"
+
+
+check(version_number, lib.LIBEVENT_VERSION_NUMBER)
+if lib.evthread_use_pthreads() != 0:
+    raise ImportError("evthread_use_pthreads failed: libevent could not switch its locks on")

@@ -1,0 +1,83 @@
+"""Signal events: libevent's signal handlers beside Python's (C10).
+
+libevent has one base per process that gets signals, so the first to add a signal event keeps that part
+until its last one is gone. While an event waits for a signal, libevent's handler is in the place of
+Python's; when it is deleted, libevent puts back what it found, even if `signal.signal` has
+meanwhile asked for something else. So Python's handler is then set again, from Python's own books.
+"""
+
+from __future__ import annotations
+
+import signal
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import _convert, errors
+from libevent_py._wakeup import in_main_thread
+
+if TYPE_CHECKING:
+    from libevent_py._lifetime import Root
+
+VALID = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+#: The base that gets signals.
+_owner: weakref.ref[Root] | None = None
+
+#: The keys of the events that wait for a signal, by its number.
+_waiting: dict[int, set[int]] = {}
+
+
+def number(signum: Any) -> int:
+    """Return *signum* as an int, or raise an error unless it can be waited for."""
+    signum = _convert.integer(signum, "signum", -(2**31), 2**31 - 1)
+    if signum not in VALID:
+        raise ValueError(f"signum must be a signal that can be caught, not {signum}")
+    return int(signum)
+
+
+def claim(base: Root) -> None:
+    """Make *base* the one that gets signals, or raise an error when it can't be."""
+    global _owner
+    if not in_main_thread():
+        raise errors.ThreadError("signal events can only be added and deleted in the main thread")
+    owner = None if _owner is None else _owner()
+    if owner is not base and owner is not None and _waiting and not owner.closed:
+        raise errors.LibeventError(
+            "another event base has signal events pending: only one per process can have them"
+        )
+    if owner is not base:
+        _waiting.clear()
+        _owner = weakref.ref(base)
+
+
+def added(signum: int, key: int) -> None:
+    """Note that the event with *key* waits for *signum*."""
+    _waiting.setdefault(signum, set()).add(key)
+
+
+def removed(signum: int, key: int) -> None:
+    """Note that the event with *key* no longer waits, and give Python its handler back."""
+    keys = _waiting.get(signum)
+    if keys is None or key not in keys:
+        return
+    keys.remove(key)
+    if not keys:
+        del _waiting[signum]
+        restore(signum)
+
+
+def restore(signum: int) -> None:
+    """Set Python's handler for *signum* again, where there is one and this thread may."""
+    handler = signal.getsignal(signum)
+    if handler is not None and in_main_thread():
+        signal.signal(signum, handler)
+
+
+def forget(base: Root) -> None:
+    """Note that *base* is freed: libevent has put back all handlers that it replaced."""
+    global _owner
+    if _owner is not None and _owner() in (base, None):
+        _owner = None
+        for signum in list(_waiting):
+            del _waiting[signum]
+            restore(signum)

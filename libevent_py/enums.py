@@ -1,0 +1,152 @@
+"""libevent's constants as flags and enumerations, whose values C supplies."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+from libevent_py._ffi import lib
+
+
+class EventFlag(IntFlag):
+    """What an event waits for, how it does, and what made it fire: the ``EV_`` flags."""
+
+    TIMEOUT = lib.EV_TIMEOUT
+    READ = lib.EV_READ
+    WRITE = lib.EV_WRITE
+    SIGNAL = lib.EV_SIGNAL
+    PERSIST = lib.EV_PERSIST
+    ET = lib.EV_ET
+    FINALIZE = lib.EV_FINALIZE
+    CLOSED = lib.EV_CLOSED
+
+
+class EventFeature(IntFlag):
+    """What a backend can do: the ``EV_FEATURE_`` flags."""
+
+    ET = lib.EV_FEATURE_ET
+    O1 = lib.EV_FEATURE_O1
+    FDS = lib.EV_FEATURE_FDS
+    EARLY_CLOSE = lib.EV_FEATURE_EARLY_CLOSE
+
+
+class EventBaseFlag(IntFlag):
+    """How an event base is to behave: the ``EVENT_BASE_FLAG_`` flags."""
+
+    NOLOCK = lib.EVENT_BASE_FLAG_NOLOCK
+    IGNORE_ENV = lib.EVENT_BASE_FLAG_IGNORE_ENV
+    STARTUP_IOCP = lib.EVENT_BASE_FLAG_STARTUP_IOCP
+    NO_CACHE_TIME = lib.EVENT_BASE_FLAG_NO_CACHE_TIME
+    EPOLL_USE_CHANGELIST = lib.EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST
+    PRECISE_TIMER = lib.EVENT_BASE_FLAG_PRECISE_TIMER
+
+
+class EventBaseCount(IntFlag):
+    """Which events to count: the ``EVENT_BASE_COUNT_`` flags."""
+
+    ACTIVE = lib.EVENT_BASE_COUNT_ACTIVE
+    VIRTUAL = lib.EVENT_BASE_COUNT_VIRTUAL
+    ADDED = lib.EVENT_BASE_COUNT_ADDED
+
+
+class LoopFlag(IntFlag):
+    """When a loop returns: the ``EVLOOP_`` flags."""
+
+    ONCE = lib.EVLOOP_ONCE
+    NONBLOCK = lib.EVLOOP_NONBLOCK
+    NO_EXIT_ON_EMPTY = lib.EVLOOP_NO_EXIT_ON_EMPTY
+
+
+class LogSeverity(IntEnum):
+    """How serious a message of libevent's is: the ``EVENT_LOG_`` constants."""
+
+    DEBUG = lib.EVENT_LOG_DEBUG
+    MSG = lib.EVENT_LOG_MSG
+    WARN = lib.EVENT_LOG_WARN
+    ERR = lib.EVENT_LOG_ERR
+
+
+class DebugLogging(IntEnum):
+    """Which debug messages libevent logs: the ``EVENT_DBG_`` constants."""
+
+    NONE = lib.EVENT_DBG_NONE
+    ALL = lib.EVENT_DBG_ALL
+
+
+class MonotonicFlag(IntFlag):
+    """Which clock a `MonotonicTimer` reads: the ``EV_MONOT_`` flags."""
+
+    PRECISE = lib.EV_MONOT_PRECISE
+    FALLBACK = lib.EV_MONOT_FALLBACK
+
+
+class AddrInfoFlag(IntFlag):
+    """How names are resolved: the ``EVUTIL_AI_`` flags."""
+
+    PASSIVE = lib.EVUTIL_AI_PASSIVE
+    CANONNAME = lib.EVUTIL_AI_CANONNAME
+    NUMERICHOST = lib.EVUTIL_AI_NUMERICHOST
+    NUMERICSERV = lib.EVUTIL_AI_NUMERICSERV
+    V4MAPPED = lib.EVUTIL_AI_V4MAPPED
+    ALL = lib.EVUTIL_AI_ALL
+    ADDRCONFIG = lib.EVUTIL_AI_ADDRCONFIG
+
+
+class AddrInfoError(IntEnum):
+    """Why a name could not be resolved: the ``EVUTIL_EAI_`` codes."""
+
+    ADDRFAMILY = lib.EVUTIL_EAI_ADDRFAMILY
+    AGAIN = lib.EVUTIL_EAI_AGAIN
+    BADFLAGS = lib.EVUTIL_EAI_BADFLAGS
+    FAIL = lib.EVUTIL_EAI_FAIL
+    FAMILY = lib.EVUTIL_EAI_FAMILY
+    MEMORY = lib.EVUTIL_EAI_MEMORY
+    NODATA = lib.EVUTIL_EAI_NODATA
+    NONAME = lib.EVUTIL_EAI_NONAME
+    SERVICE = lib.EVUTIL_EAI_SERVICE
+    SOCKTYPE = lib.EVUTIL_EAI_SOCKTYPE
+    SYSTEM = lib.EVUTIL_EAI_SYSTEM
+    CANCEL = lib.EVUTIL_EAI_CANCEL
+
+
+class EolStyle(IntEnum):
+    """Where a line of a `Buffer` ends: the ``EVBUFFER_EOL_`` constants."""
+
+    ANY = lib.EVBUFFER_EOL_ANY
+    CRLF = lib.EVBUFFER_EOL_CRLF
+    CRLF_STRICT = lib.EVBUFFER_EOL_CRLF_STRICT
+    LF = lib.EVBUFFER_EOL_LF
+    NUL = lib.EVBUFFER_EOL_NUL
+
+
+class BufferEventFlag(IntFlag):
+    """What happened to a bufferevent: the ``BEV_EVENT_`` flags."""
+
+    READING = lib.BEV_EVENT_READING
+    WRITING = lib.BEV_EVENT_WRITING
+    EOF = lib.BEV_EVENT_EOF
+    ERROR = lib.BEV_EVENT_ERROR
+    TIMEOUT = lib.BEV_EVENT_TIMEOUT
+    CONNECTED = lib.BEV_EVENT_CONNECTED
+
+
+class BufferEventOption(IntFlag):
+    """How a bufferevent behaves: the ``BEV_OPT_`` flags."""
+
+    CLOSE_ON_FREE = lib.BEV_OPT_CLOSE_ON_FREE
+    THREADSAFE = lib.BEV_OPT_THREADSAFE
+    DEFER_CALLBACKS = lib.BEV_OPT_DEFER_CALLBACKS
+    UNLOCK_CALLBACKS = lib.BEV_OPT_UNLOCK_CALLBACKS
+
+
+class ListenerOption(IntFlag):
+    """How a listener behaves: the ``LEV_OPT_`` flags."""
+
+    LEAVE_SOCKETS_BLOCKING = lib.LEV_OPT_LEAVE_SOCKETS_BLOCKING
+    CLOSE_ON_FREE = lib.LEV_OPT_CLOSE_ON_FREE
+    CLOSE_ON_EXEC = lib.LEV_OPT_CLOSE_ON_EXEC
+    REUSEABLE = lib.LEV_OPT_REUSEABLE
+    THREADSAFE = lib.LEV_OPT_THREADSAFE
+    DISABLED = lib.LEV_OPT_DISABLED
+    DEFERRED_ACCEPT = lib.LEV_OPT_DEFERRED_ACCEPT
+    REUSEABLE_PORT = lib.LEV_OPT_REUSEABLE_PORT
+    BIND_IPV6ONLY = lib.LEV_OPT_BIND_IPV6ONLY

@@ -1,0 +1,149 @@
+"""What can go wrong, and the one door through which Python enters C.
+
+A callback runs with C below it on the stack, and an exception cannot unwind C. So what a callback
+raises is kept for its thread; the loop that called it is told to stop; and the exception leaves from
+the Python call that entered C: `call` below for everything that may call back, `EventBase.loop` for
+the loop itself. Only the innermost of these entries raises, which is why each one notes who it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py._ffi import ffi, lib
+
+if sys.version_info < (3, 11):
+    BaseExceptionGroup: Any = None
+
+
+class LibeventError(Exception):
+    """Say which C function failed, where errno has nothing to add."""
+
+
+class ClosedError(LibeventError, ValueError):
+    """Refuse to use an object that is closed, or whose base or owner is."""
+
+
+class ThreadError(LibeventError, RuntimeError):
+    """Refuse a call from another thread than the one that runs the loop."""
+
+
+class ForkError(LibeventError, RuntimeError):
+    """Refuse to touch in a forked child what still belongs to the parent, before `reinit`."""
+
+
+class DnsError(LibeventError, socket.gaierror):
+    """Say why a name could not be resolved: ``errno`` is one of the ``EVUTIL_EAI_`` codes."""
+
+
+class HttpError(LibeventError):
+    """Say why an HTTP exchange failed."""
+
+
+class TlsError(LibeventError, ssl.SSLError):
+    """Say what OpenSSL reported."""
+
+
+class Entered(threading.local):
+    """Where this thread last entered C, and what callbacks have raised there since."""
+
+    def __init__(self) -> None:
+        self.loop: Any = None  # the event_base whose loop is the innermost entry, else None
+        self.raised: list[BaseException] = []
+
+
+entered = Entered()
+
+
+def keep(error: BaseException) -> None:
+    """Keep what a callback raised, until the Python call that entered C raises it."""
+    entered.raised.append(error)
+    if entered.loop is not None:
+        lib.event_base_loopbreak(entered.loop)
+
+
+def kept(_type: Any, error: BaseException, _traceback: Any) -> None:
+    """Keep what a trampoline itself could not catch: cffi's ``onerror``."""
+    keep(error)
+
+
+def settle() -> None:
+    """Raise what callbacks have raised in this thread since it entered C, if anything."""
+    raised = entered.raised
+    if not raised:
+        return
+    entered.raised = []
+    if len(raised) == 1:
+        raise raised.pop()
+    if BaseExceptionGroup is not None:
+        raise BaseExceptionGroup("several callbacks raised", raised)
+    for earlier, later in zip(raised, raised[1:], strict=False):
+        _chain(later, earlier)
+    raise raised.pop()
+
+
+def _chain(error: BaseException, context: BaseException) -> None:
+    """Hang *context* under *error*'s oldest context, unless it is there already."""
+    while error is not context:
+        if error.__context__ is None:
+            error.__context__ = context
+            return
+        error = error.__context__
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Enter C by *function*: return its result, or raise what a callback raised or what failed.
+
+    A result of -1 is a failure: an `OSError` where C says why by errno, else a `LibeventError`.
+    """
+    result = enter(None, function, *arguments)
+    if result == -1:
+        raise failed(function)
+    return result
+
+
+def new(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Enter C by *function* for a new object: return its pointer, or raise why it is NULL."""
+    result = enter(None, function, *arguments)
+    if result == ffi.NULL:
+        raise failed(function)
+    return result
+
+
+def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Enter C by *function*, as the loop of the event_base *loop* or, with None, as any other call."""
+    outer = entered.loop
+    entered.loop = loop
+    try:
+        ffi.errno = 0
+        result = function(*arguments)
+    finally:
+        entered.loop = outer
+    if entered.raised:
+        settle()
+    return result
+
+
+#: Run before a failure is raised: `log` hands on here what libevent has logged about it.
+before_failing: list[Callable[[], None]] = []
+
+
+def failed(function: Callable[..., Any], argument: str = "") -> Exception:
+    """Return the exception that tells of *function*'s failure, by errno where there is one."""
+    code = ffi.errno
+    for prepare in before_failing:
+        prepare()
+    name = function.__name__
+    where = f"{name}: {argument}" if argument else name
+    if code == errno.ENOMEM:
+        return MemoryError(f"{where}: {os.strerror(code)}")
+    if code:
+        return OSError(code, f"{where}: {os.strerror(code)}")
+    return LibeventError(f"{where} failed")

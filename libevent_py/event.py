@@ -1,0 +1,387 @@
+"""``struct event``: a descriptor, a timer, a signal or a user's own, and what to call when it fires.
+
+An event is in its base's ``live`` while C may call it. `armed` says so in Python; what C says is asked
+only where the two can part: a non-persistent event is deleted by libevent just before its callback
+runs, so it is disarmed there unless the callback adds it or makes it active again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from libevent_py import _convert, _lifetime, _signals, debug, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Child, get_ident, live, next_key
+from libevent_py.base import FLAGS, IO, CommonTimeout, EventBase, Timeout
+from libevent_py.enums import EventFlag
+
+Self = TypeVar("Self", bound="Event")
+EventCallback = Callable[[Any, int, EventFlag], object]
+
+_ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
+_TIMEOUT = EventFlag.TIMEOUT
+event_active = lib.evpy_event_active  # an attribute of lib costs as much as a short call
+event_add = lib.evpy_event_add
+event_new = lib.evpy_event_new
+_NO_TIMEOUT = -1.0
+_MAX_SECONDS = _convert.MAX_SECONDS
+_PENDING = lib.EVLIST_INSERTED | lib.EVLIST_TIMEOUT | lib.EVLIST_ACTIVE | lib.EVLIST_ACTIVE_LATER
+
+
+class Event(Child):
+    """Something to wait for, on one base, with one callback; usable in ``with``, which closes it.
+
+    While it is pending it stays alive by itself; else it goes with the last reference to it.
+    """
+
+    __slots__ = ("_armed", "_callback", "_fd", "_file", "_oneshot", "_what")
+
+    rank = 0
+
+    def __init__(
+        self,
+        base: EventBase,
+        fd: Any,
+        what: int,
+        callback: EventCallback,
+        *,
+        priority: int | None = None,
+    ) -> None:
+        """Make an event that calls ``callback(event, fd, what)``; `add` has it wait.
+
+        *fd* is a descriptor, or anything with a ``fileno``, which is kept alive but not closed; with
+        SIGNAL it is a signal number; without READ, WRITE, CLOSED and SIGNAL it is -1. The event must be
+        deleted before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError` naming what
+        is wrong with an argument. Wraps ``event_new``.
+        """
+        what = _convert.flags(EventFlag, what, "what")
+        number = _checked(fd, what)
+        _make(self, base, number, what, callback)
+        if fd is not number:
+            self._file = fd
+        if priority is not None:
+            self.priority = priority
+
+    @classmethod
+    def timer(
+        cls: type[Self], base: EventBase, callback: EventCallback, *, persist: bool = False
+    ) -> Self:
+        """Make an event that fires after the timeout given to `add`, with *persist* again and again.
+
+        Wraps ``evtimer_new``.
+        """
+        event = cls.__new__(cls)
+        _make(event, base, -1, EventFlag.PERSIST if persist else 0, callback)
+        return event
+
+    @classmethod
+    def signal(
+        cls: type[Self],
+        base: EventBase,
+        signum: int,
+        callback: EventCallback,
+        *,
+        persist: bool = True,
+    ) -> Self:
+        """Make an event that fires when the process gets *signum*, in the place of Python's handler.
+
+        Wraps ``evsignal_new``.
+        """
+        what = EventFlag.SIGNAL | EventFlag.PERSIST if persist else EventFlag.SIGNAL
+        event = cls.__new__(cls)
+        _make(event, base, _signals.number(signum), what, callback)
+        return event
+
+    @classmethod
+    def user(cls: type[Self], base: EventBase, callback: EventCallback) -> Self:
+        """Make an event that only `active` fires. Wraps ``evuser_new``."""
+        event = cls.__new__(cls)
+        _make(event, base, -1, 0, callback)
+        return event
+
+    # Waiting.
+
+    def add(self: Self, timeout: Timeout | CommonTimeout = None) -> Self:
+        """Have the event wait, for *timeout* seconds at most; return the event.
+
+        On a pending event a new timeout replaces the old one, and None leaves it. 0 fires in the loop's
+        next turn. Raises `OSError` when the backend refuses the descriptor. Wraps ``event_add``.
+        """
+        base = self.base
+        thread = base.thread
+        if thread is not None and thread != get_ident():
+            raise _lifetime.wrong_thread()
+        pointer = self.pointer
+        if timeout is None:
+            if self._what & lib_SIGNAL:
+                _signals.claim(base)
+            failed = event_add(pointer, _NO_TIMEOUT)
+        elif isinstance(timeout, CommonTimeout):
+            failed = self._add_common(pointer, timeout)
+        else:
+            if self._what & lib_SIGNAL:
+                _signals.claim(base)
+            seconds = timeout if type(timeout) is float else _convert.seconds(timeout)
+            if not 0 <= seconds <= _MAX_SECONDS:
+                _convert.seconds(timeout)
+            failed = event_add(pointer, seconds)
+        if failed:
+            raise errors.failed(lib.event_add, f"fd {self._fd}")
+        if timeout is not None or self._what & lib_WAITS:
+            self._oneshot = not self._what & lib_PERSIST
+            self._armed = True
+            base.live[self.key] = self
+            if self._what & lib_SIGNAL:
+                _signals.added(self._fd, self.key)
+        return self
+
+    def _add_common(self, pointer: Any, timeout: CommonTimeout) -> int:
+        if timeout.base is not self.base:
+            raise ValueError("timeout must be a CommonTimeout of the event's own base")
+        if self._what & lib_SIGNAL:
+            _signals.claim(self.base)
+        ffi.errno = 0
+        return int(lib.event_add(pointer, timeout.pointer))
+
+    def delete(self, *, block: bool | None = None) -> None:
+        """Have the event wait no longer, and not fire though it be active already.
+
+        *block* chooses between C's variants, which differ only for another thread than the loop's.
+        Wraps ``event_del``, ``event_del_block``, ``event_del_noblock``.
+        """
+        self.base.check_thread()
+        pointer = self.pointer
+        if block is None:
+            function = lib.event_del
+        else:
+            function = lib.event_del_block if block else lib.event_del_noblock
+        self._signals_checked()
+        errors.call(function, pointer)
+        self._disarm()
+
+    def remove_timer(self) -> None:
+        """Have the event wait without a timeout. Wraps ``event_remove_timer``."""
+        self.base.check_thread()
+        errors.call(lib.event_remove_timer, self.pointer)
+        if not lib.evpy_event_flags(self.pointer) & _PENDING:
+            self._disarm()
+
+    def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
+        """Fire the event for *what*, whether it waits or not; from any thread, which wakes the loop.
+
+        A signal event's callback is called *ncalls* times. Wraps ``event_active``.
+        """
+        base = self.base
+        thread = base.thread
+        if thread is not None and thread != get_ident():
+            base.defer(self._active_here, what, ncalls)
+        elif what is _TIMEOUT and ncalls == 1:
+            event_active(self.pointer)
+            if not self._armed:
+                self._armed = True
+                self._oneshot = True
+                base.live[self.key] = self
+        else:
+            self._active_as(what, ncalls)
+
+    def _active_here(self, what: int, ncalls: int) -> None:
+        if not self.closed:
+            self.active(what, ncalls)
+
+    def _active_as(self, what: int, ncalls: int) -> None:
+        what = _convert.flags(EventFlag, what, "what")
+        if what & ~_ALL:
+            raise ValueError(f"what must be of {_ALL!r}, not {what!r}")
+        ncalls = _convert.integer(ncalls, "ncalls", 1, 2**15 - 1)
+        lib.event_active(self.pointer, what, ncalls)
+        if not self._armed:
+            self._armed = True
+            self._oneshot = True
+            self.base.live[self.key] = self
+
+    # What it is.
+
+    def pending(self, what: int = _ALL) -> EventFlag:
+        """Return for which of *what* the event waits or is active. Wraps ``event_pending``."""
+        what = _convert.flags(EventFlag, what, "what")
+        return EventFlag(lib.event_pending(self.pointer, what, ffi.NULL))
+
+    @property
+    def expires(self) -> float | None:
+        """The Unix time in seconds when the timeout ends, or None without one.
+
+        Wraps ``event_pending``.
+        """
+        tv = ffi.new("struct timeval *")
+        if not lib.event_pending(self.pointer, _TIMEOUT, tv):
+            return None
+        return _convert.from_timeval(tv)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether libevent knows the event, as it does until it is closed. Wraps ``event_initialized``."""
+        return bool(lib.event_initialized(self.pointer))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, or -1. Wraps ``event_get_fd``."""
+        return -1 if self._what & lib_SIGNAL else int(lib.event_get_fd(self.pointer))
+
+    @property
+    def signum(self) -> int | None:
+        """The signal number, or None. Wraps ``event_get_signal``."""
+        return int(lib.event_get_fd(self.pointer)) if self._what & lib_SIGNAL else None
+
+    @property
+    def what(self) -> EventFlag:
+        """What the event waits for and how. Wraps ``event_get_events``, ``event_get_assignment``."""
+        return EventFlag(lib.event_get_events(self.pointer))
+
+    @property
+    def callback(self) -> EventCallback:
+        """What is called when the event fires: ``callback(event, fd, what)``. May be replaced."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: EventCallback) -> None:
+        self._callback = _convert.callback(callback)
+
+    @property
+    def priority(self) -> int:
+        """How urgent the event is, 0 the most. It can't be changed while the event is active.
+
+        Wraps ``event_get_priority``, ``event_priority_set``.
+        """
+        return int(lib.event_get_priority(self.pointer))
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self.base.check_thread()
+        priority = _convert.integer(priority, "priority", 0, self.base.n_priorities - 1)
+        errors.call(lib.event_priority_set, self.pointer, priority)
+
+    # The end.
+
+    def close(self, finalize: Callable[[Any], object] | None = None) -> None:
+        """Delete and free the event; a second time does nothing.
+
+        With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the base is
+        closed, once no callback of the event can run any more.
+        Wraps ``event_free``, ``event_free_finalize``.
+        """
+        if finalize is not None:
+            _convert.callback(finalize, "finalize")
+        if self.closed:
+            return
+        self.base.check_thread()
+        self._signals_checked()
+        if finalize is None or self.base.parked is not None:
+            super().close()
+            self._disarm()
+            return
+        base, key, pointer = self.base, self.key, self._take()
+        self._disarm()
+        base.ledger.pop(key, None)
+        self._callback = finalize
+        base.live[key] = self
+        lib.evpy_finalize_event(pointer)
+
+    @staticmethod
+    def free(pointer: Any) -> None:
+        lib.event_free(pointer)
+
+    def _signals_checked(self) -> None:
+        """Refuse to give up a signal in a thread where Python's handler can't be set again."""
+        if self._what & lib_SIGNAL and self._armed:
+            _signals.claim(self.base)
+
+    def _disarm(self) -> None:
+        """Note that C won't call the event any more."""
+        self._armed = False
+        self.base.live.pop(self.key, None)
+        if self._what & lib_SIGNAL:
+            _signals.removed(self._fd, self.key)
+
+    def _fired_last(self) -> None:
+        """Disarm the event unless it is a signal that libevent goes on delivering in this round."""
+        pointer = self._what & lib_SIGNAL and not self.closed and self.pointer
+        if pointer and lib.evpy_event_ncalls(pointer):
+            self._armed = True
+        else:
+            self._disarm()
+
+
+#: EventFlag's as plain ints: ten times as fast to combine.
+lib_SIGNAL, lib_PERSIST = int(EventFlag.SIGNAL), int(EventFlag.PERSIST)
+lib_WAITS = int(IO | EventFlag.SIGNAL)
+
+
+def _checked(fd: Any, what: EventFlag) -> int:
+    """Return *fd* as the number that an event for *what* takes."""
+    if what & EventFlag.SIGNAL:
+        if what & (IO | EventFlag.ET):
+            raise ValueError(f"what can't have SIGNAL beside READ, WRITE, CLOSED or ET: {what!r}")
+        return _signals.number(fd)
+    if not what & IO:
+        return _convert.integer(fd, "fd (without READ, WRITE and CLOSED)", -1, -1)
+    number = _convert.descriptor(fd)
+    if debug.enabled("debug_mode") and os.get_blocking(number):
+        raise ValueError(f"fd {number} must not block when libevent's debug mode is on")
+    return number
+
+
+def _make(event: Event, base: EventBase, fd: int, what: int, callback: EventCallback) -> None:
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {callback!r}")
+    if not isinstance(base, EventBase):
+        raise TypeError(f"base must be an EventBase, not {base!r}")
+    thread = base.thread
+    if thread is not None and thread != get_ident():
+        raise _lifetime.wrong_thread()
+    key = next_key()
+    pointer = event_new(base.pointer, fd, what, key)
+    if not pointer:
+        raise errors.failed(lib.event_new)
+    Child.__init__(event, base, key, pointer)
+    event._callback = callback
+    event._fd = fd
+    event._what = int(what)
+    event._armed = False
+    event._oneshot = True
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_event(key: int, what: int) -> None:
+    base: EventBase
+    for base in live.bases:  # type: ignore[assignment]
+        try:
+            event = base.live[key]
+        except KeyError:
+            continue
+        base.firing = event
+        oneshot = event._oneshot
+        if oneshot:
+            event._armed = False
+        try:
+            event._callback(event, event._fd, FLAGS[what])
+        except BaseException as error:
+            base.report(error, event)
+        base.firing = None
+        if oneshot and not event._armed:
+            event._fired_last()
+        return
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_finalize(key: int) -> None:
+    base: EventBase
+    for base in live.bases:  # type: ignore[assignment]
+        event = base.live.pop(key, None)
+        if event is not None:
+            try:
+                event._callback(event)
+            except BaseException as error:
+                base.report(error, event)
+            return

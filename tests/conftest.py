@@ -1,0 +1,80 @@
+"""What every test is held to: nothing left alive, no exception kept back, no descriptor leaked."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from libevent_py import EventBase, EventConfig, errors
+from libevent_py._lifetime import live, roots
+from libevent_py._wakeup import wakeup
+
+BACKENDS = EventBase.supported_methods()
+
+
+def descriptors() -> dict[str, str]:
+    """Return the open descriptors, each with what it is open on."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the directory's own
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    wakeup()  # the process's pipes stay open from here on
+    gc.collect()
+    open_before = descriptors()
+    bases_before = set(roots)
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    gc.collect()
+    assert live.bases == ()
+    assert errors.entered.raised == []
+    left = [root for root in roots if root not in bases_before and not root.closed]
+    assert not left, f"left open: {left}, with {[root.live for root in left]}"
+    leaked = {fd: what for fd, what in descriptors().items() if open_before.get(fd) != what}
+    assert not leaked, f"descriptors leaked: {leaked}"
+    changed = {n for n, handler in handlers.items() if signal.getsignal(n) is not handler}
+    assert not changed, f"signal handlers changed: {changed}"
+
+
+@pytest.fixture
+def base() -> Iterator[EventBase]:
+    """An event base on the preferred backend."""
+    with EventBase() as base:
+        yield base
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def backend_base(backend: str) -> Iterator[EventBase]:
+    """An event base on each backend in turn."""
+    with EventConfig(avoid=[name for name in BACKENDS if name != backend]) as config:
+        base = EventBase(config)
+    with base:
+        assert base.method == backend
+        yield base
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets that don't block."""
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        yield left, right

@@ -1,0 +1,50 @@
+"""What tests share: a Python of its own for what could end the process, and bounded waiting."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: How long anything may take that takes no time, in seconds: the machine is shared.
+PATIENCE = 60.0
+
+
+def run_python(
+    code: str,
+    *arguments: str,
+    valgrind: bool = False,
+    status: int = 0,
+    stderr: str | None = "",
+    env: dict[str, str] | None = None,
+) -> str:
+    """Run *code* in a Python of its own and return what it printed.
+
+    It must exit with *status* and print *stderr* there, or with None anything. With *valgrind* it
+    runs once more under valgrind, where an access to memory that isn't its own is an error.
+    """
+    code = textwrap.dedent(code)
+    environment = {**os.environ, "MALLOC_PERTURB_": "165", **(env or {})}
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code, *arguments]
+    output = _run(command, environment, status, stderr)
+    if valgrind:
+        environment["PYTHONMALLOC"] = "malloc"
+        checker = ["valgrind", "--quiet", "--error-exitcode=99"]
+        plain = [sys.executable, "-W", "error", "-c", code, *arguments]
+        _run([*checker, *plain], environment, status, None)
+    return output
+
+
+def _run(command: Sequence[str], env: dict[str, str], status: int, stderr: str | None) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT, env=env
+    )
+    assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+    if stderr is not None:
+        assert done.stderr == stderr
+    return done.stdout
