@@ -12,3 +12,6 @@ from libevent_py.errors import (
     ThreadError,
 )
 from libevent_py.event import Event
+from libevent_py.buffer import Buffer
+from libevent_py.bufferevent import BufferEvent
+from libevent_py.listener import Listener

@@ -71,6 +71,19 @@ def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:
     return number
 
 
+def octets(data: Any, name: str = "data") -> tuple[Any, int]:
+    """Return *data*, any object with the buffer protocol, as C takes it, and its length in bytes."""
+    if type(data) is bytes:
+        return data, len(data)
+    try:
+        view = ffi.from_buffer(data)
+    except TypeError:
+        raise TypeError(f"{name} must be bytes or have the buffer protocol, not {data!r}") from None
+    except (ValueError, BufferError) as error:
+        raise ValueError(f"{name} must be contiguous: {error}") from None
+    return view, len(view)
+
+
 def callback(value: Any, name: str = "callback") -> Any:
     """Return *value*, or raise `TypeError` if it can't be called."""
     if not callable(value):

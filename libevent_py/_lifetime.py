@@ -188,9 +188,9 @@ class Root(Handle):
         #: Held while the loop runs.
         self.running = threading.Lock()
         #: Held by whoever uses the pointer from another thread than the base's.
-        self.gate = threading.Lock()
-        #: After a fork, the pointers of this base (key 0) and its children; else None.
-        self.parked: dict[int, Any] | None = None
+        self.gate = threading.RLock()  # a signal handler may call while its own thread holds it
+        #: After a fork, what this base and everything on it had in their slots, by `id`; else None.
+        self.parked: dict[int, tuple[Handle, Any]] | None = None
         #: Whether another thread ran the loop when this process was forked.
         self.lost = False
         #: The pointer of a base that the collector has finalized before its children.
@@ -199,11 +199,15 @@ class Root(Handle):
         roots.add(self)
 
     def _unusable(self) -> Exception:
-        if self.parked is not None:
-            return errors.ForkError(
-                "this process was forked from the one that owns the event base: call reinit() first"
-            )
-        return super()._unusable()
+        return self.why_unusable(self) or super()._unusable()
+
+    def why_unusable(self, handle: Handle) -> Exception | None:
+        """Return the exception for *handle* of this base if only the fork has made it unusable."""
+        if self.parked is None or id(handle) not in self.parked:
+            return None
+        return errors.ForkError(
+            "this process was forked from the one that owns the event base: call reinit() first"
+        )
 
     def check_thread(self) -> None:
         """Raise `ThreadError` unless this thread may use the base now."""
@@ -251,6 +255,10 @@ class Root(Handle):
 
     def wake(self) -> None:
         """Have the loop come to a clean moment soon; from any thread."""
+        raise NotImplementedError
+
+    def report(self, error: BaseException, source: Any) -> None:
+        """Take what *source*'s callback raised."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -303,26 +311,23 @@ class Root(Handle):
 
     def park(self) -> None:
         """Take the pointers out of their slots, in a forked child."""
-        pointer = self._take()
-        if pointer is None:
+        if self.closed:
             return
-        self.parked = {0: pointer}
-        for key, ref in self.ledger.items():
-            child = ref()
-            if child is not None:
-                self.parked[key] = child._take()
-        self.gate = threading.Lock()  # another thread may have held it
+        handles: list[Handle] = [self]
+        for ref in self.ledger.values():
+            if (child := ref()) is not None:
+                handles += [child, *child.lent()]
+        self.parked = {id(handle): (handle, handle._take()) for handle in handles}
+        self.gate = threading.RLock()  # another thread may have held it
         if self.running.locked() and self.thread != get_ident():
             self.lost = True
 
     def unpark(self) -> None:
         """Put the pointers back."""
         parked, self.parked = self.parked, None
-        for key, pointer in (parked or {}).items():
-            handle = self.ledger[key]() if key else self
-            if handle is not None and pointer is not None:
-                handle.__class__ = with_pointer(type(handle))
-                fill(handle, pointer)
+        for handle, pointer in (parked or {}).values():
+            handle.__class__ = with_pointer(type(handle))
+            fill(handle, pointer)
 
 
 class Child(Handle):
@@ -339,15 +344,15 @@ class Child(Handle):
         self.pointer = pointer
         base.ledger[key] = weakref.ref(self)
 
-    def _unusable(self) -> Exception:
-        if self.base.parked is not None and self.key in self.base.parked:
-            return self.base._unusable()  # type: ignore[no-any-return]
-        return super()._unusable()
+    #: Frees the C object.
+    free: Callable[[Any], object]
 
-    @staticmethod
-    def free(pointer: Any) -> object:
-        """Free the C object; C may not be inside a callback of it."""
-        raise NotImplementedError
+    def _unusable(self) -> Exception:
+        return self.base.why_unusable(self) or super()._unusable()  # type: ignore[no-any-return]
+
+    def lent(self) -> list[Handle]:
+        """Return the handles of what C made as parts of this object, which end with it."""
+        return []
 
     def close(self) -> None:
         """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread."""
@@ -359,8 +364,10 @@ class Child(Handle):
         base.live.pop(self.key, None)
         base.ledger.pop(self.key, None)
         if pointer is None:  # it is the parent process's
-            base.parked.pop(self.key, None)
+            base.parked.pop(id(self), None)
         else:
+            for handle in self.lent():
+                handle._take()
             self.free(pointer)
 
     def __del__(self) -> None:

@@ -605,7 +605,7 @@ class EventBase(Root):
             errors.call(lib.event_reinit, self.pointer)
             return
         try:
-            errors.call(lib.event_reinit, self.parked[0])
+            errors.call(lib.event_reinit, self.parked[id(self)][1])
         finally:
             self.unpark()
 

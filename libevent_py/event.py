@@ -39,6 +39,7 @@ class Event(Child):
     __slots__ = ("_armed", "_callback", "_fd", "_file", "_oneshot", "_what")
 
     rank = 0
+    free = staticmethod(lib.event_free)
 
     def __init__(
         self,
@@ -130,7 +131,8 @@ class Event(Child):
         if failed:
             raise errors.failed(lib.event_add, f"fd {self._fd}")
         if timeout is not None or self._what & lib_WAITS:
-            self._oneshot = not self._what & lib_PERSIST
+            # libevent doesn't reschedule a persistent event with a timeout of 0.
+            self._oneshot = not self._what & lib_PERSIST or timeout == 0
             self._armed = True
             base.live[self.key] = self
             if self._what & lib_SIGNAL:
@@ -288,10 +290,6 @@ class Event(Child):
         base.live[key] = self
         lib.evpy_finalize_event(pointer)
 
-    @staticmethod
-    def free(pointer: Any) -> None:
-        lib.event_free(pointer)
-
     def _signals_checked(self) -> None:
         """Refuse to give up a signal in a thread where Python's handler can't be set again."""
         if self._what & lib_SIGNAL and self._armed:
@@ -305,12 +303,13 @@ class Event(Child):
             _signals.removed(self._fd, self.key)
 
     def _fired_last(self) -> None:
-        """Disarm the event unless it is a signal that libevent goes on delivering in this round."""
-        pointer = self._what & lib_SIGNAL and not self.closed and self.pointer
-        if pointer and lib.evpy_event_ncalls(pointer):
-            self._armed = True
-        else:
-            self._disarm()
+        """Disarm the event, unless libevent has more calls for it."""
+        if self._what & (lib_SIGNAL | lib_PERSIST) and not self.closed:
+            pointer = self.pointer
+            if lib.evpy_event_ncalls(pointer) or lib.evpy_event_flags(pointer) & _PENDING:
+                self._armed = True
+                return
+        self._disarm()
 
 
 #: EventFlag's as plain ints: ten times as fast to combine.

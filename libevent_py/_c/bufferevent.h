@@ -161,3 +161,14 @@ bufferevent_rate_limit_group_reset_totals(
 	struct bufferevent_rate_limit_group *grp);
 
 /* Ours. */
+
+extern "Python" void evpy_bufferevent_read(uintptr_t key);
+extern "Python" void evpy_bufferevent_write(uintptr_t key);
+extern "Python" void evpy_bufferevent_event(uintptr_t key, int what, int error);
+
+void evpy_bufferevent_setcb(
+    struct bufferevent *bev, int read, int write, int event, uintptr_t key);
+int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, double write);
+void evpy_bufferevent_free(struct bufferevent *bev);
+void evpy_bufferevent_free_without_fd(struct bufferevent *bev);
+void evpy_bufferevent_free_with_fd(struct bufferevent *bev);

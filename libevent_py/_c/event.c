@@ -11,32 +11,33 @@ static void evpy_note_fork(void)
 	++evpy_forks;
 }
 
+/* Back in C as a child, the loop would wait on the epoll set that it shares with its parent. */
+#define EVPY_CALL(call) \
+	do { \
+		int forks_before = evpy_forks; \
+\
+		call; \
+		if (evpy_forks != forks_before) \
+			evpy_forked(); \
+	} while (0)
+
 static void evpy_on_event(evutil_socket_t fd, short what, void *key)
 {
-	int forks = evpy_forks;
-
 	(void)fd;
-	evpy_event((uintptr_t)key, what);
-	/* Back in C as a child, the loop would wait on the epoll set that it shares with its parent. */
-	if (forks != evpy_forks)
-		evpy_forked();
+	EVPY_CALL(evpy_event((uintptr_t)key, what));
 }
 
 static void evpy_on_finalize(struct event *ev, void *key)
 {
 	(void)ev;
-	evpy_finalize((uintptr_t)key);
+	EVPY_CALL(evpy_finalize((uintptr_t)key));
 }
 
 static void evpy_on_wake(evutil_socket_t fd, short what, void *key)
 {
-	int forks = evpy_forks;
-
 	(void)fd;
 	(void)what;
-	evpy_wake((uintptr_t)key);
-	if (forks != evpy_forks)
-		evpy_forked();
+	EVPY_CALL(evpy_wake((uintptr_t)key));
 }
 
 static struct event *evpy_event_new(
@@ -160,13 +161,10 @@ static void evpy_onces_free(struct evpy_onces *onces)
 static void evpy_on_once(evutil_socket_t fd, short what, void *arg)
 {
 	uintptr_t key = ((struct evpy_once *)arg)->key;
-	int forks = evpy_forks;
 
 	(void)fd;
 	evpy_once_free(arg);
-	evpy_once_fired(key, what);
-	if (forks != evpy_forks)
-		evpy_forked();
+	EVPY_CALL(evpy_once_fired(key, what));
 }
 
 static int evpy_once_add(

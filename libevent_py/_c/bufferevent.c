@@ -1,0 +1,69 @@
+/* Trampolines of struct bufferevent; `arg` is a key, as in event.c. */
+
+static void evpy_on_bufferevent_read(struct bufferevent *bev, void *key)
+{
+	(void)bev;
+	EVPY_CALL(evpy_bufferevent_read((uintptr_t)key));
+}
+
+static void evpy_on_bufferevent_write(struct bufferevent *bev, void *key)
+{
+	(void)bev;
+	EVPY_CALL(evpy_bufferevent_write((uintptr_t)key));
+}
+
+/* errno says why only until something else is called (F14). */
+static void evpy_on_bufferevent_event(struct bufferevent *bev, short what, void *key)
+{
+	int error = errno;
+
+	(void)bev;
+	EVPY_CALL(evpy_bufferevent_event((uintptr_t)key, what, error));
+}
+
+static void evpy_bufferevent_setcb(
+    struct bufferevent *bev, int read, int write, int event, uintptr_t key)
+{
+	bufferevent_setcb(bev, read ? evpy_on_bufferevent_read : NULL,
+	    write ? evpy_on_bufferevent_write : NULL,
+	    event ? evpy_on_bufferevent_event : NULL, (void *)key);
+}
+
+/* Negative seconds stand for no timeout; for bufferevents libevent takes 0 for that. */
+static int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, double write)
+{
+	struct timeval reading = {0, 1}, writing = {0, 1};
+
+	if (read >= 1e-6)
+		reading = evpy_timeval(read);
+	if (write >= 1e-6)
+		writing = evpy_timeval(write);
+	return bufferevent_set_timeouts(
+	    bev, read < 0 ? NULL : &reading, write < 0 ? NULL : &writing);
+}
+
+/* libevent frees only in the loop's next turn, and goes on reading till then, or for as long as anything
+ * else holds a reference (F2, F3). */
+static void evpy_bufferevent_free(struct bufferevent *bev)
+{
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bufferevent_free(bev);
+}
+
+/* The same for one whose descriptor stays open: from now on nobody uses it. */
+static void evpy_bufferevent_free_without_fd(struct bufferevent *bev)
+{
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bufferevent_setfd(bev, -1);
+	bufferevent_free(bev);
+}
+
+/* The same for one that connected a socket of its own making without CLOSE_ON_FREE (F8). */
+static void evpy_bufferevent_free_with_fd(struct bufferevent *bev)
+{
+	evutil_socket_t fd = bufferevent_getfd(bev);
+
+	evpy_bufferevent_free_without_fd(bev);
+	if (fd >= 0)
+		evutil_closesocket(fd);
+}
