@@ -1,17 +1,41 @@
-"""The real libevent 2.1, in Python."""
+"""The real libevent 2.1, in Python.
 
-from libevent_py import _load  # first: it switches libevent's locks on
-from libevent_py._ffi import ffi, lib
-from libevent_py._load import version, version_number
-from libevent_py.base import CommonTimeout, EventBase, EventConfig
-from libevent_py.enums import *
-from libevent_py.errors import (
-    ClosedError,
-    ForkError,
-    LibeventError,
-    ThreadError,
-)
-from libevent_py.event import Event
-from libevent_py.buffer import Buffer
-from libevent_py.bufferevent import BufferEvent
-from libevent_py.listener import Listener
+Every function of libevent's headers can be called as ``libevent_py.lib.…``; what has a place among
+the classes below is a method there, under C's own name without its prefix. ``python -m libevent_py
+NAME`` tells which method a C function has become.
+"""
+
+# Importing _load comes first: it switches libevent's locks on, before anybody can make an object.
+from libevent_py._load import version as version
+from libevent_py._load import version_number as version_number
+
+# isort: split
+from libevent_py import debug as debug
+from libevent_py import log as log
+from libevent_py._ffi import ffi as ffi
+from libevent_py._ffi import lib as lib
+from libevent_py.base import CommonTimeout as CommonTimeout
+from libevent_py.base import EventBase as EventBase
+from libevent_py.base import EventConfig as EventConfig
+from libevent_py.buffer import Buffer as Buffer
+from libevent_py.bufferevent import BufferEvent as BufferEvent
+from libevent_py.enums import AddrInfoError as AddrInfoError
+from libevent_py.enums import AddrInfoFlag as AddrInfoFlag
+from libevent_py.enums import BufferEventFlag as BufferEventFlag
+from libevent_py.enums import BufferEventOption as BufferEventOption
+from libevent_py.enums import DebugLogging as DebugLogging
+from libevent_py.enums import EventBaseCount as EventBaseCount
+from libevent_py.enums import EventBaseFlag as EventBaseFlag
+from libevent_py.enums import EventFeature as EventFeature
+from libevent_py.enums import EventFlag as EventFlag
+from libevent_py.enums import ListenerOption as ListenerOption
+from libevent_py.enums import LogSeverity as LogSeverity
+from libevent_py.enums import LoopFlag as LoopFlag
+from libevent_py.enums import MonotonicFlag as MonotonicFlag
+from libevent_py.errors import ClosedError as ClosedError
+from libevent_py.errors import DnsError as DnsError
+from libevent_py.errors import ForkError as ForkError
+from libevent_py.errors import LibeventError as LibeventError
+from libevent_py.errors import ThreadError as ThreadError
+from libevent_py.event import Event as Event
+from libevent_py.listener import Listener as Listener

@@ -32,7 +32,7 @@ def seconds(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> floa
 
 
 def optional_seconds(value: SupportsFloat | SupportsIndex | None, name: str = "timeout") -> float:
-    """Return *value* as `seconds` does, or -1 for None: what our C helpers take for "no timeout"."""
+    """Return *value* as `seconds` does, or -1 for None: C's "no timeout" in our helpers."""
     return -1.0 if value is None else seconds(value, name)
 
 
@@ -72,7 +72,7 @@ def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:
 
 
 def octets(data: Any, name: str = "data") -> tuple[Any, int]:
-    """Return *data*, any object with the buffer protocol, as C takes it, and its length in bytes."""
+    """Return *data*, any object with the buffer protocol, as C takes it, and its length."""
     if type(data) is bytes:
         return data, len(data)
     try:
@@ -107,7 +107,7 @@ def descriptor(value: Any, name: str = "fd") -> int:
     try:
         os.get_inheritable(fd)  # the cheapest question that only an open descriptor answers
     except OSError as error:
-        raise OSError(error.errno, f"{name} {fd}: {os.strerror(error.errno)}") from None
+        raise OSError(error.errno, f"{name} {fd}: {error.strerror}") from None
     return int(fd)
 
 
@@ -138,7 +138,7 @@ def sockaddr(address: Address) -> SockAddr:
     except (OSError, ValueError):
         pass  # then it may be IPv6
     try:
-        full = socket.getaddrinfo(
+        full: Any = socket.getaddrinfo(
             host, port, socket.AF_INET6, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
         )[0][4]
     except (socket.gaierror, UnicodeError, ValueError):

@@ -1,35 +1,37 @@
 """Who frees what, when, and what happens to those who come late.
 
-*Ids.* libevent keeps a ``void *arg`` for each callback and hands it back, sometimes after the object
-it was made for has been freed. So what it gets is a key, a number that no other object ever gets, and the
-trampolines look the object up by it. A late callback finds nothing, and nothing happens.
+*Ids.* libevent keeps a ``void *arg`` for each callback and hands it back, sometimes after the
+object it was made for has been freed. So what it gets is a key, a number that no other object ever
+gets, and the trampolines look the object up by it. A late callback finds nothing, and nothing
+happens.
 
 *Live means: C may call.* libevent calls back only while somebody has entered it: through the base's
 loop, or through a call that is documented to call back. Only for that time is the base among
 `live.bases`. And an object is in its base's ``live`` from the moment C may call it (an event while
-pending or active, a bufferevent or a listener until closed) until it no longer can. So a pending timer
-that nobody holds fires; an object that can't be called goes with its last reference; and a base that is
-dropped with everything on it is one unreachable cycle, which the collector frees. Nobody has to store
-anything to keep it alive.
+pending or active, a bufferevent or a listener until closed) until it no longer can. So a pending
+timer that nobody holds fires; an object that can't be called goes with its last reference; and a
+base that is dropped with everything on it is one unreachable cycle, which the collector frees.
+Nobody has to store anything to keep it alive.
 
-*The pointer is the state.* `Handle.pointer` is a plain slot, as fast as Python has it. Whoever frees the
-object first empties the slot, and the object becomes one of a subclass in which ``pointer`` is a property
-that raises `ClosedError`. So there is no flag to forget, no way to C that does not ask, and nothing to pay
-for asking. (A ``__getattr__`` that raises would do the same, but slow each attribute of the class down.)
+*The pointer is the state.* `Handle.pointer` is a plain slot, as fast as Python has it. Whoever
+frees the object first empties the slot, and the object becomes one of a subclass in which
+``pointer`` is a property that raises `ClosedError`. So there is no flag to forget, no way to C that
+does not ask, and nothing to pay for asking. (A ``__getattr__`` that raises would do the same, but
+slow each attribute of the class down.)
 
-*The ledger.* A base knows everything made on it, by weak references. `Root.close` closes all of it in
-the order of rule B2: events first, so that draining the loop runs none of their callbacks; then listeners
-and bufferevents; then the loop is drained, because libevent frees these only there (B3, F2); then the base.
-Where the collector finds the whole cycle at once, it finalizes in any order. Then the base's
-finalizer only condemns it, and the last of its children to go frees it (C2: an event dereferences its
-base when it is freed).
+*The ledger.* A base knows everything made on it, by weak references. `Root.close` closes all of it
+in the order of rule B2: events first, so that draining the loop runs none of their callbacks; then
+listeners and bufferevents; then the loop is drained, because libevent frees these only there (B3,
+F2); then the base. Where the collector finds the whole cycle at once, it finalizes in any order.
+Then the base's finalizer only condemns it, and the last of its children to go frees it (C2: an
+event dereferences its base when it is freed).
 
-*The graveyard.* A finalizer may run in another thread than the loop's. Then what it would free is put
-into the base's graveyard, and freed in the loop's own thread at its next clean moment.
+*The graveyard.* A finalizer may run in another thread than the loop's. Then what it would free is
+put into the base's graveyard, and freed in the loop's own thread at its next clean moment.
 
-*Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the parent's (A8). So
-after a fork all pointers are taken out of their slots and parked; what is finalized meanwhile is left
-to leak; and `Root.reinit` puts the pointers back.
+*Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
+parent's (A8). So after a fork all pointers are taken out of their slots and parked; what is
+finalized meanwhile is left to leak; and `Root.unpark` puts the pointers back, after `event_reinit`.
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ class Handle:
             del self.pointer
         except AttributeError:  # it is empty, or another thread has just emptied it
             return None
-        self.__class__ = without_pointer(type(self))
+        kind: Any = type(self)
+        self.__class__ = without_pointer(kind)
         return pointer
 
     @property
@@ -117,7 +120,10 @@ class Handle:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -149,7 +155,7 @@ class WithoutPointer:
 
 
 @functools.cache
-def without_pointer(kind: type[Handle]) -> type[Handle]:
+def without_pointer(kind: Any) -> Any:
     """Return the subclass of *kind* whose objects have no pointer."""
     return type(kind)(
         kind.__name__, (WithoutPointer, kind), {"__slots__": (), "__module__": kind.__module__}
@@ -232,7 +238,7 @@ class Root(Handle):
     # Freeing.
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
-        """Free a child's *pointer* with *free*, now or at the next clean moment; from any thread."""
+        """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
         self.ledger.pop(key, None)
         if self.parked is not None:
             return
@@ -247,7 +253,7 @@ class Root(Handle):
             self.wake()
 
     def exhume(self) -> None:
-        """Free what is in the graveyard; only in the base's own thread, with no object's callback below."""
+        """Free what is in the graveyard; only where no callback of what it holds is below."""
         graveyard = self.graveyard
         while graveyard:
             free, pointer = graveyard.popleft()
@@ -264,9 +270,10 @@ class Root(Handle):
     def close(self) -> None:
         """Close everything made on the base, then free the base itself; a second time does nothing.
 
-        Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError` while the
-        loop runs. In a forked child that has not called `reinit`, only the child's own objects are
-        closed, and what they share with the parent is left alone. Wraps ``event_base_free``.
+        Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError`
+        while the loop runs. In a forked child that has not called `reinit`, only the child's own
+        objects are closed, and what they share with the parent is left alone. Wraps
+        ``event_base_free``.
         """
         self.check_thread()
         if not self.running.acquire(blocking=False):
@@ -348,7 +355,7 @@ class Child(Handle):
     free: Callable[[Any], object]
 
     def _unusable(self) -> Exception:
-        return self.base.why_unusable(self) or super()._unusable()  # type: ignore[no-any-return]
+        return self.base.why_unusable(self) or super()._unusable()
 
     def lent(self) -> list[Handle]:
         """Return the handles of what C made as parts of this object, which end with it."""

@@ -1,9 +1,10 @@
 """Signal events: libevent's signal handlers beside Python's (C10).
 
-libevent has one base per process that gets signals, so the first to add a signal event keeps that part
-until its last one is gone. While an event waits for a signal, libevent's handler is in the place of
-Python's; when it is deleted, libevent puts back what it found, even if `signal.signal` has
-meanwhile asked for something else. So Python's handler is then set again, from Python's own books.
+libevent has one base per process that gets signals, so the first to add a signal event keeps that
+part until its last one is gone. While an event waits for a signal, libevent's handler is in the
+place of Python's; when it is deleted, libevent puts back what it found, even if `signal.signal`
+has meanwhile asked for something else. So Python's handler is then set again, from Python's own
+books.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The two pipes that wake a loop from outside libevent: for Python's signals, and for the log.
 
-libevent goes on waiting after EINTR, so a Python signal handler would wait for the next event. While
-a loop runs in the main thread, `signal.set_wakeup_fd` has each signal write a byte to a socket pair
-whose other end the loop watches, with an event that does not keep the loop alive. The byte is all
-that is needed: any Python code that runs then runs the handlers first. A wakeup descriptor that was
-there before is given what arrived in its stead, and is put back when the loop returns.
+libevent goes on waiting after EINTR, so a Python signal handler would wait for the next event.
+While a loop runs in the main thread, `signal.set_wakeup_fd` has each signal write a byte to a
+socket pair whose other end the loop watches, with an event that does not keep the loop alive. The
+byte is all that is needed: any Python code that runs then runs the handlers first. A wakeup
+descriptor that was there before is given what arrived in its stead, and is put back when the loop
+returns.
 
-Both pairs are the process's and stay open: so nobody can write to a number that meanwhile belongs to
-something else. A forked child gets pairs of its own under the same numbers.
+Both pairs are the process's and stay open: so nobody can write to a number that meanwhile belongs
+to something else. A forked child gets pairs of its own under the same numbers.
 """
 
 from __future__ import annotations

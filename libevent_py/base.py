@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from libevent_py import _convert, _lifetime, _load, _signals, debug, errors, log
+from libevent_py import _convert, _lifetime, _signals, debug, errors, log
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Handle, Root, get_ident, live, next_key
 from libevent_py._wakeup import in_main_thread, wakeup
@@ -40,7 +39,7 @@ IO = EventFlag.READ | EventFlag.WRITE | EventFlag.CLOSED
 def _supported_methods() -> tuple[str, ...]:
     """Ask once and copy: each further call would free the array of the one before (B11)."""
     methods = lib.event_get_supported_methods()
-    names = []
+    names: list[str] = []
     while methods[len(names)] != ffi.NULL:
         names.append(_convert.text(methods[len(names)]))
     return tuple(names)
@@ -167,8 +166,8 @@ class CommonTimeout:
 class EventBase(Root):
     """A loop that waits for events and calls back; usable in ``with``.
 
-    Closing it closes everything made on it. A base that is dropped is closed too, as soon as nothing
-    made on it is left.
+    Closing it closes everything made on it. A base that is dropped is closed too, as soon as
+    nothing made on it is left.
     """
 
     __slots__ = (
@@ -187,8 +186,9 @@ class EventBase(Root):
     def __init__(self, config: EventConfig | None = None, *, priorities: int | None = None) -> None:
         """Make a base as *config* asks, with *priorities* levels from 0, the most urgent.
 
-        An event's default is the middle level. Raises `LibeventError` when no backend will do. Unlike
-        in C the number of levels can't be changed later, when events could depend on it (B12).
+        An event's default is the middle level. Raises `LibeventError` when no backend will do.
+        Unlike in C the number of levels can't be changed later, when events could depend on it
+        (B12).
         Wraps ``event_base_new``, ``event_base_new_with_config``, ``event_base_priority_init``.
         """
         if priorities is not None:
@@ -249,17 +249,17 @@ class EventBase(Root):
     def dispatch(self) -> bool:
         """Run the loop until it is told to stop, or until no events are left.
 
-        Return True when `loopexit` or `loopbreak` stopped it, False when there were no events. Raises
-        what a callback raised. Wraps ``event_base_dispatch``.
+        Return True when `loopexit` or `loopbreak` stopped it, False when there were no events.
+        Raises what a callback raised. Wraps ``event_base_dispatch``.
         """
         return self.loop()
 
     def loop(self, flags: int = LoopFlag(0)) -> bool:
-        """Run the loop as *flags* say: `ONCE` for one round of callbacks, `NONBLOCK` without waiting.
+        """Run the loop as *flags* say: ONCE for one round of callbacks, NONBLOCK without waiting.
 
         Return False when there were no events. Raises what a callback raised, several of them as an
-        `ExceptionGroup`; `RuntimeError` when the loop runs already; `OSError` when the backend fails.
-        Unlike in C, Python's signal handlers run at once when it runs in the main thread.
+        `ExceptionGroup`; `RuntimeError` when the loop runs already; `OSError` when the backend
+        fails. Unlike in C, Python's signal handlers run at once when it runs in the main thread.
         Wraps ``event_base_loop``.
         """
         pointer = self.pointer
@@ -363,7 +363,10 @@ class EventBase(Root):
             errors.call(lib.event_base_loopbreak, self.pointer)
 
     def loopcontinue(self) -> None:
-        """Look for new events after the callback that runs now. Wraps ``event_base_loopcontinue``."""
+        """Look for new events after the callback that runs now.
+
+        Wraps ``event_base_loopcontinue``.
+        """
         with self._from_any_thread():
             errors.call(lib.event_base_loopcontinue, self.pointer)
 
@@ -382,7 +385,10 @@ class EventBase(Root):
 
     @property
     def got_break(self) -> bool:
-        """Whether `loopbreak`, or an exception, stopped the last loop. Wraps ``event_base_got_break``."""
+        """Whether `loopbreak`, or an exception, stopped the last loop.
+
+        Wraps ``event_base_got_break``.
+        """
         return bool(lib.event_base_got_break(self.pointer))
 
     # Work for the loop.
@@ -395,12 +401,12 @@ class EventBase(Root):
         what: int = TIMEOUT,
         timeout: Timeout = None,
     ) -> None:
-        """Call ``callback(fd, what)`` once: after *timeout* seconds, or when *fd* is ready for *what*.
+        """Call ``callback(fd, what)`` once: after *timeout* seconds, or when *fd* is ready.
 
         Without either, at the loop's next turn. With both, whichever comes first. It can't be taken
-        back: for that, make an `Event`. Raises `ValueError` for SIGNAL and PERSIST, `OSError` when the
-        backend refuses *fd*. Does what ``event_base_once`` does, which in C leaves its base locked when it
-        fails (C7). Wraps ``event_base_once``.
+        back: for that, make an `Event`. Raises `ValueError` for SIGNAL and PERSIST, `OSError` when
+        the backend refuses *fd*. Does what ``event_base_once`` does, which in C leaves its base
+        locked when it fails (C7). Wraps ``event_base_once``.
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")
@@ -449,7 +455,8 @@ class EventBase(Root):
                 self._rouse()
 
     def _rouse(self) -> None:
-        # By a timer that is due, not by event_active(): so a function that defers itself lets others in.
+        # By a timer that is due, not by event_active(): so a function that defers itself lets
+        # others in.
         errors.call(lib.evpy_event_add, self._waker, 0.0)
 
     def _work(self) -> None:
@@ -466,8 +473,8 @@ class EventBase(Root):
     def on_error(self) -> Callable[[Exception, Any], object] | None:
         """What gets an exception that a callback raised, with the object whose callback it was.
 
-        ``on_error(exception, source)`` takes it instead of the loop, which goes on. None: the exception
-        stops the loop and comes out of it. KeyboardInterrupt and SystemExit always do.
+        ``on_error(exception, source)`` takes it instead of the loop, which goes on. None: the
+        exception stops the loop and comes out of it. KeyboardInterrupt and SystemExit always do.
         """
         return self._on_error
 
@@ -506,8 +513,8 @@ class EventBase(Root):
     def events(self) -> list[Event]:
         """Return the events that are pending or active.
 
-        A snapshot, so that unlike in C they may be added and deleted while it is walked. Events inside
-        libevent's own objects are left out. Wraps ``event_base_foreach_event``.
+        A snapshot, so that unlike in C they may be added and deleted while it is walked. Events
+        inside libevent's own objects are left out. Wraps ``event_base_foreach_event``.
         """
         pointer, room = self.pointer, 64
         while True:
@@ -518,7 +525,10 @@ class EventBase(Root):
             room = found
 
     def dump_events(self) -> str:
-        """Return libevent's own list of all events, a line each. Wraps ``event_base_dump_events``."""
+        """Return libevent's own list of all events, a line each.
+
+        Wraps ``event_base_dump_events``.
+        """
         dump = lib.evpy_dump_events(self.pointer)
         if dump == ffi.NULL:
             raise errors.failed(lib.event_base_dump_events)
@@ -548,7 +558,7 @@ class EventBase(Root):
 
     @property
     def gettimeofday_cached(self) -> float:
-        """The Unix time in seconds when this round of callbacks began; outside the loop, the time now.
+        """The Unix time in seconds when this round of callbacks began, or outside the loop now.
 
         Wraps ``event_base_gettimeofday_cached``.
         """
@@ -565,7 +575,10 @@ class EventBase(Root):
 
     @property
     def gettime_monotonic(self) -> float:
-        """The time in seconds by the clock of the base's timers. Wraps ``event_gettime_monotonic``."""
+        """The time in seconds by the clock of the base's timers.
+
+        Wraps ``event_gettime_monotonic``.
+        """
         tv = ffi.new("struct timeval *")
         errors.call(lib.event_gettime_monotonic, self.pointer, tv)
         return _convert.from_timeval(tv)
@@ -583,7 +596,7 @@ class EventBase(Root):
     # Threads and processes.
 
     def make_notifiable(self) -> None:
-        """Let other threads wake the loop, which a base without the flag NOLOCK does from the start.
+        """Let other threads wake the loop, as they can from the start without the flag NOLOCK.
 
         Wraps ``evthread_make_base_notifiable``.
         """
@@ -594,8 +607,8 @@ class EventBase(Root):
         """Make the base and everything on it usable in a forked child.
 
         Until then they raise `ForkError`, because a child's changes would reach the parent's events
-        (A8). May be called inside a callback. Raises `OSError` when an event could not be added again,
-        `RuntimeError` when another thread ran the loop at the time of the fork.
+        (A8). May be called inside a callback. Raises `OSError` when an event could not be added
+        again, `RuntimeError` when another thread ran the loop at the time of the fork.
         Wraps ``event_reinit``.
         """
         if self.lost:

@@ -61,7 +61,8 @@ class BufferEvent(Child):
     ) -> None:
         """Make a bufferevent for the stream socket *fd*, or with -1 for one that `connect` makes.
 
-        *fd* is a descriptor or a socket object; it is set not to block. With CLOSE_ON_FREE it belongs to
+        *fd* is a descriptor or a socket object; it is set not to block. With CLOSE_ON_FREE it
+        *belongs to
         the bufferevent, and a socket object is detached from it; without, a socket object is kept
         alive. Writing is enabled from the start, reading is not. The callbacks are as in `setcb`.
         Wraps ``bufferevent_socket_new``.
@@ -72,7 +73,11 @@ class BufferEvent(Child):
         options = _checked(options)
         callbacks = [
             None if callback is None else _convert.callback(callback, name)
-            for name, callback in (("on_read", on_read), ("on_write", on_write), ("on_event", on_event))
+            for name, callback in (
+                ("on_read", on_read),
+                ("on_write", on_write),
+                ("on_event", on_event),
+            )
         ]
         number = -1 if isinstance(fd, int) and fd == -1 else _convert.descriptor(fd)
         if number >= 0:
@@ -105,8 +110,9 @@ class BufferEvent(Child):
     ) -> None:
         """Set all three callbacks at once; None means that nobody is called.
 
-        ``on_read(bev)`` when there is more input than the low watermark, ``on_write(bev)`` when there is
-        no more output than it, ``on_event(bev, what)`` at the end, an error, a timeout or a connection.
+        ``on_read(bev)`` when there is more input than the low watermark, ``on_write(bev)`` when
+        there is no more output than it, ``on_event(bev, what)`` at the end, an error, a timeout or
+        a connection.
         Wraps ``bufferevent_setcb``.
         """
         self._on_read = None if on_read is None else _convert.callback(on_read, "on_read")
@@ -238,8 +244,8 @@ class BufferEvent(Child):
     def setwatermark(self, what: int, low: int, high: int) -> None:
         """Set the watermarks in bytes of the input, the output or both, as *what* says.
 
-        `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits until no
-        more than *low* bytes of output are left. 0 stands for no limit.
+        `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
+        until no more than *low* bytes of output are left. 0 stands for no limit.
         Wraps ``bufferevent_setwatermark``.
         """
         what = self._directions(what)
@@ -260,7 +266,8 @@ class BufferEvent(Child):
         return int(marks[0]), int(marks[1])
 
     def set_timeouts(self, read: Timeout, write: Timeout) -> None:
-        """Have `on_event` called with TIMEOUT after *read* seconds without input, *write* of blocked output.
+        """Have `on_event` called with TIMEOUT after *read* seconds without input, *write* of
+        blocked output.
 
         None means never. Unlike in C, 0 is the shortest time and not none.
         Wraps ``bufferevent_set_timeouts``.
@@ -287,9 +294,7 @@ class BufferEvent(Child):
         self.base.check_thread()
         target = _convert.sockaddr(address)
         makes_socket = self.fd < 0
-        errors.call(
-            lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length
-        )
+        errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
         self._connected_by_us = makes_socket
 
     @property
@@ -310,10 +315,7 @@ class BufferEvent(Child):
 def _checked(options: int) -> BufferEventOption:
     """Return *options*, or raise an error for a combination that libevent can't do (F1)."""
     flags = _convert.flags(BufferEventOption, options, "options")
-    if (
-        flags & BufferEventOption.UNLOCK_CALLBACKS
-        and not flags & BufferEventOption.DEFER_CALLBACKS
-    ):
+    if flags & BufferEventOption.UNLOCK_CALLBACKS and not flags & BufferEventOption.DEFER_CALLBACKS:
         raise ValueError("options can have UNLOCK_CALLBACKS only with DEFER_CALLBACKS")
     return flags
 

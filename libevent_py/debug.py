@@ -30,7 +30,8 @@ def _switch_on(check: str) -> bool:
 
 
 def enable_debug_mode() -> None:
-    """Have libevent check that events are used in a legal order, and that their sockets don't block.
+    """Have libevent check that events are used in a legal order, and that their sockets don't
+    block.
 
     It ends the process when they aren't; from Python's objects it gets no reason to. A second call
     does nothing, where C exits. Raises `RuntimeError` after the first event base.

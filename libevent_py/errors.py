@@ -1,17 +1,18 @@
 """What can go wrong, and the one door through which Python enters C.
 
 A callback runs with C below it on the stack, and an exception cannot unwind C. So what a callback
-raises is kept for its thread; the loop that called it is told to stop; and the exception leaves from
-the Python call that entered C: `call` below for everything that may call back, `EventBase.loop` for
-the loop itself. Only the innermost of these entries raises, which is why each one notes who it is.
+raises is kept for its thread; the loop that called it is told to stop; and the exception leaves
+from the Python call that entered C: `call` below for everything that may call back,
+`EventBase.loop` for the loop itself. Only the innermost of these entries raises, which is why each
+one notes who it is.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -41,14 +42,6 @@ class ForkError(LibeventError, RuntimeError):
 
 class DnsError(LibeventError, socket.gaierror):
     """Say why a name could not be resolved: ``errno`` is one of the ``EVUTIL_EAI_`` codes."""
-
-
-class HttpError(LibeventError):
-    """Say why an HTTP exchange failed."""
-
-
-class TlsError(LibeventError, ssl.SSLError):
-    """Say what OpenSSL reported."""
 
 
 class Entered(threading.local):
@@ -84,7 +77,7 @@ def settle() -> None:
         raise raised.pop()
     if BaseExceptionGroup is not None:
         raise BaseExceptionGroup("several callbacks raised", raised)
-    for earlier, later in zip(raised, raised[1:], strict=False):
+    for earlier, later in itertools.pairwise(raised):
         _chain(later, earlier)
     raise raised.pop()
 
@@ -118,7 +111,7 @@ def new(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Enter C by *function*, as the loop of the event_base *loop* or, with None, as any other call."""
+    """Enter C by *function*: as the loop of the event_base *loop*, or with None as any call."""
     outer = entered.loop
     entered.loop = loop
     try:

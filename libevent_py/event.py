@@ -1,8 +1,8 @@
-"""``struct event``: a descriptor, a timer, a signal or a user's own, and what to call when it fires.
+"""``struct event``: a descriptor, a timer, a signal or a user's own, and its callback.
 
-An event is in its base's ``live`` while C may call it. `armed` says so in Python; what C says is asked
-only where the two can part: a non-persistent event is deleted by libevent just before its callback
-runs, so it is disarmed there unless the callback adds it or makes it active again.
+An event is in its base's ``live`` while C may call it. `armed` says so in Python; what C says is
+asked only where the two can part: a non-persistent event is deleted by libevent just before its
+callback runs, so it is disarmed there unless the callback adds it or makes it active again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from libevent_py._lifetime import Child, get_ident, live, next_key
 from libevent_py.base import FLAGS, IO, CommonTimeout, EventBase, Timeout
 from libevent_py.enums import EventFlag
 
-Self = TypeVar("Self", bound="Event")
+E = TypeVar("E", bound="Event")
 EventCallback = Callable[[Any, int, EventFlag], object]
 
 _ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
@@ -38,6 +38,13 @@ class Event(Child):
 
     __slots__ = ("_armed", "_callback", "_fd", "_file", "_oneshot", "_what")
 
+    _armed: bool  # whether C may call it
+    _oneshot: bool  # whether it is disarmed when it fires
+    _callback: Callable[..., object]
+    _fd: int  # or the signal number
+    _file: Any
+    _what: int
+
     rank = 0
     free = staticmethod(lib.event_free)
 
@@ -52,10 +59,10 @@ class Event(Child):
     ) -> None:
         """Make an event that calls ``callback(event, fd, what)``; `add` has it wait.
 
-        *fd* is a descriptor, or anything with a ``fileno``, which is kept alive but not closed; with
-        SIGNAL it is a signal number; without READ, WRITE, CLOSED and SIGNAL it is -1. The event must be
-        deleted before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError` naming what
-        is wrong with an argument. Wraps ``event_new``.
+        *fd* is a descriptor, or anything with a ``fileno``, which is kept alive but not closed;
+        with SIGNAL it is a signal number; without READ, WRITE, CLOSED and SIGNAL it is -1. Delete
+        the event before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError`
+        naming what is wrong with an argument. Wraps ``event_new``.
         """
         what = _convert.flags(EventFlag, what, "what")
         number = _checked(fd, what)
@@ -67,9 +74,9 @@ class Event(Child):
 
     @classmethod
     def timer(
-        cls: type[Self], base: EventBase, callback: EventCallback, *, persist: bool = False
-    ) -> Self:
-        """Make an event that fires after the timeout given to `add`, with *persist* again and again.
+        cls: type[E], base: EventBase, callback: EventCallback, *, persist: bool = False
+    ) -> E:
+        """Make an event that fires after the timeout given to `add`, with *persist* repeatedly.
 
         Wraps ``evtimer_new``.
         """
@@ -79,14 +86,14 @@ class Event(Child):
 
     @classmethod
     def signal(
-        cls: type[Self],
+        cls: type[E],
         base: EventBase,
         signum: int,
         callback: EventCallback,
         *,
         persist: bool = True,
-    ) -> Self:
-        """Make an event that fires when the process gets *signum*, in the place of Python's handler.
+    ) -> E:
+        """Make an event that fires when the process gets *signum*, instead of Python's handler.
 
         Wraps ``evsignal_new``.
         """
@@ -96,7 +103,7 @@ class Event(Child):
         return event
 
     @classmethod
-    def user(cls: type[Self], base: EventBase, callback: EventCallback) -> Self:
+    def user(cls: type[E], base: EventBase, callback: EventCallback) -> E:
         """Make an event that only `active` fires. Wraps ``evuser_new``."""
         event = cls.__new__(cls)
         _make(event, base, -1, 0, callback)
@@ -104,11 +111,12 @@ class Event(Child):
 
     # Waiting.
 
-    def add(self: Self, timeout: Timeout | CommonTimeout = None) -> Self:
+    def add(self: E, timeout: Timeout | CommonTimeout = None) -> E:
         """Have the event wait, for *timeout* seconds at most; return the event.
 
-        On a pending event a new timeout replaces the old one, and None leaves it. 0 fires in the loop's
-        next turn. Raises `OSError` when the backend refuses the descriptor. Wraps ``event_add``.
+        On a pending event a new timeout replaces the old one, and None leaves it. 0 fires in the
+        loop's next turn. Raises `OSError` when the backend refuses the descriptor. Wraps
+        ``event_add``.
         """
         base = self.base
         thread = base.thread
@@ -171,9 +179,10 @@ class Event(Child):
             self._disarm()
 
     def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
-        """Fire the event for *what*, whether it waits or not; from any thread, which wakes the loop.
+        """Fire the event for *what*, whether it waits or not; from any thread.
 
-        A signal event's callback is called *ncalls* times. Wraps ``event_active``.
+        It wakes the loop. A signal event's callback is called *ncalls* times.
+        Wraps ``event_active``.
         """
         base = self.base
         thread = base.thread
@@ -223,7 +232,10 @@ class Event(Child):
 
     @property
     def initialized(self) -> bool:
-        """Whether libevent knows the event, as it does until it is closed. Wraps ``event_initialized``."""
+        """Whether libevent knows the event, as it does until it is closed.
+
+        Wraps ``event_initialized``.
+        """
         return bool(lib.event_initialized(self.pointer))
 
     @property
@@ -238,7 +250,10 @@ class Event(Child):
 
     @property
     def what(self) -> EventFlag:
-        """What the event waits for and how. Wraps ``event_get_events``, ``event_get_assignment``."""
+        """What the event waits for and how.
+
+        Wraps ``event_get_events``, ``event_get_assignment``.
+        """
         return EventFlag(lib.event_get_events(self.pointer))
 
     @property
@@ -269,8 +284,8 @@ class Event(Child):
     def close(self, finalize: Callable[[Any], object] | None = None) -> None:
         """Delete and free the event; a second time does nothing.
 
-        With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the base is
-        closed, once no callback of the event can run any more.
+        With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the
+        base is closed, once no callback of the event can run any more.
         Wraps ``event_free``, ``event_free_finalize``.
         """
         if finalize is not None:

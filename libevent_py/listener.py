@@ -23,12 +23,15 @@ REST = 1.0
 
 
 class Listener(Child):
-    """A socket that listens, with a callback for each connection; usable in ``with``, which closes it.
+    """A socket that listens, with a callback for each connection; usable in ``with``, which closes
+    it.
 
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
     __slots__ = ("_callback", "_on_error", "_options", "_socket")
+
+    _callback: ListenerCallback
 
     rank = 1
 
@@ -43,8 +46,8 @@ class Listener(Child):
     ) -> None:
         """Listen on *address*, with up to *backlog* connections waiting (-1: libevent's default).
 
-        Each is handed to ``callback(listener, fd, address)``, which owns the descriptor; it is closed
-        when the callback raises. Raises `OSError` when the address can't be had.
+        Each is handed to ``callback(listener, fd, address)``, which owns the descriptor; it is
+        closed when the callback raises. Raises `OSError` when the address can't be had.
         Wraps ``evconnlistener_new_bind``.
         """
         flags = _convert.flags(ListenerOption, options, "options")
@@ -106,7 +109,10 @@ class Listener(Child):
 
     @property
     def callback(self) -> ListenerCallback:
-        """What is called as ``callback(listener, fd, address)``. Wraps ``evconnlistener_set_cb``."""
+        """What is called as ``callback(listener, fd, address)``.
+
+        Wraps ``evconnlistener_set_cb``.
+        """
         return self._callback
 
     @callback.setter
@@ -132,7 +138,10 @@ class Listener(Child):
         errors.call(lib.evconnlistener_enable, self.pointer)
 
     def disable(self) -> None:
-        """Accept no connections for now; they wait in the kernel. Wraps ``evconnlistener_disable``."""
+        """Accept no connections for now; they wait in the kernel.
+
+        Wraps ``evconnlistener_disable``.
+        """
         self.base.check_thread()
         errors.call(lib.evconnlistener_disable, self.pointer)
 

@@ -1,8 +1,9 @@
 """libevent's log: into Python's `logging` under the name ``libevent``, or to a callback.
 
-libevent logs while it holds its locks, so its messages wait on a list in C (``_c/log.c``) until no C is
-below that could mind: a running loop fetches them in its next turn, a call that fails before it raises,
-and anybody by `flush`. An error, libevent's last word before it ends the process, also goes to stderr.
+libevent logs while it holds its locks, so its messages wait on a list in C (``_c/log.c``) until no
+C is below that could mind: a running loop fetches them in its next turn, a call that fails before
+it raises, and anybody by `flush`. An error, libevent's last word before it ends the process, also
+goes to stderr.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ def enable_debug_logging(which: int = DebugLogging.ALL) -> None:
 def set_fatal_callback(callback: Callable[[int], object] | None) -> None:
     """Have ``callback(code)`` called when libevent gives up; with None nobody is.
 
-    The process ends when it returns: by ``exit(code)``, whereas without a callback a failed assertion
-    ends it by ``abort()``. So there is only time to report (A3), and what it raises is printed.
+    The process ends when it returns: by ``exit(code)``, whereas without a callback a failed
+    assertion ends it by ``abort()``. So there is only time to report (A3), and what it raises is
+    printed.
     Wraps ``event_set_fatal_callback``.
     """
     global _fatal
