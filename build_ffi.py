@@ -93,8 +93,7 @@ def make() -> FFI:
         if (include / "event2" / f"{noun}.h").exists():
             source.append(f"#include <event2/{noun}.h>")
         if (C / f"{noun}.c").exists():
-            called = [found[1] for found in EXTERN_PYTHON.finditer(cdef)]
-            source += [f"static {declaration}" for declaration in called]
+            source += [f"static {declaration}" for declaration in EXTERN_PYTHON.findall(cdef)]
             source += [f'#line 1 "libevent_py/_c/{noun}.c"', (C / f"{noun}.c").read_text()]
     source.append('#line 1 "libevent_py._ffi.c"')
     ffi.set_source(

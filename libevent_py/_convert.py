@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import math
+import operator
 import os
 import socket
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
@@ -21,8 +23,8 @@ Flags = TypeVar("Flags", bound=enum.IntFlag)
 def seconds(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> float:
     """Return *value* as seconds that fit a timeval, or raise an error that names the argument."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.fsum((value,))  # float() would read text, too
+    except TypeError:
         raise TypeError(f"{name} must be a number of seconds, not {value!r}") from None
     except OverflowError:
         number = float("inf")
@@ -54,7 +56,7 @@ def flags(kind: type[Flags], value: int, name: str) -> Flags:
         raise TypeError(f"{name} must be of {kind.__name__}, not {value!r}")
     known = 0
     for member in kind:
-        known |= member
+        known |= int(member)  # a flag's own ~ stays within the flag's bits
     if value & ~known:
         raise ValueError(f"{name} has bits that {kind.__name__} does not know: {value:#x}")
     return kind(value)
@@ -63,8 +65,8 @@ def flags(kind: type[Flags], value: int, name: str) -> Flags:
 def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:
     """Return *value* as an int from *low* to *high*, or raise an error that names the argument."""
     try:
-        number = value.__index__()
-    except AttributeError:
+        number = operator.index(value)
+    except TypeError:
         raise TypeError(f"{name} must be an integer, not {value!r}") from None
     if not low <= number <= high:
         raise ValueError(f"{name} must be from {low} to {high}, not {number}")

@@ -38,7 +38,7 @@ class Event(Child):
 
     __slots__ = ("_armed", "_callback", "_fd", "_file", "_oneshot", "_what")
 
-    _armed: bool  # whether C may call it
+    _armed: bool | None  # whether C may call it; None while it is called perhaps for the last time
     _oneshot: bool  # whether it is disarmed when it fires
     _callback: Callable[..., object]
     _fd: int  # or the signal number
@@ -190,10 +190,10 @@ class Event(Child):
             base.defer(self._active_here, what, ncalls)
         elif what is _TIMEOUT and ncalls == 1:
             event_active(self.pointer)
-            if not self._armed:
+            if self._armed is None:
                 self._armed = True
-                self._oneshot = True
-                base.live[self.key] = self
+            elif not self._armed:
+                self._arm_once()
         else:
             self._active_as(what, ncalls)
 
@@ -208,9 +208,14 @@ class Event(Child):
         ncalls = _convert.integer(ncalls, "ncalls", 1, 2**15 - 1)
         lib.event_active(self.pointer, what, ncalls)
         if not self._armed:
-            self._armed = True
+            self._arm_once()
+
+    def _arm_once(self) -> None:
+        """Note that C will call the event, though it doesn't wait for anything."""
+        if self._armed is False:
             self._oneshot = True
             self.base.live[self.key] = self
+        self._armed = True
 
     # What it is.
 
@@ -377,7 +382,7 @@ def evpy_event(key: int, what: int) -> None:
         base.firing = event
         oneshot = event._oneshot
         if oneshot:
-            event._armed = False
+            event._armed = None
         try:
             event._callback(event, event._fd, FLAGS[what])
         except BaseException as error:

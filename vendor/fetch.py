@@ -145,9 +145,9 @@ def run(command: list[str], directory: str) -> None:
     env = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True)
     if done.returncode != 0:
-        said = " ".join(done.stderr.split())
+        said = " ".join(line for line in done.stderr.splitlines() if not line.startswith("W:"))
         raise HeadersError(
-            f"libevent's headers are not installed, and `{' '.join(command)}` failed: {said} "
+            f"libevent's headers are not installed, and `{' '.join(command)}` failed ({said}). "
             f"{INSTALL}"
         )
 

@@ -1,0 +1,77 @@
+# `make run` and `make test` do all the set-up by themselves; `make clean` undoes it.
+
+PYTHON ?= python3
+PYENV_ROOT ?= $(HOME)/.pyenv
+VERSIONS := 3.10 3.11 3.12 3.13
+
+# Debian's names; .ci/packages adds Python's own where they are needed.
+BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev
+TEST_PACKAGES := curl netcat-openbsd openssl strace valgrind
+
+BIN := .venv/bin
+SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
+	$(wildcard libevent_py/_c/*)
+PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest
+PIP := python -m pip --disable-pip-version-check install --quiet
+
+# The versions of Python share one libevent_py/_ffi.abi3.so.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: run test test-all bench lint build clean
+
+run: .venv/installed
+	@$(BIN)/python -m samples.upper_listener
+
+test: .venv/installed build/test-packages lint
+	. $(BIN)/activate && $(PYTEST)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict libevent_py
+
+# Every version of VERSIONS that is found, each in its own virtual environment.
+test-all: build/build-packages build/test-packages $(VERSIONS:%=test-%)
+
+find = $(firstword $(wildcard $(PYENV_ROOT)/versions/$(1).*/bin/python$(1)) \
+	$(shell command -v python$(1)))
+
+test-%:
+	@$(if $(call find,$*),$(MAKE) --no-print-directory venv=.venvs/$* \
+		interpreter=$(call find,$*) test-in,echo 'Python $*: not found, left out')
+
+.PHONY: test-in
+test-in:
+	$(interpreter) -m venv $(venv)
+	. $(venv)/bin/activate && $(PIP) --editable '.[test]' && python --version && $(PYTEST)
+
+bench: .venv/bench
+	$(BIN)/python -m benchmarks
+
+build: .venv/installed
+	$(BIN)/python -m build
+
+# cffi is compiled here because its wheels are made without optimization: each callback would take a
+# third longer to reach Python.
+.venv/installed: build/build-packages $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	. $(BIN)/activate && $(PIP) --no-binary cffi 'cffi>=2.1'
+	. $(BIN)/activate && $(PIP) --editable '.[test]'
+	touch $@
+
+.venv/bench: .venv/installed
+	. $(BIN)/activate && $(PIP) --editable '.[bench]'
+	touch $@
+
+build/build-packages: .ci/packages Makefile
+	.ci/packages '$(PYTHON)' $(BUILD_PACKAGES)
+	mkdir -p build && touch $@
+
+build/test-packages: .ci/packages Makefile
+	.ci/packages '$(PYTHON)' $(TEST_PACKAGES)
+	mkdir -p build && touch $@
+
+clean:
+	rm -rf .venv .venvs build dist vendor/include libevent_py/_ffi.*.so *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,402 @@
+"""``evutil_``: descriptors, addresses, name lookups, random bytes, clocks and dates."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py import _convert, errors
+from libevent_py._convert import Address
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Handle
+from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
+
+AddrInfo = tuple[int, int, int, str, Address]
+
+#: The bytes in a packed address, and in the longest text that C makes of one.
+PACKED: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
+LONGEST_TEXT = 64
+
+#: "Thu, 01 Jan 1970 00:00:00 GMT" and its NUL.
+DATE_SIZE = 30
+
+
+def _c_int(value: int, name: str) -> int:
+    return _convert.integer(value, name, -(2**31), 2**31 - 1)
+
+
+def _c_string(value: str | bytes, name: str) -> bytes:
+    """Return *value* as C reads it, which ends at the first NUL."""
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be str or bytes, not {value!r}")
+    try:
+        string = value.encode() if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be text that UTF-8 can encode, not {value!r}") from None
+    if b"\0" in string:
+        raise ValueError(f"{name} must not contain a NUL: {value!r}")
+    return string
+
+
+# Descriptors.
+
+
+def socketpair(
+    family: int = socket.AF_UNIX, type: int = socket.SOCK_STREAM, proto: int = 0
+) -> tuple[socket.socket, socket.socket]:
+    """Make two connected sockets, which close themselves as Python's own do.
+
+    Unlike in C they are not inherited by other programs. Raises `OSError` when the system has no
+    such pair. Wraps ``evutil_socketpair``.
+    """
+    family, type, proto = _c_int(family, "family"), _c_int(type, "type"), _c_int(proto, "proto")
+    pair = ffi.new("evutil_socket_t[2]")
+    errors.call(lib.evutil_socketpair, family, type, proto, pair)
+    for fd in pair:
+        os.set_inheritable(fd, False)
+    return socket.socket(fileno=pair[0]), socket.socket(fileno=pair[1])
+
+
+def make_socket_nonblocking(fd: Any) -> None:
+    """Have *fd*, a descriptor or anything with a ``fileno``, never block.
+
+    A Python socket does not notice; its own `setblocking` does the same and does. Raises `OSError`.
+    Wraps ``evutil_make_socket_nonblocking``.
+    """
+    errors.call(lib.evutil_make_socket_nonblocking, _convert.descriptor(fd))
+
+
+def make_socket_closeonexec(fd: Any) -> None:
+    """Have the system close *fd* when the process becomes another program. Raises `OSError`.
+
+    Wraps ``evutil_make_socket_closeonexec``.
+    """
+    errors.call(lib.evutil_make_socket_closeonexec, _convert.descriptor(fd))
+
+
+def make_listen_socket_reuseable(fd: Any) -> None:
+    """Let *fd* be bound to an address that connections of an earlier listener still hold.
+
+    Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable``.
+    """
+    errors.call(lib.evutil_make_listen_socket_reuseable, _convert.descriptor(fd))
+
+
+def make_listen_socket_reuseable_port(fd: Any) -> None:
+    """Let several sockets be bound to one address, where each of them has asked for that.
+
+    Does nothing but on Linux. Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable_port``.
+    """
+    errors.call(lib.evutil_make_listen_socket_reuseable_port, _convert.descriptor(fd))
+
+
+def make_listen_socket_ipv6only(fd: Any) -> None:
+    """Have *fd*, an IPv6 socket, take no IPv4 connections. Raises `OSError`.
+
+    Wraps ``evutil_make_listen_socket_ipv6only``.
+    """
+    errors.call(lib.evutil_make_listen_socket_ipv6only, _convert.descriptor(fd))
+
+
+def make_tcp_listen_socket_deferred(fd: Any) -> None:
+    """Have *fd*, a TCP socket, accept a connection only when data has arrived on it.
+
+    Does nothing where the system can't. Raises `OSError`.
+    Wraps ``evutil_make_tcp_listen_socket_deferred``.
+    """
+    errors.call(lib.evutil_make_tcp_listen_socket_deferred, _convert.descriptor(fd))
+
+
+def closesocket(fd: int | socket.socket) -> None:
+    """Close *fd*, a descriptor, or a Python socket, which then counts as closed as well.
+
+    An event that waits for it must be deleted before. Raises `OSError`. Wraps
+    ``evutil_closesocket``.
+    """
+    number = _convert.descriptor(fd)
+    if isinstance(fd, socket.socket):
+        fd.detach()  # else it would close, later, whatever has the number then (A9)
+    elif not isinstance(fd, int):
+        raise TypeError(f"fd must be a descriptor or a socket, which alone can let go: {fd!r}")
+    errors.call(lib.evutil_closesocket, number)
+
+
+# Addresses.
+
+
+def _packed_size(family: int) -> int:
+    family = _c_int(family, "family")
+    if family not in PACKED:
+        raise ValueError(f"family must be AF_INET or AF_INET6, not {family}")
+    return PACKED[family]
+
+
+def inet_ntop(family: int, packed: Any) -> str:
+    """Return *packed*, the 4 bytes of an AF_INET address or 16 of an AF_INET6 one, as text.
+
+    Wraps ``evutil_inet_ntop``.
+    """
+    size = _packed_size(family)
+    memory, length = _convert.octets(packed, "packed")
+    if length != size:
+        raise ValueError(f"packed must be {size} bytes for this family, not {length}")
+    out = ffi.new("char[]", LONGEST_TEXT)
+    return _convert.text(errors.new(lib.evutil_inet_ntop, family, memory, out, LONGEST_TEXT))
+
+
+def inet_pton(family: int, text: str | bytes) -> bytes:
+    """Return the address in *text* as the 4 bytes of AF_INET, or 16 of AF_INET6.
+
+    Raises `ValueError` when it is none. Wraps ``evutil_inet_pton``.
+    """
+    return _parsed(lib.evutil_inet_pton, family, text)
+
+
+def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
+    """Return the address in *text* as `inet_pton` does, and its scope id, or 0 without one.
+
+    A scope such as ``%eth0`` or ``%2`` is the name or number of an interface. Raises `ValueError`
+    when *text* is no address, or the interface has neither. Wraps ``evutil_inet_pton_scope``.
+    """
+    scope = ffi.new("unsigned *")
+    return _parsed(lib.evutil_inet_pton_scope, family, text, scope), int(scope[0])
+
+
+def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: Any) -> bytes:
+    memory = ffi.new("unsigned char[]", _packed_size(family))
+    if function(family, _c_string(text, "text"), memory, *out) != 1:
+        kind = "an IPv4" if family == socket.AF_INET else "an IPv6"
+        raise ValueError(f"text must be {kind} address, not {text!r}")
+    return bytes(ffi.buffer(memory))
+
+
+def parse_sockaddr_port(text: str | bytes) -> Address:
+    """Return the address in *text*, such as ``1.2.3.4:80``, ``[::1]:80`` or ``::1``.
+
+    The port is 0 where *text* has none. Raises `ValueError` when it is no address, or its port is
+    not from 1 to 65535. Wraps ``evutil_parse_sockaddr_port``.
+    """
+    out = ffi.new("struct sockaddr_storage *")
+    length = ffi.new("int *", ffi.sizeof(out[0]))
+    pointer = ffi.cast("struct sockaddr *", out)
+    if lib.evutil_parse_sockaddr_port(_c_string(text, "text"), pointer, length) != 0:
+        raise ValueError(f"text must be an address, with or without a port, not {text!r}")
+    return _convert.unpack_address(pointer, length[0])
+
+
+def sockaddr_cmp(sa1: Address, sa2: Address, include_port: bool = True) -> int:
+    """Return a number below 0, 0, or one above, as *sa1* comes before, equals or follows *sa2*.
+
+    The port counts with *include_port*; flow and scope never do. As in C two paths are never equal.
+    Wraps ``evutil_sockaddr_cmp``.
+    """
+    one, other = _convert.sockaddr(sa1), _convert.sockaddr(sa2)
+    return int(lib.evutil_sockaddr_cmp(one.pointer, other.pointer, bool(include_port)))
+
+
+# Name lookups.
+
+
+def getaddrinfo(
+    host: str | bytes | None,
+    port: int | str | bytes | None,
+    family: int = socket.AF_UNSPEC,
+    type: int = 0,
+    proto: int = 0,
+    flags: int = AddrInfoFlag(0),
+) -> list[AddrInfo]:
+    """Look up *host* and *port*, a number or a service's name, and wait for the answer.
+
+    Return what `socket.getaddrinfo` does: a list of ``(family, type, proto, canonname, address)``.
+    *flags* are of `AddrInfoFlag`; a *host* outside ASCII is encoded by IDNA. Raises `DnsError`,
+    whose ``errno`` is one of `AddrInfoError`, or `OSError` where the system failed. Other threads
+    run meanwhile, this one's loop does not. Wraps ``evutil_getaddrinfo``.
+    """
+    node, service = _node(host), _service(port)
+    hints = ffi.new("struct evutil_addrinfo *")
+    hints.ai_flags = _convert.flags(AddrInfoFlag, flags, "flags")
+    hints.ai_family = _c_int(family, "family")
+    hints.ai_socktype = _c_int(type, "type")
+    hints.ai_protocol = _c_int(proto, "proto")
+    found = ffi.new("struct evutil_addrinfo **")
+    try:
+        code = errors.enter(None, lib.evutil_getaddrinfo, node, service, hints, found)
+        if code == AddrInfoError.SYSTEM:
+            raise errors.failed(lib.evutil_getaddrinfo, repr(host))
+        if code != 0:
+            raise errors.DnsError(code, f"evutil_getaddrinfo: {host!r}: {gai_strerror(code)}")
+        return unpack_addrinfo(found[0])
+    finally:
+        if found[0] != ffi.NULL:
+            lib.evutil_freeaddrinfo(found[0])
+
+
+def _node(host: str | bytes | None) -> Any:
+    if host is None:
+        return ffi.NULL
+    if isinstance(host, str) and not host.isascii():
+        try:
+            return host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"host must be a name for IDNA, not {host!r}: {error}") from None
+    return _c_string(host, "host")
+
+
+def _service(port: int | str | bytes | None) -> Any:
+    if port is None:
+        return ffi.NULL
+    if isinstance(port, (str, bytes)):
+        return _c_string(port, "port")
+    return b"%d" % _convert.integer(port, "port", 0, 65535)
+
+
+def unpack_addrinfo(ai: Any) -> list[AddrInfo]:
+    """Return the list in C's ``struct evutil_addrinfo *``, which may be NULL, in Python's form."""
+    found = []
+    while ai != ffi.NULL:
+        name = "" if ai.ai_canonname == ffi.NULL else _convert.text(ai.ai_canonname)
+        address = _convert.unpack_address(ai.ai_addr, ai.ai_addrlen)
+        family = _member(socket.AddressFamily, ai.ai_family)
+        kind = _member(socket.SocketKind, ai.ai_socktype)
+        found.append((family, kind, int(ai.ai_protocol), name, address))
+        ai = ai.ai_next
+    return found
+
+
+def _member(kind: Callable[[int], int], number: int) -> int:
+    """Return *number* as a member of *kind*, or as it is where Python has no name for it."""
+    try:
+        return kind(number)
+    except ValueError:
+        return number
+
+
+def gai_strerror(code: int) -> str:
+    """Return what *code*, one of `AddrInfoError`, means. Wraps ``evutil_gai_strerror``."""
+    return _convert.text(lib.evutil_gai_strerror(_c_int(code, "code")))
+
+
+# Text.
+
+
+def ascii_strcasecmp(str1: str | bytes, str2: str | bytes) -> int:
+    """Return -1, 0 or 1 as *str1* comes before, equals or follows *str2*, ASCII case aside.
+
+    Wraps ``evutil_ascii_strcasecmp``.
+    """
+    one, other = _c_string(str1, "str1"), _c_string(str2, "str2")
+    return int(lib.evutil_ascii_strcasecmp(one, other))
+
+
+def ascii_strncasecmp(str1: str | bytes, str2: str | bytes, n: int) -> int:
+    """Compare as `ascii_strcasecmp` does, but only the first *n* bytes.
+
+    Wraps ``evutil_ascii_strncasecmp``.
+    """
+    one, other = _c_string(str1, "str1"), _c_string(str2, "str2")
+    n = _convert.integer(n, "n", 0, lib.EV_SIZE_MAX)
+    return int(lib.evutil_ascii_strncasecmp(one, other, n))
+
+
+def date_rfc1123(moment: datetime.datetime | None = None) -> str:
+    """Return *moment*, or now, as HTTP writes it: ``Thu, 01 Jan 1970 00:00:00 GMT``.
+
+    Unlike in C it may be in any time zone, which it must say. Wraps ``evutil_date_rfc1123``.
+    """
+    tm = ffi.NULL if moment is None else _utc(moment)
+    out = ffi.new("char[]", DATE_SIZE)
+    errors.call(lib.evutil_date_rfc1123, out, DATE_SIZE, tm)
+    return _convert.text(out)
+
+
+def _utc(moment: datetime.datetime) -> Any:
+    """Return *moment* as a ``struct tm *``, each field in range: C doesn't check (S1)."""
+    if not isinstance(moment, datetime.datetime):
+        raise TypeError(f"moment must be a datetime, not {moment!r}")
+    if moment.utcoffset() is None:
+        raise ValueError(f"moment must have a time zone, not be {moment!r}")
+    try:
+        fields = moment.astimezone(datetime.timezone.utc).timetuple()
+    except OverflowError:
+        raise ValueError(f"moment must be from year 1 to 9999 in UTC, not {moment!r}") from None
+    tm = ffi.new("struct tm *")
+    tm.tm_year, tm.tm_mon, tm.tm_mday = fields.tm_year - 1900, fields.tm_mon - 1, fields.tm_mday
+    tm.tm_hour, tm.tm_min, tm.tm_sec = fields.tm_hour, fields.tm_min, fields.tm_sec
+    tm.tm_wday, tm.tm_yday = (fields.tm_wday + 1) % 7, fields.tm_yday - 1
+    return tm
+
+
+# Random bytes.
+
+
+def secure_rng_init() -> None:
+    """Seed the random number generator now, which the first use does otherwise.
+
+    Raises `LibeventError` when the system gives no randomness. Wraps ``evutil_secure_rng_init``.
+    """
+    errors.call(lib.evutil_secure_rng_init)
+
+
+def secure_rng_get_bytes(n: int) -> bytes:
+    """Return *n* random bytes that nobody can foretell. Wraps ``evutil_secure_rng_get_bytes``."""
+    memory = bytearray(_convert.integer(n, "n", 0, lib.EV_SSIZE_MAX))
+    lib.evutil_secure_rng_get_bytes(ffi.from_buffer(memory), len(memory))
+    return bytes(memory)
+
+
+# Clocks.
+
+#: Held by whoever uses a clock: libevent itself has no lock for it (S2). A signal handler may come
+#: between, in the same thread.
+_reading = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _reading
+    _reading = threading.RLock()  # another thread may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class MonotonicTimer(Handle):
+    """A clock that never goes back, such as an event base has; usable in ``with``, which closes it.
+
+    Any thread may read it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, flags: int = MonotonicFlag(0)) -> None:
+        """Make a clock: with PRECISE an exact one, else a cheap one that may lag by milliseconds.
+
+        FALLBACK has it made of the wall clock. Wraps ``evutil_monotonic_timer_new``,
+        ``evutil_configure_monotonic_time``.
+        """
+        flags = _convert.flags(MonotonicFlag, flags, "flags")
+        super().__init__(errors.new(lib.evutil_monotonic_timer_new))
+        errors.call(lib.evutil_configure_monotonic_time, self.pointer, flags)
+
+    def time(self) -> float:
+        """Return the seconds since a moment that is the same for the clock's whole life.
+
+        Wraps ``evutil_gettime_monotonic``.
+        """
+        tv = ffi.new("struct timeval *")
+        with _reading:
+            errors.call(lib.evutil_gettime_monotonic, self.pointer, tv)
+        return _convert.from_timeval(tv)
+
+    def close(self) -> None:
+        """Free the clock; a second time does nothing. Wraps ``evutil_monotonic_timer_free``."""
+        with _reading:
+            pointer = self._take()
+            if pointer is not None:
+                lib.evutil_monotonic_timer_free(pointer)
+
+    def __del__(self) -> None:
+        self.close()
