@@ -43,10 +43,10 @@ import os
 import sys
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import ChainMap, deque
+from collections.abc import Callable, Iterator, MutableMapping
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
@@ -57,19 +57,19 @@ Self = TypeVar("Self", bound="Handle")
 class Live:
     """The bases that somebody has entered C with: where the trampolines look for what C calls."""
 
-    __slots__ = ("bases",)
+    __slots__ = ("bases", "objects")
 
     def __init__(self) -> None:
-        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
-        self.bases: tuple[Root, ...] = ()
+        self.set(())
 
-    def find(self, key: int) -> tuple[Root, Any] | None:
-        """Return the object that has *key*, with its base, or None when C is late."""
-        for base in self.bases:
-            found = base.live.get(key)
-            if found is not None:
-                return base, found
-        return None
+    def set(self, bases: tuple[Root, ...]) -> None:
+        """Look in *bases* from now on."""
+        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
+        self.bases = bases
+        #: What C may call, by key; with one base, as nearly always, its own dict.
+        self.objects: MutableMapping[int, Any] = (
+            bases[0].live if len(bases) == 1 else ChainMap(*(base.live for base in bases))
+        )
 
 
 live = Live()
@@ -78,7 +78,9 @@ _entering = threading.Lock()
 #: A key for whatever C may call back: a number never used again.
 next_key = itertools.count(1).__next__
 
+# Looked up once, for what is called for every event made and freed.
 get_ident = threading.get_ident
+weak = weakref.ref
 
 
 class Handle:
@@ -127,6 +129,10 @@ class Handle:
     ) -> None:
         self.close()
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled: the copy would free the C object once more."""
+        raise TypeError(f"{type(self).__name__} objects can't be copied or pickled")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{' closed' if self.closed else ''} at {id(self):#x}>"
 
@@ -140,6 +146,9 @@ class WithoutPointer:
     """What an object is besides, once its pointer has been taken."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        """Keep `without_pointer` from the ``__init_subclass__`` of a user's class."""
 
     @property
     def pointer(self) -> Any:
@@ -228,29 +237,28 @@ class Root(Handle):
             yield
             return
         with _entering:
-            live.bases += (self,)
+            live.set((*live.bases, self))
         try:
             yield
         finally:
             with _entering:
-                live.bases = tuple(base for base in live.bases if base is not self)
+                live.set(tuple(base for base in live.bases if base is not self))
 
     # Freeing.
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
         self.ledger.pop(key, None)
-        if self.parked is not None:
-            return
-        if self.condemned is not None:
+        if self.parked is None and self.condemned is None:
+            if self.thread is None or self.thread == get_ident():
+                free(pointer)
+            else:
+                self.graveyard.append((free, pointer))
+                self.wake()
+        elif self.parked is None:
             self.graveyard.append((free, pointer))
             if not self.ledger:
                 self._free_condemned()
-        elif self.thread is None or self.thread == get_ident():
-            free(pointer)
-        else:
-            self.graveyard.append((free, pointer))
-            self.wake()
 
     def exhume(self) -> None:
         """Free what is in the graveyard; only where no callback of what it holds is below."""
@@ -349,7 +357,7 @@ class Child(Handle):
         self.base: Any = base
         self.key = key
         self.pointer = pointer
-        base.ledger[key] = weakref.ref(self)
+        base.ledger[key] = weak(self)
 
     #: Frees the C object.
     free: Callable[[Any], object]
@@ -382,8 +390,7 @@ class Child(Handle):
             pointer = slot(self)
         except AttributeError:  # it is closed, or never came to be
             return
-        if not sys.is_finalizing():
-            self.base.bury(self.key, self.free, pointer)
+        self.base.bury(self.key, self.free, pointer)
 
 
 def wrong_thread() -> errors.ThreadError:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from libevent_py import _convert, _lifetime, _signals, debug, errors, log
 from libevent_py._ffi import ffi, lib
@@ -178,7 +178,6 @@ class EventBase(Root):
         "_onces",
         "_pipes",
         "_waker",
-        "firing",
         "onces",
         "wakers",
     )
@@ -193,8 +192,6 @@ class EventBase(Root):
         """
         if priorities is not None:
             priorities = _convert.integer(priorities, "priorities", 1, lib.EVENT_MAX_PRIORITIES - 1)
-        #: The event whose callback runs, for `running_event`.
-        self.firing: Event | None = None
         #: The callbacks given to `once`, by key.
         self.onces: dict[int, Callable[[int, EventFlag], object]] = {}
         #: What to do when one of the base's own events fires, by key.
@@ -536,9 +533,17 @@ class EventBase(Root):
 
     @property
     def running_event(self) -> Event | None:
-        """The event whose callback runs, or None. Wraps ``event_base_get_running_event``."""
+        """The event whose callback runs in this thread, or None, also when it has been closed.
+
+        Unlike in C, it may be asked at any time (B8). Wraps ``event_base_get_running_event``.
+        """
         self.pointer  # noqa: B018  (closed is closed)
-        return self.firing
+        depth = 0
+        while key := lib.evpy_event_running(depth):
+            if key in self.ledger:
+                return cast("Event | None", self.ledger[key]())
+            depth += 1
+        return None
 
     def active_by_fd(self, fd: Any, what: int) -> None:
         """Make the events added for *fd* and *what* active. Wraps ``event_base_active_by_fd``."""

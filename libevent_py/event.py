@@ -22,10 +22,11 @@ EventCallback = Callable[[Any, int, EventFlag], object]
 
 _ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
 _TIMEOUT = EventFlag.TIMEOUT
+new_object: Callable[[type[E]], E] = object.__new__
+make_child = Child.__init__
 event_active = lib.evpy_event_active  # an attribute of lib costs as much as a short call
 event_add = lib.evpy_event_add
 event_new = lib.evpy_event_new
-_NO_TIMEOUT = -1.0
 _MAX_SECONDS = _convert.MAX_SECONDS
 _PENDING = lib.EVLIST_INSERTED | lib.EVLIST_TIMEOUT | lib.EVLIST_ACTIVE | lib.EVLIST_ACTIVE_LATER
 
@@ -36,10 +37,10 @@ class Event(Child):
     While it is pending it stays alive by itself; else it goes with the last reference to it.
     """
 
-    __slots__ = ("_armed", "_callback", "_fd", "_file", "_oneshot", "_what")
+    __slots__ = ("_armed", "_callback", "_fd", "_file", "_then", "_what")
 
     _armed: bool | None  # whether C may call it; None while it is called perhaps for the last time
-    _oneshot: bool  # whether it is disarmed when it fires
+    _then: bool | None  # what _armed becomes when it fires: True when it stays pending
     _callback: Callable[..., object]
     _fd: int  # or the signal number
     _file: Any
@@ -66,7 +67,7 @@ class Event(Child):
         """
         what = _convert.flags(EventFlag, what, "what")
         number = _checked(fd, what)
-        _make(self, base, number, what, callback)
+        _make(self, base, number, int(what), callback)
         if fd is not number:
             self._file = fd
         if priority is not None:
@@ -80,9 +81,7 @@ class Event(Child):
 
         Wraps ``evtimer_new``.
         """
-        event = cls.__new__(cls)
-        _make(event, base, -1, EventFlag.PERSIST if persist else 0, callback)
-        return event
+        return _make(new_object(cls), base, -1, lib_PERSIST if persist else 0, callback)
 
     @classmethod
     def signal(
@@ -98,16 +97,12 @@ class Event(Child):
         Wraps ``evsignal_new``.
         """
         what = EventFlag.SIGNAL | EventFlag.PERSIST if persist else EventFlag.SIGNAL
-        event = cls.__new__(cls)
-        _make(event, base, _signals.number(signum), what, callback)
-        return event
+        return _make(new_object(cls), base, _signals.number(signum), int(what), callback)
 
     @classmethod
     def user(cls: type[E], base: EventBase, callback: EventCallback) -> E:
         """Make an event that only `active` fires. Wraps ``evuser_new``."""
-        event = cls.__new__(cls)
-        _make(event, base, -1, 0, callback)
-        return event
+        return _make(new_object(cls), base, -1, 0, callback)
 
     # Waiting.
 
@@ -122,38 +117,39 @@ class Event(Child):
         thread = base.thread
         if thread is not None and thread != get_ident():
             raise _lifetime.wrong_thread()
-        pointer = self.pointer
-        if timeout is None:
-            if self._what & lib_SIGNAL:
-                _signals.claim(base)
-            failed = event_add(pointer, _NO_TIMEOUT)
+        pointer, what = self.pointer, self._what
+        if type(timeout) is float and 0.0 <= timeout <= _MAX_SECONDS:
+            seconds = timeout
         elif isinstance(timeout, CommonTimeout):
-            failed = self._add_common(pointer, timeout)
+            return self._add_common(timeout)
         else:
-            if self._what & lib_SIGNAL:
-                _signals.claim(base)
-            seconds = timeout if type(timeout) is float else _convert.seconds(timeout)
-            if not 0 <= seconds <= _MAX_SECONDS:
-                _convert.seconds(timeout)
-            failed = event_add(pointer, seconds)
-        if failed:
+            seconds = _convert.optional_seconds(timeout)
+        if what & lib_SIGNAL:
+            _signals.claim(base)
+        if event_add(pointer, seconds):
             raise errors.failed(lib.event_add, f"fd {self._fd}")
-        if timeout is not None or self._what & lib_WAITS:
-            # libevent doesn't reschedule a persistent event with a timeout of 0.
-            self._oneshot = not self._what & lib_PERSIST or timeout == 0
+        if seconds >= 0 or what & lib_WAITS:
+            if what & lib_PERSIST:
+                self._then = seconds != 0 or None  # libevent doesn't reschedule a timeout of 0
             self._armed = True
             base.live[self.key] = self
-            if self._what & lib_SIGNAL:
+            if what & lib_SIGNAL:
                 _signals.added(self._fd, self.key)
         return self
 
-    def _add_common(self, pointer: Any, timeout: CommonTimeout) -> int:
+    def _add_common(self: E, timeout: CommonTimeout) -> E:
         if timeout.base is not self.base:
             raise ValueError("timeout must be a CommonTimeout of the event's own base")
         if self._what & lib_SIGNAL:
             _signals.claim(self.base)
-        ffi.errno = 0
-        return int(lib.event_add(pointer, timeout.pointer))
+        errors.call(lib.event_add, self.pointer, timeout.pointer)
+        if self._what & lib_PERSIST:
+            self._then = True
+        self._armed = True
+        self.base.live[self.key] = self
+        if self._what & lib_SIGNAL:
+            _signals.added(self._fd, self.key)
+        return self
 
     def delete(self, *, block: bool | None = None) -> None:
         """Have the event wait no longer, and not fire though it be active already.
@@ -213,7 +209,7 @@ class Event(Child):
     def _arm_once(self) -> None:
         """Note that C will call the event, though it doesn't wait for anything."""
         if self._armed is False:
-            self._oneshot = True
+            self._then = None
             self.base.live[self.key] = self
         self._armed = True
 
@@ -308,6 +304,7 @@ class Event(Child):
         base.ledger.pop(key, None)
         self._callback = finalize
         base.live[key] = self
+        self._armed = True  # for the finalizer, or the end of its own callback would disarm it
         lib.evpy_finalize_event(pointer)
 
     def _signals_checked(self) -> None:
@@ -324,7 +321,7 @@ class Event(Child):
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
-        if self._what & (lib_SIGNAL | lib_PERSIST) and not self.closed:
+        if not self.closed:
             pointer = self.pointer
             if lib.evpy_event_ncalls(pointer) or lib.evpy_event_flags(pointer) & _PENDING:
                 self._armed = True
@@ -335,6 +332,7 @@ class Event(Child):
 #: EventFlag's as plain ints: ten times as fast to combine.
 lib_SIGNAL, lib_PERSIST = int(EventFlag.SIGNAL), int(EventFlag.PERSIST)
 lib_WAITS = int(IO | EventFlag.SIGNAL)
+lib_STAYS = lib_SIGNAL | lib_PERSIST
 
 
 def _checked(fd: Any, what: EventFlag) -> int:
@@ -351,7 +349,7 @@ def _checked(fd: Any, what: EventFlag) -> int:
     return number
 
 
-def _make(event: Event, base: EventBase, fd: int, what: int, callback: EventCallback) -> None:
+def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback) -> E:
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {callback!r}")
     if not isinstance(base, EventBase):
@@ -363,44 +361,41 @@ def _make(event: Event, base: EventBase, fd: int, what: int, callback: EventCall
     pointer = event_new(base.pointer, fd, what, key)
     if not pointer:
         raise errors.failed(lib.event_new)
-    Child.__init__(event, base, key, pointer)
+    make_child(event, base, key, pointer)
     event._callback = callback
     event._fd = fd
-    event._what = int(what)
+    event._what = what
     event._armed = False
-    event._oneshot = True
+    event._then = None
+    return event
 
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_event(key: int, what: int) -> None:
-    base: EventBase
-    for base in live.bases:  # type: ignore[assignment]
-        try:
-            event = base.live[key]
-        except KeyError:
-            continue
-        base.firing = event
-        oneshot = event._oneshot
-        if oneshot:
-            event._armed = None
-        try:
-            event._callback(event, event._fd, FLAGS[what])
-        except BaseException as error:
-            base.report(error, event)
-        base.firing = None
-        if oneshot and not event._armed:
-            event._fired_last()
+    try:
+        event = live.objects[key]
+    except KeyError:  # libevent is late
         return
+    callback = event._callback
+    event._armed = event._then
+    try:
+        callback(event, event._fd, FLAGS[what])
+    except BaseException as error:
+        event.base.report(error, event)
+    if not event._armed:
+        if event._what & lib_STAYS:
+            event._fired_last()
+        else:
+            event._armed = False
+            event.base.live.pop(key, None)
 
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_finalize(key: int) -> None:
-    base: EventBase
-    for base in live.bases:  # type: ignore[assignment]
-        event = base.live.pop(key, None)
-        if event is not None:
-            try:
-                event._callback(event)
-            except BaseException as error:
-                base.report(error, event)
-            return
+    event = live.objects.get(key)
+    if event is not None:
+        event._disarm()
+        try:
+            event._callback(event)
+        except BaseException as error:
+            event.base.report(error, event)

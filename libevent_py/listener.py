@@ -153,8 +153,13 @@ class Listener(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        with socket.socket(fileno=os.dup(self.fd)) as copy:
-            return copy.getsockname()
+        borrowed = socket.socket(
+            fileno=self.fd
+        )  # and not a copy, as there may be no descriptor free
+        try:
+            return borrowed.getsockname()
+        finally:
+            borrowed.detach()
 
     def _failed(self, error: OSError) -> None:
         if self._on_error is not None:

@@ -21,10 +21,31 @@ static void evpy_note_fork(void)
 			evpy_forked(); \
 	} while (0)
 
+/* The events whose callbacks this thread runs, the innermost first: more than one when a callback
+ * runs another base's loop. event_base_get_running_event() can't be asked between callbacks (B8). */
+struct evpy_running {
+	uintptr_t key;
+	struct evpy_running *outer;
+};
+static _Thread_local struct evpy_running *evpy_running;
+
+static uintptr_t evpy_event_running(int depth)
+{
+	struct evpy_running *running = evpy_running;
+
+	while (running != NULL && depth-- > 0)
+		running = running->outer;
+	return running == NULL ? 0 : running->key;
+}
+
 static void evpy_on_event(evutil_socket_t fd, short what, void *key)
 {
+	struct evpy_running running = {(uintptr_t)key, evpy_running};
+
 	(void)fd;
+	evpy_running = &running;
 	EVPY_CALL(evpy_event((uintptr_t)key, what));
+	evpy_running = running.outer;
 }
 
 static void evpy_on_finalize(struct event *ev, void *key)

@@ -167,6 +167,7 @@ struct event *evpy_wake_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key, int internal);
 int evpy_event_add(struct event *ev, double seconds);
 void evpy_event_active(struct event *ev);
+uintptr_t evpy_event_running(int depth);
 int evpy_event_flags(const struct event *ev);
 int evpy_event_ncalls(const struct event *ev);
 int evpy_finalize_event(struct event *ev);
