@@ -1,0 +1,69 @@
+"""``python -m benchmarks``: run the jobs, print their tables, write the samples as JSON."""
+
+import argparse
+import json
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.build import PROGRAMS, build
+from benchmarks.jobs import JOBS
+from benchmarks.machine import facts
+from benchmarks.process import CPUS
+from benchmarks.report import figures, table
+from benchmarks.runner import missing_packages, run
+
+
+def main() -> None:
+    options = parse()
+    jobs = [job for job in JOBS if job.name.startswith(tuple(options.job or [""]))]
+    if not jobs:
+        sys.exit(f"benchmarks: no job is called {' or '.join(options.job)}: see --list")
+    if options.list:
+        print(*(f"{job.name:24} {job.title}" for job in jobs), sep="\n")
+        return
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))  # ends the contenders
+    allow_descriptors(4096)
+    build()
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    machine, missing, results = facts(), missing_packages(jobs), []
+    print(*(f"{name}: {fact}" for name, fact in machine.items()), sep="\n", end="\n\n")
+    for package in missing:
+        print(f"LEFT OUT: {package}, which is not installed (pip install {package})\n")
+    if len(CPUS) < 2:
+        print("ONE CORE: the load takes its time from the servers it measures\n")
+
+    start = time.monotonic()
+    for job in jobs:
+        rounds = options.rounds or (1 if options.quick else job.rounds)
+        results.append(figures(job, run(job, rounds, options.quick, missing)))
+        print(table(results[-1]), flush=True)
+
+    report = {"machine": machine, "quick": options.quick, "missing": missing, "jobs": results}
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"{time.monotonic() - start:.0f} s; every sample is in {options.json}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--job", action="append", metavar="NAME", help="only jobs whose names begin so; repeatable"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="samples of each contender")
+    parser.add_argument("--quick", action="store_true", help="to see that all works; no figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=PROGRAMS / "result.json")
+    parser.add_argument("--list", action="store_true", help="say which jobs there are")
+    return parser.parse_args()
+
+
+def allow_descriptors(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+
+
+main()

@@ -1,0 +1,48 @@
+"""What every Python contender shares: how the runner asks for a sample, and the meters."""
+
+import gc
+import itertools
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from resource import getpagesize
+
+# 1 to 100 ms, in an order that is the same for every contender.
+DELAYS = [(i * 37 % 100 + 1) / 1000 for i in range(100)]
+HOUR = 3600.0
+
+processor_time = time.process_time_ns
+
+
+def serve(sample: Callable[[int], tuple[int, int]]) -> None:
+    """Answer each count that the runner writes with what *sample* returns: amount, operations."""
+    for line in sys.stdin:
+        print(*sample(int(line)), flush=True)
+
+
+def say_port(port: int) -> None:
+    print(port, flush=True)
+
+
+def delays(count: int) -> Iterator[float]:
+    return itertools.islice(itertools.cycle(DELAYS), count)
+
+
+def meter(kind: str) -> Callable[[], int]:
+    """Return what reads the memory in use, in bytes: "python" (by tracemalloc) or "resident"."""
+    if kind == "python":
+        tracemalloc.start()
+        return python_bytes
+    return resident_bytes
+
+
+def python_bytes() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * getpagesize()

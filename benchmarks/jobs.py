@@ -1,0 +1,171 @@
+"""The jobs, as data: what is measured, how, and who does it."""
+
+import sys
+from dataclasses import dataclass
+
+from benchmarks.build import PROGRAMS
+from benchmarks.measures import Ask, Hold, Load
+
+SIZES = {"64B": 64, "1KiB": 1024, "16KiB": 16384, "100KiB": 102400}
+ECHO_ROUNDS = 14
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    command: tuple[str, ...]
+    package: str | None = None  # without it the contender is left out
+    twin: str = "C"  # the same program in C
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A limit for one cell of the job's table."""
+
+    contender: str
+    column: str
+    limit: float
+
+
+IDLE_EVENT = Bar("libevent_py", "median", 500.0)
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    title: str
+    operation: str
+    measure: Ask | Load | Hold
+    contenders: tuple[Contender, ...]
+    bars: tuple[Bar, ...] = ()
+    unit: str = "ns of processor time"
+    rounds: int = 8
+    fresh: bool = False  # whether each sample needs a process of its own
+
+
+def c(program, *arguments, name="C"):
+    return Contender(name, (str(PROGRAMS / program), *arguments))
+
+
+def python(program, *arguments, name="libevent_py", twin="C"):
+    command = (sys.executable, "-m", f"benchmarks.libevent_py.{program}", *arguments)
+    return Contender(name, command, "libevent_py", twin)
+
+
+def loop(package, program, *arguments, name=None):
+    command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", package, *arguments)
+    return Contender(name or package, command, package)
+
+
+def loops(program, *arguments):
+    return loop("asyncio", program, *arguments), loop("uvloop", program, *arguments)
+
+
+def echo_jobs():
+    for label, size in SIZES.items():
+        yield Job(
+            f"raw-echo-{label}",
+            f"echo of {size:,} bytes by plain events (asyncio, uvloop: by a Protocol)",
+            "message",
+            Load(size),
+            (
+                c("raw_echo"),
+                python("raw_echo"),
+                *loops("protocol_echo"),
+                loop("asyncio", "raw_echo", name="asyncio add_reader"),
+                loop("uvloop", "raw_echo", name="uvloop add_reader"),
+            ),
+            bars=(Bar("libevent_py", "to_uvloop", 1.25),) if size == 1024 else (),
+            rounds=ECHO_ROUNDS,
+        )
+    for label, size in SIZES.items():
+        yield Job(
+            f"bufferevent-echo-{label}",
+            f"echo of {size:,} bytes by bufferevents (asyncio, uvloop: by a Protocol)",
+            "message",
+            Load(size),
+            (c("bufferevent_echo"), python("bufferevent_echo"), *loops("protocol_echo")),
+            rounds=ECHO_ROUNDS,
+        )
+
+
+def memory_jobs():
+    units = {"python": "bytes of Python memory", "resident": "bytes resident"}
+    for kind, unit in units.items():
+        for name, title, operation, measure, twin, others in (
+            (
+                "timer",
+                "a pending timer (asyncio, uvloop: call_later)",
+                "event",
+                Ask(100_000, 1000),
+                c("idle_events", "timer"),
+                (python("idle_events", "timer", kind), *loops("idle_events", kind)),
+            ),
+            (
+                "read",
+                "a pending read event",
+                "event",
+                Ask(10_000, 1000),
+                c("idle_events", "read"),
+                (python("idle_events", "read", kind),),
+            ),
+            (
+                "connection",
+                "an accepted bufferevent with nothing to do (asyncio, uvloop: Protocol)",
+                "connection",
+                Hold(1000, 50),
+                c("idle_connections"),
+                (python("idle_connections", kind), *loops("idle_connections", kind)),
+            ),
+        ):
+            in_python = kind == "python"  # of which C has none
+            yield Job(
+                f"idle-{name}-{kind}",
+                title,
+                operation,
+                measure,
+                others if in_python else (twin, *others),
+                bars=(IDLE_EVENT,) if in_python and operation == "event" else (),
+                unit=unit,
+                rounds=3,
+                fresh=True,
+            )
+
+
+JOBS = (
+    Job(
+        "dispatch",
+        "a user event that re-activates itself (asyncio, uvloop: call_soon)",
+        "callback",
+        Ask(500_000, 10_000),
+        (c("dispatch"), python("dispatch"), *loops("dispatch")),
+        bars=(Bar("libevent_py", "beyond_c", 500.0),),
+    ),
+    Job(
+        "timers",
+        "one-shot timers, all scheduled, then fired (asyncio, uvloop: call_later)",
+        "timer",
+        Ask(1_000_000, 10_000),
+        (
+            c("timers", "once"),
+            python("timers", "once"),
+            *loops("timers"),
+            c("timers", "timer", name="C evtimer"),
+            python("timers", "timer", name="libevent_py Event.timer", twin="C evtimer"),
+        ),
+        bars=(
+            Bar("libevent_py", "to_uvloop", 1.0),
+            Bar("libevent_py Event.timer", "to_uvloop", 1.0),
+        ),
+        rounds=3,
+    ),
+    Job(
+        "persistent-timers",
+        "a thousand persistent timers of 10 ms (asyncio, uvloop: call_later again)",
+        "callback",
+        Ask(30_000, 5000),
+        (c("persistent_timers"), python("persistent_timers"), *loops("persistent_timers")),
+    ),
+    *echo_jobs(),
+    *memory_jobs(),
+)

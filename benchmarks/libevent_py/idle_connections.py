@@ -1,0 +1,39 @@
+"""The memory of accepted bufferevents with nothing to do: ``idle_connections python|resident``."""
+
+import sys
+
+from benchmarks.contender import meter, say_port, serve
+from libevent_py import BufferEvent, EventBase, EventFlag, Listener
+
+left = 0
+
+
+def on_read(bev):
+    bev.input.drain(len(bev.input))
+
+
+def on_event(bev, what):
+    bev.close()
+
+
+def on_accept(listener, fd, address):
+    global left
+    BufferEvent(base, fd, on_read=on_read, on_event=on_event).enable(EventFlag.READ)
+    left -= 1
+    if not left:
+        base.loopexit()
+
+
+def sample(count: int) -> tuple[int, int]:
+    global left
+    left = count
+    before = used()
+    base.dispatch()
+    return used() - before, count
+
+
+used = meter(sys.argv[1])
+base = EventBase()
+listener = Listener(base, ("127.0.0.1", 0), on_accept, backlog=1024)
+say_port(listener.address[1])
+serve(sample)

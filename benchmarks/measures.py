@@ -1,0 +1,57 @@
+"""The three ways to take one sample from a contender."""
+
+import socket
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from benchmarks.build import PROGRAMS
+from benchmarks.process import LOAD_CPU, TIMEOUT, Process, Sample, pinned
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The contender does *count* operations when told, and says itself what they took."""
+
+    count: int
+    quick_count: int
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        process.ask(self.quick_count if quick else self.count)
+        return process.answer()
+
+
+@dataclass(frozen=True)
+class Load:
+    """The load generator plays ping-pong with a server, and reads the server's clock."""
+
+    size: int
+    connections: int = 50
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        warm, length = (20, 50) if quick else (30, 100)  # ms
+        arguments = (process.port, process.pid, self.connections, self.size, warm, length)
+        command = pinned(LOAD_CPU, str(PROGRAMS / "load"), *map(str, arguments))
+        said = subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT, check=True).stdout
+        amount, echoed = said.split()
+        return Sample(int(amount), int(echoed) / self.size)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The runner connects, and does no more; the server says what the connections take."""
+
+    connections: int
+    quick_connections: int
+    first: int = 20
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        address = ("127.0.0.1", process.port)
+        with ExitStack() as held:
+            # What the first ones cost, and no others, is not counted.
+            for count in (self.first, self.quick_connections if quick else self.connections):
+                process.ask(count)
+                for _ in range(count):
+                    held.enter_context(socket.create_connection(address, TIMEOUT))
+                sample = process.answer()
+        return sample

@@ -1,0 +1,75 @@
+"""A contender that runs: started on its processor, asked for samples line by line, and ended."""
+
+import os
+import select
+import subprocess
+from functools import cached_property
+from typing import NamedTuple
+
+from benchmarks.build import PROGRAMS, ROOT
+
+TIMEOUT = 120.0
+CPUS = sorted(os.sched_getaffinity(0))
+CONTENDER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
+
+# What a test run sets to find mistakes, and pays for in time.
+COSTLY = {"MALLOC_PERTURB_", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONTRACEMALLOC", "PYTHONWARNINGS"}
+
+
+class Sample(NamedTuple):
+    """What a number of operations took in all: nanoseconds of processor time, or bytes."""
+
+    amount: int
+    operations: float
+
+
+def pinned(cpu: int, *command: str) -> list[str]:
+    return [str(PROGRAMS / "pinned"), str(cpu), *command]
+
+
+class Process:
+    def __init__(self, name: str, command: tuple[str, ...]):
+        self.name = name
+        self._process = subprocess.Popen(
+            pinned(CONTENDER_CPU, *command),
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if k not in COSTLY} | {"PYTHONHASHSEED": "0"},
+            start_new_session=True,  # Ctrl-C is for the runner, which ends its contenders
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @cached_property
+    def port(self) -> int:
+        """Where a server listens: the first thing it says."""
+        return int(self._readline())
+
+    def ask(self, count: int) -> None:
+        self._process.stdin.write(b"%d\n" % count)
+
+    def answer(self) -> Sample:
+        amount, operations = self._readline().split()
+        return Sample(int(amount), int(operations))
+
+    def _readline(self) -> bytes:
+        ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
+        if not ready:
+            raise TimeoutError(f"{self.name} said nothing for {TIMEOUT:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
+        return line

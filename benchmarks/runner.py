@@ -1,0 +1,35 @@
+"""Run a job: every contender is up at once, and each round takes one sample of each, shuffled."""
+
+import random
+from collections.abc import Iterable
+from contextlib import ExitStack
+from importlib.util import find_spec
+
+from benchmarks.jobs import Contender, Job
+from benchmarks.process import Process, Sample
+
+
+def missing_packages(jobs: Iterable[Job]) -> list[str]:
+    packages = {contender.package for job in jobs for contender in job.contenders}
+    return sorted(package for package in packages if package and not find_spec(package))
+
+
+def run(job: Job, rounds: int, quick: bool, missing: list[str]) -> dict[str, list[Sample]]:
+    """Return the samples of each contender, one for each round."""
+    contenders = [c for c in job.contenders if c.package not in missing]
+    samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
+
+    with ExitStack() as running:
+
+        def start(contender: Contender, during: ExitStack = running) -> Process:
+            return during.enter_context(Process(contender.name, contender.command))
+
+        processes = {} if job.fresh else {c.name: start(c) for c in contenders}
+        for process in processes.values():
+            job.measure.sample(process, quick=True)  # to warm it up; not kept
+        for _ in range(rounds):
+            for contender in random.sample(contenders, len(contenders)):
+                with ExitStack() as this_round:
+                    process = processes.get(contender.name) or start(contender, this_round)
+                    samples[contender.name].append(job.measure.sample(process, quick))
+    return samples
