@@ -273,6 +273,7 @@ class EventBase(Root):
             self.thread = outer
             self.running.release()
             self._clean_up()
+        errors.settle()
         if result < 0:
             raise errors.failed(lib.event_base_loop)
         return bool(result == 0)

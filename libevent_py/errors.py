@@ -97,6 +97,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     A result of -1 is a failure: an `OSError` where C says why by errno, else a `LibeventError`.
     """
     result = enter(None, function, *arguments)
+    settle()
     if result == -1:
         raise failed(function)
     return result
@@ -105,23 +106,24 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 def new(function: Callable[..., Any], *arguments: Any) -> Any:
     """Enter C by *function* for a new object: return its pointer, or raise why it is NULL."""
     result = enter(None, function, *arguments)
+    settle()
     if result == ffi.NULL:
         raise failed(function)
     return result
 
 
 def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Enter C by *function*: as the loop of the event_base *loop*, or with None as any call."""
+    """Enter C by *function*: as the loop of the event_base *loop*, or with None as any call.
+
+    What callbacks raise meanwhile waits for `settle`.
+    """
     outer = entered.loop
     entered.loop = loop
     try:
         ffi.errno = 0
-        result = function(*arguments)
+        return function(*arguments)
     finally:
         entered.loop = outer
-    if entered.raised:
-        settle()
-    return result
 
 
 #: Run before a failure is raised: `log` hands on here what libevent has logged about it.
