@@ -283,7 +283,7 @@ class Root(Handle):
         objects are closed, and what they share with the parent is left alone. Wraps
         ``event_base_free``.
         """
-        self.check_thread()
+        self.check_closable()
         if not self.running.acquire(blocking=False):
             raise RuntimeError("close() was called while the loop runs: call loopexit() first")
         try:
@@ -300,6 +300,10 @@ class Root(Handle):
         finally:
             self.running.release()
         errors.settle()
+
+    def check_closable(self) -> None:
+        """Raise an error unless everything made on the base may be closed here and now."""
+        self.check_thread()
 
     def _close_children(self) -> None:
         children = [child for ref in list(self.ledger.values()) if (child := ref()) is not None]

@@ -36,11 +36,22 @@ def number(signum: Any) -> int:
     return int(signum)
 
 
+def check_thread() -> None:
+    """Raise `ThreadError` unless this thread may set Python's handlers."""
+    if not in_main_thread():
+        raise errors.ThreadError("signal events can only be added and deleted in the main thread")
+
+
+def check_closable(base: Root) -> None:
+    """Raise `ThreadError` if *base* has signal events that this thread may not delete."""
+    if _waiting and _owner is not None and _owner() is base:
+        check_thread()
+
+
 def claim(base: Root) -> None:
     """Make *base* the one that gets signals, or raise an error when it can't be."""
     global _owner
-    if not in_main_thread():
-        raise errors.ThreadError("signal events can only be added and deleted in the main thread")
+    check_thread()
     owner = None if _owner is None else _owner()
     if owner is not base and owner is not None and _waiting and not owner.closed:
         raise errors.LibeventError(

@@ -630,6 +630,11 @@ class EventBase(Root):
 
     # The end.
 
+    def check_closable(self) -> None:
+        """Raise an error unless everything made on the base may be closed here and now."""
+        self.check_thread()
+        _signals.check_closable(self)
+
     def _free(self, pointer: Any) -> None:
         """Free what the base waits with itself, drain the loop, and free the base (B2)."""
         self.onces.clear()
