@@ -12,6 +12,7 @@ from libevent_py._load import version_number as version_number
 # isort: split
 from libevent_py import debug as debug
 from libevent_py import log as log
+from libevent_py import util as util
 from libevent_py._ffi import ffi as ffi
 from libevent_py._ffi import lib as lib
 from libevent_py.base import CommonTimeout as CommonTimeout

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, slot
+from libevent_py._lifetime import Child, Handle, fill, slot
+
+#: Empties the slot that `slot` and `fill` are about.
+empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
 
 #: The most that one call takes: evbuffer_remove counts in an int (D13).
 MOST = 2**31 - 1
@@ -37,12 +41,12 @@ class Buffer(Handle):
 
     def __init__(self, data: Any = b"") -> None:
         """Make a buffer that contains *data*. Wraps ``evbuffer_new``."""
-        self._owner: Handle | None = None
+        self._owner: Child | None = None
         super().__init__(errors.new(lib.evbuffer_new))
         self.add(data)
 
     @classmethod
-    def borrowed(cls, pointer: Any, owner: Handle) -> Buffer:
+    def borrowed(cls, pointer: Any, owner: Child) -> Buffer:
         """Make the handle of a buffer that *owner* frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
@@ -76,7 +80,7 @@ class Buffer(Handle):
 
         Wraps ``evbuffer_add_buffer``.
         """
-        errors.call(lib.evbuffer_add_buffer, self.pointer, other.pointer)
+        errors.call(lib.evbuffer_add_buffer, self.pointer, checked(other, "other").pointer)
 
     def remove(self, size: int | None = None) -> bytes:
         """Take up to *size* bytes from the front, or with None all. Wraps ``evbuffer_remove``."""
@@ -121,7 +125,8 @@ class Buffer(Handle):
         Wraps ``evbuffer_remove_buffer``.
         """
         size = _convert.integer(size, "size", 0, MOST)
-        return int(errors.call(lib.evbuffer_remove_buffer, self.pointer, other.pointer, size))
+        target = checked(other, "other").pointer
+        return int(errors.call(lib.evbuffer_remove_buffer, self.pointer, target, size))
 
     def search(self, what: Any, start: int = 0) -> int:
         """Return the position of the first *what* at or after *start*, or -1.
@@ -138,9 +143,10 @@ class Buffer(Handle):
         return int(lib.evbuffer_search(pointer, octets, size, position).pos)
 
     def close(self) -> None:
-        """Free the buffer; a second time does nothing. Wraps ``evbuffer_free``.
+        """Free the buffer; a second time does nothing.
 
         Raises `ValueError` when it belongs to a bufferevent, which frees it.
+        Wraps ``evbuffer_free``.
         """
         if self._owner is not None:
             raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
@@ -155,3 +161,30 @@ class Buffer(Handle):
             return
         if self._owner is None and not sys.is_finalizing():
             lib.evbuffer_free(pointer)
+
+
+class BorrowedBuffer(Buffer):
+    """A bufferevent's own buffer, which only the thread that runs the loop may use meanwhile."""
+
+    __slots__ = ()
+
+    @property
+    def pointer(self) -> Any:
+        """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
+        self._owner.base.check_thread()  # type: ignore[union-attr]
+        return slot(self)
+
+    @pointer.setter
+    def pointer(self, pointer: Any) -> None:
+        fill(self, pointer)
+
+    @pointer.deleter
+    def pointer(self) -> None:
+        empty(self)
+
+
+def checked(buffer: Any, name: str = "buffer") -> Buffer:
+    """Return *buffer*, or raise `TypeError` unless it is a `Buffer`."""
+    if not isinstance(buffer, Buffer):
+        raise TypeError(f"{name} must be a Buffer, not {buffer!r}")
+    return buffer

@@ -1,0 +1,90 @@
+"""Where each C function is wrapped: in the object whose docstring says ``Wraps``.
+
+The docstrings are read from the source, so that nothing has to be imported to be found.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from libevent_py._ffi import lib
+
+PACKAGE = Path(__file__).parent
+WRAPS = re.compile(r"\bWraps\s+(``\w+``(?:,\s+``\w+``)*)\.")
+
+
+class Place(NamedTuple):
+    """A class, method or function, and where its definition begins."""
+
+    name: str
+    path: str
+    line: int
+
+
+def places() -> dict[str, list[Place]]:
+    """Return, by C function, the places that wrap it."""
+    modules = {path.name: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
+    heirs = _heirs(modules.values())
+    found: dict[str, list[Place]] = {}
+    for file, module in modules.items():
+        for owner, member, node in _definitions(module):
+            # What a private class has is known by the name of the classes made of it.
+            owners = heirs.get(owner, [owner]) if file.startswith("_") else [owner]
+            for function in wrapped(ast.get_docstring(node) or ""):
+                for name in owners:
+                    place = Place(name + member, f"{PACKAGE.name}/{file}", node.lineno)
+                    found.setdefault(function, []).append(place)
+    return found
+
+
+def wrapped(docstring: str) -> list[str]:
+    """Return the C functions that a docstring says it wraps."""
+    return [name for names in WRAPS.findall(docstring) for name in re.findall(r"\w+", names)]
+
+
+def _heirs(modules: Iterable[ast.Module]) -> dict[str, list[str]]:
+    """Return, by class, the classes that inherit from it directly."""
+    heirs: dict[str, list[str]] = {}
+    for module in modules:
+        for node in module.body:
+            if isinstance(node, ast.ClassDef):
+                for base in node.bases:
+                    heirs.setdefault(ast.unparse(base), []).append(node.name)
+    return heirs
+
+
+def _definitions(
+    module: ast.Module,
+) -> Iterator[tuple[str, str, ast.FunctionDef | ast.ClassDef]]:
+    """Yield each function and class with its name, and each method with its class's and its own."""
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name, "", node
+        if isinstance(node, ast.ClassDef):
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef):
+                    name = "" if member.name == "__init__" else f".{member.name}"
+                    yield node.name, name, member
+
+
+def declared(name: str) -> bool:
+    """Tell whether `lib` has libevent's function *name*, which may not be wrapped."""
+    ours = not name.startswith(("ev", "bufferevent_", "libevent_")) or name.startswith("evpy_")
+    return not ours and callable(getattr(lib, name, None))
+
+
+def reason(function: str) -> str:
+    """Return why *function* is not wrapped or declared; "" where the tables are not installed."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        for table in PACKAGE.glob("_c/not_*.toml"):
+            for group in tomllib.loads(table.read_text())["functions"]:
+                if function in group["names"]:
+                    return str(group["why"])
+    return ""

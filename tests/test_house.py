@@ -1,0 +1,220 @@
+"""The house is in order: its floors, sizes and docstrings, and what only one module may do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+import libevent_py
+
+PACKAGE = Path(libevent_py.__file__).parent
+LONGEST = 600  # lines; a file is to be read in a sitting
+
+#: From the ground up. A module imports only from those before it, inside functions too.
+FLOORS = """
+    _ffi
+    errors enums
+    _load _convert _lifetime _wakeup _signals
+    debug log util base
+    event
+    buffer
+    bufferevent
+    listener
+    __init__
+    _index
+    __main__
+"""
+ORDER = FLOORS.split()
+BUILT = "_ffi"
+MODULES = [module for module in ORDER if module != BUILT]
+
+#: cffi's own ways to keep callbacks and objects alive: C has keys, and `_lifetime` decides.
+NEVER = ["callback", "from_handle", "gc", "new_handle"]
+
+#: Trampolines whose exceptions Python prints, because nobody is left to raise them to.
+LAST_WORDS = {"evpy_fatal"}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_bytes())
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is below *node* without what only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield other
+                yield from at_run_time(other)
+        else:
+            yield child
+            yield from at_run_time(child)
+
+
+def imports(node: ast.AST) -> set[str]:
+    """The package's modules that *node* imports when it runs, the package itself as __init__."""
+    found: set[str] = set()
+    for child in at_run_time(node):
+        if isinstance(child, ast.Import):
+            names = [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute, so that one can search for them"
+            names = [f"{child.module}.{alias.name}" for alias in child.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "libevent_py":
+                module = rest.partition(".")[0]
+                found.add(module if module in ORDER else "__init__")
+    return found
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(MODULES)
+    assert len(ORDER) == len(set(ORDER))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_those_below_it(module: str) -> None:
+    below = set(ORDER[: ORDER.index(module)])
+    assert imports(tree(module)) <= below
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from libevent_py import _convert, errors", {"_convert", "errors"}),
+        ("from libevent_py import EventBase", {"__init__"}),
+        ("import libevent_py", {"__init__"}),
+        ("import libevent_py.base", {"base"}),
+        ("from libevent_py.base import FLAGS", {"base"}),
+        ("def f():\n    if x:\n        from libevent_py import event", {"event"}),
+        ("if TYPE_CHECKING:\n    from libevent_py import event", set()),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    from libevent_py import event", {"event"}),
+        ("import os, libevent_pyx", set()),
+    ],
+)
+def test_every_way_to_import_is_seen(source: str, found: set[str]) -> None:
+    assert imports(ast.parse(source)) == found
+
+
+def test_a_relative_import_is_refused() -> None:
+    with pytest.raises(AssertionError, match="imports are absolute"):
+        imports(ast.parse("from . import event"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_a_sitting(module: str) -> None:
+    lines = len((PACKAGE / f"{module}.py").read_text().splitlines())
+    assert lines <= LONGEST, f"{module}.py has {lines} lines"
+
+
+def test_init_gives_out_one_name_a_line_under_its_own_name() -> None:
+    lines = []
+    for node in ast.walk(tree("__init__")):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                # "as" the same: so that type checkers take it for given out
+                assert alias.asname == alias.name, ast.unparse(node)
+                lines.append(alias.lineno)
+    assert len(lines) == len(set(lines))
+
+
+# Docstrings.
+
+DOCUMENTED = (type, FunctionType)
+
+
+def public(holder: ModuleType | type) -> Iterator[tuple[str, Any]]:
+    """Yield a module's public functions and classes, or a class's public methods and properties."""
+    for name, thing in vars(holder).items():
+        written = getattr(thing, "__func__", thing)  # below staticmethod or classmethod
+        if name.startswith(("_", "evpy_")) or not isinstance(written, (*DOCUMENTED, property)):
+            continue
+        if isinstance(holder, type) or thing.__module__ == holder.__name__:
+            yield name, getattr(holder, name)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_docstring(module: str) -> None:
+    assert ast.get_docstring(tree(module))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("_")])
+def test_every_public_name_has_a_docstring_that_begins_with_a_sentence(module: str) -> None:
+    for name, thing in public(importlib.import_module(f"libevent_py.{module}")):
+        assert is_sentence(inspect.getdoc(thing)), f"{module}.{name}"
+        if isinstance(thing, type):
+            for member, method in public(thing):
+                assert is_sentence(inspect.getdoc(method)), f"{module}.{name}.{member}"
+
+
+def is_sentence(docstring: str | None) -> bool:
+    """Tell whether the docstring's first paragraph has a capital and a full stop."""
+    first = (docstring or "").partition("\n\n")[0]
+    return re.fullmatch(r"(?s)[^a-z].*[.:]", first) is not None
+
+
+def test_a_docstring_that_says_what_it_wraps_ends_with_it() -> None:
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                docstring = ast.get_docstring(node) or ""
+                if re.search(r"\bWraps\b", docstring):
+                    assert re.search(r"\bWraps\s+(``\w+``,\s+)*``\w+``\.$", docstring), node.name
+
+
+# What only one module may do.
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_nothing_is_kept_alive_by_cffi(name: str) -> None:
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.Attribute):
+                assert ast.unparse(node) != f"ffi.{name}", f"{module}.py:{node.lineno}"
+
+
+def test_finalizers_are_in_lifetime_or_free_a_handle_of_no_base() -> None:
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ClassDef) and module != "_lifetime":
+                methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+                bases = [ast.unparse(base) for base in node.bases]
+                assert "__del__" not in methods or bases == ["Handle"], node.name
+
+
+def trampolines() -> Iterator[tuple[str, ast.FunctionDef, ast.Call]]:
+    """Yield the functions that C calls, each with its module and its ``ffi.def_extern(…)``."""
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.FunctionDef):
+                for decorator in node.decorator_list:
+                    if ast.unparse(decorator).startswith("ffi.def_extern"):
+                        assert isinstance(decorator, ast.Call)
+                        yield module, node, decorator
+
+
+def test_every_trampoline_that_c_knows_is_there_once() -> None:
+    declared = []
+    for header in PACKAGE.glob("_c/*.h"):
+        declared += re.findall(r'^extern "Python" [^(]*?(\w+)\(', header.read_text(), re.MULTILINE)
+    assert sorted(node.name for _, node, _ in trampolines()) == sorted(declared)
+
+
+def test_what_a_trampoline_can_not_catch_is_kept() -> None:
+    for _, node, call in trampolines():
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        kept = keywords.get("onerror") == "errors.kept"
+        assert kept is (node.name not in LAST_WORDS), node.name
