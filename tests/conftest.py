@@ -28,6 +28,15 @@ def descriptors() -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_collections() -> Iterator[None]:
+    """Spare the collections around each of the many tests what was there before the first."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     wakeup()  # the process's pipes stay open from here on
