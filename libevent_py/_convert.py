@@ -113,6 +113,15 @@ def descriptor(value: Any, name: str = "fd") -> int:
     return int(fd)
 
 
+def surrendered(fd: Any, name: str = "fd") -> None:
+    """Raise `TypeError` unless *fd* is a number, or a socket that can be detached from its own."""
+    if not isinstance(fd, (int, socket.socket)):
+        raise TypeError(
+            f"{name} must be a descriptor or a socket when CLOSE_ON_FREE is given, not {fd!r}, "
+            "which closes it too"
+        )
+
+
 #: The largest value of an evutil_socket_t.
 MAX_FD = 2**31 - 1
 

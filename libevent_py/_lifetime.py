@@ -30,21 +30,20 @@ event dereferences its base when it is freed).
 put into the base's graveyard, and freed in the loop's own thread at its next clean moment.
 
 *Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
-parent's (A8). So after a fork all pointers are taken out of their slots and parked; what is
-finalized meanwhile is left to leak; and `Root.unpark` puts the pointers back, after `event_reinit`.
+parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root.unpark`
+puts them back, after `event_reinit`, and only then frees what has been closed or dropped meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import functools
 import itertools
 import os
-import sys
 import threading
 import weakref
 from collections import ChainMap, deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
@@ -62,18 +61,29 @@ class Live:
     def __init__(self) -> None:
         self.set(())
 
+    def add(self, base: Root) -> None:
+        """Look in *base* too, but not where an interrupt has kept `remove` from being called."""
+        with _entering:
+            others = [other for other in self.bases if other.running and other is not base]
+            self.set((*others, base))
+
+    def remove(self, base: Root) -> None:
+        """Look no longer in *base*."""
+        with _entering:
+            self.set(tuple(other for other in self.bases if other is not base))
+
     def set(self, bases: tuple[Root, ...]) -> None:
         """Look in *bases* from now on."""
-        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
-        self.bases = bases
         #: What C may call, by key; with one base, as nearly always, its own dict.
         self.objects: MutableMapping[int, Any] = (
             bases[0].live if len(bases) == 1 else ChainMap(*(base.live for base in bases))
         )
+        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
+        self.bases = bases
 
 
 live = Live()
-_entering = threading.Lock()
+_entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
 
 #: A key for whatever C may call back: a number never used again.
 next_key = itertools.count(1).__next__
@@ -93,6 +103,11 @@ class Handle:
 
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
+
+    def _check_unmade(self) -> None:
+        """Refuse to be made a second time: C's first object would be lost."""
+        if hasattr(self, "pointer"):
+            raise RuntimeError(f"this {type(self).__name__} has been made already")
 
     def _unusable(self) -> Exception:
         return errors.ClosedError(f"this {type(self).__name__} is closed")
@@ -176,6 +191,15 @@ def with_pointer(kind: type[Handle]) -> type[Handle]:
     return kind.__bases__[1]
 
 
+class Owned(Handle):
+    """A C object that nothing else depends on: it goes with its last reference."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Root(Handle):
     """What an event base is to everything made on it."""
 
@@ -200,8 +224,9 @@ class Root(Handle):
         self.graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
         #: The thread that alone may use this base now, or None.
         self.thread: int | None = None
-        #: Held while the loop runs.
-        self.running = threading.Lock()
+        #: Whether the loop runs. No lock: CPython lets neither another thread nor a signal handler
+        #: in between a test and a plain assignment, but between a lock and its ``try``.
+        self.running = False
         #: Held by whoever uses the pointer from another thread than the base's.
         self.gate = threading.RLock()  # a signal handler may call while its own thread holds it
         #: After a fork, what this base and everything on it had in their slots, by `id`; else None.
@@ -230,31 +255,21 @@ class Root(Handle):
         if thread is not None and thread != get_ident():
             raise wrong_thread()
 
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        """Let C call this base's objects meanwhile."""
-        if self in live.bases:  # by the loop, or by a call below on the stack
-            yield
-            return
-        with _entering:
-            live.set((*live.bases, self))
-        try:
-            yield
-        finally:
-            with _entering:
-                live.set(tuple(base for base in live.bases if base is not self))
-
     # Freeing.
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
         self.ledger.pop(key, None)
         if self.parked is None and self.condemned is None:
-            if self.thread is None or self.thread == get_ident():
+            if self.thread == get_ident():
                 free(pointer)
-            else:
-                self.graveyard.append((free, pointer))
-                self.wake()
+                return
+            with self.gate:  # so that nobody closes the base meanwhile
+                if self.thread is None and not self.closed:
+                    free(pointer)
+                    return
+            self.graveyard.append((free, pointer))
+            self.wake()
         elif self.parked is None:
             self.graveyard.append((free, pointer))
             if not self.ledger:
@@ -283,9 +298,17 @@ class Root(Handle):
         objects are closed, and what they share with the parent is left alone. Wraps
         ``event_base_free``.
         """
+        if self.closed:
+            return
         self.check_closable()
-        if not self.running.acquire(blocking=False):
+        before = errors.waiting()
+        errors.enter(None, self._close)
+        errors.settle(before)
+
+    def _close(self) -> None:
+        if self.running:
             raise RuntimeError("close() was called while the loop runs: call loopexit() first")
+        self.running = True
         try:
             with self.gate:
                 pointer = self._take()
@@ -293,13 +316,14 @@ class Root(Handle):
                 self.parked = None
                 self.ledger.clear()
                 self.live.clear()
+                self.graveyard.clear()
             elif pointer is not None:
-                with self.entered():
-                    self._close_children()
-                    self._free(pointer)
+                live.add(self)
+                self._close_children()
+                self._free(pointer)
         finally:
-            self.running.release()
-        errors.settle()
+            self.running = False
+            live.remove(self)
 
     def check_closable(self) -> None:
         """Raise an error unless everything made on the base may be closed here and now."""
@@ -320,7 +344,7 @@ class Root(Handle):
 
     def __del__(self) -> None:
         pointer = self._take()
-        if pointer is None or self.parked is not None or sys.is_finalizing():
+        if pointer is None or self.parked is not None:
             return
         self.condemned = pointer
         if not self.ledger:
@@ -330,23 +354,26 @@ class Root(Handle):
 
     def park(self) -> None:
         """Take the pointers out of their slots, in a forked child."""
-        if self.closed:
+        self.gate = threading.RLock()  # another thread may have held it
+        if self.thread is not None and self.thread != get_ident():  # that thread is gone
+            self.lost = self.lost or self.running
+            self.running = False
+            self.thread = None if self.lost else get_ident()
+        if self.parked is not None or self.closed:
             return
         handles: list[Handle] = [self]
         for ref in self.ledger.values():
             if (child := ref()) is not None:
                 handles += [child, *child.lent()]
         self.parked = {id(handle): (handle, handle._take()) for handle in handles}
-        self.gate = threading.RLock()  # another thread may have held it
-        if self.running.locked() and self.thread != get_ident():
-            self.lost = True
 
     def unpark(self) -> None:
-        """Put the pointers back."""
+        """Put the pointers back, and free what has been closed meanwhile."""
         parked, self.parked = self.parked, None
         for handle, pointer in (parked or {}).values():
             handle.__class__ = with_pointer(type(handle))
             fill(handle, pointer)
+        self.exhume()
 
 
 class Child(Handle):
@@ -382,12 +409,14 @@ class Child(Handle):
         pointer = self._take()
         base.live.pop(self.key, None)
         base.ledger.pop(self.key, None)
-        if pointer is None:  # it is the parent process's
-            base.parked.pop(id(self), None)
-        else:
+        if pointer is not None:
             for handle in self.lent():
                 handle._take()
             self.free(pointer)
+        elif base.parked is not None:  # it is the parent process's, unless reinit() shares it
+            for handle in self.lent():
+                base.parked.pop(id(handle), None)
+            base.graveyard.append((self.free, base.parked.pop(id(self))[1]))
 
     def __del__(self) -> None:
         try:
@@ -395,6 +424,17 @@ class Child(Handle):
         except AttributeError:  # it is closed, or never came to be
             return
         self.base.bury(self.key, self.free, pointer)
+
+
+def _left_alone(_handle: Handle) -> None:
+    """Do nothing, in the place of a finalizer."""
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Leave the rest to the system: finalizers come when what they need has been taken down."""
+    for kind in (Owned, Root, Child):
+        kind.__del__ = _left_alone  # type: ignore[method-assign]
 
 
 def wrong_thread() -> errors.ThreadError:
@@ -411,10 +451,11 @@ roots: weakref.WeakSet[Root] = weakref.WeakSet()
 
 def _after_fork() -> None:
     global _entering
-    _entering = threading.Lock()  # another thread may have held it
+    _entering = threading.RLock()  # another thread may have held it
     lib.evpy_note_fork()
     for root in list(roots):
         root.park()
+    live.set(tuple(base for base in live.bases if base.running))
 
 
 os.register_at_fork(after_in_child=_after_fork)

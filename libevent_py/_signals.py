@@ -5,15 +5,21 @@ part until its last one is gone. While an event waits for a signal, libevent's h
 place of Python's; when it is deleted, libevent puts back what it found, even if `signal.signal`
 has meanwhile asked for something else. So Python's handler is then set again, from Python's own
 books.
+
+In a forked child libevent's handlers would tell the parent of the child's signals (A8). So there
+too Python's handlers come back, until `reinit` has made the base the child's own.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
 from libevent_py._wakeup import in_main_thread
 
 if TYPE_CHECKING:
@@ -42,6 +48,12 @@ def check_thread() -> None:
         raise errors.ThreadError("signal events can only be added and deleted in the main thread")
 
 
+def check_deletable(signum: int, key: int) -> None:
+    """Raise `ThreadError` if the event with *key* waits and this thread may not delete it."""
+    if key in _waiting.get(signum, ()):
+        check_thread()
+
+
 def check_closable(base: Root) -> None:
     """Raise `ThreadError` if *base* has signal events that this thread may not delete."""
     if _waiting and _owner is not None and _owner() is base:
@@ -53,11 +65,11 @@ def claim(base: Root) -> None:
     global _owner
     check_thread()
     owner = None if _owner is None else _owner()
-    if owner is not base and owner is not None and _waiting and not owner.closed:
-        raise errors.LibeventError(
-            "another event base has signal events pending: only one per process can have them"
-        )
     if owner is not base:
+        if owner is not None and _waiting and not owner.closed and owner.parked is None:
+            raise errors.LibeventError(
+                "another event base has signal events pending: only one per process can have them"
+            )
         _waiting.clear()
         _owner = weakref.ref(base)
 
@@ -85,6 +97,20 @@ def restore(signum: int) -> None:
         signal.signal(signum, handler)
 
 
+def reclaim(base: Root) -> None:
+    """Add *base*'s signal events once more: after `event_reinit` not all backends have them."""
+    if _owner is None or _owner() is not base:
+        return
+    tv = ffi.new("struct timeval *")
+    for key in [key for keys in _waiting.values() for key in keys]:
+        pointer = base.live[key].pointer
+        timeout = -1.0
+        if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
+            timeout = max(0.0, _convert.from_timeval(tv) - time.time())
+        lib.event_del(pointer)
+        errors.call(lib.evpy_event_add, pointer, timeout)
+
+
 def forget(base: Root) -> None:
     """Note that *base* is freed: libevent has put back all handlers that it replaced."""
     global _owner
@@ -93,3 +119,11 @@ def forget(base: Root) -> None:
         for signum in list(_waiting):
             del _waiting[signum]
             restore(signum)
+
+
+def _after_fork() -> None:
+    for signum in _waiting:
+        restore(signum)
+
+
+os.register_at_fork(after_in_child=_after_fork)

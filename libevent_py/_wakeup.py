@@ -83,6 +83,7 @@ class Wakeup:
             yield
         finally:
             signal.set_wakeup_fd(before)
+            self.signalled()  # what stopped the loop before it could pass it on
             self.previous = outer
 
     def signalled(self) -> None:

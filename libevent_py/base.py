@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from libevent_py import _convert, _lifetime, _signals, debug, errors, log
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, Root, get_ident, live, next_key
+from libevent_py._lifetime import Owned, Root, get_ident, live, next_key
 from libevent_py._wakeup import in_main_thread, wakeup
 from libevent_py.enums import (
     EventBaseCount,
@@ -48,7 +49,7 @@ def _supported_methods() -> tuple[str, ...]:
 SUPPORTED_METHODS = _supported_methods()
 
 
-class EventConfig(Handle):
+class EventConfig(Owned):
     """What to ask of an `EventBase`; it may be used for several, and closed at once after."""
 
     __slots__ = ("_flags",)
@@ -68,7 +69,10 @@ class EventConfig(Handle):
 
         Wraps ``event_config_new``.
         """
+        self._check_unmade()
         self._flags = EventBaseFlag(0)
+        if isinstance(avoid, str) or not isinstance(avoid, Iterable):
+            raise TypeError(f"avoid must be a collection of names, not {avoid!r}")
         super().__init__(errors.new(lib.event_config_new))
         for name in avoid:
             self.avoid_method(name)
@@ -76,7 +80,7 @@ class EventConfig(Handle):
             self.require_features(require)
         if flags:
             self.set_flag(flags)
-        if max_dispatch_interval is not None or max_dispatch_callbacks >= 0 or min_priority:
+        if max_dispatch_interval is not None or max_dispatch_callbacks != -1 or min_priority != 0:
             self.set_max_dispatch_interval(
                 max_dispatch_interval, max_dispatch_callbacks, min_priority
             )
@@ -142,22 +146,24 @@ class EventConfig(Handle):
         if pointer is not None:
             lib.event_config_free(pointer)
 
-    def __del__(self) -> None:
-        self.close()
-
-
 class CommonTimeout:
     """A duration that an `EventBase` keeps a queue for: cheaper when many events have the same.
 
     It belongs to its base; `Event.add` of an event on another base refuses it (B10).
     """
 
-    __slots__ = ("base", "pointer", "seconds")
+    __slots__ = ("_pointer", "base", "seconds")
 
     def __init__(self, base: EventBase, pointer: Any, seconds: float) -> None:
         self.base = base
-        self.pointer = pointer
+        self._pointer = pointer
         self.seconds = seconds
+
+    @property
+    def pointer(self) -> Any:
+        """The ``struct timeval *``, for calling `libevent_py.lib` with it."""
+        self.base.pointer  # noqa: B018  (it ends with its base)
+        return self._pointer
 
     def __repr__(self) -> str:
         return f"<CommonTimeout {self.seconds} s>"
@@ -171,7 +177,8 @@ class EventBase(Root):
     """
 
     __slots__ = (
-        "_exits",
+        "_exit_at",
+        "_exiter",
         "_jobs",
         "_nolock",
         "_on_error",
@@ -190,6 +197,9 @@ class EventBase(Root):
         (B12).
         Wraps ``event_base_new``, ``event_base_new_with_config``, ``event_base_priority_init``.
         """
+        self._check_unmade()
+        if config is not None and not isinstance(config, EventConfig):
+            raise TypeError(f"config must be an EventConfig, not {config!r}")
         if priorities is not None:
             priorities = _convert.integer(priorities, "priorities", 1, lib.EVENT_MAX_PRIORITIES - 1)
         #: The callbacks given to `once`, by key.
@@ -197,13 +207,15 @@ class EventBase(Root):
         #: What to do when one of the base's own events fires, by key.
         self.wakers: dict[int, Callable[[EventBase], None]] = {}
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._exits: list[int] = []
-        self._pipes: dict[str, Any] = {}
+        self._pipes: dict[str, tuple[int, Any]] = {}
         self._on_error: Callable[[Exception, Any], object] | None = None
         self._nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
         self._onces: Any = None
         self._waker: Any = None
+        self._exiter: Any = None
+        self._exit_at: float | None = None
         debug.too_late("event base")
+        _descriptors_reserved()
         super().__init__(
             errors.new(
                 lib.event_base_new_with_config, ffi.NULL if config is None else config.pointer
@@ -214,7 +226,8 @@ class EventBase(Root):
         if priorities is not None:
             errors.call(lib.event_base_priority_init, self.pointer, priorities)
         self._onces = errors.new(lib.evpy_onces_new, self.pointer)
-        self._waker = self._new_waker(EventBase._work, -1)
+        self._waker = self._new_timer(EventBase._work)
+        self._exiter = self._new_timer(EventBase._exit)
 
     # What it is.
 
@@ -262,21 +275,28 @@ class EventBase(Root):
         pointer = self.pointer
         flags = _convert.flags(LoopFlag, flags, "flags")
         self.check_thread()
-        if not self.running.acquire(blocking=False):
-            raise RuntimeError("the loop of this event base runs already")
-        outer = self.thread
-        try:
-            self.thread = get_ident()
-            with self.entered(), self._woken():
-                result = errors.enter(pointer, lib.event_base_loop, pointer, flags)
-        finally:
-            self.thread = outer
-            self.running.release()
-            self._clean_up()
-        errors.settle()
+        before = errors.waiting()
+        result = errors.enter(None, self._run, pointer, flags)
+        errors.settle(before)
         if result < 0:
             raise errors.failed(lib.event_base_loop)
         return bool(result == 0)
+
+    def _run(self, pointer: Any, flags: LoopFlag) -> int:
+        outer = self.thread
+        if self.running:
+            raise RuntimeError("the loop of this event base runs already")
+        self.running = True
+        try:
+            self.thread = get_ident()
+            live.add(self)
+            with self._woken():
+                return int(errors.enter(pointer, lib.event_base_loop, pointer, flags))
+        finally:
+            self.thread = outer
+            self.running = False
+            live.remove(self)
+            self._clean_up()
 
     @contextlib.contextmanager
     def _woken(self) -> Iterator[None]:
@@ -294,20 +314,28 @@ class EventBase(Root):
             yield
 
     def _watch(self, name: str, fd: int, react: Callable[[EventBase], None]) -> None:
-        ev = self._new_waker(react, fd)
-        self._pipes[name] = ev
-        errors.call(lib.evpy_event_add, ev, -1.0)
+        """Have *react* called when *fd* is ready, by an event that doesn't keep the loop alive."""
+        key = next_key()
+        what = EventFlag.READ | EventFlag.PERSIST
+        ev = errors.new(lib.evpy_wake_new, self.pointer, fd, what, key, True)
+        if lib.evpy_event_add(ev, -1.0):
+            failure = errors.failed(lib.event_add)
+            lib.event_free(ev)
+            raise failure
+        self.wakers[key] = react
+        self._pipes[name] = key, ev
 
     def _unwatch(self, name: str) -> None:
-        ev = self._pipes.pop(name, None)
-        if ev is not None:
+        if name in self._pipes:
+            key, ev = self._pipes.pop(name)
+            del self.wakers[key]
             lib.event_free(ev)
 
-    def _new_waker(self, react: Callable[[EventBase], None], fd: int) -> Any:
-        """Make an event of the base's own; on a descriptor it doesn't keep the loop alive."""
+    def _new_timer(self, react: Callable[[EventBase], None]) -> Any:
+        """Make a timer of the base's own, as urgent as an event is by default."""
         key = next_key()
-        what = 0 if fd < 0 else EventFlag.READ | EventFlag.PERSIST
-        ev = errors.new(lib.evpy_wake_new, self.pointer, fd, what, key, fd >= 0)
+        ev = errors.new(lib.evpy_wake_new, self.pointer, -1, 0, key, False)
+        lib.event_priority_set(ev, self.n_priorities // 2)
         self.wakers[key] = react
         return ev
 
@@ -320,13 +348,11 @@ class EventBase(Root):
 
     def _clean_up(self) -> None:
         """Leave the base as the next loop must find it."""
-        if self.parked is not None:
-            return
-        exits, self._exits = self._exits, []
-        for key in exits:
-            if self.onces.pop(key, None) is not None:
-                lib.evpy_once_cancel(self._onces, key)
-        self.exhume()
+        if self.parked is None:
+            if self._exit_at is not None:
+                self._exit_at = None
+                lib.event_del(self._exiter)
+            self.exhume()
         log.flush()
 
     def loopexit(self, timeout: Timeout = None) -> None:
@@ -340,16 +366,15 @@ class EventBase(Root):
                 errors.call(lib.event_base_loopexit, self.pointer, ffi.NULL)
             return
         timeout = _convert.seconds(timeout)
-        if self.thread is not None and self.thread != get_ident():
-            self.defer(self._exit_at, time.monotonic() + timeout)
-        else:
-            self.once(self._exit, timeout=timeout)
-            self._exits.append(next(reversed(self.onces)))
+        with self._from_any_thread():
+            self.pointer  # noqa: B018  (a closed base has no timer)
+            moment = time.monotonic() + timeout
+            if self._exit_at is None or moment < self._exit_at:
+                errors.call(lib.evpy_event_add, self._exiter, timeout)
+                self._exit_at = moment
 
-    def _exit_at(self, moment: float) -> None:
-        self.loopexit(max(0.0, moment - time.monotonic()))
-
-    def _exit(self, _fd: int, _what: int) -> None:
+    def _exit(self) -> None:
+        self._exit_at = None
         self.loopexit()
 
     def loopbreak(self) -> None:
@@ -401,10 +426,11 @@ class EventBase(Root):
     ) -> None:
         """Call ``callback(fd, what)`` once: after *timeout* seconds, or when *fd* is ready.
 
-        Without either, at the loop's next turn. With both, whichever comes first. It can't be taken
-        back: for that, make an `Event`. Raises `ValueError` for SIGNAL and PERSIST, `OSError` when
-        the backend refuses *fd*. Does what ``event_base_once`` does, which in C leaves its base
-        locked when it fails (C7). Wraps ``event_base_once``.
+        Without either, at the loop's next turn. With both, whichever comes first. *fd* is kept
+        alive but not closed. It can't be taken back: for that, make an `Event`. Raises `ValueError`
+        for SIGNAL and PERSIST, `OSError` when the backend refuses *fd*. Does what
+        ``event_base_once`` does, which in C leaves its base locked when it fails (C7).
+        Wraps ``event_base_once``.
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")
@@ -419,9 +445,14 @@ class EventBase(Root):
             self.onces[key] = callback
             failed = once_timer(self._onces, key, timeout)
         else:
-            fd, what = _convert.descriptor(fd), self._once_what(what)
-            self.onces[key] = lambda _, what: callback(fd, what)
-            failed = lib.evpy_once_add(self._onces, key, timeout, fd, what)
+            what = self._once_what(what)
+            number = _convert.descriptor(fd) if what else -1
+
+            def ready(_fd: int, fired: EventFlag, _kept: Any = fd) -> object:
+                return callback(number, fired)
+
+            self.onces[key] = ready
+            failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
         if failed:
             del self.onces[key]
             raise errors.failed(lib.event_base_once, f"fd {fd}")
@@ -429,7 +460,7 @@ class EventBase(Root):
     @staticmethod
     def _once_what(what: int) -> int:
         what = _convert.flags(EventFlag, what, "what")
-        if what & ~(TIMEOUT | IO) or not what & IO:
+        if what & ~(TIMEOUT | IO) or not what:
             raise ValueError(f"what must be TIMEOUT, or of READ, WRITE and CLOSED, not {what!r}")
         return what & IO
 
@@ -463,6 +494,10 @@ class EventBase(Root):
             for _ in range(len(self._jobs)):
                 function, args = self._jobs.popleft()
                 function(*args)
+                if self.parked is not None:  # the rest is the parent process's
+                    return
+        except BaseException as error:
+            self.report(error, self)
         finally:
             if self._jobs and self.parked is None:
                 self._rouse()
@@ -498,6 +533,7 @@ class EventBase(Root):
         An event counts once for each queue it is in. Wraps ``event_base_get_num_events``.
         """
         flags = _convert.flags(EventBaseCount, flags, "flags")
+        self.check_thread()
         return int(lib.event_base_get_num_events(self.pointer, flags))
 
     def max_events(self, flags: int, clear: bool = False) -> int:
@@ -506,6 +542,7 @@ class EventBase(Root):
         Wraps ``event_base_get_max_events``.
         """
         flags = _convert.flags(EventBaseCount, flags, "flags")
+        self.check_thread()
         return int(lib.event_base_get_max_events(self.pointer, flags, bool(clear)))
 
     def events(self) -> list[Event]:
@@ -514,6 +551,7 @@ class EventBase(Root):
         A snapshot, so that unlike in C they may be added and deleted while it is walked. Events
         inside libevent's own objects are left out. Wraps ``event_base_foreach_event``.
         """
+        self.check_thread()
         pointer, room = self.pointer, 64
         while True:
             keys = ffi.new("uintptr_t[]", room)
@@ -527,6 +565,7 @@ class EventBase(Root):
 
         Wraps ``event_base_dump_events``.
         """
+        self.check_thread()
         dump = lib.evpy_dump_events(self.pointer)
         if dump == ffi.NULL:
             raise errors.failed(lib.event_base_dump_events)
@@ -568,6 +607,7 @@ class EventBase(Root):
 
         Wraps ``event_base_gettimeofday_cached``.
         """
+        self.check_thread()
         tv = ffi.new("struct timeval *")
         errors.call(lib.event_base_gettimeofday_cached, self.pointer, tv)
         return _convert.from_timeval(tv)
@@ -577,6 +617,7 @@ class EventBase(Root):
 
         Wraps ``event_base_update_cache_time``.
         """
+        self.check_thread()
         errors.call(lib.event_base_update_cache_time, self.pointer)
 
     @property
@@ -585,6 +626,7 @@ class EventBase(Root):
 
         Wraps ``event_gettime_monotonic``.
         """
+        self.check_thread()
         tv = ffi.new("struct timeval *")
         errors.call(lib.event_gettime_monotonic, self.pointer, tv)
         return _convert.from_timeval(tv)
@@ -619,14 +661,13 @@ class EventBase(Root):
         """
         if self.lost:
             raise RuntimeError("another thread ran this base's loop when the process was forked")
-        if self.parked is None:
-            self.check_thread()
-            errors.call(lib.event_reinit, self.pointer)
-            return
+        self.check_thread()
         try:
-            errors.call(lib.event_reinit, self.parked[id(self)][1])
+            pointer = self.pointer if self.parked is None else self.parked[id(self)][1]
+            errors.call(lib.event_reinit, pointer)
         finally:
             self.unpark()
+        _signals.reclaim(self)
 
     # The end.
 
@@ -640,10 +681,10 @@ class EventBase(Root):
         self.onces.clear()
         if self._onces is not None:
             lib.evpy_onces_free(self._onces)
-        for ev in (self._waker, *self._pipes.values()):
+        for ev in (self._waker, self._exiter, *(ev for _, ev in self._pipes.values())):
             if ev is not None:
                 lib.event_free(ev)
-        self._waker = None
+        self._waker = self._exiter = None
         self._pipes.clear()
         self._jobs.clear()
         self._drain(pointer)
@@ -658,6 +699,14 @@ class EventBase(Root):
             if not lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
             errors.enter(pointer, lib.event_base_loop, pointer, LoopFlag.NONBLOCK)
+
+
+def _descriptors_reserved() -> None:
+    """Raise `OSError` unless a base can have its descriptors: C would end the process (A1)."""
+    with contextlib.ExitStack() as reserved:
+        for _ in range(3):
+            for fd in os.pipe():
+                reserved.callback(os.close, fd)
 
 
 @ffi.def_extern(onerror=errors.kept)

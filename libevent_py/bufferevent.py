@@ -11,7 +11,7 @@ from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, live, next_key
 from libevent_py.base import EventBase, Timeout
-from libevent_py.buffer import Buffer, arena
+from libevent_py.buffer import BorrowedBuffer, Buffer, arena, checked
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag
 
 DataCallback = Callable[[Any], object]
@@ -71,16 +71,11 @@ class BufferEvent(Child):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
         options = _checked(options)
-        callbacks = [
-            None if callback is None else _convert.callback(callback, name)
-            for name, callback in (
-                ("on_read", on_read),
-                ("on_write", on_write),
-                ("on_event", on_event),
-            )
-        ]
+        callbacks = _callbacks(on_read, on_write, on_event)
         number = -1 if isinstance(fd, int) and fd == -1 else _convert.descriptor(fd)
         if number >= 0:
+            if options & BufferEventOption.CLOSE_ON_FREE:
+                _convert.surrendered(fd)
             errors.call(lib.evutil_make_socket_nonblocking, number)
         key = next_key()
         pointer = errors.new(lib.bufferevent_socket_new, base.pointer, number, options)
@@ -91,8 +86,8 @@ class BufferEvent(Child):
         self._lent: list[weakref.ref[Buffer]] = []
         self._input = lib.bufferevent_get_input(pointer)
         self.error = None
-        if fd is not number:
-            if options & BufferEventOption.CLOSE_ON_FREE and hasattr(fd, "detach"):
+        if not isinstance(fd, int):
+            if options & BufferEventOption.CLOSE_ON_FREE:
                 fd.detach()
             else:
                 self._socket = fd
@@ -115,9 +110,8 @@ class BufferEvent(Child):
         a connection.
         Wraps ``bufferevent_setcb``.
         """
-        self._on_read = None if on_read is None else _convert.callback(on_read, "on_read")
-        self._on_write = None if on_write is None else _convert.callback(on_write, "on_write")
-        self._on_event = None if on_event is None else _convert.callback(on_event, "on_event")
+        callbacks = _callbacks(on_read, on_write, on_event)
+        self._on_read, self._on_write, self._on_event = callbacks
         self._set_callbacks()
 
     def _set_callbacks(self) -> None:
@@ -188,12 +182,12 @@ class BufferEvent(Child):
     def read_buffer(self, buffer: Buffer) -> None:
         """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
         self.base.check_thread()
-        errors.call(lib.bufferevent_read_buffer, self.pointer, buffer.pointer)
+        errors.call(lib.bufferevent_read_buffer, self.pointer, checked(buffer).pointer)
 
     def write_buffer(self, buffer: Buffer) -> None:
         """Move all of *buffer* to the end of the output. Wraps ``bufferevent_write_buffer``."""
         self.base.check_thread()
-        errors.call(lib.bufferevent_write_buffer, self.pointer, buffer.pointer)
+        errors.call(lib.bufferevent_write_buffer, self.pointer, checked(buffer).pointer)
 
     @property
     def input(self) -> Buffer:
@@ -212,10 +206,11 @@ class BufferEvent(Child):
         return self._lend(lib.bufferevent_get_output(self.pointer))
 
     def _lend(self, pointer: Any) -> Buffer:
+        self.base.check_thread()
         for buffer in self.lent():
             if buffer.pointer == pointer:
                 return buffer
-        buffer = Buffer.borrowed(pointer, self)
+        buffer = BorrowedBuffer.borrowed(pointer, self)
         self._lent = [ref for ref in self._lent if ref() is not None]
         self._lent.append(weakref.ref(buffer))
         return buffer
@@ -293,14 +288,19 @@ class BufferEvent(Child):
         """
         self.base.check_thread()
         target = _convert.sockaddr(address)
-        makes_socket = self.fd < 0
+        if self.fd < 0:
+            self._connected_by_us = True
         errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
-        self._connected_by_us = makes_socket
 
     @property
     def fd(self) -> int:
         """The descriptor, or -1. Wraps ``bufferevent_getfd``."""
         return int(lib.bufferevent_getfd(self.pointer))
+
+    def owns(self, fd: int) -> bool:
+        """Tell whether closing the bufferevent closes the descriptor *fd*."""
+        owner = self._connected_by_us or self._options & BufferEventOption.CLOSE_ON_FREE
+        return bool(owner) and self.fd == fd
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
@@ -310,6 +310,16 @@ class BufferEvent(Child):
         if self._connected_by_us:
             return lib.evpy_bufferevent_free_with_fd  # type: ignore[no-any-return]
         return lib.evpy_bufferevent_free_without_fd  # type: ignore[no-any-return]
+
+
+def _callbacks(
+    on_read: DataCallback | None, on_write: DataCallback | None, on_event: EventCallback | None
+) -> tuple[DataCallback | None, DataCallback | None, EventCallback | None]:
+    """Return the callbacks, or raise `TypeError` if one of them is neither None nor callable."""
+    for name, callback in (("on_read", on_read), ("on_write", on_write), ("on_event", on_event)):
+        if callback is not None:
+            _convert.callback(callback, name)
+    return on_read, on_write, on_event
 
 
 def _checked(options: int) -> BufferEventOption:

@@ -67,24 +67,40 @@ def kept(_type: Any, error: BaseException, _traceback: Any) -> None:
     keep(error)
 
 
-def settle() -> None:
-    """Raise what callbacks have raised in this thread since it entered C, if anything."""
-    raised = entered.raised
+def waiting() -> int:
+    """Return how many exceptions wait in this thread for those who entered C further out."""
+    return len(entered.raised)
+
+
+def settle(before: int) -> None:
+    """Raise what callbacks have raised in this thread since *before* were `waiting`, if anything.
+
+    What is no `Exception`, as KeyboardInterrupt, comes out as itself, with the rest as its context.
+    """
+    raised = entered.raised[before:]
     if not raised:
         return
-    entered.raised = []
+    del entered.raised[before:]
     if len(raised) == 1:
         raise raised.pop()
-    if BaseExceptionGroup is not None:
+    urgent = next((error for error in raised if not isinstance(error, Exception)), None)
+    if urgent is None and BaseExceptionGroup is not None:
         raise BaseExceptionGroup("several callbacks raised", raised)
+    raised.sort(key=lambda error: error is urgent)
     for earlier, later in itertools.pairwise(raised):
         _chain(later, earlier)
     raise raised.pop()
 
 
 def _chain(error: BaseException, context: BaseException) -> None:
-    """Hang *context* under *error*'s oldest context, unless it is there already."""
-    while error is not context:
+    """Hang *context* under *error*'s oldest context, unless the two hang together already."""
+    seen: set[int] = set()
+    link: BaseException | None = context
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link = link.__context__
+    while id(error) not in seen:
+        seen.add(id(error))
         if error.__context__ is None:
             error.__context__ = context
             return
@@ -96,8 +112,9 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 
     A result of -1 is a failure: an `OSError` where C says why by errno, else a `LibeventError`.
     """
+    before = waiting()
     result = enter(None, function, *arguments)
-    settle()
+    settle(before)
     if result == -1:
         raise failed(function)
     return result
@@ -105,8 +122,9 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def new(function: Callable[..., Any], *arguments: Any) -> Any:
     """Enter C by *function* for a new object: return its pointer, or raise why it is NULL."""
+    before = waiting()
     result = enter(None, function, *arguments)
-    settle()
+    settle(before)
     if result == ffi.NULL:
         raise failed(function)
     return result
@@ -117,11 +135,16 @@ def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
 
     What callbacks raise meanwhile waits for `settle`.
     """
-    outer = entered.loop
+    outer, before = entered.loop, waiting()
     entered.loop = loop
     try:
         ffi.errno = 0
         return function(*arguments)
+    except BaseException as error:  # a signal handler's: it goes its own way, and nothing stays
+        for earlier in entered.raised[before:]:
+            _chain(error, earlier)
+        del entered.raised[before:]
+        raise
     finally:
         entered.loop = outer
 

@@ -1,8 +1,9 @@
 """``struct event``: a descriptor, a timer, a signal or a user's own, and its callback.
 
-An event is in its base's ``live`` while C may call it. `armed` says so in Python; what C says is
-asked only where the two can part: a non-persistent event is deleted by libevent just before its
-callback runs, so it is disarmed there unless the callback adds it or makes it active again.
+An event is in its base's ``live`` while C may call it. `_armed` says so in Python; what C says is
+asked only where the two can part. A non-persistent event is deleted by libevent just before its
+callback runs, so it is disarmed after it unless the callback adds it or makes it active again. About
+any other event C is asked after the callback, until it says that the event stays whatever happens.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ event_active = lib.evpy_event_active  # an attribute of lib costs as much as a s
 event_add = lib.evpy_event_add
 event_new = lib.evpy_event_new
 _MAX_SECONDS = _convert.MAX_SECONDS
+_MICROSECOND = 1e-6  # a shorter timeout may be 0 for C
 _PENDING = lib.EVLIST_INSERTED | lib.EVLIST_TIMEOUT | lib.EVLIST_ACTIVE | lib.EVLIST_ACTIVE_LATER
 
 
@@ -65,6 +67,8 @@ class Event(Child):
         the event before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError`
         naming what is wrong with an argument. Wraps ``event_new``.
         """
+        if hasattr(self, "key"):
+            raise RuntimeError(f"this {type(self).__name__} has been made already")
         what = _convert.flags(EventFlag, what, "what")
         number = _checked(fd, what)
         _make(self, base, number, int(what), callback)
@@ -81,6 +85,8 @@ class Event(Child):
 
         Wraps ``evtimer_new``.
         """
+        if cls is not Event:
+            return cls(base, -1, lib_PERSIST if persist else 0, callback)
         return _make(new_object(cls), base, -1, lib_PERSIST if persist else 0, callback)
 
     @classmethod
@@ -97,11 +103,13 @@ class Event(Child):
         Wraps ``evsignal_new``.
         """
         what = EventFlag.SIGNAL | EventFlag.PERSIST if persist else EventFlag.SIGNAL
-        return _make(new_object(cls), base, _signals.number(signum), int(what), callback)
+        return cls(base, signum, what, callback)
 
     @classmethod
     def user(cls: type[E], base: EventBase, callback: EventCallback) -> E:
         """Make an event that only `active` fires. Wraps ``evuser_new``."""
+        if cls is not Event:
+            return cls(base, -1, 0, callback)
         return _make(new_object(cls), base, -1, 0, callback)
 
     # Waiting.
@@ -127,10 +135,10 @@ class Event(Child):
         if what & lib_SIGNAL:
             _signals.claim(base)
         if event_add(pointer, seconds):
-            raise errors.failed(lib.event_add, f"fd {self._fd}")
+            raise self._refused()
         if seconds >= 0 or what & lib_WAITS:
-            if what & lib_PERSIST:
-                self._then = seconds != 0 or None  # libevent doesn't reschedule a timeout of 0
+            if seconds < _MICROSECOND:
+                self._then = None  # libevent doesn't begin a timeout of 0 anew
             self._armed = True
             base.live[self.key] = self
             if what & lib_SIGNAL:
@@ -142,14 +150,17 @@ class Event(Child):
             raise ValueError("timeout must be a CommonTimeout of the event's own base")
         if self._what & lib_SIGNAL:
             _signals.claim(self.base)
-        errors.call(lib.event_add, self.pointer, timeout.pointer)
-        if self._what & lib_PERSIST:
-            self._then = True
+        if lib.evpy_event_add_timeval(self.pointer, timeout.pointer):
+            raise self._refused()
         self._armed = True
         self.base.live[self.key] = self
         if self._what & lib_SIGNAL:
             _signals.added(self._fd, self.key)
         return self
+
+    def _refused(self) -> Exception:
+        kind = "signal" if self._what & lib_SIGNAL else "fd"
+        return errors.failed(lib.event_add, f"{kind} {self._fd} with {self.base.method}")
 
     def delete(self, *, block: bool | None = None) -> None:
         """Have the event wait no longer, and not fire though it be active already.
@@ -165,12 +176,15 @@ class Event(Child):
             function = lib.event_del_block if block else lib.event_del_noblock
         self._signals_checked()
         errors.call(function, pointer)
+        if self._what & lib_SIGNAL:
+            lib.evpy_forget_calls(pointer)
         self._disarm()
 
     def remove_timer(self) -> None:
         """Have the event wait without a timeout. Wraps ``event_remove_timer``."""
         self.base.check_thread()
         errors.call(lib.event_remove_timer, self.pointer)
+        self._then = None
         if not lib.evpy_event_flags(self.pointer) & _PENDING:
             self._disarm()
 
@@ -183,7 +197,8 @@ class Event(Child):
         base = self.base
         thread = base.thread
         if thread is not None and thread != get_ident():
-            base.defer(self._active_here, what, ncalls)
+            self.pointer  # noqa: B018  (a closed event never fires)
+            base.defer(self._active_here, *_activation(what, ncalls))
         elif what is _TIMEOUT and ncalls == 1:
             event_active(self.pointer)
             if self._armed is None:
@@ -198,11 +213,7 @@ class Event(Child):
             self.active(what, ncalls)
 
     def _active_as(self, what: int, ncalls: int) -> None:
-        what = _convert.flags(EventFlag, what, "what")
-        if what & ~_ALL:
-            raise ValueError(f"what must be of {_ALL!r}, not {what!r}")
-        ncalls = _convert.integer(ncalls, "ncalls", 1, 2**15 - 1)
-        lib.event_active(self.pointer, what, ncalls)
+        lib.evpy_event_active_as(self.pointer, *_activation(what, ncalls))
         if not self._armed:
             self._arm_once()
 
@@ -264,6 +275,7 @@ class Event(Child):
 
     @callback.setter
     def callback(self, callback: EventCallback) -> None:
+        self.pointer  # noqa: B018  (a closed event's may be its finalizer)
         self._callback = _convert.callback(callback)
 
     @property
@@ -300,39 +312,44 @@ class Event(Child):
             self._disarm()
             return
         base, key, pointer = self.base, self.key, self._take()
-        self._disarm()
+        lib.evpy_finalize_event(pointer)
+        self._disarm()  # after C has put back the signal handler that it found
         base.ledger.pop(key, None)
         self._callback = finalize
         base.live[key] = self
         self._armed = True  # for the finalizer, or the end of its own callback would disarm it
-        lib.evpy_finalize_event(pointer)
 
     def _signals_checked(self) -> None:
         """Refuse to give up a signal in a thread where Python's handler can't be set again."""
-        if self._what & lib_SIGNAL and self._armed:
-            _signals.claim(self.base)
+        if self._what & lib_SIGNAL:
+            _signals.check_deletable(self._fd, self.key)
 
     def _disarm(self) -> None:
         """Note that C won't call the event any more."""
         self._armed = False
+        self._then = None
         self.base.live.pop(self.key, None)
         if self._what & lib_SIGNAL:
             _signals.removed(self._fd, self.key)
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
-        if not self.closed:
-            pointer = self.pointer
-            if lib.evpy_event_ncalls(pointer) or lib.evpy_event_flags(pointer) & _PENDING:
-                self._armed = True
-                return
-        self._disarm()
+        if self.base.parked is not None:  # nor can C be asked in a forked child
+            self._armed = True
+            return
+        stays = 0 if self.closed else lib.evpy_event_stays(self.pointer)
+        if stays:
+            self._armed = True
+            self._then = stays == lib_FOR_GOOD or None
+        else:
+            self._disarm()
 
 
 #: EventFlag's as plain ints: ten times as fast to combine.
 lib_SIGNAL, lib_PERSIST = int(EventFlag.SIGNAL), int(EventFlag.PERSIST)
 lib_WAITS = int(IO | EventFlag.SIGNAL)
 lib_STAYS = lib_SIGNAL | lib_PERSIST
+lib_FOR_GOOD = 2
 
 
 def _checked(fd: Any, what: EventFlag) -> int:
@@ -347,6 +364,14 @@ def _checked(fd: Any, what: EventFlag) -> int:
     if debug.enabled("debug_mode") and os.get_blocking(number):
         raise ValueError(f"fd {number} must not block when libevent's debug mode is on")
     return number
+
+
+def _activation(what: int, ncalls: int) -> tuple[int, int]:
+    """Return the arguments of `Event.active` as C takes them."""
+    what = _convert.flags(EventFlag, what, "what")
+    if what & ~_ALL:
+        raise ValueError(f"what must be of {_ALL!r}, not {what!r}")
+    return what, _convert.integer(ncalls, "ncalls", 1, 2**15 - 1)
 
 
 def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback) -> E:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable
 from typing import Any
 
 from libevent_py import _convert, errors, log
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, live, next_key
+from libevent_py._lifetime import Child, Root, live, next_key
 from libevent_py.base import EventBase
+from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import ListenerOption
 
 ListenerCallback = Callable[[Any, int, _convert.Address], object]
@@ -29,7 +31,7 @@ class Listener(Child):
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_callback", "_on_error", "_options", "_socket")
+    __slots__ = ("_callback", "_on_error", "_options", "_resting", "_socket")
 
     _callback: ListenerCallback
 
@@ -47,7 +49,8 @@ class Listener(Child):
         """Listen on *address*, with up to *backlog* connections waiting (-1: libevent's default).
 
         Each is handed to ``callback(listener, fd, address)``, which owns the descriptor; it is
-        closed when the callback raises. Raises `OSError` when the address can't be had.
+        closed when the callback raises, and so is a bufferevent that has taken it. Raises `OSError`
+        when the address can't be had.
         Wraps ``evconnlistener_new_bind``.
         """
         flags = _convert.flags(ListenerOption, options, "options")
@@ -79,9 +82,13 @@ class Listener(Child):
         """
         flags = _convert.flags(ListenerOption, options, "options")
         number = _convert.descriptor(fd)
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):  # C would not say that it can't wait for it
+            raise ValueError(f"fd must be a socket, not {fd!r}")
+        if flags & ListenerOption.CLOSE_ON_FREE:
+            _convert.surrendered(fd)
         listener = cls.__new__(cls)
         listener._start(base, number, callback, backlog, flags)
-        listener._keep(None if fd is number else fd)
+        listener._keep(None if isinstance(fd, int) else fd)
         return listener
 
     def _start(
@@ -93,6 +100,7 @@ class Listener(Child):
         self._callback = _convert.callback(callback)
         self._on_error: ErrorCallback | None = None
         self._options = ListenerOption(flags)
+        self._resting = False
         backlog = _convert.integer(backlog, "backlog", -1, 2**31 - 1)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
         key = next_key()
@@ -103,7 +111,7 @@ class Listener(Child):
     def _keep(self, fd: Any) -> None:
         """Give the listener its socket object, or keep it for who made it."""
         self._socket = fd
-        if self._options & ListenerOption.CLOSE_ON_FREE and hasattr(fd, "detach"):
+        if self._options & ListenerOption.CLOSE_ON_FREE and fd is not None:
             fd.detach()
             self._socket = None
 
@@ -143,6 +151,7 @@ class Listener(Child):
         Wraps ``evconnlistener_disable``.
         """
         self.base.check_thread()
+        self._resting = False
         errors.call(lib.evconnlistener_disable, self.pointer)
 
     @property
@@ -153,9 +162,8 @@ class Listener(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        borrowed = socket.socket(
-            fileno=self.fd
-        )  # and not a copy, as there may be no descriptor free
+        # By no copy of the descriptor: the process may have run out of them.
+        borrowed = socket.socket(fileno=self.fd)
         try:
             return borrowed.getsockname()
         finally:
@@ -167,10 +175,12 @@ class Listener(Child):
             return
         log.logger.warning("listener on %s rests for %s s: %s", self.address, REST, error)
         self.disable()
+        self._resting = True
         self.base.once(self._rested, timeout=REST)
 
     def _rested(self, _fd: int, _what: int) -> None:
-        if not self.closed:
+        if self._resting and not self.closed:
+            self._resting = False
             self.enable()
 
     #: Also closes the socket, with CLOSE_ON_FREE. Wraps ``evconnlistener_free``.
@@ -216,7 +226,16 @@ def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
                 listener._callback(listener, fd, _convert.unpack_address(address, length))
             except BaseException as error:
                 base.report(error, listener)
-                return False
+                return _closed(base, fd)
+            return True
+    return False
+
+
+def _closed(base: Root, fd: int) -> bool:
+    """Close the bufferevent that owns *fd*, and so *fd* itself; tell whether there is one."""
+    for child in base.live.values():
+        if isinstance(child, BufferEvent) and child.owns(fd):
+            child.close()
             return True
     return False
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+from collections import deque
 from collections.abc import Callable
 
 from libevent_py import _convert, errors
@@ -35,6 +36,7 @@ def to_logging(severity: LogSeverity, message: str) -> None:
 
 
 _callback: LogCallback = to_logging
+_messages: deque[tuple[LogSeverity, str]] = deque()  # taken from C, not handed on yet
 _fatal: Callable[[int], object] | None = None
 
 
@@ -50,18 +52,21 @@ def set_log_callback(callback: LogCallback | None) -> None:
 
 
 def flush() -> None:
-    """Hand on the messages that libevent has logged so far, oldest first."""
+    """Hand on the messages that libevent has logged so far, oldest first.
+
+    What the callback raises comes out; the messages after it wait for the next time.
+    """
     message = lib.evpy_log_take()
     while message != ffi.NULL:
         severity = LogSeverity(lib.evpy_message_severity(message))
-        text = _convert.text(lib.evpy_message_text(message))
+        _messages.append((severity, _convert.text(lib.evpy_message_text(message))))
         message = lib.evpy_message_next(message)
+    while _messages:
         try:
-            _callback(severity, text)
-        except BaseException:
-            while message != ffi.NULL:
-                message = lib.evpy_message_next(message)
-            raise
+            message = _messages.popleft()
+        except IndexError:  # another thread has it
+            return
+        _callback(*message)
 
 
 def enable_debug_logging(which: int = DebugLogging.ALL) -> None:
@@ -87,9 +92,11 @@ def set_fatal_callback(callback: Callable[[int], object] | None) -> None:
 
 @ffi.def_extern()
 def evpy_fatal(code: int) -> None:
-    flush()
-    if _fatal is not None:
-        _fatal(code)
+    try:
+        flush()
+    finally:
+        if _fatal is not None:
+            _fatal(code)
 
 
 lib.evpy_log_install()

@@ -3,6 +3,10 @@
  * What libevent gets as `arg` is a key, a number that no other object ever gets. Python finds the object
  * by it, or finds nothing when libevent calls late. */
 
+#include <limits.h>
+#include <string.h>
+#include <sys/select.h>
+
 /* How often this process came out of a fork() as the child. */
 static int evpy_forks;
 
@@ -95,27 +99,88 @@ static struct timeval evpy_timeval(double seconds)
 	return tv;
 }
 
+/* libevent's sets grow as needed, but beyond FD_SETSIZE a fortified FD_SET() ends the process. */
+static int evpy_beyond_select(const struct event *ev)
+{
+	return ev->ev_fd >= FD_SETSIZE &&
+	    strcmp(event_base_get_method(ev->ev_base), "select") == 0;
+}
+
+static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
+{
+	if (evpy_beyond_select(ev)) {
+		errno = EINVAL;
+		return -1;
+	}
+	errno = 0;
+	return event_add(ev, tv);
+}
+
 /* A negative number of seconds stands for no timeout. */
 static int evpy_event_add(struct event *ev, double seconds)
 {
 	struct timeval tv;
 
-	errno = 0;
 	if (seconds < 0)
-		return event_add(ev, NULL);
+		return evpy_event_add_timeval(ev, NULL);
 	tv = evpy_timeval(seconds);
-	return event_add(ev, &tv);
+	return evpy_event_add_timeval(ev, &tv);
 }
 
-/* Activated as by its timeout: event_active() with one argument to convert instead of three. */
+/* In the middle of a signal's calls event_active() would only have those to come forgotten. */
+static void evpy_event_active_as(struct event *ev, int what, short ncalls)
+{
+	if (ev->ev_events & EV_SIGNAL && ev->ev_.ev_signal.ev_pncalls != NULL) {
+		short *left = ev->ev_.ev_signal.ev_pncalls;
+
+		*left = ncalls < SHRT_MAX - *left ? *left + ncalls : SHRT_MAX;
+		ev->ev_res |= what;
+		return;
+	}
+	event_active(ev, what, ncalls);
+}
+
+/* Activated as by its timeout: one argument to convert instead of three. */
 static void evpy_event_active(struct event *ev)
 {
-	event_active(ev, EV_TIMEOUT, 1);
+	evpy_event_active_as(ev, EV_TIMEOUT, 1);
+}
+
+/* In the middle of a signal's calls event_del() leaves a pointer to their number behind, on the stack
+ * of event_signal_closure(): when the event is next deleted, libevent would write there. */
+static void evpy_forget_calls(struct event *ev)
+{
+	ev->ev_.ev_signal.ev_ncalls = 0;
+	ev->ev_.ev_signal.ev_pncalls = NULL;
 }
 
 static int evpy_event_flags(const struct event *ev)
 {
 	return ev->ev_evcallback.evcb_flags;
+}
+
+/* Asked at the end of an event's callback: whether libevent may call it again (1), and does so for as
+ * long as it isn't deleted (2). */
+static int evpy_event_stays(const struct event *ev)
+{
+	int flags = ev->ev_evcallback.evcb_flags;
+	int waits = flags & (EVLIST_INSERTED | EVLIST_TIMEOUT);
+
+	if (ev->ev_events & EV_SIGNAL) {
+		/* Its timeout deletes even a persistent one. */
+		int active = flags & (EVLIST_ACTIVE | EVLIST_ACTIVE_LATER);
+		int in_calls = ev->ev_.ev_signal.ev_pncalls != NULL &&
+		    !event_base_got_break(ev->ev_base);
+
+		return waits || (ev->ev_.ev_signal.ev_ncalls > 0 && (active || in_calls));
+	}
+	if (waits && ev->ev_events & EV_PERSIST) {
+		/* A timeout of 0 isn't begun anew, and deletes an event with a descriptor too. */
+		const struct timeval *again = &ev->ev_.ev_io.ev_timeout;
+
+		return flags & EVLIST_TIMEOUT && !evutil_timerisset(again) ? 1 : 2;
+	}
+	return waits || flags & (EVLIST_ACTIVE | EVLIST_ACTIVE_LATER) ? 1 : 0;
 }
 
 /* How often a signal's callback is still to be called in this round. */
