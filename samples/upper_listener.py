@@ -1,0 +1,76 @@
+"""An upper-casing TCP server in full: a listener accepts, a bufferevent serves each client.
+
+Whatever ends a connection is reported: the end of what the client sends, ten seconds of silence,
+or an error. When a client doesn't take its answers, its input is left where it is, and libevent
+stops to read more of it at the high watermark.
+
+Made of evconnlistener_new_bind, bufferevent_socket_new, bufferevent_setcb,
+bufferevent_set_timeouts, bufferevent_setwatermark, bufferevent_enable, bufferevent_read,
+bufferevent_write, bufferevent_get_output, bufferevent_free, evsignal_new, event_base_dispatch and
+event_base_loopexit.
+
+    python samples/upper_listener.py [host [port [read timeout in seconds]]]
+    nc 127.0.0.1 8888
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import libevent_py
+from libevent_py import BufferEvent, BufferEventFlag, Event, EventBase, EventFlag, Listener
+
+#: How many bytes of a client's input, and of its answers, may wait.
+MOST = 65536
+
+
+def answer(bev: BufferEvent) -> None:
+    if len(bev.output) < MOST:
+        bev.write(bev.read().upper())
+
+
+def finish(bev: BufferEvent) -> None:
+    """Close the connection once there is nothing left to answer and to send."""
+    answer(bev)
+    if not bev.output:
+        bev.close()
+
+
+def main(host: str = "127.0.0.1", port: int | str = 8888, read_timeout: float | str = 10.0) -> None:
+    timeout = float(read_timeout)
+
+    def on_accept(listener: Listener, fd: int, address: Any) -> None:
+        client = "{}:{}".format(*address)
+
+        def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
+            if what & BufferEventFlag.EOF:
+                print(f"{client}: end of file")
+                bev.on_write = finish
+                finish(bev)
+            elif what & BufferEventFlag.TIMEOUT:
+                print(f"{client}: timed out after {timeout:g} s")
+                bev.close()
+            else:
+                print(f"{client}: {bev.error}")
+                bev.close()
+
+        print(f"{client}: connected")
+        bev = BufferEvent(base, fd, on_read=answer, on_write=answer, on_event=on_event)
+        bev.set_timeouts(read=timeout, write=timeout)
+        bev.setwatermark(EventFlag.READ, low=0, high=MOST)
+        bev.enable(EventFlag.READ)
+
+    with EventBase() as base:
+        listener = Listener(base, (host, int(port)), on_accept)
+        Event.signal(base, signal.SIGINT, lambda event, fd, what: base.loopexit()).add()
+        host, port = listener.address[:2]
+        print(f"libevent {libevent_py.version} with {base.method}, serving {host}:{port}")
+        print(f"In another terminal: nc {host} {port}        Ctrl-C here stops it", flush=True)
+        base.dispatch()
+    print("stopped")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
