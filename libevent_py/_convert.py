@@ -14,6 +14,9 @@ from libevent_py._ffi import ffi, lib
 #: Python's own form of an address: ``(host, port)``, ``(host, port, flowinfo, scope)``, a path.
 Address: TypeAlias = "tuple[Any, ...] | str | bytes"
 
+#: Seconds, or None for no timeout.
+Timeout: TypeAlias = float | None
+
 #: The longest timeout that fits into every platform's timeval, in seconds: 68 years.
 MAX_SECONDS = 2**31 - 1
 
@@ -104,6 +107,10 @@ def descriptor(value: Any, name: str = "fd") -> int:
             raise TypeError(
                 f"{name} must be a file descriptor or have a fileno(), not {value!r}"
             ) from None
+        except ValueError as error:  # as of a closed file
+            raise ValueError(f"{name} must be an open file descriptor: {error}") from None
+        if not isinstance(fd, int):
+            raise TypeError(f"{name}'s fileno() must return an integer, not {fd!r}")
     if not 0 <= fd <= MAX_FD:
         raise ValueError(f"{name} must be an open file descriptor, not {fd}")
     try:

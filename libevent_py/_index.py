@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +29,12 @@ class Place(NamedTuple):
 def places() -> dict[str, list[Place]]:
     """Return, by C function, the places that wrap it."""
     modules = {path.name: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
-    heirs = _heirs(modules.values())
+    heirs = _heirs(modules)
     found: dict[str, list[Place]] = {}
     for file, module in modules.items():
         for owner, member, node in _definitions(module):
             # What a private class has is known by the name of the classes made of it.
-            owners = heirs.get(owner, [owner]) if file.startswith("_") else [owner]
+            owners = heirs.get(owner, [owner])
             for function in wrapped(ast.get_docstring(node) or ""):
                 for name in owners:
                     place = Place(name + member, f"{PACKAGE.name}/{file}", node.lineno)
@@ -47,15 +47,24 @@ def wrapped(docstring: str) -> list[str]:
     return [name for names in WRAPS.findall(docstring) for name in re.findall(r"\w+", names)]
 
 
-def _heirs(modules: Iterable[ast.Module]) -> dict[str, list[str]]:
-    """Return, by class, the classes that inherit from it directly."""
-    heirs: dict[str, list[str]] = {}
-    for module in modules:
+def _heirs(modules: dict[str, ast.Module]) -> dict[str, list[str]]:
+    """Return, by private class, the public classes that inherit from it."""
+    children: dict[str, list[str]] = {}
+    private: set[str] = set()
+    for file, module in modules.items():
         for node in module.body:
             if isinstance(node, ast.ClassDef):
+                if file.startswith("_"):
+                    private.add(node.name)
                 for base in node.bases:
-                    heirs.setdefault(ast.unparse(base), []).append(node.name)
-    return heirs
+                    children.setdefault(ast.unparse(base), []).append(node.name)
+
+    def public(name: str) -> list[str]:
+        if name not in private:
+            return [name]
+        return [heir for child in children.get(name, []) for heir in public(child)]
+
+    return {name: public(name) or [name] for name in private}
 
 
 def _definitions(

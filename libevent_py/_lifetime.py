@@ -115,12 +115,14 @@ class Handle:
     def _take(self) -> Any:
         """Empty the slot, and return what was in it or None: whoever gets it frees it."""
         try:
+            slot(self)
+            kind: Any = type(self)
+            kind = without_pointer(kind)
             pointer = slot(self)
-            del self.pointer
+            del self.pointer  # no call from here to the next line: nobody sees it empty and open
+            self.__class__ = kind
         except AttributeError:  # it is empty, or another thread has just emptied it
             return None
-        kind: Any = type(self)
-        self.__class__ = without_pointer(kind)
         return pointer
 
     @property
@@ -207,6 +209,7 @@ class Root(Handle):
         "condemned",
         "gate",
         "graveyard",
+        "home",
         "ledger",
         "live",
         "lost",
@@ -224,6 +227,8 @@ class Root(Handle):
         self.graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
         #: The thread that alone may use this base now, or None.
         self.thread: int | None = None
+        #: The thread that made the base, or the last to run its loop.
+        self.home = get_ident()
         #: Whether the loop runs. No lock: CPython lets neither another thread nor a signal handler
         #: in between a test and a plain assignment, but between a lock and its ``try``.
         self.running = False
@@ -259,21 +264,23 @@ class Root(Handle):
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
-        self.ledger.pop(key, None)
-        if self.parked is None and self.condemned is None:
-            if self.thread == get_ident():
+        if self.thread == get_ident() and self.parked is None and self.condemned is None:
+            self.ledger.pop(key, None)
+            free(pointer)
+            return
+        with self.gate:  # so that nobody frees the base meanwhile
+            self.ledger.pop(key, None)
+            if self.parked is not None:
+                return
+            if self.thread is None and not self.closed:
                 free(pointer)
                 return
-            with self.gate:  # so that nobody closes the base meanwhile
-                if self.thread is None and not self.closed:
-                    free(pointer)
-                    return
             self.graveyard.append((free, pointer))
+            last = self.condemned is not None and not self.ledger
+        if last:
+            self._free_condemned()
+        else:
             self.wake()
-        elif self.parked is None:
-            self.graveyard.append((free, pointer))
-            if not self.ledger:
-                self._free_condemned()
 
     def exhume(self) -> None:
         """Free what is in the graveyard; only where no callback of what it holds is below."""
@@ -308,8 +315,10 @@ class Root(Handle):
     def _close(self) -> None:
         if self.running:
             raise RuntimeError("close() was called while the loop runs: call loopexit() first")
+        outer = self.thread
         self.running = True
         try:
+            self.thread = get_ident()
             with self.gate:
                 pointer = self._take()
             if self.parked is not None:
@@ -320,8 +329,13 @@ class Root(Handle):
             elif pointer is not None:
                 live.add(self)
                 self._close_children()
-                self._free(pointer)
+                with self.gate:
+                    self.condemned = pointer
+                    last = not self.ledger  # or another finalizer has yet to come for its child
+                if last:
+                    self._free_condemned()
         finally:
+            self.thread = outer
             self.running = False
             live.remove(self)
 
@@ -408,12 +422,12 @@ class Child(Handle):
         base.check_thread()
         pointer = self._take()
         base.live.pop(self.key, None)
-        base.ledger.pop(self.key, None)
         if pointer is not None:
             for handle in self.lent():
                 handle._take()
-            self.free(pointer)
+            base.bury(self.key, self.free, pointer)
         elif base.parked is not None:  # it is the parent process's, unless reinit() shares it
+            base.ledger.pop(self.key, None)
             for handle in self.lent():
                 base.parked.pop(id(handle), None)
             base.graveyard.append((self.free, base.parked.pop(id(self))[1]))
@@ -421,6 +435,7 @@ class Child(Handle):
     def __del__(self) -> None:
         try:
             pointer = slot(self)
+            del self.pointer  # a finalizer of the user's, in the same cycle, may come later
         except AttributeError:  # it is closed, or never came to be
             return
         self.base.bury(self.key, self.free, pointer)

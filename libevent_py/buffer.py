@@ -171,7 +171,9 @@ class BorrowedBuffer(Buffer):
     @property
     def pointer(self) -> Any:
         """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
-        self._owner.base.check_thread()  # type: ignore[union-attr]
+        owner: Any = self._owner
+        owner.base.check_thread()
+        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
         return slot(self)
 
     @pointer.setter

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from libevent_py import _convert, errors
+from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, live, next_key
-from libevent_py.base import EventBase, Timeout
+from libevent_py.base import EventBase
 from libevent_py.buffer import BorrowedBuffer, Buffer, arena, checked
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag
 
@@ -240,7 +241,8 @@ class BufferEvent(Child):
         """Set the watermarks in bytes of the input, the output or both, as *what* says.
 
         `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
-        until no more than *low* bytes of output are left. 0 stands for no limit.
+        until no more than *low* bytes of output are left. 0 stands for no limit. While reading is
+        enabled, `on_read` is called again and again until it leaves less than *high*.
         Wraps ``bufferevent_setwatermark``.
         """
         what = self._directions(what)

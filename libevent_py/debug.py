@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from libevent_py._ffi import lib
 
 _on: set[str] = set()
@@ -17,6 +19,12 @@ def too_late(what: str) -> None:
 def enabled(check: str) -> bool:
     """Tell whether *check*, ``debug_mode`` or ``lock_debugging``, is switched on."""
     return check in _on
+
+
+def check_nonblocking(fd: int) -> None:
+    """Raise `ValueError` for a descriptor that blocks, where debug mode would end the process."""
+    if enabled("debug_mode") and os.get_blocking(fd):
+        raise ValueError(f"fd {fd} must not block when libevent's debug mode is on")
 
 
 def _switch_on(check: str) -> bool:

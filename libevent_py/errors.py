@@ -156,12 +156,17 @@ before_failing: list[Callable[[], None]] = []
 def failed(function: Callable[..., Any], argument: str = "") -> Exception:
     """Return the exception that tells of *function*'s failure, by errno where there is one."""
     code = ffi.errno
-    for prepare in before_failing:
-        prepare()
     name = function.__name__
     where = f"{name}: {argument}" if argument else name
+    failure: Exception = LibeventError(f"{where} failed")
     if code == errno.ENOMEM:
-        return MemoryError(f"{where}: {os.strerror(code)}")
-    if code:
-        return OSError(code, f"{where}: {os.strerror(code)}")
-    return LibeventError(f"{where} failed")
+        failure = MemoryError(f"{where}: {os.strerror(code)}")
+    elif code:
+        failure = OSError(code, f"{where}: {os.strerror(code)}")
+    try:
+        for prepare in before_failing:
+            prepare()
+    except BaseException as error:
+        _chain(error, failure)
+        raise
+    return failure

@@ -2,8 +2,8 @@
 
 An event is in its base's ``live`` while C may call it. `_armed` says so in Python; what C says is
 asked only where the two can part. A non-persistent event is deleted by libevent just before its
-callback runs, so it is disarmed after it unless the callback adds it or makes it active again. About
-any other event C is asked after the callback, until it says that the event stays whatever happens.
+callback runs, so it is disarmed after it unless the callback adds it or makes it active again.
+About any other event C is asked after the callback, until it says that the event stays.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from libevent_py import _convert, _lifetime, _signals, debug, errors
+from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, get_ident, live, next_key
-from libevent_py.base import FLAGS, IO, CommonTimeout, EventBase, Timeout
+from libevent_py._loop import FLAGS, IO
+from libevent_py.base import CommonTimeout, EventBase
 from libevent_py.enums import EventFlag
 
 E = TypeVar("E", bound="Event")
@@ -30,7 +32,6 @@ event_add = lib.evpy_event_add
 event_new = lib.evpy_event_new
 _MAX_SECONDS = _convert.MAX_SECONDS
 _MICROSECOND = 1e-6  # a shorter timeout may be 0 for C
-_PENDING = lib.EVLIST_INSERTED | lib.EVLIST_TIMEOUT | lib.EVLIST_ACTIVE | lib.EVLIST_ACTIVE_LATER
 
 
 class Event(Child):
@@ -183,28 +184,27 @@ class Event(Child):
     def remove_timer(self) -> None:
         """Have the event wait without a timeout. Wraps ``event_remove_timer``."""
         self.base.check_thread()
-        errors.call(lib.event_remove_timer, self.pointer)
+        if lib.evpy_event_remove_timer(self.pointer):
+            raise errors.failed(lib.event_remove_timer)
         self._then = None
-        if not lib.evpy_event_flags(self.pointer) & _PENDING:
+        if not lib.evpy_event_stays(self.pointer):
             self._disarm()
 
     def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
         """Fire the event for *what*, whether it waits or not; from any thread.
 
-        It wakes the loop. A signal event's callback is called *ncalls* times.
-        Wraps ``event_active``.
+        It wakes the loop, which runs the callback if the event has not been closed by then. A
+        signal event's callback is called *ncalls* times. Wraps ``event_active``.
         """
-        base = self.base
-        thread = base.thread
-        if thread is not None and thread != get_ident():
-            self.pointer  # noqa: B018  (a closed event never fires)
+        base, pointer = self.base, self.pointer
+        if base.home != get_ident():  # whose loop may begin at any time
             base.defer(self._active_here, *_activation(what, ncalls))
         elif what is _TIMEOUT and ncalls == 1:
-            event_active(self.pointer)
-            if self._armed is None:
+            if self._armed is None and not self._what & lib_SIGNAL:
                 self._armed = True
             elif not self._armed:
                 self._arm_once()
+            event_active(pointer)
         else:
             self._active_as(what, ncalls)
 
@@ -213,15 +213,18 @@ class Event(Child):
             self.active(what, ncalls)
 
     def _active_as(self, what: int, ncalls: int) -> None:
-        lib.evpy_event_active_as(self.pointer, *_activation(what, ncalls))
+        pointer, activation = self.pointer, _activation(what, ncalls)
         if not self._armed:
             self._arm_once()
+        lib.evpy_event_active_as(pointer, *activation)
 
     def _arm_once(self) -> None:
         """Note that C will call the event, though it doesn't wait for anything."""
         if self._armed is False:
             self._then = None
             self.base.live[self.key] = self
+        elif self._what & lib_SIGNAL:
+            return  # loopbreak() takes back what is left of its calls: see when its callback ends
         self._armed = True
 
     # What it is.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -36,7 +37,7 @@ def to_logging(severity: LogSeverity, message: str) -> None:
 
 
 _callback: LogCallback = to_logging
-_messages: deque[tuple[LogSeverity, str]] = deque()  # taken from C, not handed on yet
+_taken: deque[tuple[LogSeverity, str]] = deque()  # from C, but not handed on yet
 _fatal: Callable[[int], object] | None = None
 
 
@@ -56,22 +57,32 @@ def flush() -> None:
 
     What the callback raises comes out; the messages after it wait for the next time.
     """
+    _take()
+    while _taken:
+        try:
+            severity, text = _taken.popleft()
+        except IndexError:  # another thread has it
+            return
+        _callback(severity, text)
+
+
+def _take() -> None:
     message = lib.evpy_log_take()
     while message != ffi.NULL:
         severity = LogSeverity(lib.evpy_message_severity(message))
-        _messages.append((severity, _convert.text(lib.evpy_message_text(message))))
+        _taken.append((severity, _convert.text(lib.evpy_message_text(message))))
         message = lib.evpy_message_next(message)
-    while _messages:
-        try:
-            message = _messages.popleft()
-        except IndexError:  # another thread has it
-            return
-        _callback(*message)
+
+
+def _after_fork() -> None:
+    _take()
+    _taken.clear()  # the parent process hands them on
 
 
 def enable_debug_logging(which: int = DebugLogging.ALL) -> None:
     """Have libevent log what it does, at level DEBUG, or with `DebugLogging.NONE` stop it again.
 
+    A running loop hands these messages on in batches, and the rest when it ends.
     Wraps ``event_enable_debug_logging``.
     """
     lib.event_enable_debug_logging(_convert.integer(which, "which", 0, DebugLogging.ALL))
@@ -102,3 +113,4 @@ def evpy_fatal(code: int) -> None:
 lib.evpy_log_install()
 errors.before_failing.append(flush)
 atexit.register(flush)
+os.register_at_fork(after_in_child=_after_fork)

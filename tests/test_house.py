@@ -24,7 +24,7 @@ FLOORS = """
     _ffi
     errors enums
     _load _convert _lifetime _wakeup _signals
-    debug log util base
+    debug log util config _loop base
     event
     buffer
     bufferevent
@@ -98,7 +98,7 @@ def test_a_module_imports_only_from_those_below_it(module: str) -> None:
         ("from libevent_py import EventBase", {"__init__"}),
         ("import libevent_py", {"__init__"}),
         ("import libevent_py.base", {"base"}),
-        ("from libevent_py.base import FLAGS", {"base"}),
+        ("from libevent_py.base import EventBase", {"base"}),
         ("def f():\n    if x:\n        from libevent_py import event", {"event"}),
         ("if TYPE_CHECKING:\n    from libevent_py import event", set()),
         ("if TYPE_CHECKING:\n    pass\nelse:\n    from libevent_py import event", {"event"}),

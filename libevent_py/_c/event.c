@@ -154,13 +154,21 @@ static void evpy_forget_calls(struct event *ev)
 	ev->ev_.ev_signal.ev_pncalls = NULL;
 }
 
-static int evpy_event_flags(const struct event *ev)
+/* event_remove_timer() clears the place of an I/O event's timeout, where a signal event has its calls. */
+static int evpy_event_remove_timer(struct event *ev)
 {
-	return ev->ev_evcallback.evcb_flags;
+	short ncalls = ev->ev_.ev_signal.ev_ncalls;
+	short *pncalls = ev->ev_.ev_signal.ev_pncalls;
+	int result = event_remove_timer(ev);
+
+	if (ev->ev_events & EV_SIGNAL) {
+		ev->ev_.ev_signal.ev_ncalls = ncalls;
+		ev->ev_.ev_signal.ev_pncalls = pncalls;
+	}
+	return result;
 }
 
-/* Asked at the end of an event's callback: whether libevent may call it again (1), and does so for as
- * long as it isn't deleted (2). */
+/* Whether libevent may still call the event (1), and may whatever happens until it is deleted (2). */
 static int evpy_event_stays(const struct event *ev)
 {
 	int flags = ev->ev_evcallback.evcb_flags;
@@ -181,12 +189,6 @@ static int evpy_event_stays(const struct event *ev)
 		return flags & EVLIST_TIMEOUT && !evutil_timerisset(again) ? 1 : 2;
 	}
 	return waits || flags & (EVLIST_ACTIVE | EVLIST_ACTIVE_LATER) ? 1 : 0;
-}
-
-/* How often a signal's callback is still to be called in this round. */
-static int evpy_event_ncalls(const struct event *ev)
-{
-	return ev->ev_events & EV_SIGNAL ? ev->ev_.ev_signal.ev_ncalls : 0;
 }
 
 static int evpy_finalize_event(struct event *ev)

@@ -14,6 +14,16 @@ static struct evpy_message *evpy_messages;
 /* Where to write a byte so that a running loop fetches the messages; -1 before the first base. */
 static int evpy_log_poke_fd = -1;
 
+/* A loop's own turns are worth debug messages: if each of them woke it, it would never rest. */
+#define EVPY_DEBUG_BATCH 64
+static unsigned evpy_debug_messages;
+
+static int evpy_pokes(int severity)
+{
+	return severity != EVENT_LOG_DEBUG ||
+	    __atomic_add_fetch(&evpy_debug_messages, 1, __ATOMIC_RELAXED) % EVPY_DEBUG_BATCH == 0;
+}
+
 static void evpy_on_log(int severity, const char *text)
 {
 	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
@@ -30,7 +40,7 @@ static void evpy_on_log(int severity, const char *text)
 		while (!__atomic_compare_exchange_n(&evpy_messages, &message->next, message, 1,
 		    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 			;
-		if (fd >= 0 && message->next == NULL && write(fd, "", 1) < 0) {
+		if (fd >= 0 && evpy_pokes(severity) && write(fd, "", 1) < 0) {
 			/* Full: then the loop has bytes to wake up for anyway. */
 		}
 	}

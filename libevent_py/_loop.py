@@ -1,0 +1,391 @@
+"""An event base's loop: how it runs, how it is woken and stopped, and what it is given to do.
+
+A base has events of its own. Two watch the process's pipes (`_wakeup`) and are internal: they don't
+keep the loop alive. Two are timers: one is due when there is work from `Loop.defer` or in the
+graveyard, the other when the time of `Loop.loopexit` has come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from libevent_py import _convert, _lifetime, debug, errors, log
+from libevent_py._convert import Timeout
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Root, get_ident, live, next_key
+from libevent_py._wakeup import in_main_thread, wakeup
+from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
+
+#: What an event can fire for, by C's number: `EventFlag` itself takes ten times as long.
+FLAGS = tuple(EventFlag(number) for number in range(2 * EventFlag.CLOSED))
+
+# Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
+TIMEOUT = EventFlag.TIMEOUT
+once_timer = lib.evpy_once_timer
+
+#: What makes an event a descriptor's.
+IO = EventFlag.READ | EventFlag.WRITE | EventFlag.CLOSED
+
+
+class Loop(Root):
+    """What `EventBase` is besides what can be asked of it: a loop that waits and calls back."""
+
+    __slots__ = (
+        "_exit_at",
+        "_exiter",
+        "_jobs",
+        "_nolock",
+        "_on_error",
+        "_onces",
+        "_pipes",
+        "_waker",
+        "onces",
+        "wakers",
+    )
+
+    def __init__(self, pointer: Any, nolock: bool) -> None:
+        #: The callbacks given to `once`, by key.
+        self.onces: dict[int, Callable[[int, EventFlag], object]] = {}
+        #: What to do when one of the base's own events fires, by key.
+        self.wakers: dict[int, Callable[[Loop], None]] = {}
+        self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._pipes: dict[str, tuple[int, Any]] = {}
+        self._on_error: Callable[[Exception, Any], object] | None = None
+        self._nolock = nolock
+        self._onces: Any = None
+        self._waker: Any = None
+        self._exiter: Any = None
+        self._exit_at: float | None = None
+        super().__init__(pointer)
+        if nolock:
+            self.thread = get_ident()
+
+    def _equip(self) -> None:
+        """Make what the base itself needs of C, once it has its priorities."""
+        self._onces = errors.new(lib.evpy_onces_new, self.pointer)
+        self._waker = self._new_timer(Loop._work)
+        self._exiter = self._new_timer(Loop._exit)
+
+    def dispatch(self) -> bool:
+        """Run the loop until it is told to stop, or until no events are left.
+
+        Return True when `loopexit` or `loopbreak` stopped it, False when there were no events.
+        Raises what a callback raised. Wraps ``event_base_dispatch``.
+        """
+        return self.loop()
+
+    def loop(self, flags: int = LoopFlag(0)) -> bool:
+        """Run the loop as *flags* say: ONCE for one round of callbacks, NONBLOCK without waiting.
+
+        Return False when there were no events. Raises what a callback raised, several of them as an
+        `ExceptionGroup`; `RuntimeError` when the loop runs already; `OSError` when the backend
+        fails. Unlike in C, Python's signal handlers run at once when it runs in the main thread.
+        Wraps ``event_base_loop``.
+        """
+        pointer = self.pointer
+        flags = _convert.flags(LoopFlag, flags, "flags")
+        self.check_thread()
+        before = errors.waiting()
+        result = errors.enter(None, self._run, pointer, flags)
+        errors.settle(before)
+        if result < 0:
+            raise errors.failed(lib.event_base_loop)
+        return bool(result == 0)
+
+    def _run(self, pointer: Any, flags: LoopFlag) -> int:
+        outer = self.thread
+        if self.running:
+            raise RuntimeError("the loop of this event base runs already")
+        self.running = True
+        try:
+            self.thread = self.home = get_ident()
+            live.add(self)
+            with self._woken():
+                return int(errors.enter(pointer, lib.event_base_loop, pointer, flags))
+        finally:
+            self.thread = outer
+            self.running = False
+            live.remove(self)
+            self._clean_up()
+
+    @contextlib.contextmanager
+    def _woken(self) -> Iterator[None]:
+        """Watch the pipes that wake the loop: the log's, and in the main thread that of signals."""
+        pipes = wakeup()
+        log.flush()  # what came before there was a pipe has woken nobody
+        if "log" not in self._pipes:
+            self._watch("log", pipes.log.fd, Loop._logged)
+        if not in_main_thread():
+            self._unwatch("signals")  # its bytes are for the main thread
+            yield
+            return
+        if "signals" not in self._pipes:
+            self._watch("signals", pipes.signals.fd, Loop._signalled)
+        with pipes.watching():
+            yield
+
+    def _watch(self, name: str, fd: int, react: Callable[[Loop], None]) -> None:
+        """Have *react* called when *fd* is ready, by an event that doesn't keep the loop alive."""
+        key = next_key()
+        what = EventFlag.READ | EventFlag.PERSIST
+        ev = errors.new(lib.evpy_wake_new, self.pointer, fd, what, key, True)
+        if lib.evpy_event_add(ev, -1.0):
+            failure = errors.failed(lib.event_add)
+            lib.event_free(ev)
+            raise failure
+        self.wakers[key] = react
+        self._pipes[name] = key, ev
+
+    def _unwatch(self, name: str) -> None:
+        if name in self._pipes:
+            key, ev = self._pipes.pop(name)
+            del self.wakers[key]
+            lib.event_free(ev)
+
+    def _new_timer(self, react: Callable[[Loop], None]) -> Any:
+        """Make a timer of the base's own, as urgent as an event is by default."""
+        key = next_key()
+        ev = errors.new(lib.evpy_wake_new, self.pointer, -1, 0, key, False)
+        lib.event_priority_set(ev, lib.event_base_get_npriorities(self.pointer) // 2)
+        self.wakers[key] = react
+        return ev
+
+    def _logged(self) -> None:
+        wakeup().log.take()
+        log.flush()
+
+    def _signalled(self) -> None:
+        wakeup().signalled()  # Python's own handlers have run by now
+
+    def _clean_up(self) -> None:
+        """Leave the base as the next loop must find it."""
+        if self.parked is None:
+            if self._exit_at is not None:
+                self._exit_at = None
+                lib.event_del(self._exiter)
+            self.exhume()
+        log.flush()
+
+    def loopexit(self, timeout: Timeout = None) -> None:
+        """Stop the loop after this round of callbacks, or *timeout* seconds from now.
+
+        From any thread. Before the loop runs it stops the next one. Unlike in C, what is left of a
+        timeout goes with the loop that it was meant for (B6). Wraps ``event_base_loopexit``.
+        """
+        if timeout is None:
+            with self._from_any_thread():
+                errors.call(lib.event_base_loopexit, self.pointer, ffi.NULL)
+            return
+        timeout = _convert.seconds(timeout)
+        with self._from_any_thread():
+            self.pointer  # noqa: B018  (a closed base has no timer)
+            moment = time.monotonic() + timeout
+            if self._exit_at is None or moment < self._exit_at:
+                errors.call(lib.evpy_event_add, self._exiter, timeout)
+                self._exit_at = moment
+
+    def _exit(self) -> None:
+        self._exit_at = None
+        self.loopexit()
+
+    def loopbreak(self) -> None:
+        """Stop the loop after the callback that runs now; from any thread.
+
+        As in C, a loop that has not begun forgets it. Wraps ``event_base_loopbreak``.
+        """
+        with self._from_any_thread():
+            errors.call(lib.event_base_loopbreak, self.pointer)
+
+    def loopcontinue(self) -> None:
+        """Look for new events after the callback that runs now.
+
+        Wraps ``event_base_loopcontinue``.
+        """
+        with self._from_any_thread():
+            errors.call(lib.event_base_loopcontinue, self.pointer)
+
+    @contextlib.contextmanager
+    def _from_any_thread(self) -> Iterator[None]:
+        """Keep the base open meanwhile, whichever thread closes it."""
+        if self._nolock:
+            self.check_thread()
+        with self.gate:
+            yield
+
+    @property
+    def got_exit(self) -> bool:
+        """Whether `loopexit` stopped the last loop. Wraps ``event_base_got_exit``."""
+        return bool(lib.event_base_got_exit(self.pointer))
+
+    @property
+    def got_break(self) -> bool:
+        """Whether `loopbreak`, or an exception, stopped the last loop.
+
+        Wraps ``event_base_got_break``.
+        """
+        return bool(lib.event_base_got_break(self.pointer))
+
+    # Work for the loop.
+
+    def once(
+        self,
+        callback: Callable[[int, EventFlag], object],
+        *,
+        fd: Any = -1,
+        what: int = TIMEOUT,
+        timeout: Timeout = None,
+    ) -> None:
+        """Call ``callback(fd, what)`` once: after *timeout* seconds, or when *fd* is ready.
+
+        Without either, at the loop's next turn. With both, whichever comes first. *fd* is kept
+        alive but not closed. It can't be taken back: for that, make an `Event`. Raises `ValueError`
+        for SIGNAL and PERSIST, `OSError` when the backend refuses *fd*. Does what
+        ``event_base_once`` does, which in C leaves its base locked when it fails (C7).
+        Wraps ``event_base_once``.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
+        thread = self.thread
+        if thread is not None and thread != get_ident():
+            raise _lifetime.wrong_thread()
+        self.pointer  # noqa: B018  (a closed base has no list to put this on)
+        if type(timeout) is not float or not 0 <= timeout <= _convert.MAX_SECONDS:
+            timeout = _convert.optional_seconds(timeout)
+        key = next_key()
+        if what is TIMEOUT:
+            self.onces[key] = callback
+            failed = once_timer(self._onces, key, timeout)
+        else:
+            what = self._once_what(what)
+            number = -1
+            if what:
+                number = _convert.descriptor(fd)
+                debug.check_nonblocking(number)
+
+            def ready(_fd: int, fired: EventFlag, _kept: Any = fd) -> object:
+                return callback(number, fired)
+
+            self.onces[key] = ready
+            failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
+        if failed:
+            del self.onces[key]
+            raise errors.failed(lib.event_base_once, "" if what is TIMEOUT else f"fd {number}")
+
+    @staticmethod
+    def _once_what(what: int) -> int:
+        what = _convert.flags(EventFlag, what, "what")
+        if what & ~(TIMEOUT | IO) or not what:
+            raise ValueError(f"what must be TIMEOUT, or of READ, WRITE and CLOSED, not {what!r}")
+        return what & IO
+
+    def defer(self, function: Callable[..., object], *args: Any) -> None:
+        """Run ``function(*args)`` in the loop, soon; from any thread, which wakes the loop.
+
+        Functions run in the order in which they came. When the loop doesn't run, they wait for it.
+        """
+        job = _convert.callback(function, "function"), args
+        with self._from_any_thread():
+            self.pointer  # noqa: B018  (a closed base would never run it)
+            self._jobs.append(job)
+            self._rouse()
+
+    def wake(self) -> None:
+        """Have the loop come to a clean moment soon; from any thread."""
+        if self._nolock:
+            return  # then what waits for it waits for the end of the loop
+        with self.gate:
+            if not self.closed:
+                self._rouse()
+
+    def _rouse(self) -> None:
+        # By a timer that is due, not by event_active(): so a function that defers itself lets
+        # others in.
+        errors.call(lib.evpy_event_add, self._waker, 0.0)
+
+    def _work(self) -> None:
+        self.exhume()
+        try:
+            for _ in range(len(self._jobs)):
+                function, args = self._jobs.popleft()
+                function(*args)
+                if self.parked is not None:  # the rest is the parent process's
+                    return
+        except BaseException as error:
+            self.report(error, self)
+        finally:
+            if self._jobs and self.parked is None:
+                self._rouse()
+
+    @property
+    def on_error(self) -> Callable[[Exception, Any], object] | None:
+        """What gets an exception that a callback raised, with the object whose callback it was.
+
+        ``on_error(exception, source)`` takes it instead of the loop, which goes on. None: the
+        exception stops the loop and comes out of it. KeyboardInterrupt and SystemExit always do.
+        """
+        return self._on_error
+
+    @on_error.setter
+    def on_error(self, hook: Callable[[Exception, Any], object] | None) -> None:
+        self._on_error = None if hook is None else _convert.callback(hook, "on_error")
+
+    def report(self, error: BaseException, source: Any) -> None:
+        """Hand what *source*'s callback raised to `on_error`, or keep it for who entered C."""
+        if self._on_error is None or not isinstance(error, Exception):
+            errors.keep(error)
+            return
+        try:
+            self._on_error(error, source)
+        except BaseException as worse:
+            errors.keep(worse)
+
+    # The end.
+
+    def _free(self, pointer: Any) -> None:
+        """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
+        self.onces.clear()
+        if self._onces is not None:
+            lib.evpy_onces_free(self._onces)
+        for ev in (self._waker, self._exiter, *(ev for _, ev in self._pipes.values())):
+            if ev is not None:
+                lib.event_free(ev)
+        self._waker = self._exiter = None
+        self._pipes.clear()
+        self._jobs.clear()
+        self._drain(pointer)
+        errors.enter(pointer, lib.event_base_free, pointer)
+        log.flush()
+
+    def _drain(self, pointer: Any) -> None:
+        """Let libevent free what it frees only in the loop (B3, F2)."""
+        self.exhume()
+        for _ in range(1000):
+            if not lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
+                break
+            errors.enter(pointer, lib.event_base_loop, pointer, LoopFlag.NONBLOCK)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_wake(key: int) -> None:
+    for base in live.bases:
+        react = base.wakers.get(key)  # type: ignore[attr-defined]
+        if react is not None:
+            react(base)
+            return
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_once_fired(key: int, what: int) -> None:
+    base: Loop
+    for base in live.bases:  # type: ignore[assignment]
+        callback = base.onces.pop(key, None)
+        if callback is not None:
+            try:
+                callback(-1, FLAGS[what])
+            except BaseException as error:
+                base.report(error, base)
+            return

@@ -1,0 +1,121 @@
+"""``struct event_config``: what to ask of an event base; and which backends there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from libevent_py import _convert, errors
+from libevent_py._convert import Timeout
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Owned
+from libevent_py.enums import EventBaseFlag, EventFeature
+
+
+def _supported_methods() -> tuple[str, ...]:
+    """Ask once and copy: each further call would free the array of the one before (B11)."""
+    methods = lib.event_get_supported_methods()
+    names: list[str] = []
+    while methods[len(names)] != ffi.NULL:
+        names.append(_convert.text(methods[len(names)]))
+    return tuple(names)
+
+
+SUPPORTED_METHODS = _supported_methods()
+
+
+class EventConfig(Owned):
+    """What to ask of an `EventBase`; it may be used for several, and closed at once after."""
+
+    __slots__ = ("_flags",)
+
+    def __init__(
+        self,
+        *,
+        avoid: Iterable[str] = (),
+        require: int = EventFeature(0),
+        flags: int = EventBaseFlag(0),
+        max_dispatch_interval: Timeout = None,
+        max_dispatch_callbacks: int = -1,
+        min_priority: int = 0,
+        cpus_hint: int | None = None,
+    ) -> None:
+        """Make a configuration, with each argument as the method of its name takes it.
+
+        Wraps ``event_config_new``.
+        """
+        self._check_unmade()
+        self._flags = EventBaseFlag(0)
+        if isinstance(avoid, str) or not isinstance(avoid, Iterable):
+            raise TypeError(f"avoid must be a collection of names, not {avoid!r}")
+        super().__init__(errors.new(lib.event_config_new))
+        for name in avoid:
+            self.avoid_method(name)
+        if require:
+            self.require_features(require)
+        if flags:
+            self.set_flag(flags)
+        if max_dispatch_interval is not None or max_dispatch_callbacks != -1 or min_priority != 0:
+            self.set_max_dispatch_interval(
+                max_dispatch_interval, max_dispatch_callbacks, min_priority
+            )
+        if cpus_hint is not None:
+            self.set_num_cpus_hint(cpus_hint)
+
+    @property
+    def flags(self) -> EventBaseFlag:
+        """The flags set so far."""
+        return self._flags
+
+    def avoid_method(self, name: str) -> None:
+        """Never use the backend *name*, one of `EventBase.supported_methods`.
+
+        Raises `ValueError` for an unknown name, which C takes without a word.
+        Wraps ``event_config_avoid_method``.
+        """
+        if name not in SUPPORTED_METHODS:
+            raise ValueError(f"name must be one of {', '.join(SUPPORTED_METHODS)}, not {name!r}")
+        errors.call(lib.event_config_avoid_method, self.pointer, name.encode())
+
+    def require_features(self, features: int) -> None:
+        """Use no backend that lacks one of *features*. Wraps ``event_config_require_features``."""
+        features = _convert.flags(EventFeature, features, "features")
+        errors.call(lib.event_config_require_features, self.pointer, features)
+
+    def set_flag(self, flag: int) -> None:
+        """Set *flag*, one or more of `EventBaseFlag`. Wraps ``event_config_set_flag``."""
+        flag = _convert.flags(EventBaseFlag, flag, "flag")
+        errors.call(lib.event_config_set_flag, self.pointer, flag)
+        self._flags |= flag
+
+    def set_num_cpus_hint(self, cpus: int) -> None:
+        """Tell how many processors there are, which only matters to Windows' IOCP.
+
+        Wraps ``event_config_set_num_cpus_hint``.
+        """
+        cpus = _convert.integer(cpus, "cpus", 0, 2**31 - 1)
+        errors.call(lib.event_config_set_num_cpus_hint, self.pointer, cpus)
+
+    def set_max_dispatch_interval(
+        self, interval: Timeout, max_callbacks: int = -1, min_priority: int = 0
+    ) -> None:
+        """Look for new events after *interval* seconds or *max_callbacks* callbacks.
+
+        None and -1 stand for no limit. The limits hold for callbacks of priority *min_priority* and
+        less urgent ones. Wraps ``event_config_set_max_dispatch_interval``.
+        """
+        tv = ffi.NULL if interval is None else _convert.timeval(interval, "interval")
+        max_callbacks = _convert.integer(max_callbacks, "max_callbacks", -1, 2**31 - 1)
+        min_priority = _convert.integer(min_priority, "min_priority", 0, 255)
+        errors.call(
+            lib.event_config_set_max_dispatch_interval,
+            self.pointer,
+            tv,
+            max_callbacks,
+            min_priority,
+        )
+
+    def close(self) -> None:
+        """Free the configuration; a second time does nothing. Wraps ``event_config_free``."""
+        pointer = self._take()
+        if pointer is not None:
+            lib.event_config_free(pointer)
