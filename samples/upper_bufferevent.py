@@ -46,7 +46,7 @@ def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
     if what & BufferEventFlag.EOF:
         bev.write(bev.read().upper())  # what has not reached the watermark
         if bev.output:
-            bev.on_write = BufferEvent.close
+            bev.on_write = BufferEvent.close  # when the last answer is sent
             return
     bev.close()
 

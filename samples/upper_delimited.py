@@ -3,8 +3,8 @@
 Each packet is answered with what is between the two in capitals; bytes outside of packets are
 dropped. A client that sends "1" and then no "2" is not listened to for ever.
 
-Made of bufferevent_get_input, evbuffer_search, evbuffer_drain, evbuffer_remove and
-bufferevent_setwatermark; the rest is as in upper_listener.py.
+Made of bufferevent_get_input, evbuffer_get_length, evbuffer_search, evbuffer_drain and
+evbuffer_remove; the rest is as in upper_listener.py.
 
     python samples/upper_delimited.py [host [port]]
     echo 'noise 1hello2 noise' | nc -N 127.0.0.1 8888
@@ -16,46 +16,52 @@ import signal
 import sys
 from typing import Any
 
-from libevent_py import BufferEvent, BufferEventFlag, Event, EventBase, EventFlag, Listener
+from libevent_py import (
+    Buffer,
+    BufferEvent,
+    BufferEventFlag,
+    Event,
+    EventBase,
+    EventFlag,
+    Listener,
+)
 
-#: The longest packet, and how many bytes of answers may wait for a client.
+#: How long a packet may be, and how many bytes of answers a client may leave waiting.
 MOST = 65536
 
 
-def answer(bev: BufferEvent) -> None:
-    """Answer all whole packets, but no more of them than the client takes the answers of."""
-    while len(bev.output) < MOST:
-        start = bev.input.search(b"1")
-        bev.input.drain(len(bev.input) if start < 0 else start)
-        end = bev.input.search(b"2")
-        if end < 0:
-            if len(bev.input) >= MOST:
-                print("a packet is too long: its client is disconnected")
-                bev.close()
-            return
-        packet = bev.input.remove(end + 1)
+def next_packet(data: Buffer) -> bytes | None:
+    """Take the next packet from *data*, with what is before it; None if it is not complete."""
+    start = data.search(b"1")
+    data.drain(len(data) if start < 0 else start)
+    end = data.search(b"2")
+    return data.remove(end + 1) if end > 0 else None
+
+
+def on_read(bev: BufferEvent) -> None:
+    while packet := next_packet(bev.input):
         bev.write(packet[1:-1].upper())
-
-
-def finish(bev: BufferEvent) -> None:
-    """Close the connection once there is nothing left to answer and to send."""
-    answer(bev)
-    if not bev.closed and not bev.output:
+    if len(bev.input) > MOST:
+        print("a packet is too long: its client is disconnected")
         bev.close()
+    elif len(bev.output) > MOST:
+        bev.disable(EventFlag.READ)
+
+
+def on_write(bev: BufferEvent) -> None:
+    bev.enable(EventFlag.READ)
 
 
 def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
-    if what & BufferEventFlag.EOF:
-        bev.on_write = finish
-        finish(bev)
+    if what & BufferEventFlag.EOF and bev.output:
+        bev.on_write = BufferEvent.close  # when the last answer is sent
     else:
         bev.close()
 
 
 def main(host: str = "127.0.0.1", port: int | str = 8888) -> None:
     def on_accept(listener: Listener, fd: int, address: Any) -> None:
-        bev = BufferEvent(base, fd, on_read=answer, on_write=answer, on_event=on_event)
-        bev.setwatermark(EventFlag.READ, low=0, high=MOST)
+        bev = BufferEvent(base, fd, on_read=on_read, on_write=on_write, on_event=on_event)
         bev.enable(EventFlag.READ)
 
     with EventBase() as base:

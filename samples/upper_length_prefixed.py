@@ -29,8 +29,8 @@ from libevent_py import (
 
 LENGTH = struct.Struct("=H")
 
-#: How many bytes of input and of answers may wait for a client: more than its longest packet.
-MOST = 2 * 65536
+#: A client that leaves more bytes of its answers waiting is not read from meanwhile.
+MOST_UNSENT = 65536
 
 
 def packet_size(data: Buffer) -> int:
@@ -41,36 +41,30 @@ def packet_size(data: Buffer) -> int:
     return LENGTH.size + int(length)
 
 
-def answer(bev: BufferEvent) -> None:
-    """Answer all whole packets, but no more of them than the client takes the answers of."""
-    while len(bev.output) < MOST:
-        size = packet_size(bev.input)
-        if len(bev.input) < size:
-            bev.setwatermark(EventFlag.READ, low=size, high=MOST)
-            return
+def on_read(bev: BufferEvent) -> None:
+    while len(bev.input) >= (size := packet_size(bev.input)):
         packet = bev.input.remove(size)
         bev.write(packet[LENGTH.size :].upper())
+    bev.setwatermark(EventFlag.READ, low=size, high=0)
+    if len(bev.output) > MOST_UNSENT:
+        bev.disable(EventFlag.READ)
 
 
-def finish(bev: BufferEvent) -> None:
-    """Close the connection once there is nothing left to answer and to send."""
-    answer(bev)
-    if not bev.output:
-        bev.close()
+def on_write(bev: BufferEvent) -> None:
+    bev.enable(EventFlag.READ)
 
 
 def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
-    if what & BufferEventFlag.EOF:
-        bev.on_write = finish
-        finish(bev)
+    if what & BufferEventFlag.EOF and bev.output:
+        bev.on_write = BufferEvent.close  # when the last answer is sent
     else:
         bev.close()
 
 
 def main(host: str = "127.0.0.1", port: int | str = 8888) -> None:
     def on_accept(listener: Listener, fd: int, address: Any) -> None:
-        bev = BufferEvent(base, fd, on_read=answer, on_write=answer, on_event=on_event)
-        bev.setwatermark(EventFlag.READ, low=LENGTH.size, high=MOST)
+        bev = BufferEvent(base, fd, on_read=on_read, on_write=on_write, on_event=on_event)
+        bev.setwatermark(EventFlag.READ, low=LENGTH.size, high=0)
         bev.enable(EventFlag.READ)
 
     with EventBase() as base:

@@ -1,13 +1,12 @@
 """An upper-casing TCP server in full: a listener accepts, a bufferevent serves each client.
 
 Whatever ends a connection is reported: the end of what the client sends, ten seconds of silence,
-or an error. When a client doesn't take its answers, its input is left where it is, and libevent
-stops to read more of it at the high watermark.
+or an error. A client that doesn't take its answers is not read from until it does.
 
 Made of evconnlistener_new_bind, bufferevent_socket_new, bufferevent_setcb,
-bufferevent_set_timeouts, bufferevent_setwatermark, bufferevent_enable, bufferevent_read,
-bufferevent_write, bufferevent_get_output, bufferevent_free, evsignal_new, event_base_dispatch and
-event_base_loopexit.
+bufferevent_set_timeouts, bufferevent_setwatermark, bufferevent_enable, bufferevent_disable,
+bufferevent_read, bufferevent_write, bufferevent_get_output, bufferevent_free, evsignal_new,
+event_base_dispatch and event_base_loopexit.
 
     python samples/upper_listener.py [host [port [read timeout in seconds]]]
     nc 127.0.0.1 8888
@@ -22,20 +21,18 @@ from typing import Any
 import libevent_py
 from libevent_py import BufferEvent, BufferEventFlag, Event, EventBase, EventFlag, Listener
 
-#: How many bytes of a client's input, and of its answers, may wait.
+#: How many bytes are read at once, and how many of answers may wait for a client.
 MOST = 65536
 
 
-def answer(bev: BufferEvent) -> None:
-    if len(bev.output) < MOST:
-        bev.write(bev.read().upper())
+def on_read(bev: BufferEvent) -> None:
+    bev.write(bev.read().upper())
+    if len(bev.output) > MOST:
+        bev.disable(EventFlag.READ)
 
 
-def finish(bev: BufferEvent) -> None:
-    """Close the connection once there is nothing left to answer and to send."""
-    answer(bev)
-    if not bev.output:
-        bev.close()
+def on_write(bev: BufferEvent) -> None:
+    bev.enable(EventFlag.READ)
 
 
 def main(host: str = "127.0.0.1", port: int | str = 8888, read_timeout: float | str = 10.0) -> None:
@@ -47,17 +44,17 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, read_timeout: float | 
         def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
             if what & BufferEventFlag.EOF:
                 print(f"{client}: end of file")
-                bev.on_write = finish
-                finish(bev)
+                if bev.output:  # the last answers go out first
+                    bev.on_write = BufferEvent.close
+                    return
             elif what & BufferEventFlag.TIMEOUT:
                 print(f"{client}: timed out after {timeout:g} s")
-                bev.close()
             else:
                 print(f"{client}: {bev.error}")
-                bev.close()
+            bev.close()
 
         print(f"{client}: connected")
-        bev = BufferEvent(base, fd, on_read=answer, on_write=answer, on_event=on_event)
+        bev = BufferEvent(base, fd, on_read=on_read, on_write=on_write, on_event=on_event)
         bev.set_timeouts(read=timeout, write=timeout)
         bev.setwatermark(EventFlag.READ, low=0, high=MOST)
         bev.enable(EventFlag.READ)

@@ -8,11 +8,21 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from libevent_py import EventBase, EventConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: How long anything may take that takes no time, in seconds: the machine is shared.
 PATIENCE = 60.0
+
+
+def only(method: str, **options: Any) -> EventBase:
+    """Return a base on the backend *method*, with the other *options* of `EventConfig`."""
+    avoid = [name for name in EventBase.supported_methods() if name != method]
+    with EventConfig(avoid=avoid, **options) as config:
+        return EventBase(config)
 
 
 def run_python(

@@ -54,10 +54,10 @@ def ignore(event: Event, fd: int, what: EventFlag) -> None:
 
 def test_a_timer_fires_once_after_its_timeout(base: EventBase) -> None:
     fired = Fired()
-    event = Event.timer(base, fired).add(0.01)
     began = time.monotonic()
+    event = Event.timer(base, fired).add(0.02)
     assert not base.dispatch()
-    assert time.monotonic() - began >= 0.009
+    assert time.monotonic() - began >= 0.01  # its clock is a coarse one
     assert fired == [(event, -1, TIMEOUT)]
     assert event.pending() == 0
     assert event.expires is None
@@ -459,9 +459,7 @@ def test_another_thread_cannot_delete_an_event_whose_callback_runs(base: EventBa
 
 
 @pytest.mark.parametrize("block", [None, True, False])
-def test_an_active_event_that_is_deleted_does_not_fire(
-    base: EventBase, block: bool | None
-) -> None:
+def test_an_active_event_that_is_deleted_does_not_fire(base: EventBase, block: bool | None) -> None:
     """C4: once event_del has returned, the callback is not called."""
     events: list[Event] = []
 

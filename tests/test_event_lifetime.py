@@ -1,6 +1,6 @@
 """How long an `Event` lives: while it is pending by itself, else as long as somebody holds it.
 
-And what Python takes for pending is what libevent does, whatever is done to the event, and from where.
+And what Python takes for pending is what libevent does, whatever is done to it, and from where.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
 SIGNAL, PERSIST = EventFlag.SIGNAL, EventFlag.PERSIST
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
+TURN = LoopFlag.NONBLOCK | LoopFlag.ONCE  # without ONCE a descriptor that is ready goes on for ever
 
 
 def ignore(event: Event, fd: int, what: EventFlag) -> None:
@@ -41,11 +41,11 @@ def without_collector() -> Iterator[None]:
         gc.enable()
 
 
-def assert_live_is_pending(base: EventBase, events: list[Event]) -> None:
+def assert_live_is_pending(base: EventBase, events: list[Event], after: str = "") -> None:
     """Assert that Python keeps exactly those alive that libevent may call."""
     for event in events:
         if not event.closed:
-            assert (event.key in base.live) == bool(event.pending()), base.dump_events()
+            assert (event.key in base.live) == bool(event.pending()), (after, base.dump_events())
 
 
 Make = Callable[[EventBase, socket.socket, Callable[..., object]], Event]
@@ -78,7 +78,7 @@ CHANGES: dict[str, Callable[[Event], object]] = {
     "remove_timer": lambda event: event.remove_timer(),
     "active without timer": lambda event: (event.active(WRITE), event.remove_timer()),
     "added without timer": lambda event: (event.add(60), event.remove_timer()),
-    "priority": lambda event: setattr(event, "priority", 0),
+    "priority": lambda event: event.pending() or setattr(event, "priority", 0),
     "replaced": lambda event: setattr(event, "callback", ignore),
     "listed": lambda event: (event.base.events(), event.base.dump_events()),
     "close": lambda event: event.close(),
@@ -101,11 +101,11 @@ def fire_first(event: Event, how: str) -> None:
         event.active(SIGNAL, 3)
 
 
-def settles(base: EventBase, events: list[Event]) -> None:
+def settles(base: EventBase, events: list[Event], after: str) -> None:
     """Run the loop, and assert that the only one of *events* is as live as libevent says."""
     for _ in range(4):
-        base.loop(NONBLOCK)
-        assert_live_is_pending(base, events)
+        base.loop(TURN)
+        assert_live_is_pending(base, events, after)
 
 
 def goes(base: EventBase, events: list[Event]) -> None:
@@ -137,7 +137,7 @@ def test_whatever_is_done_in_its_own_callback_leaves_nothing_behind(
 
         events = [KINDS[kind](base, pair[0], fire)]
         fire_first(events[0], first)
-        settles(base, events)
+        settles(base, events, name)
         assert calls, name
         goes(base, events)
 
@@ -147,11 +147,11 @@ def test_whatever_is_done_in_its_own_callback_leaves_nothing_behind(
 def test_whatever_is_done_in_anothers_callback_leaves_nothing_behind(
     base: EventBase, pair: Pair, kind: str, first: str
 ) -> None:
-    for change in CHANGES.values():
+    for name, change in CHANGES.items():
         events = [KINDS[kind](base, pair[0], ignore)]
         Event.user(base, lambda *_: change(events[0])).active()  # noqa: B023
         fire_first(events[0], first)
-        settles(base, events)
+        settles(base, events, name)
         goes(base, events)
 
 
@@ -194,10 +194,10 @@ def turn_at_random(rng: random.Random, base: EventBase, sock: socket.socket) -> 
     previous = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         events = [make(base, sock, fire) for make in KINDS.values()]
-        for _ in range(40):
+        for _ in range(60):
             do(rng.choice(events))
             try:
-                base.loop(rng.choice((NONBLOCK, ONCE | NONBLOCK)))
+                base.loop(TURN)
             except Boom:
                 pass
             except BaseException as several:
@@ -207,7 +207,7 @@ def turn_at_random(rng: random.Random, base: EventBase, sock: socket.socket) -> 
         for event in events:
             if not event.closed:
                 event.delete()
-        base.loop(NONBLOCK)
+        base.loop(TURN)
         del event
         events.clear()
         gc.collect()
@@ -239,6 +239,521 @@ def test_nothing_done_at_random_touches_freed_memory() -> None:
             for _ in range(3):
                 with EventBase() as base:
                     turn_at_random(rng, base, left)
+        """,
+        valgrind=True,
+    )
+
+
+# Dropped.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("before", ["made", "deleted", "fired", "raised", "timer removed"])
+def test_an_event_that_is_not_pending_goes_with_its_last_reference(
+    base: EventBase, pair: Pair, kind: str, before: str
+) -> None:
+    def fire(event: Event, fd: int, what: EventFlag) -> None:
+        event.delete()
+        if before == "raised":
+            raise Boom
+
+    event = KINDS[kind](base, pair[0], fire)
+    if before == "deleted":
+        event.add(60).delete()
+    elif before == "timer removed":
+        event.add(60).remove_timer()
+        event.delete()
+    elif before != "made":
+        event.add(0)
+        event.active()
+        with suppress(Boom):
+            base.loop(TURN)
+    with without_collector():
+        reference = weakref.ref(event)
+        del event
+        assert reference() is None
+        assert base.ledger == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pending_event_that_nobody_holds_fires_and_goes(
+    base: EventBase, pair: Pair, kind: str
+) -> None:
+    fired = []
+
+    def fire(event: Event, fd: int, what: EventFlag) -> None:
+        fired.append(weakref.ref(event))
+        event.delete()
+
+    with without_collector():
+        KINDS[kind](base, pair[0], fire).add(0.001).active()
+        gc.collect()
+        base.loop(TURN)
+        assert [reference() for reference in fired] == [None]
+        assert base.live == base.ledger == {}
+
+
+def test_an_event_goes_while_the_loop_runs(base: EventBase) -> None:
+    """Not only when it ends: a server runs for weeks."""
+    events = []
+
+    def fire(event: Event, fd: int, what: EventFlag) -> None:
+        assert [reference() for reference in events[1:]] == [None] * len(events[1:])
+        events.insert(0, weakref.ref(event))
+        if len(events) < 5:
+            Event.timer(base, fire).add(0)
+
+    with without_collector():
+        Event.timer(base, fire).add(0)
+        base.dispatch()
+    assert len(events) == 5
+
+
+def test_a_cycle_through_an_idle_event_is_collected(base: EventBase) -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.event = Event.timer(base, self.fire)
+
+        def fire(self, event: Event, fd: int, what: EventFlag) -> None:
+            pass
+
+    holder = Holder()
+    reference = weakref.ref(holder)
+    holder.event.add(60)
+    del holder
+    gc.collect()
+    assert reference() is not None
+    base.events()[0].delete()
+    gc.collect()
+    assert reference() is None
+    assert base.ledger == {}
+
+
+def test_a_base_that_is_dropped_with_pending_events_is_collected(pair: Pair) -> None:
+    base = EventBase()
+    reference = weakref.ref(base)
+    events = [weakref.ref(make(base, pair[0], ignore).add(60)) for make in KINDS.values()]
+    Event.user(base, ignore).active()
+    Event.timer(base, ignore).close(finalize=ignore)
+    del base
+    gc.collect()
+    assert reference() is None
+    assert [event() for event in events] == [None] * len(KINDS)
+
+
+def test_an_event_keeps_its_base() -> None:
+    fired = []
+    event = Event.timer(EventBase(), lambda *_: fired.append(1)).add(0)
+    gc.collect()
+    event.base.dispatch()
+    assert fired == [1]
+    event.base.close()
+
+
+class File:
+    """Has a descriptor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_an_event_keeps_the_object_that_has_its_descriptor(
+    base: EventBase, pair: Pair, pending: bool
+) -> None:
+    with without_collector():
+        file = File(pair[0])
+        reference = weakref.ref(file)
+        events = [Event(base, file, READ, ignore)]
+        del file
+        assert events[0].fd == pair[0].fileno()
+        if pending:
+            events.pop().add()
+            assert reference() is not None
+            pair[1].send(b"x")
+            base.loop(TURN)
+        else:
+            assert reference() is not None
+            events.clear()
+        assert reference() is None
+
+
+def test_another_thread_may_drop_the_last_reference_while_the_loop_runs() -> None:
+    run_python(
+        """
+        import threading
+        from libevent_py import Event, EventBase
+
+        with EventBase() as base:
+            events = [Event.timer(base, print) for _ in range(1000)]
+            done = threading.Event()
+
+            def drop():
+                while events:
+                    events.pop()
+                done.set()
+
+            def fire(event, fd, what):
+                if done.is_set():
+                    event.delete()
+
+            Event.timer(base, fire, persist=True).add(0.001)
+            thread = threading.Thread(target=drop)
+            thread.start()
+            assert not base.dispatch()
+            thread.join()
+            assert base.ledger == {}, base.ledger
+            assert not base.graveyard
+        """,
+        valgrind=True,
+    )
+
+
+# Subclasses.
+
+
+class WithDict(Event):
+    """Has a ``__dict__``."""
+
+
+class WithSlots(Event):
+    __slots__ = ("name",)
+
+
+class WithInit(Event):
+    def __init__(self, *arguments: Any, name: str = "new", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.name = name
+
+
+class WithRegistry(Event):
+    subclasses: list[type] = []  # noqa: RUF012
+
+    def __init_subclass__(cls, *, tag: str) -> None:
+        cls.subclasses.append(cls)
+
+
+class Registered(WithRegistry, tag="needed"):
+    __slots__ = ()
+
+
+class WithDel(Event):
+    deleted = 0
+
+    def __del__(self) -> None:
+        WithDel.deleted += 1
+        super().__del__()
+
+
+SUBCLASSES = [WithDict, WithSlots, WithInit, WithRegistry, Registered, WithDel]
+
+
+@pytest.mark.parametrize("subclass", SUBCLASSES)
+@pytest.mark.parametrize("how", ["made", "timer", "signal", "user"])
+def test_an_event_of_a_subclass_lives_as_any_other(
+    base: EventBase, subclass: type[Event], how: str
+) -> None:
+    fired = []
+
+    def fire(event: Event, fd: int, what: EventFlag) -> None:
+        fired.append(type(event))
+
+    def make() -> Event:
+        if how == "made":
+            return subclass(base, -1, PERSIST, fire)
+        if how == "timer":
+            return subclass.timer(base, fire, persist=True)
+        if how == "signal":
+            return subclass.signal(base, signal.SIGUSR1, fire)
+        return subclass.user(base, fire)
+
+    event = make()
+    event.add(0.0001)
+    assert base.events() == [event]
+    event.active()
+    base.loop(TURN)
+    event.delete()
+    assert set(fired) == {subclass}
+    with without_collector():
+        event.close()
+        assert event.closed
+        assert isinstance(event, subclass)
+        with pytest.raises(ClosedError, match=f"this {subclass.__name__} is closed"):
+            event.add()
+        reference = weakref.ref(event)
+        event = make()
+        assert reference() is None
+        reference = weakref.ref(event)
+        del event
+        assert reference() is None
+    assert base.ledger == {}
+    assert [Registered] == WithRegistry.subclasses
+
+
+def test_attributes_of_a_subclass_stay_when_it_is_closed(base: EventBase) -> None:
+    for subclass in (WithDict, WithSlots, WithInit):
+        event: Any = subclass.timer(base, ignore)
+        event.name = "kept"
+        event.close()
+        assert event.name == "kept"
+
+
+def test_a_subclass_makes_its_timers_by_its_own_init(base: EventBase) -> None:
+    assert WithInit(base, -1, 0, ignore, name="given").name == "given"
+    assert WithInit.timer(base, ignore).name == "new"
+    assert WithInit.user(base, ignore).name == "new"
+    assert WithInit.signal(base, signal.SIGUSR1, ignore).name == "new"
+
+
+def test_an_event_that_python_takes_for_false_is_an_event(base: EventBase) -> None:
+    class Falsy(Event):
+        def __bool__(self) -> bool:
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+    fired = []
+    event = Falsy.timer(base, lambda event, *_: fired.append(event)).add(0)
+    (found,) = base.events()
+    assert found is event
+    base.dispatch()
+    assert fired[0] is event
+
+
+def test_a_subclass_may_call_itself_back(base: EventBase) -> None:
+    class Ticker(Event):
+        ticks = 0
+
+        def __init__(self, base: EventBase, seconds: float) -> None:
+            super().__init__(base, -1, PERSIST, type(self).tick)
+            self.add(seconds)
+
+        def tick(self, fd: int, what: EventFlag) -> None:
+            self.ticks += 1
+            if self.ticks == 3:
+                self.close()
+
+    with without_collector():
+        ticker = Ticker(base, 0.0001)
+        reference = weakref.ref(ticker)
+        base.dispatch()
+        assert ticker.ticks == 3
+        del ticker
+        assert reference() is None
+
+
+def test_an_init_that_fails_leaves_nothing_behind(base: EventBase) -> None:
+    class Failing(Event):
+        def __init__(self, base: EventBase, early: bool) -> None:
+            if early:
+                raise Boom
+            super().__init__(base, -1, 0, ignore)
+            raise Boom
+
+    with without_collector():
+        for early in (True, False):
+            with suppress(Boom):
+                Failing(base, early)
+        assert base.ledger == {}
+
+
+def test_an_event_cannot_be_made_twice(base: EventBase) -> None:
+    event = Event.timer(base, ignore)
+    pointer = event.pointer
+    with pytest.raises(RuntimeError, match="this Event has been made already"):
+        event.__init__(base, -1, 0, ignore)  # type: ignore[misc]
+    assert event.pointer is pointer
+    event.close()
+    with pytest.raises(RuntimeError, match="this Event has been made already"):
+        event.__init__(base, -1, 0, ignore)  # type: ignore[misc]
+    assert base.ledger == {}
+
+
+def test_an_event_that_was_never_made_can_be_dropped() -> None:
+    event = Event.__new__(Event)
+    with pytest.raises(AttributeError):
+        event.add()
+    del event
+
+
+# Finalizers.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("where", ["outside", "own callback", "another's callback"])
+def test_a_finalizer_runs_once_wherever_its_event_was_closed(
+    base: EventBase, pair: Pair, kind: str, where: str
+) -> None:
+    finalized = []
+
+    def finalize(event: Event) -> None:
+        assert event.closed
+        finalized.append(weakref.ref(event))
+
+    def close(event: Event, *_: object) -> None:
+        event.close(finalize)
+        event.close()
+        event.close(finalize)
+
+    with without_collector():
+        events = [KINDS[kind](base, pair[0], close if where == "own callback" else ignore)]
+        if where == "outside":
+            events[0].add(0)
+            close(events[0])
+        elif where == "own callback":
+            events[0].add(0)
+            events[0].active()
+        else:
+            Event.user(base, lambda *_: close(events[0])).active()
+            events[0].add(0)
+        base.loop(TURN)
+        base.loop(TURN)
+        events.clear()  # a dropped event is finalized too
+        base.loop(TURN)
+        assert [reference() for reference in finalized] == [None]
+        assert base.live == base.ledger == {}
+
+
+def test_a_dropped_event_is_finalized(base: EventBase) -> None:
+    finalized = []
+    Event.timer(base, ignore).add(60).close(finalize=finalized.append)
+    gc.collect()
+    base.loop(TURN)
+    assert len(finalized) == 1
+
+
+def test_what_a_finalizer_raises_comes_out_of_the_loop(base: EventBase) -> None:
+    def fail(event: Event) -> None:
+        raise Boom
+
+    Event.timer(base, ignore).close(finalize=fail)
+    with pytest.raises(Boom):
+        base.loop(TURN)
+    base.loop(TURN)
+    assert base.live == {}
+    taken: list[tuple[Exception, Any]] = []
+    base.on_error = lambda error, source: taken.append((error, source))
+    event = Event.timer(base, ignore)
+    event.close(finalize=fail)
+    base.loop(TURN)
+    assert [(type(error), source) for error, source in taken] == [(Boom, event)]
+
+
+def test_what_a_finalizer_raises_comes_out_of_close_which_frees_the_base() -> None:
+    finalized: list[Event] = []
+
+    def fail(event: Event) -> None:
+        finalized.append(event)
+        raise Boom
+
+    base = EventBase()
+    Event.timer(base, ignore).close(finalize=fail)
+    with pytest.raises(Boom):
+        base.close()
+    assert len(finalized) == 1
+    assert base.closed
+    for several in (2, 3):
+        base = EventBase()
+        for _ in range(several):
+            Event.timer(base, ignore).close(finalize=fail)
+        with pytest.raises(BaseException) as caught:
+            base.close()
+        group = getattr(caught.value, "exceptions", [caught.value])  # from Python 3.11 on
+        assert {type(error) for error in group} == {Boom}
+        assert len(group) in (1, several)
+
+
+def test_a_finalizer_may_make_close_and_finalize_other_events(base: EventBase) -> None:
+    finalized: list[Event] = []
+
+    def finalize(event: Event) -> None:
+        finalized.append(event)
+        other.close()
+        if len(finalized) < 3:
+            Event.timer(base, ignore).add(0).close(finalize)
+
+    other = Event.timer(base, ignore, persist=True).add(60)
+    Event.timer(base, ignore).close(finalize)
+    while base.loop(TURN):
+        pass
+    assert len(finalized) == 3
+
+
+def test_a_with_statement_does_not_finalize_twice(base: EventBase) -> None:
+    finalized: list[Event] = []
+    with Event.timer(base, ignore).add(60) as event:
+        event.close(finalize=finalized.append)
+    base.loop(TURN)
+    assert finalized == [event]
+
+
+def test_a_finalizer_keeps_its_place_from_a_new_callback(base: EventBase) -> None:
+    finalized: list[Event] = []
+    event = Event.timer(base, ignore)
+    event.close(finalize=finalized.append)
+    with pytest.raises(ClosedError):
+        event.callback = ignore
+    base.loop(TURN)
+    assert finalized == [event]
+
+
+def test_finalizers_and_closing_in_the_middle_of_calls_touch_no_freed_memory() -> None:
+    run_python(
+        """
+        import gc, signal
+        from libevent_py import Event, EventBase, EventFlag, LoopFlag
+
+        def check(change):
+            calls = []
+
+            def fire(event, fd, what):
+                calls.append(what)
+                if len(calls) == 1:
+                    change(event)
+
+            for persist in False, True:
+                for dropped in False, True:
+                    for raised in False, True:
+                        calls.clear()
+                        with EventBase() as base:
+                            def stop(event, fd, what):
+                                fire(event, fd, what)
+                                if raised:
+                                    base.loopbreak()
+
+                            event = Event.signal(base, signal.SIGUSR1, stop, persist=persist)
+                            event.add(60)
+                            event.active(EventFlag.SIGNAL, 4)
+                            if dropped:
+                                del event
+                            for _ in range(3):
+                                base.loop(LoopFlag.NONBLOCK)
+                            assert calls
+                            event = None
+                            gc.collect()
+
+        check(lambda event: event.close())
+        check(lambda event: event.close(finalize=id))
+        check(lambda event: (event.remove_timer(), event.close()))
+        check(lambda event: (event.remove_timer(), event.delete()))
+        check(lambda event: event.delete())
+        check(lambda event: (event.delete(), event.add(60)))
+        check(lambda event: (event.active(), event.close()))
+        check(lambda event: (event.active(), event.delete(), event.active()))
+        check(lambda event: (event.base.active_by_signal(signal.SIGUSR1), event.close()))
+
+        base = EventBase()  # dropped with finalizers that have not run
+        for _ in range(5):
+            Event.timer(base, print).add(60).close(finalize=id)
+        Event.timer(base, print).add(60)
+        del base
+        gc.collect()
         """,
         valgrind=True,
     )
