@@ -37,7 +37,6 @@ puts them back, after `event_reinit`, and only then frees what has been closed o
 from __future__ import annotations
 
 import atexit
-import functools
 import itertools
 import os
 import threading
@@ -180,12 +179,12 @@ class WithoutPointer:
         return isinstance(self._unusable(), errors.ClosedError)  # type: ignore[attr-defined]
 
 
-@functools.cache
 def without_pointer(kind: Any) -> Any:
-    """Return the subclass of *kind* whose objects have no pointer."""
-    return type(kind)(
-        kind.__name__, (WithoutPointer, kind), {"__slots__": (), "__module__": kind.__module__}
-    )
+    """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
+    if "_without_pointer" not in vars(kind):  # kept there, so that the two go together
+        members = {"__slots__": (), "__module__": kind.__module__}
+        kind._without_pointer = type(kind)(kind.__name__, (WithoutPointer, kind), members)
+    return kind._without_pointer
 
 
 def with_pointer(kind: type[Handle]) -> type[Handle]:
@@ -353,8 +352,17 @@ class Root(Handle):
         raise NotImplementedError
 
     def _free_condemned(self) -> None:
+        """Free the base in the collector's stead; finalizers of its events still run."""
         pointer, self.condemned = self.condemned, None
-        self._free(pointer)
+        before = errors.waiting()
+        self.running = True
+        live.add(self)
+        try:
+            errors.enter(None, self._free, pointer)
+        finally:
+            self.running = False
+            live.remove(self)
+        errors.settle(before)
 
     def __del__(self) -> None:
         pointer = self._take()

@@ -63,10 +63,9 @@ class BufferEvent(Child):
         """Make a bufferevent for the stream socket *fd*, or with -1 for one that `connect` makes.
 
         *fd* is a descriptor or a socket object; it is set not to block. With CLOSE_ON_FREE it
-        *belongs to
-        the bufferevent, and a socket object is detached from it; without, a socket object is kept
-        alive. Writing is enabled from the start, reading is not. The callbacks are as in `setcb`.
-        Wraps ``bufferevent_socket_new``.
+        belongs to the bufferevent, and a socket object is detached from it; without, a socket
+        object is kept alive. Writing is enabled from the start, reading is not. The callbacks are
+        as in `setcb`. Wraps ``bufferevent_socket_new``.
         """
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")

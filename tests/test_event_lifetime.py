@@ -9,6 +9,7 @@ import gc
 import random
 import signal
 import socket
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag
+from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, errors
 from tests.support import run_python
 
 Pair = tuple[socket.socket, socket.socket]
@@ -334,7 +335,7 @@ def test_a_base_that_is_dropped_with_pending_events_is_collected(pair: Pair) -> 
     reference = weakref.ref(base)
     events = [weakref.ref(make(base, pair[0], ignore).add(60)) for make in KINDS.values()]
     Event.user(base, ignore).active()
-    Event.timer(base, ignore).close(finalize=ignore)
+    Event.timer(base, ignore).close(finalize=lambda event: None)
     del base
     gc.collect()
     assert reference() is None
@@ -757,3 +758,32 @@ def test_finalizers_and_closing_in_the_middle_of_calls_touch_no_freed_memory() -
         """,
         valgrind=True,
     )
+
+
+def test_a_finalizer_runs_also_when_its_base_is_dropped() -> None:
+    finalized = []
+    base = EventBase()
+    event = Event.timer(base, lambda event, fd, what: None).add(5.0)
+    event.close(finalize=finalized.append)
+    kept = id(event)
+    del base, event
+    gc.collect()
+    assert [id(event) for event in finalized] == [kept]
+    finalized.clear()
+
+
+def test_what_a_finalizer_raises_in_a_dropped_base_is_told_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda hook: told.append(type(hook.exc_value)))
+
+    def finalize(event: Event) -> None:
+        raise KeyError
+
+    base = EventBase()
+    Event.timer(base, lambda event, fd, what: None).close(finalize=finalize)
+    del base
+    gc.collect()
+    assert told == [KeyError]
+    assert errors.waiting() == 0

@@ -258,7 +258,7 @@ def test_a_base_that_is_dropped_with_everything_on_it_is_collected(pair: Pair) -
     base.once(callback, timeout=1000)
     base.defer(callback)
     base.loopexit(1000)
-    Event.timer(base, callback).close(finalize=callback)
+    Event.timer(base, callback).close(finalize=lambda event, kept=callback: None)
     far.close()
     made = weakref.ref(base)
     del base, callback
