@@ -29,6 +29,7 @@ new_object: Callable[[type[E]], E] = object.__new__
 make_child = Child.__init__
 event_active = lib.evpy_event_active  # an attribute of lib costs as much as a short call
 event_add = lib.evpy_event_add
+event_del = lib.evpy_event_del
 event_new = lib.evpy_event_new
 _MAX_SECONDS = _convert.MAX_SECONDS
 _MICROSECOND = 1e-6  # a shorter timeout may be 0 for C
@@ -171,14 +172,10 @@ class Event(Child):
         """
         self.base.check_thread()
         pointer = self.pointer
-        if block is None:
-            function = lib.event_del
-        else:
-            function = lib.event_del_block if block else lib.event_del_noblock
-        self._signals_checked()
-        errors.call(function, pointer)
         if self._what & lib_SIGNAL:
-            lib.evpy_forget_calls(pointer)
+            _signals.check_deletable(self._fd, self.key)
+        if event_del(pointer, -1 if block is None else bool(block)):
+            raise errors.failed(lib.event_del, f"fd {self._fd}")
         self._disarm()
 
     def remove_timer(self) -> None:
@@ -309,7 +306,8 @@ class Event(Child):
         if self.closed:
             return
         self.base.check_thread()
-        self._signals_checked()
+        if self._what & lib_SIGNAL:
+            _signals.check_deletable(self._fd, self.key)
         if finalize is None or self.base.parked is not None:
             super().close()
             self._disarm()
@@ -322,15 +320,9 @@ class Event(Child):
         base.live[key] = self
         self._armed = True  # for the finalizer, or the end of its own callback would disarm it
 
-    def _signals_checked(self) -> None:
-        """Refuse to give up a signal in a thread where Python's handler can't be set again."""
-        if self._what & lib_SIGNAL:
-            _signals.check_deletable(self._fd, self.key)
-
     def _disarm(self) -> None:
         """Note that C won't call the event any more."""
         self._armed = False
-        self._then = None
         self.base.live.pop(self.key, None)
         if self._what & lib_SIGNAL:
             _signals.removed(self._fd, self.key)

@@ -156,6 +156,24 @@ def test_whatever_is_done_in_anothers_callback_leaves_nothing_behind(
         goes(base, events)
 
 
+@pytest.mark.parametrize("change", ["remove_timer", "add at once", "delete"])
+def test_a_timer_that_has_ticked_goes_when_it_has_nothing_to_wait_for(
+    base: EventBase, change: str
+) -> None:
+    fired = []
+    events = [Event.timer(base, lambda *call: fired.append(call[2]), persist=True).add(0.0001)]
+    while len(fired) < 3:
+        base.loop(LoopFlag.ONCE)
+    events[0].active(READ)
+    CHANGES[change](events[0])
+    if change == "delete":
+        events[0].add(0).active(READ)
+    settles(base, events, change)
+    assert events[0].pending() == 0
+    assert len(fired) in (4, 5)
+    goes(base, events)
+
+
 class Boom(Exception):
     """What a callback raises at random."""
 

@@ -148,10 +148,17 @@ static void evpy_event_active(struct event *ev)
 
 /* In the middle of a signal's calls event_del() leaves a pointer to their number behind, on the stack
  * of event_signal_closure(): when the event is next deleted, libevent would write there. */
-static void evpy_forget_calls(struct event *ev)
+static int evpy_event_del(struct event *ev, int block)
 {
-	ev->ev_.ev_signal.ev_ncalls = 0;
-	ev->ev_.ev_signal.ev_pncalls = NULL;
+	int result;
+
+	errno = 0;
+	result = block < 0 ? event_del(ev) : block ? event_del_block(ev) : event_del_noblock(ev);
+	if (ev->ev_events & EV_SIGNAL) {
+		ev->ev_.ev_signal.ev_ncalls = 0;
+		ev->ev_.ev_signal.ev_pncalls = NULL;
+	}
+	return result;
 }
 
 /* event_remove_timer() clears the place of an I/O event's timeout, where a signal event has its calls. */
@@ -159,8 +166,10 @@ static int evpy_event_remove_timer(struct event *ev)
 {
 	short ncalls = ev->ev_.ev_signal.ev_ncalls;
 	short *pncalls = ev->ev_.ev_signal.ev_pncalls;
-	int result = event_remove_timer(ev);
+	int result;
 
+	errno = 0;
+	result = event_remove_timer(ev);
 	if (ev->ev_events & EV_SIGNAL) {
 		ev->ev_.ev_signal.ev_ncalls = ncalls;
 		ev->ev_.ev_signal.ev_pncalls = pncalls;

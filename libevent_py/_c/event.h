@@ -169,7 +169,7 @@ int evpy_event_add(struct event *ev, double seconds);
 int evpy_event_add_timeval(struct event *ev, const struct timeval *tv);
 void evpy_event_active(struct event *ev);
 void evpy_event_active_as(struct event *ev, int what, short ncalls);
-void evpy_forget_calls(struct event *ev);
+int evpy_event_del(struct event *ev, int block);
 int evpy_event_remove_timer(struct event *ev);
 uintptr_t evpy_event_running(int depth);
 int evpy_event_stays(const struct event *ev);
