@@ -120,8 +120,9 @@ class Event(Child):
         """Have the event wait, for *timeout* seconds at most; return the event.
 
         On a pending event a new timeout replaces the old one, and None leaves it. 0 fires in the
-        loop's next turn. Raises `OSError` when the backend refuses the descriptor. Wraps
-        ``event_add``.
+        loop's next turn. What is active already only takes the timeout. Raises `OSError` when the
+        backend refuses the descriptor, as select does beyond FD_SETSIZE, where in C a fortified
+        libevent ends the process. Wraps ``event_add``.
         """
         base = self.base
         thread = base.thread

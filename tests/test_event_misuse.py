@@ -22,6 +22,8 @@ from libevent_py import (
     ClosedError,
     Event,
     EventBase,
+    EventBaseFlag,
+    EventConfig,
     EventFlag,
     LibeventError,
     LoopFlag,
@@ -528,6 +530,33 @@ def test_active_on_an_event_closed_meanwhile_is_forgotten(base: EventBase) -> No
     base.loop(NONBLOCK)
     base.loop(NONBLOCK)
     assert fired == []
+
+
+def test_a_base_without_locks_lets_no_other_thread_activate_an_event() -> None:
+    with EventConfig(flags=EventBaseFlag.NOLOCK) as config, EventBase(config) as base:
+        event = Event.user(base, ignore)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(ThreadError):
+            pool.submit(event.active).result()
+        assert event.pending() == 0
+        event.active()
+        assert event.pending() == TIMEOUT
+
+
+def test_a_signal_handler_of_pythons_may_activate_an_event(base: EventBase) -> None:
+    fired = []
+    event = Event.user(base, lambda event, fd, what: fired.append(what))
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: event.active(READ))
+    try:
+        Event.timer(base, lambda *_: signal.raise_signal(signal.SIGUSR1)).add(0)
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        base.loopexit(PATIENCE)
+        while len(fired) < 2 and not base.got_exit:
+            base.loop(ONCE)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert fired == [READ, READ]
 
 
 OTHER_THREAD: dict[str, Callable[[Event], object]] = {
