@@ -366,7 +366,8 @@ class Loop(Root):
         for _ in range(1000):
             if not lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
-            errors.enter(pointer, lib.event_base_loop, pointer, LoopFlag.NONBLOCK)
+            # With NONBLOCK alone C goes on for as long as anything is ready.
+            errors.enter(pointer, lib.event_base_loop, pointer, LoopFlag.NONBLOCK | LoopFlag.ONCE)
 
 
 @ffi.def_extern(onerror=errors.kept)
