@@ -157,6 +157,7 @@ class Buffer(Handle):
     def __del__(self) -> None:
         try:
             pointer = slot(self)
+            empty(self)  # a finalizer of the user's, in the same cycle, may come later
         except AttributeError:
             return
         if self._owner is None and not sys.is_finalizing():
