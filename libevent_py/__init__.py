@@ -29,10 +29,12 @@ from libevent_py.enums import EventBaseCount as EventBaseCount
 from libevent_py.enums import EventBaseFlag as EventBaseFlag
 from libevent_py.enums import EventFeature as EventFeature
 from libevent_py.enums import EventFlag as EventFlag
+from libevent_py.enums import FlushMode as FlushMode
 from libevent_py.enums import ListenerOption as ListenerOption
 from libevent_py.enums import LogSeverity as LogSeverity
 from libevent_py.enums import LoopFlag as LoopFlag
 from libevent_py.enums import MonotonicFlag as MonotonicFlag
+from libevent_py.enums import TriggerOption as TriggerOption
 from libevent_py.errors import ClosedError as ClosedError
 from libevent_py.errors import DnsError as DnsError
 from libevent_py.errors import ForkError as ForkError

@@ -49,12 +49,18 @@ def wrapped(docstring: str) -> list[str]:
 
 def _heirs(modules: dict[str, ast.Module]) -> dict[str, list[str]]:
     """Return, by private class, the public classes that inherit from it."""
+    given_out = {
+        alias.name
+        for node in modules.get("__init__.py", ast.Module([], [])).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     children: dict[str, list[str]] = {}
     private: set[str] = set()
     for file, module in modules.items():
         for node in module.body:
             if isinstance(node, ast.ClassDef):
-                if file.startswith("_"):
+                if file.startswith("_") or (given_out and node.name not in given_out):
                     private.add(node.name)
                 for base in node.bases:
                     children.setdefault(ast.unparse(base), []).append(node.name)

@@ -63,7 +63,11 @@ class Live:
     def add(self, base: Root) -> None:
         """Look in *base* too, but not where an interrupt has kept `remove` from being called."""
         with _entering:
-            others = [other for other in self.bases if other.running and other is not base]
+            others = [
+                other
+                for other in self.bases
+                if (other.running or other.calls) and other is not base
+            ]
             self.set((*others, base))
 
     def remove(self, base: Root) -> None:
@@ -205,9 +209,11 @@ class Root(Handle):
     """What an event base is to everything made on it."""
 
     __slots__ = (
+        "calls",
         "condemned",
         "gate",
         "graveyard",
+        "holds",
         "home",
         "ledger",
         "live",
@@ -237,6 +243,10 @@ class Root(Handle):
         self.parked: dict[int, tuple[Handle, Any]] | None = None
         #: Whether another thread ran the loop when this process was forked.
         self.lost = False
+        #: How many calls outside the loop have entered C that may call back.
+        self.calls = 0
+        #: How many `with` blocks hold the lock of something made on the base.
+        self.holds = 0
         #: The pointer of a base that the collector has finalized before its children.
         self.condemned: Any = None
         super().__init__(pointer)
@@ -258,6 +268,22 @@ class Root(Handle):
         thread = self.thread
         if thread is not None and thread != get_ident():
             raise wrong_thread()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C by *function*, as `errors.call` does, where it may call back at once."""
+        if self.running:
+            return errors.call(function, *arguments)
+        outer = self.thread
+        self.calls += 1
+        try:
+            self.thread = get_ident()
+            live.add(self)
+            return errors.call(function, *arguments)
+        finally:
+            self.calls -= 1
+            self.thread = outer
+            if not self.calls:
+                live.remove(self)
 
     # Freeing.
 
@@ -314,6 +340,10 @@ class Root(Handle):
     def _close(self) -> None:
         if self.running:
             raise RuntimeError("close() was called while the loop runs: call loopexit() first")
+        if self.calls:
+            raise RuntimeError("close() was called inside a callback")
+        if self.holds:
+            raise RuntimeError("close() was called where the lock of a bufferevent is held")
         outer = self.thread
         self.running = True
         try:
@@ -478,7 +508,7 @@ def _after_fork() -> None:
     lib.evpy_note_fork()
     for root in list(roots):
         root.park()
-    live.set(tuple(base for base in live.bases if base.running))
+    live.set(tuple(base for base in live.bases if base.running or base.calls))
 
 
 os.register_at_fork(after_in_child=_after_fork)

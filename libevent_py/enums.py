@@ -128,6 +128,21 @@ class BufferEventOption(IntFlag):
     UNLOCK_CALLBACKS = lib.BEV_OPT_UNLOCK_CALLBACKS
 
 
+class FlushMode(IntEnum):
+    """How much to flush: the ``BEV_`` modes of ``bufferevent_flush``."""
+
+    NORMAL = lib.BEV_NORMAL
+    FLUSH = lib.BEV_FLUSH
+    FINISHED = lib.BEV_FINISHED
+
+
+class TriggerOption(IntFlag):
+    """How callbacks are triggered: the ``BEV_TRIG_`` options."""
+
+    IGNORE_WATERMARKS = lib.BEV_TRIG_IGNORE_WATERMARKS
+    DEFER_CALLBACKS = lib.BEV_TRIG_DEFER_CALLBACKS
+
+
 class ListenerOption(IntFlag):
     """How a listener behaves: the ``LEV_OPT_`` flags."""
 

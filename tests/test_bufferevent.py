@@ -24,6 +24,9 @@ from libevent_py import (
     ClosedError,
     EventBase,
     EventFlag,
+    FlushMode,
+    LoopFlag,
+    TriggerOption,
     lib,
 )
 from tests.peers import Pair, nobody_listens, reset, run_until, settle, tcp_pair
@@ -722,3 +725,193 @@ def test_a_bad_argument_of_a_method_is_named_and_changes_nothing(
     other.send(b"hello")
     settle(base)
     assert other.recv(100) == b"hello"
+
+
+# Flushing, triggering, priorities, locks.
+
+
+def test_a_trigger_calls_back_at_once_or_when_deferred_in_the_loop(base: EventBase) -> None:
+    called = []
+    with BufferEvent(base, on_read=called.append, on_write=called.append) as bev:
+        bev.trigger(READ | WRITE)
+        assert called == [bev, bev]
+        bev.trigger(READ, TriggerOption.DEFER_CALLBACKS)
+        assert len(called) == 2
+        settle(base)
+        assert len(called) == 3
+
+
+def test_a_trigger_minds_the_watermarks_unless_told_otherwise(base: EventBase) -> None:
+    called = []
+    with BufferEvent(base, on_read=called.append) as bev:
+        bev.setwatermark(READ, 10, 0)
+        bev.trigger(READ)
+        assert not called
+        bev.trigger(READ, TriggerOption.IGNORE_WATERMARKS)
+        assert called == [bev]
+
+
+def test_an_event_can_be_triggered(base: EventBase) -> None:
+    called = []
+    with BufferEvent(base, on_event=lambda _, what: called.append(what)) as bev:
+        bev.trigger_event(BufferEventFlag.EOF | BufferEventFlag.READING)
+        bev.trigger_event(BufferEventFlag.TIMEOUT, TriggerOption.DEFER_CALLBACKS)
+        assert called == [BufferEventFlag.EOF | BufferEventFlag.READING]
+        settle(base)
+        assert called[1:] == [BufferEventFlag.TIMEOUT]
+        with pytest.raises(ValueError, match="what"):
+            bev.trigger_event(1 << 12)
+
+
+def test_what_a_triggered_callback_raises_comes_out_of_the_trigger(base: EventBase) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("callback")
+
+    with BufferEvent(base, on_read=fail, on_event=fail) as bev:
+        with pytest.raises(KeyError, match="callback"):
+            bev.trigger(READ)
+        with pytest.raises(KeyError, match="callback"):
+            bev.trigger_event(BufferEventFlag.EOF)
+
+
+def test_a_callback_may_close_what_triggers_it(base: EventBase) -> None:
+    for option in (NO_OPTION, THREADSAFE):
+        bev = BufferEvent(base, options=CLOSE | option, on_read=BufferEvent.close)
+        bev.trigger(READ)
+        assert bev.closed
+        with pytest.raises(ClosedError):
+            bev.trigger(READ)
+
+
+def test_a_socket_has_nothing_to_flush(base: EventBase) -> None:
+    with BufferEvent(base) as bev:
+        for mode in FlushMode:
+            assert bev.flush(READ | WRITE, mode) is False
+        with pytest.raises(ValueError, match="99"):
+            bev.flush(WRITE, 99)
+
+
+def test_its_priority_is_one_of_the_bases() -> None:
+    with EventBase(priorities=3) as base, BufferEvent(base) as bev:
+        assert bev.priority == 1
+        bev.priority = 2
+        assert bev.priority == 2
+        with pytest.raises(ValueError, match="priority must be from 0 to 2"):
+            bev.priority = 3
+        assert bev.priority == 2
+
+
+def test_its_lock_is_held_in_a_with_block_where_the_base_stays_open(base: EventBase) -> None:
+    for option in (NO_OPTION, THREADSAFE):
+        bev = BufferEvent(base, options=CLOSE | option)
+        with bev.lock(), bev.lock():
+            bev.close()
+            with pytest.raises(RuntimeError, match="lock"):
+                base.close()
+        assert bev.closed
+    assert not base.closed
+
+
+def test_a_lock_that_is_dropped_is_unlocked(base: EventBase) -> None:
+    with BufferEvent(base, options=CLOSE | THREADSAFE) as bev:
+        held = bev.lock()
+        held.__enter__()
+        del held
+        with bev.lock():
+            pass
+    base.close()
+
+
+# Another descriptor.
+
+
+def test_another_descriptor_takes_the_place_of_the_old_which_is_closed(base: EventBase) -> None:
+    first, first_peer = socket.socketpair()
+    second, second_peer = socket.socketpair()
+    received = []
+    with first_peer, second_peer, BufferEvent(base, first) as bev:
+        bev.on_read = lambda bev: received.append(bev.read())
+        bev.enable(READ)
+        old, new = bev.fd, second.fileno()
+        bev.fd = second
+        assert bev.fd == new
+        assert second.fileno() == -1
+        assert first_peer.recv(1) == b""
+        second_peer.send(b"hello")
+        run_until(base, lambda: received)
+        with pytest.raises(ValueError, match="already"):
+            bev.fd = new
+        assert old != new
+    assert received == [b"hello"]
+
+
+def test_a_descriptor_that_is_not_the_bufferevents_is_left_open(base: EventBase) -> None:
+    first, first_peer = socket.socketpair()
+    second, second_peer = socket.socketpair()
+    with first, first_peer, second, second_peer:
+        with BufferEvent(base, first, NO_OPTION) as bev:
+            bev.fd = second
+            first_peer.send(b"still open")
+            assert first.recv(100) == b"still open"
+        settle(base)
+        second_peer.send(b"still open")
+        assert second.recv(100) == b"still open"
+
+
+def test_a_detached_descriptor_is_the_callers(base: EventBase) -> None:
+    one, peer = socket.socketpair()
+    with peer:
+        bev = BufferEvent(base, one)
+        with socket.socket(fileno=bev.detach()) as mine:
+            assert bev.fd == -1
+            assert bev.detach() == -1
+            bev.close()
+            settle(base)
+            peer.send(b"hello")
+            assert mine.recv(5) == b"hello"
+
+
+def test_the_bufferevent_may_change_its_descriptor_in_its_own_callbacks(base: EventBase) -> None:
+    first, first_peer = socket.socketpair()
+    second, second_peer = socket.socketpair()
+    received = []
+
+    def on_read(bev: BufferEvent) -> None:
+        received.append(bev.read())
+        if len(received) == 1:
+            bev.fd = second
+        else:
+            os.close(bev.detach())
+
+    with first_peer, second_peer, BufferEvent(base, first, on_read=on_read) as bev:
+        bev.enable(READ)
+        first_peer.send(b"one")
+        second_peer.send(b"two")
+        run_until(base, lambda: len(received) == 2)
+    assert received == [b"one", b"two"]
+
+
+def test_the_base_can_not_be_closed_in_a_callback_outside_its_loop(base: EventBase) -> None:
+    with BufferEvent(base, on_read=lambda _: base.close()) as bev:
+        with pytest.raises(RuntimeError, match="inside a callback"):
+            bev.trigger(READ)
+        assert not base.closed
+
+
+def test_callbacks_outside_the_loop_may_trigger_others_and_run_loops(base: EventBase) -> None:
+    called = []
+
+    def on_read(bev: BufferEvent) -> None:
+        called.append("outer")
+        other.trigger(READ)
+        with EventBase() as inner:
+            inner.once(lambda *_: called.append("inner loop"))
+            inner.dispatch()
+        base.loop(LoopFlag.NONBLOCK)
+        other.trigger(READ)
+        bev.trigger(WRITE)
+
+    with BufferEvent(base, on_read=on_read, on_write=lambda _: called.append("write")) as bev:
+        with BufferEvent(base, on_read=lambda _: called.append("other")) as other:
+            bev.trigger(READ)
+    assert called == ["outer", "other", "inner loop", "other", "write"]

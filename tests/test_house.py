@@ -27,6 +27,9 @@ FLOORS = """
     debug log util config _loop base
     event
     buffer
+    ratelimit
+    tls
+    _stream
     bufferevent
     listener
     __init__

@@ -1,0 +1,382 @@
+"""What every bufferevent does, whatever its bytes go through: callbacks, data, watermarks.
+
+libevent calls back with the bufferevent's key, as `_lifetime` tells. Without DEFER_CALLBACKS it
+does so inside the very call that makes something happen (F5): so what may call back enters C
+through `Root.call`, and whatever a callback may have closed is asked for anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from libevent_py import _convert, errors
+from libevent_py._convert import Timeout
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import live
+from libevent_py.base import EventBase
+from libevent_py.buffer import BorrowedBuffer, Buffer, arena, checked
+from libevent_py.enums import (
+    BufferEventFlag,
+    BufferEventOption,
+    EventFlag,
+    FlushMode,
+    TriggerOption,
+)
+from libevent_py.tls import Secured
+
+DataCallback = Callable[[Any], object]
+EventCallback = Callable[[Any, BufferEventFlag], object]
+
+Callbacks = tuple[DataCallback | None, DataCallback | None, EventCallback | None]
+
+#: What can happen to a bufferevent, by C's number.
+FLAGS = tuple(BufferEventFlag(number) for number in range(2 * BufferEventFlag.CONNECTED))
+
+_BOTH = EventFlag.READ | EventFlag.WRITE
+get_length = lib.evbuffer_get_length
+remove = lib.evbuffer_remove
+write = lib.bufferevent_write
+
+
+class Stream(Secured):
+    """What `BufferEvent` is besides how it is made: an input and an output with callbacks."""
+
+    __slots__ = (
+        "_input",
+        "_lent",
+        "_on_event",
+        "_on_read",
+        "_on_write",
+        "_options",
+        "error",
+    )
+
+    rank = 2
+
+    #: Why the last event was an error, as an `OSError`, or None; set before `on_event` is called.
+    error: OSError | None
+
+    def _start(
+        self,
+        base: EventBase,
+        key: int,
+        pointer: Any,
+        options: BufferEventOption,
+        callbacks: Callbacks,
+    ) -> None:
+        """Take charge of C's new *pointer*, and let C call from now on."""
+        super().__init__(base, key, pointer)
+        self._options = options
+        self._lent: list[weakref.ref[Buffer]] = []
+        self._input = lib.bufferevent_get_input(pointer)
+        self.error = None
+        self._on_read, self._on_write, self._on_event = callbacks
+        self._set_callbacks()
+        base.live[key] = self
+
+    # Callbacks.
+
+    def setcb(
+        self,
+        on_read: DataCallback | None,
+        on_write: DataCallback | None,
+        on_event: EventCallback | None,
+    ) -> None:
+        """Set all three callbacks at once; None means that nobody is called.
+
+        ``on_read(bev)`` when there is more input than the low watermark, ``on_write(bev)`` when
+        there is no more output than it, ``on_event(bev, what)`` at the end, an error, a timeout or
+        a connection.
+        Wraps ``bufferevent_setcb``.
+        """
+        callbacks = checked_callbacks(on_read, on_write, on_event)
+        self._on_read, self._on_write, self._on_event = callbacks
+        self._set_callbacks()
+
+    def _set_callbacks(self) -> None:
+        self.base.check_thread()
+        lib.evpy_bufferevent_setcb(
+            self.pointer,
+            self._on_read is not None,
+            self._on_write is not None,
+            self._on_event is not None,
+            self.key,
+        )
+
+    @property
+    def on_read(self) -> DataCallback | None:
+        """What is called as ``on_read(bev)`` when there is input to read, or None."""
+        return self._on_read
+
+    @on_read.setter
+    def on_read(self, callback: DataCallback | None) -> None:
+        self._on_read = None if callback is None else _convert.callback(callback, "on_read")
+        self._set_callbacks()
+
+    @property
+    def on_write(self) -> DataCallback | None:
+        """What is called as ``on_write(bev)`` when the output has been written, or None."""
+        return self._on_write
+
+    @on_write.setter
+    def on_write(self, callback: DataCallback | None) -> None:
+        self._on_write = None if callback is None else _convert.callback(callback, "on_write")
+        self._set_callbacks()
+
+    @property
+    def on_event(self) -> EventCallback | None:
+        """What is called as ``on_event(bev, what)`` when something happens, or None."""
+        return self._on_event
+
+    @on_event.setter
+    def on_event(self, callback: EventCallback | None) -> None:
+        self._on_event = None if callback is None else _convert.callback(callback, "on_event")
+        self._set_callbacks()
+
+    # Data.
+
+    def read(self, size: int | None = None) -> bytes:
+        """Take up to *size* bytes of the input, or with None all of it.
+
+        Wraps ``bufferevent_read``.
+        """
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (with it, the input would be gone)
+        if size is None:
+            size = get_length(self._input)
+            if size <= arena.size:
+                return bytes(arena.bytes[: remove(self._input, arena.memory, size)])
+        return self.input.remove(size)
+
+    def write(self, data: Any) -> None:
+        """Append *data*, bytes or any object with the buffer protocol, to the output.
+
+        Wraps ``bufferevent_write``.
+        """
+        self.base.check_thread()
+        octets, size = (data, len(data)) if type(data) is bytes else _convert.octets(data)
+        if write(self.pointer, octets, size):
+            raise errors.failed(lib.bufferevent_write)
+
+    def read_buffer(self, buffer: Buffer) -> None:
+        """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
+        self.base.check_thread()
+        self.base.call(lib.bufferevent_read_buffer, self.pointer, checked(buffer).pointer)
+
+    def write_buffer(self, buffer: Buffer) -> None:
+        """Move all of *buffer* to the end of the output. Wraps ``bufferevent_write_buffer``."""
+        self.base.check_thread()
+        self.base.call(lib.bufferevent_write_buffer, self.pointer, checked(buffer).pointer)
+
+    @property
+    def input(self) -> Buffer:
+        """What has been read: a buffer that ends with the bufferevent, and can't be added to.
+
+        Wraps ``bufferevent_get_input``.
+        """
+        return self._lend(lib.bufferevent_get_input(self.pointer))
+
+    @property
+    def output(self) -> Buffer:
+        """What is to be written: a buffer that ends with the bufferevent, and can't be taken from.
+
+        Wraps ``bufferevent_get_output``.
+        """
+        return self._lend(lib.bufferevent_get_output(self.pointer))
+
+    def _lend(self, pointer: Any) -> Buffer:
+        self.base.check_thread()
+        for buffer in self.lent():
+            if buffer.pointer == pointer:
+                return buffer
+        buffer = BorrowedBuffer.borrowed(pointer, self)
+        self._lent = [ref for ref in self._lent if ref() is not None]
+        self._lent.append(weakref.ref(buffer))
+        return buffer
+
+    def lent(self) -> list[Buffer]:  # type: ignore[override]
+        """Return the buffers that have been borrowed and are still held."""
+        return [buffer for ref in self._lent if (buffer := ref()) is not None]
+
+    # What it waits for.
+
+    def enable(self, what: int) -> None:
+        """Read, write or both from now on, as *what* says. Wraps ``bufferevent_enable``."""
+        what = self._directions(what)
+        self.base.call(lib.bufferevent_enable, self.pointer, what)
+
+    def disable(self, what: int) -> None:
+        """Stop to read, write or both, as *what* says. Wraps ``bufferevent_disable``."""
+        what = self._directions(what)
+        errors.call(lib.bufferevent_disable, self.pointer, what)
+
+    @property
+    def enabled(self) -> EventFlag:
+        """Which of READ and WRITE are enabled. Wraps ``bufferevent_get_enabled``."""
+        return EventFlag(lib.bufferevent_get_enabled(self.pointer))
+
+    def setwatermark(self, what: int, low: int, high: int) -> None:
+        """Set the watermarks in bytes of the input, the output or both, as *what* says.
+
+        `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
+        until no more than *low* bytes of output are left. 0 stands for no limit. While reading is
+        enabled, `on_read` is called again and again until it leaves less than *high*.
+        Wraps ``bufferevent_setwatermark``.
+        """
+        what = self._directions(what)
+        low = _convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
+        high = _convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
+        errors.call(lib.bufferevent_setwatermark, self.pointer, what, low, high)
+
+    def getwatermark(self, what: int) -> tuple[int, int]:
+        """Return the watermarks ``(low, high)`` in bytes of the input, or of the output.
+
+        Wraps ``bufferevent_getwatermark``.
+        """
+        what = self._directions(what)
+        if what == _BOTH:
+            raise ValueError(f"what must be READ or WRITE, not {what!r}")
+        marks = ffi.new("size_t[2]")
+        errors.call(lib.bufferevent_getwatermark, self.pointer, what, marks, marks + 1)
+        return int(marks[0]), int(marks[1])
+
+    def set_timeouts(self, read: Timeout, write: Timeout) -> None:
+        """Have `on_event` called with TIMEOUT after *read* seconds without input, *write* of
+        blocked output.
+
+        None means never. Unlike in C, 0 is the shortest time and not none.
+        Wraps ``bufferevent_set_timeouts``.
+        """
+        self.base.check_thread()
+        reading = _convert.optional_seconds(read, "read")
+        writing = _convert.optional_seconds(write, "write")
+        errors.call(lib.evpy_bufferevent_set_timeouts, self.pointer, reading, writing)
+
+    def _directions(self, what: int) -> EventFlag:
+        self.base.check_thread()
+        flags = _convert.flags(EventFlag, what, "what")
+        if not flags or flags & ~_BOTH:
+            raise ValueError(f"what must be of READ and WRITE, not {flags!r}")
+        return flags
+
+    # What is asked of it.
+
+    def flush(self, what: int, mode: int = FlushMode.NORMAL) -> bool:
+        """Have what is held back pass on: by a filter, or to a pair's other half.
+
+        *mode* is of `FlushMode`: FINISHED says that nothing more will come, and gives a pair's
+        other half the end. Return whether there was anything to do: a socket has nothing to flush.
+        Wraps ``bufferevent_flush``.
+        """
+        what = self._directions(what)
+        mode = FlushMode(mode)
+        return bool(self.base.call(lib.bufferevent_flush, self.pointer, what, mode))
+
+    def trigger(self, what: int, options: int = TriggerOption(0)) -> None:
+        """Call `on_read`, `on_write` or both, as *what* says, where the watermarks allow it.
+
+        *options* are of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
+        Wraps ``bufferevent_trigger``.
+        """
+        what = self._directions(what)
+        options = _convert.flags(TriggerOption, options, "options")
+        self.base.call(lib.bufferevent_trigger, self.pointer, what, options)
+
+    def trigger_event(self, what: int, options: int = TriggerOption(0)) -> None:
+        """Call `on_event` with *what*, of `BufferEventFlag`.
+
+        Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
+        Wraps ``bufferevent_trigger_event``.
+        """
+        self.base.check_thread()
+        what = _convert.flags(BufferEventFlag, what, "what")
+        options = _convert.flags(TriggerOption, options, "options")
+        self.base.call(lib.bufferevent_trigger_event, self.pointer, what, options)
+
+    @property
+    def priority(self) -> int:
+        """The level of its callbacks, 0 being the most urgent; pairs and filters have no other.
+
+        Setting it raises `ValueError` for a level that the base doesn't have, `LibeventError` for a
+        pair or a filter. Wraps ``bufferevent_get_priority``, ``bufferevent_priority_set``.
+        """
+        return int(lib.bufferevent_get_priority(self.pointer))
+
+    @priority.setter
+    def priority(self, level: int) -> None:
+        self.base.check_thread()
+        level = _convert.integer(level, "priority", 0, self.base.n_priorities - 1)
+        errors.call(lib.bufferevent_priority_set, self.pointer, level)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block.
+
+        For calls by `libevent_py.lib` from several threads; the methods here are for the thread
+        that runs the loop. The bufferevent may be closed inside, its base may not.
+        Wraps ``bufferevent_lock``, ``bufferevent_unlock``.
+        """
+        self.base.check_thread()
+        pointer, base = self.pointer, self.base
+        base.holds += 1
+        lib.bufferevent_lock(pointer)
+        try:
+            yield
+        finally:
+            lib.bufferevent_unlock(pointer)
+            base.holds -= 1
+
+
+def checked_callbacks(
+    on_read: DataCallback | None, on_write: DataCallback | None, on_event: EventCallback | None
+) -> Callbacks:
+    """Return the callbacks, or raise `TypeError` if one of them is neither None nor callable."""
+    for name, callback in (("on_read", on_read), ("on_write", on_write), ("on_event", on_event)):
+        if callback is not None:
+            _convert.callback(callback, name)
+    return on_read, on_write, on_event
+
+
+def checked_options(options: int) -> BufferEventOption:
+    """Return *options*, or raise an error for a combination that libevent can't do (F1)."""
+    flags = _convert.flags(BufferEventOption, options, "options")
+    if flags & BufferEventOption.UNLOCK_CALLBACKS and not flags & BufferEventOption.DEFER_CALLBACKS:
+        raise ValueError("options can have UNLOCK_CALLBACKS only with DEFER_CALLBACKS")
+    return flags
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_bufferevent_read(key: int) -> None:
+    for base in live.bases:
+        bev = base.live.get(key)
+        if bev is not None and bev._on_read is not None:
+            try:
+                bev._on_read(bev)
+            except BaseException as error:
+                base.report(error, bev)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_bufferevent_write(key: int) -> None:
+    for base in live.bases:
+        bev = base.live.get(key)
+        if bev is not None and bev._on_write is not None:
+            try:
+                bev._on_write(bev)
+            except BaseException as error:
+                base.report(error, bev)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_bufferevent_event(key: int, what: int, error: int) -> None:
+    for base in live.bases:
+        bev = base.live.get(key)
+        if bev is not None and bev._on_event is not None:
+            bev.error = bev.why_failed(error) if what & BufferEventFlag.ERROR else None
+            try:
+                bev._on_event(bev, FLAGS[what])
+            except BaseException as raised:
+                base.report(raised, bev)
