@@ -911,7 +911,9 @@ def test_callbacks_outside_the_loop_may_trigger_others_and_run_loops(base: Event
         other.trigger(READ)
         bev.trigger(WRITE)
 
-    with BufferEvent(base, on_read=on_read, on_write=lambda _: called.append("write")) as bev:
-        with BufferEvent(base, on_read=lambda _: called.append("other")) as other:
-            bev.trigger(READ)
+    with (
+        BufferEvent(base, on_read=on_read, on_write=lambda _: called.append("write")) as bev,
+        BufferEvent(base, on_read=lambda _: called.append("other")) as other,
+    ):
+        bev.trigger(READ)
     assert called == ["outer", "other", "inner loop", "other", "write"]
