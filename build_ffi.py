@@ -30,6 +30,7 @@ NOUNS = (
     "buffer",
     "bufferevent",
     "bufferevent_struct",
+    "eager",
     "bufferevent_ssl",
     "listener",
     "dns",

@@ -209,6 +209,7 @@ class Root(Handle):
     """What an event base is to everything made on it."""
 
     __slots__ = (
+        "arena",
         "calls",
         "condemned",
         "gate",
@@ -243,6 +244,8 @@ class Root(Handle):
         self.parked: dict[int, tuple[Handle, Any]] | None = None
         #: Whether another thread ran the loop when this process was forked.
         self.lost = False
+        #: What the bufferevents of this base read through, once there are any.
+        self.arena: Any = None
         #: How many calls outside the loop have entered C that may call back.
         self.calls = 0
         #: How many `with` blocks hold the lock of something made on the base.

@@ -14,10 +14,11 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
+from libevent_py._eager import Arena
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import live
+from libevent_py._lifetime import get_ident, live
 from libevent_py.base import EventBase
-from libevent_py.buffer import BorrowedBuffer, Buffer, arena, checked
+from libevent_py.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.enums import (
     BufferEventFlag,
     BufferEventOption,
@@ -36,8 +37,9 @@ Callbacks = tuple[DataCallback | None, DataCallback | None, EventCallback | None
 FLAGS = tuple(BufferEventFlag(number) for number in range(2 * BufferEventFlag.CONNECTED))
 
 _BOTH = EventFlag.READ | EventFlag.WRITE
-get_length = lib.evbuffer_get_length
-remove = lib.evbuffer_remove
+
+# Looked up once, for what is called for every message.
+take = lib.evpy_arena_take
 write = lib.bufferevent_write
 
 
@@ -45,7 +47,8 @@ class Stream(Secured):
     """What `BufferEvent` is besides how it is made: an input and an output with callbacks."""
 
     __slots__ = (
-        "_input",
+        "_calls_back",
+        "_eager",
         "_lent",
         "_on_event",
         "_on_read",
@@ -71,8 +74,13 @@ class Stream(Secured):
         super().__init__(base, key, pointer)
         self._options = options
         self._lent: list[weakref.ref[Buffer]] = []
-        self._input = lib.bufferevent_get_input(pointer)
+        #: Whether `write` itself may call back: a filter, or a callback of one of its buffers.
+        self._calls_back = False
+        #: What C keeps of it when it is EAGER.
+        self._eager: Any = None
         self.error = None
+        if base.arena is None:
+            base.arena = Arena()
         self._on_read, self._on_write, self._on_event = callbacks
         self._set_callbacks()
         base.live[key] = self
@@ -97,14 +105,54 @@ class Stream(Secured):
         self._set_callbacks()
 
     def _set_callbacks(self) -> None:
+        """Tell C whom to call, and how."""
         self.base.check_thread()
-        lib.evpy_bufferevent_setcb(
-            self.pointer,
-            self._on_read is not None,
-            self._on_write is not None,
-            self._on_event is not None,
-            self.key,
-        )
+        pointer = self.pointer
+        self._settle()
+        wanted = self._on_read is not None, self._on_write is not None, self._on_event is not None
+        if self._may_be_eager():
+            if self._eager is None:
+                arena = self.base.arena.pointer
+                self._eager = errors.new(lib.evpy_eager_new, arena, self.key)
+            lib.evpy_eager_setcb(pointer, *wanted, self._eager)
+        else:
+            lib.evpy_bufferevent_setcb(pointer, *wanted, self.key)
+
+    def _may_be_eager(self) -> bool:
+        """Tell whether it is EAGER, and nothing keeps it from being so."""
+        options = self._options
+        if not options & BufferEventOption.EAGER or options & BufferEventOption.THREADSAFE:
+            return False
+        marks = self.pointer.wm_read, self.pointer.wm_write
+        return not self._calls_back and not any(mark.low or mark.high for mark in marks)
+
+    def _put_back(self, arena: Arena) -> None:
+        """Have libevent's input again contain what has not been read of it."""
+        unread, arena.unread = arena.unread, 0
+        if unread and lib.evpy_eager_put_back(self.pointer, self._eager, unread):
+            raise MemoryError(f"{unread} bytes of input are lost")
+
+    def _spill(self, arena: Arena) -> None:
+        """Have libevent's output contain what has been written of it."""
+        unsent, arena.unsent = arena.unsent, 0
+        if unsent and lib.evpy_eager_spill(self.pointer, self._eager, unsent):
+            raise MemoryError(f"{unsent} bytes of output are lost")
+
+    def reclaim(self) -> None:
+        """Have the buffers contain what a reader of them expects there."""
+        arena = self.base.arena
+        if arena.bev is self:
+            self._put_back(arena)
+            self._spill(arena)
+
+    def _settle(self) -> None:
+        """Have all of it in libevent's hands, before something changes that EAGER relies on."""
+        arena = self.base.arena
+        if arena.bev is self:
+            self._put_back(arena)
+            unsent, arena.unsent, arena.room = arena.unsent, 0, 0
+            if lib.evpy_eager_uncork(self.pointer, self._eager, unsent):
+                raise MemoryError(f"{unsent} bytes of output are lost")
 
     @property
     def on_read(self) -> DataCallback | None:
@@ -143,12 +191,18 @@ class Stream(Secured):
 
         Wraps ``bufferevent_read``.
         """
-        self.base.check_thread()
-        self.pointer  # noqa: B018  (with it, the input would be gone)
-        if size is None:
-            size = get_length(self._input)
-            if size <= arena.size:
-                return bytes(arena.bytes[: remove(self._input, arena.memory, size)])
+        base = self.base
+        if base.thread != get_ident():
+            base.check_thread()  # it is another's, or nobody's
+        elif size is None:
+            arena = base.arena
+            pointer = self.pointer
+            if arena.bev is self and arena.unread:
+                length, arena.unread = arena.unread, 0
+                return arena.input[:length]  # type: ignore[no-any-return]
+            length = take(pointer, arena.pointer)
+            if length >= 0:
+                return arena.input[:length]  # type: ignore[no-any-return]
         return self.input.remove(size)
 
     def write(self, data: Any) -> None:
@@ -156,20 +210,37 @@ class Stream(Secured):
 
         Wraps ``bufferevent_write``.
         """
-        self.base.check_thread()
+        base = self.base
+        if base.thread != get_ident():
+            base.check_thread()
+        arena = base.arena
+        pointer = self.pointer
         octets, size = (data, len(data)) if type(data) is bytes else _convert.octets(data)
-        if write(self.pointer, octets, size):
+        if arena.bev is self:
+            end = arena.unsent + size
+            if end <= arena.room:
+                arena.output[arena.unsent : end] = octets
+                arena.unsent = end
+                return
+            self._spill(arena)
+        if self._calls_back:
+            base.call(write, pointer, octets, size)
+        elif write(pointer, octets, size):
             raise errors.failed(lib.bufferevent_write)
 
     def read_buffer(self, buffer: Buffer) -> None:
         """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
         self.base.check_thread()
-        self.base.call(lib.bufferevent_read_buffer, self.pointer, checked(buffer).pointer)
+        self.reclaim()
+        target = checked(buffer).pointer
+        self.base.call(lib.bufferevent_read_buffer, self.pointer, target)
 
     def write_buffer(self, buffer: Buffer) -> None:
         """Move all of *buffer* to the end of the output. Wraps ``bufferevent_write_buffer``."""
         self.base.check_thread()
-        self.base.call(lib.bufferevent_write_buffer, self.pointer, checked(buffer).pointer)
+        self.reclaim()
+        source = checked(buffer).pointer
+        self.base.call(lib.bufferevent_write_buffer, self.pointer, source)
 
     @property
     def input(self) -> Buffer:
@@ -189,6 +260,7 @@ class Stream(Secured):
 
     def _lend(self, pointer: Any) -> Buffer:
         self.base.check_thread()
+        self.reclaim()
         for buffer in self.lent():
             if buffer.pointer == pointer:
                 return buffer
@@ -216,6 +288,7 @@ class Stream(Secured):
     @property
     def enabled(self) -> EventFlag:
         """Which of READ and WRITE are enabled. Wraps ``bufferevent_get_enabled``."""
+        self._settle()
         return EventFlag(lib.bufferevent_get_enabled(self.pointer))
 
     def setwatermark(self, what: int, low: int, high: int) -> None:
@@ -230,6 +303,7 @@ class Stream(Secured):
         low = _convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = _convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
         errors.call(lib.bufferevent_setwatermark, self.pointer, what, low, high)
+        self._set_callbacks()
 
     def getwatermark(self, what: int) -> tuple[int, int]:
         """Return the watermarks ``(low, high)`` in bytes of the input, or of the output.
@@ -257,6 +331,7 @@ class Stream(Secured):
 
     def _directions(self, what: int) -> EventFlag:
         self.base.check_thread()
+        self._settle()
         flags = _convert.flags(EventFlag, what, "what")
         if not flags or flags & ~_BOTH:
             raise ValueError(f"what must be of READ and WRITE, not {flags!r}")

@@ -175,6 +175,7 @@ class BorrowedBuffer(Buffer):
         owner: Any = self._owner
         owner.base.check_thread()
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        owner.reclaim()
         return slot(self)
 
     @pointer.setter

@@ -51,7 +51,10 @@ class BufferEvent(Stream):
         options = checked_options(options)
         callbacks = checked_callbacks(on_read, on_write, on_event)
         number = _usable(fd, options)
-        pointer = errors.new(lib.bufferevent_socket_new, base.pointer, number, options)
+        for_c = options & ~BufferEventOption.EAGER
+        pointer = errors.new(lib.bufferevent_socket_new, base.pointer, number, for_c)
+        if BufferEventOption.EAGER in options:
+            lib.bufferevent_set_max_single_read(pointer, lib.EVPY_ARENA)
         self._connected_by_us = False
         self._socket: Any = None
         self._start(base, next_key(), pointer, options, callbacks)
@@ -72,6 +75,7 @@ class BufferEvent(Stream):
         Raises `ValueError` for what is no numeric address. Wraps ``bufferevent_socket_connect``.
         """
         self.base.check_thread()
+        self._settle()
         target = _convert.sockaddr(address)
         if self.fd < 0:
             self._connected_by_us = True
@@ -91,6 +95,7 @@ class BufferEvent(Stream):
     @fd.setter
     def fd(self, fd: Any) -> None:
         self.base.check_thread()
+        self._settle()
         number = _usable(fd, self._options)
         old, owned = self.fd, self.owns(self.fd)
         if number == old >= 0:
@@ -107,6 +112,7 @@ class BufferEvent(Stream):
         The bufferevent goes on without one. Wraps ``bufferevent_setfd``.
         """
         self.base.check_thread()
+        self._settle()
         fd = self.fd
         errors.call(lib.bufferevent_setfd, self.pointer, -1)
         self._connected_by_us = False
@@ -124,10 +130,20 @@ class BufferEvent(Stream):
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns. Wraps ``bufferevent_free``."""
         if self._options & BufferEventOption.CLOSE_ON_FREE:
-            return lib.evpy_bufferevent_free  # type: ignore[no-any-return]
-        if self._connected_by_us:
-            return lib.evpy_bufferevent_free_with_fd  # type: ignore[no-any-return]
-        return lib.evpy_bufferevent_free_without_fd  # type: ignore[no-any-return]
+            free = lib.evpy_bufferevent_free
+        elif self._connected_by_us:
+            free = lib.evpy_bufferevent_free_with_fd
+        else:
+            free = lib.evpy_bufferevent_free_without_fd
+        eager = self._eager
+        if eager is None:
+            return free  # type: ignore[no-any-return]
+
+        def both(pointer: Any) -> None:
+            free(pointer)
+            lib.evpy_eager_free(eager)
+
+        return both
 
 
 def _usable(fd: Any, options: BufferEventOption) -> int:

@@ -120,12 +120,21 @@ class BufferEventFlag(IntFlag):
 
 
 class BufferEventOption(IntFlag):
-    """How a bufferevent behaves: the ``BEV_OPT_`` flags."""
+    """How a bufferevent behaves: the ``BEV_OPT_`` flags, and one that C doesn't have.
+
+    EAGER makes a plain socket faster than libevent does. It reads all that the kernel has, up to
+    `BufferEvent.max_single_read`, instead of 4096 bytes at a time; and what `on_read` writes is
+    sent once, when it returns, instead of in the loop's next turn. With DEFER_CALLBACKS, `on_write`
+    still comes in the loop's next turn; without, right after `on_read` when all has been sent.
+    With a filter, TLS, a rate limit, a watermark, THREADSAFE or a buffer's own callback it is as if
+    it weren't there.
+    """
 
     CLOSE_ON_FREE = lib.BEV_OPT_CLOSE_ON_FREE
     THREADSAFE = lib.BEV_OPT_THREADSAFE
     DEFER_CALLBACKS = lib.BEV_OPT_DEFER_CALLBACKS
     UNLOCK_CALLBACKS = lib.BEV_OPT_UNLOCK_CALLBACKS
+    EAGER = 1 << 30
 
 
 class FlushMode(IntEnum):

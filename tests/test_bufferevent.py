@@ -38,6 +38,7 @@ CLOSE = BufferEventOption.CLOSE_ON_FREE
 DEFER = BufferEventOption.DEFER_CALLBACKS
 UNLOCK = BufferEventOption.UNLOCK_CALLBACKS
 THREADSAFE = BufferEventOption.THREADSAFE
+EAGER = BufferEventOption.EAGER
 
 #: Every combination of options that libevent can do.
 OPTIONS = [
@@ -49,6 +50,8 @@ OPTIONS = [
         THREADSAFE,
         THREADSAFE | DEFER,
         THREADSAFE | DEFER | UNLOCK,
+        EAGER,
+        EAGER | DEFER,
     )
 ]
 

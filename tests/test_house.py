@@ -27,6 +27,7 @@ FLOORS = """
     debug log util config _loop base
     event
     buffer
+    _eager
     ratelimit
     tls
     _stream

@@ -1,0 +1,25 @@
+/* Ours. */
+
+#define EVPY_ARENA ...
+
+/* Memory that the callbacks of a base's eager bufferevents read and write through, one at a time. */
+struct evpy_arena {
+	char input[...];
+	char output[...];
+	...;
+};
+
+struct evpy_eager;
+
+extern "Python" int evpy_eager_read(uintptr_t key, size_t unread, int corked);
+
+struct evpy_arena *evpy_arena_new(void);
+void evpy_arena_free(struct evpy_arena *arena);
+int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena);
+struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key);
+void evpy_eager_setcb(
+    struct bufferevent *bev, int read, int write, int event, struct evpy_eager *eager);
+int evpy_eager_put_back(struct bufferevent *bev, struct evpy_eager *eager, size_t unread);
+int evpy_eager_spill(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent);
+int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent);
+void evpy_eager_free(struct evpy_eager *eager);

@@ -1,0 +1,73 @@
+"""A shorter way through Python and the kernel for plain socket bufferevents: EAGER.
+
+libevent 2.1 reads at most 4096 bytes each time a socket is ready (D13), and writes what a callback
+has written only in the loop's next turn, for which it asks the kernel to tell it when the socket is
+writable, and then not to. An EAGER bufferevent departs from that. Around each call of its read
+callback, `_c/eager.c`
+
+- reads what else the kernel has, as far as `max_single_read` lets it, and puts all of it where
+  `Stream.read` finds it without another way into C: in the base's arena, not in the input;
+- holds writing back, while `Stream.write` copies to the arena; and when the callback returns, it
+  sends all of that at once. What the socket doesn't take goes to the output, and from there its
+  usual way.
+
+Nobody need notice. Who asks for the input as a buffer finds there what has not been read; who asks
+for the output, what has been written; who changes what the bufferevent waits for has it all back in
+libevent's hands first. There is one arena for each base, and one bufferevent at a time that uses
+it: a callback that makes another one's be called meanwhile has that go its usual way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libevent_py import errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Owned, live
+
+
+class Arena(Owned):
+    """The memory that the bufferevents of a base read and write through."""
+
+    __slots__ = ("bev", "input", "output", "room", "size", "unread", "unsent")
+
+    def __init__(self) -> None:
+        super().__init__(errors.new(lib.evpy_arena_new))
+        self.input = ffi.buffer(self.pointer.input)
+        self.output = ffi.buffer(self.pointer.output)
+        self.size = len(self.output)
+        #: The eager bufferevent whose read callback runs.
+        self.bev: Any = None
+        #: How many bytes of the input are its own and not yet read.
+        self.unread = 0
+        #: How many bytes of the output it has written.
+        self.unsent = 0
+        #: How many it may write: 0 where writing is not held back.
+        self.room = 0
+
+    def close(self) -> None:
+        """Free the memory."""
+        pointer = self._take()
+        if pointer is not None:
+            lib.evpy_arena_free(pointer)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_eager_read(key: int, unread: int, corked: int) -> int:
+    bev = live.objects.get(key)
+    if bev is None:
+        return 0
+    arena = bev.base.arena
+    arena.unread = unread
+    arena.unsent = 0
+    arena.room = arena.size if corked else 0
+    arena.bev = bev
+    try:
+        on_read = bev._on_read
+        on_read(bev)
+        if arena.unread and not bev.closed:
+            bev._put_back(arena)
+    except BaseException as error:
+        bev.base.report(error, bev)
+    arena.bev = None
+    return arena.unsent  # type: ignore[no-any-return]
