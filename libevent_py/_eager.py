@@ -1,12 +1,12 @@
 """A shorter way through Python and the kernel for plain socket bufferevents: EAGER.
 
-libevent 2.1 reads at most 4096 bytes each time a socket is ready (D13), and writes what a callback
-has written only in the loop's next turn, for which it asks the kernel to tell it when the socket is
-writable, and then not to. An EAGER bufferevent departs from that. Around each call of its read
-callback, `_c/eager.c`
+libevent 2.1 asks the kernel each time how much there is, and reads at most 4096 bytes of it (D13).
+And it writes what a callback has written only in the loop's next turn, for which it asks the kernel
+to tell it when the socket is writable, and then not to. An EAGER bufferevent departs from that.
+Around each call of its read callback, `_c/eager.c`
 
-- reads what else the kernel has, as far as `max_single_read` lets it, and puts all of it where
-  `Stream.read` finds it without another way into C: in the base's arena, not in the input;
+- reads what the kernel has, as far as `max_single_read` lets it, to where `Stream.read` finds it
+  without another way into C: the base's arena, and not the input;
 - holds writing back, while `Stream.write` copies to the arena; and when the callback returns, it
   sends all of that at once. What the socket doesn't take goes to the output, and from there its
   usual way.
@@ -29,13 +29,12 @@ from libevent_py._lifetime import Owned, live
 class Arena(Owned):
     """The memory that the bufferevents of a base read and write through."""
 
-    __slots__ = ("bev", "input", "output", "room", "size", "unread", "unsent")
+    __slots__ = ("bev", "input", "output", "room", "unread", "unsent")
 
     def __init__(self) -> None:
         super().__init__(errors.new(lib.evpy_arena_new))
         self.input = ffi.buffer(self.pointer.input)
         self.output = ffi.buffer(self.pointer.output)
-        self.size = len(self.output)
         #: The eager bufferevent whose read callback runs.
         self.bev: Any = None
         #: How many bytes of the input are its own and not yet read.
@@ -53,21 +52,24 @@ class Arena(Owned):
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_eager_read(key: int, unread: int, corked: int) -> int:
+def evpy_eager_read(key: int, unread: int, room: int) -> int:
     bev = live.objects.get(key)
     if bev is None:
         return 0
     arena = bev.base.arena
     arena.unread = unread
     arena.unsent = 0
-    arena.room = arena.size if corked else 0
+    arena.room = room
     arena.bev = bev
     try:
-        on_read = bev._on_read
-        on_read(bev)
-        if arena.unread and not bev.closed:
-            bev._put_back(arena)
+        try:
+            on_read = bev._on_read
+            on_read(bev)
+        finally:
+            if arena.unread and not bev.closed:
+                bev.reclaim()
     except BaseException as error:
         bev.base.report(error, bev)
-    arena.bev = None
+    finally:
+        arena.bev = None
     return arena.unsent  # type: ignore[no-any-return]

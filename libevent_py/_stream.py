@@ -113,9 +113,11 @@ class Stream(Secured):
         if self._may_be_eager():
             if self._eager is None:
                 arena = self.base.arena.pointer
-                self._eager = errors.new(lib.evpy_eager_new, arena, self.key)
-            lib.evpy_eager_setcb(pointer, *wanted, self._eager)
+                deferred = bool(self._options & BufferEventOption.DEFER_CALLBACKS)
+                self._eager = errors.new(lib.evpy_eager_new, arena, self.key, deferred)
+            lib.evpy_eager_setcb(pointer, *wanted[:2], self._eager)
         else:
+            lib.evpy_eager_unhook(pointer)
             lib.evpy_bufferevent_setcb(pointer, *wanted, self.key)
 
     def _may_be_eager(self) -> bool:
@@ -126,11 +128,15 @@ class Stream(Secured):
         marks = self.pointer.wm_read, self.pointer.wm_write
         return not self._calls_back and not any(mark.low or mark.high for mark in marks)
 
-    def _put_back(self, arena: Arena) -> None:
-        """Have libevent's input again contain what has not been read of it."""
-        unread, arena.unread = arena.unread, 0
-        if unread and lib.evpy_eager_put_back(self.pointer, self._eager, unread):
-            raise MemoryError(f"{unread} bytes of input are lost")
+    def reclaim(self) -> None:
+        """Have the buffers contain what a reader of them expects there."""
+        arena = self.base.arena
+        if arena.bev is self:
+            self._eager.direct = True
+            unread, arena.unread = arena.unread, 0
+            if unread and lib.evpy_eager_put_back(self.pointer, self._eager, unread):
+                raise MemoryError(f"{unread} bytes of input are lost")
+            self._spill(arena)
 
     def _spill(self, arena: Arena) -> None:
         """Have libevent's output contain what has been written of it."""
@@ -138,21 +144,13 @@ class Stream(Secured):
         if unsent and lib.evpy_eager_spill(self.pointer, self._eager, unsent):
             raise MemoryError(f"{unsent} bytes of output are lost")
 
-    def reclaim(self) -> None:
-        """Have the buffers contain what a reader of them expects there."""
-        arena = self.base.arena
-        if arena.bev is self:
-            self._put_back(arena)
-            self._spill(arena)
-
     def _settle(self) -> None:
         """Have all of it in libevent's hands, before something changes that EAGER relies on."""
         arena = self.base.arena
         if arena.bev is self:
-            self._put_back(arena)
-            unsent, arena.unsent, arena.room = arena.unsent, 0, 0
-            if lib.evpy_eager_uncork(self.pointer, self._eager, unsent):
-                raise MemoryError(f"{unsent} bytes of output are lost")
+            self.reclaim()
+            arena.room = 0
+            errors.call(lib.evpy_eager_uncork, self.pointer, self._eager)
 
     @property
     def on_read(self) -> DataCallback | None:
@@ -215,17 +213,21 @@ class Stream(Secured):
             base.check_thread()
         arena = base.arena
         pointer = self.pointer
-        octets, size = (data, len(data)) if type(data) is bytes else _convert.octets(data)
+        if type(data) is bytes:
+            size = len(data)
+        else:
+            data, size = _convert.octets(data)
         if arena.bev is self:
-            end = arena.unsent + size
+            unsent = arena.unsent
+            end = unsent + size
             if end <= arena.room:
-                arena.output[arena.unsent : end] = octets
+                arena.output[unsent:end] = data
                 arena.unsent = end
                 return
             self._spill(arena)
         if self._calls_back:
-            base.call(write, pointer, octets, size)
-        elif write(pointer, octets, size):
+            base.call(write, pointer, data, size)
+        elif write(pointer, data, size):
             raise errors.failed(lib.bufferevent_write)
 
     def read_buffer(self, buffer: Buffer) -> None:

@@ -103,6 +103,7 @@ class BufferEvent(Stream):
         errors.call(lib.bufferevent_setfd, self.pointer, number)
         self._connected_by_us = False
         self._adopt(fd)
+        self._set_callbacks()
         if owned:
             errors.call(lib.evutil_closesocket, old)
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #define EVPY_ARENA (256 * 1024)
-#define EVPY_ONE_READ 4096 /* of evbuffer_read(): when it got less, the kernel has no more (D13) */
 
 struct evpy_arena {
 	int busy;
@@ -12,13 +11,17 @@ struct evpy_arena {
 };
 
 struct evpy_eager {
-	struct evpy_arena *arena;
-	uintptr_t key;
+	int direct; /* its callback wants its input in the evbuffer: don't detour by the arena */
+	int deferred; /* its callbacks are deferred, and wait while others use the arena */
+	int corked; /* writing is held back until its read callback returns */
 	int running; /* calls of its read callback that are on the stack */
 	int freed;
-	int direct; /* it wants its input in the evbuffer: don't detour by the arena */
-	int corked; /* writing is held back until its read callback returns */
+	uintptr_t key;
+	struct evpy_arena *arena;
 };
+
+/* libevent's own callback for when a socket is readable, once it has been seen. */
+static event_callback_fn evpy_readable;
 
 static struct evpy_arena *evpy_arena_new(void)
 {
@@ -38,13 +41,14 @@ static int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena)
 	return evbuffer_remove(bev->input, arena->input, sizeof arena->input);
 }
 
-static struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key)
+static struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key, int deferred)
 {
 	struct evpy_eager *eager = calloc(1, sizeof *eager);
 
 	if (eager != NULL) {
 		eager->arena = arena;
 		eager->key = key;
+		eager->deferred = deferred;
 	}
 	return eager;
 }
@@ -56,63 +60,6 @@ static void evpy_eager_free(struct evpy_eager *eager)
 		free(eager);
 }
 
-static int evpy_eager_error(ssize_t result)
-{
-	return result < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR ? errno : 0;
-}
-
-/* How much more than libevent's own 4096 bytes may be read now. */
-static size_t evpy_eager_room(struct bufferevent *bev, size_t length)
-{
-	size_t most = (size_t)bufferevent_get_max_single_read(bev);
-
-	if (most > EVPY_ARENA)
-		most = EVPY_ARENA;
-	return length < EVPY_ONE_READ || length >= most ? 0 : most - length;
-}
-
-/* Take the input to the arena, with what else the kernel has; set *error where reading fails. An end is
- * left for libevent to find, which will. */
-static size_t evpy_eager_fill(struct bufferevent *bev, struct evpy_arena *arena, int *error)
-{
-	size_t length = evbuffer_get_length(bev->input);
-	size_t room = evpy_eager_room(bev, length);
-	int removed = evbuffer_remove(bev->input, arena->input, length);
-
-	if (removed <= 0)
-		return 0;
-	length = (size_t)removed;
-	if (room > 0 && bev->enabled & EV_READ) {
-		ssize_t more = read(event_get_fd(&bev->ev_read), arena->input + length, room);
-
-		*error = evpy_eager_error(more);
-		if (more > 0)
-			length += (size_t)more;
-	}
-	return length;
-}
-
-/* The same for a bufferevent that wants its input where libevent has it. */
-static void evpy_eager_top_up(struct bufferevent *bev, int *error)
-{
-	size_t room = evpy_eager_room(bev, evbuffer_get_length(bev->input));
-	struct evbuffer_iovec space;
-
-	if (room == 0 || !(bev->enabled & EV_READ))
-		return;
-	evbuffer_unfreeze(bev->input, 0);
-	if (evbuffer_reserve_space(bev->input, (ev_ssize_t)room, &space, 1) == 1) {
-		ssize_t more = read(event_get_fd(&bev->ev_read), space.iov_base, room);
-
-		*error = evpy_eager_error(more);
-		if (more > 0) {
-			space.iov_len = (size_t)more;
-			evbuffer_commit_space(bev->input, &space, 1);
-		}
-	}
-	evbuffer_freeze(bev->input, 0);
-}
-
 /* Writing is enabled, and nothing is on its way: neither data nor a connection. */
 static int evpy_eager_can_cork(struct bufferevent *bev)
 {
@@ -120,24 +67,25 @@ static int evpy_eager_can_cork(struct bufferevent *bev)
 	    !event_pending(&bev->ev_write, EV_WRITE, NULL) && event_get_fd(&bev->ev_read) >= 0;
 }
 
-/* Write at once what the callback has written, and have libevent write the rest when it can. */
-static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent)
+/* Write at once what the callback has left in the arena, or in the output, and have libevent write the
+ * rest when it can. */
+static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, size_t size)
 {
 	evutil_socket_t fd = event_get_fd(&bev->ev_write);
-	const char *out = eager->arena->output;
+	const char *data = eager->arena->output;
 	ssize_t written = 0;
 	int failed = 0;
 
 	eager->corked = 0;
-	if (unsent > 0 && evbuffer_get_length(bev->output) == 0) {
-		written = write(fd, out, unsent);
+	if (size > 0 && evbuffer_get_length(bev->output) == 0) {
+		written = write(fd, data, size);
 		if (written < 0)
 			written = 0; /* libevent will be told the same */
-		if ((size_t)written < unsent)
-			failed = evbuffer_add(bev->output, out + written, unsent - (size_t)written);
+		if ((size_t)written < size)
+			failed = evbuffer_add(bev->output, data + written, size - (size_t)written);
 	} else {
-		if (unsent > 0)
-			failed = evbuffer_add(bev->output, out, unsent);
+		if (size > 0)
+			failed = evbuffer_add(bev->output, data, size);
 		if (evbuffer_get_length(bev->output) > 0) {
 			evbuffer_unfreeze(bev->output, 1);
 			written = evbuffer_write_atmost(
@@ -156,22 +104,13 @@ static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, 
 	}
 }
 
-static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
+/* Call the read callback, with `unread` bytes for it in the arena. */
+static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, size_t unread)
 {
-	struct evpy_eager *eager = arg;
 	struct evpy_arena *arena = eager->arena;
-	size_t unread = 0;
-	int unsent, error = 0;
+	int unsent;
 
-	if (arena->busy) { /* another bufferevent's callback, or its own, has triggered this one's */
-		EVPY_CALL(evpy_bufferevent_read(eager->key));
-		return;
-	}
 	++eager->running;
-	if (eager->direct || evbuffer_get_length(bev->input) > sizeof arena->input)
-		evpy_eager_top_up(bev, &error);
-	else
-		unread = evpy_eager_fill(bev, arena, &error);
 	eager->direct = 0;
 	if (evpy_eager_can_cork(bev)) {
 		/* Without this bit libevent does not wait for the socket to be writable. */
@@ -179,17 +118,112 @@ static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
 		bev->enabled &= ~EV_WRITE;
 	}
 	arena->busy = 1;
-	EVPY_CALL(unsent = evpy_eager_read(eager->key, unread, eager->corked));
+	EVPY_CALL(unsent = evpy_eager_read(
+	    eager->key, unread, eager->corked ? sizeof arena->output : 0));
 	arena->busy = 0;
 	if (!eager->freed && eager->corked)
 		evpy_eager_flush(bev, eager, unsent > 0 ? (size_t)unsent : 0);
-	if (!eager->freed && error) {
+	if (--eager->running == 0 && eager->freed)
+		free(eager);
+}
+
+static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg);
+
+/* Have it read eagerly, unless a connection is being made: then libevent's own callback alone knows what
+ * an error means. bufferevent_setfd() undoes this. */
+static void evpy_eager_hook(struct bufferevent *bev, int connected)
+{
+	event_callback_fn *readable = &bev->ev_read.ev_evcallback.evcb_cb_union.evcb_callback;
+
+	if (*readable != evpy_on_eager_readable && event_get_fd(&bev->ev_read) >= 0 &&
+	    (connected || !event_pending(&bev->ev_write, EV_WRITE, NULL))) {
+		evpy_readable = *readable;
+		*readable = evpy_on_eager_readable;
+	}
+}
+
+static void evpy_eager_unhook(struct bufferevent *bev)
+{
+	event_callback_fn *readable = &bev->ev_read.ev_evcallback.evcb_cb_union.evcb_callback;
+
+	if (*readable == evpy_on_eager_readable)
+		*readable = evpy_readable;
+}
+
+/* libevent calls this when there is input in the evbuffer: deferred, triggered, or read by itself. */
+static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
+{
+	struct evpy_eager *eager = arg;
+	int unread = -1;
+
+	if (eager->arena->busy) { /* inside another one's callback, or its own */
+		EVPY_CALL(evpy_bufferevent_read(eager->key));
+		return;
+	}
+	evpy_eager_hook(bev, 0);
+	if (!eager->direct)
+		unread = evpy_arena_take(bev, eager->arena);
+	evpy_eager_run(bev, eager, unread > 0 ? (size_t)unread : 0);
+}
+
+/* Read to where the callback wants it; return what read() does. */
+static ssize_t evpy_eager_fill(struct bufferevent *bev, struct evpy_eager *eager, int direct)
+{
+	evutil_socket_t fd = event_get_fd(&bev->ev_read);
+	size_t most = (size_t)bufferevent_get_max_single_read(bev);
+	struct evbuffer_iovec space;
+	ssize_t got = -1;
+
+	if (most > EVPY_ARENA)
+		most = EVPY_ARENA;
+	if (!direct)
+		return read(fd, eager->arena->input, most);
+	errno = ENOMEM;
+	evbuffer_unfreeze(bev->input, 0);
+	if (evbuffer_reserve_space(bev->input, (ev_ssize_t)most, &space, 1) == 1) {
+		got = read(fd, space.iov_base, most);
+		if (got > 0) {
+			space.iov_len = (size_t)got;
+			evbuffer_commit_space(bev->input, &space, 1);
+		}
+	}
+	evbuffer_freeze(bev->input, 0);
+	return got;
+}
+
+/* In the place of libevent's own callback, which asks the kernel how much there is, and takes no more
+ * than 4096 bytes of it (D13). What is no input is left to that. */
+static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct bufferevent *bev = arg;
+	struct evpy_eager *eager = bev->cbarg;
+	int direct;
+	ssize_t got;
+
+	if (!(what & EV_READ) || bev->readcb != evpy_on_eager_read || eager->arena->busy) {
+		evpy_readable(fd, what, arg);
+		return;
+	}
+	direct = eager->direct || eager->deferred || evbuffer_get_length(bev->input) > 0;
+	got = evpy_eager_fill(bev, eager, direct);
+	if (got == 0) { /* the end, which libevent will find too */
+		evpy_readable(fd, what, arg);
+	} else if (got > 0) {
+		bufferevent_incref(bev);
+		if (direct)
+			bufferevent_trigger(bev, EV_READ, 0);
+		else
+			evpy_eager_run(bev, eager, (size_t)got);
+		bufferevent_decref(bev);
+	} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+		int error = errno;
+
+		bufferevent_incref(bev);
 		bufferevent_disable(bev, EV_READ);
 		errno = error;
 		bufferevent_trigger_event(bev, BEV_EVENT_READING | BEV_EVENT_ERROR, 0);
+		bufferevent_decref(bev);
 	}
-	if (--eager->running == 0 && eager->freed)
-		free(eager);
 }
 
 static void evpy_on_eager_write(struct bufferevent *bev, void *arg)
@@ -200,23 +234,25 @@ static void evpy_on_eager_write(struct bufferevent *bev, void *arg)
 
 static void evpy_on_eager_event(struct bufferevent *bev, short what, void *arg)
 {
+	struct evpy_eager *eager = arg;
 	int error = errno;
 
-	(void)bev;
-	EVPY_CALL(evpy_bufferevent_event(((struct evpy_eager *)arg)->key, what, error));
+	if (what & BEV_EVENT_CONNECTED)
+		evpy_eager_hook(bev, 1);
+	EVPY_CALL(evpy_bufferevent_event(eager->key, what, error));
 }
 
 static void evpy_eager_setcb(
-    struct bufferevent *bev, int read, int write, int event, struct evpy_eager *eager)
+    struct bufferevent *bev, int read, int write, struct evpy_eager *eager)
 {
 	bufferevent_setcb(bev, read ? evpy_on_eager_read : NULL, write ? evpy_on_eager_write : NULL,
-	    event ? evpy_on_eager_event : NULL, eager);
+	    evpy_on_eager_event, eager);
+	evpy_eager_hook(bev, 0);
 }
 
 /* Return input that the callback has not read, or wants to see as a buffer. */
 static int evpy_eager_put_back(struct bufferevent *bev, struct evpy_eager *eager, size_t unread)
 {
-	eager->direct = 1;
 	return evbuffer_prepend(bev->input, eager->arena->input, unread);
 }
 
@@ -227,17 +263,11 @@ static int evpy_eager_spill(struct bufferevent *bev, struct evpy_eager *eager, s
 }
 
 /* Have all go its usual way for the rest of the callback. */
-static int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent)
+static int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager)
 {
-	int result = 0;
-
-	if (eager->corked) {
-		eager->corked = 0;
-		if (unsent > 0)
-			result = evpy_eager_spill(bev, eager, unsent);
-		bev->enabled |= EV_WRITE;
-		if (evbuffer_get_length(bev->output) > 0)
-			result |= bufferevent_enable(bev, EV_WRITE);
-	}
-	return result;
+	if (!eager->corked)
+		return 0;
+	eager->corked = 0;
+	bev->enabled |= EV_WRITE;
+	return evbuffer_get_length(bev->output) > 0 ? bufferevent_enable(bev, EV_WRITE) : 0;
 }

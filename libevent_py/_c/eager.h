@@ -9,17 +9,21 @@ struct evpy_arena {
 	...;
 };
 
-struct evpy_eager;
+struct evpy_eager {
+	int direct;
+	...;
+};
 
-extern "Python" int evpy_eager_read(uintptr_t key, size_t unread, int corked);
+extern "Python" int evpy_eager_read(uintptr_t key, size_t unread, size_t room);
 
 struct evpy_arena *evpy_arena_new(void);
 void evpy_arena_free(struct evpy_arena *arena);
 int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena);
-struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key);
+struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key, int deferred);
 void evpy_eager_setcb(
-    struct bufferevent *bev, int read, int write, int event, struct evpy_eager *eager);
+    struct bufferevent *bev, int read, int write, struct evpy_eager *eager);
+void evpy_eager_unhook(struct bufferevent *bev);
 int evpy_eager_put_back(struct bufferevent *bev, struct evpy_eager *eager, size_t unread);
 int evpy_eager_spill(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent);
-int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent);
+int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager);
 void evpy_eager_free(struct evpy_eager *eager);
