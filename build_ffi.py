@@ -31,6 +31,7 @@ NOUNS = (
     "bufferevent",
     "bufferevent_struct",
     "eager",
+    "ratelimit",
     "bufferevent_ssl",
     "listener",
     "dns",

@@ -42,3 +42,5 @@ from libevent_py.errors import LibeventError as LibeventError
 from libevent_py.errors import ThreadError as ThreadError
 from libevent_py.event import Event as Event
 from libevent_py.listener import Listener as Listener
+from libevent_py.ratelimit import RateLimit as RateLimit
+from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup

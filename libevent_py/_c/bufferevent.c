@@ -42,11 +42,15 @@ static int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, d
 	    bev, read < 0 ? NULL : &reading, write < 0 ? NULL : &writing);
 }
 
+static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy);
+
 /* libevent frees only in the loop's next turn, and goes on reading till then, or for as long as anything
- * else holds a reference (F2, F3). */
+ * else holds a reference (F2, F3). By then its limit and its group may be gone (J1, J3). */
 static void evpy_bufferevent_free(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bufferevent_remove_from_rate_limit_group(bev);
+	evpy_bufferevent_unlimit(bev, 1);
 	bufferevent_free(bev);
 }
 
@@ -55,7 +59,7 @@ static void evpy_bufferevent_free_without_fd(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	bufferevent_setfd(bev, -1);
-	bufferevent_free(bev);
+	evpy_bufferevent_free(bev);
 }
 
 /* The same for one that connected a socket of its own making without CLOSE_ON_FREE (F8). */

@@ -1,0 +1,114 @@
+/* Limits of bufferevents and of groups of them.
+ *
+ * libevent keeps the pointer to a bufferevent's limit and counts no references (J1). So each
+ * bufferevent has one of its own, made here and freed here when it is replaced, or when the bufferevent
+ * is freed; one that was set without us is taken over. Groups copy theirs. */
+
+/* What stands in for no limit where libevent may be in the middle of refilling a bucket: when that has
+ * called back it looks at the limit again, without asking whether there still is one. */
+static struct ev_token_bucket_cfg *evpy_no_limit;
+
+static struct ev_token_bucket_cfg *evpy_limit_new(
+    size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
+{
+	struct timeval tv = evpy_timeval(tick);
+	struct ev_token_bucket_cfg *limit =
+	    ev_token_bucket_cfg_new(read_rate, read_burst, write_rate, write_burst, &tv);
+
+	if (limit == NULL)
+		errno = ENOMEM;
+	return limit;
+}
+
+static int evpy_ratelimit_init(void)
+{
+	size_t most = EV_RATE_LIMIT_MAX;
+
+	evpy_no_limit = evpy_limit_new(most, most, most, most, 1.0);
+	return evpy_no_limit == NULL ? -1 : 0;
+}
+
+/* A callback inside may have set another limit: that goes too. */
+static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy)
+{
+	struct ev_token_bucket_cfg *limit;
+	int limited = 0;
+
+	while ((limit = (struct ev_token_bucket_cfg *)bufferevent_get_token_bucket_cfg(bev)) != NULL) {
+		limited = 1;
+		bufferevent_set_rate_limit(bev, NULL);
+		if (limit != evpy_no_limit)
+			ev_token_bucket_cfg_free(limit);
+	}
+	if (limited && busy)
+		bufferevent_set_rate_limit(bev, evpy_no_limit);
+}
+
+static ev_ssize_t evpy_at_most(ev_ssize_t level, size_t most)
+{
+	return level > (ev_ssize_t)most ? (ev_ssize_t)most : level;
+}
+
+/* Replacing a limit by one with another tick, libevent goes on counting in ticks of the old one, and
+ * may never refill the bucket again. So the old limit is taken away first, and what was left of it is
+ * put into the new bucket. */
+static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev,
+    size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
+{
+	struct ev_token_bucket_cfg *limit =
+	    evpy_limit_new(read_rate, read_burst, write_rate, write_burst, tick);
+	const struct ev_token_bucket_cfg *old = bufferevent_get_token_bucket_cfg(bev);
+	ev_ssize_t reading = evpy_at_most(bufferevent_get_read_limit(bev), read_burst);
+	ev_ssize_t writing = evpy_at_most(bufferevent_get_write_limit(bev), write_burst);
+	int failed = 0;
+
+	if (limit == NULL)
+		return -1;
+	evpy_bufferevent_unlimit(bev, 0);
+	if (bufferevent_set_rate_limit(bev, limit) < 0) {
+		ev_token_bucket_cfg_free(limit);
+		errno = ENOMEM;
+		return -1;
+	}
+	if (old != NULL && old != evpy_no_limit) {
+		failed |= bufferevent_decrement_read_limit(bev, (ev_ssize_t)read_rate - reading);
+		failed |= bufferevent_decrement_write_limit(bev, (ev_ssize_t)write_rate - writing);
+	}
+	return failed;
+}
+
+/* libevent does not say when it could not add the timer that refills the group's bucket. */
+static struct bufferevent_rate_limit_group *evpy_rate_limit_group_new(struct event_base *base,
+    size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
+{
+	struct ev_token_bucket_cfg *limit =
+	    evpy_limit_new(read_rate, read_burst, write_rate, write_burst, tick);
+	int before = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED);
+	struct bufferevent_rate_limit_group *group;
+
+	if (limit == NULL)
+		return NULL;
+	group = bufferevent_rate_limit_group_new(base, limit);
+	ev_token_bucket_cfg_free(limit);
+	if (group != NULL && event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) <= before) {
+		bufferevent_rate_limit_group_free(group);
+		group = NULL;
+	}
+	if (group == NULL)
+		errno = ENOMEM;
+	return group;
+}
+
+static int evpy_rate_limit_group_set_limit(struct bufferevent_rate_limit_group *group,
+    size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
+{
+	struct ev_token_bucket_cfg *limit =
+	    evpy_limit_new(read_rate, read_burst, write_rate, write_burst, tick);
+	int result;
+
+	if (limit == NULL)
+		return -1;
+	result = bufferevent_rate_limit_group_set_cfg(group, limit);
+	ev_token_bucket_cfg_free(limit);
+	return result;
+}
