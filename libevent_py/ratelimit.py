@@ -199,7 +199,8 @@ class Limited(Child):
         """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
         self.base.check_thread()
         pointer = self.pointer
-        if self._leave() is not None:
+        group = self._leave()  # which may have no other reference, and must not go before this
+        if group is not None:
             self.base.call(lib.bufferevent_remove_from_rate_limit_group, pointer)
 
     @property

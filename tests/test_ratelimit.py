@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
-import os
 import pickle
 import socket
 import threading
@@ -21,7 +20,6 @@ from libevent_py import (
     BufferEventFlag,
     BufferEventOption,
     ClosedError,
-    Event,
     EventBase,
     EventConfig,
     EventFlag,
