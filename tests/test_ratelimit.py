@@ -836,7 +836,10 @@ def test_replacing_limits_and_members_leaks_nothing() -> None:
                     groups[number % 2] = RateLimitGroup(base, RateLimit(number + 1))
                     bev.add_to_rate_limit_group(groups[number % 2])
                     groups[0].limit = RateLimit(7)
-                base.loop(LoopFlag.NONBLOCK)
+                    with BufferEvent(base) as closed:
+                        closed.set_rate_limit(RateLimit(number + 1))
+                        closed.add_to_rate_limit_group(groups[0])
+                    base.loop(LoopFlag.NONBLOCK)
 
             churn(1000)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
