@@ -29,6 +29,7 @@ NOUNS = (
     "thread",
     "buffer",
     "bufferevent",
+    "filter",
     "bufferevent_struct",
     "eager",
     "ratelimit",

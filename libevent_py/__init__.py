@@ -29,6 +29,7 @@ from libevent_py.enums import EventBaseCount as EventBaseCount
 from libevent_py.enums import EventBaseFlag as EventBaseFlag
 from libevent_py.enums import EventFeature as EventFeature
 from libevent_py.enums import EventFlag as EventFlag
+from libevent_py.enums import FilterResult as FilterResult
 from libevent_py.enums import FlushMode as FlushMode
 from libevent_py.enums import ListenerOption as ListenerOption
 from libevent_py.enums import LogSeverity as LogSeverity

@@ -377,6 +377,7 @@ class Root(Handle):
 
     def _close_children(self) -> None:
         children = [child for ref in list(self.ledger.values()) if (child := ref()) is not None]
+        children.reverse()  # what was made later may stand on what was made earlier
         for child in sorted(children, key=lambda child: child.rank):
             child.close()
 

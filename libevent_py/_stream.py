@@ -50,10 +50,12 @@ class Stream(Secured):
         "_calls_back",
         "_eager",
         "_lent",
+        "_managed_by",
         "_on_event",
         "_on_read",
         "_on_write",
         "_options",
+        "_underlying",
         "error",
     )
 
@@ -69,13 +71,20 @@ class Stream(Secured):
         pointer: Any,
         options: BufferEventOption,
         callbacks: Callbacks,
+        underlying: Stream | None = None,
     ) -> None:
         """Take charge of C's new *pointer*, and let C call from now on."""
         super().__init__(base, key, pointer)
+        #: What it stands on, or None.
+        self._underlying = underlying
+        #: What stands on it, and has its callbacks meanwhile, or None.
+        self._managed_by: Stream | None = None
+        if underlying is not None:
+            underlying._managed_by = self
         self._options = options
         self._lent: list[weakref.ref[Buffer]] = []
         #: Whether `write` itself may call back: a filter, or a callback of one of its buffers.
-        self._calls_back = False
+        self._calls_back = underlying is not None
         #: What C keeps of it when it is EAGER.
         self._eager: Any = None
         self.error = None
@@ -101,11 +110,22 @@ class Stream(Secured):
         Wraps ``bufferevent_setcb``.
         """
         callbacks = checked_callbacks(on_read, on_write, on_event)
+        self._check_unmanaged()
         self._on_read, self._on_write, self._on_event = callbacks
         self._set_callbacks()
 
+    def _check_unmanaged(self) -> None:
+        """Raise `ValueError` where it belongs to what stands on it (F10)."""
+        if self._managed_by is not None:
+            raise ValueError(
+                f"this {type(self).__name__} is the underlying one of {self._managed_by!r}, which "
+                "has its callbacks and its descriptor: use that, or close it first"
+            )
+
     def _set_callbacks(self) -> None:
-        """Tell C whom to call, and how."""
+        """Tell C whom to call, and how, unless what stands on it is called."""
+        if self._managed_by is not None:
+            return
         self.base.check_thread()
         pointer = self.pointer
         self._settle()
@@ -159,8 +179,7 @@ class Stream(Secured):
 
     @on_read.setter
     def on_read(self, callback: DataCallback | None) -> None:
-        self._on_read = None if callback is None else _convert.callback(callback, "on_read")
-        self._set_callbacks()
+        self.setcb(callback, self._on_write, self._on_event)
 
     @property
     def on_write(self) -> DataCallback | None:
@@ -169,8 +188,7 @@ class Stream(Secured):
 
     @on_write.setter
     def on_write(self, callback: DataCallback | None) -> None:
-        self._on_write = None if callback is None else _convert.callback(callback, "on_write")
-        self._set_callbacks()
+        self.setcb(self._on_read, callback, self._on_event)
 
     @property
     def on_event(self) -> EventCallback | None:
@@ -179,8 +197,7 @@ class Stream(Secured):
 
     @on_event.setter
     def on_event(self, callback: EventCallback | None) -> None:
-        self._on_event = None if callback is None else _convert.callback(callback, "on_event")
-        self._set_callbacks()
+        self.setcb(self._on_read, self._on_write, callback)
 
     # Data.
 
@@ -192,7 +209,7 @@ class Stream(Secured):
         base = self.base
         if base.thread != get_ident():
             base.check_thread()  # it is another's, or nobody's
-        elif size is None:
+        elif size is None and not self._calls_back:
             arena = base.arena
             pointer = self.pointer
             if arena.bev is self and arena.unread:

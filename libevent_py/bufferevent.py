@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from libevent_py import _convert, errors
-from libevent_py._ffi import lib
+from libevent_py._ffi import ffi, lib
+from libevent_py._filter import Filter, Layered, checked_filter, free_upper
 from libevent_py._lifetime import next_key
 from libevent_py._stream import (
     DataCallback,
     EventCallback,
-    Stream,
     checked_callbacks,
     checked_options,
 )
 from libevent_py.base import EventBase
 from libevent_py.enums import BufferEventOption
 
+Self = TypeVar("Self", bound="BufferEvent")
 
-class BufferEvent(Stream):
+
+class BufferEvent(Layered):
     """A stream socket that libevent reads from and writes to; usable in ``with``, which closes it.
 
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_connected_by_us", "_socket")
+    __slots__ = ("_connected_by_us", "_partner", "_socket")
 
     def __init__(
         self,
@@ -55,10 +59,105 @@ class BufferEvent(Stream):
         pointer = errors.new(lib.bufferevent_socket_new, base.pointer, number, for_c)
         if BufferEventOption.EAGER in options:
             lib.bufferevent_set_max_single_read(pointer, lib.EVPY_ARENA)
-        self._connected_by_us = False
-        self._socket: Any = None
+        self._begin()
         self._start(base, next_key(), pointer, options, callbacks)
         self._adopt(fd)
+
+    def _begin(self) -> None:
+        self._connected_by_us = False
+        self._partner: weakref.ref[BufferEvent] | None = None
+        self._socket: Any = None
+
+    @classmethod
+    def pair(
+        cls: type[Self], base: EventBase, options: int = BufferEventOption.DEFER_CALLBACKS
+    ) -> tuple[Self, Self]:
+        """Make two bufferevents of which each reads what the other writes, without a socket.
+
+        Their callbacks are always deferred. Closing one tells the other nothing: before,
+        `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
+        """
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        flags = (
+            checked_options(options | BufferEventOption.DEFER_CALLBACKS) & ~BufferEventOption.EAGER
+        )
+        pointers = ffi.new("struct bufferevent *[2]")
+        errors.call(lib.bufferevent_pair_new, base.pointer, flags, pointers)
+        one, other = cls.__new__(cls), cls.__new__(cls)
+        for bev, pointer, partner in (one, pointers[0], other), (other, pointers[1], one):
+            bev._begin()
+            bev._partner = weakref.ref(partner)
+            bev._start(base, next_key(), pointer, flags, (None, None, None))
+        return one, other
+
+    @classmethod
+    def filter(
+        cls: type[Self],
+        underlying: BufferEvent,
+        input_filter: Filter | None,
+        output_filter: Filter | None,
+        options: int = BufferEventOption.CLOSE_ON_FREE,
+        *,
+        on_read: DataCallback | None = None,
+        on_write: DataCallback | None = None,
+        on_event: EventCallback | None = None,
+    ) -> Self:
+        """Make a bufferevent on top of *underlying*, whose bytes pass through two functions.
+
+        What is read from *underlying* passes through *input_filter*, what is written to it through
+        *output_filter*; with None, unchanged. A filter is called as ``filter(source, destination,
+        limit, mode)``: it takes bytes from the `Buffer` *source*, adds up to *limit* bytes (None:
+        any number) to *destination*, and returns a `FilterResult`: OK when it has done something,
+        and then is called again for what it has left; NEED_MORE when it waits for more; ERROR to
+        stop. Unlike in C, OK from one that has done nothing counts as NEED_MORE. *mode* is of
+        `FlushMode`. What a filter raises comes out of the call or the loop that led to it, and
+        libevent is told ERROR.
+
+        The callbacks and the descriptor of *underlying*, whose reading and writing are enabled,
+        belong to the filter until it is closed; with CLOSE_ON_FREE, *underlying* is closed with it.
+        Raises `ValueError` if something stands on *underlying* already.
+        Wraps ``bufferevent_filter_new``.
+        """
+        if not isinstance(underlying, BufferEvent):
+            raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
+        base = underlying.base
+        base.check_thread()
+        flags = checked_options(options) & ~BufferEventOption.EAGER
+        callbacks = checked_callbacks(on_read, on_write, on_event)
+        bev = cls.__new__(cls)
+        bev._begin()
+        bev._input_filter = checked_filter(input_filter, "input_filter")
+        bev._output_filter = checked_filter(output_filter, "output_filter")
+        below, key = underlying._give_up(), next_key()
+        pointer = errors.new(
+            lib.evpy_filter_new,
+            below,
+            input_filter is not None,
+            output_filter is not None,
+            flags & ~BufferEventOption.CLOSE_ON_FREE,
+            key,
+        )
+        bev._start(base, key, pointer, flags, callbacks, underlying)
+        return bev
+
+    def _give_up(self) -> Any:
+        """Return the pointer for C to put something on, or raise `ValueError` if it has already."""
+        pointer = self.pointer
+        self._check_unmanaged()
+        self._settle()
+        return pointer
+
+    @property
+    def partner(self) -> BufferEvent | None:
+        """The other half of a pair, or None; None also once that is closed.
+
+        Wraps ``bufferevent_pair_get_partner``.
+        """
+        self.pointer  # noqa: B018  (a closed one has no partner)
+        partner = None if self._partner is None else self._partner()
+        return None if partner is None or partner.closed else partner
 
     def _adopt(self, fd: Any) -> None:
         """Take the socket object *fd* from who made it, or keep it for them."""
@@ -72,9 +171,12 @@ class BufferEvent(Stream):
     def connect(self, address: _convert.Address) -> None:
         """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
 
-        Raises `ValueError` for what is no numeric address. Wraps ``bufferevent_socket_connect``.
+        Raises `ValueError` for what is no numeric address, and for a pair or a filter.
+        Wraps ``bufferevent_socket_connect``.
         """
         self.base.check_thread()
+        if self._partner is not None or self._underlying is not None:
+            raise ValueError("a pair can't connect, nor a filter: the one that it stands on can")
         self._settle()
         target = _convert.sockaddr(address)
         if self.fd < 0:
@@ -83,7 +185,7 @@ class BufferEvent(Stream):
 
     @property
     def fd(self) -> int:
-        """The descriptor, or -1.
+        """The descriptor, for a filter that of what it stands on, or -1.
 
         Setting it to another, or a socket object, has that read and written from now on; it is
         taken or kept as when the bufferevent is made. The old one, if it belonged to the
@@ -95,6 +197,10 @@ class BufferEvent(Stream):
     @fd.setter
     def fd(self, fd: Any) -> None:
         self.base.check_thread()
+        self._check_unmanaged()
+        self._bottom()._set_fd(fd)
+
+    def _set_fd(self, fd: Any) -> None:
         self._settle()
         number = _usable(fd, self._options)
         old, owned = self.fd, self.owns(self.fd)
@@ -113,24 +219,34 @@ class BufferEvent(Stream):
         The bufferevent goes on without one. Wraps ``bufferevent_setfd``.
         """
         self.base.check_thread()
+        self._check_unmanaged()
         self._settle()
-        fd = self.fd
+        fd, bottom = self.fd, self._bottom()
         errors.call(lib.bufferevent_setfd, self.pointer, -1)
-        self._connected_by_us = False
-        if self._socket is not None:
-            self._socket.detach()
-            self._socket = None
+        bottom._connected_by_us = False
+        if bottom._socket is not None:
+            bottom._socket.detach()
+            bottom._socket = None
         return fd
+
+    def _bottom(self) -> Any:
+        """Return what has the descriptor: this one, or what all stand on."""
+        bev: Any = self
+        while bev._underlying is not None:
+            bev = bev._underlying
+        return bev
 
     def owns(self, fd: int) -> bool:
         """Tell whether closing the bufferevent closes the descriptor *fd*."""
         owner = self._connected_by_us or self._options & BufferEventOption.CLOSE_ON_FREE
-        return bool(owner) and self.fd == fd >= 0
+        return bool(owner) and self._underlying is None and self.fd == fd >= 0
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns. Wraps ``bufferevent_free``."""
-        if self._options & BufferEventOption.CLOSE_ON_FREE:
+        if self._underlying is not None:
+            return functools.partial(free_upper, self._underlying)
+        if self._partner is not None or self._options & BufferEventOption.CLOSE_ON_FREE:
             free = lib.evpy_bufferevent_free
         elif self._connected_by_us:
             free = lib.evpy_bufferevent_free_with_fd

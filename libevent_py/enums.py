@@ -145,6 +145,14 @@ class FlushMode(IntEnum):
     FINISHED = lib.BEV_FINISHED
 
 
+class FilterResult(IntEnum):
+    """What a filter says of its call: the ``BEV_`` results."""
+
+    OK = lib.BEV_OK
+    NEED_MORE = lib.BEV_NEED_MORE
+    ERROR = lib.BEV_ERROR
+
+
 class TriggerOption(IntFlag):
     """How callbacks are triggered: the ``BEV_TRIG_`` options."""
 

@@ -31,6 +31,7 @@ FLOORS = """
     ratelimit
     tls
     _stream
+    _filter
     bufferevent
     listener
     __init__

@@ -1,0 +1,56 @@
+/* Filters that are Python functions; `arg` is a key, as in event.c. */
+
+/* libevent calls a filter again for as long as it says BEV_OK and leaves something: so one that does
+ * nothing would never come back (H3). */
+static enum bufferevent_filter_result evpy_run_filter(void *key, int outward,
+    struct evbuffer *source, struct evbuffer *destination, ev_ssize_t limit,
+    enum bufferevent_flush_mode mode)
+{
+	size_t before = evbuffer_get_length(source), room = evbuffer_get_length(destination);
+	int result = BEV_ERROR;
+
+	EVPY_CALL(result = evpy_filter((uintptr_t)key, outward, limit, mode));
+	if (result == BEV_OK && evbuffer_get_length(source) == before &&
+	    evbuffer_get_length(destination) == room)
+		return BEV_NEED_MORE;
+	return (enum bufferevent_filter_result)result;
+}
+
+static enum bufferevent_filter_result evpy_on_input(struct evbuffer *source,
+    struct evbuffer *destination, ev_ssize_t limit, enum bufferevent_flush_mode mode, void *key)
+{
+	return evpy_run_filter(key, 0, source, destination, limit, mode);
+}
+
+static enum bufferevent_filter_result evpy_on_output(struct evbuffer *source,
+    struct evbuffer *destination, ev_ssize_t limit, enum bufferevent_flush_mode mode, void *key)
+{
+	return evpy_run_filter(key, 1, source, destination, limit, mode);
+}
+
+/* libevent's own callback for events below a filter, which is the same for all filters. */
+static bufferevent_event_cb evpy_filter_event;
+
+static void evpy_on_event_below(struct bufferevent *underlying, short what, void *filter)
+{
+	evpy_filter_event(underlying, what, filter);
+}
+
+/* A freed filter is unlinked only when nothing uses it any more, and then takes the callbacks from what
+ * it stood on if it finds libevent's own there: those of the next filter, maybe. It finds ours. */
+static struct bufferevent *evpy_filter_new(
+    struct bufferevent *underlying, int input, int output, int options, uintptr_t key)
+{
+	struct bufferevent *filter = bufferevent_filter_new(underlying,
+	    input ? evpy_on_input : NULL, output ? evpy_on_output : NULL, options, NULL,
+	    (void *)key);
+
+	if (filter != NULL) {
+		bufferevent_data_cb read, write;
+		void *arg;
+
+		bufferevent_getcb(underlying, &read, &write, &evpy_filter_event, &arg);
+		bufferevent_setcb(underlying, read, write, evpy_on_event_below, arg);
+	}
+	return filter;
+}
