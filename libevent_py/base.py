@@ -6,6 +6,7 @@ How its loop runs is told in `_loop`, how it ends in `_lifetime`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Any, cast
 
@@ -66,8 +67,9 @@ class EventBase(Loop):
             priorities = _convert.integer(priorities, "priorities", 1, lib.EVENT_MAX_PRIORITIES - 1)
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
         debug.too_late("event base")
-        _descriptors_reserved()
         pointer = ffi.NULL if config is None else config.pointer
+        if _highest_reserved() >= lib.FD_SETSIZE:
+            _check_method(config)
         super().__init__(errors.new(lib.event_base_new_with_config, pointer), nolock)
         if priorities is not None:
             errors.call(lib.event_base_priority_init, self.pointer, priorities)
@@ -248,6 +250,16 @@ class EventBase(Loop):
             self.unpark()
         _signals.reclaim(self)
 
+    def check_selectable(self, fd: int) -> None:
+        """Raise `OSError` if select is used, and can't wait for *fd* or with -1 for the next one.
+
+        A fortified libevent would end the process.
+        """
+        if fd >= lib.FD_SETSIZE and lib.evpy_beyond_select(self.pointer, fd):
+            raise _beyond_select(f"fd {fd}")
+        if fd < 0 and lib.evpy_next_beyond_select(self.pointer):
+            raise _beyond_select("the next descriptor")
+
     # The end.
 
     def check_closable(self) -> None:
@@ -260,9 +272,31 @@ class EventBase(Loop):
         _signals.forget(self)
 
 
-def _descriptors_reserved() -> None:
-    """Raise `OSError` unless a base can have its descriptors: C would end the process (A1)."""
+def _highest_reserved() -> int:
+    """Return the highest descriptor that a new base would get.
+
+    Raises `OSError` unless it can have as many as it needs: C would end the process (A1).
+    """
     with contextlib.ExitStack() as reserved:
+        highest = -1
         for _ in range(3):
             for fd in os.pipe():
                 reserved.callback(os.close, fd)
+                highest = max(highest, fd)
+    return highest
+
+
+def _check_method(config: EventConfig | None) -> None:
+    """Raise `OSError` if a base of *config* would use select."""
+    # Without locks it watches nothing yet: so one can be made to see.
+    with (config or EventConfig()).like(EventBaseFlag.NOLOCK) as nolock:
+        pointer = errors.new(lib.event_base_new_with_config, nolock.pointer)
+    method = _convert.text(lib.event_base_get_method(pointer))
+    lib.event_base_free(pointer)
+    if method == "select":
+        raise _beyond_select("the base's own descriptors")
+
+
+def _beyond_select(what: str) -> OSError:
+    """Return the exception that tells of *what* select can't wait for."""
+    return OSError(errno.EINVAL, f"{what} with select: {os.strerror(errno.EINVAL)}")

@@ -54,7 +54,7 @@ class BufferEvent(Layered):
         base.check_thread()
         options = checked_options(options)
         callbacks = checked_callbacks(on_read, on_write, on_event)
-        number = _usable(fd, options)
+        number = _usable(base, fd, options)
         for_c = options & ~BufferEventOption.EAGER
         pointer = errors.new(lib.bufferevent_socket_new, base.pointer, number, for_c)
         if BufferEventOption.EAGER in options:
@@ -180,6 +180,7 @@ class BufferEvent(Layered):
         self._settle()
         target = _convert.sockaddr(address)
         if self.fd < 0:
+            self.base.check_selectable(-1)
             self._connected_by_us = True
         errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
 
@@ -202,7 +203,7 @@ class BufferEvent(Layered):
 
     def _set_fd(self, fd: Any) -> None:
         self._settle()
-        number = _usable(fd, self._options)
+        number = _usable(self.base, fd, self._options)
         old, owned = self.fd, self.owns(self.fd)
         if number == old >= 0:
             raise ValueError(f"fd {number} is the bufferevent's already")
@@ -263,11 +264,12 @@ class BufferEvent(Layered):
         return both
 
 
-def _usable(fd: Any, options: BufferEventOption) -> int:
+def _usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
     """Return the descriptor that *fd* is or has, set not to block, or -1 for none."""
     if isinstance(fd, int) and fd == -1:
         return -1
     number = _convert.descriptor(fd)
+    base.check_selectable(number)
     if options & BufferEventOption.CLOSE_ON_FREE:
         _convert.surrendered(fd)
     errors.call(lib.evutil_make_socket_nonblocking, number)

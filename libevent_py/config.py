@@ -26,7 +26,7 @@ SUPPORTED_METHODS = _supported_methods()
 class EventConfig(Owned):
     """What to ask of an `EventBase`; it may be used for several, and closed at once after."""
 
-    __slots__ = ("_flags",)
+    __slots__ = ("_avoided", "_flags", "_required")
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class EventConfig(Owned):
         """
         self._check_unmade()
         self._flags = EventBaseFlag(0)
+        self._avoided: list[str] = []
+        self._required = EventFeature(0)
         if isinstance(avoid, str) or not isinstance(avoid, Iterable):
             raise TypeError(f"avoid must be a collection of names, not {avoid!r}")
         super().__init__(errors.new(lib.event_config_new))
@@ -75,11 +77,13 @@ class EventConfig(Owned):
         if name not in SUPPORTED_METHODS:
             raise ValueError(f"name must be one of {', '.join(SUPPORTED_METHODS)}, not {name!r}")
         errors.call(lib.event_config_avoid_method, self.pointer, name.encode())
+        self._avoided.append(name)
 
     def require_features(self, features: int) -> None:
         """Use no backend that lacks one of *features*. Wraps ``event_config_require_features``."""
         features = _convert.flags(EventFeature, features, "features")
         errors.call(lib.event_config_require_features, self.pointer, features)
+        self._required = features
 
     def set_flag(self, flag: int) -> None:
         """Set *flag*, one or more of `EventBaseFlag`. Wraps ``event_config_set_flag``."""
@@ -113,6 +117,10 @@ class EventConfig(Owned):
             max_callbacks,
             min_priority,
         )
+
+    def like(self, flags: int) -> EventConfig:
+        """Return a configuration that chooses the same backend, with *flags* besides."""
+        return EventConfig(avoid=self._avoided, require=self._required, flags=self._flags | flags)
 
     def close(self) -> None:
         """Free the configuration; a second time does nothing. Wraps ``event_config_free``."""

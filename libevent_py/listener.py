@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import io
 import os
 import socket
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from libevent_py import _convert, errors, log
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Root, live, next_key
+from libevent_py._lifetime import Child, get_ident, live, next_key, roots
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import ListenerOption
+from libevent_py.event import Event
 
 ListenerCallback = Callable[[Any, int, _convert.Address], object]
 ErrorCallback = Callable[[Any, OSError], object]
@@ -31,9 +36,9 @@ class Listener(Child):
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_callback", "_on_error", "_options", "_resting", "_socket")
+    __slots__ = ("_callback", "_on_error", "_resting", "_socket")
 
-    _callback: ListenerCallback
+    _callback: ListenerCallback | None
 
     rank = 1
 
@@ -41,35 +46,41 @@ class Listener(Child):
         self,
         base: EventBase,
         address: _convert.Address,
-        callback: ListenerCallback,
+        callback: ListenerCallback | None,
         *,
         backlog: int = -1,
         options: int = _DEFAULT,
     ) -> None:
         """Listen on *address*, with up to *backlog* connections waiting (-1: libevent's default).
 
-        Each is handed to ``callback(listener, fd, address)``, which owns the descriptor; it is
-        closed when the callback raises, and so is a bufferevent that has taken it. Raises `OSError`
-        when the address can't be had.
+        Each is handed to ``callback(listener, fd, address)``, which owns the descriptor. When the
+        callback raises, the descriptor is closed, and so is a bufferevent that has taken it; a
+        Python socket or file that has is left to close it. With None for *callback* connections
+        wait until there is one. A path is not removed from the file system, here or at the end.
+        Unlike in C, the socket is closed with the listener also without CLOSE_ON_FREE, and no child
+        process inherits it. Raises `OSError` when the address can't be had, or when the backend
+        can't wait for the socket.
         Wraps ``evconnlistener_new_bind``.
         """
+        self._check_unmade()
         flags = _convert.flags(ListenerOption, options, "options")
         if backlog == 0:
             raise ValueError("backlog must not be 0: the socket doesn't listen yet")
         bound = _bound(address, flags)
         try:
+            flags |= ListenerOption.CLOSE_ON_FREE
             self._start(base, bound.fileno(), callback, backlog, flags)
         except BaseException:
             bound.close()
             raise
-        self._keep(bound)
+        bound.detach()
 
     @classmethod
     def from_fd(
         cls,
         base: EventBase,
         fd: Any,
-        callback: ListenerCallback,
+        callback: ListenerCallback | None,
         *,
         backlog: int = 0,
         options: int = _DEFAULT,
@@ -77,7 +88,9 @@ class Listener(Child):
         """Accept connections on the bound socket *fd*; with *backlog* 0 it must listen already.
 
         *fd* is a descriptor or a socket object; it is set not to block (K2). With CLOSE_ON_FREE it
-        belongs to the listener, and a socket object is detached from it.
+        belongs to the listener, and a socket object is detached from it; without, a socket object
+        is kept alive. The callback is as in `Listener`. systemd hands over the descriptors 3, 4 and
+        so on, as many as LISTEN_FDS in the environment says, if LISTEN_PID is this process.
         Wraps ``evconnlistener_new``.
         """
         flags = _convert.flags(ListenerOption, options, "options")
@@ -88,44 +101,51 @@ class Listener(Child):
             _convert.surrendered(fd)
         listener = cls.__new__(cls)
         listener._start(base, number, callback, backlog, flags)
-        listener._keep(None if isinstance(fd, int) else fd)
+        if not isinstance(fd, int):
+            if flags & ListenerOption.CLOSE_ON_FREE:
+                fd.detach()
+            else:
+                listener._socket = fd
         return listener
 
     def _start(
-        self, base: EventBase, fd: int, callback: ListenerCallback, backlog: int, flags: int
+        self, base: EventBase, fd: int, callback: ListenerCallback | None, backlog: int, flags: int
     ) -> None:
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
-        self._callback = _convert.callback(callback)
+        self._callback = None if callback is None else _convert.callback(callback)
         self._on_error: ErrorCallback | None = None
-        self._options = ListenerOption(flags)
         self._resting = False
+        self._socket: Any = None
         backlog = _convert.integer(backlog, "backlog", -1, 2**31 - 1)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
-        key = next_key()
-        pointer = errors.new(lib.evpy_listener_new, base.pointer, fd, flags, backlog, key)
-        Child.__init__(self, base, key, pointer)
+        key, called = next_key(), callback is not None
+        make = lib.evpy_listener_new
+        pointer = errors.enter(None, make, base.pointer, fd, flags, backlog, called, key)
+        if pointer == ffi.NULL:
+            raise errors.failed(lib.evconnlistener_new, f"fd {fd} with {base.method}")
+        super().__init__(base, key, pointer)
         base.live[key] = self
 
-    def _keep(self, fd: Any) -> None:
-        """Give the listener its socket object, or keep it for who made it."""
-        self._socket = fd
-        if self._options & ListenerOption.CLOSE_ON_FREE and fd is not None:
-            fd.detach()
-            self._socket = None
-
     @property
-    def callback(self) -> ListenerCallback:
-        """What is called as ``callback(listener, fd, address)``.
+    def callback(self) -> ListenerCallback | None:
+        """What is called as ``callback(listener, fd, address)``, or None.
 
-        Wraps ``evconnlistener_set_cb``.
+        Once there has been one, setting it to None has each connection accepted and closed, as in
+        C. Wraps ``evconnlistener_set_cb``.
         """
         return self._callback
 
     @callback.setter
-    def callback(self, callback: ListenerCallback) -> None:
-        self._callback = _convert.callback(callback)
+    def callback(self, callback: ListenerCallback | None) -> None:
+        self.base.check_thread()
+        called = callback is not None
+        if called:
+            _convert.callback(callback)
+        if errors.enter(None, lib.evpy_listener_set_cb, self.pointer, called, self.key):
+            raise errors.failed(lib.evconnlistener_set_cb, f"fd {self.fd}")
+        self._callback = callback
 
     @property
     def on_error(self) -> ErrorCallback | None:
@@ -208,9 +228,12 @@ def _bound(address: _convert.Address, flags: ListenerOption) -> socket.socket:
         if flags & ListenerOption.DEFERRED_ACCEPT:
             errors.call(lib.evutil_make_tcp_listen_socket_deferred, fd)
         try:
-            made.bind(address)
+            made.bind(address if isinstance(address, tuple) else os.fsencode(address))
         except OSError as error:
-            raise OSError(error.errno, f"address {address!r}: {error.strerror}") from None
+            reason = error.strerror
+            if error.errno == errno.EADDRINUSE and family == socket.AF_UNIX:
+                reason = f"{reason} (when no server has it any longer, remove it first)"
+            raise OSError(error.errno, f"address {address!r}: {reason}") from None
     except BaseException:
         made.close()
         raise
@@ -226,17 +249,38 @@ def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
                 listener._callback(listener, fd, _convert.unpack_address(address, length))
             except BaseException as error:
                 base.report(error, listener)
-                return _closed(base, fd)
-            return True
+            else:
+                return True
+            return _taken(fd)  # with the error gone, and with it what it alone has kept
     return False
 
 
-def _closed(base: Root, fd: int) -> bool:
-    """Close the bufferevent that owns *fd*, and so *fd* itself; tell whether there is one."""
-    for child in base.live.values():
-        if isinstance(child, BufferEvent) and child.owns(fd):
-            child.close()
-            return True
+def _taken(fd: int) -> bool:
+    """Have nothing on *fd* wait any longer; tell whether somebody else will close it.
+
+    Or they would go on with whatever gets the same number next. What another thread has made of it
+    is out of reach.
+    """
+    taken = False
+    for root in [root for root in roots if root.home == get_ident() and root.parked is None]:
+        for child in sorted(root.live.values(), key=lambda child: int(child.rank)):
+            if child.closed or not isinstance(child, (BufferEvent, Event)) or child.fd != fd:
+                continue
+            if isinstance(child, Event):
+                child.delete()
+            else:
+                taken = taken or child.owns(fd)
+                child.close()
+    return taken or any(map(partial(_closes, fd), gc.get_objects()))
+
+
+def _closes(fd: int, thing: Any) -> bool:
+    """Tell whether *thing* is a Python socket or file that closes *fd*."""
+    kind = type(thing)  # isinstance() would ask the thing itself
+    if issubclass(kind, socket.socket):
+        return socket.socket.fileno(thing) == fd
+    if issubclass(kind, io.FileIO):
+        return not thing.closed and thing.closefd and io.FileIO.fileno(thing) == fd
     return False
 
 

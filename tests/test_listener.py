@@ -7,13 +7,18 @@ import gc
 import logging
 import os
 import resource
+import select
 import socket
+import struct
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -22,8 +27,10 @@ from libevent_py import (
     BufferEvent,
     BufferEventOption,
     ClosedError,
+    Event,
     EventBase,
     EventFlag,
+    LibeventError,
     Listener,
     ListenerOption,
     LoopFlag,
@@ -32,7 +39,7 @@ from libevent_py import (
     listener,
 )
 from tests.peers import connected, is_open, reset, rest, run_until, settle
-from tests.support import PATIENCE, run_python
+from tests.support import PATIENCE, ROOT, run_python
 
 ANYWHERE = ("127.0.0.1", 0)
 NO_OPTION = ListenerOption(0)
@@ -196,6 +203,45 @@ def test_the_callback_may_be_replaced(base: EventBase, accepted: Accepted) -> No
     assert server.callback is accepted
 
 
+def test_without_a_callback_connections_wait(base: EventBase, accepted: Accepted) -> None:
+    server = Listener(base, ANYWHERE, None)
+    assert server.callback is None
+    with connected(server.address):
+        settle(base)
+        server.callback = accepted
+        run_until(base, lambda: accepted)
+
+
+def test_once_there_has_been_a_callback_nobody_means_that_connections_are_closed(
+    base: EventBase, accepted: Accepted
+) -> None:
+    def once(listener: Listener, fd: int, address: Any) -> None:
+        accepted(listener, fd, address)
+        listener.callback = None
+
+    server = Listener(base, ANYWHERE, once)
+    with connected(server.address), connected(server.address) as other:
+        run_until(base, lambda: accepted)
+        settle(base)
+        assert rest(other) == b""
+        assert len(accepted) == 1
+        server.callback = accepted
+        with connected(server.address):
+            run_until(base, lambda: len(accepted) == 2)
+
+
+def test_a_disabled_listener_stays_so_when_it_gets_a_callback(
+    base: EventBase, accepted: Accepted
+) -> None:
+    server = Listener(base, ANYWHERE, None, options=CLOSE | ListenerOption.DISABLED)
+    server.callback = accepted
+    with connected(server.address):
+        settle(base)
+        assert not accepted
+        server.enable()
+        run_until(base, lambda: accepted)
+
+
 def test_nobody_has_to_keep_a_listener(base: EventBase, accepted: Accepted) -> None:
     address = Listener(base, ANYWHERE, accepted).address
     gc.collect()
@@ -219,8 +265,12 @@ def test_two_listeners_may_share_a_port_when_both_want_to(
 ) -> None:
     options = CLOSE | ListenerOption.REUSEABLE_PORT
     server = Listener(base, ANYWHERE, accepted, options=options)
-    with Listener(base, server.address, accepted, options=options) as other:
+    with Listener(base, server.address, accepted, options=options) as other, ExitStack() as clients:
         assert other.address == server.address
+        for _ in range(64):
+            clients.enter_context(connected(server.address))
+        run_until(base, lambda: len(accepted) == 64)
+        assert {listener for listener, _, _ in accepted.calls} == {server, other}
 
 
 def test_an_ipv6_listener_takes_ipv4_too_unless_told_otherwise(
@@ -249,7 +299,69 @@ def test_other_options_change_nothing_else(
         assert accepted.socks[0].recv(100) == b"hello"
 
 
+def test_with_deferred_accept_who_says_nothing_is_not_accepted(
+    base: EventBase, accepted: Accepted
+) -> None:
+    server = Listener(base, ANYWHERE, accepted, options=CLOSE | ListenerOption.DEFERRED_ACCEPT)
+    with connected(server.address) as sock:
+        settle(base)
+        assert not accepted
+        sock.send(b"hello")
+        run_until(base, lambda: accepted)
+
+
+@pytest.mark.parametrize(("backlog", "kept"), [(-1, 128), (7, 7)])
+def test_as_many_connections_wait_as_the_backlog_says(
+    base: EventBase, accepted: Accepted, backlog: int, kept: int
+) -> None:
+    server = Listener(base, ANYWHERE, accepted, backlog=backlog)
+    with socket.socket(fileno=os.dup(server.fd)) as sock:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    assert struct.unpack_from("I", info, 28) == (kept,)  # tcpi_sacked; of a listener, the backlog
+
+
 # What goes wrong.
+
+
+def test_it_can_not_be_made_twice(base: EventBase, accepted: Accepted) -> None:
+    server = Listener(base, ANYWHERE, accepted)
+    with pytest.raises(RuntimeError, match=r"^this Listener has been made already$"):
+        server.__init__(base, ANYWHERE, accepted)  # type: ignore[misc]
+
+
+def test_what_the_backend_refuses_is_an_error(base: EventBase, accepted: Accepted) -> None:
+    """In C, the listener would be made and never accept anything."""
+    with socket.create_server(ANYWHERE) as sock:
+        fd = sock.fileno()
+        most = [Event(base, fd, EventFlag.READ, print).add() for _ in range(65535)]  # (C12)
+        with pytest.raises(LibeventError, match=rf"^evconnlistener_new: fd {fd} with epoll failed"):
+            Listener.from_fd(base, sock, accepted)
+        assert sock.fileno() == fd
+        assert len(base.live) == len(most)
+        most[0].delete()
+        server = Listener.from_fd(base, sock, None)
+        most[0].add()
+        with pytest.raises(LibeventError, match=rf"^evconnlistener_set_cb: fd {fd} failed"):
+            server.callback = accepted
+        assert server.callback is None
+        for event in most:
+            event.close()
+        server.callback = accepted
+        with connected(server.address):
+            run_until(base, lambda: accepted)
+
+
+def test_a_path_that_is_there_already_is_an_error_that_says_what_to_do(
+    base: EventBase, accepted: Accepted, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    Listener(base, path, accepted).close()  # type: ignore[arg-type]
+    assert path.is_socket()
+    with pytest.raises(OSError, match=r"/socket'.*already in use \(when no server .* remove it"):
+        Listener(base, os.fspath(path), accepted)
+    path.unlink()
+    with Listener(base, os.fsencode(path), accepted) as server:
+        assert server.address == os.fspath(path)
 
 
 def test_an_address_in_use_is_an_error_that_names_it(base: EventBase, accepted: Accepted) -> None:
@@ -313,12 +425,106 @@ def test_when_the_callback_raises_a_bufferevent_does_not_keep_the_descriptor(
         sock.send(b"hello")
         run_until(base, lambda: raised)
         settle(base)
-        assert bevs[0].closed == bool(options)
+        assert bevs[0].closed
         assert not other.closed
         with pytest.raises(ConnectionResetError):
             rest(sock)
-    if not options:
-        bevs[0].close()
+
+
+def test_when_the_callback_raises_nothing_waits_for_the_descriptor_any_longer(
+    base: EventBase,
+) -> None:
+    """Or what gets the same number next would never be heard of."""
+    numbers: list[int] = []
+    made: list[Any] = []
+
+    def callback(listener: Listener, fd: int, address: Any) -> None:
+        numbers.append(fd)
+        if len(numbers) == 1:
+            made.append(BufferEvent(elsewhere, fd))
+            made.append(Event(base, fd, EventFlag.READ | EventFlag.PERSIST, print).add())
+            raise ZeroDivisionError
+        made.append(BufferEvent(base, fd, on_read=lambda bev: bev.write(bev.read())))
+        made[-1].enable(EventFlag.READ)
+
+    raised: list[Exception] = []
+    base.on_error = lambda error, source: raised.append(error)
+    with EventBase() as elsewhere:
+        server = Listener(base, ANYWHERE, callback)
+        with connected(server.address) as sock:
+            run_until(base, lambda: raised)
+            assert made[0].closed
+            assert not made[1].pending()
+            settle(elsewhere)  # only there the descriptor is closed
+            assert rest(sock) == b""
+        with connected(server.address) as sock:
+            run_until(base, lambda: len(numbers) == 2)
+            assert numbers[0] == numbers[1]
+            sock.send(b"hello")
+            run_until(base, lambda: select.select([sock], [], [], 0)[0])
+            assert sock.recv(100) == b"hello"
+
+
+@pytest.mark.parametrize("adopt", [lambda fd: socket.socket(fileno=fd), os.fdopen])
+def test_when_the_callback_raises_a_python_object_that_has_the_descriptor_keeps_it(
+    base: EventBase, adopt: Callable[[int], Any]
+) -> None:
+    """It closes it with its own end, when the number could be somebody else's by then."""
+    adopted: dict[str, Any] = {}
+
+    def callback(listener: Listener, fd: int, address: Any) -> None:
+        adopted["it"] = adopt(fd)
+        raise ZeroDivisionError
+
+    server = Listener(base, ANYWHERE, callback)
+    with connected(server.address) as sock:
+        with pytest.raises(ZeroDivisionError):
+            base.dispatch()
+        assert is_open(adopted["it"].fileno())
+        adopted["it"].close()
+        assert rest(sock) == b""
+
+
+def test_when_the_callback_raises_what_has_the_same_number_by_then_stays_open(
+    base: EventBase,
+) -> None:
+    reader, writer = os.pipe()
+
+    def closing(listener: Listener, fd: int, address: Any) -> None:
+        os.close(fd)
+        assert os.dup(reader) == fd
+        numbers.append(fd)
+        raise ZeroDivisionError
+
+    numbers: list[int] = []
+    server = Listener(base, ANYWHERE, closing)
+    with connected(server.address) as sock:
+        with pytest.raises(ZeroDivisionError):
+            base.dispatch()
+        assert rest(sock) == b""
+        for fd in (reader, writer, *numbers):
+            os.close(fd)  # all three are open
+
+
+def test_what_the_exception_alone_has_kept_goes_with_it(base: EventBase) -> None:
+    """A hook that doesn't keep the exception lets the connection end."""
+    ends: list[int] = []
+
+    class Closing(socket.socket):
+        def __del__(self) -> None:
+            ends.append(self.fileno())
+            self.close()
+
+    def callback(listener: Listener, fd: int, address: Any) -> None:
+        sock = Closing(fileno=fd)
+        raise ZeroDivisionError(sock)
+
+    base.on_error = lambda error, source: None
+    server = Listener(base, ANYWHERE, callback)
+    with connected(server.address) as sock:
+        run_until(base, lambda: ends)
+        assert not is_open(ends[0])
+        assert rest(sock) == b""
 
 
 def test_a_failing_accept_is_reported_to_on_error(base: EventBase, accepted: Accepted) -> None:
@@ -444,7 +650,6 @@ def test_a_bad_address_is_refused(
     ("options", "error", "message"),
     [
         ({"callback": 5}, TypeError, "callback must be callable"),
-        ({"callback": None}, TypeError, "callback must be callable"),
         ({"backlog": 0}, ValueError, "backlog must not be 0"),
         ({"backlog": -2}, ValueError, "backlog must be from -1"),
         ({"backlog": 2**31}, ValueError, "backlog must be from -1"),
@@ -532,6 +737,61 @@ def test_without_close_on_free_the_socket_stays_with_who_has_it(
             settle(base)
             assert len(accepted) == 1
             sock.accept()[0].close()
+
+
+@pytest.mark.parametrize("end", ["close", "base", "collector"])
+def test_a_socket_that_it_has_made_is_closed_in_any_case(
+    base: EventBase, accepted: Accepted, end: str
+) -> None:
+    server: Listener | None = Listener(base, ANYWHERE, accepted, options=NO_OPTION)
+    assert server is not None
+    fd = server.fd
+    if end == "collector":
+        base = EventBase()
+        fd, server = Listener(base, ANYWHERE, accepted, options=NO_OPTION).fd, None
+        del base
+        gc.collect()
+    else:
+        (server if end == "close" else base).close()
+    assert not is_open(fd)
+
+
+def test_a_service_may_be_handed_its_sockets_as_systemd_does(tmp_path: Path) -> None:
+    """LISTEN_FDS says how many there are, from 3 on."""
+    code = """
+        import os
+        from libevent_py import EventBase, Listener, ListenerOption
+
+        def callback(listener, fd, address):
+            os.write(fd, b"%d" % listener.fd)
+            os.close(fd)
+            served.add(listener.fd)
+            if len(served) == 2:
+                listener.base.loopexit()
+
+        served = set()
+        with EventBase() as base:
+            for fd in range(3, 3 + int(os.environ["LISTEN_FDS"])):
+                Listener.from_fd(base, fd, callback)
+            base.dispatch()
+        """
+    path = os.fspath(tmp_path / "socket")
+    with socket.create_server(ANYWHERE) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(path)
+        unix.listen()
+        inherit = f'exec 3<&{tcp.fileno()} 4<&{unix.fileno()}; exec "$@"'
+        service = subprocess.Popen(
+            ["bash", "-c", inherit, "bash", sys.executable, "-W", "error", "-c", dedent(code)],
+            pass_fds=(tcp.fileno(), unix.fileno()),
+            env={**os.environ, "LISTEN_FDS": "2"},
+            cwd=ROOT,
+        )
+        with service, connected(tcp.getsockname()) as one, socket.socket(socket.AF_UNIX) as other:
+            assert rest(one) == b"3"
+            other.settimeout(PATIENCE)
+            other.connect(path)
+            assert rest(other) == b"4"
+            assert service.wait(PATIENCE) == 0
 
 
 def test_without_close_on_free_a_socket_object_is_kept_alive(

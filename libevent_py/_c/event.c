@@ -100,15 +100,27 @@ static struct timeval evpy_timeval(double seconds)
 }
 
 /* libevent's sets grow as needed, but beyond FD_SETSIZE a fortified FD_SET() ends the process. */
-static int evpy_beyond_select(const struct event *ev)
+static int evpy_beyond_select(const struct event_base *base, evutil_socket_t fd)
 {
-	return ev->ev_fd >= FD_SETSIZE &&
-	    strcmp(event_base_get_method(ev->ev_base), "select") == 0;
+	return fd >= FD_SETSIZE && strcmp(event_base_get_method(base), "select") == 0;
+}
+
+/* Whether select can't wait for what is opened next, which gets the lowest number that is free. */
+static int evpy_next_beyond_select(const struct event_base *base)
+{
+	int fd;
+
+	if (strcmp(event_base_get_method(base), "select") != 0)
+		return 0;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		close(fd);
+	return fd >= FD_SETSIZE;
 }
 
 static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
 {
-	if (evpy_beyond_select(ev)) {
+	if (evpy_beyond_select(ev->ev_base, ev->ev_fd)) {
 		errno = EINVAL;
 		return -1;
 	}

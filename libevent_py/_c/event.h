@@ -165,6 +165,9 @@ struct event *evpy_event_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key);
 struct event *evpy_wake_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key, int internal);
+#define FD_SETSIZE ...
+int evpy_beyond_select(const struct event_base *base, evutil_socket_t fd);
+int evpy_next_beyond_select(const struct event_base *base);
 int evpy_event_add(struct event *ev, double seconds);
 int evpy_event_add_timeval(struct event *ev, const struct timeval *tv);
 void evpy_event_active(struct event *ev);

@@ -1,14 +1,19 @@
 /* Trampolines of struct evconnlistener; `arg` is a key, as in event.c. */
 
-/* A connection that nobody takes is closed, or its descriptor would be lost (K1). */
+/* A connection that nobody takes is closed, or its descriptor would be lost (K1). But who has closed it
+ * and opened something else may have got the same number again. */
 static void evpy_on_accept(struct evconnlistener *listener, evutil_socket_t fd,
     struct sockaddr *address, int length, void *key)
 {
+	struct stat accepted, now;
 	int taken;
 
 	(void)listener;
+	memset(&accepted, 0, sizeof accepted);
+	fstat(fd, &accepted);
 	EVPY_CALL(taken = evpy_accept((uintptr_t)key, fd, address, length));
-	if (!taken)
+	if (!taken && fstat(fd, &now) == 0 && now.st_dev == accepted.st_dev &&
+	    now.st_ino == accepted.st_ino)
 		evutil_closesocket(fd);
 }
 
@@ -20,13 +25,38 @@ static void evpy_on_accept_error(struct evconnlistener *listener, void *key)
 	EVPY_CALL(evpy_accept_error((uintptr_t)key, error));
 }
 
-static struct evconnlistener *evpy_listener_new(
-    struct event_base *base, evutil_socket_t fd, unsigned flags, int backlog, uintptr_t key)
+/* evconnlistener_new() and evconnlistener_set_cb() don't tell when the backend refuses the descriptor. */
+static int evpy_is_refused(struct event_base *base, evutil_socket_t fd)
 {
-	struct evconnlistener *listener =
-	    evconnlistener_new(base, evpy_on_accept, (void *)key, flags, backlog, fd);
+	struct event *ev = event_new(base, fd, EV_READ | EV_PERSIST, NULL, NULL);
+	int refused = ev == NULL || evpy_event_add(ev, -1.0) < 0, error = errno;
 
+	if (ev != NULL)
+		event_free(ev);
+	errno = error;
+	return refused;
+}
+
+/* As in C, while there has never been a callback, connections wait in the kernel. */
+static struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_socket_t fd,
+    unsigned flags, int backlog, int callback, uintptr_t key)
+{
+	struct evconnlistener *listener;
+
+	if (evpy_is_refused(base, fd))
+		return NULL;
+	listener = evconnlistener_new(
+	    base, callback ? evpy_on_accept : NULL, (void *)key, flags, backlog, fd);
 	if (listener != NULL)
 		evconnlistener_set_error_cb(listener, evpy_on_accept_error);
 	return listener;
+}
+
+static int evpy_listener_set_cb(struct evconnlistener *listener, int callback, uintptr_t key)
+{
+	if (callback &&
+	    evpy_is_refused(evconnlistener_get_base(listener), evconnlistener_get_fd(listener)))
+		return -1;
+	evconnlistener_set_cb(listener, callback ? evpy_on_accept : NULL, (void *)key);
+	return 0;
 }

@@ -35,5 +35,6 @@ void evconnlistener_set_error_cb(struct evconnlistener *lev,
 extern "Python" int evpy_accept(uintptr_t key, int fd, struct sockaddr *address, int length);
 extern "Python" void evpy_accept_error(uintptr_t key, int error);
 
-struct evconnlistener *evpy_listener_new(
-    struct event_base *base, evutil_socket_t fd, unsigned flags, int backlog, uintptr_t key);
+struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_socket_t fd,
+    unsigned flags, int backlog, int callback, uintptr_t key);
+int evpy_listener_set_cb(struct evconnlistener *listener, int callback, uintptr_t key);
