@@ -7,6 +7,7 @@ somebody else frees it too (H1). So who is on top closes the one below here, by 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,10 +29,11 @@ ERROR = int(FilterResult.ERROR)
 class Layered(Stream):
     """What `BufferEvent` has of standing on another one, or below it."""
 
-    __slots__ = ("_input_filter", "_output_filter")
+    __slots__ = ("_input_filter", "_output_filter", "_partner")
 
     _input_filter: Any
     _output_filter: Any
+    _partner: weakref.ref[Any] | None
 
     @property
     def underlying(self) -> Any:

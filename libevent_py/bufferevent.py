@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from libevent_py import _convert, errors
+from libevent_py._connect import Connecting
 from libevent_py._ffi import ffi, lib
-from libevent_py._filter import Filter, Layered, checked_filter, free_upper
+from libevent_py._filter import Filter, checked_filter, free_upper
 from libevent_py._lifetime import next_key
 from libevent_py._stream import (
     DataCallback,
@@ -23,13 +24,13 @@ from libevent_py.enums import BufferEventOption
 Self = TypeVar("Self", bound="BufferEvent")
 
 
-class BufferEvent(Layered):
+class BufferEvent(Connecting):
     """A stream socket that libevent reads from and writes to; usable in ``with``, which closes it.
 
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_connected_by_us", "_partner", "_socket")
+    __slots__ = ("_socket",)
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class BufferEvent(Layered):
 
     def _begin(self) -> None:
         self._connected_by_us = False
-        self._partner: weakref.ref[BufferEvent] | None = None
+        self._partner = None
         self._socket: Any = None
 
     @classmethod
@@ -171,17 +172,16 @@ class BufferEvent(Layered):
     def connect(self, address: _convert.Address) -> None:
         """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
 
-        Raises `ValueError` for what is no numeric address, and for a pair or a filter.
+        Raises `ValueError` for what is no numeric address, and for a pair or a filter; `OSError`
+        for what fails at once, as connecting twice, of which libevent would report that it has been
+        done.
         Wraps ``bufferevent_socket_connect``.
         """
         self.base.check_thread()
-        if self._partner is not None or self._underlying is not None:
-            raise ValueError("a pair can't connect, nor a filter: the one that it stands on can")
         self._settle()
         target = _convert.sockaddr(address)
-        if self.fd < 0:
-            self.base.check_selectable(-1)
-            self._connected_by_us = True
+        self._prepare(self.pointer)
+        self._lookup = None
         errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
 
     @property

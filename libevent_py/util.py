@@ -216,7 +216,7 @@ def getaddrinfo(
     whose ``errno`` is one of `AddrInfoError`, or `OSError` where the system failed. Other threads
     run meanwhile, this one's loop does not. Wraps ``evutil_getaddrinfo``.
     """
-    node, service = _node(host), _service(port)
+    node, service = ffi.NULL if host is None else host_name(host), _service(port)
     hints = ffi.new("struct evutil_addrinfo *")
     hints.ai_flags = _convert.flags(AddrInfoFlag, flags, "flags")
     hints.ai_family = _c_int(family, "family")
@@ -235,9 +235,8 @@ def getaddrinfo(
             lib.evutil_freeaddrinfo(found[0])
 
 
-def _node(host: str | bytes | None) -> Any:
-    if host is None:
-        return ffi.NULL
+def host_name(host: str | bytes) -> bytes:
+    """Return *host* as C takes it: ASCII, or what IDNA makes of it."""
     if isinstance(host, str) and not host.isascii():
         try:
             return host.encode("idna")

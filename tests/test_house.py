@@ -32,6 +32,7 @@ FLOORS = """
     tls
     _stream
     _filter
+    _connect
     bufferevent
     listener
     __init__

@@ -55,6 +55,8 @@ static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy);
 static void evpy_bufferevent_free(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	if (bufferevent_get_underlying(bev) == NULL && bufferevent_getfd(bev) < 0)
+		bufferevent_setfd(bev, -1); /* cancels the lookup of a name (F9) */
 	bufferevent_remove_from_rate_limit_group(bev);
 	evpy_bufferevent_unlimit(bev, 1);
 	bufferevent_free(bev);

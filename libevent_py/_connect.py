@@ -1,0 +1,128 @@
+"""How a bufferevent connects to a host by its name.
+
+libevent looks the name up and connects to the first address that it finds. Without an evdns_base
+that is done, or has failed, when the call returns (F5). With one the loop does it, and holds the
+bufferevent until the answer comes, though it be closed (F9); so closing it cancels the lookup.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, NamedTuple
+
+from libevent_py import _convert, errors, util
+from libevent_py._ffi import ffi, lib
+from libevent_py._filter import Layered
+
+FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
+
+
+class Lookup(NamedTuple):
+    """What `Connecting.connect_hostname` was last called for."""
+
+    host: str | bytes
+    #: Kept alive: the lookup uses it.
+    dns_base: Any
+    #: The descriptor that there was, which tells that the lookup goes on; None when it has failed.
+    fd: int | None
+
+
+class Connecting(Layered):
+    """What `BufferEvent` has for names."""
+
+    __slots__ = ("_connected_by_us", "_lookup")
+
+    def _start(self, *arguments: Any) -> None:
+        self._lookup: Lookup | None = None
+        super()._start(*arguments)
+
+    def connect_hostname(
+        self,
+        dns_base: Any,
+        host: str | bytes,
+        port: int,
+        family: int = socket.AF_UNSPEC,
+    ) -> None:
+        """Look *host* up and begin to connect to it; `on_event` will say CONNECTED or ERROR.
+
+        On ERROR, `dns_error` tells whether it was the lookup that failed, and `error` is the same.
+        With None for *dns_base* the lookup is over when this returns, and `on_event` may have been
+        called already; the loop waits meanwhile, other threads run. With a ``DnsBase`` the loop
+        does it. *host* is a name or a numeric address; outside ASCII it is encoded by IDNA.
+        *family* is AF_UNSPEC, AF_INET or AF_INET6. Only the first address found is tried. Raises
+        `RuntimeError` while an earlier lookup goes on, which in C would be lost (F9); `ValueError`
+        for a pair or a filter.
+        Wraps ``bufferevent_socket_connect_hostname``.
+        """
+        base = self.base
+        base.check_thread()
+        self._settle()
+        pointer = self.pointer
+        fd = int(lib.bufferevent_getfd(pointer))
+        resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
+        name = util.host_name(host)
+        port = _convert.integer(port, "port", 1, 65535)
+        if family not in FAMILIES:
+            raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")
+        if self._is_looking_up():
+            raise RuntimeError("connect_hostname() was called while an earlier lookup goes on")
+        self._prepare(pointer)
+        self._lookup = Lookup(host, dns_base, None if dns_base is None else fd)
+        base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
+
+    def _prepare(self, pointer: Any) -> None:
+        """Raise an error unless there may be a new socket, or the one that there is may connect.
+
+        Linux lets a socket connect for a second time, and does nothing.
+        """
+        if self._partner is not None or self._underlying is not None:
+            raise ValueError("a pair can't connect, nor a filter: the one that it stands on can")
+        fd = lib.bufferevent_getfd(pointer)
+        if fd < 0:
+            self.base.check_selectable(-1)
+            self._connected_by_us = True
+            return
+        borrowed = socket.socket(fileno=fd)
+        try:
+            borrowed.getpeername()
+        except OSError:
+            return
+        finally:
+            borrowed.detach()
+        raise OSError(errno.EISCONN, f"fd {fd}: it is already connected")
+
+    def _is_looking_up(self) -> bool:
+        """Tell whether a lookup goes on: it hasn't failed, nor made a socket."""
+        lookup = self._lookup
+        if lookup is None or self.dns_error is not None:
+            return False
+        return bool(lookup.fd == lib.bufferevent_getfd(self.pointer))
+
+    @property
+    def dns_error(self) -> errors.DnsError | None:
+        """Why the lookup of the last `connect_hostname` failed, or None.
+
+        Its ``errno`` is one of `AddrInfoError`. Wraps ``bufferevent_socket_get_dns_error``.
+        """
+        code = int(lib.bufferevent_socket_get_dns_error(self.pointer))
+        if code == 0 or self._lookup is None:
+            return None
+        return errors.DnsError(code, f"{self._lookup.host!r}: {util.gai_strerror(code)}")
+
+    def why_failed(self, code: int) -> OSError | None:
+        """Return what an ERROR event is about; *code* is the errno that came with it."""
+        if self._lookup is not None:
+            self._lookup = self._lookup._replace(fd=None)
+        return self.dns_error or super().why_failed(code)
+
+
+def _resolver(dns_base: Any, base: Any) -> Any:
+    """Return the evdns_base of *dns_base*, or raise an error that names the argument."""
+    pointer = getattr(dns_base, "pointer", None)
+    kind = ffi.typeof(pointer).cname if isinstance(pointer, ffi.CData) else None
+    if kind != "struct evdns_base *":
+        raise TypeError(f"dns_base must be a DnsBase or None, not {dns_base!r}")
+    if dns_base.base is not base:
+        raise ValueError("dns_base must be of the bufferevent's own event base")
+    return pointer
