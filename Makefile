@@ -5,7 +5,7 @@ PYENV_ROOT ?= $(HOME)/.pyenv
 VERSIONS := 3.10 3.11 3.12 3.13
 
 # Debian's names; .ci/packages adds Python's own where they are needed.
-BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev
+BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := curl netcat-openbsd openssl strace valgrind
 
 BIN := .venv/bin

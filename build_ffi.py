@@ -34,6 +34,7 @@ NOUNS = (
     "eager",
     "ratelimit",
     "bufferevent_ssl",
+    "tls",
     "listener",
     "dns",
     "dns_struct",
@@ -50,6 +51,12 @@ C = ROOT / "libevent_py" / "_c"
 PARTS = ("event_core", "event_extra", "event_pthreads")
 TLS = "event_openssl"
 SONAME = "2.1.so.7"
+OPENSSL = ["-lssl", "-lcrypto"]
+NO_OPENSSL = (
+    "there are no development files of the OpenSSL that libevent_openssl is linked with: "
+    "`apt-get install libssl-dev` on Debian and Ubuntu, `dnf install openssl-devel` on Fedora, "
+    "`apk add openssl-dev` on Alpine, `brew install openssl` on macOS"
+)
 
 # cffi defines these below our C, which calls them.
 EXTERN_PYTHON = re.compile(r'^extern "Python" ([^{;]+;)', re.MULTILINE)
@@ -64,18 +71,29 @@ def search_path() -> list[str]:
     return shlex.split(subprocess.run(asked, capture_output=True, text=True).stdout)
 
 
-def links(flags: list[str]) -> bool:
+def links(flags: list[str], source: str = "") -> bool:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    compiler += shlex.split(os.environ.get("CPPFLAGS", ""))
     flags = [*shlex.split(os.environ.get("LDFLAGS", "")), *flags]
     with tempfile.TemporaryDirectory() as directory:
-        probe = [*compiler, "-shared", "-o", f"{directory}/probe", "-x", "c", os.devnull, *flags]
-        return subprocess.run(probe, capture_output=True).returncode == 0
+        probe = [*compiler, "-shared", "-fPIC", "-o", f"{directory}/probe", "-x", "c", "-", *flags]
+        return subprocess.run(probe, input=source.encode(), capture_output=True).returncode == 0
 
 
 def link_flag(part: str, search: list[str]) -> str | None:
     """The flag that links a part: its name or, where only the runtime package is, its soname."""
     flags = (f"-l{part}", f"-l:lib{part}-{SONAME}")
     return next((flag for flag in flags if links([*search, flag])), None)
+
+
+def has_openssl(flags: list[str]) -> bool:
+    """Whether there is the OpenSSL that libevent_openssl, linked by *flags*, was made with (I4).
+
+    The linker warns where that one needs another."""
+    source = "#include <openssl/ssl.h>\nint probe(void) { return SSL_new(0) == 0; }\n"
+    warn = "-Wl,--fatal-warnings"
+    strict = [warn] if links([warn]) else []
+    return links([*flags, *OPENSSL, *strict], source)
 
 
 def make() -> FFI:
@@ -85,11 +103,18 @@ def make() -> FFI:
     missing = [f"lib{part}" for part in PARTS if flags[part] is None]
     if missing:
         raise fetch.HeadersError(f"There is no {', '.join(missing)} to link with. {fetch.INSTALL}")
+    left_out = set()
+    if flags[TLS] is None:
+        left_out = {"bufferevent_ssl", "tls"}
+        print(f"libevent_py: no TLS, because there is no lib{TLS} to link with", file=sys.stderr)
+    elif not has_openssl([*search, flags[TLS]]):
+        left_out = {"tls"}
+        print(f"libevent_py: no TLS, because {NO_OPENSSL}", file=sys.stderr)
 
     ffi = FFI()
     source = []
     for noun in NOUNS:
-        if noun == "bufferevent_ssl" and flags[TLS] is None:
+        if noun in left_out:
             continue
         cdef = (C / f"{noun}.h").read_text()
         ffi.cdef(cdef)
@@ -104,11 +129,16 @@ def make() -> FFI:
         "\n".join(source),
         define_macros=[
             ("_GNU_SOURCE", "1"),
-            ("LIBEVENT_PY_HAVE_OPENSSL", "0" if flags[TLS] is None else "1"),
+            ("LIBEVENT_PY_HAVE_OPENSSL", str(int("bufferevent_ssl" not in left_out))),
+            ("LIBEVENT_PY_HAVE_TLS", str(int("tls" not in left_out))),
         ],
         include_dirs=[str(include)],
         depends=[str(header) for header in include.rglob("*.h")],
-        extra_link_args=[*search, *filter(None, flags.values())],
+        extra_link_args=[
+            *search,
+            *filter(None, flags.values()),
+            *(OPENSSL if "tls" not in left_out else ()),
+        ],
     )
     return ffi
 

@@ -172,3 +172,25 @@ class ListenerOption(IntFlag):
     DEFERRED_ACCEPT = lib.LEV_OPT_DEFERRED_ACCEPT
     REUSEABLE_PORT = lib.LEV_OPT_REUSEABLE_PORT
     BIND_IPV6ONLY = lib.LEV_OPT_BIND_IPV6ONLY
+
+
+def _of_tls(name: str, value: int) -> int:
+    """Return C's constant, or where the module was built without TLS the *value* it has."""
+    return getattr(lib, name, value)  # type: ignore[no-any-return]
+
+
+class TlsState(IntEnum):
+    """How a TLS connection begins: the ``BUFFEREVENT_SSL_`` states."""
+
+    OPEN = _of_tls("BUFFEREVENT_SSL_OPEN", 0)
+    CONNECTING = _of_tls("BUFFEREVENT_SSL_CONNECTING", 1)
+    ACCEPTING = _of_tls("BUFFEREVENT_SSL_ACCEPTING", 2)
+
+
+class TlsVersion(IntEnum):
+    """The versions of TLS, with the numbers of `ssl.TLSVersion`: OpenSSL's ``_VERSION`` numbers."""
+
+    TLSv1 = _of_tls("TLS1_VERSION", 0x0301)
+    TLSv1_1 = _of_tls("TLS1_1_VERSION", 0x0302)
+    TLSv1_2 = _of_tls("TLS1_2_VERSION", 0x0303)
+    TLSv1_3 = _of_tls("TLS1_3_VERSION", 0x0304)

@@ -23,6 +23,11 @@ from libevent_py._ffi import ffi, lib
 if sys.version_info < (3, 11):
     BaseExceptionGroup: Any = None
 
+try:
+    from ssl import SSLError
+except ImportError:  # a Python without it
+    SSLError = OSError  # type: ignore[misc]
+
 
 class LibeventError(Exception):
     """Say which C function failed, where errno has nothing to add."""
@@ -42,6 +47,23 @@ class ForkError(LibeventError, RuntimeError):
 
 class DnsError(LibeventError, socket.gaierror):
     """Say why a name could not be resolved: ``errno`` is one of the ``EVUTIL_EAI_`` codes."""
+
+
+class TlsError(LibeventError, SSLError):
+    """Say in OpenSSL's own words why TLS failed.
+
+    As in `ssl.SSLError`, ``library`` and ``reason`` are words such as SSL and
+    CERTIFICATE_VERIFY_FAILED, and ``strerror`` is the text.
+    """
+
+    #: OpenSSL's number for the error, or 0.
+    code: int = 0
+    library: str = ""
+    reason: str = ""
+    #: Why the peer's certificate was refused: OpenSSL's ``X509_V_ERR_`` code, or 0.
+    verify_code: int = 0
+    #: The same as text, such as "hostname mismatch", or "".
+    verify_message: str = ""
 
 
 class Entered(threading.local):

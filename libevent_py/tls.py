@@ -1,17 +1,532 @@
-"""``bufferevent_ssl.h``: bufferevents that speak TLS."""
+"""``bufferevent_ssl.h``: bufferevents that speak TLS, by the OpenSSL that libevent is linked with.
+
+The `ssl` module can't be used for it: it doesn't give its ``SSL *`` away, and may have an OpenSSL
+of its own, whose objects mean nothing to libevent's (I4).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Owned
+from libevent_py.enums import BufferEventFlag, TlsState, TlsVersion
+from libevent_py.errors import TlsError
 from libevent_py.ratelimit import Limited
+
+Path = str | bytes | os.PathLike[Any]
+
+
+class TlsContext(Owned):
+    """What TLS connections have in common: certificates, whom to believe, protocols, versions.
+
+    It may be closed, or dropped, while connections use it.
+    """
+
+    __slots__ = ("_check_hostname", "_server_side", "_verify")
+
+    def __init__(
+        self,
+        *,
+        server_side: bool = False,
+        certfile: Path | None = None,
+        keyfile: Path | None = None,
+        password: str | bytes | None = None,
+        verify: bool | None = None,
+        check_hostname: bool = True,
+        cafile: Path | None = None,
+        capath: Path | None = None,
+        alpn_protocols: Iterable[str] = (),
+        minimum_version: int = TlsVersion.TLSv1_2,
+        maximum_version: int | None = None,
+        ciphers: str | None = None,
+        ciphersuites: str | None = None,
+    ) -> None:
+        """Make a context for clients or, with *server_side*, for servers.
+
+        *certfile* is a PEM file with the certificate and those that lead from it to an authority,
+        *keyfile* one with its private key, by default the same; *password* is for an encrypted key.
+        A server needs them, a client where the server asks for them.
+
+        With *verify*, the default for clients, a peer must show a certificate of an authority in
+        *cafile*, a PEM file, or *capath*, a directory as ``openssl rehash`` makes it; without both,
+        of one that the system trusts. With *check_hostname* a server's must be for the host that
+        the client means, too.
+
+        *alpn_protocols* are the names to agree on, the best first: the server chooses, and refuses
+        a client that offers only others. *ciphers* is OpenSSL's list for up to TLS 1.2,
+        *ciphersuites* that for TLS 1.3.
+
+        Raises `OSError` for a file that can't be read, `TlsError` for what OpenSSL refuses, and
+        `LibeventError` when this module was built without TLS.
+        """
+        self._check_unmade()
+        _check_built()
+        if certfile is None and (server_side or keyfile is not None):
+            raise ValueError("certfile must be given for a server, and with a keyfile")
+        self._server_side = bool(server_side)
+        self._verify = not server_side if verify is None else bool(verify)
+        self._check_hostname = bool(check_hostname) and self._verify and not server_side
+        protocols = _protocols(alpn_protocols)
+        method = lib.TLS_server_method if server_side else lib.TLS_client_method
+        super().__init__(_call(lib.SSL_CTX_new, method()))
+        self._set_versions(minimum_version, maximum_version)
+        lib.SSL_CTX_set_mode(self.pointer, lib.SSL_MODE_RELEASE_BUFFERS)
+        if certfile is not None:
+            self._use_certificate(certfile, certfile if keyfile is None else keyfile, password)
+        if self._verify:
+            self._believe(cafile, capath)
+        if server_side:  # without it, a session of a verified client can't be resumed
+            _call(lib.SSL_CTX_set_session_id_context, self.pointer, b"libevent_py", 11)
+        if protocols and server_side:
+            _call(lib.evpy_tls_offer, self.pointer, protocols, len(protocols))
+        elif protocols:
+            _call(_unlike_others, self.pointer, protocols)
+        if ciphers is not None:
+            self._set_ciphers(lib.SSL_CTX_set_cipher_list, ciphers, "ciphers")
+        if ciphersuites is not None:
+            self._set_ciphers(lib.SSL_CTX_set_ciphersuites, ciphersuites, "ciphersuites")
+
+    def _set_versions(self, minimum: int, maximum: int | None) -> None:
+        lowest = TlsVersion(minimum)
+        highest = lowest.__class__.TLSv1_3 if maximum is None else TlsVersion(maximum)
+        if lowest > highest:
+            raise ValueError(
+                f"maximum_version must be at least {lowest.name}, the minimum, not {highest.name}"
+            )
+        _call(lib.SSL_CTX_set_min_proto_version, self.pointer, lowest)
+        if maximum is not None:
+            _call(lib.SSL_CTX_set_max_proto_version, self.pointer, highest)
+
+    def _use_certificate(self, certfile: Path, keyfile: Path, password: str | bytes | None) -> None:
+        certificate, key = _readable(certfile, "certfile"), _readable(keyfile, "keyfile")
+        secret = password.encode() if isinstance(password, str) else password
+        if secret is not None and not isinstance(secret, bytes):
+            raise TypeError(f"password must be text or bytes, not {password!r}")
+        _call(
+            lib.evpy_tls_use_certificate,
+            self.pointer,
+            certificate,
+            key,
+            ffi.NULL if secret is None else secret,
+            len(secret or b""),
+            subject=f"certfile {certfile!r}, keyfile {keyfile!r}",
+        )
+
+    def _believe(self, cafile: Path | None, capath: Path | None) -> None:
+        mode = lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+        lib.evpy_tls_set_verify(self.pointer, mode)
+        if cafile is None and capath is None:
+            _call(lib.SSL_CTX_set_default_verify_paths, self.pointer)
+            return
+        directory = ffi.NULL
+        if capath is not None:
+            directory = os.fsencode(capath)
+            os.listdir(directory)
+        file = ffi.NULL if cafile is None else _readable(cafile, "cafile")
+        subject = f"cafile {cafile!r}, capath {capath!r}"
+        _call(lib.SSL_CTX_load_verify_locations, self.pointer, file, directory, subject=subject)
+
+    def _set_ciphers(self, function: Callable[..., Any], names: str, argument: str) -> None:
+        if not isinstance(names, str) or "\0" in names:
+            raise TypeError(f"{argument} must be text, not {names!r}")
+        _call(function, self.pointer, names.encode(), subject=f"{argument} {names!r}")
+
+    @property
+    def server_side(self) -> bool:
+        """Whether it is for servers."""
+        return self._server_side
+
+    @property
+    def verify(self) -> bool:
+        """Whether peers must show a certificate that is believed."""
+        return self._verify
+
+    @property
+    def check_hostname(self) -> bool:
+        """Whether a server's certificate must be for the host that the client means."""
+        return self._check_hostname
+
+    def close(self) -> None:
+        """Free the context, once no connection uses it; a second time does nothing."""
+        pointer = self._take()
+        if pointer is not None:
+            lib.SSL_CTX_free(pointer)
+
+    def connection(self, state: TlsState, server_hostname: str | None) -> Connection:
+        """Make what a bufferevent of this context has of TLS, once the arguments are right."""
+        if state == TlsState.OPEN:
+            raise ValueError("state OPEN is for an SSL * whose handshake is done, not a TlsContext")
+        if (state == TlsState.ACCEPTING) is not self._server_side:
+            side = "server" if self._server_side else "client"
+            raise ValueError(f"state can't be {state.name} with a {side}'s TlsContext")
+        if server_hostname is None and self._check_hostname:
+            raise ValueError(
+                "server_hostname must say whom the server's certificate is to be for; where that "
+                "doesn't matter, make the TlsContext with check_hostname=False"
+            )
+        if server_hostname is not None and self._server_side:
+            raise ValueError("server_hostname is for clients")
+        connection = Connection(_call(lib.SSL_new, self.pointer))
+        if server_hostname is not None:
+            try:
+                connection.expect(server_hostname, self._check_hostname)
+            except BaseException:
+                connection.release()
+                raise
+        return connection
+
+
+class Connection:
+    """What a bufferevent has of TLS beside what its ``SSL *`` knows."""
+
+    __slots__ = ("errors", "server_hostname", "ssl")
+
+    def __init__(self, ssl: Any) -> None:
+        #: Until a bufferevent has it.
+        self.ssl = ssl
+        self.server_hostname: str | None = None
+        #: What OpenSSL said about the last failure, the cause first.
+        self.errors: list[TlsError] = []
+
+    @classmethod
+    def of(cls, context: Any, state: TlsState, server_hostname: str | None) -> Connection:
+        """Make one for *context*, a `TlsContext` or the raw layer's ``SSL *``."""
+        _check_built()
+        if isinstance(context, TlsContext):
+            return context.connection(state, server_hostname)
+        if not isinstance(context, ffi.CData) or ffi.typeof(context) is not SSL or not context:
+            raise TypeError(f"context must be a TlsContext or an SSL *, not {context!r}")
+        if server_hostname is not None:
+            raise ValueError("server_hostname must come with a TlsContext, not with an SSL *")
+        lib.SSL_up_ref(context)
+        return cls(context)
+
+    def release(self) -> None:
+        """Leave the ``SSL *`` to others."""
+        lib.SSL_free(self.ssl)
+
+    def expect(self, host: str, check: bool) -> None:
+        """Tell the server that *host* is meant; with *check*, its certificate must be for that."""
+        parameters = lib.SSL_get0_param(self.ssl)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError, ValueError):
+                packed = socket.inet_pton(family, host.partition("%")[0])
+                if check:
+                    _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
+                break
+        else:
+            name = _host_name(host)
+            _call(lib.SSL_set_tlsext_host_name, self.ssl, name)
+            if check:
+                flags = lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
+                lib.X509_VERIFY_PARAM_set_hostflags(parameters, flags)
+                _call(lib.X509_VERIFY_PARAM_set1_host, parameters, name, len(name))
+        self.server_hostname = host
+
+
+#: The type of the raw layer's ``SSL *``.
+SSL = ffi.typeof("struct ssl_st *") if lib.LIBEVENT_PY_HAVE_OPENSSL else None
 
 
 class Secured(Limited):
     """What `BufferEvent` has of TLS."""
 
-    __slots__ = ()
+    __slots__ = ("_tls",)
 
-    def why_failed(self, code: int) -> OSError | None:
-        """Return what an ERROR event is about; *code* is the errno that came with it."""
-        return OSError(code, os.strerror(code)) if code else None
+    #: None where there is no TLS.
+    _tls: Connection | None
+
+    def _secured(self) -> tuple[Connection, Any]:
+        """Return what it has of TLS and its ``SSL *``, or raise an error if it has none."""
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._tls is None:
+            raise ValueError(
+                f"this {type(self).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
+                "those that have"
+            )
+        return self._tls, lib.bufferevent_openssl_get_ssl(pointer)
+
+    def _agreed(self) -> Any:
+        """Return the ``SSL *`` once the handshake is done, else NULL."""
+        ssl = self._secured()[1]
+        return ssl if lib.SSL_is_init_finished(ssl) else ffi.NULL
+
+    @property
+    def ssl(self) -> Any:
+        """The ``SSL *``, for calling `libevent_py.lib` with it while the bufferevent is open.
+
+        It ends with the bufferevent: `lib.SSL_up_ref` keeps its memory, but where it stands on
+        another bufferevent nothing may be read or written by it any more.
+        Wraps ``bufferevent_openssl_get_ssl``.
+        """
+        return self._secured()[1]
+
+    @property
+    def tls_version(self) -> str | None:
+        """The version of TLS, such as "TLSv1.3", or None before the handshake is done."""
+        ssl = self._agreed()
+        return _convert.text(lib.SSL_get_version(ssl)) if ssl else None
+
+    @property
+    def cipher(self) -> tuple[str, str, int] | None:
+        """The cipher's name, the version that defines it and its secret bits, or None before the
+        handshake is done.
+        """
+        ssl = self._agreed()
+        if not ssl:
+            return None
+        cipher = lib.SSL_get_current_cipher(ssl)
+        name, version = lib.SSL_CIPHER_get_name(cipher), lib.SSL_CIPHER_get_version(cipher)
+        bits = lib.SSL_CIPHER_get_bits(cipher, ffi.NULL)
+        return _convert.text(name), _convert.text(version), int(bits)
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate as DER, or None where it has shown none."""
+        return next(iter(self._certificates(1)), None)
+
+    @property
+    def peer_certificate_chain(self) -> list[bytes]:
+        """The certificates as DER that the peer has sent, its own first; not all need be believed.
+
+        A resumed session has only the peer's own.
+        """
+        return self._certificates(None)
+
+    def _certificates(self, most: int | None) -> list[bytes]:
+        ssl = self._agreed()
+        found: list[bytes] = []
+        while ssl and len(found) != most:
+            certificate = lib.evpy_tls_peer(ssl, len(found))
+            if not certificate:
+                break
+            size = lib.i2d_X509(certificate, ffi.NULL)
+            memory = ffi.new("unsigned char[]", max(size, 0))
+            lib.i2d_X509(certificate, ffi.new("unsigned char **", memory))
+            lib.X509_free(certificate)
+            found.append(bytes(ffi.buffer(memory)))
+        return found
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        """The protocol that both sides have agreed on, or None."""
+        ssl = self._agreed()
+        if not ssl:
+            return None
+        name, length = ffi.new("unsigned char **"), ffi.new("unsigned *")
+        lib.SSL_get0_alpn_selected(ssl, name, length)
+        return bytes(ffi.buffer(name[0], length[0])).decode("latin-1") if length[0] else None
+
+    @property
+    def server_hostname(self) -> str | None:
+        """The host that the client means: as it was given, or as the client has told, or None."""
+        tls, ssl = self._secured()
+        if tls.server_hostname is not None:
+            return tls.server_hostname
+        name = lib.SSL_get_servername(ssl, lib.TLSEXT_NAMETYPE_host_name)
+        return _convert.text(name) if name else None
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether the handshake resumed an earlier session."""
+        ssl = self._agreed()
+        return bool(ssl) and bool(lib.SSL_session_reused(ssl))
+
+    @property
+    def allow_dirty_shutdown(self) -> bool:
+        """Whether a connection that ends without TLS's own notice has come to its end.
+
+        By default that is an ERROR, because anybody on the way could have cut it off; when set it
+        is EOF, also with OpenSSL 3, of which libevent 2.1 itself doesn't know.
+        Wraps ``bufferevent_openssl_get_allow_dirty_shutdown``,
+        ``bufferevent_openssl_set_allow_dirty_shutdown``.
+        """
+        self._secured()
+        return bool(lib.bufferevent_openssl_get_allow_dirty_shutdown(self.pointer))
+
+    @allow_dirty_shutdown.setter
+    def allow_dirty_shutdown(self, allow: bool) -> None:
+        ssl = self._secured()[1]
+        change = lib.SSL_set_options if allow else lib.SSL_clear_options
+        change(ssl, lib.SSL_OP_IGNORE_UNEXPECTED_EOF)
+        lib.bufferevent_openssl_set_allow_dirty_shutdown(self.pointer, bool(allow))
+
+    def renegotiate(self) -> None:
+        """Begin another handshake on a connection up to TLS 1.2; `on_event` will say CONNECTED.
+
+        Raises `ValueError` with TLS 1.3, which has none (I7), and before the first handshake is
+        done. Servers made by OpenSSL 3 refuse a client's, unless their context has the option
+        ``lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION``. Wraps ``bufferevent_ssl_renegotiate``.
+        """
+        ssl = self._agreed()
+        if not ssl:
+            raise ValueError("renegotiate() must wait until the handshake is done")
+        if lib.SSL_version(ssl) >= TlsVersion.TLSv1_3:
+            raise ValueError("TLS 1.3 can't renegotiate")
+        self.base.call(lib.bufferevent_ssl_renegotiate, self.pointer)
+
+    def shutdown(self) -> bool:
+        """Tell the peer that nothing more will come, by TLS's own notice; libevent never does.
+
+        The peer's own data still come. Return whether the notice is out: not before the handshake
+        is done, after a failure, or while the socket takes no more. Raises `ValueError` while there
+        is output, which would be lost: have it written before.
+        """
+        ssl = self._agreed()
+        if lib.evbuffer_get_length(lib.bufferevent_get_output(self.pointer)):
+            raise ValueError("shutdown() must wait until all output is written")
+        if not ssl:
+            return False
+        lib.ERR_clear_error()
+        result = self.base.call(_shut_down, ssl)
+        lib.ERR_clear_error()
+        return bool(result)
+
+    def tls_errors(self) -> list[TlsError]:
+        """Return and forget what OpenSSL said about failures, the cause first: three at most.
+
+        Wraps ``bufferevent_get_openssl_error``.
+        """
+        tls, ssl = self._secured()
+        found = tls.errors + self._popped(ssl)[0]
+        tls.errors = []
+        return found
+
+    def _popped(self, ssl: Any) -> tuple[list[TlsError], bool]:
+        """Return what libevent has kept of OpenSSL's errors, and whether the socket's was one."""
+        codes: list[int] = []
+        while code := lib.bufferevent_get_openssl_error(self.pointer):
+            codes.insert(0, code)  # the last that came is popped first (I8)
+        known = [code for code in codes if lib.evpy_tls_is_code(code)]
+        return [tls_error(code, ssl) for code in known], lib.SSL_ERROR_SYSCALL in codes
+
+    def why_failed(self, what: int, code: int) -> OSError | None:
+        """Return what the event *what* has failed by; *code* is the errno that came with it."""
+        if self._tls is None:
+            return _os_error(code) if what & BufferEventFlag.ERROR else None
+        tls, ssl = self._secured()
+        tls.errors, by_socket = self._popped(ssl)
+        if not what & BufferEventFlag.ERROR:
+            return None
+        if tls.errors:
+            return tls.errors[0]
+        # Of an end without notice, libevent says nothing more where another bufferevent is below.
+        unsaid = what == BufferEventFlag.ERROR and self._stands() and lib.evpy_tls_reached(
+            self.pointer
+        )
+        if unsaid or (by_socket and not code):
+            tls.errors = [tls_error(lib.evpy_tls_eof(), ssl)]
+            return tls.errors[0]
+        return _os_error(code)
+
+    def _stands(self) -> bool:
+        return bool(lib.bufferevent_get_underlying(self.pointer))
+
+
+def _shut_down(ssl: Any) -> bool:
+    return lib.SSL_shutdown(ssl) >= 0 or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
+
+
+def tls_error(code: int, ssl: Any = None, subject: str = "") -> TlsError:
+    """Return OpenSSL's error *code* as an exception, about *subject*.
+
+    If it says that a certificate was refused, *ssl* knows why.
+    """
+    space = ffi.new("char[256]")
+    lib.ERR_error_string_n(code, space, len(space))
+    library, _, reason = _convert.text(space).split(":", 4)[2:]
+    mnemonic = reason.upper().replace(" ", "_")
+    library = library.removesuffix(" routines").upper()
+    verdict, why = 0, ""
+    if ssl is not None and mnemonic == "CERTIFICATE_VERIFY_FAILED":
+        verdict = int(lib.SSL_get_verify_result(ssl))
+        why = _convert.text(lib.X509_verify_cert_error_string(verdict))
+    text = ": ".join(filter(None, (subject, f"[{library}: {mnemonic}] {reason}", why)))
+    error = TlsError(lib.SSL_ERROR_SSL, text)
+    error.code, error.library, error.reason = code, library, mnemonic
+    error.verify_code, error.verify_message = verdict, why
+    return error
+
+
+def _os_error(code: int) -> OSError | None:
+    return OSError(code, os.strerror(code)) if code else None
+
+
+def _call(function: Callable[..., Any], *arguments: Any, subject: str = "") -> Any:
+    """Return the result of OpenSSL's *function*, or raise why it is 0 or NULL.
+
+    None of these calls back, or says by errno what is wrong; so they have a door of their own.
+    """
+    lib.ERR_clear_error()
+    result = function(*arguments)
+    if result:
+        return result
+    subject = subject or function.__name__
+    code = lib.ERR_get_error()
+    lib.ERR_clear_error()
+    if code:
+        raise tls_error(code, subject=subject)
+    raise errors.LibeventError(f"{subject} failed")
+
+
+def _unlike_others(ctx: Any, protocols: bytes) -> bool:
+    return not lib.SSL_CTX_set_alpn_protos(ctx, protocols, len(protocols))
+
+
+def _protocols(names: Iterable[str]) -> bytes:
+    """Return the names of protocols as a handshake has them."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise TypeError(f"alpn_protocols must be a collection of names, not {names!r}")
+    result = b""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"alpn_protocols must be text, not {name!r}")
+        encoded = name.encode("latin-1", "replace")
+        if not 1 <= len(encoded) <= 255:
+            raise ValueError(f"alpn_protocols must have 1 to 255 characters each, not {name!r}")
+        result += bytes((len(encoded),)) + encoded
+    return result
+
+
+def _host_name(host: str) -> bytes:
+    """Return the name of a host as a handshake and a certificate have it."""
+    try:
+        name = host.removesuffix(".").encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"server_hostname must be the name of a host, not {host!r}") from error
+    if not name or name[:1] == b"." or b"\0" in name or len(name) > 253:
+        raise ValueError(f"server_hostname must be the name of a host, not {host!r}")
+    return name
+
+
+def _readable(path: Path, name: str) -> bytes:
+    """Return *path* as C takes it, or raise `OSError` if the file can't be read."""
+    with open(path, "rb"):
+        return os.fsencode(path)
+
+
+def _check_built() -> None:
+    """Raise an error that says what is missing for TLS."""
+    if not lib.LIBEVENT_PY_HAVE_OPENSSL:
+        raise errors.LibeventError(
+            "libevent_py was built without TLS, because there was no libevent_openssl: install "
+            "libevent's and OpenSSL's development files and build it again"
+        )
+    if not lib.LIBEVENT_PY_HAVE_TLS:
+        raise errors.LibeventError(
+            "libevent_py was built without TLS, because there were no development files of the "
+            "OpenSSL that libevent_openssl is linked with: install them and build it again"
+        )
+    linked = lib.evpy_tls_linked()
+    if linked >> 28 != lib.OPENSSL_VERSION_NUMBER >> 28:
+        raise errors.LibeventError(
+            f"libevent_py was built with OpenSSL {lib.OPENSSL_VERSION_NUMBER >> 28}, but the "
+            f"libevent_openssl that the loader found is linked with OpenSSL {linked >> 28}"
+        )

@@ -106,3 +106,6 @@ void free(void *);
 
 /* 1 when this module was built with libevent_openssl. */
 #define LIBEVENT_PY_HAVE_OPENSSL ...
+
+/* 1 when it was built with OpenSSL too: then TlsContext works. */
+#define LIBEVENT_PY_HAVE_TLS ...
