@@ -35,13 +35,17 @@ from libevent_py.enums import ListenerOption as ListenerOption
 from libevent_py.enums import LogSeverity as LogSeverity
 from libevent_py.enums import LoopFlag as LoopFlag
 from libevent_py.enums import MonotonicFlag as MonotonicFlag
+from libevent_py.enums import TlsState as TlsState
+from libevent_py.enums import TlsVersion as TlsVersion
 from libevent_py.enums import TriggerOption as TriggerOption
 from libevent_py.errors import ClosedError as ClosedError
 from libevent_py.errors import DnsError as DnsError
 from libevent_py.errors import ForkError as ForkError
 from libevent_py.errors import LibeventError as LibeventError
 from libevent_py.errors import ThreadError as ThreadError
+from libevent_py.errors import TlsError as TlsError
 from libevent_py.event import Event as Event
 from libevent_py.listener import Listener as Listener
 from libevent_py.ratelimit import RateLimit as RateLimit
 from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup
+from libevent_py.tls import TlsContext as TlsContext

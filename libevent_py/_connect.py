@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Layered
+from libevent_py.enums import BufferEventFlag
 
 FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
 
@@ -110,11 +111,13 @@ class Connecting(Layered):
             return None
         return errors.DnsError(code, f"{self._lookup.host!r}: {util.gai_strerror(code)}")
 
-    def why_failed(self, code: int) -> OSError | None:
-        """Return what an ERROR event is about; *code* is the errno that came with it."""
-        if self._lookup is not None:
-            self._lookup = self._lookup._replace(fd=None)
-        return self.dns_error or super().why_failed(code)
+    def why_failed(self, what: int, code: int) -> OSError | None:
+        """Return what the event *what* has failed by; *code* is the errno that came with it."""
+        failure = super().why_failed(what, code)
+        if not what & BufferEventFlag.ERROR or self._lookup is None:
+            return failure
+        self._lookup = self._lookup._replace(fd=None)
+        return self.dns_error or failure
 
 
 def _resolver(dns_base: Any, base: Any) -> Any:

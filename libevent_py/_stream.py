@@ -82,6 +82,7 @@ class Stream(Secured):
         if underlying is not None:
             underlying._managed_by = self
         self._options = options
+        self._tls = None
         self._lent: list[weakref.ref[Buffer]] = []
         #: Whether `write` itself may call back: a filter, or a callback of one of its buffers.
         self._calls_back = underlying is not None
@@ -469,7 +470,7 @@ def evpy_bufferevent_event(key: int, what: int, error: int) -> None:
     for base in live.bases:
         bev = base.live.get(key)
         if bev is not None and bev._on_event is not None:
-            bev.error = bev.why_failed(error) if what & BufferEventFlag.ERROR else None
+            bev.error = bev.why_failed(what, error)
             try:
                 bev._on_event(bev, FLAGS[what])
             except BaseException as raised:

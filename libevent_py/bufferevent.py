@@ -20,6 +20,11 @@ from libevent_py._stream import (
 )
 from libevent_py.base import EventBase
 from libevent_py.enums import BufferEventOption
+from libevent_py.tls import Connection, TlsContext
+
+#: What TLS is made with unless its user says otherwise. Without DEFER_CALLBACKS libevent tells of
+#: the end before it has given out what came with it (I9).
+TLS_OPTIONS = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.DEFER_CALLBACKS
 
 Self = TypeVar("Self", bound="BufferEvent")
 
@@ -50,9 +55,7 @@ class BufferEvent(Connecting):
         as in `setcb`. Wraps ``bufferevent_socket_new``.
         """
         self._check_unmade()
-        if not isinstance(base, EventBase):
-            raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        _check_base(base)
         options = checked_options(options)
         callbacks = checked_callbacks(on_read, on_write, on_event)
         number = _usable(base, fd, options)
@@ -78,9 +81,7 @@ class BufferEvent(Connecting):
         Their callbacks are always deferred. Closing one tells the other nothing: before,
         `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
         """
-        if not isinstance(base, EventBase):
-            raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        _check_base(base)
         flags = (
             checked_options(options | BufferEventOption.DEFER_CALLBACKS) & ~BufferEventOption.EAGER
         )
@@ -141,6 +142,60 @@ class BufferEvent(Connecting):
             key,
         )
         bev._start(base, key, pointer, flags, callbacks, underlying)
+        return bev
+
+    @classmethod
+    def tls(
+        cls: type[Self],
+        base: EventBase,
+        fd: Any,
+        context: TlsContext | Any,
+        state: int | None = None,
+        *,
+        server_hostname: str | None = None,
+        options: int = TLS_OPTIONS,
+        on_read: DataCallback | None = None,
+        on_write: DataCallback | None = None,
+        on_event: EventCallback | None = None,
+    ) -> Self:
+        """Make a bufferevent that speaks TLS through the socket *fd*, or with -1 one to `connect`.
+
+        *fd*, *options* and the callbacks are as when it is made without TLS; EAGER changes nothing.
+        A client's *server_hostname* is told to the server, whose certificate must be for it, as
+        *context* says. *state* is of `TlsState`, by default what goes with the context. The loop
+        begins the handshake once there is a connection, and `on_event` will say CONNECTED, or ERROR
+        with a `TlsError` as `error`. That the peer has closed in TLS's own way is EOF; libevent
+        itself doesn't tell the peer when it closes: see `shutdown`.
+
+        Instead of a `TlsContext` an ``SSL *`` of the raw layer can be given, which nothing else may
+        use meanwhile; state OPEN is for one whose handshake is done.
+
+        Raises `TlsError`, `ValueError` where a server is to be verified and *server_hostname* is
+        missing, and `LibeventError` where this module was built without TLS. Wraps
+        ``bufferevent_openssl_socket_new``.
+        """
+        _check_base(base)
+        options = checked_options(options) & ~BufferEventOption.EAGER
+        callbacks = checked_callbacks(on_read, on_write, on_event)
+        number = _usable(base, fd, options)
+        connection = Connection.of(context, state, server_hostname)
+        try:
+            pointer = errors.new(
+                lib.evpy_tls_new,
+                base.pointer,
+                ffi.NULL,
+                number,
+                connection.ssl,
+                connection.state,
+                options,
+            )
+        finally:
+            connection.release()
+        bev = cls.__new__(cls)
+        bev._begin()
+        bev._start(base, next_key(), pointer, options, callbacks)
+        bev._tls = connection
+        bev._adopt(fd)
         return bev
 
     def _give_up(self) -> Any:
@@ -245,14 +300,15 @@ class BufferEvent(Connecting):
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns. Wraps ``bufferevent_free``."""
+        secured = self._tls is not None
         if self._underlying is not None:
             return functools.partial(free_upper, self._underlying)
         if self._partner is not None or self._options & BufferEventOption.CLOSE_ON_FREE:
             free = lib.evpy_bufferevent_free
         elif self._connected_by_us:
-            free = lib.evpy_bufferevent_free_with_fd
+            free = lib.evpy_tls_free_with_fd if secured else lib.evpy_bufferevent_free_with_fd
         else:
-            free = lib.evpy_bufferevent_free_without_fd
+            free = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free_without_fd
         eager = self._eager
         if eager is None:
             return free  # type: ignore[no-any-return]
@@ -262,6 +318,13 @@ class BufferEvent(Connecting):
             lib.evpy_eager_free(eager)
 
         return both
+
+
+def _check_base(base: EventBase) -> None:
+    """Raise an error unless *base* is one that this thread may use now."""
+    if not isinstance(base, EventBase):
+        raise TypeError(f"base must be an EventBase, not {base!r}")
+    base.check_thread()
 
 
 def _usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:

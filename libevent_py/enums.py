@@ -176,7 +176,7 @@ class ListenerOption(IntFlag):
 
 def _of_tls(name: str, value: int) -> int:
     """Return C's constant, or where the module was built without TLS the *value* it has."""
-    return getattr(lib, name, value)  # type: ignore[no-any-return]
+    return int(getattr(lib, name, value))
 
 
 class TlsState(IntEnum):

@@ -26,7 +26,7 @@ if sys.version_info < (3, 11):
 try:
     from ssl import SSLError
 except ImportError:  # a Python without it
-    SSLError = OSError  # type: ignore[misc]
+    SSLError = OSError  # type: ignore[assignment,misc]
 
 
 class LibeventError(Exception):

@@ -94,7 +94,7 @@ class TlsContext(Owned):
 
     def _set_versions(self, minimum: int, maximum: int | None) -> None:
         lowest = TlsVersion(minimum)
-        highest = lowest.__class__.TLSv1_3 if maximum is None else TlsVersion(maximum)
+        highest = TlsVersion.TLSv1_3 if maximum is None else TlsVersion(maximum)
         if lowest > highest:
             raise ValueError(
                 f"maximum_version must be at least {lowest.name}, the minimum, not {highest.name}"
@@ -104,7 +104,7 @@ class TlsContext(Owned):
             _call(lib.SSL_CTX_set_max_proto_version, self.pointer, highest)
 
     def _use_certificate(self, certfile: Path, keyfile: Path, password: str | bytes | None) -> None:
-        certificate, key = _readable(certfile, "certfile"), _readable(keyfile, "keyfile")
+        certificate, key = _readable(certfile), _readable(keyfile)
         secret = password.encode() if isinstance(password, str) else password
         if secret is not None and not isinstance(secret, bytes):
             raise TypeError(f"password must be text or bytes, not {password!r}")
@@ -115,7 +115,7 @@ class TlsContext(Owned):
             key,
             ffi.NULL if secret is None else secret,
             len(secret or b""),
-            subject=f"certfile {certfile!r}, keyfile {keyfile!r}",
+            subject=f"certfile {os.fspath(certfile)!r}, keyfile {os.fspath(keyfile)!r}",
         )
 
     def _believe(self, cafile: Path | None, capath: Path | None) -> None:
@@ -124,17 +124,23 @@ class TlsContext(Owned):
         if cafile is None and capath is None:
             _call(lib.SSL_CTX_set_default_verify_paths, self.pointer)
             return
-        directory = ffi.NULL
         if capath is not None:
-            directory = os.fsencode(capath)
-            os.listdir(directory)
-        file = ffi.NULL if cafile is None else _readable(cafile, "cafile")
-        subject = f"cafile {cafile!r}, capath {capath!r}"
-        _call(lib.SSL_CTX_load_verify_locations, self.pointer, file, directory, subject=subject)
+            os.listdir(capath)
+            _call(lib.SSL_CTX_load_verify_locations, self.pointer, ffi.NULL, os.fsencode(capath))
+        if cafile is not None:
+            _call(
+                lib.SSL_CTX_load_verify_locations,
+                self.pointer,
+                _readable(cafile),
+                ffi.NULL,
+                subject=f"cafile {os.fspath(cafile)!r}",
+            )
 
     def _set_ciphers(self, function: Callable[..., Any], names: str, argument: str) -> None:
-        if not isinstance(names, str) or "\0" in names:
+        if not isinstance(names, str):
             raise TypeError(f"{argument} must be text, not {names!r}")
+        if "\0" in names:
+            raise ValueError(f"{argument} must be names, not {names!r}")
         _call(function, self.pointer, names.encode(), subject=f"{argument} {names!r}")
 
     @property
@@ -158,8 +164,11 @@ class TlsContext(Owned):
         if pointer is not None:
             lib.SSL_CTX_free(pointer)
 
-    def connection(self, state: TlsState, server_hostname: str | None) -> Connection:
+    def connection(self, state: int | None, server_hostname: str | None) -> Connection:
         """Make what a bufferevent of this context has of TLS, once the arguments are right."""
+        if state is None:
+            state = TlsState.ACCEPTING if self._server_side else TlsState.CONNECTING
+        state = TlsState(state)
         if state == TlsState.OPEN:
             raise ValueError("state OPEN is for an SSL * whose handshake is done, not a TlsContext")
         if (state == TlsState.ACCEPTING) is not self._server_side:
@@ -172,7 +181,7 @@ class TlsContext(Owned):
             )
         if server_hostname is not None and self._server_side:
             raise ValueError("server_hostname is for clients")
-        connection = Connection(_call(lib.SSL_new, self.pointer))
+        connection = Connection(_call(lib.SSL_new, self.pointer), state)
         if server_hostname is not None:
             try:
                 connection.expect(server_hostname, self._check_hostname)
@@ -185,17 +194,18 @@ class TlsContext(Owned):
 class Connection:
     """What a bufferevent has of TLS beside what its ``SSL *`` knows."""
 
-    __slots__ = ("errors", "server_hostname", "ssl")
+    __slots__ = ("errors", "server_hostname", "ssl", "state")
 
-    def __init__(self, ssl: Any) -> None:
-        #: Until a bufferevent has it.
+    def __init__(self, ssl: Any, state: TlsState) -> None:
+        #: For the one who makes the bufferevent, until `release`.
         self.ssl = ssl
+        self.state = state
         self.server_hostname: str | None = None
         #: What OpenSSL said about the last failure, the cause first.
         self.errors: list[TlsError] = []
 
     @classmethod
-    def of(cls, context: Any, state: TlsState, server_hostname: str | None) -> Connection:
+    def of(cls, context: Any, state: int | None, server_hostname: str | None) -> Connection:
         """Make one for *context*, a `TlsContext` or the raw layer's ``SSL *``."""
         _check_built()
         if isinstance(context, TlsContext):
@@ -204,8 +214,11 @@ class Connection:
             raise TypeError(f"context must be a TlsContext or an SSL *, not {context!r}")
         if server_hostname is not None:
             raise ValueError("server_hostname must come with a TlsContext, not with an SSL *")
+        if state is None:
+            raise ValueError("state must be given with an SSL *")
+        connection = cls(context, TlsState(state))
         lib.SSL_up_ref(context)
-        return cls(context)
+        return connection
 
     def release(self) -> None:
         """Leave the ``SSL *`` to others."""
@@ -213,6 +226,8 @@ class Connection:
 
     def expect(self, host: str, check: bool) -> None:
         """Tell the server that *host* is meant; with *check*, its certificate must be for that."""
+        if not isinstance(host, str):
+            raise TypeError(f"server_hostname must be text, not {host!r}")
         parameters = lib.SSL_get0_param(self.ssl)
         for family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError, ValueError):
@@ -418,8 +433,8 @@ class Secured(Limited):
         if tls.errors:
             return tls.errors[0]
         # Of an end without notice, libevent says nothing more where another bufferevent is below.
-        unsaid = what == BufferEventFlag.ERROR and self._stands() and lib.evpy_tls_reached(
-            self.pointer
+        unsaid = (
+            what == BufferEventFlag.ERROR and self._stands() and lib.evpy_tls_reached(self.pointer)
         )
         if unsaid or (by_socket and not code):
             tls.errors = [tls_error(lib.evpy_tls_eof(), ssl)]
@@ -443,7 +458,7 @@ def tls_error(code: int, ssl: Any = None, subject: str = "") -> TlsError:
     lib.ERR_error_string_n(code, space, len(space))
     library, _, reason = _convert.text(space).split(":", 4)[2:]
     mnemonic = reason.upper().replace(" ", "_")
-    library = library.removesuffix(" routines").upper()
+    library = library.removesuffix(" routines").removesuffix(" certificate").upper()
     verdict, why = 0, ""
     if ssl is not None and mnemonic == "CERTIFICATE_VERIFY_FAILED":
         verdict = int(lib.SSL_get_verify_result(ssl))
@@ -506,7 +521,7 @@ def _host_name(host: str) -> bytes:
     return name
 
 
-def _readable(path: Path, name: str) -> bytes:
+def _readable(path: Path) -> bytes:
     """Return *path* as C takes it, or raise `OSError` if the file can't be read."""
     with open(path, "rb"):
         return os.fsencode(path)

@@ -13,6 +13,7 @@ import pytest
 from libevent_py import EventBase, EventConfig, errors
 from libevent_py._lifetime import live, roots
 from libevent_py._wakeup import wakeup
+from tests.certificates import Authority
 
 BACKENDS = EventBase.supported_methods()
 
@@ -87,3 +88,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         left.setblocking(False)
         right.setblocking(False)
         yield left, right
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that certifies what tests of TLS need."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
