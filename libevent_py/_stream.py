@@ -146,6 +146,8 @@ class Stream(Secured):
         options = self._options
         if not options & BufferEventOption.EAGER or options & BufferEventOption.THREADSAFE:
             return False
+        if self.limited():
+            return False
         marks = self.pointer.wm_read, self.pointer.wm_write
         return not self._calls_back and not any(mark.low or mark.high for mark in marks)
 

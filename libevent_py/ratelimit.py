@@ -102,10 +102,14 @@ def _amount(value: SupportsIndex, name: str) -> int:
     return number
 
 
-def _numbers(limit: Any) -> tuple[int, int, int, int, float]:
-    """Return *limit* as C takes it."""
+def _checked(limit: Any) -> RateLimit:
     if not isinstance(limit, RateLimit):
         raise TypeError(f"limit must be a RateLimit, not {limit!r}")
+    return limit
+
+
+def _numbers(limit: RateLimit) -> tuple[int, int, int, int, float]:
+    """Return *limit* as C takes it."""
     return (
         limit.read_rate,
         limit.read_burst,
@@ -135,6 +139,14 @@ class Limited(Child):
         super().close()
         self._leave()
 
+    def _set_callbacks(self) -> None:
+        """Tell C whom to call, and how: while it is limited, not past libevent."""
+        raise NotImplementedError
+
+    def limited(self) -> bool:
+        """Tell whether it has a limit, of its own or of its group."""
+        return self._rate_limit is not None or self._group is not None
+
     def _leave(self) -> RateLimitGroup | None:
         """Belong to no group as far as Python knows; return the one that it was."""
         group, self._group = self._group, None
@@ -152,15 +164,19 @@ class Limited(Child):
         base = self.base
         base.check_thread()
         pointer = self.pointer
+        old, self._rate_limit = self._rate_limit, limit if limit is None else _checked(limit)
+        self._set_callbacks()
         if limit is None:
             busy = base.running or base.calls > 0
-            self._rate_limit = None
             base.call(lib.evpy_bufferevent_unlimit, pointer, busy)
             if busy:
                 base.defer(self._lift)
             return
-        base.call(lib.evpy_bufferevent_set_rate_limit, pointer, *_numbers(limit))
-        self._rate_limit = limit
+        try:
+            base.call(lib.evpy_bufferevent_set_rate_limit, pointer, *_numbers(limit))
+        except MemoryError:
+            self._rate_limit = old
+            raise
         if self.closed:  # by a callback: the limit has come too late to be freed with the rest
             lib.evpy_bufferevent_unlimit(pointer, True)
 
@@ -191,9 +207,15 @@ class Limited(Child):
             return
         while self._group is not None:  # a callback may have added it to a third one
             self.remove_from_rate_limit_group()
-        errors.call(lib.bufferevent_add_to_rate_limit_group, self.pointer, group.pointer)
+        pointer, joined = self.pointer, group.pointer
         self._group = group
         group._members[self.key] = self
+        self._set_callbacks()
+        try:
+            errors.call(lib.bufferevent_add_to_rate_limit_group, pointer, joined)
+        except MemoryError:
+            self._leave()
+            raise
 
     def remove_from_rate_limit_group(self) -> None:
         """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
@@ -201,6 +223,7 @@ class Limited(Child):
         pointer = self.pointer
         group = self._leave()  # which may have no other reference, and must not go before this
         if group is not None:
+            self._set_callbacks()
             self.base.call(lib.bufferevent_remove_from_rate_limit_group, pointer)
 
     @property
@@ -246,9 +269,10 @@ class Limited(Child):
         self.base.call(lib.bufferevent_decrement_write_limit, self.pointer, n)
 
     def _own_limit(self) -> RateLimit:
-        if self._rate_limit is None:
+        limit = self._rate_limit
+        if limit is None or not lib.bufferevent_get_token_bucket_cfg(self.pointer):
             raise ValueError("this bufferevent has no rate limit")
-        return self._rate_limit
+        return limit
 
     @property
     def max_single_read(self) -> int:
@@ -326,7 +350,7 @@ class RateLimitGroup(Child):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
-        numbers = _numbers(limit)
+        numbers = _numbers(_checked(limit))
         share = _convert.integer(min_share, "min_share", 1, lib.EV_SSIZE_MAX)
         pointer = errors.new(lib.evpy_rate_limit_group_new, base.pointer, *numbers)
         super().__init__(base, next_key(), pointer)
@@ -354,7 +378,7 @@ class RateLimitGroup(Child):
     @limit.setter
     def limit(self, limit: RateLimit) -> None:
         self.base.check_thread()
-        numbers = _numbers(limit)
+        numbers = _numbers(_checked(limit))
         if limit.tick != self._limit.tick:
             raise ValueError(f"limit must have a tick of {self._limit.tick} s, not {limit.tick}")
         errors.call(lib.evpy_rate_limit_group_set_limit, self.pointer, *numbers)

@@ -34,11 +34,20 @@ from tests.peers import Pair, run_until, settle
 from tests.support import PATIENCE, run_python
 from tests.test_fork import in_child
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
+READ = EventFlag.READ
+CLOSE = BufferEventOption.CLOSE_ON_FREE
 UNLIMITED = lib.EV_RATE_LIMIT_MAX
 
 #: A limit that is not reached again before the test is over, once it is.
 TIGHT = RateLimit(100, 100, 100, 100, tick=1000)
+
+
+OPTIONS = [
+    CLOSE,
+    CLOSE | BufferEventOption.EAGER,
+    CLOSE | BufferEventOption.DEFER_CALLBACKS,
+    CLOSE | BufferEventOption.THREADSAFE,
+]
 
 
 @pytest.fixture
@@ -168,6 +177,47 @@ def test_writing_is_no_faster_than_the_limit(base: EventBase, bev: BufferEvent, 
         assert got <= burst + rate * (elapsed / tick + 2)
         assert elapsed < PATIENCE
     assert bev.output
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("how", ["alone", "in a group"])
+@pytest.mark.parametrize("when", ["before", "in its callback"])
+def test_whoever_calls_back_and_how_is_limited(
+    base: EventBase, pair: Pair, options: BufferEventOption, how: str, when: str
+) -> None:
+    group = RateLimitGroup(base, TIGHT)
+    got = []
+
+    def limit(bev: BufferEvent) -> None:
+        if how == "alone":
+            bev.set_rate_limit(TIGHT)
+        else:
+            bev.add_to_rate_limit_group(group)
+
+    def on_read(bev: BufferEvent) -> None:
+        got.append(bev.read())
+        if when == "in its callback" and len(got) == 1:
+            bev.write(b"y" * 30)
+            limit(bev)
+        bev.write(b"y" * 1000)
+
+    bev = BufferEvent(base, pair[0], options, on_read=on_read)
+    bev.enable(READ)
+    if when == "before":
+        limit(bev)
+    else:
+        pair[1].send(b"x")
+        settle(base)
+        assert received(pair[1]) == 100
+    pair[1].send(b"x" * 1000)
+    settle(base)
+    assert len(b"".join(got[-1:])) == 100
+    assert received(pair[1]) == (100 if when == "before" else 0)
+    bev.set_rate_limit(None)
+    bev.remove_from_rate_limit_group()
+    settle(base)
+    assert sum(map(len, got)) == 1000 + (when != "before")
+    assert received(pair[1]) == 1000 * len(got) - (100 if when == "before" else 70)
 
 
 def test_one_direction_may_be_limited_alone(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
