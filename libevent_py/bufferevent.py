@@ -82,9 +82,9 @@ class BufferEvent(Connecting):
         `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
         """
         _check_base(base)
-        flags = (
-            checked_options(options | BufferEventOption.DEFER_CALLBACKS) & ~BufferEventOption.EAGER
-        )
+        flags = _convert.flags(BufferEventOption, options, "options")
+        flags = checked_options(flags | BufferEventOption.DEFER_CALLBACKS)
+        flags &= ~BufferEventOption.EAGER
         pointers = ffi.new("struct bufferevent *[2]")
         errors.call(lib.bufferevent_pair_new, base.pointer, flags, pointers)
         one, other = cls.__new__(cls), cls.__new__(cls)
