@@ -203,7 +203,14 @@ class Listener(Child):
             self._resting = False
             self.enable()
 
-    #: Also closes the socket, with CLOSE_ON_FREE. Wraps ``evconnlistener_free``.
+    def close(self) -> None:
+        """Listen no longer, and close the socket if it belongs to the listener; once.
+
+        The listener's own callbacks may do so. Raises `ThreadError` in a wrong thread.
+        Wraps ``evconnlistener_free``.
+        """
+        super().close()
+
     free = staticmethod(lib.evconnlistener_free)
 
 
