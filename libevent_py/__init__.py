@@ -25,6 +25,7 @@ from libevent_py.enums import AddrInfoFlag as AddrInfoFlag
 from libevent_py.enums import BufferEventFlag as BufferEventFlag
 from libevent_py.enums import BufferEventOption as BufferEventOption
 from libevent_py.enums import DebugLogging as DebugLogging
+from libevent_py.enums import EolStyle as EolStyle
 from libevent_py.enums import EventBaseCount as EventBaseCount
 from libevent_py.enums import EventBaseFlag as EventBaseFlag
 from libevent_py.enums import EventFeature as EventFeature

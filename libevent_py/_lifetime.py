@@ -162,6 +162,15 @@ slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
 fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
 
 
+def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
+    """Return *pointer* as one that is freed with *free* when nobody holds it any longer.
+
+    Who calls C with it holds it, too: so it is not freed below a callback, or another thread, that
+    is inside such a call. *free* must be C's, and not run any Python.
+    """
+    return ffi.gc(pointer, free)
+
+
 class WithoutPointer:
     """What an object is besides, once its pointer has been taken."""
 

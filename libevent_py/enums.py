@@ -108,6 +108,16 @@ class AddrInfoError(IntEnum):
     CANCEL = lib.EVUTIL_EAI_CANCEL
 
 
+class EolStyle(IntEnum):
+    """What ends a line: the ``EVBUFFER_EOL_`` styles."""
+
+    ANY = lib.EVBUFFER_EOL_ANY
+    CRLF = lib.EVBUFFER_EOL_CRLF
+    CRLF_STRICT = lib.EVBUFFER_EOL_CRLF_STRICT
+    LF = lib.EVBUFFER_EOL_LF
+    NUL = lib.EVBUFFER_EOL_NUL
+
+
 class BufferEventFlag(IntFlag):
     """What happened to a bufferevent: the ``BEV_EVENT_`` flags."""
 

@@ -290,7 +290,7 @@ def test_a_failure_in_c_names_the_function_and_changes_nothing() -> None:
     for front, calls in enumerate((at_end, at_front)):
         lib.evbuffer_freeze(buffer.pointer, front)
         for name, call in calls:
-            with pytest.raises(LibeventError, match=f"^{name} failed$"):
+            with pytest.raises(LibeventError, match=f"^{name} failed: the (other )?buffer is froz"):
                 call()
         lib.evbuffer_unfreeze(buffer.pointer, front)
     assert (bytes(buffer), bytes(other)) == (b"hello", b"other")
@@ -433,13 +433,21 @@ def test_a_borrowed_buffer_ends_with_its_owner(base: EventBase, end: str) -> Non
 def test_the_ends_that_belong_to_the_loop_are_frozen(base: EventBase) -> None:
     one, other = socket.socketpair()
     with other, BufferEvent(base, one) as bev:
-        with pytest.raises(LibeventError, match=r"^evbuffer_add failed$"):
+        with pytest.raises(
+            LibeventError, match=r"^evbuffer_add failed: the buffer is frozen at its"
+        ):
             bev.input.add(b"x")
         bev.write(b"hello")
-        with pytest.raises(LibeventError, match=r"^evbuffer_drain failed$"):
+        with pytest.raises(
+            LibeventError, match=r"^evbuffer_drain failed: the buffer is frozen at its"
+        ):
             bev.output.drain(1)
-        with pytest.raises(LibeventError, match=r"^evbuffer_remove failed$"):
+        with pytest.raises(
+            LibeventError, match=r"^evbuffer_remove failed: the buffer is frozen at its"
+        ):
             bev.output.remove()
-        with pytest.raises(LibeventError, match=r"^evbuffer_copyout failed$"):
+        with pytest.raises(
+            LibeventError, match=r"^evbuffer_copyout failed: the buffer is frozen at its"
+        ):
             bev.output.copyout()
         assert len(bev.output) == 5

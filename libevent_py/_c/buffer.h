@@ -132,3 +132,17 @@ int evbuffer_defer_callbacks(struct evbuffer *buffer, struct event_base *base);
 size_t evbuffer_add_iovec(struct evbuffer * buffer, struct evbuffer_iovec * vec, int n_vec);
 
 /* Ours. */
+
+int evpy_buffer_frozen(struct evbuffer *buf, int at_front);
+ev_ssize_t evpy_buffer_copyout(struct evbuffer *buf, size_t start, void *out, size_t size);
+ev_ssize_t evpy_buffer_chunk(struct evbuffer *buf, size_t start, void *out, size_t room);
+ev_ssize_t evpy_buffer_search(
+    struct evbuffer *buf, const char *what, size_t size, size_t start, size_t end);
+ev_ssize_t evpy_buffer_search_eol(
+    struct evbuffer *buf, size_t start, size_t *length, int style);
+ev_ssize_t evpy_buffer_readln(struct evbuffer *buf, int style, void *out, size_t room);
+int evpy_buffer_remove_buffer(struct evbuffer *src, struct evbuffer *dst, size_t size);
+int evpy_buffer_write(struct evbuffer *buf, evutil_socket_t fd, ev_ssize_t size);
+
+#define EVPY_BEYOND ...
+#define EVPY_FROZEN ...

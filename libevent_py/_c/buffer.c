@@ -1,0 +1,164 @@
+/* Positions in a struct evbuffer, and what takes several of its calls under one lock.
+ *
+ * A struct evbuffer_ptr is good only until the buffer is changed (D5). So Python knows numbers, and each
+ * function here turns them into pointers, looks, and forgets them while it holds the lock. */
+
+/* What they return for a position beyond the end, and where a frozen end forbids what was asked for. */
+#define EVPY_BEYOND (-2)
+#define EVPY_FROZEN (-3)
+
+/* libevent tells by failing, so it is asked for what changes nothing. */
+static int evpy_buffer_frozen(struct evbuffer *buf, int at_front)
+{
+	struct evbuffer *nowhere;
+	char byte;
+	int frozen;
+
+	if (!at_front)
+		return evbuffer_commit_space(buf, NULL, 0) < 0;
+	evbuffer_lock(buf);
+	if (evbuffer_get_length(buf) > 0) {
+		frozen = evbuffer_copyout(buf, &byte, 1) < 0;
+	} else {
+		nowhere = evbuffer_new();
+		frozen = nowhere != NULL && evbuffer_remove_buffer(buf, nowhere, 1) < 0;
+		if (nowhere != NULL)
+			evbuffer_free(nowhere);
+	}
+	evbuffer_unlock(buf);
+	return frozen;
+}
+
+/* The lock must be held. Unlike evbuffer_copyout_from()'s, a position that is not there is noticed. */
+static int evpy_position(struct evbuffer *buf, struct evbuffer_ptr *position, size_t number)
+{
+	if (number > evbuffer_get_length(buf))
+		return EVPY_BEYOND;
+	return evbuffer_ptr_set(buf, position, number, EVBUFFER_PTR_SET);
+}
+
+static ev_ssize_t evpy_buffer_copyout(struct evbuffer *buf, size_t start, void *out, size_t size)
+{
+	struct evbuffer_ptr position;
+	ev_ssize_t result;
+
+	evbuffer_lock(buf);
+	result = evpy_position(buf, &position, start);
+	if (result == 0 && start < evbuffer_get_length(buf))
+		result = evbuffer_copyout_from(buf, &position, out, size);
+	evbuffer_unlock(buf);
+	return result;
+}
+
+/* Copy what lies in one piece of memory from `start` on, if there is room, and return how much it is.
+ * Unlike evbuffer_copyout_from() this also works where the front is frozen. */
+static ev_ssize_t evpy_buffer_chunk(struct evbuffer *buf, size_t start, void *out, size_t room)
+{
+	struct evbuffer_ptr position;
+	struct evbuffer_iovec chunk = {NULL, 0};
+
+	evbuffer_lock(buf);
+	if (evpy_position(buf, &position, start) == 0)
+		evbuffer_peek(buf, -1, &position, &chunk, 1);
+	if (chunk.iov_len <= room && chunk.iov_len > 0)
+		memcpy(out, chunk.iov_base, chunk.iov_len);
+	evbuffer_unlock(buf);
+	return (ev_ssize_t)chunk.iov_len;
+}
+
+static ev_ssize_t evpy_buffer_search(
+    struct evbuffer *buf, const char *what, size_t size, size_t start, size_t end)
+{
+	struct evbuffer_ptr from, to;
+	ev_ssize_t result = EVPY_BEYOND;
+
+	evbuffer_lock(buf);
+	if (end == SIZE_MAX)
+		end = evbuffer_get_length(buf);
+	if (start <= end && evpy_position(buf, &from, start) == 0 &&
+	    evpy_position(buf, &to, end) == 0)
+		result = size == 0 ? (ev_ssize_t)start
+				   : evbuffer_search_range(buf, what, size, &from, &to).pos;
+	evbuffer_unlock(buf);
+	return result;
+}
+
+static ev_ssize_t evpy_buffer_search_eol(
+    struct evbuffer *buf, size_t start, size_t *length, int style)
+{
+	struct evbuffer_ptr position;
+	ev_ssize_t result = EVPY_BEYOND;
+
+	evbuffer_lock(buf);
+	if (evpy_position(buf, &position, start) == 0)
+		result = evbuffer_search_eol(buf, &position, length, style).pos;
+	evbuffer_unlock(buf);
+	return result;
+}
+
+/* Take a line's bytes and its end, if there is room, and return how long it is without its end.
+ *
+ * evbuffer_readln() allocates, and takes the line and its end one after the other: a callback that comes
+ * in between and takes anything loses as much of the next line. */
+static ev_ssize_t evpy_buffer_readln(struct evbuffer *buf, int style, void *out, size_t room)
+{
+	struct evbuffer_ptr found;
+	size_t length;
+	ev_ssize_t result = -1;
+
+	evbuffer_lock(buf);
+	found = evbuffer_search_eol(buf, NULL, &length, style);
+	if (found.pos >= 0) {
+		result = found.pos;
+		if ((size_t)result <= room &&
+		    (evbuffer_copyout(buf, out, result) < 0 ||
+			evbuffer_drain(buf, result + length) < 0))
+			result = EVPY_FROZEN;
+	}
+	evbuffer_unlock(buf);
+	return result;
+}
+
+/* evbuffer_remove_buffer() runs dst's callbacks while src is half changed, and ignores that it has no
+ * memory for the last bytes. So they go by a buffer that nobody else knows. */
+static int evpy_buffer_remove_buffer(struct evbuffer *src, struct evbuffer *dst, size_t size)
+{
+	struct evbuffer *way;
+	int moved;
+
+	if (src == dst || size == 0)
+		return 0;
+	if (evpy_buffer_frozen(dst, 0))
+		return -1;
+	way = evbuffer_new();
+	if (way == NULL)
+		return -1;
+	moved = evbuffer_remove_buffer(src, way, size);
+	if (moved > 0 && evbuffer_get_length(way) < (size_t)moved) {
+		errno = ENOMEM;
+		moved = -1;
+	}
+	/* A callback of src's may have frozen dst, and src too. */
+	if (evbuffer_add_buffer(dst, way) < 0) {
+		moved = -1;
+		if (evbuffer_prepend_buffer(src, way) < 0) {
+			evbuffer_unfreeze(src, 1);
+			evbuffer_prepend_buffer(src, way);
+			evbuffer_freeze(src, 1);
+		}
+	}
+	evbuffer_free(way);
+	return moved;
+}
+
+/* Of an empty buffer libevent writes -1 bytes, and says nothing in errno. */
+static int evpy_buffer_write(struct evbuffer *buf, evutil_socket_t fd, ev_ssize_t size)
+{
+	int result = 0;
+
+	evbuffer_lock(buf);
+	if (evbuffer_get_length(buf) > 0)
+		result = evbuffer_write_atmost(buf, fd, size);
+	evbuffer_unlock(buf);
+	return result;
+}
