@@ -18,6 +18,8 @@ from libevent_py._ffi import lib as lib
 from libevent_py.base import CommonTimeout as CommonTimeout
 from libevent_py.base import EventBase as EventBase
 from libevent_py.buffer import Buffer as Buffer
+from libevent_py.buffer import BufferCallback as BufferCallback
+from libevent_py.buffer import BufferInfo as BufferInfo
 from libevent_py.bufferevent import BufferEvent as BufferEvent
 from libevent_py.config import EventConfig as EventConfig
 from libevent_py.enums import AddrInfoError as AddrInfoError

@@ -171,6 +171,11 @@ def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
     return ffi.gc(pointer, free)
 
 
+def unshare(pointer: Any) -> None:
+    """Undo `shared`: from now on somebody else frees *pointer*."""
+    ffi.gc(pointer, None)
+
+
 class WithoutPointer:
     """What an object is besides, once its pointer has been taken."""
 

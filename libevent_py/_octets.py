@@ -21,6 +21,7 @@ from libevent_py._lifetime import Child, Handle, shared
 from libevent_py.enums import EolStyle
 
 if TYPE_CHECKING:
+    from libevent_py._watched import BufferCallback
     from libevent_py.buffer import Buffer
 
 #: The most that one call takes: evbuffer_remove counts in an int (D13).
@@ -67,7 +68,7 @@ def spare() -> tuple[Any, Any]:
 class Octets(Handle):
     """The part of `Buffer` that copies."""
 
-    __slots__ = ("_entry", "_owner", "_plain")
+    __slots__ = ("_callbacks", "_entry", "_key", "_owner", "_plain")
 
     #: What the buffer belongs to, and is freed with; None for one of its own.
     _owner: Child | None
@@ -75,8 +76,14 @@ class Octets(Handle):
     #: Whether no call to C can run any Python.
     _plain: bool
 
-    #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, once there are any.
+    #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, once there has been one.
     _entry: Any
+
+    #: What C knows the buffer by, there and where callbacks are deferred; 0 until then.
+    _key: int
+
+    #: The callbacks, in their order; replaced and never changed, because C may be running them.
+    _callbacks: tuple[BufferCallback, ...]
 
     def __init__(self, data: Any = b"") -> None:
         """Make a buffer that contains a copy of *data*.
@@ -85,14 +92,18 @@ class Octets(Handle):
         """
         self._check_unmade()
         self._owner = self._entry = None
+        self._key, self._callbacks = 0, ()
         self._plain = True
         pointer = shared(errors.new(lib.evbuffer_new), free)
         errors.call(lib.evbuffer_enable_locking, pointer, ffi.NULL)
         super().__init__(pointer)
-        self.add(data)
+        if type(data) is not bytes or data:  # of no bytes C makes a piece of memory, too
+            self.add(data)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function* where callbacks may run; return its result, also when it fails."""
+        if not self._plain:
+            headroom()
         before = errors.waiting()
         result = errors.enter(None, function, *arguments)
         errors.settle(before)
@@ -346,7 +357,7 @@ class Octets(Handle):
         Wraps ``evbuffer_search``, ``evbuffer_search_range``, ``evbuffer_ptr_set``.
         """
         octets, size = (what, len(what)) if type(what) is bytes else _convert.octets(what, "what")
-        if type(start) is not int or start < 0:
+        if type(start) is not int or not 0 <= start <= LARGEST:
             start = _convert.integer(start, "start", 0, LARGEST)
         last = SIZE_MAX if end is None else _convert.integer(end, "end", 0, LARGEST)
         found: int = search(self.pointer, octets, size, start, last)
@@ -428,6 +439,15 @@ def failure(
             )
     ffi.errno = errno.ENOMEM if fd is None else reason
     return errors.failed(function, "" if fd is None else f"fd {fd}")
+
+
+def headroom(frames: int = 30) -> None:
+    """Raise `RecursionError` here unless there is room for what callbacks need.
+
+    There it could not come out: what handles it needs some room, too.
+    """
+    if frames:
+        headroom(frames - 1)
 
 
 def checked(buffer: Any, name: str = "buffer") -> Octets:

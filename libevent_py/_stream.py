@@ -151,6 +151,11 @@ class Stream(Secured):
         marks = self.pointer.wm_read, self.pointer.wm_write
         return not self._calls_back and not any(mark.low or mark.high for mark in marks)
 
+    def expect_callbacks(self) -> None:
+        """Go the way from now on where one of its buffers may call back."""
+        self._calls_back = True
+        self._set_callbacks()
+
     def reclaim(self) -> None:
         """Have the buffers contain what a reader of them expects there."""
         arena = self.base.arena

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from libevent_py._ffi import ffi
-from libevent_py._lifetime import Child, Handle, fill, slot
-from libevent_py._octets import Octets
+from libevent_py import _lifetime, errors
+from libevent_py._attached import Attached, Deferral, deferring, empty
+from libevent_py._ffi import lib
+from libevent_py._lifetime import Child, fill, next_key
 from libevent_py._octets import checked as checked
-
-#: Empties the slot that `slot` and `fill` are about.
-empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
-
-
-class _Arena(threading.local):
-    """Memory that a thread copies through, so that small reads need not allocate any."""
-
-    size = 65536
-
-    def __init__(self) -> None:
-        self.memory = ffi.new("char[]", self.size)
-        self.bytes = ffi.buffer(self.memory)
+from libevent_py._watched import BufferCallback as BufferCallback
+from libevent_py._watched import BufferInfo as BufferInfo
+from libevent_py._watched import Watched, running
+from libevent_py.base import EventBase
 
 
-arena = _Arena()
-
-
-class Buffer(Octets):
+class Buffer(Watched):
     """A queue of bytes that grows at one end and shrinks at the other; usable in ``with``.
 
     Everything that takes bytes takes any object with the buffer protocol. Several threads may use
-    one at a time, as it has a lock. One that belongs to a bufferevent is closed with it, keeps it
-    alive, and is used only in the thread that runs its loop.
+    one, as it has a lock. One that belongs to a bufferevent is closed with it, keeps it alive, and
+    is used only in the thread that runs its loop.
     """
 
     __slots__ = ()
@@ -43,35 +31,79 @@ class Buffer(Octets):
         """Make the handle of a buffer that *owner* frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
-        buffer._entry = None
         buffer._plain = False
+        buffer._callbacks, buffer._entry, buffer._key = (), None, 0
         buffer.pointer = pointer
         return buffer
 
     def close(self) -> None:
         """Free the buffer; a second time does nothing.
 
-        Whoever is inside a call to it, this thread or another, finishes it first (D2). Raises
-        `ValueError` when it belongs to a bufferevent, which frees it. Wraps ``evbuffer_free``.
+        Calls that are under way, here or in another thread, end first (D2), but no callback of it
+        begins any more. Raises `ValueError` when it belongs to a bufferevent, which frees it.
+        Wraps ``evbuffer_free``.
         """
-        if self._owner is not None:
-            raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
         self._take()
 
+    # Freezing and locking.
 
-class BorrowedBuffer(Buffer):
+    def freeze(self, at_front: bool) -> None:
+        """Have every call fail that changes the front, or with False the end.
+
+        Wraps ``evbuffer_freeze``.
+        """
+        lib.evbuffer_freeze(self.pointer, bool(at_front))
+
+    def unfreeze(self, at_front: bool) -> None:
+        """Allow changes at the front again, or with False at the end.
+
+        Wraps ``evbuffer_unfreeze``.
+        """
+        lib.evbuffer_unfreeze(self.pointer, bool(at_front))
+
+    def enable_locking(self) -> None:
+        """Do nothing: each buffer has had its lock from the start.
+
+        Wraps ``evbuffer_enable_locking``.
+        """
+        self.pointer  # noqa: B018  (a closed one can't)
+
+    # Callbacks.
+
+    def defer_callbacks(self, base: EventBase) -> None:
+        """Have the callbacks called by *base*'s loop, once for all changes since they last were.
+
+        From now on the buffer is closed with *base*, and used only in the thread that runs its
+        loop. Raises `RuntimeError` when they are deferred already, for a bufferevent's buffer, and
+        inside the callbacks of any buffer. Wraps ``evbuffer_defer_callbacks``.
+        """
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        if self._owner is not None:
+            raise RuntimeError("the callbacks of this buffer are deferred already, or can't be")
+        if running.depth:
+            raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
+        base.check_thread()
+        pointer = self.pointer
+        errors.call(lib.evbuffer_defer_callbacks, pointer, base.pointer)
+        self._key = self._key or next_key()
+        self._owner = Deferral(base, self._key, pointer, self)
+        self._plain = False
+        _lifetime.unshare(pointer)
+        self.__class__ = deferring(type(self))
+
+
+class BorrowedBuffer(Attached, Buffer):
     """A bufferevent's own buffer, which only the thread that runs the loop may use meanwhile."""
 
     __slots__ = ()
 
     @property
     def pointer(self) -> Any:
-        """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
-        owner: Any = self._owner
-        owner.base.check_thread()
-        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
-        owner.reclaim()
-        return slot(self)
+        """The C object, with all in it that belongs there; raises errors as `Attached` does."""
+        pointer = super().pointer
+        self._owner.reclaim()
+        return pointer
 
     @pointer.setter
     def pointer(self, pointer: Any) -> None:
@@ -81,14 +113,21 @@ class BorrowedBuffer(Buffer):
     def pointer(self) -> None:
         empty(self)
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Enter C where what it calls back belongs to the owner's base; also return failures."""
-        owner: Any = self._owner
-        result = owner.base.call(_without_failing, function, *arguments)
-        return -1 if result is None else result
+    def close(self) -> None:
+        """Raise `ValueError`: the bufferevent frees it."""
+        raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
 
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        self._owner.base.live[self._key] = self  # C's entry stays for as long as the bufferevent
+        self._owner.expect_callbacks()
+        super()._watch(callbacks)
 
-def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call *function*, and return None where it fails."""
-    result = function(*arguments)
-    return None if result == -1 else result
+    def freeze(self, at_front: bool) -> None:
+        """Raise `ValueError`: libevent counts on what it has frozen and what not (D15)."""
+        raise ValueError("a bufferevent freezes and unfreezes its own buffers by itself")
+
+    unfreeze = freeze
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block."""
+        return self._owner.lock()  # type: ignore[no-any-return]

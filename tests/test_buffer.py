@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError, lib
-from libevent_py.buffer import arena
+from libevent_py._octets import ROOM
 from tests.support import run_python
 
 #: Around the size of the memory that small reads are copied through.
-SIZES = [0, 1, 4095, 4096, arena.size - 1, arena.size, arena.size + 1, 3 * arena.size + 7]
+SIZES = [0, 1, 4095, 4096, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM + 7]
 
 
 def pattern(size: int) -> bytes:
@@ -100,7 +100,7 @@ def test_a_buffer_of_any_size_gives_back_what_it_got(size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_remove_and_copyout_give_at_most_what_was_asked_for(size: int) -> None:
-    data = pattern(2 * arena.size)
+    data = pattern(2 * ROOM)
     buffer = scattered(data)
     assert buffer.copyout(size) == data[:size]
     assert len(buffer) == len(data)
@@ -112,7 +112,7 @@ def test_remove_and_copyout_give_at_most_what_was_asked_for(size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_drain_drops_what_is_at_the_front(size: int) -> None:
-    data = pattern(2 * arena.size)
+    data = pattern(2 * ROOM)
     buffer = scattered(data)
     buffer.drain(size)
     assert bytes(buffer) == data[size:]
@@ -132,7 +132,7 @@ def test_add_buffer_moves_everything() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_remove_buffer_moves_at_most_what_was_asked_for(size: int) -> None:
-    data = pattern(2 * arena.size)
+    data = pattern(2 * ROOM)
     one, other = scattered(data), Buffer(b"> ")
     assert one.remove_buffer(other, size) == len(data[:size])
     assert bytes(one) == data[size:]

@@ -26,7 +26,7 @@ FLOORS = """
     _load _convert _lifetime _wakeup _signals
     debug log util config _loop base
     event
-    _octets buffer
+    _octets _watched _attached buffer
     _eager
     ratelimit
     tls

@@ -1,7 +1,19 @@
-/* Positions in a struct evbuffer, and what takes several of its calls under one lock.
+/* The trampoline of struct evbuffer, its positions, and what takes several of its calls under one lock.
  *
  * A struct evbuffer_ptr is good only until the buffer is changed (D5). So Python knows numbers, and each
  * function here turns them into pointers, looks, and forgets them while it holds the lock. */
+
+static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *key)
+{
+	(void)buf;
+	EVPY_CALL(evpy_buffer_changed(
+	    (uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
+}
+
+static struct evbuffer_cb_entry *evpy_buffer_add_cb(struct evbuffer *buf, uintptr_t key)
+{
+	return evbuffer_add_cb(buf, evpy_on_buffer, (void *)key);
+}
 
 /* What they return for a position beyond the end, and where a frozen end forbids what was asked for. */
 #define EVPY_BEYOND (-2)

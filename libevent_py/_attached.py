@@ -1,0 +1,129 @@
+"""What a buffer is once it belongs to something that ends with an event base.
+
+That is a bufferevent, or, once its callbacks are deferred, a `Deferral`. Then it is used where the
+base is, and what it calls back is the base's affair.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py import errors
+from libevent_py._ffi import lib
+from libevent_py._lifetime import Child, Handle, Root, fill, slot
+from libevent_py._octets import headroom
+from libevent_py._watched import BufferInfo, Watched
+
+#: Empties the slot that `slot` and `fill` are about.
+empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
+
+
+class Attached(Watched):
+    """What a buffer is besides, once it belongs to something that ends with an event base."""
+
+    __slots__ = ()
+
+    _owner: Any
+
+    def __init_subclass__(cls) -> None:
+        """Keep `deferring` from the ``__init_subclass__`` of a user's class."""
+
+    @property
+    def pointer(self) -> Any:
+        """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
+        owner = self._owner
+        owner.base.check_thread()
+        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        return slot(self)
+
+    @pointer.setter
+    def pointer(self, pointer: Any) -> None:
+        fill(self, pointer)
+
+    @pointer.deleter
+    def pointer(self) -> None:
+        empty(self)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C where what it calls back belongs to the owner's base; also return failures."""
+        headroom()
+        result = self._owner.base.call(_without_failing, function, *arguments)
+        return -1 if result is None else result
+
+    def _take(self) -> Any:
+        self._owner.base.live.pop(self._key, None)
+        return super()._take()
+
+    def _report(self, error: BaseException) -> None:
+        self._owner.base.report(error, self)
+
+
+class Deferring(Attached):
+    """What a buffer is besides, once an event base runs its callbacks."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        self._owner.close()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        before = len(self)
+        try:
+            return super()._call(function, *arguments)
+        finally:
+            if not self.closed and len(self) != before:
+                self._owner.base.live[self._key] = self  # C has the callbacks in its queue
+
+    def _changed(self, info: BufferInfo) -> None:
+        self._owner.base.live.pop(self._key, None)
+        super()._changed(info)
+
+
+class Deferral(Child):
+    """What an event base knows of a buffer whose callbacks it runs."""
+
+    __slots__ = ("_buffer",)
+
+    rank = 3
+
+    def __init__(self, base: Root, key: int, pointer: Any, buffer: Watched) -> None:
+        self._buffer = weakref.ref(buffer)
+        super().__init__(base, key, pointer)
+
+    def _unusable(self) -> Exception:
+        return self.base.why_unusable(self) or errors.ClosedError("this Buffer is closed")
+
+    def lent(self) -> list[Handle]:
+        """Return the buffer, if it is still held."""
+        buffer = self._buffer()
+        return [] if buffer is None else [buffer]
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the buffer, once no call to it can be below."""
+        return functools.partial(_free_soon, self.base)
+
+
+def _free_soon(base: Root, pointer: Any) -> None:
+    if base.running or base.calls:
+        base.graveyard.append((lib.evbuffer_free, pointer))
+        base.wake()
+    else:
+        lib.evbuffer_free(pointer)
+
+
+def deferring(kind: Any) -> Any:
+    """Return the subclass of *kind* whose objects are `Deferring`, made when first needed."""
+    if "_deferred" not in vars(kind):
+        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+        kind._deferred = type(kind)(kind.__name__, (Deferring, kind), members)
+    return kind._deferred
+
+
+def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call *function*, and return None where it fails."""
+    result = function(*arguments)
+    return None if result == -1 else result
