@@ -28,6 +28,8 @@ NOUNS = (
     "log",
     "thread",
     "buffer",
+    "reference",
+    "shared",
     "bufferevent",
     "filter",
     "bufferevent_struct",

@@ -48,6 +48,7 @@ from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
+from libevent_py._references import references, release_to
 
 Self = TypeVar("Self", bound="Handle")
 
@@ -325,11 +326,16 @@ class Root(Handle):
             self.wake()
 
     def exhume(self) -> None:
-        """Free what is in the graveyard; only where no callback of what it holds is below."""
+        """Free what is in the graveyard; only where no callback of what it holds is below.
+
+        Also release what libevent has let go of (D4).
+        """
         graveyard = self.graveyard
         while graveyard:
             free, pointer = graveyard.popleft()
             free(pointer)
+        if references:
+            release_to(lambda error: self.report(error, self))
 
     def wake(self) -> None:
         """Have the loop come to a clean moment soon; from any thread."""

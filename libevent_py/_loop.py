@@ -105,7 +105,7 @@ class Loop(Root):
             self.thread = self.home = get_ident()
             live.add(self)
             with self._woken():
-                return int(errors.enter(pointer, lib.event_base_loop, pointer, flags))
+                return int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
         finally:
             self.thread = outer
             self.running = False
@@ -358,6 +358,7 @@ class Loop(Root):
         self._jobs.clear()
         self._drain(pointer)
         errors.enter(pointer, lib.event_base_free, pointer)
+        self.exhume()
         log.flush()
 
     def _drain(self, pointer: Any) -> None:

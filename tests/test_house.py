@@ -23,7 +23,7 @@ LONGEST = 600  # lines; a file is to be read in a sitting
 FLOORS = """
     _ffi
     errors enums
-    _load _convert _lifetime _wakeup _signals
+    _load _convert _references _lifetime _wakeup _signals
     debug log util config _loop base
     event
     _octets _watched _attached buffer

@@ -3,6 +3,8 @@
  * A struct evbuffer_ptr is good only until the buffer is changed (D5). So Python knows numbers, and each
  * function here turns them into pointers, looks, and forgets them while it holds the lock. */
 
+/* The buffer whose callbacks are not to see what this thread does to it, or NULL. */
+static _Thread_local const struct evbuffer *evpy_hushed;
 static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *key)
 {
 	(void)buf;

@@ -357,3 +357,19 @@ static char *evpy_dump_events(struct event_base *base)
 	}
 	return text;
 }
+
+/* What brings the loop that this thread runs to a clean moment, or NULL. */
+static _Thread_local struct event *evpy_waker;
+
+/* The base's loop, whose own timer `waker` is activated when libevent lets go of what Python holds for
+ * it: there may be no other event for long. */
+static int evpy_loop(struct event_base *base, int flags, struct event *waker)
+{
+	struct event *outer = evpy_waker;
+	int result;
+
+	evpy_waker = waker;
+	result = event_base_loop(base, flags);
+	evpy_waker = outer;
+	return result;
+}

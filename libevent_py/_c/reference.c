@@ -1,0 +1,110 @@
+/* What Python holds for libevent: memory that buffers refer to, and callbacks of file segments.
+ *
+ * libevent lets go of it in the middle of changing a buffer, with locks held, in whatever thread that
+ * happens. No Python may run there (D4, E6). So C only lists the keys of what is no longer needed, and
+ * Python takes them from the list when it comes by. */
+
+#include <pthread.h>
+
+struct evpy_release {
+	struct evpy_release *next;
+	uintptr_t key;
+};
+static struct evpy_release *evpy_releases;
+
+/* Held only here and in shared.c, for a few instructions: nothing is called meanwhile. */
+static pthread_mutex_t evpy_memory_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void evpy_memory_hold(void)
+{
+	pthread_mutex_lock(&evpy_memory_lock);
+}
+
+static void evpy_memory_leave(void)
+{
+	pthread_mutex_unlock(&evpy_memory_lock);
+}
+
+/* A child must not inherit the lock from a thread that it doesn't have. */
+static int evpy_memory_init(void)
+{
+	errno = pthread_atfork(evpy_memory_hold, evpy_memory_leave, evpy_memory_leave);
+	return errno == 0 ? 0 : -1;
+}
+
+static struct evpy_release *evpy_release_new(uintptr_t key)
+{
+	struct evpy_release *release = malloc(sizeof *release);
+
+	if (release != NULL)
+		release->key = key;
+	return release;
+}
+
+static void evpy_release(struct evpy_release *release)
+{
+	evpy_memory_hold();
+	release->next = evpy_releases;
+	evpy_releases = release;
+	evpy_memory_leave();
+	if (evpy_waker != NULL)
+		event_active(evpy_waker, EV_TIMEOUT, 1);
+}
+
+/* Take the key of something that libevent has let go of, or 0. */
+static uintptr_t evpy_released(void)
+{
+	struct evpy_release *release;
+	uintptr_t key = 0;
+
+	evpy_memory_hold();
+	release = evpy_releases;
+	if (release != NULL)
+		evpy_releases = release->next;
+	evpy_memory_leave();
+	if (release != NULL)
+		key = release->key;
+	free(release);
+	return key;
+}
+
+static void evpy_on_reference_cleanup(const void *data, size_t size, void *release)
+{
+	(void)data;
+	(void)size;
+	evpy_release(release);
+}
+
+static void evpy_on_segment_cleanup(
+    const struct evbuffer_file_segment *segment, int flags, void *release)
+{
+	(void)segment;
+	(void)flags;
+	evpy_release(release);
+}
+
+/* When it fails, libevent doesn't call the cleanup function (D6). */
+static int evpy_add_reference(
+    struct evbuffer *buf, const void *data, size_t size, uintptr_t key)
+{
+	struct evpy_release *release = evpy_release_new(key);
+
+	if (release == NULL)
+		return -1;
+	errno = 0;
+	if (evbuffer_add_reference(buf, data, size, evpy_on_reference_cleanup, release) < 0) {
+		free(release);
+		return -1;
+	}
+	return 0;
+}
+
+static int evpy_segment_on_cleanup(struct evbuffer_file_segment *segment, uintptr_t key)
+{
+	struct evpy_release *release = evpy_release_new(key);
+
+	if (release == NULL)
+		return -1;
+	evbuffer_file_segment_add_cleanup_cb(segment, evpy_on_segment_cleanup, release);
+	return 0;
+}

@@ -1,0 +1,354 @@
+/* Memory that outlives the buffer it came from.
+ *
+ * libevent's own references to another buffer's memory (evbuffer_add_buffer_reference) can be written
+ * through (D10), tie the two buffers' locks together and count without a lock. So memory that somebody
+ * else is to see moves into a keeper: a buffer that nobody touches any more, with a count of those who
+ * look at it. What it came from gets references to it in its place, which libevent never writes to. The
+ * last to go, in whatever thread, frees the keeper; no Python runs. */
+
+/* One piece of a keeper's memory. Buffers take bytes only from a reference's front: so its end tells
+ * what it refers to, wherever it has moved. */
+struct evpy_extent {
+	struct evpy_extent *next;
+	const char *base, *end;
+	struct evpy_keeper *keeper;
+};
+
+struct evpy_keeper {
+	size_t count;
+	struct evbuffer *content;
+	struct evpy_keeper *next;
+	size_t n;
+	struct evpy_extent extents[];
+};
+
+/* Memory that whoever has it holds the keeper of. */
+struct evpy_view {
+	char *base;
+	size_t size;
+	struct evpy_keeper *keeper;
+};
+
+struct evpy_views {
+	size_t n;
+	struct evpy_view views[];
+};
+
+#define EVPY_BUCKETS 4096
+static struct evpy_extent *evpy_extents[EVPY_BUCKETS];
+
+static struct evpy_extent **evpy_bucket(const char *end)
+{
+	uintptr_t bits = (uintptr_t)end;
+
+	return &evpy_extents[(bits ^ bits >> 12 ^ bits >> 24) % EVPY_BUCKETS];
+}
+
+/* Hold the keeper of the memory in `view`, if it has one already. */
+static void evpy_find_keeper(struct evpy_view *view)
+{
+	const char *end = view->base + view->size;
+	struct evpy_extent *extent;
+
+	view->keeper = NULL;
+	evpy_memory_hold();
+	for (extent = *evpy_bucket(end); extent != NULL; extent = extent->next) {
+		if (extent->end == end && extent->base <= view->base) {
+			view->keeper = extent->keeper;
+			++view->keeper->count;
+			break;
+		}
+	}
+	evpy_memory_leave();
+}
+
+static void evpy_keeper_hold(struct evpy_keeper *keeper)
+{
+	evpy_memory_hold();
+	++keeper->count;
+	evpy_memory_leave();
+}
+
+static char *evpy_view_hold(const struct evpy_view *view)
+{
+	evpy_keeper_hold(view->keeper);
+	return view->base;
+}
+
+static void evpy_forget(struct evpy_keeper *keeper)
+{
+	size_t i;
+
+	for (i = 0; i < keeper->n; ++i) {
+		struct evpy_extent **place = evpy_bucket(keeper->extents[i].end);
+
+		while (*place != &keeper->extents[i])
+			place = &(*place)->next;
+		*place = keeper->extents[i].next;
+	}
+}
+
+/* A keeper may hold references to another, that one to a third, and so on: they are freed one after the
+ * other, not one inside the other, for which the stack might be too small. */
+static _Thread_local struct evpy_keeper *evpy_orphans;
+static _Thread_local int evpy_freeing;
+
+static void evpy_keeper_drop(struct evpy_keeper *keeper, const void *base)
+{
+	size_t left;
+
+	(void)base;
+	evpy_memory_hold();
+	left = --keeper->count;
+	if (left == 0)
+		evpy_forget(keeper);
+	evpy_memory_leave();
+	if (left > 0)
+		return;
+	keeper->next = evpy_orphans;
+	evpy_orphans = keeper;
+	if (evpy_freeing)
+		return;
+	evpy_freeing = 1;
+	while ((keeper = evpy_orphans) != NULL) {
+		evpy_orphans = keeper->next;
+		evbuffer_free(keeper->content);
+		free(keeper);
+	}
+	evpy_freeing = 0;
+}
+
+static void evpy_on_dropped(const void *data, size_t size, void *keeper)
+{
+	(void)size;
+	evpy_keeper_drop(keeper, data);
+}
+
+static void evpy_views_free(struct evpy_views *views)
+{
+	size_t i;
+
+	if (views == NULL)
+		return;
+	for (i = 0; i < views->n; ++i) {
+		if (views->views[i].keeper != NULL)
+			evpy_keeper_drop(views->views[i].keeper, NULL);
+	}
+	free(views);
+}
+
+/* Hold an empty keeper, with room for so many extents. */
+static struct evpy_keeper *evpy_keeper_new(size_t room)
+{
+	struct evpy_keeper *keeper = malloc(sizeof *keeper + room * sizeof keeper->extents[0]);
+
+	if (keeper == NULL)
+		return NULL;
+	keeper->content = evbuffer_new();
+	if (keeper->content == NULL) {
+		free(keeper);
+		return NULL;
+	}
+	keeper->count = 1;
+	keeper->n = 0;
+	return keeper;
+}
+
+static void evpy_register(struct evpy_keeper *keeper, const struct evpy_view *view)
+{
+	struct evpy_extent *extent = &keeper->extents[keeper->n++];
+	struct evpy_extent **bucket;
+
+	extent->base = view->base;
+	extent->end = view->base + view->size;
+	extent->keeper = keeper;
+	bucket = evpy_bucket(extent->end);
+	evpy_memory_hold();
+	extent->next = *bucket;
+	*bucket = extent;
+	evpy_memory_leave();
+}
+
+/* A buffer of references to the same memory, or NULL. */
+static struct evbuffer *evpy_refer(const struct evpy_views *views)
+{
+	struct evbuffer *references = evbuffer_new();
+	size_t i;
+
+	for (i = 0; references != NULL && i < views->n; ++i) {
+		const struct evpy_view *view = &views->views[i];
+
+		evpy_keeper_hold(view->keeper);
+		if (evbuffer_add_reference(
+		        references, view->base, view->size, evpy_on_dropped, view->keeper) < 0) {
+			evpy_keeper_drop(view->keeper, NULL);
+			evbuffer_free(references);
+			return NULL;
+		}
+	}
+	return references;
+}
+
+/* Put `references` in the place of the first `size` bytes of a locked buffer, and these into `keeper`. No
+ * memory is needed, so nothing can fail. Its callbacks don't see it, and it doesn't count that it is
+ * frozen: the content stays the same. */
+static void evpy_replace(
+    struct evbuffer *buf, size_t size, struct evbuffer *keeper, struct evbuffer *references)
+{
+	const struct evbuffer *outer = evpy_hushed;
+	char byte;
+	int front = evbuffer_copyout(buf, &byte, 1) < 0;
+	int end = evbuffer_commit_space(buf, NULL, 0) < 0;
+
+	evpy_hushed = buf;
+	if (front)
+		evbuffer_unfreeze(buf, 1);
+	if (end)
+		evbuffer_unfreeze(buf, 0);
+	evbuffer_remove_buffer(buf, keeper, size);
+	evbuffer_prepend_buffer(buf, references);
+	if (front)
+		evbuffer_freeze(buf, 1);
+	if (end)
+		evbuffer_freeze(buf, 0);
+	evpy_hushed = outer;
+}
+
+/* Move the memory of all `views` that has no keeper, of the first `size` bytes of a locked buffer, into
+ * one; 0, or -1 with nothing changed. */
+static int evpy_keep(struct evbuffer *buf, struct evpy_views *views, size_t unkept, size_t size)
+{
+	struct evpy_keeper *keeper = evpy_keeper_new(unkept);
+	struct evbuffer *references;
+	size_t i, kept = 0, first = views->n;
+
+	if (keeper == NULL)
+		return -1;
+	for (i = 0; i < views->n; ++i) {
+		struct evpy_view *view = &views->views[i];
+
+		if (view->keeper != NULL)
+			continue;
+		if (first == views->n)
+			first = i;
+		view->keeper = keeper;
+		evpy_keeper_hold(keeper);
+	}
+	references = evpy_refer(views);
+	if (references != NULL) {
+		evpy_replace(buf, size, keeper->content, references);
+		evbuffer_free(references);
+		for (i = first; i < views->n; ++i) {
+			if (views->views[i].keeper == keeper)
+				evpy_register(keeper, &views->views[i]);
+		}
+		/* So that reading on and looking again doesn't pile keeper on keeper. */
+		for (i = 0; i < first; ++i)
+			kept += views->views[i].size;
+		evbuffer_drain(keeper->content, kept);
+	}
+	evpy_keeper_drop(keeper, NULL);
+	return references == NULL ? -1 : 0;
+}
+
+/* What a locked buffer has from `start` to `end`, which is no further than its end; or NULL. */
+static struct evpy_views *evpy_share(struct evbuffer *buf, size_t start, size_t end)
+{
+	int i, chains = start < end ? evbuffer_peek(buf, (ev_ssize_t)end, NULL, NULL, 0) : 0;
+	struct evpy_views *views = calloc(1, sizeof *views + chains * sizeof views->views[0]);
+	struct evbuffer_iovec *vec = malloc((chains + 1) * sizeof *vec);
+	size_t unkept = 0, size = 0, position = 0, n = 0, j;
+
+	if (views == NULL || vec == NULL)
+		goto failed;
+	if (chains > 0)
+		evbuffer_peek(buf, (ev_ssize_t)end, NULL, vec, chains);
+	for (i = 0; i < chains; ++i) {
+		struct evpy_view *view = &views->views[views->n];
+
+		if (vec[i].iov_len == 0)
+			continue;
+		view->base = vec[i].iov_base;
+		view->size = vec[i].iov_len;
+		evpy_find_keeper(view);
+		unkept += view->keeper == NULL;
+		size += view->size;
+		++views->n;
+	}
+	if (unkept > 0 && evpy_keep(buf, views, unkept, size) < 0)
+		goto failed;
+	for (j = 0; j < views->n; ++j) {
+		struct evpy_view view = views->views[j];
+		size_t skip = start > position ? start - position : 0;
+		size_t past = position + view.size > end ? position + view.size - end : 0;
+
+		position += view.size;
+		if (skip >= view.size) {
+			evpy_keeper_drop(view.keeper, NULL);
+			continue;
+		}
+		view.base += skip;
+		view.size -= skip + past;
+		views->views[n++] = view;
+	}
+	views->n = n;
+	free(vec);
+	return views;
+failed:
+	free(vec);
+	evpy_views_free(views);
+	errno = ENOMEM;
+	return NULL;
+}
+
+static struct evpy_views *evpy_peek(struct evbuffer *buf, size_t start, size_t size)
+{
+	struct evpy_views *views;
+	size_t length;
+
+	evbuffer_lock(buf);
+	length = evbuffer_get_length(buf);
+	if (start > length)
+		start = length;
+	views = evpy_share(buf, start, size < length - start ? start + size : length);
+	evbuffer_unlock(buf);
+	return views;
+}
+
+/* The first `size` bytes, or all there are, in one view. libevent takes what it pulls up to new memory,
+ * or adds to what nobody shares: keepers' memory has no room to add to. */
+static struct evpy_views *evpy_pullup(struct evbuffer *buf, size_t size)
+{
+	struct evpy_views *views = NULL;
+	size_t length;
+
+	evbuffer_lock(buf);
+	length = evbuffer_get_length(buf);
+	if (size > length)
+		size = length;
+	if (size == 0 || evbuffer_pullup(buf, (ev_ssize_t)size) != NULL)
+		views = evpy_share(buf, 0, size);
+	else
+		errno = ENOMEM;
+	evbuffer_unlock(buf);
+	return views;
+}
+
+/* Only one of the buffers is locked at a time. */
+static int evpy_add_buffer_reference(struct evbuffer *out, struct evbuffer *in)
+{
+	struct evpy_views *views = evpy_peek(in, 0, SIZE_MAX);
+	struct evbuffer *references;
+	int result = -1;
+
+	if (views == NULL)
+		return -1;
+	references = evpy_refer(views);
+	evpy_views_free(views);
+	if (references != NULL) {
+		errno = 0;
+		result = evbuffer_add_buffer(out, references);
+		evbuffer_free(references);
+	}
+	return result;
+}

@@ -1,0 +1,45 @@
+"""What Python keeps alive for libevent, until no buffer refers to it any more.
+
+libevent lets go of it in the middle of changing a buffer, where no Python may run (D4). So C lists
+its key, and it is released at the next clean moment: after an operation of a `Buffer`, or by the
+loop, which C brings to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py import errors
+from libevent_py._ffi import lib
+
+#: What libevent refers to, by key. Whoever enters C where buffers may change asks it whether there
+#: is anything that may have to be released.
+references: dict[int, Any] = {}
+
+errors.call(lib.evpy_memory_init)
+
+
+class Cleanup:
+    """A callback to be called, once, when nothing in C needs what it was given for any more."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], object] | None) -> None:
+        self.callback = callback
+
+
+def release() -> None:
+    """Release what libevent has let go of; raises what a `Cleanup` raised."""
+    errors.call(release_to, errors.keep)
+
+
+def release_to(report: Callable[[BaseException], object]) -> None:
+    """Release what libevent has let go of, and hand to *report* what a `Cleanup` raises."""
+    while key := lib.evpy_released():
+        kept = references.pop(key, None)
+        if isinstance(kept, Cleanup) and kept.callback is not None:
+            try:
+                kept.callback()
+            except BaseException as error:
+                report(error)
