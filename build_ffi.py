@@ -30,6 +30,7 @@ NOUNS = (
     "buffer",
     "reference",
     "shared",
+    "segment",
     "bufferevent",
     "filter",
     "bufferevent_struct",

@@ -32,6 +32,7 @@ from libevent_py.enums import EventBaseCount as EventBaseCount
 from libevent_py.enums import EventBaseFlag as EventBaseFlag
 from libevent_py.enums import EventFeature as EventFeature
 from libevent_py.enums import EventFlag as EventFlag
+from libevent_py.enums import FileSegmentFlag as FileSegmentFlag
 from libevent_py.enums import FilterResult as FilterResult
 from libevent_py.enums import FlushMode as FlushMode
 from libevent_py.enums import ListenerOption as ListenerOption
@@ -51,4 +52,5 @@ from libevent_py.event import Event as Event
 from libevent_py.listener import Listener as Listener
 from libevent_py.ratelimit import RateLimit as RateLimit
 from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup
+from libevent_py.segment import FileSegment as FileSegment
 from libevent_py.tls import TlsContext as TlsContext

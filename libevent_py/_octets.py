@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, Handle, shared
+from libevent_py._references import references, release
 from libevent_py.enums import EolStyle
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ class Octets(Handle):
             size = self._call(remove, self.pointer, place, size)
         taken: bytes = octets[: max(size, 0)]
         spares.append(kept)
+        if references:
+            release()
         if size < 0:
             raise failure(remove, (self, FRONT))
         return taken
@@ -280,6 +283,8 @@ class Octets(Handle):
                 if part == 0:
                     break
                 done += part
+        if references:
+            release()
         return done
 
     def remove_buffer(self, other: Buffer, size: int) -> int:
@@ -322,6 +327,8 @@ class Octets(Handle):
             size = _convert.integer(size, "size", 0, LARGEST)
         if drain(self.pointer, size) if self._plain else self._call(drain, self.pointer, size):
             raise failure(drain, (self, FRONT))
+        if references:
+            release()
 
     def readln(self, eol: int = CRLF) -> bytes | None:
         """Take the first line, and return it without what ends it, or None where no line ends.
@@ -344,6 +351,8 @@ class Octets(Handle):
             octets = ffi.buffer(place)
         line: bytes | None = None if size < 0 else octets[:size]
         spares.append(kept)
+        if references:
+            release()
         if size == FROZEN:
             raise failure(lib.evbuffer_readln, (self, FRONT))
         return line
@@ -413,6 +422,8 @@ class Octets(Handle):
         written = self._call(lib.evpy_buffer_write, self.pointer, number, size)
         if written < 0:
             raise failure(lib.evbuffer_write, (self, FRONT), fd=number)
+        if references:
+            release()
         return int(written)
 
 

@@ -21,12 +21,14 @@ errors.call(lib.evpy_memory_init)
 
 
 class Cleanup:
-    """A callback to be called, once, when nothing in C needs what it was given for any more."""
+    """A callback to be called when libevent has let go of all that it waits for."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "waits")
 
-    def __init__(self, callback: Callable[[], object] | None) -> None:
-        self.callback = callback
+    def __init__(self) -> None:
+        self.callback: Callable[[], object] | None = None
+        #: For how many keys of `references`.
+        self.waits = 0
 
 
 def release() -> None:
@@ -38,8 +40,10 @@ def release_to(report: Callable[[BaseException], object]) -> None:
     """Release what libevent has let go of, and hand to *report* what a `Cleanup` raises."""
     while key := lib.evpy_released():
         kept = references.pop(key, None)
-        if isinstance(kept, Cleanup) and kept.callback is not None:
-            try:
-                kept.callback()
-            except BaseException as error:
-                report(error)
+        if isinstance(kept, Cleanup):
+            kept.waits -= 1
+            if not kept.waits and kept.callback is not None:
+                try:
+                    kept.callback()
+                except BaseException as error:
+                    report(error)

@@ -10,13 +10,15 @@ from libevent_py._attached import Attached, Deferral, deferring, empty
 from libevent_py._ffi import lib
 from libevent_py._lifetime import Child, fill, next_key
 from libevent_py._octets import checked as checked
+from libevent_py._references import references, release
+from libevent_py._shared import Shared
 from libevent_py._watched import BufferCallback as BufferCallback
 from libevent_py._watched import BufferInfo as BufferInfo
-from libevent_py._watched import Watched, running
+from libevent_py._watched import running
 from libevent_py.base import EventBase
 
 
-class Buffer(Watched):
+class Buffer(Shared):
     """A queue of bytes that grows at one end and shrinks at the other; usable in ``with``.
 
     Everything that takes bytes takes any object with the buffer protocol. Several threads may use
@@ -44,6 +46,8 @@ class Buffer(Watched):
         Wraps ``evbuffer_free``.
         """
         self._take()
+        if references:
+            release()
 
     # Freezing and locking.
 

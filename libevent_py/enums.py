@@ -118,6 +118,15 @@ class EolStyle(IntEnum):
     NUL = lib.EVBUFFER_EOL_NUL
 
 
+class FileSegmentFlag(IntFlag):
+    """How the bytes of a file get into a buffer: the ``EVBUF_FS_`` flags."""
+
+    CLOSE_ON_FREE = lib.EVBUF_FS_CLOSE_ON_FREE
+    DISABLE_MMAP = lib.EVBUF_FS_DISABLE_MMAP
+    DISABLE_SENDFILE = lib.EVBUF_FS_DISABLE_SENDFILE
+    DISABLE_LOCKING = lib.EVBUF_FS_DISABLE_LOCKING
+
+
 class BufferEventFlag(IntFlag):
     """What happened to a bufferevent: the ``BEV_EVENT_`` flags."""
 

@@ -26,7 +26,7 @@ FLOORS = """
     _load _convert _references _lifetime _wakeup _signals
     debug log util config _loop base
     event
-    _octets _watched _attached buffer
+    _octets _watched _attached segment _shared buffer
     _eager
     ratelimit
     tls

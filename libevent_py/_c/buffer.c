@@ -5,9 +5,11 @@
 
 /* The buffer whose callbacks are not to see what this thread does to it, or NULL. */
 static _Thread_local const struct evbuffer *evpy_hushed;
+
 static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *key)
 {
-	(void)buf;
+	if (buf == evpy_hushed)
+		return;
 	EVPY_CALL(evpy_buffer_changed(
 	    (uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
 }

@@ -1,4 +1,4 @@
-/* What Python holds for libevent: memory that buffers refer to, and callbacks of file segments.
+/* What Python holds for libevent: memory that buffers refer to, and what file segments call at last.
  *
  * libevent lets go of it in the middle of changing a buffer, with locks held, in whatever thread that
  * happens. No Python may run there (D4, E6). So C only lists the keys of what is no longer needed, and
@@ -75,36 +75,17 @@ static void evpy_on_reference_cleanup(const void *data, size_t size, void *relea
 	evpy_release(release);
 }
 
-static void evpy_on_segment_cleanup(
-    const struct evbuffer_file_segment *segment, int flags, void *release)
-{
-	(void)segment;
-	(void)flags;
-	evpy_release(release);
-}
-
-/* When it fails, libevent doesn't call the cleanup function (D6). */
+/* 0; -1 when libevent refused, after which the key is listed, too, though libevent doesn't call the
+ * cleanup function then (D6); or -2 when the key isn't listed, because there is no memory for that. */
 static int evpy_add_reference(
     struct evbuffer *buf, const void *data, size_t size, uintptr_t key)
 {
 	struct evpy_release *release = evpy_release_new(key);
 
 	if (release == NULL)
-		return -1;
-	errno = 0;
-	if (evbuffer_add_reference(buf, data, size, evpy_on_reference_cleanup, release) < 0) {
-		free(release);
-		return -1;
-	}
-	return 0;
-}
-
-static int evpy_segment_on_cleanup(struct evbuffer_file_segment *segment, uintptr_t key)
-{
-	struct evpy_release *release = evpy_release_new(key);
-
-	if (release == NULL)
-		return -1;
-	evbuffer_file_segment_add_cleanup_cb(segment, evpy_on_segment_cleanup, release);
-	return 0;
+		return -2;
+	if (evbuffer_add_reference(buf, data, size, evpy_on_reference_cleanup, release) == 0)
+		return 0;
+	evpy_release(release);
+	return -1;
 }

@@ -4,4 +4,3 @@ int evpy_memory_init(void);
 uintptr_t evpy_released(void);
 int evpy_add_reference(
     struct evbuffer *buf, const void *data, size_t size, uintptr_t key);
-int evpy_segment_on_cleanup(struct evbuffer_file_segment *segment, uintptr_t key);

@@ -352,3 +352,36 @@ static int evpy_add_buffer_reference(struct evbuffer *out, struct evbuffer *in)
 	}
 	return result;
 }
+
+/* Memory to write to, in a keeper of its own: whatever becomes of the buffer that it is for, who can
+ * still write to it writes to nobody else's memory. */
+static struct evpy_views *evpy_reserve(size_t size)
+{
+	struct evpy_views *views = calloc(1, sizeof *views + sizeof views->views[0]);
+	struct evpy_keeper *keeper = evpy_keeper_new(0);
+	struct evbuffer_iovec vec;
+
+	if (views == NULL || keeper == NULL ||
+	    evbuffer_reserve_space(keeper->content, (ev_ssize_t)size, &vec, 1) < 0) {
+		free(views);
+		if (keeper != NULL)
+			evpy_keeper_drop(keeper, NULL);
+		errno = ENOMEM;
+		return NULL;
+	}
+	views->n = 1;
+	views->views[0].base = vec.iov_base;
+	views->views[0].size = size;
+	views->views[0].keeper = keeper;
+	return views;
+}
+
+/* Move the first `size` bytes of what was reserved to the end of a buffer, with the memory. */
+static int evpy_commit(struct evbuffer *buf, const struct evpy_view *view, size_t size)
+{
+	struct evbuffer_iovec vec = {view->base, size};
+
+	if (evbuffer_commit_space(view->keeper->content, &vec, 1) < 0)
+		return -1;
+	return evbuffer_add_buffer(buf, view->keeper->content);
+}

@@ -1,4 +1,6 @@
-/* Ours. OpenSSL's, as far as it is needed: its contexts and connections must come from the very
+/* Ours. */
+
+/* OpenSSL's, as far as it is needed: its contexts and connections must come from the very
  * library that libevent_openssl uses (I4), which the ssl module's may not. */
 
 #define OPENSSL_VERSION_NUMBER ...

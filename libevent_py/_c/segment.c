@@ -1,0 +1,135 @@
+/* Parts of files in buffers.
+ *
+ * evbuffer_add_file_segment() takes one of the caller's references with it when it fails, unless it
+ * couldn't read the file (E5). So here a segment is in a keeper first, which holds a reference of its
+ * own; if it is in memory, buffers then refer to the keeper's; and a segment for sendfile(), which is
+ * never read, can be lost only once. */
+
+struct evpy_segment {
+	struct evbuffer_file_segment *segment; /* NULL once a failure has taken it. */
+	struct evpy_keeper *keeper;
+	const char *base; /* NULL if it is not in memory. */
+	int fd;
+};
+
+static void evpy_segment_free(struct evpy_segment *part)
+{
+	if (part->segment != NULL)
+		evbuffer_file_segment_free(part->segment);
+	evpy_keeper_drop(part->keeper, NULL);
+	free(part);
+}
+
+static int evpy_segment_fd(const struct evpy_segment *part)
+{
+	return part->fd;
+}
+
+/* The descriptor is closed when nothing needs it any more, which on failure is at once. */
+static struct evpy_segment *evpy_segment_new(
+    int fd, ev_off_t offset, ev_off_t length, unsigned flags)
+{
+	struct evpy_segment *part = calloc(1, sizeof *part);
+	struct evpy_keeper *keeper = evpy_keeper_new(1);
+	struct evbuffer_iovec vec;
+	struct evpy_view view;
+	int error = ENOMEM;
+
+	if (part == NULL || keeper == NULL)
+		goto failed;
+	errno = 0;
+	part->segment =
+	    evbuffer_file_segment_new(fd, offset, length, flags | EVBUF_FS_CLOSE_ON_FREE);
+	if (part->segment == NULL) {
+		error = errno;
+		goto failed;
+	}
+	part->fd = fd;
+	fd = -1;
+	if (!(flags & EVBUF_FS_DISABLE_SENDFILE))
+		evbuffer_set_flags(keeper->content, EVBUFFER_FLAG_DRAINS_TO_FD);
+	if (evbuffer_add_file_segment(keeper->content, part->segment, 0, length) < 0)
+		goto failed;
+	part->keeper = keeper;
+	if (flags & EVBUF_FS_DISABLE_SENDFILE) {
+		evbuffer_peek(keeper->content, -1, NULL, &vec, 1);
+		part->base = view.base = vec.iov_base;
+		view.size = vec.iov_len;
+		evpy_register(keeper, &view);
+	}
+	return part;
+failed:
+	free(part);
+	if (keeper != NULL)
+		evpy_keeper_drop(keeper, NULL);
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return NULL;
+}
+
+static void evpy_on_segment_cleanup(
+    const struct evbuffer_file_segment *segment, int flags, void *release)
+{
+	(void)segment;
+	(void)flags;
+	evpy_release(release);
+}
+
+/* Have the key listed when the segment goes. Once only: another key would be forgotten. */
+static int evpy_segment_on_cleanup(struct evpy_segment *part, uintptr_t key)
+{
+	struct evpy_release *release = evpy_release_new(key);
+
+	if (release == NULL)
+		return -1;
+	evbuffer_file_segment_add_cleanup_cb(part->segment, evpy_on_segment_cleanup, release);
+	return 0;
+}
+
+static int evpy_segment_refer(
+    struct evpy_segment *part, struct evbuffer *buf, size_t offset, size_t length)
+{
+	evpy_keeper_hold(part->keeper);
+	if (evbuffer_add_reference(
+	        buf, part->base + offset, length, evpy_on_dropped, part->keeper) == 0)
+		return 0;
+	evpy_keeper_drop(part->keeper, NULL);
+	return -1;
+}
+
+/* What fails here is memory for a chain. */
+static int evpy_segment_send(
+    struct evpy_segment *part, struct evbuffer *buf, size_t offset, size_t length)
+{
+	int result = -1;
+
+	evbuffer_set_flags(buf, EVBUFFER_FLAG_DRAINS_TO_FD);
+	evpy_memory_hold();
+	if (part->segment != NULL) {
+		result = evbuffer_add_file_segment(
+		    buf, part->segment, (ev_off_t)offset, (ev_off_t)length);
+		if (result < 0)
+			part->segment = NULL;
+	}
+	evpy_memory_leave();
+	return result;
+}
+
+static int evpy_segment_add(
+    struct evpy_segment *part, struct evbuffer *buf, size_t offset, size_t length)
+{
+	struct evbuffer *way;
+	int result;
+
+	if (part->base != NULL)
+		return evpy_segment_refer(part, buf, offset, length);
+	way = evbuffer_new();
+	if (way == NULL)
+		return -1;
+	result = evpy_segment_send(part, way, offset, length);
+	if (result == 0)
+		result = evbuffer_add_buffer(buf, way);
+	evbuffer_free(way);
+	return result;
+}

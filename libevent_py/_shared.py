@@ -1,0 +1,231 @@
+"""What a buffer does without copying: it shows its memory, and refers to that of others.
+
+A view may outlive anything: what it was taken from, the buffer that has it now, the base. So memory
+that somebody looks at moves to a keeper (`_c/shared.c`), which goes with the last who looks at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import next_key, shared
+from libevent_py._octets import END, SIZE_MAX, checked, failure
+from libevent_py._references import references, release
+from libevent_py._watched import Watched
+from libevent_py.enums import FileSegmentFlag
+from libevent_py.segment import FileSegment
+
+if TYPE_CHECKING:
+    from libevent_py.buffer import Buffer
+
+drop = lib.evpy_keeper_drop
+
+
+class Shared(Watched):
+    """The part of `Buffer` that doesn't copy."""
+
+    __slots__ = ("_space",)
+
+    def __init__(self, data: Any = b"") -> None:
+        self._space: Space | None = None
+        super().__init__(data)
+
+    # Looking at what is there.
+
+    def peek(self, size: int = -1, start: int = 0) -> list[memoryview]:
+        """Return read-only views of up to *size* bytes from *start* on, or with -1 of all.
+
+        There is one for each piece of memory that the bytes lie in. They stay as they are whatever
+        becomes of the buffer, and keep the memory. Of a bufferevent's buffer they show a copy.
+        Wraps ``evbuffer_peek``.
+        """
+        size = _convert.integer(size, "size", -1, sys.maxsize)
+        start = _convert.integer(start, "start", 0, sys.maxsize)
+        if start > len(self):
+            self._check_positions(start)
+        if self._unshared():
+            stop = None if size < 0 else start + size
+            copy = memoryview(bytes(self))[start:stop]
+            return [copy] if copy else []
+        return self._views(lib.evpy_peek, start, SIZE_MAX if size < 0 else size)
+
+    def pullup(self, size: int = -1) -> memoryview:
+        """Put the first *size* bytes, or with -1 all, into one piece of memory, and show it.
+
+        The view is as those of `peek`. Raises `ValueError` if there are less bytes.
+        Wraps ``evbuffer_pullup``.
+        """
+        length = len(self)
+        size = _convert.integer(size, "size", -1, length)
+        if size < 0:
+            size = length
+        if self._unshared():
+            return memoryview(bytes(self))[:size]
+        views = self._views(lib.evpy_pullup, size)
+        if references:
+            release()
+        return views[0] if views else memoryview(b"")
+
+    def _unshared(self) -> bool:
+        """Tell whether the buffer's memory must stay where it is, as others change it."""
+        return self._owner is not None
+
+    def _views(self, function: Callable[..., Any], *arguments: Any) -> list[memoryview]:
+        views = errors.new(function, self.pointer, *arguments)
+        try:
+            return [memoryview(memory(views.views + i)).toreadonly() for i in range(views.n)]
+        finally:
+            lib.evpy_views_free(views)
+
+    # Referring to what is elsewhere.
+
+    def add_reference(self, data: Any) -> None:
+        """Append *data* without copying it: any object with the buffer protocol.
+
+        It is kept alive, and can't be resized, until no buffer contains any of it; then it is
+        released, by the loop that has sent the last of it or at the end of an operation of any
+        buffer. What is written to it meanwhile may or may not be sent.
+        Wraps ``evbuffer_add_reference``.
+        """
+        pointer = self.pointer
+        octets, size = _convert.octets(data)
+        view = ffi.from_buffer(octets) if type(octets) is bytes else octets
+        if references:
+            release()
+        if not size:  # which older versions of libevent stumble over (D6)
+            return
+        key = next_key()
+        references[key] = view
+        result = self._call(lib.evpy_add_reference, pointer, view, size, key)
+        if result:
+            if result == -2:
+                del references[key]
+            else:
+                release()
+            raise failure(lib.evbuffer_add_reference, (self, END))
+
+    def add_buffer_reference(self, other: Buffer) -> None:
+        """Append what *other* contains now, which keeps it; both refer to the same memory.
+
+        Unlike in C, *other* may contain files and references, any buffer may be closed or changed
+        in any thread, and no bytes are written through to the other (D10). Of a bufferevent's
+        buffer a copy is added. Raises `ValueError` if *other* is this buffer.
+        Wraps ``evbuffer_add_buffer_reference``.
+        """
+        if checked(other, "other").pointer == self.pointer:
+            raise ValueError("other must be another buffer")
+        if other._unshared():
+            self.add(bytes(other))
+        elif self._call(lib.evpy_add_buffer_reference, self.pointer, other.pointer):
+            raise failure(lib.evbuffer_add_buffer_reference, (self, END))
+
+    def add_file_segment(self, segment: FileSegment, offset: int = 0, length: int = -1) -> None:
+        """Append *length* bytes of *segment* from *offset* on, or with -1 all that follow there.
+
+        The output of a plain socket sends them straight from the file, and can't be looked into
+        until it has been empty (D9). Raises `ValueError` for bytes that the segment doesn't have.
+        Wraps ``evbuffer_add_file_segment``.
+        """
+        if not isinstance(segment, FileSegment):
+            raise TypeError(f"segment must be a FileSegment, not {segment!r}")
+        offset = _convert.integer(offset, "offset", 0, segment.length)
+        length = _convert.integer(length, "length", -1, segment.length - offset)
+        if length < 0:
+            length = segment.length - offset
+        pointer = self.pointer
+        part = segment.part(self._sends_files())
+        if length and self._call(lib.evpy_segment_add, part, pointer, offset, length):
+            raise failure(lib.evbuffer_add_file_segment, (self, END))
+
+    def add_file(self, file: Any, offset: int = 0, length: int = -1) -> None:
+        """Append *length* bytes of *file* from *offset* on, or with -1 all that follow there.
+
+        *file* is as for `FileSegment`, and is not mapped into memory; unlike in C, it is the
+        caller's to close. Wraps ``evbuffer_add_file``.
+        """
+        self.pointer  # noqa: B018  (there is no point in reading the file for a closed buffer)
+        flags = FileSegmentFlag.DISABLE_MMAP
+        if not self._sends_files():
+            flags |= FileSegmentFlag.DISABLE_SENDFILE
+        with FileSegment(file, offset, length, flags) as segment:
+            self.add_file_segment(segment)
+
+    def _sends_files(self) -> bool:
+        """Tell whether nobody but the kernel sees what is added."""
+        return False
+
+    # Room for what is to come.
+
+    @contextlib.contextmanager
+    def reserve(self, size: int) -> Iterator[memoryview]:
+        """Give *size* bytes of memory to write to, as a memoryview, inside a ``with`` block.
+
+        `commit` appends what has been written to it, and ends the view; without it nothing is
+        added. Unlike in C, the buffer may be used meanwhile. Raises `RuntimeError` inside another
+        such block of the same buffer, `ValueError` for a bufferevent's buffer.
+        Wraps ``evbuffer_reserve_space``.
+        """
+        self.pointer  # noqa: B018  (a closed buffer has no room)
+        if self._owner is not None:
+            raise ValueError("no memory can be reserved in a bufferevent's own buffer")
+        if self._space is not None:
+            raise RuntimeError("memory is reserved in this buffer already")
+        self._space = space = Space(_convert.integer(size, "size", 1, sys.maxsize))
+        try:
+            yield space.view
+        finally:
+            space.end()
+            if self._space is space:
+                self._space = None
+
+    def commit(self, size: int) -> None:
+        """Append the first *size* bytes of what `reserve` gave, inside its block.
+
+        No byte is copied, unless parts of the view are still held. Raises `RuntimeError` outside,
+        and a second time. Wraps ``evbuffer_commit_space``.
+        """
+        pointer = self.pointer
+        space = None if self._owner is not None else self._space
+        if space is None:
+            raise RuntimeError("commit() is for once inside a block of reserve()")
+        size = _convert.integer(size, "size", 0, space.size)
+        if lib.evpy_buffer_frozen(pointer, END):
+            raise failure(lib.evbuffer_commit_space, (self, END))
+        self._space = None
+        if space.end():
+            result = self._call(lib.evpy_commit, pointer, space.views.views, size)
+        else:
+            result = self._call(lib.evbuffer_add, pointer, space.views.views.base, size)
+        if result:
+            raise failure(lib.evbuffer_commit_space, (self, END))
+
+
+class Space:
+    """Memory of C's that is written to before it gets into a buffer."""
+
+    __slots__ = ("_seen", "size", "view", "views")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.views = shared(errors.new(lib.evpy_reserve, size), lib.evpy_views_free)
+        octets = memory(self.views.views)
+        self.view = memoryview(octets)
+        self._seen = weakref.ref(octets)
+
+    def end(self) -> bool:
+        """End the view; tell whether nobody has kept a part of it to write to."""
+        with contextlib.suppress(BufferError):  # somebody uses it right now
+            self.view.release()
+        return self._seen() is None
+
+
+def memory(view: Any) -> Any:
+    """Return the memory in C's *view*, which it keeps, as a ``ffi.buffer``."""
+    return ffi.buffer(shared(lib.evpy_view_hold(view), partial(drop, view.keeper)), view.size)
