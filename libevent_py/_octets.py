@@ -48,6 +48,7 @@ remove = lib.evbuffer_remove
 drain = lib.evbuffer_drain
 search = lib.evpy_buffer_search
 readln = lib.evpy_buffer_readln
+copyout = lib.evpy_buffer_copyout
 free = lib.evbuffer_free
 
 BEYOND = lib.EVPY_BEYOND
@@ -243,23 +244,23 @@ class Octets(Handle):
         """Take up to *size* bytes from the front, or with None all. Wraps ``evbuffer_remove``."""
         if size is None:
             size = get_length(self.pointer)
-        elif type(size) is not int or not 0 <= size <= LARGEST:
+        if type(size) is not int or not 0 <= size <= ROOM:
             size = _convert.integer(size, "size", 0, LARGEST)
-        if size > ROOM and (size := min(size, get_length(self.pointer))) > ROOM:
-            memory = bytearray(size)
-            del memory[self.remove_into(memory) :]
-            return bytes(memory)
-        place, octets = kept = spare()
+            if (size := min(size, get_length(self.pointer))) > ROOM:
+                memory = bytearray(size)
+                del memory[self.remove_into(memory) :]
+                return bytes(memory)
+        memory, octets = kept = spares.pop() if spares else spare()
         if self._plain:
-            size = remove(self.pointer, place, size)
+            size = remove(self.pointer, memory, size)
         else:
-            size = self._call(remove, self.pointer, place, size)
-        taken: bytes = octets[: max(size, 0)]
-        spares.append(kept)
+            size = self._call(remove, self.pointer, memory, size)
         if references:
             release()
         if size < 0:
             raise failure(remove, (self, FRONT))
+        taken: bytes = octets[:size]
+        spares.append(kept)
         return taken
 
     def remove_into(self, writable: Any) -> int:
@@ -304,21 +305,23 @@ class Octets(Handle):
 
         Wraps ``evbuffer_copyout``, ``evbuffer_copyout_from``.
         """
-        start = _convert.integer(start, "start", 0, LARGEST)
-        pointer = self.pointer
-        size = LARGEST if size is None else _convert.integer(size, "size", 0, LARGEST)
-        size = min(size, max(get_length(pointer) - start, 0))
-        place, octets = kept = spare()
-        if size > ROOM:
-            place = ffi.new("char[]", size)
-            octets = ffi.buffer(place)
-        size = lib.evpy_buffer_copyout(pointer, start, place, size)
-        copied: bytes = octets[: max(size, 0)]
-        spares.append(kept)
+        if type(start) is not int or not 0 <= start <= LARGEST:
+            start = _convert.integer(start, "start", 0, LARGEST)
+        if size is None:
+            size = LARGEST
+        elif type(size) is not int or not 0 <= size <= LARGEST:
+            size = _convert.integer(size, "size", 0, LARGEST)
+        memory, octets = kept = spare()
+        if size > ROOM and (size := min(size, max(len(self) - start, 0))) > ROOM:
+            memory = ffi.new("char[]", size)
+            octets = ffi.buffer(memory)
+        size = copyout(self.pointer, start, memory, size)
         if size == BEYOND:
             self._check_positions(start)
         if size < 0:
             raise failure(lib.evbuffer_copyout, (self, FRONT))
+        copied: bytes = octets[:size]
+        spares.append(kept)
         return copied
 
     def drain(self, size: int) -> None:
@@ -339,22 +342,22 @@ class Octets(Handle):
         if eol is not CRLF:
             eol = style(eol)
         room = ROOM
-        place, octets = kept = spare()
+        memory, octets = kept = spares.pop() if spares else spare()
         while True:
             if self._plain:
-                size = readln(self.pointer, eol, place, room)
+                size = readln(self.pointer, eol, memory, room)
             else:
-                size = self._call(readln, self.pointer, eol, place, room)
+                size = self._call(readln, self.pointer, eol, memory, room)
             if size <= room:
                 break
-            room, place = size, ffi.new("char[]", size)
-            octets = ffi.buffer(place)
-        line: bytes | None = None if size < 0 else octets[:size]
-        spares.append(kept)
+            room, memory = size, ffi.new("char[]", size)
+            octets = ffi.buffer(memory)
         if references:
             release()
         if size == FROZEN:
             raise failure(lib.evbuffer_readln, (self, FRONT))
+        line: bytes | None = None if size < 0 else octets[:size]
+        spares.append(kept)
         return line
 
     # Looking for something.

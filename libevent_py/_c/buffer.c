@@ -82,6 +82,7 @@ static ev_ssize_t evpy_buffer_chunk(struct evbuffer *buf, size_t start, void *ou
 	return (ev_ssize_t)chunk.iov_len;
 }
 
+/* SIZE_MAX stands for the end, which it would take a walk through the whole buffer to point to. */
 static ev_ssize_t evpy_buffer_search(
     struct evbuffer *buf, const char *what, size_t size, size_t start, size_t end)
 {
@@ -89,12 +90,12 @@ static ev_ssize_t evpy_buffer_search(
 	ev_ssize_t result = EVPY_BEYOND;
 
 	evbuffer_lock(buf);
-	if (end == SIZE_MAX)
-		end = evbuffer_get_length(buf);
 	if (start <= end && evpy_position(buf, &from, start) == 0 &&
-	    evpy_position(buf, &to, end) == 0)
+	    (end == SIZE_MAX || evpy_position(buf, &to, end) == 0))
 		result = size == 0 ? (ev_ssize_t)start
-				   : evbuffer_search_range(buf, what, size, &from, &to).pos;
+				   : evbuffer_search_range(buf, what, size, &from,
+					 end == SIZE_MAX ? NULL : &to)
+					 .pos;
 	evbuffer_unlock(buf);
 	return result;
 }
