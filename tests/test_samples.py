@@ -33,7 +33,8 @@ FRAMED = ["upper_length_prefixed", "upper_delimited"]
 SERVERS = [*UPPER, *FRAMED, "hello_world"]
 CLIENTS = ["client_event", "client_bufferevent"]
 OTHERS = ["event_read_fifo", "methods", "priorities", "signal_test", "time_test"]
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS]
+LIMITS = ["rate_limit", "watermarks"]  # tested in test_samples_limits.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS]
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2
