@@ -22,9 +22,10 @@ from libevent_py.base import EventBase
 from libevent_py.enums import BufferEventOption
 from libevent_py.tls import Connection, TlsContext
 
-#: What TLS is made with unless its user says otherwise. Without DEFER_CALLBACKS libevent tells of
+#: What filters and TLS are made with unless their user says otherwise. Without DEFER_CALLBACKS
+#: libevent leaves below a filter what a watermark has held back, until more comes; and TLS tells of
 #: the end before it has given out what came with it (I9).
-TLS_OPTIONS = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.DEFER_CALLBACKS
+LAYER_OPTIONS = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.DEFER_CALLBACKS
 
 Self = TypeVar("Self", bound="BufferEvent")
 
@@ -100,7 +101,7 @@ class BufferEvent(Connecting):
         underlying: BufferEvent,
         input_filter: Filter | None,
         output_filter: Filter | None,
-        options: int = BufferEventOption.CLOSE_ON_FREE,
+        options: int = LAYER_OPTIONS,
         *,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
@@ -153,7 +154,7 @@ class BufferEvent(Connecting):
         state: int | None = None,
         *,
         server_hostname: str | None = None,
-        options: int = TLS_OPTIONS,
+        options: int = LAYER_OPTIONS,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
         on_event: EventCallback | None = None,
