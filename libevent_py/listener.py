@@ -9,7 +9,6 @@ import os
 import socket
 import stat
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from libevent_py import _convert, errors, log
@@ -268,17 +267,16 @@ def _taken(fd: int) -> bool:
     Or they would go on with whatever gets the same number next. What another thread has made of it
     is out of reach.
     """
-    taken = False
-    for root in [root for root in roots if root.home == get_ident() and root.parked is None]:
-        for child in sorted(root.live.values(), key=lambda child: int(child.rank)):
-            if child.closed or not isinstance(child, (BufferEvent, Event)) or child.fd != fd:
-                continue
-            if isinstance(child, Event):
-                child.delete()
-            else:
-                taken = taken or child.owns(fd)
-                child.close()
-    return taken or any(map(partial(_closes, fd), gc.get_objects()))
+    here = [root for root in roots if root.home == get_ident() and root.parked is None]
+    children = [child for root in here for child in list(root.live.values())]
+    events = [child for child in children if isinstance(child, Event) and child.fd == fd]
+    bevs = [child for child in children if isinstance(child, BufferEvent) and child.fd == fd]
+    taken = any(bev.owns(fd) for bev in bevs)
+    for event in events:
+        event.delete()
+    for bev in bevs:
+        bev.close_all()
+    return taken or any(_closes(fd, thing) for thing in gc.get_objects())
 
 
 def _closes(fd: int, thing: Any) -> bool:

@@ -442,6 +442,7 @@ def test_when_the_callback_raises_nothing_waits_for_the_descriptor_any_longer(
         numbers.append(fd)
         if len(numbers) == 1:
             made.append(BufferEvent(elsewhere, fd))
+            made.append(BufferEvent.filter(made[0], None, None, options=BufferEventOption(0)))
             made.append(Event(base, fd, EventFlag.READ | EventFlag.PERSIST, print).add())
             raise ZeroDivisionError
         made.append(BufferEvent(base, fd, on_read=lambda bev: bev.write(bev.read())))
@@ -454,7 +455,8 @@ def test_when_the_callback_raises_nothing_waits_for_the_descriptor_any_longer(
         with connected(server.address) as sock:
             run_until(base, lambda: raised)
             assert made[0].closed
-            assert not made[1].pending()
+            assert made[1].closed
+            assert not made[2].pending()
             settle(elsewhere)  # only there the descriptor is closed
             assert rest(sock) == b""
         with connected(server.address) as sock:
