@@ -43,13 +43,12 @@ class Hold:
 
     connections: int
     quick_connections: int
-    first: int = 20
 
     def sample(self, process: Process, quick: bool) -> Sample:
         address = ("127.0.0.1", process.port)
         with ExitStack() as held:
-            # What the first ones cost, and no others, is not counted.
-            for count in (self.first, self.quick_connections if quick else self.connections):
+            count = self.quick_connections if quick else self.connections
+            for _ in range(2):  # the first half takes what memory is free, and isn't counted
                 process.ask(count)
                 for _ in range(count):
                     held.enter_context(socket.create_connection(address, TIMEOUT))

@@ -1,10 +1,19 @@
 /* What every C contender shares: how the runner asks for a sample, and the meters. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
+
+/* A program as small as a twin gives its whole heap back to the system again and again, and pays for
+ * each page that it gets anew: up to ten times what an operation takes. A Python process never does. */
+__attribute__((constructor)) static void keep_memory(void)
+{
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 1 << 26);
+}
 
 static inline long long processor_time(void)
 {
