@@ -13,6 +13,12 @@ from resource import getpagesize
 DELAYS = [(i * 37 % 100 + 1) / 1000 for i in range(100)]
 HOUR = 3600.0
 
+# What a source sends, again and again: the same after each 256 bytes.
+CHUNK = bytes(range(256)) * 256
+
+# A quarter of the message that is sent back in four writes.
+PIECE = 256
+
 processor_time = time.process_time_ns
 
 
@@ -24,6 +30,10 @@ def serve(sample: Callable[[int], tuple[int, int]]) -> None:
 
 def say_port(port: int) -> None:
     print(port, flush=True)
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
 
 
 def delays(count: int) -> Iterator[float]:

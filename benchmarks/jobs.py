@@ -4,10 +4,11 @@ import sys
 from dataclasses import dataclass
 
 from benchmarks.build import PROGRAMS
-from benchmarks.measures import Ask, Hold, Load
+from benchmarks.measures import Ask, Hold, Load, Stream
 
 SIZES = {"64B": 64, "1KiB": 1024, "16KiB": 16384, "100KiB": 102400}
 ECHO_ROUNDS = 14
+EAGER = "libevent_py EAGER"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Bar:
     limit: float
 
 
-IDLE_EVENT = Bar("libevent_py", "median", 500.0)
+IDLE_BARS = {
+    "event": Bar("libevent_py", "median", 500.0),
+    "connection": Bar("libevent_py", "median", 2048.0),
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ def loop(package, program, *arguments, name=None):
     return Contender(name or package, command, package)
 
 
+def eager_too(program, *arguments):
+    """libevent_py as it is by default, and with the option EAGER."""
+    return python(program, *arguments), python(program, *arguments, "EAGER", name=EAGER)
+
+
 def loops(program, *arguments):
     return loop("asyncio", program, *arguments), loop("uvloop", program, *arguments)
 
@@ -71,7 +80,7 @@ def echo_jobs():
             (
                 c("raw_echo"),
                 python("raw_echo"),
-                *loops("protocol_echo"),
+                *loops("protocol_echo", "echo"),
                 loop("asyncio", "raw_echo", name="asyncio add_reader"),
                 loop("uvloop", "raw_echo", name="uvloop add_reader"),
             ),
@@ -79,13 +88,57 @@ def echo_jobs():
             rounds=ECHO_ROUNDS,
         )
     for label, size in SIZES.items():
+        small = Bar("libevent_py", "to_c", 1.35), Bar(EAGER, "to_c", 1.1)
         yield Job(
             f"bufferevent-echo-{label}",
             f"echo of {size:,} bytes by bufferevents (asyncio, uvloop: by a Protocol)",
             "message",
             Load(size),
-            (c("bufferevent_echo"), python("bufferevent_echo"), *loops("protocol_echo")),
+            bufferevents("bufferevent_echo", "protocol_echo", "echo"),
+            bars=small if size <= 1024 else (Bar(EAGER, "to_uvloop", 1.0),),
             rounds=ECHO_ROUNDS,
+        )
+    yield Job(
+        "four-writes",
+        "echo of 1,024 bytes in four writes, by bufferevents (asyncio, uvloop: by a Protocol)",
+        "message",
+        Load(1024),
+        bufferevents("bufferevent_echo", "protocol_echo", "four_writes"),
+        bars=(Bar(EAGER, "to_uvloop", 1.5),),
+        rounds=ECHO_ROUNDS,
+    )
+
+
+def bufferevents(program, protocol, what):
+    return c(program, what), *eager_too(program, what), *loops(protocol, what)
+
+
+def transfer_jobs():
+    for what, title in (
+        ("sink", "1 GiB taken from one bufferevent as bytes"),
+        ("relay", "1 GiB moved from the input to the output of one bufferevent"),
+        ("source", "1 GiB given to one bufferevent, 64 KiB at a time"),
+    ):
+        yield Job(
+            f"transfer-{what}",
+            f"{title} (asyncio, uvloop: a Protocol)",
+            "KiB",
+            Stream(what, 1 << 30, 4 << 20),
+            bufferevents("transfer", "transfer", what),
+            bars=(Bar("libevent_py", "to_c", 1.1), Bar(EAGER, "to_c", 1.1)),
+            rounds=5,
+        )
+
+
+def buffer_jobs():
+    for operation in ("add", "search", "remove", "drain"):
+        yield Job(
+            f"buffer-{operation}",
+            f"{operation} on a Buffer of 256 KiB, 4 KiB at a time, 64 MiB in all",
+            "call",
+            Ask((64 << 20) // 4096, 640),
+            (c("buffer_ops", operation), python("buffer_ops", operation)),
+            bars=(Bar("libevent_py", "beyond_c", 400.0),),
         )
 
 
@@ -115,7 +168,7 @@ def memory_jobs():
                 "connection",
                 Hold(1000, 50),
                 c("idle_connections"),
-                (python("idle_connections", kind), *loops("idle_connections", kind)),
+                (*eager_too("idle_connections", kind), *loops("idle_connections", kind)),
             ),
         ):
             in_python = kind == "python"  # of which C has none
@@ -125,7 +178,7 @@ def memory_jobs():
                 operation,
                 measure,
                 others if in_python else (twin, *others),
-                bars=(IDLE_EVENT,) if in_python and operation == "event" else (),
+                bars=(IDLE_BARS[operation],) if in_python else (),
                 unit=unit,
                 rounds=3,
                 fresh=True,
@@ -167,5 +220,7 @@ JOBS = (
         (c("persistent_timers"), python("persistent_timers"), *loops("persistent_timers")),
     ),
     *echo_jobs(),
+    *transfer_jobs(),
+    *buffer_jobs(),
     *memory_jobs(),
 )

@@ -1,4 +1,4 @@
-"""The three ways to take one sample from a contender."""
+"""The ways to take one sample from a contender."""
 
 import socket
 import subprocess
@@ -30,11 +30,30 @@ class Load:
 
     def sample(self, process: Process, quick: bool) -> Sample:
         warm, length = (20, 50) if quick else (30, 100)  # ms
-        arguments = (process.port, process.pid, self.connections, self.size, warm, length)
-        command = pinned(LOAD_CPU, str(PROGRAMS / "load"), *map(str, arguments))
-        said = subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT, check=True).stdout
-        amount, echoed = said.split()
-        return Sample(int(amount), int(echoed) / self.size)
+        taken, echoed = play("load", process, self.connections, self.size, warm, length)
+        return Sample(taken, echoed / self.size)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A server takes *size* bytes (sink), sends them back (relay), or sends them (source)."""
+
+    what: str
+    size: int
+    quick_size: int
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        taken, moved = play("stream", process, self.what, self.quick_size if quick else self.size)
+        return Sample(taken, moved / 1024)
+
+
+def play(program: str, process: Process, *arguments: object) -> list[int]:
+    """Have *program* play with the server; return its processor time (ns), and the bytes."""
+    command = (str(PROGRAMS / program), *map(str, (process.port, process.pid, *arguments)))
+    said = subprocess.run(
+        pinned(LOAD_CPU, *command), stdout=subprocess.PIPE, timeout=TIMEOUT, check=True
+    ).stdout
+    return [int(number) for number in said.split()]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""An echo server of a Protocol."""
+"""An echo server of a Protocol: ``protocol_echo LOOP echo|four_writes``."""
 
 import asyncio
+import sys
 
 from benchmarks.asyncio.loop import loop
-from benchmarks.contender import say_port
+from benchmarks.contender import pieces, say_port
 
 
 class Echo(asyncio.Protocol):
@@ -14,6 +15,13 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-server = loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0))
+class FourWrites(Echo):
+    def data_received(self, data):
+        for piece in pieces(data):
+            self.transport.write(piece)
+
+
+protocol = {"echo": Echo, "four_writes": FourWrites}[sys.argv[2]]
+server = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", 0))
 say_port(server.sockets[0].getsockname()[1])
 loop.run_forever()

@@ -1,15 +1,17 @@
-/* An echo server of bufferevents. */
+/* An echo server of bufferevents: `bufferevent_echo echo|four_writes`. */
 #include <event2/bufferevent.h>
 
 #include "server.h"
 
 static char data[65536];
+static size_t piece = sizeof data;
 
 static void on_read(struct bufferevent *bev, void *arg)
 {
     size_t n;
     while ((n = bufferevent_read(bev, data, sizeof data)) > 0)
-        bufferevent_write(bev, data, n);
+        for (size_t start = 0; start < n; start += piece)
+            bufferevent_write(bev, data + start, n - start < piece ? n - start : piece);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
@@ -28,9 +30,11 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
     bufferevent_enable(bev, EV_READ);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct event_base *base = new_base();
+    if (argc > 1 && strcmp(argv[1], "four_writes") == 0)
+        piece = 256;
     listen_on_loopback(base, on_accept);
     return event_base_dispatch(base);
 }

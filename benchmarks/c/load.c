@@ -5,18 +5,12 @@
  * meanwhile, and print both: nanoseconds and bytes. It never sleeps: the server would pay for waking
  * it up, which in a virtual machine is dear and never twice the same.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "client.h"
 
 struct connection {
     int fd;
@@ -26,32 +20,6 @@ struct connection {
 static char *message;
 static size_t size;
 static long long echoed;
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static long long now(clockid_t clock)
-{
-    struct timespec time;
-    if (clock_gettime(clock, &time))
-        fail("clock_gettime");
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-static int dial(int port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
-        fail("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return fd;
-}
 
 static void send_message(struct connection *connection)
 {
@@ -106,13 +74,10 @@ int main(int argc, char **argv)
     if (argc != 7)
         return 2;
     int port = atoi(argv[1]), connections = atoi(argv[3]);
-    pid_t server = atoi(argv[2]);
     size = atol(argv[4]);
     long long warm = atol(argv[5]) * 1000000LL, length = atol(argv[6]) * 1000000LL;
 
-    clockid_t server_clock;
-    if ((errno = clock_getcpuclockid(server, &server_clock)))
-        fail("clock_getcpuclockid");
+    clockid_t server_clock = clock_of(atoi(argv[2]));
 
     message = malloc(size);
     for (size_t i = 0; i < size; i++)

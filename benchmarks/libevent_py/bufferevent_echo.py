@@ -1,27 +1,18 @@
-"""An echo server of bufferevents."""
+"""An echo server of bufferevents: ``bufferevent_echo echo|four_writes [OPTION...]``."""
 
-import socket
+import sys
 
-from benchmarks.contender import say_port
-from libevent_py import BufferEvent, EventBase, EventFlag, Listener
+from benchmarks.contender import pieces
+from benchmarks.libevent_py.server import serve
 
 
-def on_read(bev):
+def echo(bev):
     bev.write(bev.read())
 
 
-def on_event(bev, what):
-    bev.close()
+def four_writes(bev):
+    for piece in pieces(bev.read()):
+        bev.write(piece)
 
 
-def on_accept(listener, fd, address):
-    sock = socket.socket(fileno=fd)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    bev = BufferEvent(base, sock, on_read=on_read, on_event=on_event)
-    bev.enable(EventFlag.READ)
-
-
-base = EventBase()
-listener = Listener(base, ("127.0.0.1", 0), on_accept)
-say_port(listener.address[1])
-base.dispatch()
+serve({"echo": echo, "four_writes": four_writes}[sys.argv[1]], options=sys.argv[2:])

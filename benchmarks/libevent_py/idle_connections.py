@@ -1,9 +1,9 @@
-"""The memory of accepted bufferevents with nothing to do: ``idle_connections python|resident``."""
+"""The memory of accepted bufferevents with nothing to do: ``idle_connections KIND [OPTION]``."""
 
 import sys
 
 from benchmarks.contender import meter, say_port, serve
-from libevent_py import BufferEvent, EventBase, EventFlag, Listener
+from libevent_py import BufferEvent, BufferEventOption, EventBase, EventFlag, Listener
 
 left = 0
 
@@ -18,7 +18,7 @@ def on_event(bev, what):
 
 def on_accept(listener, fd, address):
     global left
-    BufferEvent(base, fd, on_read=on_read, on_event=on_event).enable(EventFlag.READ)
+    BufferEvent(base, fd, options, on_read=on_read, on_event=on_event).enable(EventFlag.READ)
     left -= 1
     if not left:
         base.loopexit()
@@ -33,6 +33,9 @@ def sample(count: int) -> tuple[int, int]:
 
 
 used = meter(sys.argv[1])
+options = BufferEventOption.CLOSE_ON_FREE
+for name in sys.argv[2:]:
+    options |= BufferEventOption[name]
 base = EventBase()
 listener = Listener(base, ("127.0.0.1", 0), on_accept, backlog=1024)
 say_port(listener.address[1])

@@ -1,0 +1,29 @@
+"""What servers of bufferevents share: each connection gets one, with these callbacks."""
+
+import socket
+
+from benchmarks.contender import say_port
+from libevent_py import BufferEvent, BufferEventOption, EventBase, EventFlag, Listener
+
+
+def serve(on_read=None, on_write=None, options=()):
+    """Serve for ever; *options* are names of `BufferEventOption`."""
+    chosen = BufferEventOption.CLOSE_ON_FREE
+    for name in options:
+        chosen |= BufferEventOption[name]
+
+    def on_event(bev, what):
+        bev.close()
+
+    def on_accept(listener, fd, address):
+        sock = socket.socket(fileno=fd)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bev = BufferEvent(base, sock, chosen, on_read=on_read, on_write=on_write, on_event=on_event)
+        bev.enable(EventFlag.READ)
+        if on_write:
+            on_write(bev)
+
+    base = EventBase()
+    listener = Listener(base, ("127.0.0.1", 0), on_accept)
+    say_port(listener.address[1])
+    base.dispatch()
