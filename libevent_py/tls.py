@@ -250,7 +250,7 @@ SSL = ffi.typeof("struct ssl_st *") if lib.LIBEVENT_PY_HAVE_OPENSSL else None
 
 
 class Secured(Limited):
-    """What `BufferEvent` has of TLS."""
+    """What `BufferEvent` has of TLS; what was agreed on is known from CONNECTED to a failure."""
 
     __slots__ = ("_tls",)
 
@@ -269,7 +269,7 @@ class Secured(Limited):
         return self._tls, lib.bufferevent_openssl_get_ssl(pointer)
 
     def _agreed(self) -> Any:
-        """Return the ``SSL *`` once the handshake is done, else NULL."""
+        """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""
         ssl = self._secured()[1]
         return ssl if lib.SSL_is_init_finished(ssl) else ffi.NULL
 
