@@ -66,12 +66,21 @@ class TlsError(LibeventError, SSLError):
     verify_message: str = ""
 
 
-class Entered(threading.local):
-    """Where this thread last entered C, and what callbacks have raised there since."""
+class Entry:
+    """Where a thread last entered C, and what callbacks have raised there since."""
+
+    __slots__ = ("loop", "raised")
 
     def __init__(self) -> None:
         self.loop: Any = None  # the event_base whose loop is the innermost entry, else None
         self.raised: list[BaseException] = []
+
+
+class Entered(threading.local):
+    """Each thread's `Entry`: an object, because asking a thread for an attribute takes long."""
+
+    def __init__(self) -> None:
+        self.here = Entry()
 
 
 entered = Entered()
@@ -79,9 +88,10 @@ entered = Entered()
 
 def keep(error: BaseException) -> None:
     """Keep what a callback raised, until the Python call that entered C raises it."""
-    entered.raised.append(error)
-    if entered.loop is not None:
-        lib.event_base_loopbreak(entered.loop)
+    here = entered.here
+    here.raised.append(error)
+    if here.loop is not None:
+        lib.event_base_loopbreak(here.loop)
 
 
 def kept(_type: Any, error: BaseException, _traceback: Any) -> None:
@@ -91,7 +101,7 @@ def kept(_type: Any, error: BaseException, _traceback: Any) -> None:
 
 def waiting() -> int:
     """Return how many exceptions wait in this thread for those who entered C further out."""
-    return len(entered.raised)
+    return len(entered.here.raised)
 
 
 def settle(before: int) -> None:
@@ -99,10 +109,11 @@ def settle(before: int) -> None:
 
     What is no `Exception`, as KeyboardInterrupt, comes out as itself, with the rest as its context.
     """
-    raised = entered.raised[before:]
+    kept = entered.here.raised
+    raised = kept[before:]
     if not raised:
         return
-    del entered.raised[before:]
+    del kept[before:]
     if len(raised) == 1:
         raise raised.pop()
     urgent = next((error for error in raised if not isinstance(error, Exception)), None)
@@ -134,9 +145,20 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 
     A result of -1 is a failure: an `OSError` where C says why by errno, else a `LibeventError`.
     """
-    before = waiting()
-    result = enter(None, function, *arguments)
-    settle(before)
+    # What `enter` and `settle` do, in one frame: most calls come this way.
+    here = entered.here
+    outer, before = here.loop, len(here.raised)
+    here.loop = None
+    try:
+        ffi.errno = 0
+        result = function(*arguments)
+    except BaseException as error:
+        _take_along(here, before, error)
+        raise
+    finally:
+        here.loop = outer
+    if len(here.raised) > before:
+        settle(before)
     if result == -1:
         raise failed(function)
     return result
@@ -144,10 +166,8 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def new(function: Callable[..., Any], *arguments: Any) -> Any:
     """Enter C by *function* for a new object: return its pointer, or raise why it is NULL."""
-    before = waiting()
-    result = enter(None, function, *arguments)
-    settle(before)
-    if result == ffi.NULL:
+    result = call(function, *arguments)
+    if not result:
         raise failed(function)
     return result
 
@@ -157,18 +177,24 @@ def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
 
     What callbacks raise meanwhile waits for `settle`.
     """
-    outer, before = entered.loop, waiting()
-    entered.loop = loop
+    here = entered.here
+    outer, before = here.loop, len(here.raised)
+    here.loop = loop
     try:
         ffi.errno = 0
         return function(*arguments)
-    except BaseException as error:  # a signal handler's: it goes its own way, and nothing stays
-        for earlier in entered.raised[before:]:
-            _chain(error, earlier)
-        del entered.raised[before:]
+    except BaseException as error:
+        _take_along(here, before, error)
         raise
     finally:
-        entered.loop = outer
+        here.loop = outer
+
+
+def _take_along(here: Entry, before: int, error: BaseException) -> None:
+    """Have *error*, a signal handler's that goes its own way, take along what has been kept."""
+    for earlier in here.raised[before:]:
+        _chain(error, earlier)
+    del here.raised[before:]
 
 
 #: Run before a failure is raised: `log` hands on here what libevent has logged about it.

@@ -48,7 +48,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     gc.collect()
     assert live.bases == ()
-    assert errors.entered.raised == []
+    assert errors.entered.here.raised == []
     left = [root for root in roots if root not in bases_before and not root.closed]
     assert not left, f"left open: {left}, with {[root.live for root in left]}"
     leaked = {fd: what for fd, what in descriptors().items() if open_before.get(fd) != what}

@@ -181,7 +181,7 @@ def test_nothing_is_lost_of_exceptions_that_are_chained(monkeypatch: pytest.Monk
     monkeypatch.setattr(errors, "BaseExceptionGroup", None, raising=False)
     raised = [Oops("first"), Oops("second"), Oops("third")]
     raised[1].__context__ = ValueError("of the second")
-    errors.entered.raised.extend(raised)
+    errors.entered.here.raised.extend(raised)
     with pytest.raises(Oops, match="third"):
         errors.settle(0)
     assert raised[2].__context__ is raised[1]
@@ -194,7 +194,7 @@ def test_one_exception_raised_again_and_again_is_not_its_own_context(
 ) -> None:
     monkeypatch.setattr(errors, "BaseExceptionGroup", None, raising=False)
     one, other = Oops("one"), Oops("other")
-    errors.entered.raised.extend([one, other, one, one])
+    errors.entered.here.raised.extend([one, other, one, one])
     with pytest.raises(Oops, match="one"):
         errors.settle(0)
     assert other.__context__ is one
@@ -273,7 +273,7 @@ def test_what_a_signal_handler_raises_does_not_leave_others_behind(base: EventBa
     with pytest.raises(KeyboardInterrupt) as caught:
         errors.call(entered)
     assert caught.value.__context__ is error
-    assert errors.entered.raised == []
+    assert errors.entered.here.raised == []
 
 
 # on_error.
@@ -416,5 +416,5 @@ def test_null_for_a_new_object_is_a_failure() -> None:
 def test_a_wrong_argument_for_c_is_python_s_type_error() -> None:
     with pytest.raises(TypeError):
         errors.call(lib.event_config_set_flag, "no pointer", 1)
-    assert errors.entered.loop is None
-    assert errors.entered.raised == []
+    assert errors.entered.here.loop is None
+    assert errors.entered.here.raised == []

@@ -232,7 +232,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
             seen.clear()
             assert live.bases == ()
             assert errors.waiting() == 0
-            assert errors.entered.loop is None
+            assert errors.entered.here.loop is None
             assert base.thread is None
 
         base = EventBase()
