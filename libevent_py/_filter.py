@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import live, slot
 from libevent_py._stream import Stream
 from libevent_py.buffer import Buffer
-from libevent_py.enums import BufferEventOption, FilterResult, FlushMode
+from libevent_py.enums import (
+    BufferEventFlag,
+    BufferEventOption,
+    EventFlag,
+    FilterResult,
+    FlushMode,
+)
 
 Filter = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
 
@@ -31,6 +37,9 @@ class Layered(Stream):
 
     __slots__ = ("_input_filter", "_output_filter", "_partner")
 
+    #: The class of the object that closes what this one has left behind.
+    _heir: ClassVar[type[Layered]]
+
     _input_filter: Any
     _output_filter: Any
     _partner: weakref.ref[Any] | None
@@ -44,23 +53,87 @@ class Layered(Stream):
         self.pointer  # noqa: B018  (a closed one stands on nothing)
         return self._underlying
 
-    def close(self) -> None:
+    def close(self, *, flush: bool = False) -> None:
         """Free the bufferevent and, with CLOSE_ON_FREE, what it stands on or its descriptor.
 
+        Output that hasn't been written is lost. With *flush* it is written first, by the loop,
+        until it has been or has failed; nothing more is read, and nobody is called back. A peer
+        that doesn't read then holds the descriptor for as long as `set_timeouts` lets it.
+
         A second time does nothing. Without CLOSE_ON_FREE what it stood on gets its own callbacks
-        back, and goes on reading. The other half of a pair is not told: `flush` with FINISHED tells
-        it. Raises `ValueError` when another bufferevent stands on this one.
+        back, and goes on reading. The other half of a pair is not told, but with *flush*: it gets
+        EOF. Raises `ValueError` when another bufferevent stands on this one.
         Wraps ``bufferevent_free``.
         """
         if self.closed:
             return
         self._check_unmanaged()
+        if not (flush and self._leave_to_heir()):
+            self._end(flush)
+
+    def _end(self, flush: bool) -> None:
         super().close()
-        underlying = self._underlying
+        underlying = cast("Layered | None", self._underlying)
         if underlying is not None:
             underlying._managed_by = None
             if self._options & BufferEventOption.CLOSE_ON_FREE:
-                underlying.close()
+                underlying.close(flush=flush)
+
+    def _leave_to_heir(self) -> bool:
+        """Have an object that nobody knows close the C object once the output is written.
+
+        Return whether there is one: none is needed where nothing waits to be written.
+        """
+        self.base.check_thread()
+        self._settle()
+        if self._partner is not None or self._underlying is not None:
+            self.flush(EventFlag.WRITE, FlushMode.FINISHED)
+        if self.closed:  # a filter has closed it
+            return True
+        if not self._unwritten():
+            self._say_goodbye()
+            return False
+        heir = Layered.__new__(self._heir)
+        for kind in self._heir.__mro__[:-1]:
+            for name in vars(kind).get("__slots__", ()):
+                if name not in ("__weakref__", "pointer"):
+                    setattr(heir, name, getattr(self, name, None))
+        for handle in self.lent():
+            handle._take()
+        heir._lent = []
+        heir._inherit(self._take())
+        return True
+
+    def _inherit(self, pointer: Any) -> None:
+        base = self.base
+        self.pointer = pointer
+        base.ledger[self.key] = weakref.ref(self)
+        base.live[self.key] = self
+        if self._underlying is not None:
+            self._underlying._managed_by = self
+        if self._group is not None:
+            self._group._members[self.key] = self
+        self.disable(EventFlag.READ)
+        self.setwatermark(EventFlag.WRITE, 0, 0)
+        self.setcb(None, Layered._written, Layered._ended)
+        self.enable(EventFlag.WRITE)
+
+    def _unwritten(self) -> bool:
+        return bool(lib.evbuffer_get_length(lib.bufferevent_get_output(self.pointer)))
+
+    def _written(self) -> None:
+        if not self._unwritten():
+            self._say_goodbye()
+            self._end(True)
+
+    def _ended(self, what: BufferEventFlag) -> None:
+        if what & ~(BufferEventFlag.CONNECTED | BufferEventFlag.READING | BufferEventFlag.WRITING):
+            self._end(False)
+
+    def _say_goodbye(self) -> None:
+        """Tell a peer that speaks TLS that this is the end, as it expects to be told."""
+        if self._tls is not None:
+            self.shutdown()
 
     def close_all(self) -> None:
         """Close what stands on this bufferevent, from the top, and then this one."""

@@ -82,8 +82,8 @@ class Loop(Root):
         """Run the loop as *flags* say: ONCE for one round of callbacks, NONBLOCK without waiting.
 
         Return False when there were no events. Raises what a callback raised, several of them as an
-        `ExceptionGroup`; `RuntimeError` when the loop runs already; `OSError` when the backend
-        fails. Unlike in C, Python's signal handlers run at once when it runs in the main thread.
+        `ExceptionGroup`; `RuntimeError` when the loop runs already, or inside a callback that a call
+        outside the loop led to; `OSError` when the backend fails. Unlike in C, Python's signal handlers run at once when it runs in the main thread.
         Wraps ``event_base_loop``.
         """
         pointer = self.pointer
@@ -100,6 +100,8 @@ class Loop(Root):
         outer = self.thread
         if self.running:
             raise RuntimeError("the loop of this event base runs already")
+        if self.calls:  # it could free what C is in the middle of
+            raise RuntimeError("the loop was run inside a callback that a call outside it led to")
         self.running = True
         try:
             self.thread = self.home = get_ident()

@@ -321,6 +321,9 @@ class BufferEvent(Connecting):
         return both
 
 
+BufferEvent._heir = BufferEvent
+
+
 def _check_base(base: EventBase) -> None:
     """Raise an error unless *base* is one that this thread may use now."""
     if not isinstance(base, EventBase):

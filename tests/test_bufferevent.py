@@ -901,7 +901,9 @@ def test_the_base_can_not_be_closed_in_a_callback_outside_its_loop(base: EventBa
         assert not base.closed
 
 
-def test_callbacks_outside_the_loop_may_trigger_others_and_run_loops(base: EventBase) -> None:
+def test_callbacks_outside_the_loop_may_trigger_others_and_run_another_bases_loop(
+    base: EventBase,
+) -> None:
     called = []
 
     def on_read(bev: BufferEvent) -> None:
@@ -910,7 +912,8 @@ def test_callbacks_outside_the_loop_may_trigger_others_and_run_loops(base: Event
         with EventBase() as inner:
             inner.once(lambda *_: called.append("inner loop"))
             inner.dispatch()
-        base.loop(LoopFlag.NONBLOCK)
+        with pytest.raises(RuntimeError, match="inside a callback"):
+            base.loop(LoopFlag.NONBLOCK)
         other.trigger(READ)
         bev.trigger(WRITE)
 
