@@ -934,6 +934,49 @@ def test_another_thread_than_the_loop_s_is_refused(
     assert not server.closed
 
 
+def test_a_child_forked_in_the_callback_closes_its_own_copy_of_the_descriptor_only() -> None:
+    run_python(
+        """
+        import os, socket
+        from libevent_py import *
+
+        def callback(listener, fd, address):
+            fds.append(fd)
+            bevs.append(BufferEvent(listener.base, fd))
+            children.append(os.fork())
+            if children[0] == 0:
+                if reinit:
+                    base.reinit()
+                raise ZeroDivisionError
+
+        for reinit in False, True:
+            fds, bevs, children, parent = [], [], [], os.getpid()
+            with EventBase() as base, Listener(base, ("127.0.0.1", 0), callback) as listener:
+                with socket.create_connection(listener.address, timeout=60) as client:
+                    try:
+                        while not fds:
+                            base.loop(LoopFlag.ONCE)
+                    except BaseException as error:
+                        if os.getpid() == parent:
+                            raise
+                        if reinit:
+                            assert isinstance(error, ZeroDivisionError), error
+                            assert bevs[0].closed
+                            base.loop(LoopFlag.NONBLOCK)
+                        try:
+                            os.fstat(fds[0])
+                        except OSError:
+                            os._exit(0)
+                        os._exit(1)
+                    assert os.waitpid(children[0], 0)[1] == 0
+                    bevs[0].write(b"hello")
+                    while bevs[0].output:
+                        base.loop(LoopFlag.ONCE)
+                    assert client.recv(100) == b"hello"
+        """
+    )
+
+
 def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
     run_python(
         """
