@@ -257,26 +257,25 @@ def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
                 base.report(error, listener)
             else:
                 return True
-            return _taken(fd)  # with the error gone, and with it what it alone has kept
+            return _kept(fd)  # with the error gone, and with it what it alone has kept
     return False
 
 
-def _taken(fd: int) -> bool:
-    """Have nothing on *fd* wait any longer; tell whether somebody else will close it.
+def _kept(fd: int) -> bool:
+    """Have nothing wait for *fd* any longer; tell whether a Python object will close it.
 
     Or they would go on with whatever gets the same number next. What another thread has made of it
     is out of reach.
     """
     here = [root for root in roots if root.home == get_ident() and root.parked is None]
-    children = [child for root in here for child in list(root.live.values())]
-    events = [child for child in children if isinstance(child, Event) and child.fd == fd]
-    bevs = [child for child in children if isinstance(child, BufferEvent) and child.fd == fd]
-    taken = any(bev.owns(fd) for bev in bevs)
-    for event in events:
-        event.delete()
-    for bev in bevs:
-        bev.close_all()
-    return taken or any(_closes(fd, thing) for thing in gc.get_objects())
+    for child in [child for root in here for child in list(root.live.values())]:
+        if child.closed or not isinstance(child, (BufferEvent, Event)) or child.fd != fd:
+            continue
+        if isinstance(child, Event):
+            child.delete()
+        else:
+            child.close_all()  # C notes it if that closes fd
+    return any(_closes(fd, thing) for thing in gc.get_objects())
 
 
 def _closes(fd: int, thing: Any) -> bool:

@@ -508,6 +508,32 @@ def test_when_the_callback_raises_what_has_the_same_number_by_then_stays_open(
             os.close(fd)  # all three are open
 
 
+@pytest.mark.parametrize("options", [BufferEventOption.CLOSE_ON_FREE, BufferEventOption(0)])
+def test_when_the_callback_has_closed_its_bufferevent_the_descriptor_is_closed_once(
+    base: EventBase, options: BufferEventOption
+) -> None:
+    """libevent itself closes it only in the loop's next turn (F2), when it could be another's."""
+    fds: list[int] = []
+
+    def callback(listener: Listener, fd: int, address: Any) -> None:
+        fds.append(fd)
+        if len(fds) == 2:
+            BufferEvent(base, fd).write(b"hello")
+            return
+        with BufferEvent(base, fd, options):
+            raise ZeroDivisionError
+
+    base.on_error = lambda error, source: None
+    server = Listener(base, ANYWHERE, callback)
+    with connected(server.address) as one, connected(server.address) as other:
+        run_until(base, lambda: len(fds) == 2)
+        settle(base)
+        assert rest(one) == b""
+        assert other.recv(100) == b"hello"
+        assert is_open(fds[1])
+        assert (fds[0] == fds[1]) == (not options)
+
+
 def test_what_the_exception_alone_has_kept_goes_with_it(base: EventBase) -> None:
     """A hook that doesn't keep the exception lets the connection end."""
     ends: list[int] = []
@@ -1002,8 +1028,13 @@ def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
             listener.close()
             raise ZeroDivisionError
 
+        def leaving(listener, fd, address):
+            with BufferEvent(listener.base, fd):
+                listener.callback = None
+                raise ZeroDivisionError
+
         safe = ListenerOption.THREADSAFE | ListenerOption.CLOSE_ON_FREE
-        callbacks = (closing, making, raising, closing_and_raising)
+        callbacks = (closing, making, raising, closing_and_raising, leaving)
         for callback, options in itertools.product(callbacks, (ListenerOption.CLOSE_ON_FREE, safe)):
             for base_first in (False, True):
                 with EventBase() as base:

@@ -50,13 +50,36 @@ static int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, d
 
 static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy);
 
+/* What this thread's accepting callbacks have been given, the innermost first. */
+struct evpy_accepted {
+	evutil_socket_t fd;
+	int closing;
+	struct evpy_accepted *outer;
+};
+static _Thread_local struct evpy_accepted *evpy_accepted;
+
+/* A bufferevent that is freed will close its descriptor: who accepted it must not do so too. */
+static void evpy_note_closing(evutil_socket_t fd)
+{
+	struct evpy_accepted *accepted;
+
+	for (accepted = evpy_accepted; accepted != NULL; accepted = accepted->outer)
+		accepted->closing |= accepted->fd == fd;
+}
+
 /* libevent frees only in the loop's next turn, and goes on reading till then, or for as long as anything
  * else holds a reference (F2, F3). By then its limit and its group may be gone (J1, J3). */
 static void evpy_bufferevent_free(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	if (bufferevent_get_underlying(bev) == NULL && bufferevent_getfd(bev) < 0)
-		bufferevent_setfd(bev, -1); /* cancels the lookup of a name (F9) */
+	if (bufferevent_get_underlying(bev) == NULL) {
+		evutil_socket_t fd = bufferevent_getfd(bev);
+
+		if (fd < 0)
+			bufferevent_setfd(bev, -1); /* cancels the lookup of a name (F9) */
+		else
+			evpy_note_closing(fd);
+	}
 	bufferevent_remove_from_rate_limit_group(bev);
 	evpy_bufferevent_unlimit(bev, 1);
 	bufferevent_free(bev);

@@ -5,15 +5,18 @@
 static void evpy_on_accept(struct evconnlistener *listener, evutil_socket_t fd,
     struct sockaddr *address, int length, void *key)
 {
-	struct stat accepted, now;
+	struct evpy_accepted accepted = {fd, 0, evpy_accepted};
+	struct stat then, now;
 	int taken;
 
 	(void)listener;
-	memset(&accepted, 0, sizeof accepted);
-	fstat(fd, &accepted);
+	memset(&then, 0, sizeof then);
+	fstat(fd, &then);
+	evpy_accepted = &accepted;
 	EVPY_CALL(taken = evpy_accept((uintptr_t)key, fd, address, length));
-	if (!taken && fstat(fd, &now) == 0 && now.st_dev == accepted.st_dev &&
-	    now.st_ino == accepted.st_ino)
+	evpy_accepted = accepted.outer;
+	if (!taken && !accepted.closing && fstat(fd, &now) == 0 && now.st_dev == then.st_dev &&
+	    now.st_ino == then.st_ino)
 		evutil_closesocket(fd);
 }
 
