@@ -163,27 +163,36 @@ class Limited(Child):
         """
         base = self.base
         base.check_thread()
-        pointer = self.pointer
+        self.pointer  # noqa: B018  (what is closed has none)
         old, self._rate_limit = self._rate_limit, limit if limit is None else _checked(limit)
         self._set_callbacks()
         if limit is None:
             busy = base.running or base.calls > 0
-            base.call(lib.evpy_bufferevent_unlimit, pointer, busy)
+            self._change(lib.evpy_bufferevent_unlimit, busy)
             if busy:
                 base.defer(self._lift)
             return
         try:
-            base.call(lib.evpy_bufferevent_set_rate_limit, pointer, *_numbers(limit))
+            self._change(lib.evpy_bufferevent_set_rate_limit, *_numbers(limit))
         except MemoryError:
             self._rate_limit = old
             raise
-        if self.closed:  # by a callback: the limit has come too late to be freed with the rest
-            lib.evpy_bufferevent_unlimit(pointer, True)
 
     def _lift(self) -> None:
         """Put nothing in the place of what stands in for no limit."""
         if self._rate_limit is None and not self.closed:
-            self.base.call(lib.evpy_bufferevent_unlimit, self.pointer, False)
+            self._change(lib.evpy_bufferevent_unlimit, False)
+
+    def _change(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Enter C by *function*: what a callback closes there is finalized only afterwards."""
+        pointer = self.pointer
+        lib.bufferevent_incref(pointer)
+        try:
+            self.base.call(function, pointer, *arguments)
+        finally:
+            if self.closed:  # then the limit has come too late to be freed with the rest
+                lib.evpy_bufferevent_unlimit(pointer, True)
+            lib.bufferevent_decref(pointer)
 
     @property
     def rate_limit(self) -> RateLimit | None:
