@@ -127,9 +127,10 @@ def _taken(n: SupportsIndex, level: int, burst: int) -> int:
 class Limited(Child):
     """What `BufferEvent` has of limits."""
 
-    __slots__ = ("_group", "_rate_limit")
+    __slots__ = ("_changing", "_group", "_rate_limit")
 
     def __init__(self, base: Any, key: int, pointer: Any) -> None:
+        self._changing = False
         self._rate_limit: RateLimit | None = None
         self._group: RateLimitGroup | None = None
         super().__init__(base, key, pointer)
@@ -161,35 +162,46 @@ class Limited(Child):
         While there is one, `max_single_read` and `max_single_write` don't count.
         Wraps ``bufferevent_set_rate_limit``.
         """
-        base = self.base
-        base.check_thread()
+        self.base.check_thread()
         self.pointer  # noqa: B018  (what is closed has none)
         old, self._rate_limit = self._rate_limit, limit if limit is None else _checked(limit)
         self._set_callbacks()
-        if limit is None:
-            busy = base.running or base.calls > 0
-            self._change(lib.evpy_bufferevent_unlimit, busy)
-            if busy:
-                base.defer(self._lift)
+        if self._changing:  # by a callback of `_change`, which comes to that when it returns
             return
+        busy = self.base.running or self.base.calls > 0
         try:
-            self._change(lib.evpy_bufferevent_set_rate_limit, *_numbers(limit))
+            self._change(busy)
         except MemoryError:
             self._rate_limit = old
             raise
+        if busy and self._rate_limit is None:
+            self.base.defer(self._lift)
 
     def _lift(self) -> None:
         """Put nothing in the place of what stands in for no limit."""
         if self._rate_limit is None and not self.closed:
-            self._change(lib.evpy_bufferevent_unlimit, False)
+            self._change(False)
 
-    def _change(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Enter C by *function*: what a callback closes there is finalized only afterwards."""
+    def _change(self, busy: bool) -> None:
+        """Have C keep to the limit; a callback inside may set another, or close the bufferevent.
+
+        libevent would neither survive to be called again by it, nor to be called once more after
+        the bufferevent has been finalized.
+        """
         pointer = self.pointer
+        limit: Any = self
+        self._changing = True
         lib.bufferevent_incref(pointer)
         try:
-            self.base.call(function, pointer, *arguments)
+            while limit is not self._rate_limit:
+                limit = self._rate_limit
+                if limit is None:
+                    self.base.call(lib.evpy_bufferevent_unlimit, pointer, busy)
+                else:
+                    change = lib.evpy_bufferevent_set_rate_limit
+                    self.base.call(change, pointer, *_numbers(limit))
         finally:
+            self._changing = False
             if self.closed:  # then the limit has come too late to be freed with the rest
                 lib.evpy_bufferevent_unlimit(pointer, True)
             lib.bufferevent_decref(pointer)
