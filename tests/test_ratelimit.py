@@ -904,12 +904,105 @@ def test_replacing_limits_and_members_leaks_nothing() -> None:
     assert int(output) < 2**18  # 20,000 leaks would be more
 
 
-def test_no_order_of_ends_touches_memory_that_is_freed() -> None:
+def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it() -> None:
+    """libevent lets a pair's bytes pass in the midst, and tells who watches the buffer."""
     run_python(
         """
-        import gc, itertools, random, socket
         from libevent_py import *
 
+        debug.enable_debug_mode()  # libevent looks at its events itself
+        TIGHT = RateLimit(100, 100, 100, 100, tick=1000)
+        OTHER = RateLimit(50, tick=0.001)
+
+        def wait(base):
+            base.loopexit(0.01)
+            base.loop(LoopFlag.NO_EXIT_ON_EMPTY)
+
+        def play(outer, inner, where):
+            def change(*_):
+                calls.append(None)
+                inner(bev, group)
+
+            calls = []
+            with EventBase() as base:
+                bev, other = BufferEvent.pair(base)
+                ticks = {refill: (0.005, 1000), group_refill: (1000, 0.005)}
+                own, shared = ticks.get(outer, (1000, 1000))
+                group = RateLimitGroup(base, RateLimit(100, tick=shared))
+                bev.set_rate_limit(RateLimit(100, tick=own))
+                bev.add_to_rate_limit_group(group)
+                bev.decrement_read_limit(200)
+                bev.decrement_write_limit(1000)
+                group.decrement_read(200)
+                bev.enable(EventFlag.READ)
+                other.write(b"x" * 1000)
+                watched = bev.input
+                watched.add_cb(change)
+                if outer in (group_end, group_refill):
+                    bev.set_rate_limit(None)
+                else:
+                    bev.remove_from_rate_limit_group()
+                assert not calls
+                if where == "loop":
+                    base.once(lambda fd, what: outer(bev, group))
+                else:
+                    outer(bev, group)
+                wait(base)
+                while not calls and outer in ticks:
+                    wait(base)
+                assert calls
+                return bev.closed, bev.closed or bev.rate_limit
+
+        def set_to(limit):
+            return lambda bev, group: bev.set_rate_limit(limit)
+
+        def give_back(bev, group):
+            bev.decrement_read_limit(-150)
+
+        def group_end(bev, group):
+            group.close()
+
+        def refill(bev, group):
+            pass
+
+        def group_refill(bev, group):
+            pass
+
+        def close(bev, group):
+            bev.close()
+
+        def close_both(bev, group):
+            group.close()
+            bev.close()
+
+        def join(bev, group):
+            if not group.closed:
+                bev.add_to_rate_limit_group(group)
+
+        def all_at_once(bev, group):
+            for step in (join, set_to(OTHER), set_to(None), set_to(TIGHT), close_both):
+                step(bev, group)
+
+        for where in ("loop", "call"):
+            for outer in (
+                set_to(None), set_to(RateLimit(100)), give_back, group_end, refill, group_refill
+            ):
+                for limit in (None, TIGHT, OTHER):
+                    assert play(outer, set_to(limit), where) == (False, limit)
+                for inner in (close, close_both, all_at_once):
+                    assert play(outer, inner, where) == (True, True)
+                assert not play(outer, join, where)[0]
+        """,
+        valgrind=True,
+    )
+
+
+#: Takes random walks through what has limits; its arguments are a range of seeds.
+WALKS = """
+        import gc, random, socket, sys
+        from libevent_py import *
+
+        debug.enable_debug_mode()  # libevent looks at its events itself
         LIMITS = [RateLimit(10, 40, 10, 40, tick=tick) for tick in (0.001, 0.002)]
         LIMITS += [RateLimit(200, tick=100), RateLimit(write_rate=1, tick=0.003), None]
         ONE_ROUND = LoopFlag.ONCE | LoopFlag.NONBLOCK
@@ -919,19 +1012,30 @@ def test_no_order_of_ends_touches_memory_that_is_freed() -> None:
             def __init__(self, seed):
                 self.random = random.Random(seed)
                 self.base = EventBase()
-                self.bevs, self.socks, self.depth = [], [], 0
+                self.socks, self.held, self.depth = [], [], 0
                 self.groups = [self.group() for _ in range(3)]
-                for options in (1, 5, 13, 3):
-                    one, other = socket.socketpair()
-                    other.setblocking(False)
-                    bev = BufferEvent(self.base, one, options)
+                self.bevs = [self.bev(options) for options in (1, 5, 13, 3)]
+                self.bevs += BufferEvent.pair(self.base)
+                self.bevs.append(BufferEvent.filter(self.bev(1), None, None))
+                for half in BufferEvent.pair(self.base):
+                    self.bevs.append(BufferEvent.filter(half, None, None))
+                for bev in self.bevs:
                     bev.setcb(self.step, self.step, self.step)
+                    # Called in the midst of what the others do.
+                    for buffer in (bev.input, bev.output):
+                        self.held.append(buffer)
+                        buffer.add_cb(self.step)
                     bev.enable(EventFlag.READ)
-                    self.bevs.append(bev)
-                    self.socks.append(other)
+
+            def bev(self, options):
+                one, other = socket.socketpair()
+                other.setblocking(False)
+                self.socks.append(other)
+                return BufferEvent(self.base, one, options)
 
             def group(self):
-                return RateLimitGroup(self.base, self.random.choice(LIMITS[:-1]), min_share=1)
+                limit, share = self.random.choice(LIMITS[:-1]), self.random.choice([1, 64])
+                return RateLimitGroup(self.base, limit, min_share=share)
 
             def step(self, *_):
                 choose, n = self.random.choice, self.random.randrange(-300, 300)
@@ -954,10 +1058,11 @@ def test_no_order_of_ends_touches_memory_that_is_freed() -> None:
                     lambda: group.close() if n % 5 == 0 else None,
                     lambda: bev.close() if n % 7 == 0 else None,
                     lambda: self.groups.__setitem__(n % 3, self.group()),
-                    lambda: self.base.loop(ONE_ROUND),
-                    lambda: self.base.loop(ONE_ROUND),
+                    lambda: bev.enable(EventFlag.READ | EventFlag.WRITE),
+                    lambda: self.depth > 1 or self.base.loop(ONE_ROUND),
+                    lambda: self.depth > 1 or self.base.loop(ONE_ROUND),
                 ]
-                if self.depth < 3:
+                if self.depth < 5:
                     self.depth += 1
                     try:
                         choose(operations)()
@@ -966,9 +1071,9 @@ def test_no_order_of_ends_touches_memory_that_is_freed() -> None:
                     finally:
                         self.depth -= 1
 
-        for seed in range(12):
+        for seed in range(int(sys.argv[1]), int(sys.argv[2])):
             world = World(seed)
-            for _ in range(150):
+            for _ in range(200):
                 world.step()
             for sock in world.socks:
                 sock.close()
@@ -983,6 +1088,12 @@ def test_no_order_of_ends_touches_memory_that_is_freed() -> None:
                     gc.collect()
             del world, ends
             gc.collect()
-        """,
-        valgrind=True,
-    )
+        """
+
+
+def test_no_order_of_calls_crashes() -> None:
+    run_python(WALKS, "100", "160")
+
+
+def test_no_order_of_calls_touches_memory_that_is_freed() -> None:
+    run_python(WALKS, "1", "9", valgrind=True)
