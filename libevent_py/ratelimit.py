@@ -3,6 +3,7 @@
 Each has a bucket of bytes for reading and one for writing. What goes through is taken out; every
 tick adds as much as the rate, up to the burst. With an empty bucket it waits for the next tick.
 libevent counts what sockets and TLS read and write; pairs and filters only wait with their group.
+TLS counts its own bytes too, and sends as a whole what was written as a whole: it waits afterwards.
 """
 
 from __future__ import annotations

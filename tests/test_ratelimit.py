@@ -30,9 +30,11 @@ from libevent_py import (
     ThreadError,
     lib,
 )
+from tests.certificates import Authority
 from tests.peers import Pair, run_until, settle
 from tests.support import PATIENCE, run_python
 from tests.test_fork import in_child
+from tests.tls_peers import connected_ends
 
 READ = EventFlag.READ
 CLOSE = BufferEventOption.CLOSE_ON_FREE
@@ -403,6 +405,44 @@ def test_a_connection_waits_though_the_other_end_has_closed(
     bev.decrement_read_limit(-100)
     assert arrived(base, bev) == [150]
     assert events == [BufferEventFlag.READING | BufferEventFlag.EOF]
+
+
+def test_tls_is_limited_by_what_goes_through_the_socket(
+    base: EventBase, authority: Authority
+) -> None:
+    one, other = connected_ends(base, authority)
+    one.bev.set_rate_limit(RateLimit(write_rate=5000, tick=1000))
+    one.bev.write(b"x" * 100_000)
+    run_until(base, lambda: len(other.received) == 100_000)  # libevent does not split it
+    assert one.bev.write_limit < 5000 - 100_000
+    one.bev.write(b"y")
+    settle(base)
+    assert len(other.received) == 100_000
+    one.bev.set_rate_limit(None)
+    run_until(base, lambda: len(other.received) == 100_001)
+    other.bev.set_rate_limit(RateLimit(read_rate=5000, tick=1000))
+    one.bev.write(b"x" * 100_000)
+    settle(base)
+    assert len(other.received) < 100_001 + 5000 + 2**15  # no more than a record or two
+    assert other.bev.read_limit <= 0
+    other.bev.set_rate_limit(None)
+    run_until(base, lambda: len(other.received) == 200_001)
+
+
+def test_a_pair_waits_with_its_group_but_counts_nothing(
+    base: EventBase, group: RateLimitGroup
+) -> None:
+    bev, other = BufferEvent.pair(base)
+    bev.enable(READ)
+    bev.add_to_rate_limit_group(group)
+    other.write(b"x" * 1000)
+    assert arrived(base, bev) == [1000]
+    assert group.totals() == (0, 0)
+    group.decrement_read(100)
+    other.write(b"x")
+    assert arrived(base, bev) == [1000]
+    group.close()
+    assert arrived(base, bev) == [1001]
 
 
 # How much at once.
