@@ -131,7 +131,7 @@ def transfer_jobs():
 
 
 def buffer_jobs():
-    for operation in ("add", "search", "remove", "drain"):
+    for operation in ("add", "search", "readln", "remove", "drain"):
         yield Job(
             f"buffer-{operation}",
             f"{operation} on a Buffer of 256 KiB, 4 KiB at a time, 64 MiB in all",
