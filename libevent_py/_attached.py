@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._ffi import lib
@@ -17,11 +17,17 @@ from libevent_py._lifetime import Child, Handle, Root, fill, slot
 from libevent_py._octets import headroom
 from libevent_py._watched import BufferInfo, Watched
 
+#: What comes before a user's class must not have slots of its own: its objects become `Deferring`.
+if TYPE_CHECKING:
+    Mixin = Watched
+else:
+    Mixin = object
+
 #: Empties the slot that `slot` and `fill` are about.
 empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
 
 
-class Attached(Watched):
+class Attached(Mixin):
     """What a buffer is besides, once it belongs to something that ends with an event base."""
 
     __slots__ = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from libevent_py import _lifetime, errors
+from libevent_py import _lifetime
 from libevent_py._attached import Attached, Deferral, deferring, empty
 from libevent_py._ffi import lib
 from libevent_py._lifetime import Child, fill, next_key
@@ -89,12 +89,13 @@ class Buffer(Shared):
             raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
         base.check_thread()
         pointer = self.pointer
-        errors.call(lib.evbuffer_defer_callbacks, pointer, base.pointer)
+        base_pointer = base.pointer
+        self.__class__ = deferring(type(self))
         self._key = self._key or next_key()
         self._owner = Deferral(base, self._key, pointer, self)
         self._plain = False
         _lifetime.unshare(pointer)
-        self.__class__ = deferring(type(self))
+        lib.evbuffer_defer_callbacks(pointer, base_pointer)
 
 
 class BorrowedBuffer(Attached, Buffer):
