@@ -416,7 +416,7 @@ class Octets(Handle):
     def write(self, fd: Any, size: int = -1) -> int:
         """Write up to *size* bytes from the front to *fd*, with -1 all; return how many it took.
 
-        An empty buffer writes 0 bytes, for which C has an error. Raises `OSError`:
+        That may be 0, for which C has an error. Raises `OSError`:
         `BlockingIOError` where *fd* takes nothing yet.
         Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
         """

@@ -168,13 +168,13 @@ static int evpy_buffer_remove_buffer(struct evbuffer *src, struct evbuffer *dst,
 	return moved;
 }
 
-/* Of an empty buffer libevent writes -1 bytes, and says nothing in errno. */
+/* Where there is nothing to write libevent fails, and says nothing in errno. */
 static int evpy_buffer_write(struct evbuffer *buf, evutil_socket_t fd, ev_ssize_t size)
 {
 	int result = 0;
 
 	evbuffer_lock(buf);
-	if (evbuffer_get_length(buf) > 0)
+	if (size != 0 && evbuffer_get_length(buf) > 0)
 		result = evbuffer_write_atmost(buf, fd, size);
 	evbuffer_unlock(buf);
 	return result;
