@@ -60,7 +60,9 @@ class Attached(Mixin):
         return -1 if result is None else result
 
     def _take(self) -> Any:
-        self._owner.base.live.pop(self._key, None)
+        base = self._owner.base
+        if not base.closed:  # or only parked, after a fork: then C may call again
+            base.live.pop(self._key, None)
         return super()._take()
 
     def _report(self, error: BaseException) -> None:

@@ -42,6 +42,7 @@ ROOM = 65536
 spares: list[tuple[Any, Any]] = []
 
 # Looked up once: an attribute of lib costs as much as a short call.
+new = lib.evpy_buffer_new
 get_length = lib.evbuffer_get_length
 add = lib.evbuffer_add
 remove = lib.evbuffer_remove
@@ -96,9 +97,10 @@ class Octets(Handle):
         self._owner = self._entry = None
         self._key, self._callbacks = 0, ()
         self._plain = True
-        pointer = shared(errors.new(lib.evbuffer_new), free)
-        errors.call(lib.evbuffer_enable_locking, pointer, ffi.NULL)
-        super().__init__(pointer)
+        pointer = new()
+        if not pointer:
+            raise failure(lib.evbuffer_new)
+        self.pointer = shared(pointer, free)
         if type(data) is not bytes or data:  # of no bytes C makes a piece of memory, too
             self.add(data)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import get_ident, next_key
-from libevent_py._octets import Octets
+from libevent_py._octets import Octets, failure
 
 #: The buffers that have, or had, callbacks, by the key that C has.
 watched: weakref.WeakValueDictionary[int, Watched] = weakref.WeakValueDictionary()
@@ -108,7 +108,10 @@ class Watched(Octets):
             if self._entry is None:
                 self._key = self._key or next_key()
                 watched[self._key] = self
-                self._entry = errors.new(lib.evpy_buffer_add_cb, self.pointer, self._key)
+                entry = lib.evpy_buffer_add_cb(self.pointer, self._key)
+                if not entry:
+                    raise failure(lib.evbuffer_add_cb)
+                self._entry = entry
             self._watch((added, *self._callbacks))
         return added
 

@@ -748,6 +748,40 @@ def test_a_bufferevent_may_be_closed_in_a_callback_of_its_buffers(base: EventBas
     )
 
 
+def test_a_bufferevents_callbacks_are_there_again_after_reinit() -> None:
+    run_python(
+        """
+        import gc, os, socket
+        from libevent_py import BufferEvent, EventBase, ForkError
+
+        base = EventBase()
+        one, other = socket.socketpair()
+        bev = BufferEvent(base, one)
+        told = []
+        bev.output.add_cb(lambda _, info: told.append(info.n_added))
+        child = os.fork()
+        if not child:
+            gc.collect()
+            try:
+                bev.output
+            except ForkError:
+                base.reinit()
+            gc.collect()
+            bev.write(b"hello")
+            assert told == [5], told
+            base.close()
+            assert not bev.lent() or bev.lent()[0].closed
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        bev.write(b"hi")
+        assert told == [2]
+        bev.close()
+        assert not base.live
+        other.close()
+        """
+    )
+
+
 def test_callbacks_that_come_and_go_leave_one_entry_in_a_bufferevent(
     base: EventBase, pair: Pair
 ) -> None:

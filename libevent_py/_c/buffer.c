@@ -14,6 +14,18 @@ static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *
 	    (uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
 }
 
+/* libevent itself uses no buffer in two threads, Python does. */
+static struct evbuffer *evpy_buffer_new(void)
+{
+	struct evbuffer *buf = evbuffer_new();
+
+	if (buf != NULL && evbuffer_enable_locking(buf, NULL) < 0) {
+		evbuffer_free(buf);
+		buf = NULL;
+	}
+	return buf;
+}
+
 static struct evbuffer_cb_entry *evpy_buffer_add_cb(struct evbuffer *buf, uintptr_t key)
 {
 	return evbuffer_add_cb(buf, evpy_on_buffer, (void *)key);
