@@ -15,7 +15,7 @@ from libevent_py import errors
 from libevent_py._ffi import lib
 from libevent_py._lifetime import Child, Handle, Root, fill, slot
 from libevent_py._octets import headroom
-from libevent_py._watched import BufferInfo, Watched
+from libevent_py._watched import BufferCallback, BufferInfo, Watched
 
 #: What comes before a user's class must not have slots of its own: its objects become `Deferring`.
 if TYPE_CHECKING:
@@ -82,8 +82,13 @@ class Deferring(Attached):
         try:
             return super()._call(function, *arguments)
         finally:
-            if not self.closed and len(self) != before:
+            if self._called() and not self.closed and len(self) != before:
                 self._owner.base.live[self._key] = self  # C has the callbacks in its queue
+
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        super()._watch(callbacks)
+        if not self._called():
+            self._owner.base.live.pop(self._key, None)
 
     def _changed(self, info: BufferInfo) -> None:
         self._owner.base.live.pop(self._key, None)

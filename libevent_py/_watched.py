@@ -118,10 +118,14 @@ class Watched(Octets):
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         """Have *callbacks* called from now on, those of them that are enabled."""
         self._callbacks = callbacks
-        called = any(callback._enabled for callback in callbacks)
+        called = self._called()
         change = lib.evbuffer_cb_set_flags if called else lib.evbuffer_cb_clear_flags
         change(self.pointer, self._entry, lib.EVBUFFER_CB_ENABLED)
         self._plain = self._owner is None and not called
+
+    def _called(self) -> bool:
+        """Tell whether any callback is enabled."""
+        return any(callback._enabled for callback in self._callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
         running.depth += 1

@@ -124,6 +124,30 @@ def test_a_buffer_with_nothing_due_goes_with_its_last_reference(base: EventBase)
         gc.enable()
 
 
+@pytest.mark.parametrize("how", ["none", "disabled", "removed", "disabled when due", "closed"])
+def test_a_buffer_that_nobody_is_told_of_goes_at_once(base: EventBase, how: str) -> None:
+    gc.disable()
+    try:
+        buffer = Buffer()
+        callback = buffer.add_cb(print) if how != "none" else None
+        buffer.defer_callbacks(base)
+        if how == "disabled when due":
+            buffer.add(b"hello")
+        if callback is not None and how == "removed":
+            callback.remove()
+        elif callback is not None and how != "closed":
+            callback.enabled = False
+        buffer.add(b"hello")
+        if how == "closed":
+            buffer.close()
+        gone = weakref.ref(buffer)
+        del buffer
+        assert gone() is None
+        assert not base.live
+    finally:
+        gc.enable()
+
+
 def test_what_a_callback_raises_comes_out_of_the_loop(base: EventBase) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
