@@ -157,9 +157,9 @@ class Layered(Stream):
         return result
 
 
-def free_upper(underlying: Stream, pointer: Any) -> None:
-    """Free what stood on *underlying*, and give that its own callbacks back."""
-    lib.evpy_bufferevent_free(pointer)
+def free_upper(underlying: Stream, free: Callable[[Any], object], pointer: Any) -> None:
+    """Free by *free* what stood on *underlying*, and give that its own callbacks back."""
+    free(pointer)
     underlying._managed_by = None
     try:
         slot(underlying)

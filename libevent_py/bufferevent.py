@@ -13,6 +13,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Filter, checked_filter, free_upper
 from libevent_py._lifetime import next_key
 from libevent_py._stream import (
+    Callbacks,
     DataCallback,
     EventCallback,
     checked_callbacks,
@@ -176,27 +177,76 @@ class BufferEvent(Connecting):
         ``bufferevent_openssl_socket_new``.
         """
         _check_base(base)
-        options = checked_options(options) & ~BufferEventOption.EAGER
+        flags = checked_options(options) & ~BufferEventOption.EAGER
         callbacks = checked_callbacks(on_read, on_write, on_event)
-        number = _usable(base, fd, options)
+        number = _usable(base, fd, flags)
         connection = Connection.of(context, state, server_hostname)
+        bev = cls._secured_by(connection, base, None, number, flags, callbacks)
+        bev._adopt(fd)
+        return bev
+
+    @classmethod
+    def tls_filter(
+        cls: type[Self],
+        underlying: BufferEvent,
+        context: TlsContext | Any,
+        state: int | None = None,
+        *,
+        server_hostname: str | None = None,
+        options: int = LAYER_OPTIONS,
+        on_read: DataCallback | None = None,
+        on_write: DataCallback | None = None,
+        on_event: EventCallback | None = None,
+    ) -> Self:
+        """Make a bufferevent that speaks TLS through *underlying*, whatever kind that is.
+
+        Such as one whose peer has agreed in the clear to begin with TLS now. *underlying* is used
+        as `filter` does, the rest is as in `tls`. That *underlying* is at its end without TLS's own
+        notice is an ERROR here, too, unless `allow_dirty_shutdown` is set. Raises what those two
+        raise. Wraps ``bufferevent_openssl_filter_new``.
+        """
+        if not isinstance(underlying, BufferEvent):
+            raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
+        base = underlying.base
+        base.check_thread()
+        flags = checked_options(options) & ~BufferEventOption.EAGER
+        callbacks = checked_callbacks(on_read, on_write, on_event)
+        underlying._give_up()
+        connection = Connection.of(context, state, server_hostname)
+        return cls._secured_by(connection, base, underlying, -1, flags, callbacks)
+
+    @classmethod
+    def _secured_by(
+        cls: type[Self],
+        connection: Connection,
+        base: EventBase,
+        underlying: BufferEvent | None,
+        fd: int,
+        options: BufferEventOption,
+        callbacks: Callbacks,
+    ) -> Self:
+        """Make one that *connection* is for, through *underlying* or else *fd*."""
+        for_c = options
+        if underlying is not None:  # by libevent's own rule it would be freed with this one (H1)
+            for_c &= ~BufferEventOption.CLOSE_ON_FREE
         try:
-            pointer = errors.new(
+            pointer = base.call(  # what is below may be a filter, which is called
                 lib.evpy_tls_new,
                 base.pointer,
-                ffi.NULL,
-                number,
+                ffi.NULL if underlying is None else underlying.pointer,
+                fd,
                 connection.ssl,
                 connection.state,
-                options,
+                for_c,
             )
         finally:
             connection.release()
+        if not pointer:
+            raise errors.failed(lib.bufferevent_openssl_socket_new)
         bev = cls.__new__(cls)
         bev._begin()
-        bev._start(base, next_key(), pointer, options, callbacks)
+        bev._start(base, next_key(), pointer, options, callbacks, underlying)
         bev._tls = connection
-        bev._adopt(fd)
         return bev
 
     def _give_up(self) -> Any:
@@ -256,6 +306,8 @@ class BufferEvent(Connecting):
         self.base.check_thread()
         self._check_unmanaged()
         self._bottom()._set_fd(fd)
+        if self._tls is not None and self._underlying is not None:  # begin anew
+            errors.call(lib.bufferevent_setfd, self.pointer, -1)
 
     def _set_fd(self, fd: Any) -> None:
         self._settle()
@@ -279,7 +331,7 @@ class BufferEvent(Connecting):
         self._check_unmanaged()
         self._settle()
         fd, bottom = self.fd, self._bottom()
-        errors.call(lib.bufferevent_setfd, self.pointer, -1)
+        errors.call(lib.bufferevent_setfd, bottom.pointer, -1)
         bottom._connected_by_us = False
         if bottom._socket is not None:
             bottom._socket.detach()
@@ -303,7 +355,8 @@ class BufferEvent(Connecting):
         """What frees the bufferevent and what it owns. Wraps ``bufferevent_free``."""
         secured = self._tls is not None
         if self._underlying is not None:
-            return functools.partial(free_upper, self._underlying)
+            upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free
+            return functools.partial(free_upper, self._underlying, upper)
         if self._partner is not None or self._options & BufferEventOption.CLOSE_ON_FREE:
             free = lib.evpy_bufferevent_free
         elif self._connected_by_us:

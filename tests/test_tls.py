@@ -887,9 +887,8 @@ def test_a_thousand_handshakes_leave_no_descriptor_and_no_memory(authority: Auth
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
 
         def memory():
-            smaps = Path("/proc/self/smaps_rollup").read_text()
-            found = re.search("Private_Dirty: *([0-9]+)", smaps)
-            return int(found[1])
+            rollup = Path("/proc/self/smaps_rollup").read_text()
+            return int(re.search("Private_Dirty: *([0-9]+)", rollup)[1])
 
         with EventBase() as base:
             def handshakes(count):

@@ -161,6 +161,25 @@ static X509 *evpy_tls_peer(const SSL *ssl, int index)
 	return certificate;
 }
 
+/* libevent's own callback for events below TLS, which is the same for all. */
+static bufferevent_event_cb evpy_tls_event;
+
+static void evpy_on_event_below_tls(struct bufferevent *underlying, short what, void *bev)
+{
+	evpy_tls_event(underlying, what, bev);
+}
+
+/* As with filters, one that was freed a moment ago must not take the next one's callbacks away: it finds
+ * ours, until a handshake is done, and by then is unlinked. */
+static void evpy_tls_hide(struct bufferevent *underlying)
+{
+	bufferevent_data_cb read, write;
+	void *arg;
+
+	bufferevent_getcb(underlying, &read, &write, &evpy_tls_event, &arg);
+	bufferevent_setcb(underlying, read, write, evpy_on_event_below_tls, arg);
+}
+
 /* Makes a bufferevent that owns `ssl`; the caller keeps a reference of its own. With CLOSE_ON_FREE
  * libevent frees the SSL itself, and does so at once when it fails (I1); without, it lets the SSL
  * go with the bufferevent, which is what evpy_tls_free() is for. */
@@ -176,6 +195,12 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 		bev = bufferevent_openssl_socket_new(base, fd, ssl, state, options);
 	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
 		SSL_free(ssl);
+	if (bev != NULL && underlying != NULL) {
+		evpy_tls_hide(underlying);
+		if (state != BUFFEREVENT_SSL_OPEN) /* a pair would wait for the other side to begin */
+			bufferevent_trigger(underlying, EV_WRITE,
+			    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	}
 	return bev;
 }
 
