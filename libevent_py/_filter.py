@@ -146,10 +146,11 @@ class Layered(Stream):
         pointer = self.pointer
         lib.bufferevent_incref(pointer)  # or a loop that the filter runs could free it
         try:
-            if outward:
-                result = self._output_filter(self.output, below.output, most, MODES[mode])
-            else:
-                result = self._input_filter(below.input, self.input, most, MODES[mode])
+            with self.holding_tls():
+                if outward:
+                    result = self._output_filter(self.output, below.output, most, MODES[mode])
+                else:
+                    result = self._input_filter(below.input, self.input, most, MODES[mode])
         finally:
             lib.bufferevent_decref(pointer)
         if not isinstance(result, FilterResult):

@@ -129,6 +129,11 @@ class Handle:
             return None
         return pointer
 
+    def _put(self, pointer: Any) -> None:
+        """Put back into the slot what `_take` has taken."""
+        self.__class__ = with_pointer(type(self))
+        fill(self, pointer)
+
     @property
     def closed(self) -> bool:
         """Whether the object, or what it belongs to, is closed."""
@@ -447,8 +452,7 @@ class Root(Handle):
         """Put the pointers back, and free what has been closed meanwhile."""
         parked, self.parked = self.parked, None
         for handle, pointer in (parked or {}).values():
-            handle.__class__ = with_pointer(type(handle))
-            fill(handle, pointer)
+            handle._put(pointer)
         self.exhume()
 
 

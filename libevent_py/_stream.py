@@ -82,7 +82,7 @@ class Stream(Secured):
         if underlying is not None:
             underlying._managed_by = self
         self._options = options
-        self._tls = None
+        self._tls = self._held = None
         self._lent: list[weakref.ref[Buffer]] = []
         #: Whether `write` itself may call back: a filter, or a callback of one of its buffers.
         self._calls_back = underlying is not None
@@ -122,6 +122,21 @@ class Stream(Secured):
                 f"this {type(self).__name__} is the underlying one of {self._managed_by!r}, which "
                 "has its callbacks and its descriptor: use that, or close it first"
             )
+
+    @contextlib.contextmanager
+    def holding_tls(self) -> Iterator[None]:
+        """Keep TLS that stands on this one, and what stands on that, out of reach meanwhile."""
+        held: list[Stream] = []
+        upper = self._managed_by
+        while upper is not None:
+            if (held or upper._tls is not None) and upper.hold():
+                held.append(upper)
+            upper = upper._managed_by
+        try:
+            yield
+        finally:
+            for upper in held:
+                upper.let_go()
 
     def _set_callbacks(self) -> None:
         """Tell C whom to call, and how, unless what stands on it is called."""

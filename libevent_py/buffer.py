@@ -127,6 +127,10 @@ class BorrowedBuffer(Attached, Buffer):
         self._owner.expect_callbacks()
         super()._watch(callbacks)
 
+    def _changed(self, info: BufferInfo) -> None:
+        with self._owner.holding_tls():
+            super()._changed(info)
+
     def freeze(self, at_front: bool) -> None:
         """Raise `ValueError`: libevent counts on what it has frozen and what not (D15)."""
         raise ValueError("a bufferevent freezes and unfreezes its own buffers by itself")

@@ -252,10 +252,43 @@ SSL = ffi.typeof("struct ssl_st *") if lib.LIBEVENT_PY_HAVE_OPENSSL else None
 class Secured(Limited):
     """What `BufferEvent` has of TLS; what was agreed on is known from CONNECTED to a failure."""
 
-    __slots__ = ("_tls",)
+    __slots__ = ("_held", "_tls")
 
     #: None where there is no TLS.
     _tls: Connection | None
+    #: Its pointer while it is out of reach, else None.
+    _held: Any
+
+    def hold(self) -> bool:
+        """Put it out of reach: what it stands on has called back, and OpenSSL may have called that.
+
+        Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
+        Return whether it has been within reach.
+        """
+        if self._held is not None:
+            return False
+        self._held = self._take()
+        return self._held is not None
+
+    def let_go(self) -> None:
+        """Put it within reach again."""
+        pointer, self._held = self._held, None
+        if self.base.parked is None:
+            self._put(pointer)
+        else:  # this is a forked child
+            self.base.parked[id(self)] = self, pointer
+
+    def _unusable(self) -> Exception:
+        if self._held is None:
+            return super()._unusable()
+        return RuntimeError(
+            f"this {type(self).__name__} can't be used in a callback of what it stands on"
+        )
+
+    def close(self) -> None:
+        if self._held is not None:
+            raise self._unusable()
+        super().close()
 
     def _secured(self) -> tuple[Connection, Any]:
         """Return what it has of TLS and its ``SSL *``, or raise an error if it has none."""

@@ -318,50 +318,71 @@ def test_a_descriptor_can_be_taken_from_below(base: EventBase, authority: Author
     os.close(fd)
 
 
-def test_a_filter_below_can_not_pull_the_input_from_under_openssl(authority: Authority) -> None:
+def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(authority: Authority) -> None:
     run_python(
         f"""
         import socket
         from pathlib import Path
         from libevent_py import *
-        from tests.peers import run_until, settle
+        from tests.peers import run_until
         from tests.tls_peers import End
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
         own = certificates / "server.pem", certificates / "server.key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
+        tried = []
+
+        def meddle():
+            for use in (
+                lambda: upper.bev.read(),
+                lambda: upper.bev.write(b"x"),
+                lambda: upper.bev.input.drain(10),
+                lambda: kept_input.drain(10),
+                lambda: kept_output.drain(10),
+                lambda: kept_output.add(b"x"),
+                lambda: upper.bev.shutdown(),
+                lambda: upper.bev.enable(EventFlag.READ),
+                lambda: top.bev.write(b"x"),
+                lambda: top.bev.close(),
+            ):
+                try:
+                    use()
+                except RuntimeError as error:
+                    assert "can't be used in a callback of what it stands on" in str(error)
+                    tried.append(use)
+                else:
+                    raise AssertionError("nothing was refused")
+
+        def meddling(source, destination, limit, mode):
+            if ready:
+                meddle()
+                for bev in (upper.bev, top.bev):
+                    assert not bev.closed
+            destination.add_buffer(source)
+            return FilterResult.OK
 
         with EventBase() as base:
-            refused, taken = [], []
-            def meddling(source, destination, limit, mode):
-                for use in (
-                    lambda: taken.append(upper.bev.read()),
-                    lambda: upper.bev.input.pullup(),
-                    lambda: upper.bev.input.drain(10),
-                    lambda: kept.drain(10),
-                    lambda: upper.bev.read_buffer(other),
-                ):
-                    try:
-                        use()
-                    except (RuntimeError, ValueError, LibeventError) as error:
-                        refused.append(error)
-                destination.add_buffer(source)
-                return FilterResult.OK
-
+            ready = False
             left, right = socket.socketpair()
-            other = Buffer()
-            below = BufferEvent.filter(BufferEvent(base, left), None, None)
-            below._input_filter = meddling
-            middle = BufferEvent.filter(below, lambda *a: meddling(*a), None)
-            upper = End(BufferEvent.tls_filter, middle, client, server_hostname="server.test")
-            upper.bev.on_read = None
-            kept = upper.bev.input
+            below = BufferEvent.filter(BufferEvent(base, left), meddling, meddling)
+            upper = End(BufferEvent.tls_filter, below, client, server_hostname="server.test")
             peer = End(BufferEvent.tls, base, right, server)
-            for _ in range(20):
-                peer.bev.write(b"x" * 50000)
-                settle(base)
-            run_until(base, lambda: len(upper.bev.input) + len(other) + len(b"".join(taken)))
-            settle(base)
+            run_until(base, lambda: upper.connected and peer.connected)
+            kept_input, kept_output = upper.bev.input, upper.bev.output
+            top = End(BufferEvent.filter, upper.bev, None, None)
+            ready = True
+            data = bytes(range(256)) * 200
+            for _ in range(3):
+                peer.bev.write(data)
+                top.bev.write(data)
+            run_until(base, lambda: len(top.received) == len(peer.received) == 3 * len(data))
+            assert tried
+            below.output.add_cb(lambda buffer, info: meddle())
+            tried.clear()
+            top.bev.write(data)
+            run_until(base, lambda: len(peer.received) == 4 * len(data))
+            assert tried
+            assert top.received + data == peer.received == 4 * data
         """,
         valgrind=True,
     )
