@@ -79,6 +79,7 @@ class Connecting(Layered):
         """
         if self._partner is not None or self._underlying is not None:
             raise ValueError("a pair can't connect, nor a filter: the one that it stands on can")
+        self.forget_failure()
         fd = lib.bufferevent_getfd(pointer)
         if fd < 0:
             self.base.check_selectable(-1)

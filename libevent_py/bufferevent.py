@@ -306,6 +306,7 @@ class BufferEvent(Connecting):
         self.base.check_thread()
         self._check_unmanaged()
         self._bottom()._set_fd(fd)
+        self.forget_failure()
         if self._tls is not None and self._underlying is not None:  # begin anew
             errors.call(lib.bufferevent_setfd, self.pointer, -1)
 

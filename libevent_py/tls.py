@@ -194,14 +194,16 @@ class TlsContext(Owned):
 class Connection:
     """What a bufferevent has of TLS beside what its ``SSL *`` knows."""
 
-    __slots__ = ("errors", "server_hostname", "ssl", "state")
+    __slots__ = ("errors", "failure", "server_hostname", "ssl", "state")
 
     def __init__(self, ssl: Any, state: TlsState) -> None:
         #: For the one who makes the bufferevent, until `release`.
         self.ssl = ssl
         self.state = state
         self.server_hostname: str | None = None
-        #: What OpenSSL said about the last failure, the cause first.
+        #: Why the connection has failed.
+        self.failure: TlsError | None = None
+        #: What OpenSSL said about it, the cause first.
         self.errors: list[TlsError] = []
 
     @classmethod
@@ -460,22 +462,27 @@ class Secured(Limited):
         if self._tls is None:
             return _os_error(code) if what & BufferEventFlag.ERROR else None
         tls, ssl = self._secured()
-        tls.errors, by_socket = self._popped(ssl)
+        found, by_socket = self._popped(ssl)
+        if what & BufferEventFlag.CONNECTED:
+            tls.failure = None
         if not what & BufferEventFlag.ERROR:
             return None
-        if tls.errors:
-            return tls.errors[0]
-        # Of an end without notice, libevent says nothing more where another bufferevent is below.
-        unsaid = (
-            what == BufferEventFlag.ERROR and self._stands() and lib.evpy_tls_reached(self.pointer)
-        )
-        if unsaid or (by_socket and not code):
-            tls.errors = [tls_error(lib.evpy_tls_eof(), ssl)]
-            return tls.errors[0]
-        return _os_error(code)
+        if tls.failure is not None:  # libevent may go on, and fail again for no reason of its own
+            return tls.failure
+        # Of an end without notice libevent says nothing more where another bufferevent is below.
+        unsaid = what == BufferEventFlag.ERROR and lib.bufferevent_get_underlying(self.pointer)
+        ended = lib.evpy_tls_reached(self.pointer) if unsaid else by_socket and not code
+        if ended and not found:
+            found = [tls_error(lib.evpy_tls_eof(), ssl)]
+        if not found:
+            return _os_error(code)
+        tls.errors, tls.failure = found, found[0]
+        return tls.failure
 
-    def _stands(self) -> bool:
-        return bool(lib.bufferevent_get_underlying(self.pointer))
+    def forget_failure(self) -> None:
+        """Begin anew, with another connection."""
+        if self._tls is not None:
+            self._tls.failure = None
 
 
 def _shut_down(ssl: Any) -> bool:

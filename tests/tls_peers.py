@@ -105,7 +105,7 @@ class Relay:
                 self.cut()
                 return
             try:
-                data = source.recv(room)
+                data = source.recv(min(room, 65536))
             except BlockingIOError:
                 continue
             self.passed += len(data)
