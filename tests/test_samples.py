@@ -36,7 +36,8 @@ CLIENTS = ["client_event", "client_bufferevent"]
 OTHERS = ["event_read_fifo", "methods", "priorities", "signal_test", "time_test"]
 LIMITS = ["rate_limit", "watermarks"]  # tested in test_samples_limits.py
 CONNECTIONS = ["http_v0_client", "le_proxy"]  # tested in test_samples_connections.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS]
+LAYERS = ["pair", "filter_zlib"]  # tested in test_samples_layers.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS]
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {"le_proxy": 140}
