@@ -121,6 +121,8 @@ class BufferEvent(Connecting):
 
         The callbacks and the descriptor of *underlying*, whose reading and writing are enabled,
         belong to the filter until it is closed; with CLOSE_ON_FREE, *underlying* is closed with it.
+        What *underlying* holds already, or gets while the filter's reading is disabled, passes when
+        more comes, or when *underlying* is told to `trigger` READ.
         Raises `ValueError` if something stands on *underlying* already.
         Wraps ``bufferevent_filter_new``.
         """

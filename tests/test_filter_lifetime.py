@@ -211,6 +211,50 @@ def test_another_filter_may_take_its_place_at_once(
     assert (received, other.read()) == ([b"start", b"IBM"], b"IBM")
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_filter_may_take_over_in_a_read_callback(
+    base: EventBase, options: BufferEventOption
+) -> None:
+    one, peer = socket.socketpair()
+    received: list[bytes] = []
+
+    def on_read(bev: BufferEvent) -> None:
+        received.append(bev.read(6))
+        bev.write(b"ready\n")
+        upper = BufferEvent.filter(bev, shift(-1), shift(1), options)
+        upper.on_read = lambda bev: received.append(bev.read())
+        upper.enable(READ)
+        upper.write(b"HAL")
+        bev.trigger(READ)  # what has come already is for the filter
+
+    with peer:
+        peer.settimeout(PATIENCE)
+        BufferEvent(base, one, options, on_read=on_read).enable(READ)
+        peer.send(b"begin\nIBM")
+        run_until(base, lambda: len(received) == 2)
+        settle(base)
+        assert received == [b"begin\n", b"HAL"]
+        assert peer.recv(100) == b"ready\nIBM"
+        peer.send(b"IBM")
+        run_until(base, lambda: len(received) == 3)
+        assert received[2] == b"HAL"
+
+
+def test_what_came_while_reading_was_disabled_passes_when_it_is_triggered(
+    base: EventBase, below: Halves
+) -> None:
+    below[0].enable(READ)
+    below[1].write(b"IBM")
+    run_until(base, lambda: below[0].input)
+    bev = BufferEvent.filter(below[0], shift(-1), None)
+    bev.enable(READ)
+    settle(base)
+    assert bev.read() == b""  # as in C
+    below[0].trigger(READ)
+    settle(base)
+    assert bev.read() == b"HAL"
+
+
 # The end.
 
 
