@@ -20,6 +20,8 @@ from libevent_py import (
     Event,
     EventBase,
     EventFlag,
+    FilterResult,
+    FlushMode,
     LibeventError,
     Listener,
     LoopFlag,
@@ -117,9 +119,29 @@ class World:
         self.events[-1].add(self.seconds())
 
     def new_bev(self, base: EventBase) -> None:
+        self.keep(BufferEvent(base, self.socket(), self.options()))
+
+    def new_pair(self, base: EventBase) -> None:
+        for half in BufferEvent.pair(base, self.options()):
+            self.keep(half)
+
+    def new_filter(self, bev: BufferEvent) -> None:
+        filters = [self.random.choice([None, self.filter]) for _ in range(2)]
+        self.keep(BufferEvent.filter(bev, *filters, self.options()))
+
+    def filter(self, source: Buffer, target: Buffer, limit: int | None, _: object) -> FilterResult:
+        self.callback()
+        if self.random.random() < 0.8:
+            target.add(source.remove(limit))
+        self.callback()
+        return self.random.choice([FilterResult.OK] * 5 + list(FilterResult))
+
+    def options(self) -> BufferEventOption:
         close, defer = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
-        options = self.random.choice([BufferEventOption(0), close, close | defer])
-        bev = BufferEvent(base, self.socket(), options)
+        safe = BufferEventOption.THREADSAFE
+        return self.random.choice([BufferEventOption(0), close, close | defer, close | safe])
+
+    def keep(self, bev: BufferEvent) -> None:
         bev.setcb(self.callback, self.callback, self.callback)
         bev.enable(READ)
         self.bevs.append(bev)
@@ -170,6 +192,7 @@ class World:
         ("bases", new_event),
         ("bases", new_event),
         ("bases", new_bev),
+        ("bases", new_pair),
         ("bases", new_listener),
         ("bases", loop),
         ("bases", loop),
@@ -190,7 +213,19 @@ class World:
         ("events", lambda world, event: event.active(READ, ncalls=3)),
         ("events", lambda world, event: event.close()),
         ("events", lambda world, event: event.close(finalize=world.callback)),
+        ("bevs", new_filter),
+        ("bevs", new_filter),
         ("bevs", lambda world, bev: bev.close()),
+        ("bevs", lambda world, bev: bev.close_all()),
+        ("bevs", lambda world, bev: bev.flush(READ, world.random.choice(list(FlushMode)))),
+        ("bevs", lambda world, bev: bev.flush(WRITE, world.random.choice(list(FlushMode)))),
+        ("bevs", lambda world, bev: bev.trigger(READ | WRITE)),
+        ("bevs", lambda world, bev: bev.setcb(None, world.callback, None)),
+        ("bevs", lambda world, bev: bev.setwatermark(READ | WRITE, 0, world.random.choice([0, 9]))),
+        (
+            "bevs",
+            lambda world, bev: bev.write_buffer(world.random.choice(world.buffers or [Buffer()])),
+        ),
         ("bevs", lambda world, bev: bev.read()),
         ("bevs", lambda world, bev: bev.write(b"x" * world.random.randrange(5000))),
         (
