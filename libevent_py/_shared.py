@@ -169,12 +169,9 @@ class Shared(Watched):
 
         `commit` appends what has been written to it, and ends the view; without it nothing is
         added. Unlike in C, the buffer may be used meanwhile. Raises `RuntimeError` inside another
-        such block of the same buffer, `ValueError` for a bufferevent's buffer.
-        Wraps ``evbuffer_reserve_space``.
+        such block of the same buffer. Wraps ``evbuffer_reserve_space``.
         """
         self.pointer  # noqa: B018  (a closed buffer has no room)
-        if self._owner is not None:
-            raise ValueError("no memory can be reserved in a bufferevent's own buffer")
         if self._space is not None:
             raise RuntimeError("memory is reserved in this buffer already")
         self._space = space = Space(_convert.integer(size, "size", 1, sys.maxsize))
@@ -191,8 +188,7 @@ class Shared(Watched):
         No byte is copied, unless parts of the view are still held. Raises `RuntimeError` outside,
         and a second time. Wraps ``evbuffer_commit_space``.
         """
-        pointer = self.pointer
-        space = None if self._owner is not None else self._space
+        pointer, space = self.pointer, self._space
         if space is None:
             raise RuntimeError("commit() is for once inside a block of reserve()")
         size = _convert.integer(size, "size", 0, space.size)

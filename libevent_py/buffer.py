@@ -35,6 +35,7 @@ class Buffer(Shared):
         buffer._owner = owner
         buffer._plain = False
         buffer._callbacks, buffer._entry, buffer._key = (), None, 0
+        buffer._space = None
         buffer.pointer = pointer
         return buffer
 

@@ -17,7 +17,6 @@ struct evpy_extent {
 struct evpy_keeper {
 	size_t count;
 	struct evbuffer *content;
-	struct evpy_keeper *next;
 	size_t n;
 	struct evpy_extent extents[];
 };
@@ -88,11 +87,6 @@ static void evpy_forget(struct evpy_keeper *keeper)
 	}
 }
 
-/* A keeper may hold references to another, that one to a third, and so on: they are freed one after the
- * other, not one inside the other, for which the stack might be too small. */
-static _Thread_local struct evpy_keeper *evpy_orphans;
-static _Thread_local int evpy_freeing;
-
 static void evpy_keeper_drop(struct evpy_keeper *keeper, const void *base)
 {
 	size_t left;
@@ -105,17 +99,8 @@ static void evpy_keeper_drop(struct evpy_keeper *keeper, const void *base)
 	evpy_memory_leave();
 	if (left > 0)
 		return;
-	keeper->next = evpy_orphans;
-	evpy_orphans = keeper;
-	if (evpy_freeing)
-		return;
-	evpy_freeing = 1;
-	while ((keeper = evpy_orphans) != NULL) {
-		evpy_orphans = keeper->next;
-		evbuffer_free(keeper->content);
-		free(keeper);
-	}
-	evpy_freeing = 0;
+	evbuffer_free(keeper->content);
+	free(keeper);
 }
 
 static void evpy_on_dropped(const void *data, size_t size, void *keeper)
@@ -189,23 +174,32 @@ static struct evbuffer *evpy_refer(const struct evpy_views *views)
 	return references;
 }
 
-/* Put `references` in the place of the first `size` bytes of a locked buffer, and these into `keeper`. No
- * memory is needed, so nothing can fail. Its callbacks don't see it, and it doesn't count that it is
- * frozen: the content stays the same. */
-static void evpy_replace(
-    struct evbuffer *buf, size_t size, struct evbuffer *keeper, struct evbuffer *references)
+/* Put `references` in the place of the memory in `views`, which is all of a locked buffer's up to some
+ * point, and that part of it into `keeper` which is to be there. This needs no memory, so it can't fail.
+ * Callbacks don't see it, nor does it matter what is frozen: the content stays the same. */
+static void evpy_replace(struct evbuffer *buf, const struct evpy_views *views,
+    const struct evpy_keeper *keeper, struct evbuffer *references)
 {
 	const struct evbuffer *outer = evpy_hushed;
-	char byte;
-	int front = evbuffer_copyout(buf, &byte, 1) < 0;
-	int end = evbuffer_commit_space(buf, NULL, 0) < 0;
+	int front = evpy_buffer_frozen(buf, 1), end = evpy_buffer_frozen(buf, 0);
+	size_t i = 0;
 
 	evpy_hushed = buf;
 	if (front)
 		evbuffer_unfreeze(buf, 1);
 	if (end)
 		evbuffer_unfreeze(buf, 0);
-	evbuffer_remove_buffer(buf, keeper, size);
+	while (i < views->n) {
+		int moves = views->views[i].keeper == keeper;
+		size_t size = 0;
+
+		for (; i < views->n && (views->views[i].keeper == keeper) == moves; ++i)
+			size += views->views[i].size;
+		if (moves)
+			evbuffer_remove_buffer(buf, keeper->content, size);
+		else
+			evbuffer_drain(buf, size);
+	}
 	evbuffer_prepend_buffer(buf, references);
 	if (front)
 		evbuffer_freeze(buf, 1);
@@ -214,38 +208,29 @@ static void evpy_replace(
 	evpy_hushed = outer;
 }
 
-/* Move the memory of all `views` that has no keeper, of the first `size` bytes of a locked buffer, into
- * one; 0, or -1 with nothing changed. */
-static int evpy_keep(struct evbuffer *buf, struct evpy_views *views, size_t unkept, size_t size)
+/* Give all memory in `views` that has no keeper a new one; 0, or -1 with nothing changed. */
+static int evpy_keep(struct evbuffer *buf, struct evpy_views *views, size_t unkept)
 {
 	struct evpy_keeper *keeper = evpy_keeper_new(unkept);
 	struct evbuffer *references;
-	size_t i, kept = 0, first = views->n;
+	size_t i;
 
 	if (keeper == NULL)
 		return -1;
 	for (i = 0; i < views->n; ++i) {
-		struct evpy_view *view = &views->views[i];
-
-		if (view->keeper != NULL)
-			continue;
-		if (first == views->n)
-			first = i;
-		view->keeper = keeper;
-		evpy_keeper_hold(keeper);
+		if (views->views[i].keeper == NULL) {
+			views->views[i].keeper = keeper;
+			evpy_keeper_hold(keeper);
+		}
 	}
 	references = evpy_refer(views);
 	if (references != NULL) {
-		evpy_replace(buf, size, keeper->content, references);
+		evpy_replace(buf, views, keeper, references);
 		evbuffer_free(references);
-		for (i = first; i < views->n; ++i) {
+		for (i = 0; i < views->n; ++i) {
 			if (views->views[i].keeper == keeper)
 				evpy_register(keeper, &views->views[i]);
 		}
-		/* So that reading on and looking again doesn't pile keeper on keeper. */
-		for (i = 0; i < first; ++i)
-			kept += views->views[i].size;
-		evbuffer_drain(keeper->content, kept);
 	}
 	evpy_keeper_drop(keeper, NULL);
 	return references == NULL ? -1 : 0;
@@ -257,7 +242,7 @@ static struct evpy_views *evpy_share(struct evbuffer *buf, size_t start, size_t 
 	int i, chains = start < end ? evbuffer_peek(buf, (ev_ssize_t)end, NULL, NULL, 0) : 0;
 	struct evpy_views *views = calloc(1, sizeof *views + chains * sizeof views->views[0]);
 	struct evbuffer_iovec *vec = malloc((chains + 1) * sizeof *vec);
-	size_t unkept = 0, size = 0, position = 0, n = 0, j;
+	size_t unkept = 0, position = 0, n = 0, j;
 
 	if (views == NULL || vec == NULL)
 		goto failed;
@@ -272,10 +257,9 @@ static struct evpy_views *evpy_share(struct evbuffer *buf, size_t start, size_t 
 		view->size = vec[i].iov_len;
 		evpy_find_keeper(view);
 		unkept += view->keeper == NULL;
-		size += view->size;
 		++views->n;
 	}
-	if (unkept > 0 && evpy_keep(buf, views, unkept, size) < 0)
+	if (unkept > 0 && evpy_keep(buf, views, unkept) < 0)
 		goto failed;
 	for (j = 0; j < views->n; ++j) {
 		struct evpy_view view = views->views[j];
