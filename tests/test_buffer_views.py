@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shlex
+import subprocess
 import sys
+import sysconfig
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError
+from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError, ffi
 from tests.support import PATIENCE, run_python
 
 
@@ -57,8 +62,6 @@ def test_peek_copies_nothing() -> None:
 
 
 def address(view: memoryview) -> int:
-    from libevent_py import ffi
-
     return int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
 
 
@@ -602,22 +605,114 @@ def test_no_view_ever_shows_memory_that_is_not_there() -> None:
     run_python(code, env={"STEPS": "6000"})
 
 
+#: Makes one allocation fail, of those that libevent and our own C make.
 FAILING = """
     #define _GNU_SOURCE
     #include <dlfcn.h>
     #include <errno.h>
-    #include <stddef.h>
+    #include <string.h>
 
-    /* Fails the malloc() and calloc() calls of this thread from the n-th on, for a while. */
-    static __thread long after = -1;
+    void *__libc_malloc(size_t size);
+    void *__libc_calloc(size_t n, size_t size);
 
-    void fail_after(long n) { after = n; }
-    long spare(void) { return after; }
+    static long left = -1;
 
-    static int fails(void) { return after >= 0 && after-- == 0 && ((after = 0), errno = ENOMEM, 1); }
+    void fail_at(long n) { left = n; }
+    long not_failed(void) { return left >= 0; }
 
-    extern void *__libc_malloc(size_t);
-    extern void *__libc_calloc(size_t, size_t);
-    void *malloc(size_t n) { return fails() ? NULL : __libc_malloc(n); }
-    void *calloc(size_t n, size_t m) { return fails() ? NULL : __libc_calloc(n, m); }
+    static int fails(void *caller)
+    {
+        Dl_info from;
+
+        if (left < 0 || !dladdr(caller, &from) ||
+            (!strstr(from.dli_fname, "libevent_core") && !strstr(from.dli_fname, "_ffi.abi3")))
+            return 0;
+        if (left-- > 0)
+            return 0;
+        errno = ENOMEM;
+        return 1;
+    }
+
+    void *malloc(size_t size)
+    {
+        return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+    }
+
+    void *calloc(size_t n, size_t size)
+    {
+        return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
+    }
 """
+
+
+def test_where_there_is_no_memory_everything_stays_as_it_was(tmp_path: Path) -> None:
+    source, library = tmp_path / "failing.c", tmp_path / "failing.so"
+    source.write_text(FAILING)
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
+    subprocess.run([*compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    code = """
+        import ctypes, gc, logging
+        from libevent_py import Buffer, FileSegment, FileSegmentFlag
+        from libevent_py._references import references
+
+        logging.disable()  # libevent warns
+        failing = ctypes.CDLL(None)
+
+        def filled():
+            buffer = Buffer(b"one")
+            buffer.peek()
+            buffer.add_reference(b"two")
+            buffer.add(b"three")
+            buffer.add_reference(b"four")
+            buffer.prepend(b"zero")
+            return buffer
+
+        CONTENT = b"zeroonetwothreefour"
+        NOW = FileSegmentFlag.DISABLE_SENDFILE | FileSegmentFlag.DISABLE_MMAP
+
+        def committed(buffer, other):
+            with buffer.reserve(100) as view:
+                view[:5] = b"hello"
+                buffer.commit(5)
+
+        file = open(__import__("libevent_py").__file__, "rb")
+        lazy, eager = FileSegment(file), FileSegment(file, flags=NOW)
+        operations = [
+            (lambda buffer, other: buffer.peek(), b""),
+            (lambda buffer, other: buffer.peek(1, 5), b""),
+            (lambda buffer, other: buffer.pullup(), b""),
+            (lambda buffer, other: buffer.pullup(6), b""),
+            (lambda buffer, other: buffer.add_reference(b"hello"), b"hello"),
+            (lambda buffer, other: buffer.add_buffer_reference(other), b"other"),
+            (committed, b"hello"),
+            (lambda buffer, other: buffer.add_file(file, 3, 5), b"The r"),
+            (lambda buffer, other: buffer.add_file_segment(lazy, 3, 5), b"The r"),
+            (lambda buffer, other: buffer.add_file_segment(eager, 3, 5), b"The r"),
+        ]
+        for operation, added in operations:
+            for n in range(100):
+                buffer, other = filled(), Buffer(b"other")
+                seen = buffer.peek(4)
+                failing.fail_at(n)
+                try:
+                    operation(buffer, other)
+                    failed = False
+                except MemoryError:
+                    failed = True
+                assert failed is not failing.not_failed(), n
+                failing.fail_at(-1)
+                expected = CONTENT + (b"" if failed else added)
+                assert bytes(buffer) == expected, (bytes(buffer), n, failed)
+                assert bytes(other) == b"other"
+                assert b"".join(buffer.peek()) == bytes(buffer)
+                assert b"".join(seen) == b"zero"
+                if not failed:
+                    break
+            assert 0 < n < 99, n
+        for opened in lazy, eager, file:
+            opened.close()
+        del buffer, other, seen
+        Buffer(b"x").drain(1)
+        assert not references, references
+    """
+    run_python(code, env={"LD_PRELOAD": str(library)})
