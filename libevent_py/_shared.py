@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from libevent_py import _convert, errors
+from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import next_key, shared
 from libevent_py._octets import END, SIZE_MAX, checked, failure
@@ -54,7 +54,8 @@ class Shared(Watched):
             stop = None if size < 0 else start + size
             copy = memoryview(bytes(self))[start:stop]
             return [copy] if copy else []
-        return self._views(lib.evpy_peek, start, SIZE_MAX if size < 0 else size)
+        shown = lib.evpy_peek(self.pointer, start, SIZE_MAX if size < 0 else size)
+        return views(shown, lib.evbuffer_peek)
 
     def pullup(self, size: int = -1) -> memoryview:
         """Put the first *size* bytes, or with -1 all, into one piece of memory, and show it.
@@ -68,21 +69,14 @@ class Shared(Watched):
             size = length
         if self._unshared():
             return memoryview(bytes(self))[:size]
-        views = self._views(lib.evpy_pullup, size)
+        shown = views(lib.evpy_pullup(self.pointer, size), lib.evbuffer_pullup)
         if references:
             release()
-        return views[0] if views else memoryview(b"")
+        return shown[0] if shown else memoryview(b"")
 
     def _unshared(self) -> bool:
         """Tell whether the buffer's memory must stay where it is, as others change it."""
         return self._owner is not None
-
-    def _views(self, function: Callable[..., Any], *arguments: Any) -> list[memoryview]:
-        views = errors.new(function, self.pointer, *arguments)
-        try:
-            return [memoryview(memory(views.views + i)).toreadonly() for i in range(views.n)]
-        finally:
-            lib.evpy_views_free(views)
 
     # Referring to what is elsewhere.
 
@@ -129,9 +123,10 @@ class Shared(Watched):
     def add_file_segment(self, segment: FileSegment, offset: int = 0, length: int = -1) -> None:
         """Append *length* bytes of *segment* from *offset* on, or with -1 all that follow there.
 
-        The output of a plain socket sends them straight from the file, and can't be looked into
-        until it has been empty (D9). Raises `ValueError` for bytes that the segment doesn't have.
-        Wraps ``evbuffer_add_file_segment``.
+        The output of a bufferevent that has a socket, and no TLS, sends them straight from the
+        file, without regard to rate limits, and can't be looked into from then on (D9). There,
+        `on_event` tells WRITING and EOF when the file has become shorter. Raises `ValueError` for
+        bytes that the segment doesn't have. Wraps ``evbuffer_add_file_segment``.
         """
         if not isinstance(segment, FileSegment):
             raise TypeError(f"segment must be a FileSegment, not {segment!r}")
@@ -140,8 +135,15 @@ class Shared(Watched):
         if length < 0:
             length = segment.length - offset
         pointer = self.pointer
-        part = segment.part(self._sends_files())
-        if length and self._call(lib.evpy_segment_add, part, pointer, offset, length):
+        segment.pointer  # noqa: B018  (a closed segment has no bytes)
+        if not length:
+            return
+        sends = self._sends_files()
+        part = segment.part(sends)
+        if sends:
+            owner: Any = self._owner
+            owner.sends_files = True
+        if self._call(lib.evpy_segment_add, part, pointer, offset, length):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 
     def add_file(self, file: Any, offset: int = 0, length: int = -1) -> None:
@@ -158,7 +160,7 @@ class Shared(Watched):
             self.add_file_segment(segment)
 
     def _sends_files(self) -> bool:
-        """Tell whether nobody but the kernel sees what is added."""
+        """Tell whether the kernel may take the bytes of a file that is added from the file."""
         return False
 
     # Room for what is to come.
@@ -210,7 +212,10 @@ class Space:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.views = shared(errors.new(lib.evpy_reserve, size), lib.evpy_views_free)
+        reserved = lib.evpy_reserve(size)
+        if reserved == ffi.NULL:
+            raise failure(lib.evbuffer_reserve_space)
+        self.views = shared(reserved, lib.evpy_views_free)
         octets = memory(self.views.views)
         self.view = memoryview(octets)
         self._seen = weakref.ref(octets)
@@ -225,3 +230,13 @@ class Space:
 def memory(view: Any) -> Any:
     """Return the memory in C's *view*, which it keeps, as a ``ffi.buffer``."""
     return ffi.buffer(shared(lib.evpy_view_hold(view), partial(drop, view.keeper)), view.size)
+
+
+def views(shown: Any, function: Callable[..., Any]) -> list[memoryview]:
+    """Return what C shows, and free that; or raise that *function* failed if it is NULL."""
+    if shown == ffi.NULL:
+        raise failure(function)
+    try:
+        return [memoryview(memory(shown.views + i)).toreadonly() for i in range(shown.n)]
+    finally:
+        lib.evpy_views_free(shown)

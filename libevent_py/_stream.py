@@ -57,6 +57,7 @@ class Stream(Secured):
         "_options",
         "_underlying",
         "error",
+        "sends_files",
     )
 
     rank = 2
@@ -89,6 +90,8 @@ class Stream(Secured):
         #: What C keeps of it when it is EAGER.
         self._eager: Any = None
         self.error = None
+        #: Whether its output has had files to send, or None where it sends only what is in memory.
+        self.sends_files: bool | None = None
         if base.arena is None:
             base.arena = Arena()
         self._on_read, self._on_write, self._on_event = callbacks

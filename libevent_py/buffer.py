@@ -138,6 +138,41 @@ class BorrowedBuffer(Attached, Buffer):
 
     unfreeze = freeze
 
+    # Files, whose bytes the kernel may send without that they ever come into memory (D9).
+
+    def _sends_files(self) -> bool:
+        owner = self._owner
+        output = lib.bufferevent_get_output(owner.pointer)
+        return owner.sends_files is not None and self.pointer == output
+
+    def _check_seen(self) -> None:
+        """Raise `RuntimeError` where there may be no memory behind the bytes."""
+        if self and self._owner.sends_files and self._sends_files():
+            raise RuntimeError(
+                "an output that files have been added to can't be looked into: their bytes are "
+                "sent straight from the file"
+            )
+
+    def _chunk(self, start: int) -> bytes:
+        self._check_seen()
+        return super()._chunk(start)
+
+    def copyout(self, *arguments: Any, **named: Any) -> bytes:
+        self._check_seen()
+        return super().copyout(*arguments, **named)
+
+    def readln(self, *arguments: Any, **named: Any) -> bytes | None:
+        self._check_seen()
+        return super().readln(*arguments, **named)
+
+    def search(self, *arguments: Any, **named: Any) -> int:
+        self._check_seen()
+        return super().search(*arguments, **named)
+
+    def search_eol(self, *arguments: Any, **named: Any) -> tuple[int, int]:
+        self._check_seen()
+        return super().search_eol(*arguments, **named)
+
     def lock(self) -> AbstractContextManager[None]:
         """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block."""
         return self._owner.lock()  # type: ignore[no-any-return]

@@ -67,6 +67,7 @@ class BufferEvent(Connecting):
             lib.bufferevent_set_max_single_read(pointer, lib.EVPY_ARENA)
         self._begin()
         self._start(base, next_key(), pointer, options, callbacks)
+        self.sends_files = False
         self._adopt(fd)
 
     def _begin(self) -> None:

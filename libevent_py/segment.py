@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libevent_py import _convert, errors
-from libevent_py._ffi import lib
+from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Handle, next_key, shared
 from libevent_py._references import Cleanup, references, release
 from libevent_py.enums import FileSegmentFlag
@@ -73,7 +73,9 @@ class FileSegment(Handle):
             os.close(fd)
 
     def _new(self, fd: int, flags: int) -> Any:
-        part = errors.new(lib.evpy_segment_new, os.dup(fd), self._offset, self.length, flags)
+        part = lib.evpy_segment_new(os.dup(fd), self._offset, self.length, flags)
+        if part == ffi.NULL:
+            raise errors.failed(lib.evbuffer_file_segment_new, f"fd {fd}")
         return shared(part, lib.evpy_segment_free)
 
     @property
@@ -102,7 +104,8 @@ class FileSegment(Handle):
     @staticmethod
     def _watch(part: Any, cleanup: Cleanup) -> None:
         key = next_key()
-        errors.call(lib.evpy_segment_on_cleanup, part, key)
+        if lib.evpy_segment_on_cleanup(part, key):
+            raise errors.failed(lib.evbuffer_file_segment_add_cleanup_cb)
         cleanup.waits += 1
         references[key] = cleanup
 
