@@ -82,8 +82,9 @@ class Loop(Root):
         """Run the loop as *flags* say: ONCE for one round of callbacks, NONBLOCK without waiting.
 
         Return False when there were no events. Raises what a callback raised, several of them as an
-        `ExceptionGroup`; `RuntimeError` when the loop runs already, or inside a callback that a call
-        outside the loop led to; `OSError` when the backend fails. Unlike in C, Python's signal handlers run at once when it runs in the main thread.
+        `ExceptionGroup`; `RuntimeError` when the loop runs already, or inside a callback that a
+        call outside the loop led to; `OSError` when the backend fails. Unlike in C, Python's signal
+        handlers run at once when it runs in the main thread.
         Wraps ``event_base_loop``.
         """
         pointer = self.pointer
