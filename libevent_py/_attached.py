@@ -55,7 +55,8 @@ class Attached(Mixin):
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C where what it calls back belongs to the owner's base; also return failures."""
-        headroom()
+        if self._callbacks:
+            headroom()
         result = self._owner.base.call(_without_failing, function, *arguments)
         return -1 if result is None else result
 

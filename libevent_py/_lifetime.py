@@ -29,6 +29,10 @@ event dereferences its base when it is freed).
 *The graveyard.* A finalizer may run in another thread than the loop's. Then what it would free is
 put into the base's graveyard, and freed in the loop's own thread at its next clean moment.
 
+*Shared pointers.* A buffer of its own has no base and no thread, and may be closed while a call to
+it is under way: in one of its own callbacks (D2), or in another thread. So its pointer is one that
+frees it with the last who holds it (`shared`), and who calls C with a pointer holds it.
+
 *Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
 parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root.unpark`
 puts them back, after `event_reinit`, and only then frees what has been closed or dropped meanwhile.

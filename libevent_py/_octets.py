@@ -106,7 +106,7 @@ class Octets(Handle):
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function* where callbacks may run; return its result, also when it fails."""
-        if not self._plain:
+        if self._callbacks:
             headroom()
         before = errors.waiting()
         result = errors.enter(None, function, *arguments)
@@ -457,7 +457,7 @@ def failure(
     return errors.failed(function, "" if fd is None else f"fd {fd}")
 
 
-def headroom(frames: int = 30) -> None:
+def headroom(frames: int = 12) -> None:
     """Raise `RecursionError` here unless there is room for what callbacks need.
 
     There it could not come out: what handles it needs some room, too.

@@ -172,6 +172,8 @@ class Stream(Secured):
     def expect_callbacks(self) -> None:
         """Go the way from now on where one of its buffers may call back."""
         self._calls_back = True
+        for buffer in self.lent():
+            buffer._plain = False
         self._set_callbacks()
 
     def reclaim(self) -> None:

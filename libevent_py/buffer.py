@@ -8,7 +8,7 @@ from typing import Any
 from libevent_py import _lifetime
 from libevent_py._attached import Attached, Deferral, deferring, empty
 from libevent_py._ffi import lib
-from libevent_py._lifetime import Child, fill, next_key
+from libevent_py._lifetime import fill, next_key
 from libevent_py._octets import checked as checked
 from libevent_py._references import references, release
 from libevent_py._shared import Shared
@@ -29,11 +29,11 @@ class Buffer(Shared):
     __slots__ = ()
 
     @classmethod
-    def borrowed(cls, pointer: Any, owner: Child) -> Buffer:
-        """Make the handle of a buffer that *owner* frees."""
+    def borrowed(cls, pointer: Any, owner: Any) -> Buffer:
+        """Make the handle of a buffer that *owner*, a bufferevent, frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
-        buffer._plain = False
+        buffer._plain = not owner._calls_back
         buffer._callbacks, buffer._entry, buffer._key = (), None, 0
         buffer._space = None
         buffer.pointer = pointer

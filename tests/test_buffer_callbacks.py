@@ -243,7 +243,7 @@ def test_the_others_are_called_when_one_has_raised() -> None:
     raised: Any = caught.value
     if sys.version_info >= (3, 11):
         assert [type(error) for error in raised.exceptions] == [ZeroDivisionError] * 2
-    assert errors.entered.raised == []
+    assert errors.entered.here.raised == []
 
 
 def test_what_both_buffers_raise_comes_out() -> None:
@@ -321,7 +321,7 @@ def test_a_callback_without_end_ends_where_python_does() -> None:
             else:
                 raise AssertionError
             assert len(buffer) > 50, len(buffer)
-            assert errors.entered.raised == []
+            assert errors.entered.here.raised == []
 
         def chained():
             one, other = Buffer(), Buffer()
@@ -334,7 +334,7 @@ def test_a_callback_without_end_ends_where_python_does() -> None:
             else:
                 raise AssertionError
             assert len(one) + len(other) == 1
-            assert errors.entered.raised == []
+            assert errors.entered.here.raised == []
 
         endless(1000)
         chained()
