@@ -143,16 +143,11 @@ class Layered(Stream):
 
     def _filter(self, outward: int, limit: int, mode: int) -> int:
         most, below = None if limit < 0 else limit, cast("Stream", self._underlying)
-        pointer = self.pointer
-        lib.bufferevent_incref(pointer)  # or a loop that the filter runs could free it
-        try:
-            with self.holding_tls():
-                if outward:
-                    result = self._output_filter(self.output, below.output, most, MODES[mode])
-                else:
-                    result = self._input_filter(below.input, self.input, most, MODES[mode])
-        finally:
-            lib.bufferevent_decref(pointer)
+        with self.holding_tls():
+            if outward:
+                result = self._output_filter(self.output, below.output, most, MODES[mode])
+            else:
+                result = self._input_filter(below.input, self.input, most, MODES[mode])
         if not isinstance(result, FilterResult):
             raise TypeError(f"a filter must return a FilterResult, not {result!r}")
         return result

@@ -1,22 +1,15 @@
 /* Trampolines of struct bufferevent; `arg` is a key, as in event.c. */
 
-/* Outside the loop a callback may close the bufferevent and run a loop, which would free it: libevent
- * itself keeps no reference where it calls by way of a filter. */
-#define EVPY_BUFFEREVENT_CALL(bev, call) \
-	do { \
-		bufferevent_incref(bev); \
-		EVPY_CALL(call); \
-		bufferevent_decref(bev); \
-	} while (0)
-
 static void evpy_on_bufferevent_read(struct bufferevent *bev, void *key)
 {
-	EVPY_BUFFEREVENT_CALL(bev, evpy_bufferevent_read((uintptr_t)key));
+	(void)bev;
+	EVPY_CALL(evpy_bufferevent_read((uintptr_t)key));
 }
 
 static void evpy_on_bufferevent_write(struct bufferevent *bev, void *key)
 {
-	EVPY_BUFFEREVENT_CALL(bev, evpy_bufferevent_write((uintptr_t)key));
+	(void)bev;
+	EVPY_CALL(evpy_bufferevent_write((uintptr_t)key));
 }
 
 /* errno says why only until something else is called (F14). */
@@ -24,7 +17,8 @@ static void evpy_on_bufferevent_event(struct bufferevent *bev, short what, void 
 {
 	int error = errno;
 
-	EVPY_BUFFEREVENT_CALL(bev, evpy_bufferevent_event((uintptr_t)key, what, error));
+	(void)bev;
+	EVPY_CALL(evpy_bufferevent_event((uintptr_t)key, what, error));
 }
 
 static void evpy_bufferevent_setcb(
