@@ -34,9 +34,9 @@ class Connecting(Layered):
 
     __slots__ = ("_connected_by_us", "_lookup")
 
-    def _start(self, *arguments: Any) -> None:
+    def _start(self, *arguments: Any, **keywords: Any) -> None:
         self._lookup: Lookup | None = None
-        super()._start(*arguments)
+        super()._start(*arguments, **keywords)
 
     def connect_hostname(
         self,

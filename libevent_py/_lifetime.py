@@ -172,18 +172,32 @@ slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
 fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
 
 
+#: What `shared` pointers are freed with, and which: by `id` of the weak reference to each.
+_held: dict[int, tuple[weakref.ref[Any], Callable[[Any], object], Any]] = {}
+
+
 def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
-    """Return *pointer* as one that is freed with *free* when nobody holds it any longer.
+    """Return *pointer* after arranging for *free* of it when nobody holds it any longer.
 
     Who calls C with it holds it, too: so it is not freed below a callback, or another thread, that
-    is inside such a call. *free* must be C's, and not run any Python.
+    is inside such a call. A pointer is nothing that the collector would finalize (as it would
+    ``ffi.gc``'s): so finalizers find what it points to alive, and may keep it so. *free* must be
+    C's, and not run any Python.
     """
-    return ffi.gc(pointer, free)
+    ref = weak(pointer, _let_go)
+    _held[id(ref)] = ref, free, ffi.cast(ffi.typeof(pointer), pointer)
+    return pointer
 
 
 def unshare(pointer: Any) -> None:
     """Undo `shared`: from now on somebody else frees *pointer*."""
-    ffi.gc(pointer, None)
+    for ref in weakref.getweakrefs(pointer):
+        _held.pop(id(ref), None)
+
+
+def _let_go(ref: weakref.ref[Any]) -> None:
+    _, free, pointer = _held.pop(id(ref))
+    free(pointer)
 
 
 class WithoutPointer:

@@ -73,6 +73,8 @@ class Stream(Secured):
         options: BufferEventOption,
         callbacks: Callbacks,
         underlying: Stream | None = None,
+        *,
+        calls_back: bool = False,
     ) -> None:
         """Take charge of C's new *pointer*, and let C call from now on."""
         super().__init__(base, key, pointer)
@@ -85,8 +87,8 @@ class Stream(Secured):
         self._options = options
         self._tls = self._held = None
         self._lent: list[weakref.ref[Buffer]] = []
-        #: Whether `write` itself may call back: a filter, or a callback of one of its buffers.
-        self._calls_back = underlying is not None
+        #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
+        self._calls_back = calls_back or underlying is not None
         #: What C keeps of it when it is EAGER.
         self._eager: Any = None
         self.error = None
@@ -472,24 +474,26 @@ def checked_options(options: int) -> BufferEventOption:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_read(key: int) -> None:
-    for base in live.bases:
-        bev = base.live.get(key)
-        if bev is not None and bev._on_read is not None:
-            try:
-                bev._on_read(bev)
-            except BaseException as error:
-                base.report(error, bev)
+    bev = live.objects.get(key)
+    if bev is not None:
+        try:
+            on_read = bev._on_read
+            if on_read is not None:
+                on_read(bev)
+        except BaseException as error:
+            bev.base.report(error, bev)
 
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_write(key: int) -> None:
-    for base in live.bases:
-        bev = base.live.get(key)
-        if bev is not None and bev._on_write is not None:
-            try:
-                bev._on_write(bev)
-            except BaseException as error:
-                base.report(error, bev)
+    bev = live.objects.get(key)
+    if bev is not None:
+        try:
+            on_write = bev._on_write
+            if on_write is not None:
+                on_write(bev)
+        except BaseException as error:
+            bev.base.report(error, bev)
 
 
 @ffi.def_extern(onerror=errors.kept)

@@ -94,7 +94,7 @@ class BufferEvent(Connecting):
         for bev, pointer, partner in (one, pointers[0], other), (other, pointers[1], one):
             bev._begin()
             bev._partner = weakref.ref(partner)
-            bev._start(base, next_key(), pointer, flags, (None, None, None))
+            bev._start(base, next_key(), pointer, flags, (None, None, None), calls_back=True)
         return one, other
 
     @classmethod
@@ -248,7 +248,7 @@ class BufferEvent(Connecting):
             raise errors.failed(lib.bufferevent_openssl_socket_new)
         bev = cls.__new__(cls)
         bev._begin()
-        bev._start(base, next_key(), pointer, options, callbacks, underlying)
+        bev._start(base, next_key(), pointer, options, callbacks, underlying, calls_back=True)
         bev._tls = connection
         return bev
 

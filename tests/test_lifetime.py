@@ -631,3 +631,45 @@ def test_a_base_closed_in_a_callback_of_its_bufferevents_waits(base: EventBase) 
     assert len(refused) == 1
     far.close()
     assert base.num_events(EventBaseCount.ACTIVE) == 0
+
+
+def test_finalizers_find_the_buffers_and_views_of_their_cycle_alive() -> None:
+    run_python(
+        """
+        import gc
+        from libevent_py import Buffer, Event, EventBase
+
+        class Node:
+            def __del__(self):
+                seen.append([bytes(view) for view in self.views])
+                seen.append([len(buffer) for buffer in self.buffers])
+                if self.kept:
+                    kept.append(self.views + self.buffers)
+
+        seen, kept = [], []
+        gc.disable()
+        for round in range(20):
+            node = Node()
+            node.itself, node.kept = node, round % 2
+            node.base = EventBase()
+            node.buffers = [Buffer(b"content") for _ in range(5)]
+            node.views = [buffer.peek()[0] for buffer in node.buffers]
+
+            def finalizer(event, node=node):
+                for buffer in node.buffers:
+                    buffer.add(b"more")
+
+            node.event = Event.timer(node.base, finalizer)
+            node.event.add(100)
+            node.event.close(finalize=finalizer)
+            del node, finalizer
+            gc.collect()
+            assert seen[-2] == [b"content"] * 5
+            assert set(seen[-1]) <= {7, 11}
+        for view, *_, buffer in kept:
+            assert bytes(view) == b"content"
+            assert buffer.remove(7) == b"content"
+        kept.clear()
+        """,
+        valgrind=True,
+    )
