@@ -18,6 +18,16 @@ from tests.certificates import Authority
 BACKENDS = EventBase.supported_methods()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the length of the model test."""
+    parser.addoption(
+        "--model-steps",
+        type=int,
+        metavar="N",
+        help="take N steps, at random, in tests/test_buffer_model.py; else 10000, always the same",
+    )
+
+
 def descriptors() -> dict[str, str]:
     """Return the open descriptors, each with what it is open on."""
     found = {}
