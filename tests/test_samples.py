@@ -37,7 +37,8 @@ OTHERS = ["event_read_fifo", "methods", "priorities", "signal_test", "time_test"
 LIMITS = ["rate_limit", "watermarks"]  # tested in test_samples_limits.py
 CONNECTIONS = ["http_v0_client", "le_proxy"]  # tested in test_samples_connections.py
 LAYERS = ["pair", "filter_zlib"]  # tested in test_samples_layers.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS]
+FILES = ["sendfile"]  # tested in test_samples_files.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES]
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {"le_proxy": 140}
@@ -244,7 +245,7 @@ def test_samples_say_which_functions_they_are_made_of() -> None:
 
 
 def test_main_takes_a_host_and_a_port() -> None:
-    for name in (*SERVERS, *CLIENTS, *CONNECTIONS):
+    for name in (*SERVERS, *CLIENTS, *CONNECTIONS, *FILES):
         parameters = defaults_of_main(name)
         assert list(parameters)[:2] == ["host", "port"], name
         assert (parameters["host"], parameters["port"]) == ("127.0.0.1", 8888), name
