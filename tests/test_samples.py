@@ -38,7 +38,8 @@ LIMITS = ["rate_limit", "watermarks"]  # tested in test_samples_limits.py
 CONNECTIONS = ["http_v0_client", "le_proxy"]  # tested in test_samples_connections.py
 LAYERS = ["pair", "filter_zlib"]  # tested in test_samples_layers.py
 FILES = ["sendfile"]  # tested in test_samples_files.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES]
+TLS = ["tls_echo"]  # tested in test_samples_tls.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS]
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {"le_proxy": 140}

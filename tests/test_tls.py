@@ -1115,3 +1115,33 @@ def test_a_context_that_is_dropped_goes(authority: Authority) -> None:
     context = client_context(authority)
     del context
     gc.collect()
+
+
+# Closing with what is left to write.
+
+
+@pytest.mark.parametrize("through", ["socket", "pair"])
+@pytest.mark.parametrize("when", ["before the handshake", "after it"])
+def test_close_with_flush_writes_all_and_ends_as_tls_does(
+    base: EventBase, authority: Authority, through: str, when: str
+) -> None:
+    client, server = client_context(authority), server_context(authority)
+    if through == "socket":
+        one, other = ends(base, client, server)
+    else:
+        below = BufferEvent.pair(base)
+        one = End(BufferEvent.tls_filter, below[0], client, server_hostname=HOST)
+        other = End(BufferEvent.tls_filter, below[1], server)
+    if when == "after it":
+        run_until(base, lambda: one.connected and other.connected)
+    data = os.urandom(1_000_000)
+    one.bev.write(data)
+    one.bev.close(flush=True)
+    assert one.bev.closed
+    run_until(base, lambda: other.over)
+    assert other.received == data
+    assert other.error is None
+    assert other.happened & BufferEventFlag.EOF
+    other.bev.close()
+    settle(base)
+    assert not base.live
