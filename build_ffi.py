@@ -74,13 +74,19 @@ def search_path() -> list[str]:
     return shlex.split(subprocess.run(asked, capture_output=True, text=True).stdout)
 
 
-def links(flags: list[str], source: str = "") -> bool:
+def link(flags: list[str], source: str = "") -> subprocess.CompletedProcess[str]:
+    """Try to make a program or, with -shared, a library of *source*."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     compiler += shlex.split(os.environ.get("CPPFLAGS", ""))
     flags = [*shlex.split(os.environ.get("LDFLAGS", "")), *flags]
     with tempfile.TemporaryDirectory() as directory:
-        probe = [*compiler, "-shared", "-fPIC", "-o", f"{directory}/probe", "-x", "c", "-", *flags]
-        return subprocess.run(probe, input=source.encode(), capture_output=True).returncode == 0
+        probe = [*compiler, "-fPIC", "-o", f"{directory}/probe", "-x", "c", "-", *flags]
+        env = {**os.environ, "LC_ALL": "C"}
+        return subprocess.run(probe, input=source, capture_output=True, text=True, env=env)
+
+
+def links(flags: list[str], source: str = "") -> bool:
+    return link(["-shared", *flags], source).returncode == 0
 
 
 def link_flag(part: str, search: list[str]) -> str | None:
@@ -92,11 +98,14 @@ def link_flag(part: str, search: list[str]) -> str | None:
 def has_openssl(flags: list[str]) -> bool:
     """Whether there is the OpenSSL that libevent_openssl, linked by *flags*, was made with (I4).
 
-    The linker warns where that one needs another."""
-    source = "#include <openssl/ssl.h>\nint probe(void) { return SSL_new(0) == 0; }\n"
-    warn = "-Wl,--fatal-warnings"
-    strict = [warn] if links([warn]) else []
-    return links([*flags, *OPENSSL, *strict], source)
+    GNU's linker warns of another only where it makes a program that uses both."""
+    source = """
+        #include <openssl/ssl.h>
+        void bufferevent_openssl_socket_new(void);
+        int main(void) { bufferevent_openssl_socket_new(); return SSL_new(0) == 0; }
+    """
+    flags = [*flags, *OPENSSL]
+    return links(flags, source) and "may conflict" not in link(flags, source).stderr
 
 
 def make() -> FFI:

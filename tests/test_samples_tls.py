@@ -11,7 +11,7 @@ from tests.certificates import HOST, Authority
 from tests.peers import reset
 from tests.support import PATIENCE
 from tests.test_samples import Sample, Server, running
-from tests.test_tls import openssl_server
+from tests.tls_peers import openssl_server
 
 
 def server(authority: Authority) -> Server:

@@ -1,14 +1,19 @@
-"""What tests of TLS share: contexts, both ends of a connection in one loop, a relay between."""
+"""What tests of TLS share: contexts, ends of connections, a relay between, other peers."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from libevent_py import BufferEvent, BufferEventFlag, EventBase, EventFlag, TlsContext
 from tests.certificates import HOST, Authority
-from tests.peers import Pair, run_until
+from tests.peers import Pair, connected, nobody_listens, run_until
+from tests.support import PATIENCE
 
 
 def server_context(authority: Authority, **arguments: Any) -> TlsContext:
@@ -114,3 +119,46 @@ class Relay:
     def cut(self) -> None:
         self.left.close()
         self.right.close()
+
+
+@contextmanager
+def in_thread(function: Callable[..., Any], *arguments: Any) -> Iterator[list[Any]]:
+    """Run *function* in a thread meanwhile; what it returns is in the list afterwards."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(function(*arguments))
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield results
+    finally:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def openssl_server(*arguments: str) -> Iterator[tuple[str, int]]:
+    """Run ``openssl s_server`` meanwhile, at the address given."""
+    address = nobody_listens()
+    command = ["openssl", "s_server", "-accept", "{}:{}".format(*address), *arguments]
+    server = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connected(address).close()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        yield address
+    finally:
+        server.kill()
+        server.wait(PATIENCE)
