@@ -268,7 +268,7 @@ class Stream(Secured):
             unsent = arena.unsent
             end = unsent + size
             if end <= arena.room:
-                arena.output[unsent:end] = data
+                arena.output[unsent:end] = data if type(data) is bytes else ffi.buffer(data)
                 arena.unsent = end
                 return
             self._spill(arena)
