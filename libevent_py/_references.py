@@ -17,6 +17,8 @@ from libevent_py._ffi import lib
 #: is anything that may have to be released.
 references: dict[int, Any] = {}
 
+released = lib.evpy_released
+
 errors.call(lib.evpy_memory_init)
 
 
@@ -33,13 +35,17 @@ class Cleanup:
 
 def release() -> None:
     """Release what libevent has let go of; raises what a `Cleanup` raised."""
-    errors.call(release_to, errors.keep)
+    if key := released():  # mostly there is nothing, and nothing more to do
+        errors.call(release_to, errors.keep, key)
 
 
-def release_to(report: Callable[[BaseException], object]) -> None:
-    """Release what libevent has let go of, and hand to *report* what a `Cleanup` raises."""
-    while key := lib.evpy_released():
-        kept = references.pop(key, None)
+def release_to(report: Callable[[BaseException], object], key: int = 0) -> None:
+    """Release what libevent has let go of, and hand to *report* what a `Cleanup` raises.
+
+    *key* is the first of it, if that has been asked for already.
+    """
+    while key := key or released():
+        kept, key = references.pop(key, None), 0
         if isinstance(kept, Cleanup):
             kept.waits -= 1
             if not kept.waits and kept.callback is not None:

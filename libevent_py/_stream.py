@@ -307,6 +307,11 @@ class Stream(Secured):
         """
         return self._lend(lib.bufferevent_get_output(self.pointer))
 
+    @output.setter
+    def output(self, buffer: Buffer) -> None:
+        if buffer is not self.output:  # as after +=
+            raise AttributeError("the output of a BufferEvent can't be replaced: add to it")
+
     def _lend(self, pointer: Any) -> Buffer:
         self.base.check_thread()
         self.reclaim()

@@ -923,3 +923,13 @@ def test_callbacks_outside_the_loop_may_trigger_others_and_run_another_bases_loo
     ):
         bev.trigger(READ)
     assert called == ["outer", "other", "inner loop", "other", "write"]
+
+
+def test_the_output_can_be_added_to_in_place_but_not_replaced(base: EventBase, pair: Pair) -> None:
+    with BufferEvent(base, pair[0].detach()) as bev:
+        bev.output += b"hello"
+        bev.output += Buffer(b" world")
+        with pytest.raises(AttributeError, match="replaced"):
+            bev.output = Buffer()
+        settle(base)
+        assert pair[1].recv(100) == b"hello world"
