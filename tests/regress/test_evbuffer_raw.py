@@ -18,7 +18,8 @@ def reserve(buffer: Buffer, size: int, most: int) -> Any:
     count = lib.evbuffer_reserve_space(buffer.pointer, size, vector, most)
     assert 1 <= count <= most
     assert sum(piece.iov_len for piece in vector[0:count]) >= size
-    return vector[0:count]
+    # Of its own, because a slice doesn't keep the memory that it is of.
+    return ffi.new("struct evbuffer_iovec[]", [vector[i] for i in range(count)])
 
 
 def commit(buffer: Buffer, pieces: Any, *contents: bytes) -> None:
@@ -26,8 +27,7 @@ def commit(buffer: Buffer, pieces: Any, *contents: bytes) -> None:
     for piece, content in zip(pieces, contents, strict=False):
         ffi.memmove(piece.iov_base, content, len(content))
         piece.iov_len = len(content)
-    first = ffi.addressof(pieces[0])
-    assert lib.evbuffer_commit_space(buffer.pointer, first, len(contents)) == 0
+    assert lib.evbuffer_commit_space(buffer.pointer, pieces, len(contents)) == 0
 
 
 def test_remove_buffer_adjust_last_with_datap_with_empty() -> None:
