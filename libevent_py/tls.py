@@ -231,19 +231,16 @@ class Connection:
         if not isinstance(host, str):
             raise TypeError(f"server_hostname must be text, not {host!r}")
         parameters = lib.SSL_get0_param(self.ssl)
-        for family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError, ValueError):
-                packed = socket.inet_pton(family, host.partition("%")[0])
-                if check:
-                    _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
-                break
-        else:
+        packed = _packed_address(host)
+        if packed is None:
             name = _host_name(host)
             _call(lib.SSL_set_tlsext_host_name, self.ssl, name)
             if check:
                 flags = lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
                 lib.X509_VERIFY_PARAM_set_hostflags(parameters, flags)
                 _call(lib.X509_VERIFY_PARAM_set1_host, parameters, name, len(name))
+        elif check:
+            _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
         self.server_hostname = host
 
 
@@ -548,6 +545,14 @@ def _protocols(names: Iterable[str]) -> bytes:
             raise ValueError(f"alpn_protocols must have 1 to 255 characters each, not {name!r}")
         result += bytes((len(encoded),)) + encoded
     return result
+
+
+def _packed_address(host: str) -> bytes | None:
+    """Return the IPv4 or IPv6 address that *host* is, or None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            return socket.inet_pton(family, host.partition("%")[0])
+    return None
 
 
 def _host_name(host: str) -> bytes:

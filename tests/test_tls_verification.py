@@ -12,9 +12,12 @@ from libevent_py import (
     BufferEvent,
     BufferEventFlag,
     EventBase,
+    LibeventError,
     TlsContext,
     TlsError,
     TlsVersion,
+    lib,
+    tls,
 )
 from tests.certificates import HOST, Authority, Certificate
 from tests.peers import run_until, settle
@@ -259,3 +262,22 @@ def test_what_was_refused_once_is_refused_again(
         run_until(base, lambda: one.over and other.over)  # noqa: B023
         refused(one, other)
     settle(base)
+
+
+def test_what_can_not_be_checked_is_not_made(
+    base: EventBase, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*arguments: Any) -> int:
+        lib.SSL_CTX_set_ciphersuites(context.pointer, b"NONSENSE")  # leaves an error behind
+        return 0
+
+    class Lib:
+        def __getattr__(self, name: str) -> Any:
+            return out_of_memory if name == failing else getattr(lib, name)
+
+    context = client_context(authority)
+    monkeypatch.setattr(tls, "lib", Lib())
+    for host, kind in ((HOST, "host"), ("127.0.0.1", "ip"), ("::1", "ip")):
+        failing = f"X509_VERIFY_PARAM_set1_{kind}"
+        with pytest.raises(LibeventError):
+            BufferEvent.tls(base, -1, context, server_hostname=host)
