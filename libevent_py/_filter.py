@@ -86,6 +86,8 @@ class Layered(Stream):
         """
         self.base.check_thread()
         self._settle()
+        if self._partner is not None and not lib.bufferevent_pair_get_partner(self.pointer):
+            return False  # nobody is left to read it
         if self._partner is not None or self._underlying is not None:
             self.flush(EventFlag.WRITE, FlushMode.FINISHED)
         if self.closed:  # a filter has closed it
@@ -100,7 +102,7 @@ class Layered(Stream):
                     setattr(heir, name, getattr(self, name, None))
         for handle in self.lent():
             handle._take()
-        heir._lent = []
+        heir._lent_input = heir._lent_output = None
         heir._inherit(self._take())
         return True
 

@@ -49,7 +49,8 @@ class Stream(Secured):
     __slots__ = (
         "_calls_back",
         "_eager",
-        "_lent",
+        "_lent_input",
+        "_lent_output",
         "_managed_by",
         "_on_event",
         "_on_read",
@@ -86,7 +87,8 @@ class Stream(Secured):
             underlying._managed_by = self
         self._options = options
         self._tls = self._held = None
-        self._lent: list[weakref.ref[Buffer]] = []
+        self._lent_input: weakref.ref[Buffer] | None = None
+        self._lent_output: weakref.ref[Buffer] | None = None
         #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
         self._calls_back = calls_back or underlying is not None
         #: What C keeps of it when it is EAGER.
@@ -297,7 +299,12 @@ class Stream(Secured):
 
         Wraps ``bufferevent_get_input``.
         """
-        return self._lend(lib.bufferevent_get_input(self.pointer))
+        pointer, lent = self.pointer, self._lent_input
+        buffer = None if lent is None else lent()
+        if buffer is None:
+            buffer = self._lend(lib.bufferevent_get_input(pointer))
+            self._lent_input = weakref.ref(buffer)
+        return buffer
 
     @property
     def output(self) -> Buffer:
@@ -305,7 +312,12 @@ class Stream(Secured):
 
         Wraps ``bufferevent_get_output``.
         """
-        return self._lend(lib.bufferevent_get_output(self.pointer))
+        pointer, lent = self.pointer, self._lent_output
+        buffer = None if lent is None else lent()
+        if buffer is None:
+            buffer = self._lend(lib.bufferevent_get_output(pointer))
+            self._lent_output = weakref.ref(buffer)
+        return buffer
 
     @output.setter
     def output(self, buffer: Buffer) -> None:
@@ -314,18 +326,12 @@ class Stream(Secured):
 
     def _lend(self, pointer: Any) -> Buffer:
         self.base.check_thread()
-        self.reclaim()
-        for buffer in self.lent():
-            if buffer.pointer == pointer:
-                return buffer
-        buffer = BorrowedBuffer.borrowed(pointer, self)
-        self._lent = [ref for ref in self._lent if ref() is not None]
-        self._lent.append(weakref.ref(buffer))
-        return buffer
+        return BorrowedBuffer.borrowed(pointer, self)
 
     def lent(self) -> list[Buffer]:  # type: ignore[override]
         """Return the buffers that have been borrowed and are still held."""
-        return [buffer for ref in self._lent if (buffer := ref()) is not None]
+        refs = self._lent_input, self._lent_output
+        return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
 
     # What it waits for.
 

@@ -8,7 +8,7 @@ from typing import Any
 from libevent_py import _lifetime
 from libevent_py._attached import Attached, Deferral, deferring, empty
 from libevent_py._ffi import lib
-from libevent_py._lifetime import fill, next_key
+from libevent_py._lifetime import fill, get_ident, next_key, slot
 from libevent_py._octets import checked as checked
 from libevent_py._references import references, release
 from libevent_py._shared import Shared
@@ -107,9 +107,15 @@ class BorrowedBuffer(Attached, Buffer):
     @property
     def pointer(self) -> Any:
         """The C object, with all in it that belongs there; raises errors as `Attached` does."""
-        pointer = super().pointer
-        self._owner.reclaim()
-        return pointer
+        # What that does, and no more calls than needed: it is asked for at each use.
+        owner = self._owner
+        base = owner.base
+        if base.thread != get_ident():
+            base.check_thread()
+        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        if base.arena.bev is owner:
+            owner.reclaim()
+        return slot(self)
 
     @pointer.setter
     def pointer(self, pointer: Any) -> None:

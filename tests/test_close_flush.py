@@ -291,3 +291,16 @@ def test_no_memory_is_misused_in_any_order() -> None:
         """,
         valgrind=True,
     )
+
+
+def test_a_half_whose_other_is_closed_has_nobody_to_write_for(base: EventBase) -> None:
+    for cover in (lambda bev: bev, lambda bev: BufferEvent.filter(bev, None, None)):
+        one, other = BufferEvent.pair(base)
+        top = cover(one)
+        top.write(b"for nobody")
+        other.close()
+        top.close(flush=True)
+        settle(base)
+        assert top.closed
+        assert one.closed
+        assert not base.live
