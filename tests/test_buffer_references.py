@@ -365,16 +365,19 @@ def test_a_fork_while_another_thread_shares_memory_leaves_nothing_locked() -> No
         stop = threading.Event()
 
         def work():
+            source, other = Buffer(), Buffer()
+            for _ in range(5000):
+                source.add_reference(b"y")
             while not stop.is_set():
-                buffer = Buffer(b"x")
-                buffer.add_reference(b"y")
-                buffer.peek()
+                other.add_buffer_reference(source)  # takes the lock 5000 times, outside of Python
+                other.drain(5000)
 
         thread = threading.Thread(target=work)
         thread.start()
-        for _ in range(50):
+        for _ in range(100):
             child = os.fork()
             if not child:
+                signal.alarm(60)
                 buffer = Buffer(b"x")
                 buffer.add_reference(b"y")
                 buffer.peek()

@@ -651,8 +651,10 @@ def test_where_there_is_no_memory_everything_stays_as_it_was(tmp_path: Path) -> 
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
     subprocess.run([*compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     code = """
-        import ctypes, gc, logging
-        from libevent_py import Buffer, FileSegment, FileSegmentFlag
+        import contextlib, ctypes, logging, socket
+        from libevent_py import (
+            Buffer, BufferEvent, EventBase, FileSegment, FileSegmentFlag, LoopFlag
+        )
         from libevent_py._references import references
 
         logging.disable()  # libevent warns
@@ -709,8 +711,38 @@ def test_where_there_is_no_memory_everything_stays_as_it_was(tmp_path: Path) -> 
                 if not failed:
                     break
             assert 0 < n < 99, n
-        for opened in lazy, eager, file:
+        for opened in lazy, eager:
             opened.close()
+
+        # What a socket sends has nothing in memory to fall back on, and fails from then on (E5).
+        base = EventBase()
+        left, right = socket.socketpair()
+        bev = BufferEvent(base, left)
+        called = []
+        for n in range(100):
+            segment = FileSegment(file, on_cleanup=lambda: called.append(n))
+            failing.fail_at(n)
+            sent = len(bev.output)
+            with contextlib.suppress(MemoryError):
+                bev.output.add_file_segment(segment, 0, 5)
+            failed = failing.not_failed() == 0
+            failing.fail_at(-1)
+            assert len(bev.output) == sent + (0 if failed else 5)
+            for _ in range(3):
+                try:
+                    bev.output.add_file_segment(segment, 0, 5)
+                except MemoryError:
+                    assert failed
+            segment.close()
+            base.loop(LoopFlag.NONBLOCK)
+            assert not bev.output
+            assert called == list(range(n + 1))
+            if not failed:
+                break
+        assert 0 < n < 99, n
+        base.close()
+        right.close()
+        file.close()
         del buffer, other, seen
         Buffer(b"x").drain(1)
         assert not references, references
