@@ -51,11 +51,11 @@ class Arena(Owned):
             lib.evpy_arena_free(pointer)
 
 
-@ffi.def_extern(onerror=errors.kept)
+@ffi.def_extern(onerror=errors.kept, error=-1)
 def evpy_eager_read(key: int, unread: int, room: int) -> int:
-    bev = live.objects.get(key)
+    bev = live.objects.get(key)  # a signal handler may raise here: with -1 C keeps the input
     if bev is None:
-        return 0
+        return -1
     arena = bev.base.arena
     arena.unread = unread
     arena.unsent = 0

@@ -121,6 +121,8 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 	EVPY_CALL(unsent = evpy_eager_read(
 	    eager->key, unread, eager->corked ? sizeof arena->output : 0));
 	arena->busy = 0;
+	if (!eager->freed && unsent < 0)
+		evbuffer_prepend(bev->input, arena->input, unread);
 	if (!eager->freed && eager->corked)
 		evpy_eager_flush(bev, eager, unsent > 0 ? (size_t)unsent : 0);
 	if (--eager->running == 0 && eager->freed)
