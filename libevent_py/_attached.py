@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._ffi import lib
-from libevent_py._lifetime import Child, Handle, Root, fill, slot
+from libevent_py._lifetime import Child, Handle, Root, empty, fill, slot
 from libevent_py._octets import headroom
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     Mixin = Watched
 else:
     Mixin = object
-
-#: Empties the slot that `slot` and `fill` are about.
-empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
 
 
 class Attached(Mixin):

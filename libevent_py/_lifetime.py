@@ -170,6 +170,7 @@ class Handle:
 #: `Handle.pointer` as the slot that it is, even where the object's class hides it.
 slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
 fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
+empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
 
 
 #: What `shared` pointers are freed with, and which: by `id` of the weak reference to each.

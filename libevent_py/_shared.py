@@ -10,12 +10,13 @@ import contextlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import next_key, shared
+from libevent_py._lifetime import empty, fill, next_key, shared
 from libevent_py._octets import END, SIZE_MAX, checked, failure
 from libevent_py._references import references, release
 from libevent_py._watched import Watched
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from libevent_py.buffer import Buffer
 
 drop = lib.evpy_keeper_drop
+
+#: What comes before a user's class must not have slots of its own: its objects become `Reserved`.
+if TYPE_CHECKING:
+    Mixin = Watched
+else:
+    Mixin = object
 
 
 class Shared(Watched):
@@ -170,33 +177,44 @@ class Shared(Watched):
         """Give *size* bytes of memory to write to, as a memoryview, inside a ``with`` block.
 
         `commit` appends what has been written to it, and ends the view; without it nothing is
-        added. Unlike in C, the buffer may be used meanwhile. Raises `RuntimeError` inside another
-        such block of the same buffer. Wraps ``evbuffer_reserve_space``.
+        added. Until then every other use of the buffer raises `RuntimeError`, also in another
+        thread (D7). Wraps ``evbuffer_reserve_space``.
         """
-        self.pointer  # noqa: B018  (a closed buffer has no room)
-        if self._space is not None:
-            raise RuntimeError("memory is reserved in this buffer already")
-        self._space = space = Space(_convert.integer(size, "size", 1, sys.maxsize))
+        if lib.evpy_buffer_frozen(self.pointer, END):
+            raise failure(lib.evbuffer_reserve_space, (self, END))
+        space = Space(_convert.integer(size, "size", 1, sys.maxsize))
+        while self.__class__ is not space.kind:  # or another thread has changed it meanwhile
+            self.pointer  # noqa: B018  (there may be other memory reserved now)
+            space.kind = type(self)
+            space.reserved = reserving(space.kind)
         try:
+            self._space, self.__class__ = space, space.reserved
             yield space.view
         finally:
             space.end()
-            if self._space is space:
-                self._space = None
+            self._unreserve(space)
+
+    def _unreserve(self, space: Space) -> None:
+        """Allow other uses again, unless it is another block that forbids them."""
+        if self._space is space:
+            self._space = None
+            if self.__class__ is space.reserved:
+                self.__class__ = space.kind
 
     def commit(self, size: int) -> None:
         """Append the first *size* bytes of what `reserve` gave, inside its block.
 
-        No byte is copied, unless parts of the view are still held. Raises `RuntimeError` outside,
-        and a second time. Wraps ``evbuffer_commit_space``.
+        No byte is copied, unless parts of the view are still held. From then on the buffer may be
+        used again. Raises `RuntimeError` outside, and a second time.
+        Wraps ``evbuffer_commit_space``.
         """
-        pointer, space = self.pointer, self._space
+        space = self._space
         if space is None:
+            self.pointer  # noqa: B018  (a closed buffer says so first)
             raise RuntimeError("commit() is for once inside a block of reserve()")
         size = _convert.integer(size, "size", 0, space.size)
-        if lib.evpy_buffer_frozen(pointer, END):
-            raise failure(lib.evbuffer_commit_space, (self, END))
-        self._space = None
+        self._unreserve(space)
+        pointer = self.pointer
         if space.end():
             result = self._call(lib.evpy_commit, pointer, space.views.views, size)
         else:
@@ -205,12 +223,62 @@ class Shared(Watched):
             raise failure(lib.evbuffer_commit_space, (self, END))
 
 
+class Reserved(Mixin):
+    """What a buffer is besides, while memory is reserved in it."""
+
+    __slots__ = ()
+
+    _space: Space | None
+
+    def __init_subclass__(cls) -> None:
+        """Keep `reserving` from the ``__init_subclass__`` of a user's class."""
+
+    @property
+    def pointer(self) -> Any:
+        """The C object; raises `RuntimeError` until what is reserved has been committed."""
+        if self._space is not None:
+            raise RuntimeError(
+                "memory is reserved in this buffer: commit() it, or leave the block of reserve()"
+            )
+        return super().pointer
+
+    @pointer.setter
+    def pointer(self, pointer: Any) -> None:
+        fill(self, pointer)
+
+    @pointer.deleter
+    def pointer(self) -> None:
+        empty(self)
+
+    def lock(self) -> AbstractContextManager[None]:
+        self.pointer  # noqa: B018  (a bufferevent's buffer has no lock of its own)
+        return super().lock()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.pointer  # noqa: B018  (but it may be closed with what it belongs to)
+        super().close()
+
+
+def reserving(kind: Any) -> Any:
+    """Return the subclass of *kind* whose objects are `Reserved`, made when first needed."""
+    if issubclass(kind, Reserved):  # since a fork has come inside the block
+        return kind
+    if "_reserved" not in vars(kind):
+        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+        kind._reserved = type(kind)(kind.__name__, (Reserved, kind), members)
+    return kind._reserved
+
+
 class Space:
     """Memory of C's that is written to before it gets into a buffer."""
 
-    __slots__ = ("_seen", "size", "view", "views")
+    __slots__ = ("_seen", "kind", "reserved", "size", "view", "views")
 
     def __init__(self, size: int) -> None:
+        #: The buffer's class, and the one that it has while this is reserved.
+        self.kind: Any = None
+        self.reserved: Any = None
         self.size = size
         reserved = lib.evpy_reserve(size)
         if reserved == ffi.NULL:

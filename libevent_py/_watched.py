@@ -81,10 +81,11 @@ class BufferCallback:
         A second time does nothing. Wraps ``evbuffer_remove_cb_entry``.
         """
         buffer = self.buffer
-        self._buffer = None
         if buffer is not None and not buffer.closed:
             with buffer.lock():
+                self._buffer = None
                 buffer._watch(tuple(other for other in buffer._callbacks if other is not self))
+        self._buffer = None
 
 
 class Watched(Octets):

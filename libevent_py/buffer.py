@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from libevent_py import _lifetime
-from libevent_py._attached import Attached, Deferral, deferring, empty
+from libevent_py._attached import Attached, Deferral, deferring
 from libevent_py._ffi import lib
-from libevent_py._lifetime import fill, get_ident, next_key, slot
+from libevent_py._lifetime import empty, fill, get_ident, next_key, slot
 from libevent_py._octets import checked as checked
 from libevent_py._references import references, release
 from libevent_py._shared import Shared

@@ -323,12 +323,14 @@ class Machine(RuleBasedStateMachine):
             with twin.buffer.reserve(size) as view:
                 assert len(view) >= size and not view.readonly
                 view[: len(data)] = data
+                with pytest.raises(RuntimeError, match="reserved"):
+                    twin.buffer.add(b"more")
                 kept = view[: len(data)] if keep else None
                 if commit:
                     twin.buffer.commit(len(data))
                 return kept
 
-        if not self.refused(twin.frozen[False] and commit, fill):
+        if not self.refused(twin.frozen[False], fill):
             if commit:
                 twin.put(data)
             kept = self.run(fill)

@@ -1,4 +1,4 @@
-"""Views of a buffer's memory: peek, pullup, shared references and reserved space."""
+"""Views of a buffer's memory: peek, pullup and shared references."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from typing import Any
 
 import pytest
 
-from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError, ffi
+from libevent_py import (
+    Buffer,
+    BufferEvent,
+    ClosedError,
+    EventBase,
+    LibeventError,
+    ffi,
+)
 from tests.support import PATIENCE, run_python
 
 
@@ -333,150 +340,6 @@ def test_nothing_is_added_as_a_reference_to_a_frozen_end() -> None:
     with pytest.raises(LibeventError, match="frozen at its end"):
         buffer.add_buffer_reference(Buffer(b"x"))
     assert bytes(buffer) == b"hello"
-
-
-# Reserved memory.
-
-
-def test_what_is_committed_is_appended() -> None:
-    buffer = Buffer(b"> ")
-    with buffer.reserve(10_000) as view:
-        assert len(view) == 10_000
-        assert not view.readonly
-        view[:5] = b"hello"
-        buffer.commit(5)
-        with pytest.raises(ValueError, match="released"):
-            view[0] = 0
-    assert bytes(buffer) == b"> hello"
-    with buffer.reserve(1) as view:
-        view[0] = 33
-        buffer.commit(1)
-    assert bytes(buffer) == b"> hello!"
-
-
-def test_what_is_not_committed_is_not_appended() -> None:
-    buffer = Buffer()
-    with buffer.reserve(100) as view:
-        view[:5] = b"hello"
-    with pytest.raises(ValueError, match="released"):
-        view[0] = 0
-    with pytest.raises(KeyError), buffer.reserve(100):
-        raise KeyError
-    with buffer.reserve(100):
-        buffer.commit(0)
-    assert not buffer
-
-
-def test_memory_is_reserved_once_at_a_time_and_committed_once() -> None:
-    buffer = Buffer()
-    with pytest.raises(RuntimeError, match="inside a block of reserve"):
-        buffer.commit(0)
-    with buffer.reserve(10):
-        with pytest.raises(RuntimeError, match="reserved in this buffer already"):
-            buffer.reserve(10).__enter__()
-        buffer.commit(1)
-        with pytest.raises(RuntimeError, match="inside a block of reserve"):
-            buffer.commit(1)
-    with pytest.raises(RuntimeError, match="inside a block of reserve"):
-        buffer.commit(1)
-    assert len(buffer) == 1
-
-
-@pytest.mark.parametrize("size", [0, -1, sys.maxsize + 1])
-def test_reserve_refuses_what_is_no_size(size: int) -> None:
-    with pytest.raises(ValueError, match="size must be from 1"):
-        Buffer().reserve(size).__enter__()
-
-
-def test_what_does_not_fit_into_memory_is_not_reserved() -> None:
-    buffer = Buffer()
-    with pytest.raises(MemoryError):
-        buffer.reserve(sys.maxsize).__enter__()
-    with buffer.reserve(10):
-        buffer.commit(10)
-    assert len(buffer) == 10
-
-
-def test_commit_refuses_more_than_was_reserved() -> None:
-    buffer = Buffer()
-    with buffer.reserve(10):
-        with pytest.raises(ValueError, match="size must be from 0 to 10, not 11"):
-            buffer.commit(11)
-        buffer.commit(10)
-    assert len(buffer) == 10
-
-
-def test_the_buffer_may_be_used_while_memory_is_reserved() -> None:
-    buffer = Buffer(b"one ")
-    with buffer.reserve(10) as view:
-        view[:3] = b"two"
-        buffer.add(b"and ")
-        buffer.pullup()
-        buffer.drain(4)
-        buffer.commit(3)
-    assert bytes(buffer) == b"and two"
-
-
-def test_what_is_kept_of_the_view_does_not_write_to_the_buffer() -> None:
-    buffer = Buffer()
-    with buffer.reserve(10) as view:
-        view[:3] = b"abc"
-        kept = view[1:]
-        buffer.commit(3)
-    kept[:] = b"!" * 9
-    assert bytes(buffer) == b"abc"
-    with buffer.reserve(10) as view:
-        view[:3] = b"def"
-        kept = memoryview(view)
-        with kept:
-            buffer.commit(3)
-            kept[:] = b"!" * 10
-    assert bytes(buffer) == b"abcdef"
-
-
-def test_commit_says_where_a_buffer_is_frozen_and_can_be_tried_again() -> None:
-    buffer = Buffer()
-    with buffer.reserve(10) as view:
-        view[:3] = b"abc"
-        buffer.freeze(False)
-        with pytest.raises(LibeventError, match="frozen at its end"):
-            buffer.commit(3)
-        buffer.unfreeze(False)
-        buffer.commit(3)
-    assert bytes(buffer) == b"abc"
-
-
-def test_a_buffer_that_is_closed_meanwhile_gets_nothing() -> None:
-    buffer = Buffer()
-    with pytest.raises(ClosedError), buffer.reserve(10) as view:
-        view[:] = b"x" * 10
-        buffer.close()
-        view[:] = b"y" * 10
-        buffer.commit(10)
-    with pytest.raises(ClosedError), buffer.reserve(10):
-        pass
-
-
-def test_what_is_committed_to_a_bufferevent_s_output_is_written(base: EventBase) -> None:
-    with BufferEvent(base) as bev:
-        with bev.output.reserve(10) as view:
-            view[:3] = b"abc"
-            bev.output.commit(3)
-        assert len(bev.output) == 3
-        with pytest.raises(LibeventError, match="frozen at its end"), bev.input.reserve(10):
-            bev.input.commit(3)
-
-
-def test_callbacks_are_told_of_what_is_committed() -> None:
-    told: list[Any] = []
-    buffer = Buffer(b"> ")
-    buffer.add_cb(lambda _buffer, info: told.append(tuple(info)))
-    for _ in range(2):
-        with buffer.reserve(10) as view:
-            kept = view[:]
-            buffer.commit(3)
-    assert kept is not None
-    assert told == [(2, 3, 0), (5, 3, 0)]
 
 
 # Threads, and memory that would not be there.
