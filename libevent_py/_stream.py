@@ -274,10 +274,8 @@ class Stream(Secured):
                 arena.unsent = end
                 return
             self._spill(arena)
-        if self._calls_back:
-            base.call(write, pointer, data, size)
-        elif write(pointer, data, size):
-            raise errors.failed(lib.bufferevent_write)
+        if self._calls_back or write(pointer, data, size):
+            base.call(write, pointer, data, size)  # which says why it fails
 
     def read_buffer(self, buffer: Buffer) -> None:
         """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
