@@ -356,7 +356,7 @@ class BufferEvent(Connecting):
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the bufferevent and what it owns. Wraps ``bufferevent_free``."""
+        """What frees the bufferevent and what it owns."""
         secured = self._tls is not None
         if self._underlying is not None:
             upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free

@@ -474,12 +474,16 @@ class RateLimitGroup(Child):
         self.base.check_thread()
         lib.bufferevent_rate_limit_group_reset_totals(self.pointer)
 
+    def close(self) -> None:
+        """Have all members leave the group, and free it; a second time does nothing.
+
+        Raises `ThreadError` in a wrong thread. Wraps ``bufferevent_rate_limit_group_free``.
+        """
+        super().close()
+
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the group, which its members leave first (J3).
-
-        Wraps ``bufferevent_rate_limit_group_free``.
-        """
+        """What frees the group, which its members leave first (J3)."""
         base, members = self.base, self._members
 
         def free(pointer: Any) -> None:
