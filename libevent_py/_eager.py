@@ -24,6 +24,8 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Owned, live
+from libevent_py.enums import BufferEventOption
+from libevent_py.tls import Secured
 
 
 class Arena(Owned):
@@ -49,6 +51,62 @@ class Arena(Owned):
         pointer = self._take()
         if pointer is not None:
             lib.evpy_arena_free(pointer)
+
+
+class Eager(Secured):
+    """What `BufferEvent` has of being EAGER, or not."""
+
+    __slots__ = ("_calls_back", "_eager", "_options")
+
+    _options: BufferEventOption
+
+    #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
+    _calls_back: bool
+
+    #: What C keeps of it once it has been EAGER, or None.
+    _eager: Any
+
+    def _may_be_eager(self) -> bool:
+        """Tell whether it is EAGER, and nothing keeps it from being so."""
+        options = self._options
+        if not options & BufferEventOption.EAGER or options & BufferEventOption.THREADSAFE:
+            return False
+        if self.limited():
+            return False
+        marks = self.pointer.wm_read, self.pointer.wm_write
+        return not self._calls_back and not any(mark.low or mark.high for mark in marks)
+
+    def _made_eager(self) -> Any:
+        """Return what C keeps of it, made when first needed."""
+        if self._eager is None:
+            arena = self.base.arena.pointer
+            deferred = bool(self._options & BufferEventOption.DEFER_CALLBACKS)
+            self._eager = errors.new(lib.evpy_eager_new, arena, self.key, deferred)
+        return self._eager
+
+    def reclaim(self) -> None:
+        """Have the buffers contain what a reader of them expects there."""
+        arena = self.base.arena
+        if arena.bev is self:
+            self._eager.direct = True
+            unread, arena.unread = arena.unread, 0
+            if unread and lib.evpy_eager_put_back(self.pointer, self._eager, unread):
+                raise MemoryError(f"{unread} bytes of input are lost")
+            self._spill(arena)
+
+    def _spill(self, arena: Arena) -> None:
+        """Have libevent's output contain what has been written of it."""
+        unsent, arena.unsent = arena.unsent, 0
+        if unsent and lib.evpy_eager_spill(self.pointer, self._eager, unsent):
+            raise MemoryError(f"{unsent} bytes of output are lost")
+
+    def _settle(self) -> None:
+        """Have all of it in libevent's hands, before something changes that EAGER relies on."""
+        arena = self.base.arena
+        if arena.bev is self:
+            self.reclaim()
+            arena.room = 0
+            errors.call(lib.evpy_eager_uncork, self.pointer, self._eager)
 
 
 @ffi.def_extern(onerror=errors.kept, error=-1)

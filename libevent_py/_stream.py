@@ -14,7 +14,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
-from libevent_py._eager import Arena
+from libevent_py._eager import Arena, Eager
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import get_ident, live
 from libevent_py.base import EventBase
@@ -26,7 +26,6 @@ from libevent_py.enums import (
     FlushMode,
     TriggerOption,
 )
-from libevent_py.tls import Secured
 
 DataCallback = Callable[[Any], object]
 EventCallback = Callable[[Any, BufferEventFlag], object]
@@ -43,19 +42,16 @@ take = lib.evpy_arena_take
 write = lib.bufferevent_write
 
 
-class Stream(Secured):
+class Stream(Eager):
     """What `BufferEvent` is besides how it is made: an input and an output with callbacks."""
 
     __slots__ = (
-        "_calls_back",
-        "_eager",
         "_lent_input",
         "_lent_output",
         "_managed_by",
         "_on_event",
         "_on_read",
         "_on_write",
-        "_options",
         "_underlying",
         "error",
         "sends_files",
@@ -89,10 +85,8 @@ class Stream(Secured):
         self._tls = self._held = None
         self._lent_input: weakref.ref[Buffer] | None = None
         self._lent_output: weakref.ref[Buffer] | None = None
-        #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
         self._calls_back = calls_back or underlying is not None
-        #: What C keeps of it when it is EAGER.
-        self._eager: Any = None
+        self._eager = None
         self.error = None
         #: Whether its output has had files to send, or None where it sends only what is in memory.
         self.sends_files: bool | None = None
@@ -154,24 +148,10 @@ class Stream(Secured):
         self._settle()
         wanted = self._on_read is not None, self._on_write is not None, self._on_event is not None
         if self._may_be_eager():
-            if self._eager is None:
-                arena = self.base.arena.pointer
-                deferred = bool(self._options & BufferEventOption.DEFER_CALLBACKS)
-                self._eager = errors.new(lib.evpy_eager_new, arena, self.key, deferred)
-            lib.evpy_eager_setcb(pointer, *wanted[:2], self._eager)
+            lib.evpy_eager_setcb(pointer, *wanted[:2], self._made_eager())
         else:
             lib.evpy_eager_unhook(pointer)
             lib.evpy_bufferevent_setcb(pointer, *wanted, self.key)
-
-    def _may_be_eager(self) -> bool:
-        """Tell whether it is EAGER, and nothing keeps it from being so."""
-        options = self._options
-        if not options & BufferEventOption.EAGER or options & BufferEventOption.THREADSAFE:
-            return False
-        if self.limited():
-            return False
-        marks = self.pointer.wm_read, self.pointer.wm_write
-        return not self._calls_back and not any(mark.low or mark.high for mark in marks)
 
     def expect_callbacks(self) -> None:
         """Go the way from now on where one of its buffers may call back."""
@@ -179,30 +159,6 @@ class Stream(Secured):
         for buffer in self.lent():
             buffer._plain = False
         self._set_callbacks()
-
-    def reclaim(self) -> None:
-        """Have the buffers contain what a reader of them expects there."""
-        arena = self.base.arena
-        if arena.bev is self:
-            self._eager.direct = True
-            unread, arena.unread = arena.unread, 0
-            if unread and lib.evpy_eager_put_back(self.pointer, self._eager, unread):
-                raise MemoryError(f"{unread} bytes of input are lost")
-            self._spill(arena)
-
-    def _spill(self, arena: Arena) -> None:
-        """Have libevent's output contain what has been written of it."""
-        unsent, arena.unsent = arena.unsent, 0
-        if unsent and lib.evpy_eager_spill(self.pointer, self._eager, unsent):
-            raise MemoryError(f"{unsent} bytes of output are lost")
-
-    def _settle(self) -> None:
-        """Have all of it in libevent's hands, before something changes that EAGER relies on."""
-        arena = self.base.arena
-        if arena.bev is self:
-            self.reclaim()
-            arena.room = 0
-            errors.call(lib.evpy_eager_uncork, self.pointer, self._eager)
 
     @property
     def on_read(self) -> DataCallback | None:

@@ -27,9 +27,9 @@ FLOORS = """
     debug log util config _loop base
     event
     _octets _watched _attached segment _shared buffer
-    _eager
     ratelimit
     tls
+    _eager
     _stream
     _filter
     _connect
