@@ -87,4 +87,4 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve") -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(__doc__) if "--help" in sys.argv else main(*sys.argv[1:])

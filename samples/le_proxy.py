@@ -130,4 +130,4 @@ def main(
 
 if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if word != "--tls"]
-    main(*words, tls="--tls" in sys.argv)
+    print(__doc__) if "--help" in words else main(*words, tls="--tls" in sys.argv)

@@ -8,6 +8,8 @@ event_base_get_features.
 
 from __future__ import annotations
 
+import sys
+
 import libevent_py
 from libevent_py import EventBase, EventFeature
 
@@ -29,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print(__doc__) if "--help" in sys.argv else main()

@@ -11,6 +11,8 @@ event_base_dispatch.
 
 from __future__ import annotations
 
+import sys
+
 from libevent_py import Event, EventBase, EventFlag
 
 
@@ -36,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print(__doc__) if "--help" in sys.argv else main()

@@ -10,6 +10,7 @@ Made of evsignal_new, event_add, event_get_signal, event_del and event_base_disp
 from __future__ import annotations
 
 import signal
+import sys
 
 from libevent_py import Event, EventBase, EventFlag
 
@@ -31,4 +32,4 @@ def main(signum: int = signal.SIGINT, times: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print(__doc__) if "--help" in sys.argv else main()

@@ -36,7 +36,7 @@ def main(seconds: float = 2.0, persist: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", nargs="?", type=float, default=2.0)
     parser.add_argument("-p", dest="persist", action="store_true", help="a timer that persists")
     main(**vars(parser.parse_args()))

@@ -245,6 +245,17 @@ def test_samples_say_which_functions_they_are_made_of() -> None:
             assert function in MACROS or hasattr(lib, function), f"{name}: {function}"
 
 
+def test_samples_say_what_they_are_when_asked() -> None:
+    for name in SAMPLES:
+        with Sample(name, "--help") as sample:
+            text = sample.ends().decode()
+        doc = importlib.import_module(f"samples.{name}").__doc__ or ""
+        if name == "time_test":  # whose arguments argparse explains
+            assert doc.split()[:9] == text[text.index("A timer") :].split()[:9]
+        else:
+            assert text == doc + "\n", name
+
+
 def test_main_takes_a_host_and_a_port() -> None:
     for name in (*SERVERS, *CLIENTS, *CONNECTIONS, *FILES):
         parameters = defaults_of_main(name)
