@@ -62,7 +62,7 @@ class Connecting(Layered):
         pointer = self.pointer
         fd = int(lib.bufferevent_getfd(pointer))
         resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
-        name = util.host_name(host)
+        name = _convert.host_name(host)
         port = _convert.integer(port, "port", 1, 65535)
         if family not in FAMILIES:
             raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")

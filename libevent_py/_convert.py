@@ -89,6 +89,29 @@ def octets(data: Any, name: str = "data") -> tuple[Any, int]:
     return view, len(view)
 
 
+def string(value: str | bytes, name: str) -> bytes:
+    """Return *value* as C reads it, which ends at the first NUL."""
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be str or bytes, not {value!r}")
+    try:
+        string = value.encode() if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be text that UTF-8 can encode, not {value!r}") from None
+    if b"\0" in string:
+        raise ValueError(f"{name} must not contain a NUL: {value!r}")
+    return string
+
+
+def host_name(host: str | bytes) -> bytes:
+    """Return *host* as C takes it: ASCII, or what IDNA makes of it."""
+    if isinstance(host, str) and not host.isascii():
+        try:
+            return host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"host must be a name for IDNA, not {host!r}: {error}") from None
+    return string(host, "host")
+
+
 def callback(value: Any, name: str = "callback") -> Any:
     """Return *value*, or raise `TypeError` if it can't be called."""
     if not callable(value):

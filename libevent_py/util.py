@@ -29,19 +29,6 @@ def _c_int(value: int, name: str) -> int:
     return _convert.integer(value, name, -(2**31), 2**31 - 1)
 
 
-def _c_string(value: str | bytes, name: str) -> bytes:
-    """Return *value* as C reads it, which ends at the first NUL."""
-    if not isinstance(value, (str, bytes)):
-        raise TypeError(f"{name} must be str or bytes, not {value!r}")
-    try:
-        string = value.encode() if isinstance(value, str) else value
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} must be text that UTF-8 can encode, not {value!r}") from None
-    if b"\0" in string:
-        raise ValueError(f"{name} must not contain a NUL: {value!r}")
-    return string
-
-
 # Descriptors.
 
 
@@ -168,7 +155,7 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
 
 def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: Any) -> bytes:
     memory = ffi.new("unsigned char[]", _packed_size(family))
-    if function(family, _c_string(text, "text"), memory, *out) != 1:
+    if function(family, _convert.string(text, "text"), memory, *out) != 1:
         kind = "an IPv4" if family == socket.AF_INET else "an IPv6"
         raise ValueError(f"text must be {kind} address, not {text!r}")
     return bytes(ffi.buffer(memory))
@@ -183,7 +170,7 @@ def parse_sockaddr_port(text: str | bytes) -> Address:
     out = ffi.new("struct sockaddr_storage *")
     length = ffi.new("int *", ffi.sizeof(out[0]))
     pointer = ffi.cast("struct sockaddr *", out)
-    if lib.evutil_parse_sockaddr_port(_c_string(text, "text"), pointer, length) != 0:
+    if lib.evutil_parse_sockaddr_port(_convert.string(text, "text"), pointer, length) != 0:
         raise ValueError(f"text must be an address, with or without a port, not {text!r}")
     return _convert.unpack_address(pointer, length[0])
 
@@ -216,7 +203,7 @@ def getaddrinfo(
     whose ``errno`` is one of `AddrInfoError`, or `OSError` where the system failed. Other threads
     run meanwhile, this one's loop does not. Wraps ``evutil_getaddrinfo``.
     """
-    node, service = ffi.NULL if host is None else host_name(host), _service(port)
+    node, service = ffi.NULL if host is None else _convert.host_name(host), _service(port)
     hints = ffi.new("struct evutil_addrinfo *")
     hints.ai_flags = _convert.flags(AddrInfoFlag, flags, "flags")
     hints.ai_family = _c_int(family, "family")
@@ -235,21 +222,11 @@ def getaddrinfo(
             lib.evutil_freeaddrinfo(found[0])
 
 
-def host_name(host: str | bytes) -> bytes:
-    """Return *host* as C takes it: ASCII, or what IDNA makes of it."""
-    if isinstance(host, str) and not host.isascii():
-        try:
-            return host.encode("idna")
-        except UnicodeError as error:
-            raise ValueError(f"host must be a name for IDNA, not {host!r}: {error}") from None
-    return _c_string(host, "host")
-
-
 def _service(port: int | str | bytes | None) -> Any:
     if port is None:
         return ffi.NULL
     if isinstance(port, (str, bytes)):
-        return _c_string(port, "port")
+        return _convert.string(port, "port")
     return b"%d" % _convert.integer(port, "port", 0, 65535)
 
 
@@ -287,7 +264,7 @@ def ascii_strcasecmp(str1: str | bytes, str2: str | bytes) -> int:
 
     Wraps ``evutil_ascii_strcasecmp``.
     """
-    one, other = _c_string(str1, "str1"), _c_string(str2, "str2")
+    one, other = _convert.string(str1, "str1"), _convert.string(str2, "str2")
     return int(lib.evutil_ascii_strcasecmp(one, other))
 
 
@@ -296,7 +273,7 @@ def ascii_strncasecmp(str1: str | bytes, str2: str | bytes, n: int) -> int:
 
     Wraps ``evutil_ascii_strncasecmp``.
     """
-    one, other = _c_string(str1, "str1"), _c_string(str2, "str2")
+    one, other = _convert.string(str1, "str1"), _convert.string(str2, "str2")
     n = _convert.integer(n, "n", 0, lib.EV_SIZE_MAX)
     return int(lib.evutil_ascii_strncasecmp(one, other, n))
 
