@@ -14,7 +14,7 @@ bufferevent_disable, bufferevent_setwatermark, evbuffer_remove and evbuffer_add.
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 import zlib
 from typing import Any
@@ -72,7 +72,7 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve") -
         print(error, flush=True)
         source.close()
 
-    with EventBase() as base:
+    with EventBase() as base, contextlib.suppress(KeyboardInterrupt):
         if mode == "send":
             bev = Client(BufferEvent(base)).bev
             bev.underlying.connect((host, int(port)))
@@ -80,7 +80,6 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve") -
             bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
         else:
             listener = libevent_py.Listener(base, (host, int(port)), on_accept)
-            libevent_py.Event.signal(base, signal.SIGINT, lambda *_: base.loopexit()).add()
             base.on_error = on_error
             print("serving {}:{}, Ctrl-C to stop".format(*listener.address), flush=True)
         base.dispatch()

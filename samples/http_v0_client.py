@@ -12,6 +12,7 @@ bufferevent_enable, bufferevent_write, bufferevent_read, bufferevent_free and ev
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from libevent_py import BufferEvent, BufferEventFlag, BufferEventOption, EventBase, EventFlag
@@ -38,7 +39,7 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, path: str = "/") -> No
             sys.exit(f"{host}:{port}: nothing came for {SILENCE:g} s")
         bev.close()  # the end of the answer; without it, nothing is left to wait for
 
-    with EventBase() as base:
+    with EventBase() as base, contextlib.suppress(KeyboardInterrupt):
         bev = BufferEvent(base, -1, OPTIONS, on_read=on_read, on_event=on_event)
         bev.set_timeouts(read=SILENCE, write=SILENCE)
         bev.enable(EventFlag.READ)

@@ -15,8 +15,8 @@ bufferevent_free.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import sys
 from typing import Any
 
@@ -47,7 +47,6 @@ def serve(base: EventBase, host: str, port: int, certfile: str, keyfile: str | N
 
     context = TlsContext(server_side=True, certfile=certfile, keyfile=keyfile)
     listener = libevent_py.Listener(base, (host, port), on_accept)
-    Event.signal(base, signal.SIGINT, lambda *_: base.loopexit()).add()
     print("serving {}:{}, Ctrl-C to stop".format(*listener.address), flush=True)
     base.dispatch()
 
@@ -82,7 +81,7 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve", *
     if mode not in ("serve", "talk") or needed is None:
         sys.exit(__doc__)
     config = libevent_py.EventConfig(require=libevent_py.EventFeature.FDS)  # stdin may be a file
-    with EventBase(config) as base:
+    with EventBase(config) as base, contextlib.suppress(KeyboardInterrupt):
         (serve if mode == "serve" else talk)(base, host, int(port), needed, optional)
 
 

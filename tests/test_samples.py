@@ -677,6 +677,28 @@ def test_a_client_ends_when_the_server_closes(name: str) -> None:
         assert client.ends() == b""
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("http_v0_client", []),
+        ("filter_zlib", ["send"]),
+        ("tls_echo", ["talk", "localhost"]),
+    ],
+)
+def test_ctrl_c_ends_a_client_that_waits(name: str, arguments: list[str]) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Sample(name, "127.0.0.1", listener.getsockname()[1], *arguments) as client,
+    ):
+        if name == "filter_zlib":  # which takes all of stdin first
+            assert client.process.stdin is not None
+            client.process.stdin.close()
+            client.process.stdin = None
+        sock, _ = listener.accept()
+        with sock:
+            assert client.interrupt() == b""
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_names_the_error(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
