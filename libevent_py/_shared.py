@@ -194,12 +194,14 @@ class Shared(Watched):
             space.end()
             self._unreserve(space)
 
-    def _unreserve(self, space: Space) -> None:
-        """Allow other uses again, unless it is another block that forbids them."""
-        if self._space is space:
-            self._space = None
-            if self.__class__ is space.reserved:
-                self.__class__ = space.kind
+    def _unreserve(self, space: Space) -> bool:
+        """Allow other uses again, and return whether it was *space* that forbade them."""
+        if self._space is not space:  # no call from here to the end: only one thread sees it so
+            return False
+        self._space = None
+        if self.__class__ is space.reserved:
+            self.__class__ = space.kind
+        return True
 
     def commit(self, size: int) -> None:
         """Append the first *size* bytes of what `reserve` gave, inside its block.
@@ -209,11 +211,11 @@ class Shared(Watched):
         Wraps ``evbuffer_commit_space``.
         """
         space = self._space
-        if space is None:
+        if space is not None:
+            size = _convert.integer(size, "size", 0, space.size)
+        if space is None or not self._unreserve(space):
             self.pointer  # noqa: B018  (a closed buffer says so first)
             raise RuntimeError("commit() is for once inside a block of reserve()")
-        size = _convert.integer(size, "size", 0, space.size)
-        self._unreserve(space)
         pointer = self.pointer
         if space.end():
             result = self._call(lib.evpy_commit, pointer, space.views.views, size)

@@ -247,6 +247,31 @@ def test_memory_is_reserved_for_one_of_many_threads() -> None:
         assert buffer.remove(100) in (b"a" * 100, b"b" * 100)
 
 
+def test_one_of_many_threads_commits() -> None:
+    results: SimpleQueue[str] = SimpleQueue()
+
+    def commit(start: threading.Barrier) -> None:
+        start.wait(PATIENCE)
+        try:
+            buffer.commit(100_000)
+            results.put("done")
+        except RuntimeError as error:
+            results.put(str(error))
+
+    for _ in range(50):
+        buffer, start = Buffer(), threading.Barrier(3)
+        with buffer.reserve(100_000):
+            threads = [threading.Thread(target=commit, args=(start,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+        assert len(buffer) == 100_000
+        told = sorted(results.get(timeout=PATIENCE) for _ in threads)
+        assert told[0] == told[1] == "commit() is for once inside a block of reserve()"
+        assert told[2] == "done"
+
+
 def test_callbacks_told_of_what_is_committed_may_use_the_buffer() -> None:
     seen = []
     buffer = Buffer()
