@@ -102,14 +102,8 @@ class Shared(Watched):
             release()
         if not size:  # which older versions of libevent stumble over (D6)
             return
-        key = next_key()
-        references[key] = view
-        result = self._call(lib.evpy_add_reference, pointer, view, size, key)
-        if result:
-            if result == -2:
-                del references[key]
-            else:
-                release()
+        if self._call(refer, pointer, view, size):
+            release()
             raise failure(lib.evbuffer_add_reference, (self, END))
 
     def add_buffer_reference(self, other: Buffer) -> None:
@@ -223,6 +217,16 @@ class Shared(Watched):
             result = self._call(lib.evbuffer_add, pointer, space.views.views.base, size)
         if result:
             raise failure(lib.evbuffer_commit_space, (self, END))
+
+
+def refer(pointer: Any, view: Any, size: int) -> int:
+    """Append *view* to C's buffer, and keep it until C says that it is no longer needed."""
+    key = next_key()
+    references[key] = view
+    result = int(lib.evpy_add_reference(pointer, view, size, key))
+    if result == -2:  # it won't say so
+        del references[key]
+    return result
 
 
 class Reserved(Mixin):

@@ -6,6 +6,7 @@ import array
 import gc
 import mmap
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -414,3 +415,25 @@ def test_what_is_left_at_the_end_harms_nobody() -> None:
             kept = view[:]
     """
     run_python(code, valgrind=True)
+
+
+def test_what_there_was_no_room_to_add_is_not_kept() -> None:
+    def add(depth: int) -> None:
+        if depth:
+            add(depth - 1)
+        else:
+            buffer.add_reference(bytearray(100))
+
+    buffer = Buffer()
+    buffer.add_cb(lambda *_: None)
+    refused = 0
+    for depth in range(sys.getrecursionlimit()):
+        try:
+            add(depth)
+        except RecursionError:
+            refused += 1
+    assert refused
+    added = len(buffer) // 100
+    assert len(references) == added
+    buffer.drain(len(buffer))
+    assert not references
