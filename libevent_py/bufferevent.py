@@ -206,7 +206,10 @@ class BufferEvent(Connecting):
         Such as one whose peer has agreed in the clear to begin with TLS now. *underlying* is used
         as `filter` does, the rest is as in `tls`. That *underlying* is at its end without TLS's own
         notice is an ERROR here, too, unless `allow_dirty_shutdown` is set. Raises what those two
-        raise. Wraps ``bufferevent_openssl_filter_new``.
+        raise, and `ValueError` for a filter that was made without DEFER_CALLBACKS: it would call
+        OpenSSL again inside OpenSSL's own call (I5). THREADSAFE asks for the same below, which
+        otherwise would be left with a lock that has ended. Wraps
+        ``bufferevent_openssl_filter_new``.
         """
         if not isinstance(underlying, BufferEvent):
             raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
@@ -215,6 +218,11 @@ class BufferEvent(Connecting):
         flags = checked_options(options) & ~BufferEventOption.EAGER
         callbacks = checked_callbacks(on_read, on_write, on_event)
         underlying._give_up()
+        below = underlying._options
+        if underlying._underlying is not None and not below & BufferEventOption.DEFER_CALLBACKS:
+            raise ValueError("underlying must be made with DEFER_CALLBACKS where it is a filter")
+        if flags & ~below & BufferEventOption.THREADSAFE:
+            raise ValueError("underlying must be THREADSAFE where TLS through it is to be so")
         connection = Connection.of(context, state, server_hostname)
         return cls._secured_by(connection, base, underlying, -1, flags, callbacks)
 

@@ -231,6 +231,64 @@ def test_what_is_refused_leaves_what_is_below_free(
         BufferEvent.tls_filter(**given)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (BufferEventOption.CLOSE_ON_FREE, "DEFER_CALLBACKS"),
+        (BufferEventOption.CLOSE_ON_FREE | BufferEventOption.THREADSAFE, "DEFER_CALLBACKS"),
+    ],
+)
+def test_a_filter_that_calls_back_at_once_is_refused(
+    base: EventBase, authority: Authority, options: int, said: str
+) -> None:
+    below = BufferEvent.filter(over_sockets(base, authority)[0], None, None, options)
+    with pytest.raises(ValueError, match=f"underlying must be made with {said}"):
+        BufferEvent.tls_filter(below, client_context(authority), server_hostname=HOST)
+    below.write(b"still its own")
+    below.close()
+
+
+@pytest.mark.parametrize("make", BELOW)
+def test_a_lock_above_that_is_not_below_is_refused(
+    base: EventBase, authority: Authority, make: Callable[..., Below]
+) -> None:
+    below, _ = make(base, authority)
+    context, options = client_context(authority), BufferEventOption.THREADSAFE
+    with pytest.raises(ValueError, match="underlying must be THREADSAFE"):
+        BufferEvent.tls_filter(below, context, server_hostname=HOST, options=options)
+    below.write(b"still its own")
+    below.close()
+
+
+def test_a_lock_above_and_below_ends_with_the_last(authority: Authority) -> None:
+    run_python(
+        f"""
+        import itertools, socket
+        from libevent_py import *
+        from tests.peers import settle
+        client = TlsContext(cafile={str(authority.ca.certfile)!r})
+        SAFE, OWNED = BufferEventOption.THREADSAFE, BufferEventOption.CLOSE_ON_FREE
+        for owned, alone in itertools.product((SAFE, SAFE | OWNED), (SAFE, SAFE | OWNED)):
+            with EventBase() as base:
+                left, right = socket.socketpair()
+                below = BufferEvent(base, left, alone)
+                BufferEvent.tls_filter(
+                    below, client, server_hostname="server.test", options=owned
+                ).close()
+                settle(base)
+                if not below.closed:
+                    below.enable(EventFlag.READ)
+                    below.write(b"in the clear")
+                    settle(base)
+                    below.close()
+                settle(base)
+                left.close()
+                right.close()
+        """,
+        valgrind=True,
+    )
+
+
 def test_a_connection_can_begin_with_tls_and_end_it_again(
     base: EventBase, authority: Authority
 ) -> None:
