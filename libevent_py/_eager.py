@@ -124,10 +124,10 @@ def evpy_eager_read(key: int, unread: int, room: int) -> int:
             on_read = bev._on_read
             on_read(bev)
         finally:
-            if arena.unread and not bev.closed:
+            if arena.unread and bev.base.parked is None and not bev.closed:
                 bev.reclaim()
     except BaseException as error:
         bev.base.report(error, bev)
     finally:
         arena.bev = None
-    return arena.unsent  # type: ignore[no-any-return]
+    return arena.unsent if bev.base.parked is None else -2

@@ -530,6 +530,38 @@ def test_a_child_that_is_forked_in_the_callback_touches_nothing(base: EventBase)
         settle(base)
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_child_that_comes_back_from_the_callback_sends_nothing(reads: bool) -> None:
+    run_python(
+        f"""
+        import os, socket
+        from libevent_py import *
+        base = EventBase()
+        one, other = socket.socketpair()
+        children = []
+
+        def on_read(bev):
+            if {reads}:
+                bev.read()
+            bev.write(b"once")
+            children.append(os.fork())
+            if children[-1]:
+                assert os.waitpid(children[-1], 0)[1] == 0
+
+        BufferEvent(base, one, 1 | BufferEventOption.EAGER, on_read=on_read).enable(EventFlag.READ)
+        other.send(b"message")
+        try:
+            base.loop(LoopFlag.NONBLOCK)
+        except ForkError:
+            os._exit(children[-1] != 0)
+        other.setblocking(False)
+        assert other.recv(100) == b"once"
+        base.close()
+        other.close()
+        """
+    )
+
+
 def test_no_memory_is_misused_whatever_the_callback_does() -> None:
     run_python(
         """

@@ -121,10 +121,16 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 	EVPY_CALL(unsent = evpy_eager_read(
 	    eager->key, unread, eager->corked ? sizeof arena->output : 0));
 	arena->busy = 0;
-	if (!eager->freed && unsent < 0)
+	if (!eager->freed && unsent == -1)
 		evbuffer_prepend(bev->input, arena->input, unread);
-	if (!eager->freed && eager->corked)
-		evpy_eager_flush(bev, eager, unsent > 0 ? (size_t)unsent : 0);
+	if (!eager->freed && eager->corked) {
+		if (unsent == -2) { /* a forked child, whose parent sends it */
+			eager->corked = 0;
+			bev->enabled |= EV_WRITE;
+		} else {
+			evpy_eager_flush(bev, eager, unsent > 0 ? (size_t)unsent : 0);
+		}
+	}
 	if (--eager->running == 0 && eager->freed)
 		free(eager);
 }
