@@ -137,6 +137,18 @@ class Layered(Stream):
         if self._tls is not None:
             self.shutdown()
 
+    def _check_limitable(self) -> None:
+        """Raise `ValueError` where libevent can't do with a limit.
+
+        Asked to write before the handshake is done, OpenSSL waits to read; and then libevent, which
+        may not write, asks it again and again.
+        """
+        if self._tls is not None and self._underlying is not None and not self._agreed():
+            raise ValueError(
+                "TLS through another bufferevent can't be limited until its handshake is done: "
+                "limit what it stands on, or wait for CONNECTED"
+            )
+
     def close_all(self) -> None:
         """Close what stands on this bufferevent, from the top, and then this one."""
         if self._managed_by is not None:

@@ -4,6 +4,7 @@ Each has a bucket of bytes for reading and one for writing. What goes through is
 tick adds as much as the rate, up to the burst. With an empty bucket it waits for the next tick.
 libevent counts what sockets and TLS read and write; pairs and filters only wait with their group.
 TLS counts its own bytes too, and sends as a whole what was written as a whole: it waits afterwards.
+Where it has a limit for one direction only, the other's is 2 GiB per tick.
 """
 
 from __future__ import annotations
@@ -145,6 +146,9 @@ class Limited(Child):
         """Tell C whom to call, and how: while it is limited, not past libevent."""
         raise NotImplementedError
 
+    def _check_limitable(self) -> None:
+        """Raise `ValueError` where libevent can't do with a limit."""
+
     def limited(self) -> bool:
         """Tell whether it has a limit, of its own or of its group."""
         return self._rate_limit is not None or self._group is not None
@@ -160,11 +164,15 @@ class Limited(Child):
         """Read and write no faster than *limit* says, or with None as fast as can be.
 
         The first limit begins with one tick's worth of bytes; the next takes over what is left.
-        While there is one, `max_single_read` and `max_single_write` don't count.
+        While there is one, `max_single_read` and `max_single_write` don't count. Raises
+        `ValueError` for TLS through another bufferevent until its handshake is done: libevent could
+        wait inside itself for ever.
         Wraps ``bufferevent_set_rate_limit``.
         """
         self.base.check_thread()
         self.pointer  # noqa: B018  (what is closed has none)
+        if limit is not None:
+            self._check_limitable()
         old, self._rate_limit = self._rate_limit, limit if limit is None else _checked(limit)
         self._set_callbacks()
         if self._changing:  # by a callback of `_change`, which comes to that when it returns
@@ -183,6 +191,10 @@ class Limited(Child):
         if self._rate_limit is None and not self.closed:
             self._change(False)
 
+    def _kept_by_c(self, limit: RateLimit) -> RateLimit:
+        """Return what C keeps to for *limit*."""
+        return limit
+
     def _change(self, busy: bool) -> None:
         """Have C keep to the limit; a callback inside may set another, or close the bufferevent.
 
@@ -200,7 +212,7 @@ class Limited(Child):
                     self.base.call(lib.evpy_bufferevent_unlimit, pointer, busy)
                 else:
                     change = lib.evpy_bufferevent_set_rate_limit
-                    self.base.call(change, pointer, *_numbers(limit))
+                    self.base.call(change, pointer, *_numbers(self._kept_by_c(limit)))
         finally:
             self._changing = False
             if self.closed:  # then the limit has come too late to be freed with the rest
@@ -216,7 +228,8 @@ class Limited(Child):
     def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
         """Share the limit of *group* with its other members, and leave another group.
 
-        A limit of its own still counts. Raises `ValueError` for a group of another event base.
+        A limit of its own still counts. Raises `ValueError` for a group of another event base, and
+        where `set_rate_limit` does.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
         self.base.check_thread()
@@ -227,6 +240,7 @@ class Limited(Child):
         group.pointer  # noqa: B018  (a closed one is none to leave another for)
         if group is self._group:
             return
+        self._check_limitable()
         while self._group is not None:  # a callback may have added it to a third one
             self.remove_from_rate_limit_group()
         pointer, joined = self.pointer, group.pointer
@@ -294,7 +308,7 @@ class Limited(Child):
         limit = self._rate_limit
         if limit is None or not lib.bufferevent_get_token_bucket_cfg(self.pointer):
             raise ValueError("this bufferevent has no rate limit")
-        return limit
+        return self._kept_by_c(limit)
 
     @property
     def max_single_read(self) -> int:

@@ -17,7 +17,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Owned
 from libevent_py.enums import BufferEventFlag, TlsState, TlsVersion
 from libevent_py.errors import TlsError
-from libevent_py.ratelimit import Limited
+from libevent_py.ratelimit import AT_ONCE, Limited, RateLimit
 
 Path = str | bytes | os.PathLike[Any]
 
@@ -288,6 +288,13 @@ class Secured(Limited):
         if self._held is not None:
             raise self._unusable()
         super().close()
+
+    def _kept_by_c(self, limit: RateLimit) -> RateLimit:
+        """Return what C keeps to for *limit*: for TLS it reckons in an int, and reads no more."""
+        if self._tls is None:
+            return limit
+        buckets = limit.read_rate, limit.read_burst, limit.write_rate, limit.write_burst
+        return RateLimit(*(min(number, AT_ONCE) for number in buckets), tick=limit.tick)
 
     def _secured(self) -> tuple[Connection, Any]:
         """Return what it has of TLS and its ``SSL *``, or raise an error if it has none."""

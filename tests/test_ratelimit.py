@@ -30,11 +30,11 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from tests.certificates import Authority
+from tests.certificates import HOST, Authority
 from tests.peers import Pair, run_until, settle
 from tests.support import PATIENCE, run_python
 from tests.test_fork import in_child
-from tests.tls_peers import connected_ends
+from tests.tls_peers import End, client_context, connected_ends, server_context
 
 READ = EventFlag.READ
 CLOSE = BufferEventOption.CLOSE_ON_FREE
@@ -427,6 +427,57 @@ def test_tls_is_limited_by_what_goes_through_the_socket(
     assert other.bev.read_limit <= 0
     other.bev.set_rate_limit(None)
     run_until(base, lambda: len(other.received) == 200_001)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        RateLimit(write_rate=1_000_000),
+        RateLimit(read_rate=2**31, tick=1000),
+    ],
+    ids=str,
+)
+def test_tls_reads_by_a_limit_that_is_beyond_an_int(
+    base: EventBase, authority: Authority, limit: RateLimit
+) -> None:
+    one, other = connected_ends(base, authority)
+    one.bev.write(b"x" * 100_000)
+    other.bev.set_rate_limit(limit)
+    assert other.bev.rate_limit == limit
+    with pytest.raises(ValueError, match="n must be from"):
+        other.bev.decrement_read_limit(-(2**31))
+    assert 0 < other.bev.max_to_read < 2**31
+
+    def on_read(bev: BufferEvent) -> None:
+        other.on_read(bev)
+        if len(other.received) == 100_000:
+            base.loopbreak()
+
+    other.bev.on_read = on_read
+    base.loopexit(PATIENCE)
+    base.dispatch()
+    assert base.got_break
+
+
+def test_tls_through_another_one_is_limited_only_after_its_handshake(
+    base: EventBase, authority: Authority, group: RateLimitGroup
+) -> None:
+    below, client = BufferEvent.pair(base), client_context(authority)
+    one = End(BufferEvent.tls_filter, below[0], client, server_hostname=HOST)
+    other = End(BufferEvent.tls_filter, below[1], server_context(authority))
+    one.bev.write(b"x" * 10_000)
+    one.bev.set_rate_limit(None)
+    with pytest.raises(ValueError, match="can't be limited until its handshake is done"):
+        one.bev.set_rate_limit(TIGHT)
+    with pytest.raises(ValueError, match="can't be limited until its handshake is done"):
+        one.bev.add_to_rate_limit_group(group)
+    assert not one.bev.limited()
+    assert group.members == []
+    run_until(base, lambda: one.connected and other.connected)
+    one.bev.set_rate_limit(TIGHT)
+    one.bev.add_to_rate_limit_group(group)
+    one.bev.enable(READ)
+    run_until(base, lambda: len(other.received) == 10_000)
 
 
 def test_a_pair_waits_with_its_group_but_counts_nothing(

@@ -22,7 +22,7 @@ static struct ev_token_bucket_cfg *evpy_limit_new(
 
 static int evpy_ratelimit_init(void)
 {
-	size_t most = EV_RATE_LIMIT_MAX;
+	size_t most = INT_MAX; /* TLS reckons in an int */
 
 	evpy_no_limit = evpy_limit_new(most, most, most, most, 1.0);
 	return evpy_no_limit == NULL ? -1 : 0;
