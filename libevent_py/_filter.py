@@ -58,7 +58,8 @@ class Layered(Stream):
 
         Output that hasn't been written is lost. With *flush* it is written first, by the loop,
         until it has been or has failed; nothing more is read, and nobody is called back. A peer
-        that doesn't read then holds the descriptor for as long as `set_timeouts` lets it.
+        that doesn't read then holds the descriptor for as long as `set_timeouts` lets it. What a
+        filter raises, or still holds back when told FINISHED, is no reason not to close.
 
         A second time does nothing. Without CLOSE_ON_FREE what it stood on gets its own callbacks
         back, and goes on reading. The other half of a pair is not told, but with *flush*: it gets
@@ -86,12 +87,19 @@ class Layered(Stream):
         """
         self.base.check_thread()
         self._settle()
-        if self._partner is not None and not lib.bufferevent_pair_get_partner(self.pointer):
-            return False  # nobody is left to read it
+        if self._leads_nowhere():
+            return False
         if self._partner is not None or self._underlying is not None:
-            self.flush(EventFlag.WRITE, FlushMode.FINISHED)
+            try:
+                self.flush(EventFlag.WRITE, FlushMode.FINISHED)
+            except BaseException:
+                if not self.closed:
+                    self._end(False)
+                raise
         if self.closed:  # a filter has closed it
             return True
+        if self._underlying is not None and self._tls is None and self._unwritten():
+            return False  # the filter lets no more pass, though it is told that this is the end
         if not self._unwritten():
             self._say_goodbye()
             return False
@@ -105,6 +113,16 @@ class Layered(Stream):
         heir._lent_input = heir._lent_output = None
         heir._inherit(self._take())
         return True
+
+    def _leads_nowhere(self) -> bool:
+        """Tell whether there is nothing that the output could be written to."""
+        bottom: Any = self
+        while bottom._underlying is not None:
+            bottom = bottom._underlying
+        pointer = bottom.pointer
+        if bottom._partner is not None:
+            return not lib.bufferevent_pair_get_partner(pointer)
+        return lib.bufferevent_getfd(pointer) < 0 and not bottom._is_looking_up()
 
     def _inherit(self, pointer: Any) -> None:
         base = self.base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import zlib
 
@@ -176,6 +177,64 @@ def test_the_other_half_of_a_pair_gets_the_data_and_the_end(base: EventBase) -> 
     assert told == [BufferEventFlag.EOF | BufferEventFlag.READING]
     other.close()
     settle(base)
+    assert not base.live
+
+
+@pytest.mark.parametrize("how", ["never had one", "detached", "TLS", "filter"])
+def test_without_a_descriptor_it_is_closed_at_once(
+    base: EventBase, authority: Authority, how: str
+) -> None:
+    one, peer = tcp_pair()
+    with one, peer:
+        if how == "TLS":
+            bev = BufferEvent.tls(base, -1, client_context(authority), server_hostname=HOST)
+        else:
+            bev = BufferEvent(base, one if how == "detached" else -1, BufferEventOption(0))
+        if how == "filter":
+            bev = BufferEvent.filter(bev, None, None)
+        bev.write(b"for nobody")
+        if how == "detached":
+            os.close(bev.detach())
+        bev.close(flush=True)
+        assert bev.closed
+        assert not base.live
+
+
+@pytest.mark.parametrize("result", [FilterResult.NEED_MORE, FilterResult.ERROR])
+def test_a_filter_that_lets_nothing_pass_at_the_end_is_closed_all_the_same(
+    base: EventBase, result: FilterResult
+) -> None:
+    def stubborn(source: Buffer, destination: Buffer, *_: object) -> FilterResult:
+        destination.add(source.remove(4))
+        return result
+
+    one, peer = tcp_pair()
+    with peer:
+        bev = BufferEvent.filter(BufferEvent(base, one), None, stubborn)
+        bev.write(MUCH)
+        bev.close(flush=True)
+        assert bev.closed
+        assert drained(base, peer) == MUCH[:8]
+    settle(base)
+    assert not base.live
+
+
+def test_what_a_filter_raises_at_the_end_is_no_reason_to_stay_open(base: EventBase) -> None:
+    def failing(source: Buffer, destination: Buffer, _: object, mode: int) -> FilterResult:
+        if mode != FlushMode.FINISHED:
+            return FilterResult.NEED_MORE
+        raise ZeroDivisionError
+
+    one, peer = tcp_pair()
+    with peer:
+        below = BufferEvent(base, one)
+        bev = BufferEvent.filter(below, None, failing)
+        bev.write(b"hello")
+        with pytest.raises(ZeroDivisionError):
+            bev.close(flush=True)
+        assert bev.closed
+        assert below.closed
+        assert drained(base, peer) == b""
     assert not base.live
 
 
