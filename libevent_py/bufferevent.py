@@ -310,7 +310,9 @@ class BufferEvent(Connecting):
         bufferevent, is closed; unlike in C, where nobody would close it.
         Wraps ``bufferevent_getfd``, ``bufferevent_setfd``.
         """
-        return int(lib.bufferevent_getfd(self.pointer))
+        self.pointer  # noqa: B018  (a closed one has none)
+        # libevent doesn't find what is below a filter that TLS stands on.
+        return int(lib.bufferevent_getfd(self._bottom().pointer))
 
     @fd.setter
     def fd(self, fd: Any) -> None:

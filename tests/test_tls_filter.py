@@ -25,7 +25,7 @@ from libevent_py import (
     lib,
 )
 from tests.certificates import HOST, Authority
-from tests.peers import is_open, nobody_listens, run_until, settle
+from tests.peers import Pair, is_open, nobody_listens, run_until, settle
 from tests.support import run_python
 from tests.tls_peers import End, client_context, connected_ends, server_context
 
@@ -246,6 +246,22 @@ def test_a_filter_that_calls_back_at_once_is_refused(
         BufferEvent.tls_filter(below, client_context(authority), server_hostname=HOST)
     below.write(b"still its own")
     below.close()
+
+
+def test_the_descriptor_below_a_filter_is_found_and_not_lost(
+    base: EventBase, authority: Authority, pair: Pair
+) -> None:
+    fd = pair[0].fileno()
+    below = BufferEvent.filter(BufferEvent(base, pair[0]), None, None)
+    bev = BufferEvent.tls_filter(below, client_context(authority), server_hostname=HOST)
+    assert bev.fd == below.fd == fd
+    assert bev.detach() == fd
+    assert bev.fd == -1
+    bev.fd = fd
+    assert bev.fd == fd
+    bev.close()
+    settle(base)
+    assert not is_open(fd)
 
 
 @pytest.mark.parametrize("make", BELOW)
