@@ -84,7 +84,8 @@ class Server:
         bev.setcb(self.read, self.written, self.event)
         self.made.append(weakref.ref(bev))
         bev.set_timeouts(read=None, write=self.silence)
-        bev.setwatermark(READ, 0, MOST)
+        if not self.options & BufferEventOption.EAGER:  # which does nothing with a watermark
+            bev.setwatermark(READ, 0, MOST)
         if self.greeting:
             bev.write(self.greeting)
         bev.enable(READ)
