@@ -14,7 +14,15 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from libevent_py import Event, EventBase, EventFlag, LoopFlag
+from libevent_py import (
+    BufferEvent,
+    BufferEventOption,
+    Event,
+    EventBase,
+    EventFlag,
+    Listener,
+    LoopFlag,
+)
 from tests.support import PATIENCE
 
 READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
@@ -210,3 +218,46 @@ def test_an_event_costs_at_most_500_bytes_of_python_memory(
     finally:
         tracemalloc.stop()
     assert cost <= 500, f"{cost:.0f} bytes"
+
+
+@pytest.mark.parametrize("eager", [0, BufferEventOption.EAGER], ids=["plain", "eager"])
+def test_an_idle_connection_costs_at_most_2_kib_of_python_memory(
+    base: EventBase, eager: int
+) -> None:
+    options = BufferEventOption.CLOSE_ON_FREE | eager
+    accepted: list[BufferEvent] = []
+
+    def on_accept(listener: Listener, fd: int, address: object) -> None:
+        bev = BufferEvent(listener.base, fd, options)
+        bev.on_read = lambda bev: bev.write(bev.read())
+        bev.on_write = lambda bev: None
+        bev.on_event = lambda bev, what: bev.close()
+        bev.set_timeouts(60.0, 60.0)
+        bev.enable(READ)
+        accepted.append(bev)
+
+    def accept(number: int) -> int:
+        """Return how much memory *number* more connections have taken, the clients' left out."""
+        theirs, before = 0, tracemalloc.get_traced_memory()[0]
+        while number:
+            own = tracemalloc.get_traced_memory()[0]
+            clients.append(stack.enter_context(socket.create_connection(listener.address)))
+            theirs += tracemalloc.get_traced_memory()[0] - own
+            expected = len(accepted) + 1
+            while len(accepted) < expected:
+                base.loop(LoopFlag.ONCE)
+            number -= 1
+        return tracemalloc.get_traced_memory()[0] - before - theirs
+
+    with ExitStack() as stack:
+        listener = Listener(base, ("127.0.0.1", 0), on_accept)
+        clients: list[socket.socket] = []
+        tracemalloc.start()
+        try:
+            accept(100)  # what is there once, for all
+            gc.collect()
+            cost = accept(300) / 300
+        finally:
+            tracemalloc.stop()
+    assert cost <= 2048, f"{cost:.0f} bytes"
+    assert cost > 100, "it has not been measured"
