@@ -491,9 +491,27 @@ class RateLimitGroup(Child):
     def close(self) -> None:
         """Have all members leave the group, and free it; a second time does nothing.
 
-        Raises `ThreadError` in a wrong thread. Wraps ``bufferevent_rate_limit_group_free``.
+        Those that have waited go on at once, and what their callbacks raise comes out when the
+        group is closed. Raises `ThreadError` in a wrong thread.
+        Wraps ``bufferevent_rate_limit_group_free``.
         """
-        super().close()
+        base = self.base
+        try:
+            if self._members and not self.closed and base.parked is None:
+                base.check_thread()
+                base.call(self._dismiss)
+        finally:
+            super().close()
+
+    def _dismiss(self) -> None:
+        """Have all members leave the group."""
+        for member in list(self._members.values()):
+            if member._group is self:  # a callback of another one may have closed it
+                member._leave()
+                with contextlib.suppress(AttributeError):  # closed, and so in no group any more
+                    lib.bufferevent_remove_from_rate_limit_group(slot(member))
+                if not member.closed:
+                    member._set_callbacks()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
@@ -501,9 +519,9 @@ class RateLimitGroup(Child):
         base, members = self.base, self._members
 
         def free(pointer: Any) -> None:
-            for member in list(members.values()):
+            for member in list(members.values()):  # where the group was dropped with them
                 member._leave()
-                with contextlib.suppress(AttributeError):  # closed, and so in no group any more
+                with contextlib.suppress(AttributeError):
                     lib.bufferevent_remove_from_rate_limit_group(slot(member))
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.

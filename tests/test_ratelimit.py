@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from libevent_py import (
+    Buffer,
     BufferEvent,
     BufferEventFlag,
     BufferEventOption,
@@ -23,6 +24,7 @@ from libevent_py import (
     EventBase,
     EventConfig,
     EventFlag,
+    FilterResult,
     ForkError,
     LoopFlag,
     RateLimit,
@@ -879,6 +881,41 @@ def test_a_closed_member_is_none_any_more(
     assert group.members == []
     group.close()
     base.close()
+
+
+def test_members_that_wait_go_on_when_their_group_is_closed(
+    base: EventBase, authority: Authority, pair: Pair
+) -> None:
+    passed = []
+
+    def counting(source: Buffer, destination: Buffer, *_: object) -> FilterResult:
+        passed.append(len(source))
+        destination.add_buffer(source)
+        return FilterResult.OK
+
+    below = BufferEvent.filter(BufferEvent(base, pair[0]), None, counting)
+    client = End(BufferEvent.tls_filter, below, client_context(authority), server_hostname=HOST)
+    server = End(BufferEvent.tls, base, pair[1], server_context(authority))
+    run_until(base, lambda: client.connected and server.connected)
+    group = RateLimitGroup(base, RateLimit(write_rate=100_000, tick=1000))
+    client.bev.add_to_rate_limit_group(group)
+    group.decrement_write(10**9)
+    client.bev.write(b"while the group waits")
+    settle(base)
+    assert not server.received
+    before = len(passed)
+
+    def failing(*_: object) -> None:
+        callback.remove()
+        raise ZeroDivisionError
+
+    callback = below.output.add_cb(failing)
+    with pytest.raises(ZeroDivisionError):
+        group.close()
+    assert group.closed
+    assert len(passed) > before
+    assert client.bev.rate_limit_group is None
+    run_until(base, lambda: server.received == b"while the group waits")
 
 
 def test_a_group_may_be_closed_in_a_callback(base: EventBase, pair: Pair) -> None:
