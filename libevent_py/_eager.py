@@ -24,8 +24,8 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Owned, live
+from libevent_py._secured import Secured
 from libevent_py.enums import BufferEventOption
-from libevent_py.tls import Secured
 
 
 class Arena(Owned):

@@ -205,8 +205,9 @@ class BufferEvent(Connecting):
 
         Such as one whose peer has agreed in the clear to begin with TLS now. *underlying* is used
         as `filter` does, the rest is as in `tls`. That *underlying* is at its end without TLS's own
-        notice is an ERROR here, too, unless `allow_dirty_shutdown` is set. Raises what those two
-        raise, and `ValueError` for a filter that was made without DEFER_CALLBACKS: it would call
+        notice is an ERROR here, too, unless `allow_dirty_shutdown` is set; after that notice it is
+        one as well, whose `error` is None. Raises what those two raise, and `ValueError` for a
+        filter that was made without DEFER_CALLBACKS: it would call
         OpenSSL again inside OpenSSL's own call (I5). THREADSAFE asks for the same below, which
         otherwise would be left with a lock that has ended. Wraps
         ``bufferevent_openssl_filter_new``.

@@ -29,6 +29,7 @@ FLOORS = """
     _octets _watched _attached segment _shared buffer
     ratelimit
     tls
+    _secured
     _eager
     _stream
     _filter

@@ -133,6 +133,17 @@ def test_the_end_by_tls_own_notice_is_eof(
     assert one.received == b"still"
 
 
+def test_the_end_below_that_follows_tls_own_has_no_error(
+    base: EventBase, authority: Authority
+) -> None:
+    one, other = layered(authority, over_sockets(base, authority))
+    run_until(base, lambda: one.connected and other.connected)
+    one.bev.close(flush=True)
+    run_until(base, lambda: BufferEventFlag.ERROR in other.happened)
+    assert BufferEventFlag.EOF in other.happened
+    assert other.error is None
+
+
 @pytest.mark.parametrize("dirty", [False, True])
 def test_an_end_without_notice_is_an_error_unless_allowed(
     base: EventBase, authority: Authority, dirty: bool
