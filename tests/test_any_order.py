@@ -62,10 +62,17 @@ class World:
         things = getattr(self, kind) if kind else [None]
         if not things:
             return
+        thing = self.random.choice(things)
+        self.attempt(lambda: operation(self, thing))
+
+    def attempt(self, function: Callable[[], object]) -> None:
         try:
-            operation(self, self.random.choice(things))
+            function()
         except REFUSALS:
             pass
+        except AttributeError as error:
+            if "'pointer'" not in str(error):  # in a cycle the collector may have finalized it
+                raise
         except Oops:
             if self.depth and self.random.random() < 0.5:
                 raise
