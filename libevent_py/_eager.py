@@ -127,7 +127,10 @@ def evpy_eager_read(key: int, unread: int, room: int) -> int:
             if arena.unread and bev.base.parked is None and not bev.closed:
                 bev.reclaim()
     except BaseException as error:
-        bev.base.report(error, bev)
+        try:
+            bev.base.report(error, bev)
+        except BaseException as interrupt:  # a signal handler's: the input has been read by now
+            errors.keep(interrupt)
     finally:
         arena.bev = None
     return arena.unsent if bev.base.parked is None else -2

@@ -143,7 +143,8 @@ class BufferEventOption(IntFlag):
 
     EAGER makes a plain socket faster than libevent does. It reads all that the kernel has, up to
     `BufferEvent.max_single_read`, instead of 4096 bytes at a time; and what `on_read` writes is
-    sent once, when it returns, instead of in the loop's next turn. With DEFER_CALLBACKS, `on_write`
+    sent once, as far as the kernel takes it, when it returns, instead of in the loop's next turn,
+    whatever `BufferEvent.max_single_write`. With DEFER_CALLBACKS, `on_write`
     still comes in the loop's next turn; without, right after `on_read` when all has been sent.
     With a filter, TLS, a rate limit, a watermark, THREADSAFE or a buffer's own callback it is as if
     it weren't there.
