@@ -253,10 +253,13 @@ class Stream(Eager):
 
         Wraps ``bufferevent_get_input``.
         """
+        base = self.base
+        if base.thread != get_ident():
+            base.check_thread()
         pointer, lent = self.pointer, self._lent_input
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = self._lend(lib.bufferevent_get_input(pointer))
+            buffer = BorrowedBuffer.borrowed(lib.bufferevent_get_input(pointer), self)
             self._lent_input = weakref.ref(buffer)
         return buffer
 
@@ -266,10 +269,13 @@ class Stream(Eager):
 
         Wraps ``bufferevent_get_output``.
         """
+        base = self.base
+        if base.thread != get_ident():
+            base.check_thread()
         pointer, lent = self.pointer, self._lent_output
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = self._lend(lib.bufferevent_get_output(pointer))
+            buffer = BorrowedBuffer.borrowed(lib.bufferevent_get_output(pointer), self)
             self._lent_output = weakref.ref(buffer)
         return buffer
 
@@ -277,10 +283,6 @@ class Stream(Eager):
     def output(self, buffer: Buffer) -> None:
         if buffer is not self.output:  # as after +=
             raise AttributeError("the output of a BufferEvent can't be replaced: add to it")
-
-    def _lend(self, pointer: Any) -> Buffer:
-        self.base.check_thread()
-        return BorrowedBuffer.borrowed(pointer, self)
 
     def lent(self) -> list[Buffer]:  # type: ignore[override]
         """Return the buffers that have been borrowed and are still held."""
