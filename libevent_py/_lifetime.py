@@ -520,9 +520,11 @@ class Child(Handle):
     def __del__(self) -> None:
         try:
             pointer = slot(self)
-            del self.pointer  # a finalizer of the user's, in the same cycle, may come later
+            del self.pointer
         except AttributeError:  # it is closed, or never came to be
             return
+        kind: Any = type(self)
+        self.__class__ = without_pointer(kind)  # a user's finalizer may come later in this cycle
         self.base.bury(self.key, self.free, pointer)
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import socket
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,12 +20,11 @@ from libevent_py import (
     RateLimitGroup,
     TlsContext,
     TriggerOption,
-    errors,
 )
-from libevent_py._lifetime import live, roots
+from tests import test_any_order
 from tests.certificates import HOST, Authority
 from tests.support import run_python
-from tests.test_any_order import ONE_ROUND, World
+from tests.test_any_order import World
 
 READ, WRITE = EventFlag.READ, EventFlag.WRITE
 CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
@@ -215,25 +211,8 @@ class Layers(World):
     ]
 
 
-def walk(seed: int, steps: int) -> None:
-    """Take *steps* in a new world, and leave it with half of the bases closed, half dropped."""
-    world = Layers(seed)
-    for _ in range(steps):
-        world.step()
-        assert live.bases == ()
-        assert errors.waiting() == 0
-    for sock in world.sockets:
-        sock.close()
-    for base in world.bases:
-        base.on_error = lambda error, source: None
-    for base in world.bases[::2]:
-        base.close()
-
-
 def walks(seeds: range, steps: int) -> None:
     """Take a walk for each of *seeds*, and check that nothing is left of them."""
-    warnings.simplefilter("ignore", ResourceWarning)  # sockets are dropped, too
-    signal.signal(signal.SIGUSR1, lambda *_: None)
     with tempfile.TemporaryDirectory() as directory:
         authority = Authority(Path(directory))
         own = authority.server
@@ -241,15 +220,7 @@ def walks(seeds: range, steps: int) -> None:
             TlsContext(cafile=authority.ca.certfile),
             TlsContext(server_side=True, certfile=own.certfile, keyfile=own.keyfile),
         )
-    EventBase().loop(ONE_ROUND)
-    gc.collect()
-    before, bases = len(os.listdir("/proc/self/fd")), len(roots)
-    for seed in seeds:
-        walk(seed, steps)
-    for _ in range(3):  # finalizers of events may have kept something for the next time
-        gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert len(roots) == bases
+    test_any_order.walks(seeds, steps, Layers)
 
 
 def test_no_order_of_calls_on_layers_crashes_or_leaks() -> None:
