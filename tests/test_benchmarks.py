@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+# They read /proc and pin processes to processors, and say so: elsewhere there is nothing to run.
 if not sys.platform.startswith("linux"):
     pytest.skip("the benchmarks are for Linux", allow_module_level=True)
 

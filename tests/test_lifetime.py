@@ -587,6 +587,7 @@ OUT_OF_MEMORY = """
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled `SHIM`."""
+    # It stands in for __libc_malloc and its like, which other C libraries don't have.
     if not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None:
         pytest.skip("the shim needs the names that glibc gives its allocator")
     directory = tmp_path_factory.mktemp("shim")

@@ -130,6 +130,7 @@ def test_listen_sockets_made_reuseable_can_share_an_address(tcp: socket.socket) 
         other.bind(tcp.getsockname())
 
 
+# Where the option is missing, so is what libevent could set.
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
 def test_listen_sockets_made_reuseable_by_port_can_listen_on_one_address(
     tcp: socket.socket,
@@ -156,6 +157,7 @@ def test_an_ipv4_socket_can_not_be_made_ipv6only(tcp: socket.socket) -> None:
         util.make_listen_socket_ipv6only(tcp)
 
 
+# Linux has it alone; elsewhere libevent does nothing, and there is nothing to see.
 @pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="the system can't defer")
 def test_a_deferred_listen_socket_accepts_when_there_is_data(tcp: socket.socket) -> None:
     tcp.bind(("127.0.0.1", 0))
