@@ -214,3 +214,169 @@ class TlsVersion(IntEnum):
     TLSv1_1 = _of_tls("TLS1_1_VERSION", 0x0302)
     TLSv1_2 = _of_tls("TLS1_2_VERSION", 0x0303)
     TLSv1_3 = _of_tls("TLS1_3_VERSION", 0x0304)
+
+
+class DnsBaseFlag(IntFlag):
+    """How a DNS base begins: the ``EVDNS_BASE_`` flags."""
+
+    INITIALIZE_NAMESERVERS = lib.EVDNS_BASE_INITIALIZE_NAMESERVERS
+    DISABLE_WHEN_INACTIVE = lib.EVDNS_BASE_DISABLE_WHEN_INACTIVE
+    NAMESERVERS_NO_DEFAULT = lib.EVDNS_BASE_NAMESERVERS_NO_DEFAULT
+
+
+class DnsOption(IntFlag):
+    """What to take from a resolv.conf: the ``DNS_OPTION_`` flags."""
+
+    SEARCH = lib.DNS_OPTION_SEARCH
+    NAMESERVERS = lib.DNS_OPTION_NAMESERVERS
+    MISC = lib.DNS_OPTION_MISC
+    HOSTSFILE = lib.DNS_OPTION_HOSTSFILE
+    NAMESERVERS_NO_DEFAULT = lib.DNS_OPTION_NAMESERVERS_NO_DEFAULT
+    ALL = lib.DNS_OPTIONS_ALL
+
+
+class DnsQueryFlag(IntFlag):
+    """How a name is looked up: the ``DNS_QUERY_`` flags."""
+
+    NO_SEARCH = lib.DNS_QUERY_NO_SEARCH
+
+
+class DnsResult(IntEnum):
+    """How a lookup ended, and what a server answers: the ``DNS_ERR_`` codes."""
+
+    NONE = lib.DNS_ERR_NONE
+    FORMAT = lib.DNS_ERR_FORMAT
+    SERVERFAILED = lib.DNS_ERR_SERVERFAILED
+    NOTEXIST = lib.DNS_ERR_NOTEXIST
+    NOTIMPL = lib.DNS_ERR_NOTIMPL
+    REFUSED = lib.DNS_ERR_REFUSED
+    TRUNCATED = lib.DNS_ERR_TRUNCATED
+    UNKNOWN = lib.DNS_ERR_UNKNOWN
+    TIMEOUT = lib.DNS_ERR_TIMEOUT
+    SHUTDOWN = lib.DNS_ERR_SHUTDOWN
+    CANCEL = lib.DNS_ERR_CANCEL
+    NODATA = lib.DNS_ERR_NODATA
+
+
+class DnsType(IntEnum):
+    """The types of DNS records: the ``EVDNS_TYPE_`` and ``EVDNS_QTYPE_`` numbers."""
+
+    A = lib.EVDNS_TYPE_A
+    NS = lib.EVDNS_TYPE_NS
+    CNAME = lib.EVDNS_TYPE_CNAME
+    SOA = lib.EVDNS_TYPE_SOA
+    PTR = lib.EVDNS_TYPE_PTR
+    MX = lib.EVDNS_TYPE_MX
+    TXT = lib.EVDNS_TYPE_TXT
+    AAAA = lib.EVDNS_TYPE_AAAA
+    AXFR = lib.EVDNS_QTYPE_AXFR
+    ALL = lib.EVDNS_QTYPE_ALL
+
+
+class DnsClass(IntEnum):
+    """The classes of DNS records: the ``EVDNS_CLASS_`` numbers."""
+
+    INET = lib.EVDNS_CLASS_INET
+
+
+class DnsSection(IntEnum):
+    """The sections of a DNS reply: the ``EVDNS_`` ``_SECTION`` numbers."""
+
+    ANSWER = lib.EVDNS_ANSWER_SECTION
+    AUTHORITY = lib.EVDNS_AUTHORITY_SECTION
+    ADDITIONAL = lib.EVDNS_ADDITIONAL_SECTION
+
+
+class DnsFlag(IntFlag):
+    """The flags of a DNS reply: the ``EVDNS_FLAGS_``."""
+
+    AA = lib.EVDNS_FLAGS_AA
+    RD = lib.EVDNS_FLAGS_RD
+
+
+class HttpCommand(IntFlag):
+    """The methods of HTTP: the ``EVHTTP_REQ_`` flags."""
+
+    GET = lib.EVHTTP_REQ_GET
+    POST = lib.EVHTTP_REQ_POST
+    HEAD = lib.EVHTTP_REQ_HEAD
+    PUT = lib.EVHTTP_REQ_PUT
+    DELETE = lib.EVHTTP_REQ_DELETE
+    OPTIONS = lib.EVHTTP_REQ_OPTIONS
+    TRACE = lib.EVHTTP_REQ_TRACE
+    CONNECT = lib.EVHTTP_REQ_CONNECT
+    PATCH = lib.EVHTTP_REQ_PATCH
+
+
+class HttpStatus(IntEnum):
+    """The status codes that libevent knows by name: the ``HTTP_`` numbers."""
+
+    OK = lib.HTTP_OK
+    NOCONTENT = lib.HTTP_NOCONTENT
+    MOVEPERM = lib.HTTP_MOVEPERM
+    MOVETEMP = lib.HTTP_MOVETEMP
+    NOTMODIFIED = lib.HTTP_NOTMODIFIED
+    BADREQUEST = lib.HTTP_BADREQUEST
+    NOTFOUND = lib.HTTP_NOTFOUND
+    BADMETHOD = lib.HTTP_BADMETHOD
+    ENTITYTOOLARGE = lib.HTTP_ENTITYTOOLARGE
+    EXPECTATIONFAILED = lib.HTTP_EXPECTATIONFAILED
+    INTERNAL = lib.HTTP_INTERNAL
+    NOTIMPLEMENTED = lib.HTTP_NOTIMPLEMENTED
+    SERVUNAVAIL = lib.HTTP_SERVUNAVAIL
+
+
+class HttpRequestError(IntEnum):
+    """Why a client's request failed: the ``EVREQ_HTTP_`` numbers."""
+
+    TIMEOUT = lib.EVREQ_HTTP_TIMEOUT
+    EOF = lib.EVREQ_HTTP_EOF
+    INVALID_HEADER = lib.EVREQ_HTTP_INVALID_HEADER
+    BUFFER_ERROR = lib.EVREQ_HTTP_BUFFER_ERROR
+    REQUEST_CANCEL = lib.EVREQ_HTTP_REQUEST_CANCEL
+    DATA_TOO_LONG = lib.EVREQ_HTTP_DATA_TOO_LONG
+
+
+class HttpConnectionFlag(IntFlag):
+    """How a client's connection behaves: the ``EVHTTP_CON_`` flags."""
+
+    REUSE_CONNECTED_ADDR = lib.EVHTTP_CON_REUSE_CONNECTED_ADDR
+    READ_ON_WRITE_ERROR = lib.EVHTTP_CON_READ_ON_WRITE_ERROR
+    LINGERING_CLOSE = lib.EVHTTP_CON_LINGERING_CLOSE
+
+
+class HttpServerFlag(IntFlag):
+    """How a server behaves: the ``EVHTTP_SERVER_`` flags."""
+
+    LINGERING_CLOSE = lib.EVHTTP_SERVER_LINGERING_CLOSE
+
+
+class UriFlag(IntFlag):
+    """How URIs are parsed: the ``EVHTTP_URI_`` flags."""
+
+    NONCONFORMANT = lib.EVHTTP_URI_NONCONFORMANT
+
+
+class RpcHook(IntEnum):
+    """When a hook of an RPC server's or pool's runs: the ``EVRPC_INPUT`` and ``EVRPC_OUTPUT``."""
+
+    INPUT = lib.EVRPC_INPUT
+    OUTPUT = lib.EVRPC_OUTPUT
+
+
+class RpcHookResult(IntEnum):
+    """What a hook makes of an RPC: the ``EVRPC_TERMINATE``, ``_CONTINUE`` and ``_PAUSE``."""
+
+    TERMINATE = lib.EVRPC_TERMINATE
+    CONTINUE = lib.EVRPC_CONTINUE
+    PAUSE = lib.EVRPC_PAUSE
+
+
+class RpcStatus(IntEnum):
+    """How an RPC ended: the ``EVRPC_STATUS_ERR_`` numbers."""
+
+    NONE = lib.EVRPC_STATUS_ERR_NONE
+    TIMEOUT = lib.EVRPC_STATUS_ERR_TIMEOUT
+    BADPAYLOAD = lib.EVRPC_STATUS_ERR_BADPAYLOAD
+    UNSTARTED = lib.EVRPC_STATUS_ERR_UNSTARTED
+    HOOKABORTED = lib.EVRPC_STATUS_ERR_HOOKABORTED

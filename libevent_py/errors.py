@@ -49,6 +49,13 @@ class DnsError(LibeventError, socket.gaierror):
     """Say why a name could not be resolved: ``errno`` is one of the ``EVUTIL_EAI_`` codes."""
 
 
+class HttpError(LibeventError):
+    """Say why an HTTP request could not be sent, or why it failed."""
+
+    #: An `HttpRequestError`, or None where libevent gives no reason, as when it can't connect.
+    code: int | None = None
+
+
 class TlsError(LibeventError, SSLError):
     """Say in OpenSSL's own words why TLS failed.
 
