@@ -161,6 +161,8 @@ class Layered(Stream):
         Asked to write before the handshake is done, OpenSSL waits to read; and then libevent, which
         may not write, asks it again and again.
         """
+        if self._given_to is not None:
+            self._check_unmanaged()  # who frees it would not take the limit away before (J1)
         if self._tls is not None and self._underlying is not None and not self._agreed():
             raise ValueError(
                 "TLS through another bufferevent can't be limited until its handshake is done: "

@@ -481,7 +481,7 @@ class Child(Handle):
     __slots__ = ("base", "key")
 
     #: The order in which a base closes its children.
-    rank: ClassVar[int] = 0
+    rank: ClassVar[float] = 0
 
     def __init__(self, base: Root, key: int, pointer: Any) -> None:
         self.base: Any = base

@@ -46,6 +46,7 @@ class Stream(Eager):
     """What `BufferEvent` is besides how it is made: an input and an output with callbacks."""
 
     __slots__ = (
+        "_given_to",
         "_lent_input",
         "_lent_output",
         "_managed_by",
@@ -72,6 +73,7 @@ class Stream(Eager):
         underlying: Stream | None = None,
         *,
         calls_back: bool = False,
+        given_to: Any = None,
     ) -> None:
         """Take charge of C's new *pointer*, and let C call from now on."""
         super().__init__(base, key, pointer)
@@ -79,6 +81,8 @@ class Stream(Eager):
         self._underlying = underlying
         #: What stands on it, and has its callbacks meanwhile, or None.
         self._managed_by: Stream | None = None
+        #: The HTTP connection or server whose C object has it and frees it, or None.
+        self._given_to: Any = given_to
         if underlying is not None:
             underlying._managed_by = self
         self._options = options
@@ -93,6 +97,9 @@ class Stream(Eager):
         if base.arena is None:
             base.arena = Arena()
         self._on_read, self._on_write, self._on_event = callbacks
+        if given_to is not None:
+            del base.ledger[key]
+            return
         self._set_callbacks()
         base.live[key] = self
 
@@ -123,6 +130,11 @@ class Stream(Eager):
                 f"this {type(self).__name__} is the underlying one of {self._managed_by!r}, which "
                 "has its callbacks and its descriptor: use that, or close it first"
             )
+        if self._given_to is not None:
+            raise ValueError(
+                f"this {type(self).__name__} belongs to {self._given_to!r}, which has its "
+                "callbacks and its descriptor, and closes it"
+            )
 
     @contextlib.contextmanager
     def holding_tls(self) -> Iterator[None]:
@@ -140,8 +152,8 @@ class Stream(Eager):
                 upper.let_go()
 
     def _set_callbacks(self) -> None:
-        """Tell C whom to call, and how, unless what stands on it is called."""
-        if self._managed_by is not None:
+        """Tell C whom to call, and how, unless what stands on it, or has it, is called."""
+        if self._managed_by is not None or self._given_to is not None:
             return
         self.base.check_thread()
         pointer = self.pointer

@@ -365,9 +365,55 @@ class BufferEvent(Connecting):
         owner = self._connected_by_us or self._options & BufferEventOption.CLOSE_ON_FREE
         return bool(owner) and self._underlying is None and self.fd == fd >= 0
 
+    # What HTTP takes, and frees by itself (F10, O11, P8).
+
+    def give(self, owner: Any) -> Any:
+        """Give C's object to *owner*, whose C object will free it, and return its pointer.
+
+        Until `taken_back` it can be asked, but belongs to *owner*, which lists it among what it has
+        `lent`. Raises `ValueError` for what evhttp could not use or free.
+        """
+        self.base.check_thread()
+        pointer = self._give_up()
+        if self._partner is not None or (self._underlying is not None and self.fd >= 0):
+            raise ValueError("a pair can't be used, nor a filter of what is connected")
+        if not self._options & BufferEventOption.CLOSE_ON_FREE:
+            raise ValueError("the bufferevent must be made with CLOSE_ON_FREE")
+        if self._options & BufferEventOption.EAGER:
+            raise ValueError("the bufferevent must be made without EAGER")
+        if self._rate_limit is not None or self._group is not None:
+            raise ValueError("the bufferevent must not have a rate limit")
+        self._given_to = owner
+        lib.evpy_bufferevent_setcb(pointer, False, False, False, self.key)
+        self._on_read = self._on_write = self._on_event = None
+        self.base.live.pop(self.key, None)
+        self.base.ledger.pop(self.key, None)
+        return pointer
+
+    @classmethod
+    def borrowed(cls, base: EventBase, pointer: Any, owner: Any) -> BufferEvent:
+        """Make the object of a bufferevent that C has made for *owner*, which frees it."""
+        bev = cls.__new__(cls)
+        bev._begin()
+        options = BufferEventOption.CLOSE_ON_FREE
+        bev._start(base, next_key(), pointer, options, (None, None, None), given_to=owner)
+        return bev
+
+    def taken_back(self) -> None:
+        """Be closed, as C has freed what has been given."""
+        for handle in self.lent():
+            handle._take()
+        self._take()
+        underlying = self._underlying
+        if underlying is not None and not underlying.closed:
+            underlying._managed_by = None
+            underlying.close()
+
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns."""
+        if self._given_to is not None:
+            return _leave
         secured = self._tls is not None
         if self._underlying is not None:
             upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free
@@ -390,6 +436,10 @@ class BufferEvent(Connecting):
 
 
 BufferEvent._heir = BufferEvent
+
+
+def _leave(_pointer: Any) -> None:
+    """Leave it to the one that it has been given to."""
 
 
 def _check_base(base: EventBase) -> None:

@@ -20,7 +20,9 @@ from libevent_py import (
     ClosedError,
     EventBase,
     LoopFlag,
+    RateLimit,
     ThreadError,
+    lib,
 )
 from tests.peers import Pair, is_open, nobody_listens, run_until, settle
 from tests.support import PATIENCE, run_python
@@ -442,3 +444,46 @@ def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
         """,
         valgrind=True,
     )
+
+
+# What is given to something that frees it in C, as HTTP's connections do.
+
+
+def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase) -> None:
+    bev = BufferEvent(base)
+    pointer = bev.give("its owner")
+    for use in (bev.close, bev.detach, lambda: bev.setcb(None, None, None)):
+        with pytest.raises(ValueError, match="belongs to 'its owner'"):
+            use()
+    with pytest.raises(ValueError, match="belongs to"):
+        bev.set_rate_limit(RateLimit(1000, 1000))
+    assert len(bev.input) == 0
+    lib.bufferevent_free(pointer)
+    bev.taken_back()
+    assert bev.closed
+    base.loop(LoopFlag.NONBLOCK)
+
+
+def test_what_http_could_not_use_is_not_given_away(base: EventBase) -> None:
+    half, other = BufferEvent.pair(base)
+    with half, other, pytest.raises(ValueError, match="pair"):
+        half.give(None)
+    for options in BufferEventOption(0), BufferEventOption.CLOSE_ON_FREE | BufferEventOption.EAGER:
+        with (
+            BufferEvent(base, options=options) as bev,
+            pytest.raises(ValueError, match="EAGER|CLOSE"),
+        ):
+            bev.give(None)
+    with BufferEvent(base) as limited:
+        limited.set_rate_limit(RateLimit(1000, 1000))
+        with pytest.raises(ValueError, match="rate limit"):
+            limited.give(None)
+
+
+def test_a_borrowed_bufferevent_is_not_freed_by_its_object(base: EventBase) -> None:
+    pointer = lib.bufferevent_socket_new(base.pointer, -1, BufferEventOption.CLOSE_ON_FREE)
+    bev = BufferEvent.borrowed(base, pointer, "its owner")
+    assert bev.fd == -1
+    del bev
+    lib.bufferevent_free(pointer)
+    base.loop(LoopFlag.NONBLOCK)

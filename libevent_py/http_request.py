@@ -1,0 +1,192 @@
+"""``struct evhttp_request``: what has been asked, and what is answered.
+
+A server's requests are made by libevent, a client's by its user; this is what the two have in
+common. Each ends at a moment of its own, and what has been borrowed from it, headers and buffers,
+ends with it (P10).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from libevent_py._attached import Attached
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Handle
+from libevent_py._watched import BufferCallback, BufferInfo, Watched
+from libevent_py.buffer import BorrowedBuffer, Buffer
+from libevent_py.enums import HttpCommand
+
+#: The methods, by C's number.
+COMMANDS = {int(command): command for command in HttpCommand}
+
+
+class RequestBuffer(BorrowedBuffer):
+    """A request's own buffer, which ends with it."""
+
+    __slots__ = ()
+
+    pointer = Attached.pointer  # type: ignore[misc]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the request has ended."""
+        return self._owner is None or bool(self._owner.closed)
+
+    def close(self) -> None:
+        """Raise `ValueError`: the request frees it."""
+        raise ValueError("a request's own buffer ends with the request")
+
+    def freeze(self, at_front: bool) -> None:
+        """Raise `ValueError`: libevent counts on changing it."""
+        raise ValueError("a request's own buffer can't be frozen")
+
+    unfreeze = freeze
+
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        self._owner.base.live[self._key] = self  # C's entry stays for as long as the request
+        Watched._watch(self, callbacks)
+
+    def _changed(self, info: BufferInfo) -> None:
+        Watched._changed(self, info)
+
+    def _sends_files(self) -> bool:
+        owner = self._owner
+        if owner.sends_files is None:
+            return False
+        return bool(self.pointer == lib.evhttp_request_get_output_buffer(owner.pointer))
+
+    lock = Watched.lock
+
+
+class Request(Handle):
+    """What a server's request and a client's have in common."""
+
+    __slots__ = ("_input", "_output", "base", "sends_files")
+
+    #: The event base in whose loop it is served.
+    base: Any
+
+    #: Whether what is sent has had files in it, or None where it can't be sent straight from one.
+    sends_files: bool | None
+
+    #: No buffer of a request calls back unless it is watched.
+    _calls_back = False
+
+    _input: weakref.ref[RequestBuffer] | None
+    _output: weakref.ref[RequestBuffer] | None
+
+    def _begin(self, base: Any, pointer: Any) -> None:
+        """Stand for C's *pointer*, of a request that *base*'s loop serves."""
+        self.base = base
+        self._input = self._output = self.sends_files = None
+        self.pointer = pointer
+
+    def _unusable(self) -> Exception:
+        base = self.base
+        return (base and base.why_unusable(self)) or super()._unusable()
+
+    def lent(self) -> list[Handle]:
+        """Return the buffers that have been borrowed and are still held."""
+        refs = self._input, self._output
+        return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
+
+    def _end(self) -> Any:
+        """Have no way to C from now on, nor what has been borrowed; return the pointer, or None."""
+        if self._input is not None or self._output is not None:
+            for buffer in self.lent():
+                buffer._take()
+        return self._take()
+
+    # What has been asked.
+
+    @property
+    def command(self) -> HttpCommand | int:
+        """The method, such as GET. Wraps ``evhttp_request_get_command``."""
+        number = lib.evhttp_request_get_command(self.pointer)
+        return COMMANDS.get(number) or int(number)
+
+    @property
+    def uri(self) -> str:
+        """What the request line asks for, as it stands there, in Latin-1; "" when there is none.
+
+        Wraps ``evhttp_request_get_uri``.
+        """
+        return _latin1(lib.evhttp_request_get_uri(self.pointer)) or ""
+
+    @property
+    def host(self) -> str | None:
+        """The host that is asked, of the URI or else the header Host, without a port; or None.
+
+        Wraps ``evhttp_request_get_host``.
+        """
+        return _latin1(lib.evhttp_request_get_host(self.pointer))
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of HTTP, major and minor."""
+        pointer = self.pointer
+        return ord(pointer.major), ord(pointer.minor)
+
+    # What is answered.
+
+    @property
+    def response_code(self) -> int:
+        """The status code of the response, or 0 when there is none (yet).
+
+        Wraps ``evhttp_request_get_response_code``.
+        """
+        return int(lib.evhttp_request_get_response_code(self.pointer))
+
+    @property
+    def response_code_line(self) -> str | None:
+        """The reason phrase of the response, in Latin-1, or None when there is none (yet).
+
+        Wraps ``evhttp_request_get_response_code_line``.
+        """
+        return _latin1(lib.evhttp_request_get_response_code_line(self.pointer))
+
+    # Both.
+
+    @property
+    def input_buffer(self) -> RequestBuffer:
+        """The body that has come; it ends with the request.
+
+        Wraps ``evhttp_request_get_input_buffer``.
+        """
+        self.base.check_thread()
+        pointer, lent = self.pointer, self._input
+        buffer = None if lent is None else lent()
+        if buffer is None:
+            buffer = self._lend(lib.evhttp_request_get_input_buffer(pointer))
+            self._input = weakref.ref(buffer)
+        return buffer
+
+    @property
+    def output_buffer(self) -> RequestBuffer:
+        """The body to be sent; it ends with the request.
+
+        Wraps ``evhttp_request_get_output_buffer``.
+        """
+        self.base.check_thread()
+        pointer, lent = self.pointer, self._output
+        buffer = None if lent is None else lent()
+        if buffer is None:
+            buffer = self._lend(lib.evhttp_request_get_output_buffer(pointer))
+            self._output = weakref.ref(buffer)
+        return buffer
+
+    @output_buffer.setter
+    def output_buffer(self, buffer: Buffer) -> None:
+        if buffer is not self.output_buffer:  # as after +=
+            raise AttributeError("the output of a request can't be replaced: add to it")
+
+    def _lend(self, pointer: Any) -> RequestBuffer:
+        buffer = RequestBuffer.borrowed(pointer, self)
+        assert isinstance(buffer, RequestBuffer)
+        return buffer
+
+
+def _latin1(pointer: Any) -> str | None:
+    """Return C's *pointer* to characters as text, or None for NULL."""
+    return None if pointer == ffi.NULL else bytes(ffi.string(pointer)).decode("latin-1")
