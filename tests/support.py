@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: How long anything may take that takes no time, in seconds: the machine is shared.
 PATIENCE = 60.0
+
+
+def shown(value: Any) -> str:
+    """Return what stands for *value* in a test's name: the same in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def only(method: str, **options: Any) -> EventBase:

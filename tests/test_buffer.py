@@ -15,7 +15,7 @@ import pytest
 
 from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError, lib
 from libevent_py._octets import ROOM
-from tests.support import run_python
+from tests.support import run_python, shown
 
 #: Around the size of the memory that small reads are copied through.
 SIZES = [0, 1, 4095, 4096, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM + 7]
@@ -66,7 +66,7 @@ def test_only_an_empty_buffer_is_false() -> None:
         array.array("b", b"hello"),
         memoryview(b"hello").cast("B", (5, 1)),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_anything_with_the_buffer_protocol_may_be_added(data: Any) -> None:
     assert bytes(Buffer(data)) == b"hello"
@@ -170,7 +170,7 @@ def test_search_knows_nothing_of_nul() -> None:
     assert Buffer(b"a\0b\0\0c").search(b"\0\0c") == 3
 
 
-@pytest.mark.parametrize("bad", ["text", 5, None, [1, 2], object()], ids=repr)
+@pytest.mark.parametrize("bad", ["text", 5, None, [1, 2], object()], ids=shown)
 def test_what_is_not_bytes_is_refused(bad: Any) -> None:
     buffer = Buffer(b"hello")
     with pytest.raises(TypeError, match=r"^data must be bytes"):
@@ -219,7 +219,7 @@ def test_a_search_starts_within_the_buffer() -> None:
         Buffer(b"hello").search(b"o", 6)
 
 
-@pytest.mark.parametrize("bad", [b"bytes", None, 5, lib.evbuffer_new], ids=repr)
+@pytest.mark.parametrize("bad", [b"bytes", None, 5, lib.evbuffer_new], ids=shown)
 def test_only_a_buffer_is_moved_to_and_from(bad: Any) -> None:
     buffer = Buffer(b"hello")
     with pytest.raises(TypeError, match=r"^other must be a Buffer, not "):

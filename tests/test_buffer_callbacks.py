@@ -25,7 +25,7 @@ from libevent_py import (
 )
 from libevent_py._lifetime import live
 from tests.peers import Pair, settle
-from tests.support import PATIENCE, run_python
+from tests.support import PATIENCE, run_python, shown
 
 
 def recorded(buffer: Buffer) -> list[BufferInfo]:
@@ -135,7 +135,7 @@ def test_what_is_removed_is_called_no_more() -> None:
         one.enabled = True
 
 
-@pytest.mark.parametrize("bad", [None, 5, "text"], ids=repr)
+@pytest.mark.parametrize("bad", [None, 5, "text"], ids=shown)
 def test_a_callback_must_be_callable(bad: Any) -> None:
     with pytest.raises(TypeError, match="callback must be callable"):
         Buffer().add_cb(bad)

@@ -10,6 +10,7 @@ import pytest
 
 from libevent_py import Buffer, EolStyle, LibeventError
 from libevent_py._octets import ROOM
+from tests.support import shown
 
 #: What each style takes for the end of a line.
 ENDS = {
@@ -44,7 +45,7 @@ def in_pieces(data: bytes, size: int) -> Buffer:
 
 
 @pytest.mark.parametrize("eol", EolStyle)
-@pytest.mark.parametrize("data", TEXTS, ids=repr)
+@pytest.mark.parametrize("data", TEXTS, ids=shown)
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_lines_end_where_the_style_says(data: bytes, eol: EolStyle, size: int) -> None:
     buffer = in_pieces(data, size)
@@ -60,7 +61,7 @@ def test_lines_end_where_the_style_says(data: bytes, eol: EolStyle, size: int) -
 
 
 @pytest.mark.parametrize("eol", EolStyle)
-@pytest.mark.parametrize("data", TEXTS, ids=repr)
+@pytest.mark.parametrize("data", TEXTS, ids=shown)
 def test_the_search_for_an_end_may_begin_anywhere(data: bytes, eol: EolStyle) -> None:
     buffer = in_pieces(data, 2)
     for start in range(len(data) + 1):
@@ -86,7 +87,7 @@ def test_a_line_may_be_of_any_length(size: int) -> None:
         assert bytes(buffer) == b"rest"
 
 
-@pytest.mark.parametrize("bad", [-1, 5, "\n", None, b"\n"], ids=repr)
+@pytest.mark.parametrize("bad", [-1, 5, "\n", None, b"\n"], ids=shown)
 def test_a_style_is_an_eol_style(bad: Any) -> None:
     buffer = Buffer(b"hello\n")
     with pytest.raises(ValueError, match="eol must be an EolStyle"):

@@ -17,7 +17,7 @@ import pytest
 from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, EventFlag, LibeventError
 from libevent_py._references import references
 from tests.peers import Pair, run_until
-from tests.support import PATIENCE, run_python
+from tests.support import PATIENCE, run_python, shown
 
 
 class Kept(bytearray):
@@ -54,7 +54,7 @@ def test_what_is_referred_to_is_in_the_buffer_and_not_copied() -> None:
         memoryview(b"--hello--")[2:7],
         array.array("b", b"hello"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_anything_with_the_buffer_protocol_may_be_referred_to(data: Any) -> None:
     buffer = Buffer()

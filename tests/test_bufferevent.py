@@ -30,7 +30,7 @@ from libevent_py import (
     lib,
 )
 from tests.peers import Pair, nobody_listens, reset, run_until, settle, tcp_pair
-from tests.support import PATIENCE
+from tests.support import PATIENCE, shown
 
 READ, WRITE = EventFlag.READ, EventFlag.WRITE
 NO_OPTION = BufferEventOption(0)
@@ -674,7 +674,7 @@ def test_a_socket_remains_whose_it_was_when_no_bufferevent_comes_to_be(
     assert pair[1].recv(100) == b"hello"
 
 
-@pytest.mark.parametrize("bad", [None, 5, "base", EventBase], ids=repr)
+@pytest.mark.parametrize("bad", [None, 5, "base", EventBase], ids=shown)
 def test_it_wants_an_event_base(bad: Any) -> None:
     with pytest.raises(TypeError, match=r"^base must be an EventBase"):
         BufferEvent(bad)

@@ -30,7 +30,7 @@ from libevent_py import (
     ThreadError,
     log,
 )
-from tests.support import PATIENCE, run_python
+from tests.support import PATIENCE, run_python, shown
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -198,7 +198,7 @@ def test_a_bad_timeout_is_named_and_nothing_is_half_added(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("timeout", [0, 0.001, True, Fraction(1, 1000)], ids=repr)
+@pytest.mark.parametrize("timeout", [0, 0.001, True, Fraction(1, 1000)], ids=shown)
 def test_every_kind_of_number_is_a_timeout(base: EventBase, timeout: Any) -> None:
     event = Event.timer(base, ignore).add(timeout)
     assert event.pending() == TIMEOUT

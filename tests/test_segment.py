@@ -27,7 +27,7 @@ from libevent_py import (
 )
 from libevent_py._references import references
 from tests.peers import Pair, is_open, run_until, tcp_pair
-from tests.support import PATIENCE, run_python
+from tests.support import PATIENCE, run_python, shown
 
 MMAP = FileSegmentFlag(0)
 NO_MMAP = FileSegmentFlag.DISABLE_MMAP
@@ -73,7 +73,7 @@ def opened_by(path: Path) -> int:
 FLAGS = pytest.mark.parametrize(
     "flags",
     [NO_MMAP, NO_MMAP | NO_SENDFILE, MMAP, NO_SENDFILE, FileSegmentFlag.DISABLE_LOCKING],
-    ids=repr,
+    ids=shown,
 )
 
 
