@@ -67,6 +67,10 @@ from libevent_py.errors import LibeventError as LibeventError
 from libevent_py.errors import ThreadError as ThreadError
 from libevent_py.errors import TlsError as TlsError
 from libevent_py.event import Event as Event
+from libevent_py.http_headers import Headers as Headers
+from libevent_py.http_headers import Query as Query
+from libevent_py.http_headers import parse_query as parse_query
+from libevent_py.http_headers import parse_query_str as parse_query_str
 from libevent_py.listener import Listener as Listener
 from libevent_py.ratelimit import RateLimit as RateLimit
 from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup

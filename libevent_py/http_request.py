@@ -16,6 +16,7 @@ from libevent_py._lifetime import Handle
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 from libevent_py.buffer import BorrowedBuffer, Buffer
 from libevent_py.enums import HttpCommand
+from libevent_py.http_headers import Headers
 
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
@@ -147,6 +148,22 @@ class Request(Handle):
         return _latin1(lib.evhttp_request_get_response_code_line(self.pointer))
 
     # Both.
+
+    @property
+    def input_headers(self) -> Headers:
+        """The headers that have come, for as long as the request lasts.
+
+        Wraps ``evhttp_request_get_input_headers``.
+        """
+        return Headers.borrowed(self, lib.evhttp_request_get_input_headers)
+
+    @property
+    def output_headers(self) -> Headers:
+        """The headers to be sent, for as long as the request lasts.
+
+        Wraps ``evhttp_request_get_output_headers``.
+        """
+        return Headers.borrowed(self, lib.evhttp_request_get_output_headers)
 
     @property
     def input_buffer(self) -> RequestBuffer:

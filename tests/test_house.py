@@ -36,6 +36,7 @@ FLOORS = """
     _connect
     bufferevent
     listener
+    http_headers
     http_request
     __init__
     _index

@@ -215,3 +215,12 @@ void evhttp_uri_free(struct evhttp_uri *uri);
 char *evhttp_uri_join(struct evhttp_uri *uri, char *buf, size_t limit);
 
 /* Ours. */
+
+struct evkeyvalq *evpy_headers_new(void);
+void evpy_headers_free(struct evkeyvalq *headers);
+char *evpy_headers_find(struct evkeyvalq *headers, const char *name);
+char *evpy_headers_pack(struct evkeyvalq *headers, const char *name, size_t *size);
+int evpy_headers_add(struct evkeyvalq *headers, const char *name, const char *value);
+int evpy_headers_set(struct evkeyvalq *headers, const char *name, const char *value);
+int evpy_headers_remove(struct evkeyvalq *headers, const char *name);
+void evpy_headers_clear(struct evkeyvalq *headers);
