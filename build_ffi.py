@@ -41,6 +41,7 @@ NOUNS = (
     "listener",
     "dns",
     "dns_struct",
+    "dns_server",
     "http",
     "http_struct",
     "tag",

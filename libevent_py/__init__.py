@@ -22,6 +22,9 @@ from libevent_py.buffer import BufferCallback as BufferCallback
 from libevent_py.buffer import BufferInfo as BufferInfo
 from libevent_py.bufferevent import BufferEvent as BufferEvent
 from libevent_py.config import EventConfig as EventConfig
+from libevent_py.dns_server import DnsQuestion as DnsQuestion
+from libevent_py.dns_server import DnsServer as DnsServer
+from libevent_py.dns_server import DnsServerRequest as DnsServerRequest
 from libevent_py.enums import AddrInfoError as AddrInfoError
 from libevent_py.enums import AddrInfoFlag as AddrInfoFlag
 from libevent_py.enums import BufferEventFlag as BufferEventFlag

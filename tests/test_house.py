@@ -37,6 +37,7 @@ FLOORS = """
     bufferevent
     listener
     http_headers
+    dns_server
     http_request
     __init__
     _index

@@ -1,0 +1,497 @@
+"""``struct evdns_server_port``: a UDP socket that answers DNS queries."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from libevent_py import _convert, errors, log
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Child, live, next_key
+from libevent_py.base import EventBase
+from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
+
+DnsServerCallback = Callable[["DnsServerRequest"], object]
+
+#: An enumeration's own call takes ten times as long; and other numbers may come, too.
+TYPES = {int(member): member for member in DnsType}
+CLASSES = {int(member): member for member in DnsClass}
+
+#: What libevent leaves of a query's flags: its RD and CD bits.
+QUERY_FLAGS = 0x0110
+
+#: How many bytes libevent has for an answer, before it shortens what it sends to 512.
+ROOM = 1500
+#: How many labels it remembers, to write a name that comes again in two bytes.
+REMEMBERED = 128
+
+SERVERFAILED = int(DnsResult.SERVERFAILED)
+
+
+class DnsQuestion(NamedTuple):
+    """What a DNS query asks for: a name as text, a type and a class of records.
+
+    The root is ".". A byte that isn't ASCII is a surrogate in the name, as in a file's.
+    """
+
+    name: str
+    type: int
+    class_: int
+
+
+class DnsServer(Child):
+    """A UDP socket with a callback for each DNS query; usable in ``with``, which closes it.
+
+    It lives until it is closed, or its base is: nobody has to keep it.
+    """
+
+    __slots__ = ("_callback", "_fd")
+
+    _callback: DnsServerCallback
+
+    rank = 1
+
+    def __init__(self, base: EventBase, address: Any, callback: DnsServerCallback) -> None:
+        """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
+
+        *address* is (host, port), which is bound, or a bound UDP socket: a descriptor, which from
+        now on belongs to the server, or a socket object, which is detached from it. It is set not
+        to block. When the callback raises, the query is answered SERVERFAILED. A query that
+        libevent can't read is ignored, and so is one with a name that no answer could repeat.
+        Raises `OSError` when the address can't be had.
+        Wraps ``evdns_add_server_port_with_base``.
+        """
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        self._callback = _convert.callback(callback)
+        if not isinstance(address, tuple):
+            self._start(base, _checked(address))
+            if isinstance(address, socket.socket):
+                address.detach()
+            return
+        bound = _bound(address)
+        try:
+            self._start(base, bound.fileno())
+        except BaseException:
+            bound.close()
+            raise
+        bound.detach()
+
+    def _start(self, base: EventBase, fd: int) -> None:
+        base.check_selectable(fd)
+        errors.call(lib.evutil_make_socket_nonblocking, fd)
+        # libevent wouldn't close 0 (N2).
+        self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
+        key = next_key()
+        try:
+            pointer = errors.new(lib.evpy_dns_server_new, base.pointer, self._fd, key)
+        except BaseException:
+            if not fd:
+                os.close(self._fd)
+            raise
+        super().__init__(base, key, pointer)
+        base.live[key] = self
+        if not fd:
+            os.close(fd)
+
+    @property
+    def callback(self) -> DnsServerCallback:
+        """What is called as ``callback(request)``."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: DnsServerCallback) -> None:
+        self._callback = _convert.callback(callback)
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor: the one given, but for 0, which is moved to another."""
+        self.pointer  # noqa: B018  (a closed one has none)
+        return self._fd
+
+    @property
+    def address(self) -> Any:
+        """The address that the socket is bound to."""
+        borrowed = socket.socket(fileno=self.fd)
+        try:
+            return borrowed.getsockname()
+        finally:
+            borrowed.detach()
+
+    def close(self) -> None:
+        """Drop the requests that are not answered, and close the socket; once.
+
+        Inside a DNS server's callback the socket is closed when that is over (N3). Raises
+        `ThreadError` in a wrong thread. Wraps ``evdns_close_server_port``.
+        """
+        base = self.base
+        if self.closed:
+            return
+        base.check_thread()
+        for ref in list(base.ledger.values()):
+            child = ref()
+            if isinstance(child, DnsServerRequest) and child.server is self:
+                child.close()
+        if not lib.evpy_dns_server_calling() or base.parked is not None:
+            super().close()
+        elif (pointer := self._take()) is not None:
+            base.live.pop(self.key, None)
+            base.ledger.pop(self.key, None)
+            base.graveyard.append((lib.evdns_close_server_port, pointer))
+            base.defer(base.exhume)
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What closes the port; in a forked child inside a callback, when that is over."""
+        if lib.evpy_dns_server_calling():
+            return functools.partial(self.base.defer, lib.evdns_close_server_port)
+        return lib.evdns_close_server_port  # type: ignore[no-any-return]
+
+    def _abandon(self, pointer: Any) -> None:
+        """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""
+        if self.closed:  # responding to the last request of a closed port touches what is freed
+            lib.evdns_server_request_drop(pointer)
+        else:
+            lib.evpy_dns_respond(pointer, SERVERFAILED)
+
+
+class DnsServerRequest(Child):
+    """A query that a `DnsServer` has received; answered once, now or later.
+
+    One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
+    """
+
+    __slots__ = ("_room", "free", "questions", "server")
+
+    def __init__(self, server: DnsServer, pointer: Any) -> None:
+        """Take over the request *pointer*; not for programs to call."""
+        self._check_unmade()
+        #: The `DnsServer` that has received it.
+        self.server = server
+        self.free = server._abandon
+        self._room: _Room | None = None
+        super().__init__(server.base, next_key(), pointer)
+        #: What is asked for: a list of `DnsQuestion`, nearly always of one.
+        self.questions = [_question(pointer.questions[n]) for n in range(pointer.nquestions)]
+
+    @property
+    def flags(self) -> DnsFlag:
+        """The flags of the answer: those set, and what is repeated of the query.
+
+        These are 0x0100, that recursion is desired, and 0x0010, that checking is disabled. AA, of
+        an authority, and what libevent calls RD (0x0080: recursion is available) can be set.
+        Wraps ``evdns_server_request_set_flags``.
+        """
+        return DnsFlag(self.pointer.flags)
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        self.base.check_thread()
+        pointer = self.pointer
+        if isinstance(flags, int):
+            flags &= ~QUERY_FLAGS  # so that flags |= AA is one to write
+        errors.call(
+            lib.evdns_server_request_set_flags, pointer, _convert.flags(DnsFlag, flags, "flags")
+        )
+
+    @property
+    def address(self) -> Any:
+        """The address of who asks; "" for a UNIX socket without one.
+
+        Wraps ``evdns_server_request_get_requesting_addr``.
+        """
+        storage = ffi.new("struct sockaddr_storage *")
+        pointer = ffi.cast("struct sockaddr *", storage)
+        get = lib.evdns_server_request_get_requesting_addr
+        length = errors.call(get, self.pointer, pointer, ffi.sizeof(storage[0]))
+        return _convert.unpack_address(pointer, length) if length else ""
+
+    def add_reply(
+        self,
+        section: DnsSection,
+        name: str | bytes,
+        type: int,
+        dns_class: int,
+        ttl: int,
+        data: Any,
+        is_name: bool = False,
+    ) -> None:
+        """Add a record to *section*, to be kept by others for *ttl* seconds.
+
+        *data* is its bytes: 4 for the type A, 16 for AAAA; with *is_name* it is a name. Names are
+        ASCII or what IDNA makes of them, "." is the root. Raises `ValueError` for what is no name
+        and for what doesn't fit: an answer has room for 1500 bytes, where a name counts again each
+        time that only a part of it is repeated. Of one of more than 512 bytes 512 are sent, marked
+        as truncated. Wraps ``evdns_server_request_add_reply``.
+        """
+        section = DnsSection(_convert.integer(section, "section", 0, 2))
+        owner = _name(name, "name")
+        type = _convert.integer(type, "type", 0, 65535)
+        dns_class = _convert.integer(dns_class, "dns_class", 0, 65535)
+        seconds = _ttl(ttl)
+        if is_name:
+            target = _name(data, "data")
+            pointer = self._reserve(0, owner, target)
+            self._add(pointer, section, owner, type, dns_class, seconds, -1, True, target)
+            return
+        octets, length = _convert.octets(data)
+        expected = {DnsType.A: 4, DnsType.AAAA: 16}.get(type, length)  # type: ignore[call-overload]
+        if length != expected:
+            raise ValueError(f"data must be {expected} bytes for type {type}, not {length}")
+        pointer = self._reserve(length, owner)
+        octets = octets if length else ffi.NULL  # libevent can't copy nothing
+        self._add(pointer, section, owner, type, dns_class, seconds, length, False, octets)
+
+    @staticmethod
+    def _add(*arguments: Any) -> None:
+        errors.call(lib.evdns_server_request_add_reply, *arguments)
+
+    def add_a_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
+        """Answer with the IPv4 *addresses* of *name*, or one, to be kept for *ttl* seconds.
+
+        Unlike in C, each is a record: several in one are understood by nobody but libevent.
+        Raises what `add_reply` does. Wraps ``evdns_server_request_add_a_reply``.
+        """
+        add = lib.evdns_server_request_add_a_reply
+        self._add_addresses(add, socket.AF_INET, name, addresses, ttl)
+
+    def add_aaaa_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
+        """Answer with the IPv6 *addresses* of *name*, or one, to be kept for *ttl* seconds.
+
+        Unlike in C, each is a record: several in one are understood by nobody but libevent.
+        Raises what `add_reply` does. Wraps ``evdns_server_request_add_aaaa_reply``.
+        """
+        add = lib.evdns_server_request_add_aaaa_reply
+        self._add_addresses(add, socket.AF_INET6, name, addresses, ttl)
+
+    def _add_addresses(
+        self, add: Any, family: int, name: str | bytes, addresses: str | Iterable[str], ttl: int
+    ) -> None:
+        owner, seconds = _name(name, "name"), _ttl(ttl)
+        all_packed = [
+            _packed(family, address)
+            for address in ((addresses,) if isinstance(addresses, str) else addresses)
+        ]
+        if not all_packed:
+            raise ValueError("addresses must not be empty")
+        for packed in all_packed:
+            errors.call(add, self._reserve(len(packed), owner), owner, 1, packed, seconds)
+
+    def add_ptr_reply(self, address: str | bytes, hostname: str | bytes, ttl: int) -> None:
+        """Answer that *address* is *hostname*'s, to be kept for *ttl* seconds.
+
+        *address* is an IPv4 or IPv6 address, or a name such as 1.0.0.127.in-addr.arpa. Raises what
+        `add_reply` does. Wraps ``evdns_server_request_add_ptr_reply``.
+        """
+        owner = _name(_reversed(address), "address")
+        target, seconds = _name(hostname, "hostname"), _ttl(ttl)
+        pointer = self._reserve(0, owner, target)
+        add = lib.evdns_server_request_add_ptr_reply
+        errors.call(add, pointer, ffi.NULL, owner, target, seconds)
+
+    def add_cname_reply(self, name: str | bytes, cname: str | bytes, ttl: int) -> None:
+        """Answer that *name* is another for *cname*, to be kept for *ttl* seconds.
+
+        Raises what `add_reply` does. Wraps ``evdns_server_request_add_cname_reply``.
+        """
+        owner, target, seconds = _name(name, "name"), _name(cname, "cname"), _ttl(ttl)
+        pointer = self._reserve(0, owner, target)
+        errors.call(lib.evdns_server_request_add_cname_reply, pointer, owner, target, seconds)
+
+    def _reserve(self, size: int, *names: bytes) -> Any:
+        """Return the pointer for adding a record, once there is room for it."""
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._room is None:
+            self._room = _Room()
+            for number in range(pointer.nquestions):
+                self._room.take(4, _raw_name(pointer.questions[number]))
+        self._room.take(10 + size, *names)
+        return pointer
+
+    def respond(self, err: int = DnsResult.NONE) -> None:
+        """Send the answer with the code *err*, 0 to 15, and what has been added; once.
+
+        The request can't be used afterwards. Raises `BlockingIOError` when the socket's buffer is
+        full; the query then stays unanswered. So it does when the network refuses to take the
+        answer, which is only logged, as in C. Wraps ``evdns_server_request_respond``.
+        """
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (an answered one says so)
+        err = _convert.integer(err, "err", 0, 15)
+        result = lib.evpy_dns_respond(self._end(), err)  # it never calls back
+        if result:
+            failure = errors.failed(lib.evdns_server_request_respond)
+            if result < 0:
+                raise failure
+            log.logger.warning("a DNS answer is dropped: %s", failure)
+
+    def drop(self) -> None:
+        """Leave the query unanswered. Wraps ``evdns_server_request_drop``."""
+        self.pointer  # noqa: B018  (an answered one says so)
+        self.close()
+
+    def close(self) -> None:
+        """Leave the query unanswered, unless it has been; a second time does nothing."""
+        if not self.closed:
+            self.base.check_thread()
+            self.free = lib.evdns_server_request_drop
+            super().close()
+
+    def _end(self) -> Any:
+        """Return the pointer, which is the caller's now."""
+        self.base.ledger.pop(self.key, None)
+        return self._take()
+
+    def _fail(self) -> None:
+        """Answer SERVERFAILED, unless it has been answered."""
+        if not self.closed and self.base.parked is None:
+            self.server._abandon(self._end())
+
+    def _unusable(self) -> Exception:
+        why = super()._unusable()
+        if isinstance(why, errors.ClosedError) and not self.server.closed:
+            return errors.ClosedError("this DnsServerRequest has been answered or dropped")
+        return why
+
+
+class _Room:
+    """How much is taken of the room that libevent has for an answer.
+
+    A name that ended with its last byte would be written one byte further.
+    """
+
+    __slots__ = ("labels", "names", "saved", "size")
+
+    def __init__(self) -> None:
+        self.size = 12
+        self.saved = 0
+        self.labels = 0
+        self.names: set[bytes] = set()
+
+    def take(self, size: int, *names: bytes) -> None:
+        """Take room for *size* bytes and *names*, or raise `ValueError`."""
+        size += self.size
+        saved, labels = self.saved, self.labels
+        for name in names:
+            size += len(name) + 2
+            if name in self.names:
+                saved += len(name)
+            else:
+                labels += name.count(b".") + 1
+        if size - (saved if labels <= REMEMBERED else 0) >= ROOM:
+            raise ValueError(f"the answer must stay below {ROOM} bytes: there is no room for more")
+        self.size, self.saved, self.labels = size, saved, labels
+        self.names.update(names)
+
+
+def _bound(address: tuple[Any, ...]) -> socket.socket:
+    """Return a new UDP socket that is bound to *address*."""
+    target = _convert.sockaddr(address)
+    made = socket.socket(target.pointer.sa_family, socket.SOCK_DGRAM)
+    try:
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno, f"address {address!r}: {error.strerror}") from None
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _checked(fd: Any) -> int:
+    """Return the descriptor that *fd* is or has, of a bound UDP socket, or raise an error."""
+    if not isinstance(fd, (int, socket.socket)):
+        raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
+    number = _convert.descriptor(fd, "address")
+    try:
+        borrowed = socket.socket(fileno=number)
+    except OSError:
+        raise ValueError(f"address must be a socket, not {fd!r}") from None
+    try:
+        if borrowed.type != socket.SOCK_DGRAM:
+            raise ValueError(f"address must be a UDP socket, not {fd!r}")
+        if borrowed.family != socket.AF_UNIX and borrowed.getsockname()[1] == 0:
+            raise ValueError(f"address must be a bound socket, not {fd!r}")
+    finally:
+        borrowed.detach()
+    return number
+
+
+def _question(question: Any) -> DnsQuestion:
+    name = _raw_name(question).decode("ascii", "surrogateescape") or "."
+    number, dns_class = question.type, question.dns_question_class
+    return DnsQuestion(name, TYPES.get(number, number), CLASSES.get(dns_class, dns_class))
+
+
+def _raw_name(question: Any) -> bytes:
+    return bytes(ffi.string(ffi.cast("char *", question.name)))
+
+
+def _name(value: Any, argument: str) -> bytes:
+    """Return the name *value* as C takes it: its labels with dots between, the root as nothing."""
+    if isinstance(value, str):
+        try:
+            name = value.encode("ascii", "surrogateescape")
+        except UnicodeEncodeError:
+            try:
+                name = value.encode("idna")
+            except UnicodeError as error:
+                raise ValueError(f"{argument} must be a name for IDNA: {error}") from None
+    else:
+        name = _convert.string(value, argument)
+    name = name[:-1] if name[-1:] == b"." else name or b"."
+    labels = name.split(b".") if name else [b"root"]
+    if len(name) > 253 or b"\0" in name or not all(0 < len(label) <= 63 for label in labels):
+        raise ValueError(
+            f"{argument} must be at most 253 bytes, in labels of 1 to 63 without a NUL, "
+            f"not {value!r}"
+        )
+    return name
+
+
+def _packed(family: int, address: Any) -> bytes:
+    try:
+        return socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        kind = "IPv4" if family == socket.AF_INET else "IPv6"
+        raise ValueError(f"addresses must be {kind} addresses, not {address!r}") from None
+
+
+def _reversed(address: Any) -> Any:
+    """Return the name under which *address* is looked up, or what isn't one as it is."""
+    if isinstance(address, str):
+        for family, suffix in ((socket.AF_INET, "in-addr"), (socket.AF_INET6, "ip6")):
+            try:
+                packed = socket.inet_pton(family, address)
+            except (OSError, ValueError):
+                continue
+            parts = map(str, packed) if family == socket.AF_INET else packed.hex()
+            return ".".join([*reversed(list(parts)), suffix, "arpa"])
+    return address
+
+
+def _ttl(value: Any) -> int:
+    return _convert.integer(value, "ttl", 0, 2**31 - 1)
+
+
+@ffi.def_extern(error=1, onerror=errors.kept)
+def evpy_dns_query(key: int, pointer: Any) -> bool:
+    for base in live.bases:
+        server = base.live.get(key)
+        if server is not None and base.parked is None:
+            request = DnsServerRequest(server, pointer)
+            try:
+                server._callback(request)
+            except BaseException as error:
+                base.report(error, server)
+                request._fail()
+            return True
+    return False
