@@ -7,6 +7,8 @@ VERSIONS := 3.10 3.11 3.12 3.13
 # Debian's names; .ci/packages adds Python's own where they are needed.
 BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := bind9-dnsutils curl netcat-openbsd openssl strace valgrind
+TEST_PACKAGES := curl netcat-openbsd openssl strace valgrind
+BENCH_PACKAGES := curl wrk
 
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
@@ -45,7 +47,7 @@ test-in:
 	$(interpreter) -m venv $(venv)
 	. $(venv)/bin/activate && $(PIP) --editable '.[test]' && python --version && $(PYTEST)
 
-bench: .venv/bench
+bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks
 
 build: .venv/installed
@@ -69,6 +71,10 @@ build/build-packages: .ci/packages Makefile
 
 build/test-packages: .ci/packages Makefile
 	.ci/packages '$(PYTHON)' $(TEST_PACKAGES)
+	mkdir -p build && touch $@
+
+build/bench-packages: .ci/packages Makefile
+	.ci/packages '$(PYTHON)' $(BENCH_PACKAGES)
 	mkdir -p build && touch $@
 
 clean:

@@ -13,7 +13,7 @@ from benchmarks.jobs import JOBS
 from benchmarks.machine import facts
 from benchmarks.process import CPUS
 from benchmarks.report import figures, table
-from benchmarks.runner import missing_packages, run
+from benchmarks.runner import missing_packages, missing_tools, run
 
 
 def main() -> None:
@@ -27,23 +27,28 @@ def main() -> None:
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))  # ends the contenders
-    allow_descriptors(4096)
+    allow_descriptors(12_000)
     build()
     options.json.parent.mkdir(parents=True, exist_ok=True)
     machine, missing, results = facts(), missing_packages(jobs), []
     print(*(f"{name}: {fact}" for name, fact in machine.items()), sep="\n", end="\n\n")
     for package in missing:
         print(f"LEFT OUT: {package}, which is not installed (pip install {package})\n")
+    for tool in (tools := missing_tools(jobs)):
+        print(f"LEFT OUT: jobs with {tool}, which is not installed (apt-get install {tool})\n")
     if len(CPUS) < 2:
         print("ONE CORE: the load takes its time from the servers it measures\n")
 
     start = time.monotonic()
     for job in jobs:
+        if job.measure.tool in tools:
+            continue
         rounds = options.rounds or (1 if options.quick else job.rounds)
         results.append(figures(job, run(job, rounds, options.quick, missing)))
         print(table(results[-1]), flush=True)
 
-    report = {"machine": machine, "quick": options.quick, "missing": missing, "jobs": results}
+    report = {"machine": machine, "quick": options.quick, "jobs": results}
+    report["missing"] = [*missing, *tools]
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{time.monotonic() - start:.0f} s; every sample is in {options.json}")
 

@@ -6,32 +6,46 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import libevent_py  # noqa: F401 - loads its libevent_core, for library() to find
+import libevent_py  # noqa: F401 - loads its libevent, for library() to find
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "benchmarks" / "c"
 PROGRAMS = ROOT / "build" / "benchmarks"
+FILES = PROGRAMS / "served"
+SERVED = (1 << 30, 4 << 20)  # the bytes of the files there: each is called by its size
 HEADERS = ROOT / "vendor" / "include"
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 
 
-def library() -> Path:
-    """Return the file of the libevent_core in this very process."""
-    mapped = re.search(r"/\S*/libevent_core\S*", Path("/proc/self/maps").read_text())
-    assert mapped, "libevent_py is loaded, but no libevent_core with it"
+def library(part: str = "core") -> Path:
+    """Return the file of the libevent_core, or another part of it, in this very process."""
+    mapped = re.search(rf"/\S*/libevent_{part}\S*", Path("/proc/self/maps").read_text())
+    assert mapped, f"libevent_py is loaded, but no libevent_{part} with it"
     return Path(mapped.group())
 
 
 def build() -> None:
-    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    FILES.mkdir(parents=True, exist_ok=True)
     for source in sorted(SOURCES.glob("*.c")):
-        compile_program(source, library())
+        compile_program(source, [library(), library("extra")])
+    for size in SERVED:
+        make_file(FILES / str(size), size)
 
 
-def compile_program(source: Path, libevent: Path) -> None:
+def make_file(path: Path, size: int) -> None:
+    if not path.exists():
+        with path.open("wb") as file:
+            file.truncate(size)
+    with path.open("rb") as file:  # nobody is to wait for the disk, or for the memory of the cache
+        while file.read(1 << 20):
+            pass
+
+
+def compile_program(source: Path, libevent: list[Path]) -> None:
     # Under another name first: the program may be running in another run of the benchmarks.
     program = PROGRAMS / source.stem
     fresh = program.with_suffix(f".{os.getpid()}")
     flags = ["-O2", "-Wall", f"-I{HEADERS}", "-o", str(fresh), str(source)]
-    subprocess.run([*COMPILER, *flags, str(libevent), f"-Wl,-rpath,{libevent.parent}"], check=True)
+    flags += [*map(str, libevent), f"-Wl,-rpath,{libevent[0].parent}"]
+    subprocess.run([*COMPILER, *flags], check=True)
     fresh.replace(program)

@@ -16,16 +16,19 @@ HOUR = 3600.0
 # What a source sends, again and again: the same after each 256 bytes.
 CHUNK = bytes(range(256)) * 256
 
+# What servers of HTTP answer.
+HELLO = b"Hello, World!"
+
 # A quarter of the message that is sent back in four writes.
 PIECE = 256
 
 processor_time = time.process_time_ns
 
 
-def serve(sample: Callable[[int], tuple[int, int]]) -> None:
-    """Answer each count that the runner writes with what *sample* returns: amount, operations."""
+def serve(sample: Callable[..., tuple[int, int]]) -> None:
+    """Answer the counts of each line with what *sample* returns for them: amount, operations."""
     for line in sys.stdin:
-        print(*sample(int(line)), flush=True)
+        print(*sample(*map(int, line.split())), flush=True)
 
 
 def say_port(port: int) -> None:

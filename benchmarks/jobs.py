@@ -3,19 +3,32 @@
 import sys
 from dataclasses import dataclass
 
-from benchmarks.build import PROGRAMS
-from benchmarks.measures import Ask, Hold, Load, Stream
+from benchmarks.build import FILES, PROGRAMS, SERVED
+from benchmarks.measures import (
+    Ask,
+    Exchange,
+    Fetch,
+    Hold,
+    Load,
+    Measure,
+    Peak,
+    Stream,
+    Wrk,
+)
 
 SIZES = {"64B": 64, "1KiB": 1024, "16KiB": 16384, "100KiB": 102400}
 ECHO_ROUNDS = 14
 EAGER = "libevent_py EAGER"
+C_CHANGELIST = "C changelist"
+TIME = "ns of processor time"
+MEMORY = {"python": "bytes of Python memory", "resident": "bytes resident"}
 
 
 @dataclass(frozen=True)
 class Contender:
     name: str
     command: tuple[str, ...]
-    package: str | None = None  # without it the contender is left out
+    packages: tuple[str, ...] = ()  # without one of them the contender is left out
     twin: str = "C"  # the same program in C
 
 
@@ -39,10 +52,11 @@ class Job:
     name: str
     title: str
     operation: str
-    measure: Ask | Load | Hold
+    measure: Measure
     contenders: tuple[Contender, ...]
     bars: tuple[Bar, ...] = ()
-    unit: str = "ns of processor time"
+    rivals: tuple[str, ...] = ("uvloop",)  # the contenders that all are compared with
+    unit: str = TIME
     rounds: int = 8
     fresh: bool = False  # whether each sample needs a process of its own
 
@@ -53,12 +67,12 @@ def c(program, *arguments, name="C"):
 
 def python(program, *arguments, name="libevent_py", twin="C"):
     command = (sys.executable, "-m", f"benchmarks.libevent_py.{program}", *arguments)
-    return Contender(name, command, "libevent_py", twin)
+    return Contender(name, command, ("libevent_py",), twin)
 
 
 def loop(package, program, *arguments, name=None):
     command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", package, *arguments)
-    return Contender(name or package, command, package)
+    return Contender(name or package, command, (package,))
 
 
 def eager_too(program, *arguments):
@@ -143,8 +157,7 @@ def buffer_jobs():
 
 
 def memory_jobs():
-    units = {"python": "bytes of Python memory", "resident": "bytes resident"}
-    for kind, unit in units.items():
+    for kind, unit in MEMORY.items():
         for name, title, operation, measure, twin, others in (
             (
                 "timer",
@@ -185,6 +198,88 @@ def memory_jobs():
             )
 
 
+def hello_jobs():
+    contenders = (
+        c("http_hello"),
+        c("http_hello", "changelist", name=C_CHANGELIST),
+        web("uvicorn", "uvloop", "asgi_hello", "uvloop", "httptools"),
+        web("aiohttp", "asyncio", "aiohttp_hello"),
+        web("aiohttp", "uvloop", "aiohttp_hello", "uvloop", name="aiohttp uvloop"),
+    )
+    for connections in (32, 256):
+        yield Job(
+            f"http-hello-{connections}",
+            f"a request over HTTP on one of {connections} connections that stay",
+            "request",
+            Wrk(connections),
+            contenders,
+            rivals=("uvicorn", "aiohttp"),
+        )
+
+
+def answered_jobs():
+    for kind, unit in list(MEMORY.items())[1:]:
+        yield Job(
+            f"http-idle-{kind}",
+            "a connection over HTTP that stays after one request, of 10,000 in all",
+            "connection",
+            Hold(5000, 50, served=True),
+            (c("http_idle"),),
+            rivals=(),
+            unit=unit,
+            rounds=3,
+            fresh=True,
+        )
+
+
+def web(package, loop, program, *packages, name=None):
+    command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", loop)
+    return Contender(name or package, command, (package, *packages))
+
+
+def body_jobs():
+    served = str(FILES)
+    for name, title, measure, program, arguments, bars in (
+        (
+            "file",
+            "a file of 1 GiB, which curl gets from samples/http_server.py",
+            Fetch(*SERVED),
+            "http_file",
+            (served,),
+            (),
+        ),
+        (
+            "upload",
+            "a file of 1 GiB, posted by a client of HTTP",
+            Exchange("upload", *SERVED),
+            "http_transfer",
+            ("upload", served),
+            (),
+        ),
+        (
+            "download",
+            "1 GiB that a client of HTTP gets in chunks",
+            Exchange("download", *SERVED),
+            "http_transfer",
+            ("download",),
+            (),
+        ),
+    ):
+        contenders = (c(program, *arguments),)
+        yield Job(f"http-{name}", title, "KiB", measure, contenders, bars, rivals=(), rounds=5)
+        yield Job(
+            f"http-{name}-peak",
+            title,
+            "transfer",
+            Peak(measure),
+            contenders,
+            rivals=(),
+            unit="bytes of memory at most",
+            rounds=3,
+            fresh=True,
+        )
+
+
 JOBS = (
     Job(
         "dispatch",
@@ -223,4 +318,15 @@ JOBS = (
     *transfer_jobs(),
     *buffer_jobs(),
     *memory_jobs(),
+    Job(
+        "dns-lookups",
+        "lookups, 64 at a time, by a client and a server of DNS in one process",
+        "lookup",
+        Ask(10_000, 200),
+        (c("dns_lookups"),),
+        rivals=(),
+    ),
+    *hello_jobs(),
+    *answered_jobs(),
+    *body_jobs(),
 )

@@ -10,6 +10,8 @@ import libevent_py
 from benchmarks.build import COMPILER, PROGRAMS, library
 from benchmarks.process import CONTENDER_CPU, CPUS, LOAD_CPU
 
+PACKAGES = ("libevent_py", "cffi", "uvloop", "uvicorn", "httptools", "aiohttp")
+
 
 def facts() -> dict:
     said = subprocess.run([PROGRAMS / "facts"], stdout=subprocess.PIPE, text=True, check=True)
@@ -29,7 +31,7 @@ def facts() -> dict:
         "method": method,
         "libevent in the package": libevent_py.version,
         "method in the package": package_method,
-        "packages": {name: installed(name) for name in ("libevent_py", "cffi", "uvloop")},
+        "packages": {name: installed(name) for name in PACKAGES},
     }
 
 

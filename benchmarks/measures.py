@@ -1,16 +1,29 @@
 """The ways to take one sample from a contender."""
 
+import re
+import signal
 import socket
 import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass
+from shutil import which
+from typing import Protocol
 
 from benchmarks.build import PROGRAMS
 from benchmarks.process import LOAD_CPU, TIMEOUT, Process, Sample, pinned
 
+HOST = "127.0.0.1"
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Measure(Protocol):
+    tool: str | None = None  # the program without which there is no sample
+
+    def sample(self, process: Process, quick: bool) -> Sample: ...
+
 
 @dataclass(frozen=True)
-class Ask:
+class Ask(Measure):
     """The contender does *count* operations when told, and says itself what they took."""
 
     count: int
@@ -22,7 +35,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Load:
+class Load(Measure):
     """The load generator plays ping-pong with a server, and reads the server's clock."""
 
     size: int
@@ -35,7 +48,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Stream:
+class Stream(Measure):
     """A server takes *size* bytes (sink), sends them back (relay), or sends them (source)."""
 
     what: str
@@ -57,19 +70,120 @@ def play(program: str, process: Process, *arguments: object) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Hold:
-    """The runner connects, and does no more; the server says what the connections take."""
+class Hold(Measure):
+    """The runner connects, and does no more; the server says what the connections take.
+
+    With *served*, each connection is answered one request before the next is made.
+    """
 
     connections: int
     quick_connections: int
+    served: bool = False
 
     def sample(self, process: Process, quick: bool) -> Sample:
-        address = ("127.0.0.1", process.port)
+        address = (HOST, process.port)
         with ExitStack() as held:
             count = self.quick_connections if quick else self.connections
             for _ in range(2):  # the first half takes what memory is free, and isn't counted
                 process.ask(count)
                 for _ in range(count):
-                    held.enter_context(socket.create_connection(address, TIMEOUT))
+                    sock = held.enter_context(socket.create_connection(address, TIMEOUT))
+                    if self.served:
+                        request(sock)
                 sample = process.answer()
         return sample
+
+
+def request(sock: socket.socket) -> None:
+    sock.sendall(REQUEST)
+    answer = sock.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise RuntimeError(f"a request was answered by {answer!r}")
+
+
+@dataclass(frozen=True)
+class Wrk(Measure):
+    """wrk asks a server again and again, on connections that stay; making them is counted, too."""
+
+    connections: int
+    seconds: float = 2.0
+    quick_seconds: float = 0.2
+    tool = "wrk"
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        before = process.processor_time()
+        command = [which("wrk"), "-t1", f"-c{self.connections}", "-d60", url(process)]
+        with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:
+            try:
+                wrk.wait(self.quick_seconds if quick else self.seconds)
+            except subprocess.TimeoutExpired:
+                wrk.send_signal(signal.SIGINT)  # it says what it has done, however long that took
+            said, _ = wrk.communicate(timeout=TIMEOUT)
+        taken = process.processor_time() - before
+        done = re.search(rb"(\d+) requests in", said)
+        if not done or b"Socket errors" in said or b"Non-2xx" in said:
+            raise RuntimeError(f"{process.name}: wrk says {said.decode()}")
+        return Sample(taken, int(done[1]))
+
+
+@dataclass(frozen=True)
+class Fetch(Measure):
+    """curl gets a file of *size* bytes from a server of files."""
+
+    size: int
+    quick_size: int
+    tool = "curl"
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        size = self.quick_size if quick else self.size
+        before = process.processor_time()
+        command = [which("curl"), "-sSf", "-o/dev/null", "-w%{size_download}"]
+        said = subprocess.run(
+            pinned(LOAD_CPU, *command, url(process) + str(size)),
+            stdout=subprocess.PIPE,
+            timeout=TIMEOUT,
+            check=True,
+        ).stdout
+        if int(said) != size:
+            raise RuntimeError(f"{process.name}: curl got {int(said):,} bytes, not {size:,}")
+        return Sample(process.processor_time() - before, size / 1024)
+
+
+@dataclass(frozen=True)
+class Exchange(Measure):
+    """A client sends *size* bytes to a server in C (upload), or gets them in chunks (download)."""
+
+    what: str
+    size: int
+    quick_size: int
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        size = self.quick_size if quick else self.size
+        command = pinned(LOAD_CPU, str(PROGRAMS / "http_peer"), self.what, str(size))
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as peer:
+            process.ask(int(peer.stdout.readline()), size)
+            taken, moved = process.answer()
+            if peer.wait(TIMEOUT) or moved * 1024 != size:
+                raise RuntimeError(f"{process.name}: {moved:,} KiB went over, not {size / 1024:,}")
+        return Sample(taken, moved)
+
+
+@dataclass(frozen=True)
+class Peak(Measure):
+    """What memory a process needs at most for a large transfer, beyond what a small one left."""
+
+    transfer: Fetch | Exchange
+
+    @property
+    def tool(self) -> str | None:
+        return self.transfer.tool
+
+    def sample(self, process: Process, quick: bool) -> Sample:
+        self.transfer.sample(process, quick=True)
+        before = process.resident()
+        self.transfer.sample(process, quick)
+        return Sample(process.peak() - before, 1)
+
+
+def url(process: Process) -> str:
+    return f"http://{HOST}:{process.port}/"

@@ -1,9 +1,13 @@
 """A contender that runs: started on its processor, asked for samples line by line, and ended."""
 
+import ctypes
 import os
+import re
 import select
 import subprocess
+import time
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.build import PROGRAMS, ROOT
@@ -58,12 +62,39 @@ class Process:
         """Where a server listens: the first thing it says."""
         return int(self._readline())
 
-    def ask(self, count: int) -> None:
-        self._process.stdin.write(b"%d\n" % count)
+    def ask(self, *counts: int) -> None:
+        self._process.stdin.write(b"%s\n" % " ".join(map(str, counts)).encode())
 
     def answer(self) -> Sample:
         amount, operations = self._readline().split()
         return Sample(int(amount), int(operations))
+
+    def processor_time(self) -> int:
+        """Return the nanoseconds of processor time that it has taken so far."""
+        time.sleep(0.01)  # the clock of a process that runs lags behind
+        return time.clock_gettime_ns(self._clock)
+
+    @cached_property
+    def _clock(self) -> int:
+        clock = ctypes.c_int()
+        error = ctypes.CDLL(None).clock_getcpuclockid(self.pid, ctypes.byref(clock))
+        if error:
+            raise OSError(error, os.strerror(error))
+        return clock.value
+
+    def resident(self) -> int:
+        """Return the bytes of memory that it has now, and begin to watch for the most."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        return self._memory("VmRSS")
+
+    def peak(self) -> int:
+        """Return the most bytes of memory that it has had since `resident`."""
+        return self._memory("VmHWM")
+
+    def _memory(self, what: str) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        [kibibytes] = re.findall(rf"^{what}:\s*(\d+) kB$", status, re.M)
+        return int(kibibytes) * 1024
 
     def _readline(self) -> bytes:
         ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)

@@ -1,17 +1,18 @@
 """From samples to figures: medians, spreads, ratios of the same round, and the table of a job."""
 
 from collections.abc import Callable
+from operator import sub, truediv
 from statistics import median, quantiles
 
-from benchmarks.jobs import Job
+from benchmarks.jobs import TIME, Job
 from benchmarks.process import Sample
 
 COLUMNS = {
     "median": "median",
     "spread": "spread",
+    "per_second": "per second",
     "to_c": "x C",
     "beyond_c": "- C",
-    "to_uvloop": "x uvloop",
 }
 
 
@@ -20,7 +21,7 @@ def figures(job: Job, samples: dict[str, list[Sample]]) -> dict:
     costs = {name: [s.amount / s.operations for s in taken] for name, taken in samples.items()}
 
     def paired(name: str, other: str, compare: Callable[[float, float], float]) -> float | None:
-        if other not in costs:
+        if other not in costs or (compare is truediv and 0 in costs[other]):
             return None
         return median(map(compare, costs[name], costs[other]))
 
@@ -29,9 +30,10 @@ def figures(job: Job, samples: dict[str, list[Sample]]) -> dict:
             "contender": contender.name,
             "median": median(costs[contender.name]),
             "spread": spread(costs[contender.name]),
-            "to_c": paired(contender.name, contender.twin, lambda a, b: a / b),
-            "beyond_c": paired(contender.name, contender.twin, lambda a, b: a - b),
-            "to_uvloop": paired(contender.name, "uvloop", lambda a, b: a / b),
+            "per_second": 1e9 / median(costs[contender.name]) if job.unit == TIME else None,
+            "to_c": paired(contender.name, contender.twin, truediv),
+            "beyond_c": paired(contender.name, contender.twin, sub),
+            **{f"to_{rival}": paired(contender.name, rival, truediv) for rival in job.rivals},
             "samples": [sample._asdict() for sample in samples[contender.name]],
         }
         for contender in job.contenders
@@ -43,6 +45,7 @@ def figures(job: Job, samples: dict[str, list[Sample]]) -> dict:
         "title": job.title,
         "operation": job.operation,
         "unit": job.unit,
+        "rivals": list(job.rivals),
         "contenders": rows,
         "bars": [
             {
@@ -65,16 +68,21 @@ def spread(costs: list[float]) -> float:
 
 
 def table(result: dict) -> str:
+    columns = columns_of(result["rivals"])
     lines = [
         f"{result['job']}: {result['title']}; {result['unit']} per {result['operation']}",
-        f"  {'':24}" + "".join(f"{heading:>12}" for heading in COLUMNS.values()),
+        f"  {'':24}" + "".join(f"{heading:>12}" for heading in columns.values()),
     ]
     for row in result["contenders"]:
-        cells = (cell(column, row[column]) for column in COLUMNS)
+        cells = (cell(column, row[column]) for column in columns)
         lines.append(f"  {row['contender']:24}" + "".join(f"{text:>12}" for text in cells))
     for bar in result["bars"]:
-        lines.append("  " + verdict(bar))
+        lines.append("  " + verdict(bar, columns))
     return "\n".join(lines) + "\n"
+
+
+def columns_of(rivals: list[str]) -> dict[str, str]:
+    return COLUMNS | {f"to_{rival}": f"x {rival}" for rival in rivals}
 
 
 def cell(column: str, value: float | None) -> str:
@@ -83,9 +91,9 @@ def cell(column: str, value: float | None) -> str:
     return f"{value:.2f}" if column.startswith("to_") else f"{value:,.0f}"
 
 
-def verdict(bar: dict) -> str:
+def verdict(bar: dict, columns: dict[str, str]) -> str:
     column, limit, value = bar["column"], bar["limit"], bar["value"]
-    what = f"bar: {bar['contender']}, {COLUMNS[column]}: at most {cell(column, limit)}"
+    what = f"bar: {bar['contender']}, {columns[column]}: at most {cell(column, limit)}"
     if value is None:
         return f"{what}; not measured"
     return f"{what}; {cell(column, value)}, {'met' if value <= limit else 'NOT MET'}"

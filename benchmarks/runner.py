@@ -4,19 +4,28 @@ import random
 from collections.abc import Iterable
 from contextlib import ExitStack
 from importlib.util import find_spec
+from shutil import which
 
 from benchmarks.jobs import Contender, Job
 from benchmarks.process import Process, Sample
 
 
 def missing_packages(jobs: Iterable[Job]) -> list[str]:
-    packages = {contender.package for job in jobs for contender in job.contenders}
-    return sorted(package for package in packages if package and not find_spec(package))
+    packages = {name for job in jobs for contender in job.contenders for name in contender.packages}
+    return sorted(package for package in packages if not find_spec(package))
+
+
+def missing_tools(jobs: Iterable[Job]) -> list[str]:
+    return sorted(tool for tool in {job.measure.tool for job in jobs} if tool and not which(tool))
+
+
+def taking_part(job: Job, missing: list[str]) -> list[Contender]:
+    return [c for c in job.contenders if not set(c.packages) & set(missing)]
 
 
 def run(job: Job, rounds: int, quick: bool, missing: list[str]) -> dict[str, list[Sample]]:
     """Return the samples of each contender, one for each round."""
-    contenders = [c for c in job.contenders if c.package not in missing]
+    contenders = taking_part(job, missing)
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
 
     with ExitStack() as running:
