@@ -74,6 +74,12 @@ from libevent_py.http_headers import Headers as Headers
 from libevent_py.http_headers import Query as Query
 from libevent_py.http_headers import parse_query as parse_query
 from libevent_py.http_headers import parse_query_str as parse_query_str
+from libevent_py.http_uri import Uri as Uri
+from libevent_py.http_uri import decode_uri as decode_uri
+from libevent_py.http_uri import encode_uri as encode_uri
+from libevent_py.http_uri import htmlescape as htmlescape
+from libevent_py.http_uri import uridecode as uridecode
+from libevent_py.http_uri import uriencode as uriencode
 from libevent_py.listener import Listener as Listener
 from libevent_py.ratelimit import RateLimit as RateLimit
 from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup

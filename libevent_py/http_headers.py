@@ -6,6 +6,7 @@ query's are UTF-8. Bytes are taken as they are.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -268,13 +269,21 @@ class Query(Headers):
     _name = Headers._key
 
 
+def uri_text(value: Text, name: str) -> bytes:
+    """Return *value*, which is part of a URI, as C reads it: in UTF-8, up to a NUL."""
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeEncodeError):  # then `string` says what is wrong
+            value = value.encode("utf-8", "surrogateescape")
+    return _convert.string(value, name)
+
+
 def parse_query_str(query: Text) -> Query:
     """Return the arguments of *query*, as ``a=1&b=2``, with their values decoded.
 
     Names are not decoded, as in C. Raises `ValueError` where an argument has no name or no ``=``,
     and for ``%00`` in a value, where C would cut it. Wraps ``evhttp_parse_query_str``.
     """
-    text = _convert.string(query, "query")
+    text = uri_text(query, "query")
     return _parse(lib.evhttp_parse_query_str, query, text, text)
 
 
@@ -283,7 +292,7 @@ def parse_query(uri: Text) -> Query:
 
     Raises `ValueError` for what is no URI, too. Wraps ``evhttp_parse_query``.
     """
-    text = _convert.string(uri, "uri")
+    text = uri_text(uri, "uri")
     query = text.partition(b"#")[0].partition(b"?")[2]
     return _parse(lib.evhttp_parse_query, uri, text, query)
 

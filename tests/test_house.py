@@ -39,6 +39,7 @@ FLOORS = """
     http_headers
     dns_server
     http_request
+    http_uri
     __init__
     _index
     __main__

@@ -113,3 +113,85 @@ static void evpy_headers_clear(struct evkeyvalq *headers)
 	evhttp_clear_headers(headers);
 	evpy_memory_leave();
 }
+
+/* URIs: as with headers, another thread may set a part while this one reads it. */
+
+/* A copy for the caller to free. NULL with errno 0: it has no such part. */
+static char *evpy_uri_get(
+    const struct evhttp_uri *uri, const char *(*get)(const struct evhttp_uri *))
+{
+	const char *found;
+	char *copy = NULL;
+
+	evpy_memory_hold();
+	found = get(uri);
+	errno = 0;
+	if (found != NULL)
+		copy = strdup(found);
+	evpy_memory_leave();
+	return copy;
+}
+
+static int evpy_uri_set(struct evhttp_uri *uri,
+    int (*set)(struct evhttp_uri *, const char *), const char *value)
+{
+	int result;
+
+	evpy_memory_hold();
+	result = set(uri, value);
+	evpy_memory_leave();
+	return result;
+}
+
+/* The copy is nonconformant at first: so it takes whatever the original has. */
+static struct evhttp_uri *evpy_uri_copy(const struct evhttp_uri *uri)
+{
+	struct evhttp_uri *copy = evhttp_uri_new();
+	int failed;
+
+	if (copy == NULL)
+		return NULL;
+	evhttp_uri_set_flags(copy, EVHTTP_URI_NONCONFORMANT);
+	evpy_memory_hold();
+	failed = evhttp_uri_set_scheme(copy, evhttp_uri_get_scheme(uri)) ||
+	    evhttp_uri_set_userinfo(copy, evhttp_uri_get_userinfo(uri)) ||
+	    evhttp_uri_set_host(copy, evhttp_uri_get_host(uri)) ||
+	    evhttp_uri_set_port(copy, evhttp_uri_get_port(uri)) ||
+	    evhttp_uri_set_path(copy, evhttp_uri_get_path(uri)) ||
+	    evhttp_uri_set_query(copy, evhttp_uri_get_query(uri)) ||
+	    evhttp_uri_set_fragment(copy, evhttp_uri_get_fragment(uri));
+	evpy_memory_leave();
+	if (failed) {
+		evhttp_uri_free(copy);
+		return NULL;
+	}
+	return copy;
+}
+
+static size_t evpy_length(const char *string)
+{
+	return string != NULL ? strlen(string) : 0;
+}
+
+/* The whole for the caller to free. NULL with errno 0: libevent refuses it. */
+static char *evpy_uri_join(struct evhttp_uri *uri)
+{
+	char *whole;
+	size_t size;
+
+	evpy_memory_hold();
+	size = evpy_length(evhttp_uri_get_scheme(uri)) + evpy_length(evhttp_uri_get_userinfo(uri)) +
+	    evpy_length(evhttp_uri_get_host(uri)) + evpy_length(evhttp_uri_get_path(uri)) +
+	    evpy_length(evhttp_uri_get_query(uri)) + evpy_length(evhttp_uri_get_fragment(uri)) +
+	    sizeof "://@:2147483647?#";
+	whole = malloc(size);
+	if (whole != NULL) {
+		errno = 0;
+		if (evhttp_uri_join(uri, whole, size) == NULL) {
+			free(whole);
+			whole = NULL;
+		}
+	}
+	evpy_memory_leave();
+	return whole;
+}

@@ -224,3 +224,10 @@ int evpy_headers_add(struct evkeyvalq *headers, const char *name, const char *va
 int evpy_headers_set(struct evkeyvalq *headers, const char *name, const char *value);
 int evpy_headers_remove(struct evkeyvalq *headers, const char *name);
 void evpy_headers_clear(struct evkeyvalq *headers);
+
+char *evpy_uri_get(const struct evhttp_uri *uri,
+    const char *(*get)(const struct evhttp_uri *));
+int evpy_uri_set(struct evhttp_uri *uri,
+    int (*set)(struct evhttp_uri *, const char *), const char *value);
+struct evhttp_uri *evpy_uri_copy(const struct evhttp_uri *uri);
+char *evpy_uri_join(struct evhttp_uri *uri);
