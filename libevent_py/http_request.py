@@ -17,6 +17,7 @@ from libevent_py._watched import BufferCallback, BufferInfo, Watched
 from libevent_py.buffer import BorrowedBuffer, Buffer
 from libevent_py.enums import HttpCommand
 from libevent_py.http_headers import Headers
+from libevent_py.http_uri import Uri
 
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
@@ -114,6 +115,15 @@ class Request(Handle):
         Wraps ``evhttp_request_get_uri``.
         """
         return _latin1(lib.evhttp_request_get_uri(self.pointer)) or ""
+
+    @property
+    def evhttp_uri(self) -> Uri | None:
+        """A copy of the URI in its parts, or None when there is none.
+
+        Wraps ``evhttp_request_get_evhttp_uri``.
+        """
+        pointer = lib.evhttp_request_get_evhttp_uri(self.pointer)
+        return None if pointer == ffi.NULL else Uri.copied(pointer)
 
     @property
     def host(self) -> str | None:

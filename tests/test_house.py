@@ -36,10 +36,10 @@ FLOORS = """
     _connect
     bufferevent
     listener
-    http_headers
     dns_server
-    http_request
+    http_headers
     http_uri
+    http_request
     __init__
     _index
     __main__
