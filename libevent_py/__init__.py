@@ -11,8 +11,11 @@ from libevent_py._load import version_number as version_number
 
 # isort: split
 from libevent_py import debug as debug
+from libevent_py import dns as dns
 from libevent_py import log as log
 from libevent_py import util as util
+from libevent_py._dns_lookup import AddrInfoLookup as AddrInfoLookup
+from libevent_py._dns_lookup import DnsLookup as DnsLookup
 from libevent_py._ffi import ffi as ffi
 from libevent_py._ffi import lib as lib
 from libevent_py.base import CommonTimeout as CommonTimeout
@@ -22,6 +25,7 @@ from libevent_py.buffer import BufferCallback as BufferCallback
 from libevent_py.buffer import BufferInfo as BufferInfo
 from libevent_py.bufferevent import BufferEvent as BufferEvent
 from libevent_py.config import EventConfig as EventConfig
+from libevent_py.dns import DnsBase as DnsBase
 from libevent_py.dns_server import DnsQuestion as DnsQuestion
 from libevent_py.dns_server import DnsServer as DnsServer
 from libevent_py.dns_server import DnsServerRequest as DnsServerRequest

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Layered
-from libevent_py.enums import BufferEventFlag
+from libevent_py._lifetime import Child
+from libevent_py.enums import AddrInfoError, BufferEventFlag, TriggerOption
 
 FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
 
@@ -27,6 +28,8 @@ class Lookup(NamedTuple):
     dns_base: Any
     #: The descriptor that there was, which tells that the lookup goes on; None when it has failed.
     fd: int | None
+    #: Why it has failed, where C doesn't say.
+    code: int = 0
 
 
 class Connecting(Layered):
@@ -108,9 +111,24 @@ class Connecting(Layered):
         Its ``errno`` is one of `AddrInfoError`. Wraps ``bufferevent_socket_get_dns_error``.
         """
         code = int(lib.bufferevent_socket_get_dns_error(self.pointer))
-        if code == 0 or self._lookup is None:
+        if self._lookup is None:
+            return None
+        code = self._lookup.code or code
+        if code == 0:
             return None
         return errors.DnsError(code, f"{self._lookup.host!r}: {util.gai_strerror(code)}")
+
+    def do_without(self, other: Child) -> None:
+        """Fail if *other*, which is about to be closed, still looks up the name."""
+        lookup = self._lookup
+        if lookup is None or lookup.dns_base is not other or self.closed:
+            return
+        if not self._is_looking_up():
+            return
+        self._lookup = lookup._replace(fd=None, code=AddrInfoError.FAIL)
+        errors.call(lib.bufferevent_setfd, self.pointer, lookup.fd)  # it cancels the lookup
+        defer = TriggerOption.DEFER_CALLBACKS
+        errors.call(lib.bufferevent_trigger_event, self.pointer, BufferEventFlag.ERROR, defer)
 
     def why_failed(self, what: int, code: int) -> OSError | None:
         """Return what the event *what* has failed by; *code* is the errno that came with it."""

@@ -499,6 +499,9 @@ class Child(Handle):
         """Return the handles of what C made as parts of this object, which end with it."""
         return []
 
+    def do_without(self, other: Child) -> None:
+        """Use *other* no longer, which is of the same base and about to be closed."""
+
     def close(self) -> None:
         """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread."""
         base = self.base

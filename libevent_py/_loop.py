@@ -27,6 +27,10 @@ FLAGS = tuple(EventFlag(number) for number in range(2 * EventFlag.CLOSED))
 TIMEOUT = EventFlag.TIMEOUT
 once_timer = lib.evpy_once_timer
 
+#: How often in a row to look for a quiet moment, and how long to rest then, in seconds.
+TURNS = 16
+REST = 0.01
+
 #: What makes an event a descriptor's.
 IO = EventFlag.READ | EventFlag.WRITE | EventFlag.CLOSED
 
@@ -42,6 +46,8 @@ class Loop(Root):
         "_on_error",
         "_onces",
         "_pipes",
+        "_quiet",
+        "_turns",
         "_waker",
         "onces",
         "wakers",
@@ -53,6 +59,9 @@ class Loop(Root):
         #: What to do when one of the base's own events fires, by key.
         self.wakers: dict[int, Callable[[Loop], None]] = {}
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        #: What `when_quiet` was given, and how often in a row the loop was not.
+        self._quiet: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._turns = 0
         self._pipes: dict[str, tuple[int, Any]] = {}
         self._on_error: Callable[[Exception, Any], object] | None = None
         self._nolock = nolock
@@ -171,6 +180,7 @@ class Loop(Root):
                 self._exit_at = None
                 lib.event_del(self._exiter)
             self.exhume()
+            self._use_quiet(self.pointer)
         log.flush()
 
     def loopexit(self, timeout: Timeout = None) -> None:
@@ -320,8 +330,46 @@ class Loop(Root):
         except BaseException as error:
             self.report(error, self)
         finally:
-            if self._jobs and self.parked is None:
-                self._rouse()
+            if self.parked is None:
+                self._await_quiet()
+                if self._jobs:
+                    self._rouse()
+
+    def when_quiet(self, function: Callable[..., object], *args: Any) -> None:
+        """Run ``function(*args)`` when libevent has nothing more to call: now, or in the loop.
+
+        At the latest it runs when the base is closed. For what frees things that callbacks which
+        libevent has lined up still use (L3).
+        """
+        self._quiet.append((function, args))
+        if not self.running and not self.calls and not self.closed:
+            self._use_quiet(self.pointer)
+        if self._quiet and self._waker is not None:
+            self._rouse()
+
+    def _use_quiet(self, pointer: Any) -> bool:
+        """Run what waits for a quiet moment if this is one; tell whether anything has run."""
+        ran = False
+        while self._quiet and not self.graveyard:
+            if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
+                break
+            function, args = self._quiet.popleft()
+            function(*args)
+            ran = True
+        return ran
+
+    def _await_quiet(self) -> None:
+        """Line up behind what libevent has to call, or soon let in what is less urgent."""
+        if self._quiet:
+            self._use_quiet(lib.event_get_base(self._waker))
+        if not self._quiet:
+            self._turns = 0
+            return
+        self._turns += 1
+        if self._turns % TURNS:
+            lib.event_active(self._waker, EventFlag.TIMEOUT, 0)
+        else:
+            errors.call(lib.evpy_event_add, self._waker, REST)
 
     @property
     def on_error(self) -> Callable[[Exception, Any], object] | None:
@@ -366,9 +414,10 @@ class Loop(Root):
 
     def _drain(self, pointer: Any) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""
-        self.exhume()
         for _ in range(1000):
-            if not lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
+            self.exhume()
+            active = lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE)
+            if not active and not self._use_quiet(pointer):
                 break
             # With NONBLOCK alone C goes on for as long as anything is ready.
             errors.enter(pointer, lib.event_base_loop, pointer, LoopFlag.NONBLOCK | LoopFlag.ONCE)

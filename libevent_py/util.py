@@ -203,15 +203,10 @@ def getaddrinfo(
     whose ``errno`` is one of `AddrInfoError`, or `OSError` where the system failed. Other threads
     run meanwhile, this one's loop does not. Wraps ``evutil_getaddrinfo``.
     """
-    node, service = ffi.NULL if host is None else _convert.host_name(host), _service(port)
-    hints = ffi.new("struct evutil_addrinfo *")
-    hints.ai_flags = _convert.flags(AddrInfoFlag, flags, "flags")
-    hints.ai_family = _c_int(family, "family")
-    hints.ai_socktype = _c_int(type, "type")
-    hints.ai_protocol = _c_int(proto, "proto")
+    question = addrinfo_question(host, port, "port", family, type, proto, flags)
     found = ffi.new("struct evutil_addrinfo **")
     try:
-        code = errors.enter(None, lib.evutil_getaddrinfo, node, service, hints, found)
+        code = errors.enter(None, lib.evutil_getaddrinfo, *question, found)
         if code == AddrInfoError.SYSTEM:
             raise errors.failed(lib.evutil_getaddrinfo, repr(host))
         if code != 0:
@@ -222,12 +217,27 @@ def getaddrinfo(
             lib.evutil_freeaddrinfo(found[0])
 
 
-def _service(port: int | str | bytes | None) -> Any:
-    if port is None:
-        return ffi.NULL
-    if isinstance(port, (str, bytes)):
-        return _convert.string(port, "port")
-    return b"%d" % _convert.integer(port, "port", 0, 65535)
+def addrinfo_question(
+    host: str | bytes | None,
+    service: int | str | bytes | None,
+    name: str,
+    family: int,
+    type: int,
+    proto: int,
+    flags: int,
+) -> tuple[Any, Any, Any]:
+    """Return what `getaddrinfo` is asked as C takes it; *name* is that of the second argument."""
+    hints = ffi.new("struct evutil_addrinfo *")
+    hints.ai_flags = _convert.flags(AddrInfoFlag, flags, "flags")
+    hints.ai_family = _c_int(family, "family")
+    hints.ai_socktype = _c_int(type, "type")
+    hints.ai_protocol = _c_int(proto, "proto")
+    node = ffi.NULL if host is None else _convert.host_name(host)
+    if service is None:
+        return node, ffi.NULL, hints
+    if isinstance(service, (str, bytes)):
+        return node, _convert.string(service, name), hints
+    return node, b"%d" % _convert.integer(service, name, 0, 65535), hints
 
 
 def unpack_addrinfo(ai: Any) -> list[AddrInfo]:

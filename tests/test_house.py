@@ -36,6 +36,8 @@ FLOORS = """
     _connect
     bufferevent
     listener
+    http_headers
+    _dns_lookup dns
     dns_server
     http_headers
     http_uri

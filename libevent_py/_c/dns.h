@@ -121,3 +121,11 @@ int evdns_base_get_nameserver_addr(struct evdns_base *base, int idx,
     struct sockaddr *sa, ev_socklen_t len);
 
 /* Ours. */
+
+extern "Python" void evpy_dns_resolved(uintptr_t key, int result, int count, int ttl, void *addresses);
+extern "Python" void evpy_dns_addrinfo(uintptr_t key, int result, struct evutil_addrinfo *res);
+
+int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, int flags, uintptr_t key, void **handle);
+int evpy_dns_resolve_reverse(struct evdns_base *dns, int size, const void *address, int flags, uintptr_t key, void **handle);
+int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const char *service, const struct evutil_addrinfo *hints, uintptr_t key, void **handle);
+void evpy_dns_free(struct evdns_base *dns);

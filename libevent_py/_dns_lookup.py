@@ -1,0 +1,226 @@
+"""The lookups of a `DnsBase`: what is asked, and who is told of the answer.
+
+C's handle dies with the callback, which comes exactly once (L4). So a lookup is in its base's
+``live`` from before it is begun until it has been told, and holds its `DnsBase` that long. Should
+libevent lose an answer for want of memory, the end of the `DnsBase` tells of it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import _convert, errors, util
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import live, next_key
+from libevent_py.enums import AddrInfoError, DnsResult, DnsType
+
+if TYPE_CHECKING:
+    from libevent_py.dns import DnsBase
+
+ResolveCallback = Callable[[Any, DnsResult, int, list[str]], object]
+AddrInfoCallback = Callable[[Any, "errors.DnsError | None", list[util.AddrInfo]], object]
+
+RESULTS = {int(result): result for result in DnsResult}
+
+
+class Lookup:
+    """What all lookups have."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_closing",
+        "_handle",
+        "_key",
+        "_told",
+        "callback",
+        "dns_base",
+    )
+
+    #: C's function that cancels one.
+    _withdraw: Callable[[Any, Any], object]
+
+    def __init__(self, dns_base: DnsBase, callback: Any) -> None:
+        #: Where the name is looked up.
+        self.dns_base = dns_base
+        #: What is called with the answer.
+        self.callback = callback
+        self._key = next_key()
+        self._handle = ffi.new("void **")
+        self._told = self._cancelled = self._closing = False
+
+    def _begin(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have C look up by *function*; it may call back at once (M1)."""
+        dns = self.dns_base
+        dns.lookups[self._key] = dns.base.live[self._key] = self
+        try:
+            if dns.base.call(function, dns.pointer, *arguments, self._key, self._handle):
+                raise errors.failed(function, name)
+        except BaseException:
+            if self._handle[0] == ffi.NULL and not self._told:
+                self._forget()
+            raise
+
+    def _forget(self) -> None:
+        self._told = True
+        self._handle[0] = ffi.NULL
+        self.dns_base.lookups.pop(self._key, None)
+        self.dns_base.base.live.pop(self._key, None)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the callback has not been called yet."""
+        return not self._told
+
+    def cancel(self) -> None:
+        """Want no answer; the callback is told soon, in the loop, that the lookup was cancelled.
+
+        Or it gets the answer, if that is on its way already. Does nothing when the callback has
+        been called, or its `DnsBase` is closed.
+        """
+        dns = self.dns_base
+        if self._told or self._closing:
+            return
+        dns.base.check_thread()
+        self._cancelled = True
+        self.withdraw(dns.pointer)
+
+    def withdraw(self, pointer: Any) -> None:
+        """Cancel the lookup in C, whose evdns_base is *pointer*; for a second time if need be."""
+        if self._handle[0] != ffi.NULL:
+            self._withdraw(pointer, self._handle[0])
+
+    def close(self) -> None:
+        """Have a callback that is told of its cancelling hear that there is no `DnsBase` left."""
+        self._closing = True
+
+    def drop(self) -> None:
+        """Tell nobody, unless `close` was called: the user's own objects go with this one."""
+        if not self._closing:
+            self._forget()
+
+    def lose(self) -> None:
+        """Tell the callback what libevent has not."""
+        raise NotImplementedError
+
+    def _tell(self, *answer: Any) -> None:
+        try:
+            self.callback(self, *answer)
+        except BaseException as error:
+            self.dns_base.base.report(error, self)
+
+
+class DnsLookup(Lookup):
+    """A name whose addresses are looked up, or an address whose name is."""
+
+    __slots__ = ("name", "type")
+
+    def __init__(
+        self, dns_base: DnsBase, name: str | bytes, type: DnsType, callback: ResolveCallback
+    ) -> None:
+        super().__init__(dns_base, _convert.callback(callback))
+        #: What is looked up.
+        self.name = name
+        #: What is wanted of it: `DnsType.A`, AAAA or PTR.
+        self.type = type
+
+    def cancel(self) -> None:
+        """Want no answer; the callback is told soon, in the loop, with the result CANCEL.
+
+        Or it gets the answer, if that is on its way already. Does nothing when the callback has
+        been called, or its `DnsBase` is closed. Wraps ``evdns_cancel_request``.
+        """
+        super().cancel()
+
+    @staticmethod
+    def _withdraw(pointer: Any, handle: Any) -> None:
+        errors.call(lib.evdns_cancel_request, pointer, handle)
+
+    def lose(self) -> None:
+        """Tell the callback what libevent has not."""
+        self.answer(DnsResult.SHUTDOWN, 0, 0, ffi.NULL)
+
+    def answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
+        """Call the callback with what C has found."""
+        self._forget()
+        if result == DnsResult.CANCEL and self._closing and not self._cancelled:
+            result = DnsResult.SHUTDOWN
+        found = self._read(count, addresses) if result == DnsResult.NONE else []
+        self._tell(RESULTS.get(result, result), max(ttl, 0), found)
+
+    def _read(self, count: int, addresses: Any) -> list[str]:
+        if self.type == DnsType.PTR:
+            names = ffi.cast("char **", addresses)
+            return [_convert.text(names[number]) for number in range(count)]
+        family = socket.AF_INET if self.type == DnsType.A else socket.AF_INET6
+        size = util.PACKED[family]
+        packed = bytes(ffi.buffer(addresses, count * size))
+        starts = range(0, len(packed), size)
+        return [socket.inet_ntop(family, packed[start : start + size]) for start in starts]
+
+    def __repr__(self) -> str:
+        state = "pending" if self.pending else "ended"
+        return f"<DnsLookup of {self.name!r}, {self.type.name}, {state}>"
+
+
+class AddrInfoLookup(Lookup):
+    """A host and a service that `DnsBase.getaddrinfo` looks up."""
+
+    __slots__ = ("host", "service")
+
+    def __init__(
+        self, dns_base: DnsBase, host: Any, service: Any, callback: AddrInfoCallback
+    ) -> None:
+        super().__init__(dns_base, _convert.callback(callback))
+        #: The name or address that is looked up, or None.
+        self.host = host
+        #: The port or the name of the service, or None.
+        self.service = service
+
+    def cancel(self) -> None:
+        """Want no answer; the callback is told soon, in the loop, of the error CANCEL.
+
+        Does nothing when the callback has been called, or its `DnsBase` is closed.
+        Wraps ``evdns_getaddrinfo_cancel``.
+        """
+        super().cancel()
+
+    @staticmethod
+    def _withdraw(pointer: Any, handle: Any) -> None:
+        errors.call(lib.evdns_getaddrinfo_cancel, handle)
+
+    def lose(self) -> None:
+        """Tell the callback what libevent has not."""
+        self.answer(AddrInfoError.FAIL, ffi.NULL)
+
+    def answer(self, code: int, found: Any) -> None:
+        """Call the callback with what C has found, which stays C's."""
+        self._forget()
+        if code == AddrInfoError.CANCEL and self._closing and not self._cancelled:
+            code = AddrInfoError.FAIL
+        error = None
+        if code:
+            error = errors.DnsError(code, f"{self.host!r}: {util.gai_strerror(code)}")
+        self._tell(error, util.unpack_addrinfo(found))
+
+    def __repr__(self) -> str:
+        state = "pending" if self.pending else "ended"
+        return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {state}>"
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_dns_resolved(key: int, result: int, count: int, ttl: int, addresses: Any) -> None:
+    for base in live.bases:
+        lookup = base.live.get(key)
+        if lookup is not None:
+            lookup.answer(result, count, ttl, addresses)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_dns_addrinfo(key: int, result: int, found: Any) -> None:
+    for base in live.bases:
+        lookup = base.live.get(key)
+        if lookup is not None:
+            lookup.answer(result, found)

@@ -1,0 +1,455 @@
+"""``struct evdns_base``: name lookups in the loop.
+
+*Closing.* libevent lines up the answers of lookups, and some of them use what they came from (L3).
+So a `DnsBase` that is closed cancels its lookups at once, has those fail that others began with it,
+and is freed when nothing is lined up any longer.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import math
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from libevent_py import _convert, errors, util
+from libevent_py._dns_lookup import (
+    AddrInfoCallback,
+    AddrInfoLookup,
+    DnsLookup,
+    Lookup,
+    ResolveCallback,
+)
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Child, next_key
+from libevent_py.base import EventBase
+from libevent_py.enums import AddrInfoFlag, DnsBaseFlag, DnsOption, DnsQueryFlag, DnsType
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+#: A name as DNS spells it: C finds no place for more, nor for more in a part of it.
+LONGEST_NAME = 255
+LONGEST_LABEL = 63
+
+
+def err_to_string(err: int) -> str:
+    """Return what *err*, one of `DnsResult`, means. Wraps ``evdns_err_to_string``."""
+    return _convert.text(lib.evdns_err_to_string(_convert.integer(err, "err", -(2**31), 2**31 - 1)))
+
+
+class DnsBase(Child):
+    """A resolver with its name servers; usable in ``with``, which closes it.
+
+    Its name servers' sockets keep the loop from ending, unless it is made with
+    DISABLE_WHEN_INACTIVE. Dropped while it looks nothing up, it is closed. A forked child shares
+    the sockets, and with them the answers: it had better make its own.
+    """
+
+    __slots__ = ("free", "lookups")
+
+    rank: ClassVar[float] = 2.5
+
+    def __init__(self, base: EventBase, flags: int = DnsBaseFlag.INITIALIZE_NAMESERVERS) -> None:
+        """Make a resolver; with INITIALIZE_NAMESERVERS it reads ``/etc/resolv.conf`` and the hosts.
+
+        With ``DnsBaseFlag(0)`` it has no name servers yet, and knows no hosts.
+        DISABLE_WHEN_INACTIVE lets the loop end while nothing is looked up. Raises `OSError` when
+        the file can't be read, and `LibeventError` when it names no server (L1).
+        Wraps ``evdns_base_new``.
+        """
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        flags = _convert.flags(DnsBaseFlag, flags, "flags")
+        base.check_thread()
+        base.check_selectable(-1)
+        #: Those that have not been told yet, by key.
+        self.lookups: dict[int, Lookup] = {}
+        self.free = functools.partial(_free, base, self.lookups)
+        pointer = errors.enter(None, lib.evdns_base_new, base.pointer, flags)
+        if pointer == ffi.NULL:
+            raise _uninitialized(flags)
+        super().__init__(base, next_key(), pointer)
+
+    # Lookups.
+
+    def resolve_ipv4(self, name: str | bytes, flags: int, callback: ResolveCallback) -> DnsLookup:
+        """Look up the IPv4 addresses of *name*; `hosts` files and numeric addresses don't count.
+
+        The loop calls ``callback(lookup, result, ttl, addresses)`` once, with a `DnsResult`, the
+        seconds for which the answer holds, and a list of text such as ``["127.0.0.1"]``, of at most
+        32; it is empty unless *result* is NONE. With NO_SEARCH in *flags* the search list isn't
+        tried. *name* outside ASCII is encoded by IDNA. Raises `ValueError` for what is no name.
+        Wraps ``evdns_base_resolve_ipv4``.
+        """
+        return self._resolve(name, DnsType.A, flags, callback)
+
+    def resolve_ipv6(self, name: str | bytes, flags: int, callback: ResolveCallback) -> DnsLookup:
+        """Look up the IPv6 addresses of *name*, as `resolve_ipv4` does.
+
+        Wraps ``evdns_base_resolve_ipv6``.
+        """
+        return self._resolve(name, DnsType.AAAA, flags, callback)
+
+    def _resolve(
+        self, name: str | bytes, type: DnsType, flags: int, callback: ResolveCallback
+    ) -> DnsLookup:
+        lookup = DnsLookup(self, name, type, callback)
+        flags = _convert.flags(DnsQueryFlag, flags, "flags")
+        self.base.check_thread()
+        lookup._begin(repr(name), lib.evpy_dns_resolve, type, _name(name), flags)
+        return lookup
+
+    def resolve_reverse(
+        self, address: str | bytes, flags: int, callback: ResolveCallback
+    ) -> DnsLookup:
+        """Look up the name of an IPv4 *address* such as ``"127.0.0.1"``, as `resolve_ipv4` does.
+
+        The callback's list has that name. Wraps ``evdns_base_resolve_reverse``.
+        """
+        return self._resolve_reverse(socket.AF_INET, address, flags, callback)
+
+    def resolve_reverse_ipv6(
+        self, address: str | bytes, flags: int, callback: ResolveCallback
+    ) -> DnsLookup:
+        """Look up the name of an IPv6 *address* such as ``"::1"``, as `resolve_reverse` does.
+
+        Wraps ``evdns_base_resolve_reverse_ipv6``.
+        """
+        return self._resolve_reverse(socket.AF_INET6, address, flags, callback)
+
+    def _resolve_reverse(
+        self, family: int, address: str | bytes, flags: int, callback: ResolveCallback
+    ) -> DnsLookup:
+        lookup = DnsLookup(self, address, DnsType.PTR, callback)
+        flags = _convert.flags(DnsQueryFlag, flags, "flags")
+        packed = util.inet_pton(family, address)
+        self.base.check_thread()
+        what = repr(address)
+        lookup._begin(what, lib.evpy_dns_resolve_reverse, len(packed), packed, flags)
+        return lookup
+
+    def getaddrinfo(
+        self,
+        host: str | bytes | None,
+        service: int | str | bytes | None,
+        callback: AddrInfoCallback,
+        *,
+        family: int = socket.AF_UNSPEC,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = AddrInfoFlag(0),
+    ) -> AddrInfoLookup:
+        """Look up *host* and *service*, a port or its name, in the hosts and by the name servers.
+
+        ``callback(lookup, error, addresses)`` is called once, with a `DnsError` or None, and a list
+        as of `util.getaddrinfo`: before this returns, if no name server needs to be asked (as for
+        a numeric address), or else in the loop. *flags* are of `AddrInfoFlag`. What the callback
+        raises before this returns comes out of it, unless ``base.on_error`` takes it. With
+        AF_UNSPEC for *family* a second answer is waited for no longer than the option
+        getaddrinfo-allow-skew says. Wraps ``evdns_getaddrinfo``.
+        """
+        lookup = AddrInfoLookup(self, host, service, callback)
+        question = util.addrinfo_question(host, service, "service", family, type, proto, flags)
+        self.base.check_thread()
+        lookup._begin(repr(host), lib.evpy_dns_getaddrinfo, *question)
+        return lookup
+
+    # Name servers.
+
+    def nameserver_add(self, address: str | bytes) -> None:
+        """Ask the name server at *address*, an IPv4 address such as ``"127.0.0.1"``, at port 53.
+
+        Raises as `nameserver_sockaddr_add` does. Wraps ``evdns_base_nameserver_add``.
+        """
+        number = int.from_bytes(util.inet_pton(socket.AF_INET, address), sys.byteorder)
+        self._add(lib.evdns_base_nameserver_add, number, about=address)
+
+    def nameserver_ip_add(self, address: str | bytes) -> None:
+        """Ask the name server at *address* too, such as ``"127.0.0.1"``, ``"[::1]:5353"``.
+
+        Without a port it is 53. Raises as `nameserver_sockaddr_add` does. Wraps
+        ``evdns_base_nameserver_ip_add``.
+        """
+        util.parse_sockaddr_port(address)  # which says what is wrong with it
+        text = _convert.string(address, "address")
+        self._add(lib.evdns_base_nameserver_ip_add, text, about=address)
+
+    def nameserver_sockaddr_add(self, address: _convert.Address) -> None:
+        """Ask the name server at *address*, ``(host, port)``, too; servers take turns.
+
+        Raises `FileExistsError` for one that there is already, and `OSError` when there can be no
+        socket for it. Wraps ``evdns_base_nameserver_sockaddr_add``.
+        """
+        target = _convert.sockaddr(address)
+        if target.pointer.sa_family == socket.AF_UNIX:
+            raise ValueError(f"address must be (host, port), not {address!r}")
+        add = lib.evdns_base_nameserver_sockaddr_add
+        self._add(add, target.pointer, target.length, 0, about=address)
+
+    def _add(self, function: Callable[..., int], *arguments: Any, about: object) -> None:
+        self.base.check_thread()
+        self.base.check_selectable(-1)
+        code = errors.call(function, self.pointer, *arguments)
+        if code == ALREADY_THERE:
+            raise FileExistsError(errno.EEXIST, f"{about!r}: it is a name server already")
+        if code:
+            raise errors.failed(function, repr(about))
+
+    @property
+    def nameservers(self) -> list[_convert.Address]:
+        """The addresses of the name servers. Wraps ``evdns_base_get_nameserver_addr``."""
+        storage = ffi.new("struct sockaddr_storage *")
+        address, size = ffi.cast("struct sockaddr *", storage), ffi.sizeof(storage[0])
+        found = []
+        for index in range(self.count_nameservers()):
+            length = lib.evdns_base_get_nameserver_addr(self.pointer, index, address, size)
+            found.append(_convert.unpack_address(address, length))
+        return found
+
+    def count_nameservers(self) -> int:
+        """Return how many name servers there are. Wraps ``evdns_base_count_nameservers``."""
+        return int(lib.evdns_base_count_nameservers(self.pointer))
+
+    def clear_nameservers_and_suspend(self) -> None:
+        """Forget the name servers; lookups wait for others, and for `resume`.
+
+        Wraps ``evdns_base_clear_nameservers_and_suspend``.
+        """
+        self.base.check_thread()
+        errors.call(lib.evdns_base_clear_nameservers_and_suspend, self.pointer)
+
+    def resume(self) -> None:
+        """Ask the name servers that there are now what waits for an answer.
+
+        Wraps ``evdns_base_resume``.
+        """
+        self.base.check_thread()
+        errors.call(lib.evdns_base_resume, self.pointer)
+
+    # Configuration.
+
+    def search_clear(self) -> None:
+        """Forget the domains to search names in. Wraps ``evdns_base_search_clear``."""
+        self.base.check_thread()
+        errors.call(lib.evdns_base_search_clear, self.pointer)
+
+    def search_add(self, domain: str | bytes) -> None:
+        """Search names in *domain*, before the domains that there are.
+
+        Wraps ``evdns_base_search_add``.
+        """
+        self.base.check_thread()
+        errors.call(lib.evdns_base_search_add, self.pointer, _convert.host_name(domain))
+
+    def search_ndots_set(self, ndots: int) -> None:
+        """Try a name with at least *ndots* dots as it is, before the domains to search; first 1.
+
+        Wraps ``evdns_base_search_ndots_set``.
+        """
+        self.base.check_thread()
+        ndots = _convert.integer(ndots, "ndots", 0, LONGEST_NAME)
+        errors.call(lib.evdns_base_search_ndots_set, self.pointer, ndots)
+
+    def set_option(self, option: str, val: object) -> None:
+        """Set *option* to *val*, a number or the text that resolv.conf has for it.
+
+        ============================ ========================================================
+        ndots                        as `search_ndots_set`; first 1
+        timeout                      seconds to wait for an answer, from 0.001; first 5
+        attempts                     how often to ask, to 255; first 3
+        max-timeouts                 how many in a row, to 255, make a server count as down; 3
+        max-inflight                 how many questions to ask at once, to 65000; first 64
+        randomize-case               1: ask for nAmEs like this, which are harder to forge, but
+                                     some servers fail (L7); 0: as they are; first 1
+        initial-probe-timeout        seconds, to 3600, until a server that is down is tried; 10
+        getaddrinfo-allow-skew       seconds to wait for the second answer of two; first 3
+        bind-to                      the address that servers added from now on are asked from
+        so-rcvbuf, so-sndbuf         bytes of their sockets' buffers; 0 leaves that to the system
+        ============================ ========================================================
+
+        Raises `ValueError` for another option, which C would ignore, and for what is no value of
+        it. Wraps ``evdns_base_set_option``.
+        """
+        self.base.check_thread()
+        check = OPTIONS.get(option)
+        if check is None:
+            raise ValueError(f"option must be one of {', '.join(OPTIONS)}, not {option!r}")
+        value = check(val, f"val of {option}")
+        errors.call(lib.evdns_base_set_option, self.pointer, option.encode(), value)
+
+    def resolv_conf_parse(
+        self, flags: int, filename: str | bytes | os.PathLike[str] | None
+    ) -> None:
+        """Take from *filename*, a resolv.conf, what *flags* of `DnsOption` say.
+
+        With None, or when it can't be read, what is the default is taken: 127.0.0.1 as the name
+        server (not with NAMESERVERS_NO_DEFAULT), and the host's own domain. With HOSTSFILE,
+        ``/etc/hosts`` is read. Raises `OSError` when *filename* can't be read, and `LibeventError`
+        when it names no server and the default is taken. Wraps ``evdns_base_resolv_conf_parse``.
+        """
+        flags = _convert.flags(DnsOption, flags, "flags")
+        self.base.check_thread()
+        self.base.check_selectable(-1)
+        path = ffi.NULL if filename is None else _path(filename, "filename")
+        parse = lib.evdns_base_resolv_conf_parse
+        code = errors.call(parse, self.pointer, flags, path)
+        if code and filename is not None:
+            raise _unparsed(parse, code, os.fsdecode(filename))
+
+    def load_hosts(self, hosts_fname: str | bytes | os.PathLike[str] | None) -> None:
+        """Have `getaddrinfo` find what *hosts_fname*, a file as ``/etc/hosts``, says too.
+
+        With None, or when it can't be read, localhost. Raises `OSError` then.
+        Wraps ``evdns_base_load_hosts``.
+        """
+        self.base.check_thread()
+        path = ffi.NULL if hosts_fname is None else _path(hosts_fname, "hosts_fname")
+        load = lib.evdns_base_load_hosts
+        if errors.enter(None, load, self.pointer, path):
+            raise _unparsed(load, 1, os.fsdecode(hosts_fname or ""))
+
+    def clear_host_addresses(self) -> None:
+        """Forget what hosts have been loaded. Wraps ``evdns_base_clear_host_addresses``."""
+        self.base.check_thread()
+        errors.call(lib.evdns_base_clear_host_addresses, self.pointer)
+
+    # The end.
+
+    def close(self) -> None:
+        """Look up nothing more; a second time does nothing. Raises `ThreadError` in a wrong thread.
+
+        The callbacks of its lookups are told in the loop, as in C: of SHUTDOWN, or FAIL by
+        `getaddrinfo`; or they get the answer, if that is on its way already. What connects to a
+        name that it still looks up fails. It may be called in any callback. The sockets are closed
+        at once or, where C may still need them, in the loop. Wraps ``evdns_base_free``.
+        """
+        base = self.base
+        if self.closed:
+            return
+        base.check_thread()
+        for lookup in self.lookups.values():
+            lookup.close()
+        if base.parked is None:
+            for ref in list(base.ledger.values()):
+                child = ref()
+                if child is not None:
+                    child.do_without(self)
+        super().close()
+
+
+def _free(base: Any, lookups: dict[int, Lookup], pointer: Any) -> None:
+    """Cancel the lookups, and free the evdns_base when it has called all that it has lined up."""
+    for lookup in list(lookups.values()):
+        lookup.withdraw(pointer)
+        lookup.drop()
+    base.when_quiet(_freed, lookups, pointer)
+
+
+def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:
+    lib.evpy_dns_free(pointer)
+    for lookup in list(lookups.values()):
+        lookup.lose()
+
+
+def _name(name: str | bytes) -> bytes:
+    """Return *name* as C takes it, or raise an error that says why it can't be looked up."""
+    encoded = _convert.host_name(name)
+    labels = encoded.removesuffix(b".").split(b".")
+    if not all(1 <= len(label) <= LONGEST_LABEL for label in labels):
+        raise ValueError(f"name must have parts of 1 to {LONGEST_LABEL} bytes, not be {name!r}")
+    if len(encoded) > LONGEST_NAME:
+        raise ValueError(f"name must have at most {LONGEST_NAME} bytes, not {len(encoded)}")
+    return encoded
+
+
+def _path(path: str | bytes | os.PathLike[str], name: str) -> bytes:
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError(f"{name} must not contain a NUL: {path!r}")
+    return encoded
+
+
+#: What C's functions return.
+ALREADY_THERE = 3
+NO_NAMESERVERS = 6
+
+
+def _uninitialized(flags: DnsBaseFlag) -> Exception:
+    """Return the exception that says why there is no evdns_base (L1)."""
+    if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
+        return _unparsed(lib.evdns_base_new, 0, RESOLV_CONF)
+    return errors.failed(lib.evdns_base_new)
+
+
+def _unparsed(function: Callable[..., Any], code: int, path: str) -> Exception:
+    """Return the exception that says why C can't use the file *path*."""
+    failure = errors.failed(function, path)
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        return OSError(error.errno, f"{function.__name__}: {path}: {error.strerror}")
+    if code in (0, NO_NAMESERVERS):
+        return errors.LibeventError(f"{function.__name__}: {path} names no name server")
+    return failure
+
+
+# What `DnsBase.set_option` takes.
+
+
+def _whole(low: int, high: int) -> Callable[[Any, str], bytes]:
+    def check(value: Any, name: str) -> bytes:
+        if isinstance(value, (str, bytes)):
+            text = _convert.string(value, name)
+            if not re.fullmatch(rb"[0-9]{1,10}", text):
+                raise ValueError(f"{name} must be a number, not {value!r}")
+            value = int(text)
+        return b"%d" % _convert.integer(value, name, low, high)
+
+    return check
+
+
+def _seconds(low: float, high: float) -> Callable[[Any, str], bytes]:
+    def check(value: Any, name: str) -> bytes:
+        if isinstance(value, (str, bytes)):
+            text = _convert.string(value, name)
+            if not re.fullmatch(rb"[0-9]*\.?[0-9]*", text) or not re.search(rb"[0-9]", text):
+                raise ValueError(f"{name} must be a number of seconds, not {value!r}")
+            value = float(text)
+        number = _convert.seconds(value, name)
+        if not low <= number <= high or not math.isfinite(number):
+            raise ValueError(f"{name} must be from {low} to {high} seconds, not {value!r}")
+        return f"{number:.6f}".encode()
+
+    return check
+
+
+def _own_address(value: Any, name: str) -> bytes:
+    text = _convert.string(value, name)
+    try:
+        util.parse_sockaddr_port(text)
+    except ValueError:
+        raise ValueError(f"{name} must be an address, not {value!r}") from None
+    return text
+
+
+_anything = _seconds(0.001, _convert.MAX_SECONDS)
+
+OPTIONS: dict[str, Callable[[Any, str], bytes]] = {
+    "ndots": _whole(0, LONGEST_NAME),
+    "timeout": _anything,
+    "attempts": _whole(0, 255),
+    "max-timeouts": _whole(1, 255),
+    "max-inflight": _whole(1, 65000),
+    "randomize-case": _whole(0, 1),
+    "initial-probe-timeout": _seconds(0.001, 3600),
+    "getaddrinfo-allow-skew": _anything,
+    "bind-to": _own_address,
+    "so-rcvbuf": _whole(0, 2**31 - 1),
+    "so-sndbuf": _whole(0, 2**31 - 1),
+}
