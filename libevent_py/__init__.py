@@ -13,6 +13,7 @@ from libevent_py._load import version_number as version_number
 from libevent_py import debug as debug
 from libevent_py import dns as dns
 from libevent_py import log as log
+from libevent_py import tag as tag
 from libevent_py import util as util
 from libevent_py._dns_lookup import AddrInfoLookup as AddrInfoLookup
 from libevent_py._dns_lookup import DnsLookup as DnsLookup
@@ -71,6 +72,7 @@ from libevent_py.errors import DnsError as DnsError
 from libevent_py.errors import ForkError as ForkError
 from libevent_py.errors import HttpError as HttpError
 from libevent_py.errors import LibeventError as LibeventError
+from libevent_py.errors import TagError as TagError
 from libevent_py.errors import ThreadError as ThreadError
 from libevent_py.errors import TlsError as TlsError
 from libevent_py.event import Event as Event

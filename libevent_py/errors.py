@@ -56,6 +56,10 @@ class HttpError(LibeventError):
     code: int | None = None
 
 
+class TagError(LibeventError, ValueError):
+    """Say why what a buffer begins with is not the tagged item that was asked for."""
+
+
 class TlsError(LibeventError, SSLError):
     """Say in OpenSSL's own words why TLS failed.
 

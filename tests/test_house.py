@@ -42,6 +42,7 @@ FLOORS = """
     http_headers
     http_uri
     http_request
+    tag
     __init__
     _index
     __main__

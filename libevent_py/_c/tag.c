@@ -1,0 +1,197 @@
+/* Tagged items, each taken and put as a whole.
+ *
+ * libevent reads a tag beyond what it has made contiguous (CVE-2026-63383, CVE-2026-63384). What it
+ * can't read it leaves half consumed (R7), and it takes and adds an item piece by piece: a callback
+ * that comes in between finds half of one, and what it then changes libevent doesn't check. Nor does it
+ * tell when it couldn't add. So libevent itself reads and writes small buffers that nobody else knows,
+ * with all their bytes in one piece, and what goes in or out of the real one does so at once. */
+
+struct evpy_item {
+	ev_uint32_t tag, length;
+	ev_uint64_t number;
+	struct timeval time;
+	char *payload;
+};
+
+/* What is marshalled or unmarshalled; the last two are only unmarshalled. */
+#define EVPY_TAG_BYTES 0
+#define EVPY_TAG_INT 1
+#define EVPY_TAG_INT64 2
+#define EVPY_TAG_TIMEVAL 3
+#define EVPY_TAG_BARE_INT 4
+#define EVPY_TAG_BARE_INT64 5
+#define EVPY_TAG_HEADER 6
+#define EVPY_TAG_WHOLE 7
+
+/* Why not, besides EVPY_FROZEN, and -1 for no memory. */
+#define EVPY_TAG_MALFORMED (-4)
+#define EVPY_TAG_INCOMPLETE (-5)
+#define EVPY_TAG_OTHER (-6)
+#define EVPY_TAG_PAYLOAD (-7)
+
+/* The most bytes of a tag, of a length, and of what stands for a number or two. */
+#define EVPY_TAG_ROOM 5
+#define EVPY_LENGTH_ROOM 5
+#define EVPY_NUMBER_ROOM 10
+
+/* Whose chain would be wasted on an item by itself. */
+#define EVPY_SMALL 2048
+
+static int evpy_tag_marshal(
+    struct evbuffer *buf, int kind, const struct evpy_item *item, const void *payload)
+{
+	struct evbuffer *whole = evbuffer_new();
+	struct timeval time = item->time;
+	size_t size;
+	int result;
+
+	if (whole == NULL)
+		return -1;
+	if (kind == EVPY_TAG_BYTES)
+		evtag_marshal(whole, item->tag, payload, item->length);
+	else if (kind == EVPY_TAG_INT)
+		evtag_marshal_int(whole, item->tag, (ev_uint32_t)item->number);
+	else if (kind == EVPY_TAG_INT64)
+		evtag_marshal_int64(whole, item->tag, item->number);
+	else if (kind == EVPY_TAG_TIMEVAL)
+		evtag_marshal_timeval(whole, item->tag, &time);
+	else if (kind == EVPY_TAG_BARE_INT)
+		evtag_encode_int(whole, (ev_uint32_t)item->number);
+	else
+		evtag_encode_int64(whole, item->number);
+	size = evbuffer_get_length(whole);
+	if (size < item->length)
+		result = -1;
+	else if (size <= EVPY_SMALL)
+		result = evbuffer_add(buf, evbuffer_pullup(whole, -1), size);
+	else
+		result = evbuffer_add_buffer(buf, whole);
+	evbuffer_free(whole);
+	return result;
+}
+
+/* EVPY_TAG_PAYLOAD: there is more than a length can tell. */
+static int evpy_tag_marshal_buffer(struct evbuffer *buf, struct evbuffer *data, ev_uint32_t tag)
+{
+	struct evbuffer *whole;
+	size_t size;
+	int result = 0;
+
+	if (evpy_buffer_frozen(buf, 0) || evpy_buffer_frozen(data, 1))
+		return -1;
+	whole = evbuffer_new();
+	if (whole == NULL)
+		return -1;
+	evbuffer_lock(data);
+	size = evbuffer_get_length(data);
+	if (size > INT_MAX)
+		result = EVPY_TAG_PAYLOAD;
+	else
+		evtag_marshal_buffer(whole, tag, data);
+	evbuffer_unlock(data);
+	/* A callback of data's may have frozen buf, and data too. */
+	if (result == 0 && evbuffer_add_buffer(buf, whole) < 0) {
+		result = -1;
+		evbuffer_drain(whole, evbuffer_get_length(whole) - size);
+		if (evbuffer_prepend_buffer(data, whole) < 0) {
+			evbuffer_unfreeze(data, 1);
+			evbuffer_prepend_buffer(data, whole);
+			evbuffer_freeze(data, 1);
+		}
+	}
+	evbuffer_free(whole);
+	return result;
+}
+
+/* Find an item's tag and, if asked for, its payload's length; return the size of its header. */
+static ev_ssize_t evpy_tag_peek(struct evbuffer *buf, int lengths, struct evpy_item *item)
+{
+	char octets[EVPY_TAG_ROOM + EVPY_LENGTH_ROOM];
+	ev_ssize_t size = evbuffer_copyout(buf, octets, sizeof octets);
+	struct evbuffer *header;
+	ev_uint32_t all;
+
+	if (size < 0)
+		return EVPY_FROZEN;
+	header = evbuffer_new();
+	if (header == NULL || evbuffer_add(header, octets, size) < 0)
+		size = -1;
+	else if (evtag_peek(header, &item->tag) < 0 ||
+	    (lengths && (evtag_payload_length(header, &item->length) < 0 ||
+			    evtag_peek_length(header, &all) < 0)))
+		size = EVPY_TAG_MALFORMED;
+	else if (lengths)
+		size = (ev_uint32_t)(all - item->length); /* also where their sum was too large */
+	if (header != NULL)
+		evbuffer_free(header);
+	return size;
+}
+
+static ev_ssize_t evpy_tag_copy(struct evbuffer *buf, size_t start, void *out, size_t size)
+{
+	return size == 0 ? 0 : evpy_buffer_copyout(buf, start, out, size);
+}
+
+/* Read the number of `kind` in the item's payload, of which it takes no more than the first few bytes:
+ * in an item made of these, it finds nothing but the payload. */
+static int evpy_tag_number(
+    struct evbuffer *buf, int kind, ev_ssize_t header, struct evpy_item *item)
+{
+	char octets[EVPY_NUMBER_ROOM];
+	ev_uint32_t length = item->length < sizeof octets ? item->length : sizeof octets;
+	struct evbuffer *whole;
+	ev_uint32_t number = 0;
+	int result;
+
+	if (evpy_tag_copy(buf, header, octets, length) < 0)
+		return EVPY_FROZEN;
+	whole = evbuffer_new();
+	if (whole == NULL)
+		return -1;
+	evtag_marshal(whole, item->tag, octets, length);
+	if (kind == EVPY_TAG_TIMEVAL) {
+		result = evtag_unmarshal_timeval(whole, item->tag, &item->time);
+	} else if (kind == EVPY_TAG_INT64) {
+		result = evtag_unmarshal_int64(whole, item->tag, &item->number);
+	} else {
+		result = evtag_unmarshal_int(whole, item->tag, &number);
+		item->number = number;
+	}
+	evbuffer_free(whole);
+	return result < 0 ? EVPY_TAG_PAYLOAD : 0;
+}
+
+/* Take the first item if it is of `kind` and has the tag that is needed, or any with -1: then its
+ * payload, if it is bytes, is the caller's to free. Otherwise change nothing, and say why. Bytes need
+ * a length, too, unless that is UINT32_MAX. */
+static int evpy_tag_unmarshal(
+    struct evbuffer *buf, int kind, ev_int64_t need, struct evpy_item *item)
+{
+	ev_uint32_t fixed = item->length;
+	ev_ssize_t header;
+	int result = 0;
+
+	evbuffer_lock(buf);
+	header = evpy_tag_peek(buf, 1, item);
+	if (header < 0)
+		result = (int)header;
+	else if (item->length >= INT_MAX || evbuffer_get_length(buf) - header < item->length)
+		result = EVPY_TAG_INCOMPLETE;
+	else if (need >= 0 && item->tag != need)
+		result = EVPY_TAG_OTHER;
+	else if (kind == EVPY_TAG_BYTES && fixed != UINT32_MAX && item->length != fixed)
+		result = EVPY_TAG_PAYLOAD;
+	else if (kind == EVPY_TAG_BYTES) {
+		item->payload = malloc((size_t)item->length + 1);
+		if (item->payload == NULL)
+			result = -1;
+		else if (evpy_tag_copy(buf, header, item->payload, item->length) < 0)
+			result = EVPY_FROZEN;
+	} else if (kind != EVPY_TAG_HEADER && kind != EVPY_TAG_WHOLE)
+		result = evpy_tag_number(buf, kind, header, item);
+	if (result == 0 &&
+	    evbuffer_drain(buf, header + (kind == EVPY_TAG_HEADER ? 0 : item->length)) < 0)
+		result = EVPY_FROZEN;
+	evbuffer_unlock(buf);
+	return result;
+}

@@ -1,0 +1,1 @@
+"""What nobody well-meaning sends: each is refused, and harms nothing."""
