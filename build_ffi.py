@@ -44,6 +44,7 @@ NOUNS = (
     "dns_server",
     "http",
     "http_struct",
+    "http_server",
     "tag",
     "rpc",
     "rpc_struct",

@@ -19,6 +19,9 @@ from libevent_py._dns_lookup import AddrInfoLookup as AddrInfoLookup
 from libevent_py._dns_lookup import DnsLookup as DnsLookup
 from libevent_py._ffi import ffi as ffi
 from libevent_py._ffi import lib as lib
+from libevent_py._http_connection import HttpServerConnection as HttpServerConnection
+from libevent_py._http_listening import BoundSocket as BoundSocket
+from libevent_py._http_reply import HttpServerRequest as HttpServerRequest
 from libevent_py.base import CommonTimeout as CommonTimeout
 from libevent_py.base import EventBase as EventBase
 from libevent_py.buffer import Buffer as Buffer
@@ -80,6 +83,7 @@ from libevent_py.http_headers import Headers as Headers
 from libevent_py.http_headers import Query as Query
 from libevent_py.http_headers import parse_query as parse_query
 from libevent_py.http_headers import parse_query_str as parse_query_str
+from libevent_py.http_server import HttpServer as HttpServer
 from libevent_py.http_uri import Uri as Uri
 from libevent_py.http_uri import decode_uri as decode_uri
 from libevent_py.http_uri import encode_uri as encode_uri

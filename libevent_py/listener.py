@@ -35,7 +35,7 @@ class Listener(Child):
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_callback", "_on_error", "_resting", "_socket")
+    __slots__ = ("_bound", "_callback", "_on_error", "_resting", "_socket")
 
     _callback: ListenerCallback | None
 
@@ -117,6 +117,8 @@ class Listener(Child):
         self._on_error: ErrorCallback | None = None
         self._resting = False
         self._socket: Any = None
+        #: The `BoundSocket` of the HTTP server that accepts its connections and frees it, or None.
+        self._bound: Any = None
         backlog = _convert.integer(backlog, "backlog", -1, 2**31 - 1)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
         key, called = next_key(), callback is not None
@@ -139,6 +141,8 @@ class Listener(Child):
     @callback.setter
     def callback(self, callback: ListenerCallback | None) -> None:
         self.base.check_thread()
+        if self._bound is not None:
+            raise ValueError(f"this Listener belongs to {self._bound!r}, which has its connections")
         called = callback is not None
         if called:
             _convert.callback(callback)
@@ -188,7 +192,9 @@ class Listener(Child):
         finally:
             borrowed.detach()
 
-    def _failed(self, error: OSError) -> None:
+    def accept_failed(self, code: int) -> None:
+        """Tell who wants to know that a connection could not be accepted, and why."""
+        error = OSError(code, f"accept: {os.strerror(code)}")
         if self._on_error is not None:
             self._on_error(self, error)
             return
@@ -208,9 +214,30 @@ class Listener(Child):
         The listener's own callbacks may do so. Raises `ThreadError` in a wrong thread.
         Wraps ``evconnlistener_free``.
         """
-        super().close()
+        if self._bound is None:
+            super().close()
+        else:
+            self._bound.close()
 
-    free = staticmethod(lib.evconnlistener_free)
+    def give(self, bound: Any) -> None:
+        """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object."""
+        self._bound = bound
+        self._callback = None
+
+    def taken_back(self) -> None:
+        """Be closed, as C has freed, or will free, what has been given."""
+        self._take()
+        self.base.live.pop(self.key, None)
+        self.base.ledger.pop(self.key, None)
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the listener, unless it has been given away."""
+        return lib.evconnlistener_free if self._bound is None else _leave
+
+
+def _leave(_pointer: Any) -> None:
+    """Leave it to the one that it has been given to."""
 
 
 def _bound(address: _convert.Address, flags: ListenerOption) -> socket.socket:
@@ -294,6 +321,6 @@ def evpy_accept_error(key: int, code: int) -> None:
         listener = base.live.get(key)
         if listener is not None:
             try:
-                listener._failed(OSError(code, f"accept: {os.strerror(code)}"))
+                listener.accept_failed(code)
             except BaseException as error:
                 base.report(error, listener)

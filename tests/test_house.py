@@ -43,6 +43,7 @@ FLOORS = """
     http_uri
     http_request
     tag
+    _http_connection _http_reply _http_settings _http_listening http_server
     __init__
     _index
     __main__

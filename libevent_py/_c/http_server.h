@@ -1,0 +1,31 @@
+/* Ours. */
+
+extern "Python" void evpy_http_request(uintptr_t key, struct evhttp_request *request);
+extern "Python" void evpy_http_completed(uintptr_t key, struct evhttp_request *request);
+extern "Python" void evpy_http_written(uintptr_t key);
+extern "Python" void evpy_http_closed(uintptr_t key);
+extern "Python" struct bufferevent *evpy_http_bev(uintptr_t key);
+extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int error);
+
+struct evhttp_bound_socket *evpy_http_bind(struct evhttp *http, struct evconnlistener *listener);
+int evpy_http_set_cb(struct evhttp *http, const char *path, uintptr_t key);
+void evpy_http_set_gencb(struct evhttp *http, int handled, uintptr_t key);
+void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key);
+void evpy_http_set_timeout(struct evhttp *http, double seconds);
+
+int evpy_http_reply(struct evhttp_request *req, int code, const char *reason, const void *body,
+    size_t size);
+int evpy_http_reply_buffer(struct evhttp_request *req, int code, const char *reason,
+    struct evbuffer *body);
+void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
+int evpy_http_reply_start(struct evhttp_request *req, int code, const char *reason);
+int evpy_http_reply_chunk(struct evhttp_request *req, const void *data, size_t size, int called,
+    uintptr_t key);
+int evpy_http_reply_chunk_buffer(struct evhttp_request *req, struct evbuffer *data, int called,
+    uintptr_t key);
+void evpy_http_abandon(struct evhttp_request *req);
+void evpy_http_free_orphan(struct evhttp_request *req);
+
+void evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key);
+void evpy_http_await(struct evhttp_request *req, uintptr_t key);
+struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev);

@@ -1,0 +1,214 @@
+"""A connection to an HTTP server, and the requests that wait for an answer.
+
+libevent frees a connection whenever it has to, and then calls its close callback. So that is set
+for each connection that somebody has asked for, and its object is live until then. For the others,
+nearly all, nothing is made: a request can be asked whether its connection is still there.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Handle, live, next_key
+from libevent_py.bufferevent import BufferEvent
+
+if TYPE_CHECKING:
+    from libevent_py._http_reply import HttpServerRequest
+
+
+class Held:
+    """The requests of a server that have been left unanswered for now.
+
+    Nobody has to keep the server's requests for it, but their user does: one that is dropped is
+    answered for them, or its client would wait for ever (O3).
+    """
+
+    __slots__ = ("base", "requests")
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+        self.requests: dict[int, tuple[weakref.ref[HttpServerRequest], Any]] = {}
+
+    def add(self, request: HttpServerRequest, pointer: Any) -> None:
+        """Answer *request* when its user drops it."""
+        key = next_key()
+        self.requests[key] = weakref.ref(request, functools.partial(self._dropped, key)), pointer
+        request.key = key
+
+    def _dropped(self, key: int, _ref: Any) -> None:
+        if key in self.requests:
+            self.base.bury(key, self._abandon, key)
+
+    def _abandon(self, key: int) -> None:
+        if key in self.requests:  # its connection may have been freed meanwhile
+            lib.evpy_http_abandon(self.requests.pop(key)[1])
+
+    def alive(self) -> list[HttpServerRequest]:
+        """Return those that somebody holds."""
+        found = [ref() for ref, _ in self.requests.values()]
+        return [request for request in found if request is not None]
+
+    def end(self, evcon: Any) -> None:
+        """End those of the connection *evcon*, which is about to be freed with them."""
+        for key, (ref, pointer) in list(self.requests.items()):
+            if lib.evhttp_request_get_connection(pointer) == evcon:
+                del self.requests[key]
+                request = ref()
+                if request is not None:
+                    request._end()
+
+    def free_orphans(self) -> None:
+        """Free those whose clients have gone, as the rest is freed with the server."""
+        while self.requests:
+            lib.evpy_http_free_orphan(self.requests.popitem()[1][1])
+
+
+class HttpServerConnection(Handle):
+    """A connection that a server has accepted, with one request after the other.
+
+    It ends when libevent frees it: after the last reply, or when the client has gone.
+    """
+
+    __slots__ = ("_bev", "_on_close", "awaiting", "base", "key", "server", "where", "writing")
+
+    def __init__(self, server: Any, pointer: Any, bev: BufferEvent | None = None) -> None:
+        self.base = server.base
+        #: The `HttpServer` that has accepted it. Wraps ``evhttp_connection_get_server``.
+        self.server = server
+        self.key = next_key()
+        self._bev = bev
+        self._on_close: Callable[[Any], object] | None = None
+        #: The request that has been answered and waits to be told so, or None.
+        self.awaiting: HttpServerRequest | None = None
+        #: What to call when the last chunk has been written, and of which request, or None.
+        self.writing: tuple[Callable[[Any], object], HttpServerRequest] | None = None
+        super().__init__(pointer)
+        #: Where C's object is: what the server knows it by.
+        self.where = address_of(pointer)
+        server.connections[self.where] = self
+        self.base.live[self.key] = self
+        lib.evpy_http_watch(pointer, self.key)
+
+    def _unusable(self) -> Exception:
+        return self.base.why_unusable(self) or super()._unusable()
+
+    def lent(self) -> list[Handle]:
+        """Return the bufferevent, once it has been asked for, and its buffers."""
+        return [] if self._bev is None else [self._bev, *self._bev.lent()]
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The client's address as libevent knows it: a numeric host, and a port.
+
+        Wraps ``evhttp_connection_get_peer``.
+        """
+        host, port = ffi.new("char **"), ffi.new("ev_uint16_t *")
+        lib.evhttp_connection_get_peer(self.pointer, host, port)
+        return _convert.text(host[0]), int(port[0])
+
+    @property
+    def address(self) -> _convert.Address:
+        """The client's address as Python writes it, "" for a client without one, as by AF_UNIX.
+
+        Wraps ``evhttp_connection_get_addr``.
+        """
+        address = lib.evhttp_connection_get_addr(self.pointer)
+        if not address or address.sa_family not in (socket.AF_INET, socket.AF_INET6):
+            return ""
+        return _convert.unpack_address(address, ffi.sizeof("struct sockaddr_in6"))
+
+    @property
+    def bufferevent(self) -> BufferEvent:
+        """The `BufferEvent` that it goes through, which ends with it, and is for asking only.
+
+        Wraps ``evhttp_connection_get_bufferevent``.
+        """
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._bev is None:
+            bev = lib.evhttp_connection_get_bufferevent(pointer)
+            self._bev = BufferEvent.borrowed(self.base, bev, self)
+        return self._bev
+
+    @property
+    def on_close(self) -> Callable[[Any], object] | None:
+        """What is called as ``on_close(connection)`` when libevent has closed it, or None.
+
+        By then it is closed. It isn't called where you close the connection or the server.
+        Wraps ``evhttp_connection_set_closecb``.
+        """
+        return self._on_close
+
+    @on_close.setter
+    def on_close(self, callback: Callable[[Any], object] | None) -> None:
+        self.pointer  # noqa: B018  (a closed one will not call)
+        self._on_close = None if callback is None else _convert.callback(callback, "on_close")
+
+    def close(self) -> None:
+        """Close the connection; a reply that has not been written is lost. A second time does
+        nothing.
+
+        Unlike in C, it may be called anywhere: inside callbacks C's object is freed later (O6, O7).
+        Requests of it that wait for an answer are closed.
+        Wraps ``evhttp_connection_free``.
+        """
+        if self.closed:
+            return
+        base = self.base
+        base.check_thread()
+        pointer = self.pointer  # raises in a forked child: it is the parent's
+        self.end()
+        self.server.doom(pointer)
+
+    def end(self) -> None:
+        """Be closed, and whatever belongs to it."""
+        for handle in self.lent():
+            handle._take()
+        if self._bev is not None:
+            self._bev.taken_back()
+        self.awaiting = self.writing = None
+        self._take()
+
+    def gone(self) -> None:
+        """Know that C frees its object now."""
+        told = not self.closed
+        self.end()
+        if told and self._on_close is not None:
+            self._on_close(self)
+
+
+def address_of(pointer: Any) -> int:
+    """Return where C's *pointer* points to."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_closed(key: int) -> None:
+    for base in live.bases:
+        connection = base.live.pop(key, None)
+        if connection is not None:
+            try:
+                connection.server.forget(connection)
+                connection.gone()
+            except BaseException as error:
+                base.report(error, connection)
+            return
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_written(key: int) -> None:
+    for base in live.bases:
+        connection = base.live.get(key)
+        if connection is not None and connection.writing is not None:
+            (callback, request), connection.writing = connection.writing, None
+            try:
+                callback(request)
+            except BaseException as error:
+                base.report(error, connection)
+            return

@@ -1,0 +1,304 @@
+"""What a server does with a request: answer it, once, whole or in chunks.
+
+C's request may be freed as soon as it has been answered, at a time that nobody is told (O3, O4). So
+by then its object has no way to it any more, and every reply takes the pointer away first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._http_connection import HttpServerConnection, address_of
+from libevent_py._lifetime import get_ident, live
+from libevent_py.buffer import Buffer
+from libevent_py.http_request import Request
+
+#: How far a reply has come.
+ASKED, STARTED, ANSWERED = range(3)
+
+#: The reason phrases that have been used, as C takes them; None has libevent choose.
+_reasons: dict[str | None, Any] = {None: ffi.NULL}
+
+#: What a chunk's size may be at most, for which libevent has 32 bits.
+MOST = 2**32 - 1
+
+# Looked up once, for what is called for every request.
+reply = lib.evpy_http_reply
+
+
+class HttpServerRequest(Request):
+    """A request that a server has got: answer it by `send_reply`, or by `send_reply_start` and so
+    on, in the handler or later.
+
+    Once answered it is closed, and so is what has been borrowed from it. One that is dropped
+    without an answer is answered with 500; one whose answer has been begun has its connection cut,
+    so that the client sees that it isn't complete.
+    """
+
+    __slots__ = ("_on_complete", "_state", "key", "root", "server")
+
+    #: The `HttpServer` whose handler has got it, which may be a virtual host.
+    server: Any
+
+    #: The one that has accepted the connection.
+    root: Any
+
+    #: How far the answer has come.
+    _state: int
+
+    #: What it is held by while it waits for an answer, or 0.
+    key: int
+
+    def _unusable(self) -> Exception:
+        base, answered = self.base, self._state == ANSWERED
+        if answered and base.why_unusable(self) is None:
+            return errors.ClosedError("this HttpServerRequest has been answered")
+        return super()._unusable()
+
+    # Who asks.
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The client's address as libevent knows it: a numeric host, and a port."""
+        pointer = self.pointer
+        return _convert.text(pointer.remote_host), int(pointer.remote_port)
+
+    @property
+    def connection(self) -> HttpServerConnection | None:
+        """The connection that it came by, or None when that is gone: then nobody gets the answer.
+
+        That a client has gone is noticed only once the answer has been begun (O5).
+        Wraps ``evhttp_request_get_connection``, ``evhttp_connection_get_server``.
+        """
+        self.base.check_thread()
+        evcon = lib.evhttp_request_get_connection(self.pointer)
+        if not evcon:
+            return None
+        known: HttpServerConnection | None = self.root.connections.get(address_of(evcon))
+        return HttpServerConnection(self.root, evcon) if known is None else known
+
+    # The answer.
+
+    def send_reply(self, code: int, reason: str | None = None, body: Any = b"") -> None:
+        """Answer with the status *code*, from 100 to 999, its *reason* and *body*.
+
+        None for *reason* stands for libevent's own phrase. *body* is bytes, or any object with the
+        buffer protocol, and comes after what has been added to `output_buffer`; a `Buffer` is
+        emptied, without copying. Unlike in C, nothing of it is sent where a reply has no body, as
+        to HEAD: the client would take it for the next reply. When the client has gone, nothing
+        happens. Raises `ClosedError` when it has been answered, `RuntimeError` after
+        `send_reply_start`, `ValueError` for a *reason* that isn't one line of Latin-1.
+        Wraps ``evhttp_send_reply``.
+        """
+        base = self.base
+        inside = base.thread == get_ident()
+        if not inside:
+            base.check_thread()
+        self.pointer  # noqa: B018  (it may have been answered)
+        if self._state:
+            raise self._begun("send_reply")
+        if type(code) is not int or not 100 <= code <= 999:
+            code = _convert.integer(code, "code", 100, 999)
+        text = _reasons[reason] if reason in _reasons else _phrase(reason)
+        if type(body) is bytes and inside:
+            pointer = self._answered()
+            if reply(pointer, code, text, body, len(body)):
+                raise self._unanswered(pointer)
+            return
+        function: Callable[..., Any] = lib.evpy_http_reply_buffer
+        if isinstance(body, Buffer):
+            arguments: tuple[Any, ...] = (body.pointer,)
+        else:
+            function, arguments = reply, _convert.octets(body, "body")
+        pointer = self._answered()
+        if base.call(_sent, function, pointer, code, text, *arguments):
+            raise self._unanswered(pointer)
+
+    def send_error(self, code: int, reason: str | None = None) -> None:
+        """Answer with an error page of libevent's own, and close the connection.
+
+        *code* and *reason* are as for `send_reply`; the page contains *reason* as it is, so it must
+        not be made of what a client has sent. Headers that have been set, and what has been added
+        to `output_buffer`, are dropped. Raises the same errors. Wraps ``evhttp_send_error``.
+        """
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (it may have been answered)
+        if self._state:
+            raise self._begun("send_error")
+        code = _convert.integer(code, "code", 100, 999)
+        text = _reasons[reason] if reason in _reasons else _phrase(reason)
+        self.base.call(lib.evpy_http_reply_error, self._answered(), code, text)
+
+    def send_reply_start(self, code: int, reason: str | None = None) -> None:
+        """Begin to answer with the status *code*; `send_reply_chunk` and `send_reply_end` follow.
+
+        *code* and *reason* are as for `send_reply`. What has been added to `output_buffer` is the
+        first chunk. Without a Content-Length a client of HTTP/1.1 gets chunks, any other one the
+        end of the connection as that of the body. Raises the same errors as `send_reply`.
+        Wraps ``evhttp_send_reply_start``.
+        """
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._state:
+            raise self._begun("send_reply_start")
+        code = _convert.integer(code, "code", 100, 999)
+        text = _reasons[reason] if reason in _reasons else _phrase(reason)
+        if self.base.call(_sent, lib.evpy_http_reply_start, pointer, code, text) < 0:
+            raise MemoryError("evhttp_send_reply_start: there is no memory for it")
+        self._state = STARTED
+
+    def send_reply_chunk(
+        self, data: Any, callback: Callable[[HttpServerRequest], object] | None = None
+    ) -> bool:
+        """Send *data*, bytes, any object with the buffer protocol or a `Buffer`, which is emptied.
+
+        ``callback(request)`` is called when all that has been sent so far has been written, so that
+        no more need be kept than the client takes; unless another chunk comes before, or the client
+        goes. Meanwhile it keeps the request alive. Return whether the client was still there; when
+        it has gone, nothing is sent, as in C. Nor is an empty chunk, which would be the end, or one
+        where the reply has no body. Raises `RuntimeError` before `send_reply_start`, `ClosedError`
+        after `send_reply_end`.
+        Wraps ``evhttp_send_reply_chunk``, ``evhttp_send_reply_chunk_with_cb``.
+        """
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._state != STARTED:
+            raise self._not_begun("send_reply_chunk")
+        if callback is not None:
+            _convert.callback(callback)
+        arguments: tuple[Any, ...]
+        if isinstance(data, Buffer):
+            function, size, arguments = lib.evpy_http_reply_chunk_buffer, len(data), (data.pointer,)
+        else:
+            function, arguments = lib.evpy_http_reply_chunk, _convert.octets(data)
+            size = arguments[1]
+        if size > MOST:
+            raise ValueError(f"data must have at most {MOST} bytes, not {size}")
+        connection = self.connection if callback is not None else None
+        key = 0
+        if connection is not None and callback is not None:
+            connection.writing, key = (callback, self), connection.key
+        sent = self.base.call(_sent, function, pointer, *arguments, bool(key), key)
+        if sent < 0:
+            raise MemoryError("evhttp_send_reply_chunk: there is no memory for it")
+        if self.closed:  # a callback of one of the buffers has ended it
+            return False
+        if not sent and connection is not None and callback is not None:
+            connection.writing = None
+            self.base.defer(self._passed_over, callback)
+        return bool(lib.evhttp_request_get_connection(pointer))
+
+    def _passed_over(self, callback: Callable[[HttpServerRequest], object]) -> None:
+        """Call what C doesn't, as there was nothing to write."""
+        callback(self)
+
+    def send_reply_end(self) -> None:
+        """Say that the answer is complete.
+
+        Raises `RuntimeError` before `send_reply_start`, for which C would send nothing at all.
+        Wraps ``evhttp_send_reply_end``.
+        """
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (it may have been answered)
+        if self._state != STARTED:
+            raise self._not_begun("send_reply_end")
+        self.base.call(lib.evhttp_send_reply_end, self._answered())
+
+    @property
+    def on_complete(self) -> Callable[[HttpServerRequest], object] | None:
+        """What is called as ``on_complete(request)`` when the answer has been written, or None.
+
+        Then the request can be asked once more, for a log for instance, but not answered. It isn't
+        called when the client has gone before. Wraps ``evhttp_request_set_on_complete_cb``.
+        """
+        return self._on_complete
+
+    @on_complete.setter
+    def on_complete(self, callback: Callable[[HttpServerRequest], object] | None) -> None:
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (once it has been answered, it is too late)
+        self._on_complete = None if callback is None else _convert.callback(callback, "on_complete")
+
+    # How it ends.
+
+    def _answered(self) -> Any:
+        """Take the pointer away, for a reply that C is about to be told."""
+        pointer = self.pointer
+        if self._on_complete is not None:
+            connection = self.connection
+            if connection is not None:
+                connection.awaiting = self
+                lib.evpy_http_await(pointer, connection.key)
+        if self.key:
+            self.root.held.requests.pop(self.key, None)
+            self.key = 0
+        if self._input is not None or self._output is not None:
+            for buffer in self.lent():
+                buffer._take()
+            self._input = self._output = None
+        self._state = ANSWERED
+        self._take()
+        return pointer
+
+    def _unanswered(self, pointer: Any) -> MemoryError:
+        """Put the pointer back, as C had no memory for the reply."""
+        self._state = ASKED
+        self._put(pointer)
+        return MemoryError("evhttp_send_reply: there is no memory for the body")
+
+    def _begun(self, function: str) -> RuntimeError:
+        return RuntimeError(f"{function}() was called after send_reply_start(): end that one")
+
+    def _not_begun(self, function: str) -> RuntimeError:
+        return RuntimeError(f"{function}() was called before send_reply_start()")
+
+    def fail(self) -> None:
+        """Answer for a handler that has raised."""
+        lib.evpy_http_abandon(self._answered())
+
+    def completed(self, pointer: Any) -> None:
+        """Tell who wants to know that it has been written, before C frees it."""
+        root = self.root
+        outer, root.current = root.current, self
+        self._put(pointer)
+        try:
+            assert self._on_complete is not None
+            self._on_complete(self)
+        finally:
+            root.current = outer
+            self._end()
+
+
+def _sent(function: Callable[..., Any], *arguments: Any) -> int:
+    """Call *function*, and return -2 where it fails with -1: `errors.call` would ask errno why."""
+    result = int(function(*arguments))
+    return -2 if result == -1 else result
+
+
+def _phrase(reason: str | None) -> Any:
+    """Return a reason phrase as C takes it, or raise an error for what could end the line (Q4)."""
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be str, not {reason!r}")
+    if re.fullmatch("[\t\x20-\x7e\xa0-\xff]*", reason) is None:
+        raise ValueError(f"reason must be one line of Latin-1, not {reason!r}")
+    encoded = reason.encode("latin-1")
+    if len(_reasons) < 256:  # nobody has that many of their own
+        _reasons[reason] = encoded
+    return encoded
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_completed(key: int, pointer: Any) -> None:
+    for base in live.bases:
+        connection = base.live.get(key)
+        if connection is not None and connection.awaiting is not None:
+            request, connection.awaiting = connection.awaiting, None
+            try:
+                request.completed(pointer)
+            except BaseException as error:
+                base.report(error, request.server)
+            return

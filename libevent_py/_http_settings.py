@@ -1,0 +1,163 @@
+"""What an HTTP server allows, and how it behaves; C can set it, but doesn't tell how it is set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libevent_py import _convert
+from libevent_py._convert import Timeout
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Child
+from libevent_py.enums import HttpCommand, HttpServerFlag
+
+#: The methods that evhttp allows at first.
+METHODS = (
+    HttpCommand.GET | HttpCommand.POST | HttpCommand.HEAD | HttpCommand.PUT | HttpCommand.DELETE
+)
+
+#: The largest number that a limit can be: C's ev_ssize_t.
+MOST = lib.EV_SSIZE_MAX
+
+
+class Settings(Child):
+    """What `HttpServer` has of settings."""
+
+    __slots__ = (
+        "_content_type",
+        "_flags",
+        "_kept",
+        "_max_body_size",
+        "_max_headers_size",
+        "_methods",
+        "_timeout",
+    )
+
+    def __init__(self, base: Any, key: int, pointer: Any) -> None:
+        #: What C has pointers to.
+        self._kept: list[Any] = []
+        self._content_type: str | None = "text/html; charset=ISO-8859-1"
+        self._flags = HttpServerFlag(0)
+        self._max_body_size: int | None = None
+        self._max_headers_size: int | None = None
+        self._methods = METHODS
+        self._timeout: Timeout = None
+        super().__init__(base, key, pointer)
+
+    # What it allows.
+
+    @property
+    def allowed_methods(self) -> HttpCommand:
+        """The methods that reach a handler; others are answered with 501.
+
+        At first GET, POST, HEAD, PUT and DELETE. Wraps ``evhttp_set_allowed_methods``.
+        """
+        return self._methods
+
+    @allowed_methods.setter
+    def allowed_methods(self, methods: int) -> None:
+        flags = _convert.flags(HttpCommand, methods, "allowed_methods")
+        self.base.check_thread()
+        lib.evhttp_set_allowed_methods(self.pointer, flags)
+        self._methods = flags
+
+    @property
+    def max_headers_size(self) -> int | None:
+        """How many bytes a request's first line and headers may have, or None for no limit.
+
+        It is for connections that are accepted from now on; more is answered with 400.
+        Wraps ``evhttp_set_max_headers_size``.
+        """
+        return self._max_headers_size
+
+    @max_headers_size.setter
+    def max_headers_size(self, size: int | None) -> None:
+        most = -1 if size is None else _convert.integer(size, "max_headers_size", 0, MOST)
+        self.base.check_thread()
+        lib.evhttp_set_max_headers_size(self.pointer, most)
+        self._max_headers_size = None if size is None else most
+
+    @property
+    def max_body_size(self) -> int | None:
+        """How many bytes a request's body may have, or None for no limit.
+
+        It is for connections that are accepted from now on; more is answered with 413.
+        Wraps ``evhttp_set_max_body_size``.
+        """
+        return self._max_body_size
+
+    @max_body_size.setter
+    def max_body_size(self, size: int | None) -> None:
+        most = -1 if size is None else _convert.integer(size, "max_body_size", 0, MOST)
+        self.base.check_thread()
+        lib.evhttp_set_max_body_size(self.pointer, most)
+        self._max_body_size = None if size is None else most
+
+    @property
+    def timeout(self) -> Timeout:
+        """After how many seconds a connection that nothing comes by, or goes by, is closed.
+
+        None stands for never. It is for connections that are accepted from now on, and doesn't
+        count while a handler's answer is awaited. Unlike in C, 0 is the shortest time and not none.
+        Wraps ``evhttp_set_timeout``, ``evhttp_set_timeout_tv``.
+        """
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: Timeout) -> None:
+        seconds = _convert.optional_seconds(timeout)
+        self.base.check_thread()
+        lib.evpy_http_set_timeout(self.pointer, seconds)
+        self._timeout = None if timeout is None else seconds
+
+    @property
+    def default_content_type(self) -> str | None:
+        """The Content-Type of replies that have a body and no such header, or None for none.
+
+        At first "text/html; charset=ISO-8859-1". Wraps ``evhttp_set_default_content_type``.
+        """
+        return self._content_type
+
+    @default_content_type.setter
+    def default_content_type(self, kind: str | None) -> None:
+        text = ffi.NULL
+        if kind is not None:
+            value = _convert.string(kind, "default_content_type")
+            if b"\r" in value or b"\n" in value:
+                raise ValueError(f"default_content_type must be one line, not {kind!r}")
+            text = ffi.new("char[]", value)
+        self.base.check_thread()
+        lib.evhttp_set_default_content_type(self.pointer, text)
+        self._kept[:] = [text]  # C has the pointer only (O10)
+        self._content_type = kind
+
+    @property
+    def flags(self) -> HttpServerFlag:
+        """How it behaves. Wraps ``evhttp_set_flags``."""
+        return self._flags
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        flags = _convert.flags(HttpServerFlag, flags, "flags")
+        self.base.check_thread()
+        lib.evhttp_set_flags(self.pointer, flags)
+        self._flags = flags
+
+    def add_server_alias(self, alias: str) -> None:
+        """Answer requests of the host *alias*, before any pattern of a virtual host's is tried.
+
+        Wraps ``evhttp_add_server_alias``.
+        """
+        name = _convert.string(alias, "alias")
+        self.base.check_thread()
+        if lib.evhttp_add_server_alias(self.pointer, name):
+            raise MemoryError("evhttp_add_server_alias: there is no memory for it")
+
+    def remove_server_alias(self, alias: str) -> None:
+        """Undo `add_server_alias`; raises `ValueError` when there is no such *alias*.
+
+        Wraps ``evhttp_remove_server_alias``.
+        """
+        name = _convert.string(alias, "alias")
+        self.base.check_thread()
+        if lib.evhttp_remove_server_alias(self.pointer, name):
+            raise ValueError(f"alias {alias!r} is none of this server's")

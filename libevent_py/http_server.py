@@ -1,0 +1,407 @@
+"""``struct evhttp``: a server of HTTP and HTTPS."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._http_connection import Held, HttpServerConnection, address_of
+from libevent_py._http_listening import Listening
+from libevent_py._http_reply import ASKED, HttpServerRequest
+from libevent_py._lifetime import Handle, live, next_key
+from libevent_py.base import EventBase
+from libevent_py.bufferevent import BufferEvent
+from libevent_py.tls import TlsContext
+
+Handler: TypeAlias = Callable[[HttpServerRequest], object]
+BevCallback: TypeAlias = Callable[[EventBase], "BufferEvent | None"]
+
+
+class Route:
+    """What C calls for a path, or for all others."""
+
+    __slots__ = ("handler", "server")
+
+    def __init__(self, server: HttpServer, handler: Handler) -> None:
+        self.server = server
+        self.handler = handler
+
+
+class HttpServer(Listening):
+    """A server of HTTP, and with `tls` of HTTPS; usable in ``with``, which closes it.
+
+    It lives until it is closed, or its base is: nobody has to keep it. A handler is called as
+    ``handler(request)`` with an `HttpServerRequest`. When it raises before it has answered, the
+    client gets 500.
+    """
+
+    __slots__ = (
+        "_bevcb",
+        "_given",
+        "_routes",
+        "_tls",
+        "_vhosts",
+        "connections",
+        "current",
+        "doomed",
+        "held",
+        "plain",
+    )
+
+    rank = 1.5
+
+    def __init__(self, base: EventBase) -> None:
+        """Make a server that doesn't listen yet. Wraps ``evhttp_new``."""
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        pointer = errors.new(lib.evhttp_new, base.pointer)
+        #: The routes, by path; None stands for all others.
+        self._routes: dict[bytes | None, int] = {}
+        self._bevcb: BevCallback | None = None
+        self._tls: TlsContext | None = None
+        #: The bufferevents that are about to become connections' own, each with a reference of
+        #: its own in C, and None where the connection is to be refused.
+        self._given: dict[int, tuple[Any, BufferEvent | None]] = {}
+        self._vhosts: dict[HttpServer, str] = {}
+        #: The connections that somebody has asked for, by where they are in C.
+        self.connections: dict[int, HttpServerConnection] = {}
+        #: The request whose handler runs, or None.
+        self.current: HttpServerRequest | None = None
+        #: The connections that are to be freed at the next clean moment, by where they are.
+        self.doomed: dict[int, Any] = {}
+        #: The requests that wait for an answer.
+        self.held = Held(base)
+        #: Whether all its connections go straight to a socket.
+        self.plain = True
+        super().__init__(base, next_key(), pointer)
+        base.live[self.key] = self
+
+    def lent(self) -> list[Handle]:
+        """Return whatever ends with it."""
+        requests = self.held.alive()
+        if self.current is not None:
+            requests.append(self.current)
+        connections = self.connections.values()
+        return [
+            *(handle for request in requests for handle in (*request.lent(), request)),
+            *(handle for one in connections for handle in (*one.lent(), one)),
+            *(handle for _, bev in self._given.values() if bev for handle in (*bev.lent(), bev)),
+            *self.bound,
+        ]
+
+    # Who answers.
+
+    def set_cb(self, path: str | bytes, handler: Handler) -> None:
+        """Have ``handler(request)`` called for requests of *path*, as it is once decoded.
+
+        Raises `ValueError` when *path* has a handler already. Wraps ``evhttp_set_cb``.
+        """
+        what = _convert.string(path, "path")
+        _convert.callback(handler, "handler")
+        self.base.check_thread()
+        pointer = self.pointer
+        if what in self._routes:
+            raise ValueError(f"path {path!r} has a handler already: del_cb() it first")
+        key = next_key()
+        if lib.evpy_http_set_cb(pointer, what, key):
+            raise MemoryError("evhttp_set_cb: there is no memory for it")
+        self._routes[what] = key
+        self.base.live[key] = Route(self, handler)
+
+    def del_cb(self, path: str | bytes) -> None:
+        """Call *path*'s handler no longer, also inside itself.
+
+        Raises `ValueError` when it has none. Wraps ``evhttp_del_cb``.
+        """
+        what = _convert.string(path, "path")
+        self.base.check_thread()
+        pointer = self.pointer
+        if what not in self._routes:
+            raise ValueError(f"path {path!r} has no handler")
+        lib.evhttp_del_cb(pointer, what)
+        self.base.live.pop(self._routes.pop(what), None)
+
+    def set_gencb(self, handler: Handler | None) -> None:
+        """Have ``handler(request)`` called for requests of paths that have none of their own.
+
+        With None libevent answers them with 404. Wraps ``evhttp_set_gencb``.
+        """
+        if handler is not None:
+            _convert.callback(handler, "handler")
+        self.base.check_thread()
+        pointer = self.pointer
+        old = self._routes.pop(None, None)
+        key = next_key()
+        lib.evpy_http_set_gencb(pointer, handler is not None, key)
+        if old is not None:
+            self.base.live.pop(old, None)
+        if handler is not None:
+            self._routes[None] = key
+            self.base.live[key] = Route(self, handler)
+
+    # What connections go through.
+
+    def set_bevcb(self, callback: BevCallback | None) -> None:
+        """Have ``callback(base)`` called for each connection: it returns what that goes through.
+
+        A new `BufferEvent` of *base* without a descriptor, also one of `BufferEvent.tls`, which
+        belongs to the connection then; or None for what libevent makes itself. Unlike in C, where
+        it raises, or returns something else, the connection is closed, and nothing is read from it.
+        With None for *callback*, libevent makes all. It takes the place of `tls`.
+        Wraps ``evhttp_set_bevcb``.
+        """
+        self.base.check_thread()
+        lib.evpy_http_set_bevcb(self.pointer, callback is not None, self.key)
+        self._bevcb = None if callback is None else _convert.callback(callback)
+        self._tls = None
+        self.plain = self.plain and callback is None
+
+    @property
+    def tls(self) -> TlsContext | None:
+        """The context of connections that are accepted from now on, which then speak HTTPS; or
+        None.
+
+        It takes the place of what `set_bevcb` has set.
+        """
+        return self._tls
+
+    @tls.setter
+    def tls(self, context: TlsContext | None) -> None:
+        if context is not None and not isinstance(context, TlsContext):
+            raise TypeError(f"tls must be a TlsContext, not {context!r}")
+        if context is not None and not context.server_side:
+            raise ValueError("tls must be a TlsContext for servers: make it with server_side=True")
+
+        def secured(base: EventBase) -> BufferEvent:
+            return BufferEvent.tls(base, -1, context)
+
+        self.set_bevcb(None if context is None else secured)
+        self._tls = context
+
+    def new_bev(self) -> Any:
+        """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
+        bev = None
+        try:
+            assert self._bevcb is not None
+            bev = self._bevcb(self.base)
+            self.pointer  # noqa: B018  (the callback may have closed it)
+            if bev is None:
+                return ffi.NULL
+            pointer = self._checked(bev).give(self)
+        except BaseException as error:
+            self.base.report(error, self)
+            bev, pointer = None, lib.bufferevent_socket_new(self.base.pointer, -1, 0)
+        if pointer:
+            # Active from now on, and so before anything of the connection, which isn't there yet.
+            self.base.once(functools.partial(self._adopt, key := next_key()))
+            lib.bufferevent_incref(pointer)
+            self._given[key] = pointer, bev
+        return pointer
+
+    def _checked(self, bev: Any) -> BufferEvent:
+        """Return *bev*, or raise an error for what evhttp could not use (O11)."""
+        if not isinstance(bev, BufferEvent):
+            raise TypeError(f"the callback of set_bevcb() must return a BufferEvent, not {bev!r}")
+        if bev.base is not self.base:
+            raise ValueError("the BufferEvent must be on the server's own base")
+        if bev.underlying is not None:
+            raise ValueError("the BufferEvent must be one of a socket itself, with TLS or without")
+        if bev.fd >= 0:
+            raise ValueError("the BufferEvent must be a new one, without a descriptor")
+        return bev
+
+    def _adopt(self, key: int, _fd: int, _what: int) -> None:
+        """Find the connection that C has made of what `new_bev` gave it; refuse it where asked."""
+        if self.closed:  # then C's object is freed with all connections
+            return
+        pointer, bev = self._given.pop(key)
+        evcon = lib.evpy_http_connection_of(pointer)
+        lib.bufferevent_decref(pointer)
+        if bev is None:
+            if evcon:
+                lib.evhttp_connection_free(evcon)
+        elif evcon:
+            HttpServerConnection(self, evcon, bev)
+        else:
+            bev.taken_back()
+
+    # Virtual hosts.
+
+    def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
+        """Have *vhost* answer requests of hosts that match *pattern*, in which * stands for any.
+
+        It is closed with this server, and can't listen itself. Raises `ValueError` when it does, is
+        a virtual host already, has another base, or is this server's own parent (O8).
+        Wraps ``evhttp_add_virtual_host``.
+        """
+        if not isinstance(vhost, HttpServer):
+            raise TypeError(f"vhost must be an HttpServer, not {vhost!r}")
+        what = _convert.string(pattern, "pattern")
+        self.base.check_thread()
+        pointer, upper = self.pointer, vhost.pointer
+        if vhost.base is not self.base:
+            raise ValueError("vhost must be on the server's own base")
+        if vhost._parent is not None:
+            raise ValueError("vhost is a virtual host already")
+        if vhost.bound or vhost.connections or vhost.current or vhost.held.requests:
+            raise ValueError("vhost listens itself, or has connections")
+        above: HttpServer | None = self
+        while above is not None:
+            if above is vhost:
+                raise ValueError("vhost is this server, or what this server is a virtual host of")
+            above = above._parent
+        errors.call(lib.evhttp_add_virtual_host, pointer, what, upper)
+        vhost._parent = self
+        self._vhosts[vhost] = pattern
+
+    def remove_virtual_host(self, vhost: HttpServer) -> None:
+        """Make *vhost* a server of its own again.
+
+        Raises `ValueError` when it is none of this server's virtual hosts.
+        Wraps ``evhttp_remove_virtual_host``.
+        """
+        self.base.check_thread()
+        pointer = self.pointer
+        if vhost not in self._vhosts:
+            raise ValueError(f"{vhost!r} is no virtual host of this server")
+        errors.call(lib.evhttp_remove_virtual_host, pointer, vhost.pointer)
+        del self._vhosts[vhost]
+        vhost._parent = None
+
+    @property
+    def virtual_hosts(self) -> dict[HttpServer, str]:
+        """Its virtual hosts, each with the pattern of its names, in a copy."""
+        self.pointer  # noqa: B018  (a closed server has none)
+        return dict(self._vhosts)
+
+    # The end.
+
+    def doom(self, pointer: Any) -> None:
+        """Free the connection *pointer*, now or at a clean moment, with its requests."""
+        self.held.end(pointer)
+        where = address_of(pointer)
+        self.doomed[where] = pointer
+        base = self.base
+        if base.running or base.calls:
+            base.graveyard.append((self._free_doomed, where))
+            base.wake()
+        else:
+            self._free_doomed(where)
+
+    def _free_doomed(self, where: int) -> None:
+        if where in self.doomed:  # C may have freed it meanwhile
+            pointer = self.doomed[where]
+            self.held.end(pointer)  # what a handler has left unanswered since
+            lib.evhttp_connection_free(pointer)
+            connection = self.connections.get(where)
+            if connection is not None:  # C's callback finds it only where the loop runs
+                self.base.live.pop(connection.key, None)
+                self.forget(connection)
+
+    def forget(self, connection: HttpServerConnection) -> None:
+        """Know no longer of *connection*, which C frees."""
+        self.connections.pop(connection.where, None)
+        self.doomed.pop(connection.where, None)
+
+    def close(self) -> None:
+        """Listen no longer, and close all connections, answered or not; a second time does nothing.
+
+        Requests that wait for an answer are closed, and so are virtual hosts. Unlike in C, it may
+        be called anywhere: inside callbacks C's object is freed later (O1). Raises `ThreadError` in
+        a wrong thread. Wraps ``evhttp_free``.
+        """
+        if self.closed:
+            return
+        base = self.base
+        base.check_thread()
+        if base.parked is None:
+            for vhost in list(self._vhosts):
+                vhost.close()
+            if self._parent is not None:
+                self._parent.remove_virtual_host(self)
+            for bound in self.bound_sockets:
+                bound.close()
+            for connection in self.connections.values():
+                base.live.pop(connection.key, None)
+                connection.end()
+            for _, bev in self._given.values():
+                if bev is not None:
+                    bev.taken_back()
+            for key in self._routes.values():
+                base.live.pop(key, None)
+        super().close()
+        self.connections.clear()
+        self.doomed.clear()
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the server, once no callback of it can be below."""
+        if self._parent is not None:
+            return _leave
+        return functools.partial(_free_soon, self.base, self.held, self._given, self._kept)
+
+
+def _leave(_pointer: Any) -> None:
+    """Leave it to the server that it is a virtual host of (O8)."""
+
+
+def _free_soon(base: Any, held: Held, given: dict[int, Any], kept: Any, pointer: Any) -> None:
+    if base.running or base.calls:
+        base.graveyard.append((functools.partial(_free, held, given, kept), pointer))
+        base.wake()
+    else:
+        _free(held, given, kept, pointer)
+
+
+def _free(held: Held, given: dict[int, tuple[Any, Any]], _kept: Any, pointer: Any) -> None:
+    held.free_orphans()
+    lib.evhttp_free(pointer)
+    while given:
+        lib.bufferevent_decref(given.popitem()[1][0])
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_request(key: int, pointer: Any) -> None:
+    route = live.objects.get(key)
+    if route is None:  # the server is about to be freed
+        lib.evpy_http_reply_error(pointer, lib.HTTP_SERVUNAVAIL, ffi.NULL)
+        return
+    server = route.server
+    root = server
+    while root._parent is not None:
+        root = root._parent
+    base = server.base
+    request = HttpServerRequest.__new__(HttpServerRequest)
+    request.base = base
+    request.server = server
+    request.root = root
+    request.key = request._state = ASKED
+    request._input = request._output = request._on_complete = None
+    request.sends_files = False if root.plain else None
+    request.pointer = pointer
+    outer, root.current = root.current, request
+    try:
+        route.handler(request)
+    except BaseException as error:
+        if not request.closed and base.parked is None:
+            request.fail()
+        base.report(error, server)
+    else:
+        if not request.closed and base.parked is None:
+            root.held.add(request, pointer)
+    finally:
+        root.current = outer
+
+
+@ffi.def_extern(onerror=errors.kept, error=ffi.NULL)
+def evpy_http_bev(key: int) -> Any:
+    for base in live.bases:
+        server = base.live.get(key)
+        if server is not None:
+            return server.new_bev()
+    return ffi.NULL
