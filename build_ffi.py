@@ -45,6 +45,7 @@ NOUNS = (
     "http",
     "http_struct",
     "http_server",
+    "http_client",
     "tag",
     "rpc",
     "rpc_struct",

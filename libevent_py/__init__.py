@@ -79,6 +79,8 @@ from libevent_py.errors import TagError as TagError
 from libevent_py.errors import ThreadError as ThreadError
 from libevent_py.errors import TlsError as TlsError
 from libevent_py.event import Event as Event
+from libevent_py.http_client import HttpConnection as HttpConnection
+from libevent_py.http_client import HttpRequest as HttpRequest
 from libevent_py.http_headers import Headers as Headers
 from libevent_py.http_headers import Query as Query
 from libevent_py.http_headers import parse_query as parse_query

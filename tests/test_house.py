@@ -44,6 +44,8 @@ FLOORS = """
     http_request
     tag
     _http_connection _http_reply _http_settings _http_listening http_server
+    _http_exchange
+    http_client
     __init__
     _index
     __main__

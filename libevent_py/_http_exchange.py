@@ -1,0 +1,353 @@
+"""How the requests on a client's connection are sent, one by one, and how each ends.
+
+evhttp gets one request at a time; the others wait here. So it never has one that it forgets
+(P3, P9), and one that is cancelled, or whose connection is closed, is never sent after all. That
+evhttp itself would send them one by one, too, makes this the same to the server. For the same
+reason it is here that a connection is tried again (P9).
+
+A request is the binding's to free, whatever becomes of it (P2): its pointer is one that frees it
+with the last who holds it, as `_lifetime` tells, and the connection holds it while evhttp has it.
+evhttp may be at work on a connection, or on a request, while it calls back (P5): so what frees them
+waits for a clean moment of the loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import errors, util
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Child, live
+from libevent_py.bufferevent import BufferEvent
+from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
+from libevent_py.errors import ClosedError, DnsError, HttpError
+from libevent_py.event import Event
+
+if TYPE_CHECKING:
+    from libevent_py.http_client import HttpRequest
+
+#: What libevent's own words for a failure mean.
+REASONS = {
+    HttpRequestError.TIMEOUT: "nothing came for too long",
+    HttpRequestError.EOF: "the connection ended before the response did",
+    HttpRequestError.INVALID_HEADER: "the response's headers are malformed or too long",
+    HttpRequestError.BUFFER_ERROR: "the connection failed",
+    HttpRequestError.REQUEST_CANCEL: "it was cancelled",
+    HttpRequestError.DATA_TOO_LONG: "the response's body is malformed or too long",
+}
+
+#: The longest that libevent waits before it tries again to connect, in seconds.
+LONGEST_WAIT = 3600.0
+
+
+class Exchange(Child):
+    """What `HttpConnection` does with its requests."""
+
+    __slots__ = (
+        "_address",
+        "_current",
+        "_ends_itself",
+        "_initial_retry",
+        "_on_close",
+        "_resolver",
+        "_retries",
+        "_sending",
+        "_sent",
+        "_timer",
+        "_tls",
+        "_tries",
+        "_used",
+        "_waiting",
+    )
+
+    rank = 1.5
+
+    #: The host and the port.
+    _address: tuple[str, int]
+    #: The `DnsBase` that looks the host up, or None.
+    _resolver: Any
+    #: What it has of TLS, or None.
+    _tls: Any
+
+    def _begin(self) -> None:
+        #: What evhttp has, and its pointer, or None.
+        self._current: HttpRequest | None = None
+        self._sent: Any = None
+        self._waiting: deque[HttpRequest] = deque()
+        self._sending = self._ends_itself = self._used = False
+        #: What waits to connect once more, or None.
+        self._timer: Event | None = None
+        self._tries = self._retries = 0
+        self._initial_retry = 2.0
+        self._on_close: Callable[[Any], object] | None = None
+
+    @property
+    def bufferevent(self) -> BufferEvent:
+        """The bufferevent that it uses."""
+        raise NotImplementedError
+
+    def _below(self) -> Any:
+        return lib.evhttp_connection_get_bufferevent(self.pointer)
+
+    def _go_on(self) -> None:
+        """Send what waits, unless something is under way."""
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._may_send():
+                self._send(self._waiting.popleft())
+        finally:
+            self._sending = False
+            if self._may_send():  # a callback has raised
+                self.base.defer(self._go_on)
+
+    def _may_send(self) -> bool:
+        idle = self._current is None and self._timer is None
+        return bool(self._waiting) and idle and not self.closed
+
+    def _send(self, request: HttpRequest) -> None:
+        base = self.base
+        try:
+            if self._resolver is not None:
+                self._resolver.pointer  # noqa: B018  (a closed one can't look up)
+            sent = request.pointer
+        except ClosedError as unusable:
+            self._conclude(request, self._error(request, "it can't be sent", unusable))
+            return
+        assert request._asked is not None
+        self._current, self._sent, self._used = request, sent, True
+        base.live[request.key] = request
+        command, uri = request._asked
+        if base.call(lib.evpy_http_make_request, self.pointer, sent, int(command), uri):
+            error = errors.failed(lib.evhttp_make_request)
+            self._conclude(request, self._error(request, "it can't be sent", error))
+
+    def _headers_came(self, request: HttpRequest) -> int:
+        self._tries = 0
+        try:
+            if not request._cancelled and request._on_header(request) is not False:  # type: ignore[misc]
+                return 0 if self._current is request else -1
+        except BaseException as error:
+            self.base.report(error, request)
+        return -1
+
+    def _ended(self, request: HttpRequest, answered: bool, why: int) -> None:
+        """Take it that evhttp is finished with *request*, for the errno *why* if that is one."""
+        if answered and self._sent.response_code == 0:
+            self._could_not_connect(request, why)
+            return
+        self._tries = 0
+        if request._cancelled:
+            self._conclude(request, self._cancelled(request))
+        elif answered:
+            # evhttp still looks at what it has told of.
+            self.base.defer(_let_go, self._sent)
+            self._conclude(request, None)
+        else:
+            code = HttpRequestError(lib.EVREQ_HTTP_EOF if request._code is None else request._code)
+            error = self._error(request, REASONS[code], self._cause(code, why), code)
+            self._conclude(request, error)
+
+    def _could_not_connect(self, request: HttpRequest, why: int) -> None:
+        self.base.defer(_let_go, self._sent)
+        if not request._cancelled and (self._retries < 0 or self._tries < self._retries):
+            wait = self._initial_retry * 2.0 ** min(self._tries, 64)
+            self._tries += 1
+            self._release(request)
+            self._waiting.appendleft(request)
+            self._timer = Event.timer(self.base, self._try_again).add(min(wait, LONGEST_WAIT))
+            return
+        self._tries = 0
+        cause = self._cause(None, why)
+        failed = [request, *self._waiting]
+        self._waiting.clear()
+        for each in failed:
+            if each._cancelled:
+                self._finish(each, self._cancelled(each))
+            else:
+                self._finish(each, self._error(each, "it can't connect", cause))
+        self._afterwards()
+
+    def _try_again(self, _event: Event, _fd: int, _what: int) -> None:
+        self._timer = None
+        self._go_on()
+
+    def _conclude(self, request: HttpRequest, error: HttpError | None) -> None:
+        self._finish(request, error)
+        self._afterwards()
+
+    def _afterwards(self) -> None:
+        self._go_on()
+        if self._ends_itself and not self.closed and self._current is None and not self._waiting:
+            self.close()
+
+    def _release(self, request: HttpRequest) -> None:
+        """Take *request* back from evhttp, which may leave in it where it has been."""
+        if request is self._current:
+            self._sent.evcon = ffi.NULL
+            self._current = self._sent = None
+            self.base.live.pop(request.key, None)
+
+    def _finish(self, request: HttpRequest, error: HttpError | None) -> None:
+        """Tell the user, once, how *request* has ended."""
+        if request._connection is None:
+            return
+        self._release(request)
+        request._connection = None
+        request.error = error
+        try:
+            if error is not None and error.code is not None and request._on_error is not None:
+                request._on_error(request, HttpRequestError(error.code))
+        except BaseException as raised:
+            self.base.report(raised, request)
+        try:
+            request._callback(request)
+        except BaseException as raised:
+            self.base.report(raised, request)
+
+    def _error(
+        self,
+        request: HttpRequest,
+        text: str,
+        cause: BaseException | None = None,
+        code: HttpRequestError | None = None,
+    ) -> HttpError:
+        command, uri = request._asked or (HttpCommand.GET, b"")
+        name = "{} {} to {}:{}".format(command.name, uri.decode("latin-1"), *self._address)
+        error = HttpError(f"{name}: {text if cause is None else cause}")
+        error.code, error.__cause__ = code, cause
+        return error
+
+    def _cancelled(self, request: HttpRequest) -> HttpError:
+        code = HttpRequestError.REQUEST_CANCEL
+        return self._error(request, REASONS[code], None, code)
+
+    def _cause(self, code: HttpRequestError | None, why: int) -> OSError | None:
+        """Return what has kept evhttp from connecting or TLS from going on, or None."""
+        unresolved = int(lib.bufferevent_socket_get_dns_error(self._below()))
+        if unresolved:
+            return DnsError(unresolved, f"{self._address[0]!r}: {util.gai_strerror(unresolved)}")
+        if self._tls is not None and code in (None, HttpRequestError.EOF):
+            bev = self.bufferevent
+            failure = bev.why_failed(BufferEventFlag.ERROR, why)
+            bev.forget_failure()
+            return failure
+        return OSError(why, os.strerror(why)) if why else None
+
+    def cancel(self, request: HttpRequest) -> None:
+        """Cancel *request*, as its own `HttpRequest.cancel` does."""
+        base = self.base
+        base.check_thread()
+        self.pointer  # noqa: B018  (after a fork the request is the parent's)
+        if request._connection is not self:
+            raise ValueError("request must be one of this connection's own")
+        request._cancelled = True
+        if request is self._current:
+            if base.running or base.calls:
+                base.defer(self._cancel_now, request)
+            else:
+                self._cancel_now(request)
+            return
+        if request in self._waiting:
+            self._waiting.remove(request)
+        if not self._waiting and self._timer is not None:
+            self._timer.close()
+            self._timer = None
+            self._tries = 0
+        self._conclude(request, self._cancelled(request))
+
+    def _cancel_now(self, request: HttpRequest) -> None:
+        if request is self._current and not self.closed:
+            self.base.call(lib.evhttp_cancel_request, self._sent)
+            self._conclude(request, self._cancelled(request))
+
+    def _was_closed(self) -> None:
+        if self._on_close is not None and not self.closed:
+            try:
+                self._on_close(self)
+            except BaseException as error:
+                self.base.report(error, self)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        super().close()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.close()
+        current = () if self._current is None else (self._current,)
+        pending = [*current, *self._waiting]
+        self._waiting.clear()
+        if self.base.parked is not None:  # they are the parent process's to tell
+            self._current = self._sent = None
+            return
+        for request in pending:
+            text = "its connection was closed"
+            cancelled = request._cancelled
+            error = self._cancelled(request) if cancelled else self._error(request, text)
+            self._finish(request, error)
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the connection, and after it the request that it has, at a clean moment."""
+        return functools.partial(_free_soon, self.base, self._sent)
+
+
+def _free_soon(base: Any, sent: Any, pointer: Any) -> None:
+    if (base.running or base.calls) and not base.closed:
+        base.graveyard.append((functools.partial(_free, sent), pointer))
+        base.defer(_let_go, sent)
+    else:
+        _free(sent, pointer)
+
+
+def _free(_sent: Any, pointer: Any) -> None:
+    lib.evpy_http_connection_free(pointer)
+
+
+def _let_go(_pointer: Any) -> None:
+    """Hold a pointer no longer."""
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_done(key: int, answered: int, why: int) -> None:
+    request = live.objects.get(key)
+    if request is not None:
+        request._connection._ended(request, bool(answered), why)
+
+
+@ffi.def_extern(onerror=errors.kept, error=-1)
+def evpy_http_header(key: int) -> int:
+    request = live.objects.get(key)
+    return -1 if request is None else int(request._connection._headers_came(request))
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_chunk(key: int) -> None:
+    request = live.objects.get(key)
+    if request is not None and not request._cancelled:
+        try:
+            request._on_chunk(request)
+        except BaseException as error:
+            request.base.report(error, request)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_error(key: int, code: int) -> None:
+    request = live.objects.get(key)
+    if request is not None:
+        request._code = code
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_closed(key: int) -> None:
+    for base in live.bases:
+        known = base.ledger.get(key)
+        connection = None if known is None else known()
+        if isinstance(connection, Exchange) and connection._on_close is not None:
+            base.defer(connection._was_closed)  # type: ignore[attr-defined]

@@ -1,0 +1,482 @@
+"""``struct evhttp_connection``: a client's connection to a server, and the requests made on it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import weakref
+from collections.abc import Callable
+from typing import Any, SupportsIndex
+
+from libevent_py import _convert, errors
+from libevent_py._connect import FAMILIES, _resolver
+from libevent_py._convert import Timeout
+from libevent_py._ffi import ffi, lib
+from libevent_py._http_exchange import Exchange
+from libevent_py._lifetime import Handle, next_key, shared
+from libevent_py.base import EventBase
+from libevent_py.bufferevent import BufferEvent
+from libevent_py.enums import HttpCommand, HttpConnectionFlag, HttpRequestError
+from libevent_py.errors import HttpError
+from libevent_py.http_request import Request
+from libevent_py.tls import TlsContext
+
+#: What would end the request line's URI, or the line.
+_FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
+
+RequestCallback = Callable[[Any], object]
+
+
+class _Nowhere:
+    """What a request has for an event base until it is made on a connection."""
+
+    closed = False
+
+    @staticmethod
+    def check_thread() -> None:
+        """Do nothing: any thread may fill in a request."""
+
+    @staticmethod
+    def why_unusable(_handle: Handle) -> None:
+        """Return None: no fork has made it unusable."""
+
+    @staticmethod
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C by *function*."""
+        return errors.call(function, *arguments)
+
+    @property
+    def live(self) -> Any:
+        """Nothing that C may call."""
+        raise ValueError("a request's buffers can have callbacks once it is made on a connection")
+
+
+class HttpRequest(Request):
+    """A request that a client makes once, on one connection, and its response."""
+
+    __slots__ = (
+        "_asked",
+        "_callback",
+        "_cancelled",
+        "_code",
+        "_connection",
+        "_on_chunk",
+        "_on_error",
+        "_on_header",
+        "error",
+        "key",
+    )
+
+    #: Why there is no whole response, as an `HttpError`, or None.
+    error: HttpError | None
+
+    def __init__(
+        self,
+        callback: RequestCallback,
+        *,
+        on_header: RequestCallback | None = None,
+        on_chunk: RequestCallback | None = None,
+        on_error: Callable[[Any, HttpRequestError], object] | None = None,
+    ) -> None:
+        """Make a request, to be filled in and given to `HttpConnection.make_request`.
+
+        Whatever happens then, ``callback(request)`` is called once: with a response, or with
+        `error` set. ``on_header(request)`` is called when the response's headers have come, also
+        those of "100 Continue"; when it returns False or raises, the request fails with EOF.
+        ``on_chunk(request)`` is called for each part of the body, which is in `input_buffer` and
+        is thrown away after it. ``on_error(request, code)`` is called before *callback* where
+        libevent gives a reason. As in C, no header Host is added: HTTP/1.1 wants one.
+        Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
+        ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
+        """
+        self._check_unmade()
+        self._callback = _convert.callback(callback)
+        given = {"on_header": on_header, "on_chunk": on_chunk, "on_error": on_error}
+        for name, other in given.items():
+            if other is not None:
+                _convert.callback(other, name)
+        self._on_header, self._on_chunk, self._on_error = on_header, on_chunk, on_error
+        self._connection: HttpConnection | None = None
+        self._asked: tuple[HttpCommand, bytes] | None = None
+        self._cancelled = False
+        self._code: int | None = None
+        self.error = None
+        self.key = next_key()
+        called = on_header is not None, on_chunk is not None
+        pointer = errors.new(lib.evpy_http_request_new, self.key, *called)
+        self._begin(_Nowhere(), shared(pointer, lib.evhttp_request_free))
+
+    @property
+    def connection(self) -> HttpConnection | None:
+        """The connection that it is made on, until its callback is called; or None.
+
+        Wraps ``evhttp_request_get_connection``.
+        """
+        return self._connection
+
+    def cancel(self) -> None:
+        """Have the request end, and its callback called with the code REQUEST_CANCEL.
+
+        What is being sent or received already ends its connection with it, which the next request
+        makes anew; in a callback that happens soon after, and nobody is called for it in between.
+        One that has ended, or was never made, is left alone. Wraps ``evhttp_cancel_request``.
+        """
+        if self._connection is not None:
+            self._connection.cancel(self)
+
+    def close(self) -> None:
+        """Cancel the request if it is under way, and free it with all in it; once.
+
+        Else it goes with the last reference to it. Wraps ``evhttp_request_free``.
+        """
+        if not self.closed:
+            self.base.check_thread()
+            self.cancel()
+            self._end()
+
+
+class HttpConnection(Exchange):
+    """A connection to an HTTP server, made when a request needs it; usable in ``with``.
+
+    While a request waits it stays alive by itself; else it goes with the last reference to it.
+    """
+
+    __slots__ = ("_lent_bev", "_settings")
+
+    def __init__(
+        self,
+        base: EventBase,
+        dns_base: Any,
+        host: str | bytes,
+        port: int,
+        *,
+        bufferevent: BufferEvent | None = None,
+        tls: TlsContext | None = None,
+        server_hostname: str | None = None,
+    ) -> None:
+        """Make a connection to *host*, a name or a numeric address, and *port*; it connects later.
+
+        With None for *dns_base* a name is looked up without the loop, which waits meanwhile. With
+        *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by default
+        *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
+        descriptor that evhttp is to use and free: its callbacks are taken from it. Raises
+        `ValueError` for a pair, a filter, one without CLOSE_ON_FREE, and one that has a descriptor.
+        Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
+        """
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        base.pointer  # noqa: B018  (a closed base has no connections)
+        name = _convert.host_name(host)
+        if not name:
+            raise ValueError("host must not be empty")
+        port = _convert.integer(port, "port", 1, 65535)
+        dns = ffi.NULL if dns_base is None else _resolver(dns_base, base)
+        self._address = name.decode("latin-1"), port
+        bev = self._chosen(base, bufferevent, tls, server_hostname)
+        self._begin()
+        self._resolver = dns_base
+        self._tls = None if bev is None else bev._tls
+        self._lent_bev: weakref.ref[BufferEvent] | None = None
+        self._settings: dict[str, Any] = {}
+        key = next_key()
+        below = ffi.NULL if bev is None else bev.give(self)
+        make = lib.evpy_http_connection_new
+        pointer = make(base.pointer, dns, below, name, port, key)
+        if not pointer:
+            if bev is not None:
+                bev.taken_back()
+                lib.bufferevent_free(below)
+            raise errors.failed(lib.evhttp_connection_base_new)
+        super().__init__(base, key, pointer)
+        if bev is not None:
+            self._lent_bev = weakref.ref(bev)
+
+    def _chosen(
+        self,
+        base: EventBase,
+        bev: BufferEvent | None,
+        tls: TlsContext | None,
+        server_hostname: str | None,
+    ) -> BufferEvent | None:
+        """Return the bufferevent to be used, or None for one of evhttp's own."""
+        if tls is not None:
+            if bev is not None:
+                raise ValueError("tls and bufferevent can't be given together")
+            if not isinstance(tls, TlsContext):
+                raise TypeError(f"tls must be a TlsContext, not {tls!r}")
+            name = self._address[0] if server_hostname is None else server_hostname
+            return BufferEvent.tls(base, -1, tls, server_hostname=name)
+        if server_hostname is not None:
+            raise ValueError("server_hostname is for tls")
+        if bev is None:
+            return None
+        if not isinstance(bev, BufferEvent):
+            raise TypeError(f"bufferevent must be a BufferEvent, not {bev!r}")
+        if bev.base is not base:
+            raise ValueError("bufferevent must be of the connection's own event base")
+        if bev.fd >= 0:
+            raise ValueError("bufferevent must have no descriptor: the connection makes one")
+        if bev._is_looking_up():
+            raise ValueError("bufferevent must not be looking a host up already")
+        if bev.underlying is not None:
+            raise ValueError("bufferevent must not stand on another one: that couldn't connect")
+        return bev
+
+    # Requests.
+
+    def make_request(self, request: HttpRequest, command: int, uri: str | bytes) -> None:
+        """Send *request*, once those made before it have ended, and connect first if need be.
+
+        *command* is of `HttpCommand`. *uri* is what the request line asks for: a path, for a proxy
+        a whole URI, for CONNECT a host and a port. The body is in the request's `output_buffer`,
+        which for POST and PUT the header Content-Length is made from. Each request is made once.
+        Where a name is looked up at once, the callback may be called before this returns. Raises
+        `ValueError` for a URI with spaces or control characters. Wraps ``evhttp_make_request``.
+        """
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (nothing can be sent by a closed one)
+        if not isinstance(request, HttpRequest):
+            raise TypeError(f"request must be an HttpRequest, not {request!r}")
+        request.pointer  # noqa: B018  (a closed one can't be sent)
+        if request._asked is not None:
+            raise RuntimeError("this HttpRequest has been made already: each is made once")
+        asked = _command(command), _target(uri)
+        request._asked, request._connection, request.base = asked, self, self.base
+        self._waiting.append(request)
+        self._go_on()
+
+    # The connection.
+
+    @property
+    def bufferevent(self) -> BufferEvent:
+        """The bufferevent that it uses, which belongs to it, and can be asked but not used.
+
+        Such as for what TLS has agreed on. Wraps ``evhttp_connection_get_bufferevent``.
+        """
+        self.base.check_thread()
+        pointer, lent = self._below(), self._lent_bev
+        bev = None if lent is None else lent()
+        if bev is None:
+            bev = BufferEvent.borrowed(self.base, pointer, self)
+            bev._tls = self._tls
+            self._lent_bev = weakref.ref(bev)
+        return bev
+
+    def lent(self) -> list[Handle]:
+        """Return the bufferevent, if it is still held, and its buffers."""
+        bev = None if self._lent_bev is None else self._lent_bev()
+        return [] if bev is None else [bev, *bev.lent()]
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The host and the port that it was made for. Wraps ``evhttp_connection_get_peer``."""
+        host, port = ffi.new("char **"), ffi.new("ev_uint16_t *")
+        lib.evhttp_connection_get_peer(self.pointer, host, port)
+        return _convert.text(host[0]), int(port[0])
+
+    @property
+    def address(self) -> _convert.Address | None:
+        """The address that it has connected to last, or None.
+
+        Wraps ``evhttp_connection_get_addr``.
+        """
+        address = lib.evhttp_connection_get_addr(self.pointer)
+        if not address or address.sa_family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        return _convert.unpack_address(address, ffi.sizeof("struct sockaddr_in6"))
+
+    def _set(self, name: str, value: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        self.base.check_thread()
+        function(self.pointer, *arguments)
+        self._settings[name] = value
+
+    @property
+    def timeout(self) -> Timeout:
+        """How long connecting may take, and then each read or write, in seconds.
+
+        None, as at first, is libevent's own: 45 s to connect, then 50 s. Unlike in C, 0 is the
+        shortest time and not libevent's own.
+        Wraps ``evhttp_connection_set_timeout``, ``evhttp_connection_set_timeout_tv``.
+        """
+        return self._settings.get("timeout")
+
+    @timeout.setter
+    def timeout(self, timeout: Timeout) -> None:
+        wait = _convert.optional_seconds(timeout)
+        self._set("timeout", timeout, lib.evpy_http_connection_set_timeout, wait)
+
+    @property
+    def family(self) -> int:
+        """The family that the host is looked up for: AF_UNSPEC, AF_INET or AF_INET6.
+
+        Wraps ``evhttp_connection_set_family``.
+        """
+        return int(self._settings.get("family", socket.AF_UNSPEC))
+
+    @family.setter
+    def family(self, family: int) -> None:
+        if family not in FAMILIES:
+            raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")
+        self._set("family", family, lib.evhttp_connection_set_family, family)
+
+    @property
+    def flags(self) -> HttpConnectionFlag:
+        """How it behaves: REUSE_CONNECTED_ADDR looks the host up once; READ_ON_WRITE_ERROR reads a
+        response though the request could not be written.
+
+        LINGERING_CLOSE is for servers, and raises `ValueError`.
+        Wraps ``evhttp_connection_set_flags``.
+        """
+        return HttpConnectionFlag(self._settings.get("flags", 0))
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        self.base.check_thread()
+        known = _convert.flags(HttpConnectionFlag, flags, "flags")
+        if lib.evhttp_connection_set_flags(self.pointer, known):
+            raise ValueError(f"flags can't have {known!r} for a client")
+        self._settings["flags"] = known
+
+    @property
+    def max_headers_size(self) -> int | None:
+        """The most bytes of headers that a response may have, or None, as at first, for any.
+
+        Wraps ``evhttp_connection_set_max_headers_size``.
+        """
+        return self._settings.get("max_headers_size")
+
+    @max_headers_size.setter
+    def max_headers_size(self, size: SupportsIndex | None) -> None:
+        most = _size(size, "max_headers_size")
+        function = lib.evhttp_connection_set_max_headers_size
+        self._set("max_headers_size", size, function, most)
+
+    @property
+    def max_body_size(self) -> int | None:
+        """The most bytes of body that a response may have, or None, as at first, for any.
+
+        Wraps ``evhttp_connection_set_max_body_size``.
+        """
+        return self._settings.get("max_body_size")
+
+    @max_body_size.setter
+    def max_body_size(self, size: SupportsIndex | None) -> None:
+        most = _size(size, "max_body_size")
+        self._set("max_body_size", size, lib.evhttp_connection_set_max_body_size, most)
+
+    @property
+    def local_address(self) -> str | None:
+        """The numeric address to connect from, or None, as at first, for any.
+
+        Setting it raises `RuntimeError` once a request has been made (P7).
+        Wraps ``evhttp_connection_set_local_address``.
+        """
+        return self._settings.get("local_address")
+
+    @local_address.setter
+    def local_address(self, address: str) -> None:
+        self._check_unused("local_address")
+        _convert.sockaddr((address, 0))
+        function = lib.evhttp_connection_set_local_address
+        self._set("local_address", address, function, address.encode())
+
+    @property
+    def local_port(self) -> int:
+        """The port to connect from, or 0, as at first, for any.
+
+        Setting it raises `RuntimeError` once a request has been made (P7).
+        Wraps ``evhttp_connection_set_local_port``.
+        """
+        return int(self._settings.get("local_port", 0))
+
+    @local_port.setter
+    def local_port(self, port: int) -> None:
+        self._check_unused("local_port")
+        port = _convert.integer(port, "local_port", 0, 65535)
+        self._set("local_port", port, lib.evhttp_connection_set_local_port, port)
+
+    def _check_unused(self, name: str) -> None:
+        if self._used:
+            raise RuntimeError(f"{name} must be set before the first request is made")
+
+    @property
+    def retries(self) -> int:
+        """How often a connection that can't be made is tried again; -1 for ever, 0, as at first.
+
+        When none is left, all requests that wait fail. Does what
+        ``evhttp_connection_set_retries`` does, which in C leaves a connection that sends nothing
+        any more, and may end the process (P9). Wraps ``evhttp_connection_set_retries``.
+        """
+        return self._retries
+
+    @retries.setter
+    def retries(self, retries: int) -> None:
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed one doesn't connect)
+        self._retries = _convert.integer(retries, "retries", -1, 2**31 - 1)
+
+    @property
+    def initial_retry(self) -> float:
+        """How long to wait before the first retry, in seconds: 2 at first, twice that before each
+        further one, but an hour at most.
+
+        Wraps ``evhttp_connection_set_initial_retry_tv``.
+        """
+        return self._initial_retry
+
+    @initial_retry.setter
+    def initial_retry(self, wait: Timeout) -> None:
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed one doesn't connect)
+        self._initial_retry = 2.0 if wait is None else _convert.seconds(wait, "initial_retry")
+
+    @property
+    def on_close(self) -> Callable[[Any], object] | None:
+        """What is called as ``on_close(connection)`` soon after a connection that was made has
+        ended, by the server or for a request's sake; not for `close`.
+
+        Wraps ``evhttp_connection_set_closecb``.
+        """
+        return self._on_close
+
+    @on_close.setter
+    def on_close(self, callback: Callable[[Any], object] | None) -> None:
+        self._on_close = None if callback is None else _convert.callback(callback, "on_close")
+
+    def free_on_completion(self) -> None:
+        """Have the connection closed once the last of its requests has ended.
+
+        libevent's own would free it too early or never (P6).
+        Wraps ``evhttp_connection_free_on_completion``.
+        """
+        self.pointer  # noqa: B018  (it is closed already)
+        self._ends_itself = True
+
+    def close(self) -> None:
+        """Close the connection; the callbacks of its requests are called first, with `error` set.
+
+        A second time does nothing. Any callback may do so. Raises `ThreadError` in a wrong thread.
+        Wraps ``evhttp_connection_free``.
+        """
+        super().close()
+
+
+def _command(command: int) -> HttpCommand:
+    known = _convert.flags(HttpCommand, command, "command")
+    if known not in tuple(HttpCommand):
+        raise ValueError(f"command must be one of HttpCommand, not {known!r}")
+    return known
+
+
+def _target(uri: str | bytes) -> bytes:
+    """Return *uri* as the request line has it, or raise an error that says what is wrong (Q4)."""
+    target = _convert.string(uri, "uri")
+    if not target or _FORBIDDEN.search(target):
+        raise ValueError(f"uri must have no spaces or control characters, not {uri!r}")
+    return target
+
+
+def _size(size: SupportsIndex | None, name: str) -> int:
+    return -1 if size is None else _convert.integer(size, name, 0, lib.EV_SSIZE_MAX)
