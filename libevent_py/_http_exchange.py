@@ -125,6 +125,7 @@ class Exchange(Child):
         command, uri = request._asked
         if base.call(lib.evpy_http_make_request, self.pointer, sent, int(command), uri):
             error = errors.failed(lib.evhttp_make_request)
+            _forget(sent)
             self._conclude(request, self._error(request, "it can't be sent", error))
 
     def _headers_came(self, request: HttpRequest) -> int:
@@ -138,6 +139,7 @@ class Exchange(Child):
 
     def _ended(self, request: HttpRequest, answered: bool, why: int) -> None:
         """Take it that evhttp is finished with *request*, for the errno *why* if that is one."""
+        _forget(self._sent)
         if answered and self._sent.response_code == 0:
             self._could_not_connect(request, why)
             return
@@ -187,9 +189,8 @@ class Exchange(Child):
             self.close()
 
     def _release(self, request: HttpRequest) -> None:
-        """Take *request* back from evhttp, which may leave in it where it has been."""
+        """Let *request* be evhttp's no longer."""
         if request is self._current:
-            self._sent.evcon = ffi.NULL
             self._current = self._sent = None
             self.base.live.pop(request.key, None)
 
@@ -264,6 +265,7 @@ class Exchange(Child):
     def _cancel_now(self, request: HttpRequest) -> None:
         if request is self._current and not self.closed:
             self.base.call(lib.evhttp_cancel_request, self._sent)
+            _forget(self._sent)
             self._conclude(request, self._cancelled(request))
 
     def _was_closed(self) -> None:
@@ -306,8 +308,15 @@ def _free_soon(base: Any, sent: Any, pointer: Any) -> None:
         _free(sent, pointer)
 
 
-def _free(_sent: Any, pointer: Any) -> None:
+def _free(sent: Any, pointer: Any) -> None:
     lib.evpy_http_connection_free(pointer)
+    if sent is not None:
+        _forget(sent)
+
+
+def _forget(sent: Any) -> None:
+    """Have a request forget the connection that it was on, as evhttp often does not (P2)."""
+    sent.evcon = ffi.NULL
 
 
 def _let_go(_pointer: Any) -> None:
