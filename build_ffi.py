@@ -49,6 +49,7 @@ NOUNS = (
     "tag",
     "rpc",
     "rpc_struct",
+    "doctor",
 )
 C = ROOT / "libevent_py" / "_c"
 

@@ -97,3 +97,5 @@ from libevent_py.ratelimit import RateLimit as RateLimit
 from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup
 from libevent_py.segment import FileSegment as FileSegment
 from libevent_py.tls import TlsContext as TlsContext
+from libevent_py.vulnerabilities import Vulnerability as Vulnerability
+from libevent_py.vulnerabilities import known_vulnerabilities as known_vulnerabilities

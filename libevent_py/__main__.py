@@ -1,4 +1,4 @@
-"""``python -m libevent_py evbuffer_add``: where Python has a function of libevent's."""
+"""``python -m libevent_py evbuffer_add``: where a C function is; ``doctor``: what is in use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from libevent_py import EventBase, version
+from libevent_py._doctor import report
 from libevent_py._index import declared, places, reason
 
 
@@ -15,10 +16,17 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line, and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m libevent_py",
-        description="Say which objects of libevent_py wrap a C function of libevent's, and where.",
+        description="Say which objects of libevent_py wrap a C function of libevent's, and where; "
+        "or what is installed, and which published security holes it has.",
     )
-    parser.add_argument("function", nargs="?", help="the C function, such as event_add")
+    parser.add_argument(
+        "function", nargs="?", help='the C function, such as event_add, or "doctor"'
+    )
     function = parser.parse_args(arguments).function
+    if function == "doctor":
+        for line in report():
+            print(line)
+        return 0
     if function is not None:
         return show(function)
     with EventBase() as base:

@@ -46,8 +46,10 @@ FLOORS = """
     _http_connection _http_reply _http_settings _http_listening http_server
     _http_exchange
     http_client
+    _probe vulnerabilities
     __init__
     _index
+    _doctor
     __main__
 """
 ORDER = FLOORS.split()

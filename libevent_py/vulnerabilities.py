@@ -1,0 +1,70 @@
+"""Which published holes the libevent in use has."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from typing import NamedTuple
+
+from libevent_py import _probe
+from libevent_py._probe import State
+
+#: How long the other Python may take, in seconds.
+PATIENCE = 60
+
+CODE = "import sys; sys.path[:] = sys.argv[1:]; from libevent_py import _probe; _probe.main()"
+
+
+class Vulnerability(NamedTuple):
+    """A published hole in libevent, and whether it is in the library in use."""
+
+    #: Such as CVE-2026-63379, or where there is no such number GitHub's.
+    id: str
+    summary: str
+    #: Either "vulnerable", "fixed", or where that can't be told without doing harm "unknown".
+    state: State
+    #: What was seen.
+    detail: str
+
+
+def known_vulnerabilities() -> list[Vulnerability]:
+    """Try which of the holes published in 2026 for libevent 2.1.12 the library in use has.
+
+    It tells by what the library does, not by its version, which distributions leave as it is when
+    they mend the library. It is tried in a Python of its own on the same library, by probes that do
+    no harm there either; that takes up to a second, at most a minute, and is done once in each
+    process. Where it can't be, every state is "unknown" and ``detail`` says why.
+
+    A library without these holes may have others.
+    """
+    return list(_tried())
+
+
+@functools.cache
+def _tried() -> tuple[Vulnerability, ...]:
+    results, reason = _results()
+    return tuple(
+        Vulnerability(probe.id, probe.summary, *results.get(probe.id, ("unknown", reason)))
+        for probe in _probe.PROBES
+    )
+
+
+def _results() -> tuple[dict[str, tuple[State, str]], str]:
+    """Return what the probes found by their names, and for those that found nothing why."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, *sys.path],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        return {}, f"the probes could not be run: {said.splitlines()[-1] if said else error}"
+    if found["files"] != _probe.files():
+        return {}, f"another Python finds another libevent: {found['files']}"
+    return {id: (state, detail) for id, (state, detail) in found["results"].items()}, ""

@@ -1,0 +1,258 @@
+"""Holes are found where they are, and only there, without doing what they let others do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import libevent_py
+from libevent_py import Event, EventBase, Vulnerability, _probe, vulnerabilities
+from tests.support import PATIENCE, run_python
+
+PACKAGES = [f"libevent-{part}-2.1-7" for part in ("core", "extra", "openssl", "pthreads")]
+
+#: The version of 2020 as Debian has had it, and as mended in 2026.
+UNPATCHED = "2.1.12-stable-8"
+PATCHED = "2.1.12-stable-8+deb12u1"
+
+MENDED = {f"CVE-2026-633{number}" for number in (79, 81, 82, 83, 84, 85, 87, 88)}
+#: Of 2.1.13's fix, Debian has one half, which has a number: the other is about chunks.
+NOT_MENDED = "GHSA-jcwh-pvf2-73p2"
+#: In a sample program.
+NOT_IN_THE_LIBRARY = "GHSA-5rgj-2c58-7jrc"
+
+STATES = """
+import libevent_py
+for hole in libevent_py.known_vulnerabilities():
+    print(hole.id, hole.state)
+print(libevent_py._probe.files())
+"""
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a function that brings Debian's libraries of a version, and says where they are."""
+
+    def bring(version: str) -> Path:
+        place = tmp_path_factory.mktemp("debian")
+        for package in PACKAGES:
+            run(place, "apt-get", "download", f"{package}={version}")
+        for file in place.glob("*.deb"):
+            run(place, "dpkg-deb", "-x", str(file), ".")
+        (core,) = place.glob("usr/lib/*/libevent_core-2.1.so.7")
+        return core.parent
+
+    def run(place: Path, *command: str) -> None:
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr}"
+
+    return bring
+
+
+@pytest.fixture(scope="module")
+def unpatched(debian: Any) -> Path:
+    """Where Debian's libraries without the fixes are."""
+    where: Path = debian(UNPATCHED)
+    return where
+
+
+@pytest.fixture
+def _asked_anew() -> Any:
+    """Forget what was found out before, and afterwards what was found out meanwhile."""
+    vulnerabilities._tried.cache_clear()
+    yield
+    vulnerabilities._tried.cache_clear()
+
+
+def states(libraries: Path) -> dict[str, str]:
+    """Return the states of all holes of the *libraries*, which are sure to be those in use."""
+    output = run_python(STATES, env={"LD_LIBRARY_PATH": str(libraries)})
+    *lines, files = output.splitlines()
+    for part in ("event_core", "event_extra", "event_pthreads", "event_openssl"):
+        assert f"{libraries}/lib{part}-2.1.so.7" in files
+    return dict(line.split() for line in lines)
+
+
+def test_the_library_of_2020_has_all_holes(unpatched: Path) -> None:
+    found = states(unpatched)
+    assert found.pop(NOT_IN_THE_LIBRARY) == "unknown"
+    assert found == dict.fromkeys(MENDED | {NOT_MENDED}, "vulnerable")
+
+
+def test_the_library_mended_under_the_same_version_number_has_all_but_one_fixed(
+    debian: Any,
+) -> None:
+    found = states(debian(PATCHED))
+    assert found.pop(NOT_IN_THE_LIBRARY) == "unknown"
+    assert found.pop(NOT_MENDED) == "vulnerable"
+    assert found == dict.fromkeys(MENDED, "fixed")
+
+
+def test_the_probes_touch_no_memory_but_their_own_where_the_holes_are(unpatched: Path) -> None:
+    output = run_python(
+        """
+        import os
+        from libevent_py import _probe
+
+        _probe.PATIENCE = 300
+        for process, reader in [_probe.start(probe) for probe in _probe.PROBES]:
+            # Valgrind makes the status 99 where it found something.
+            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            print(status, os.read(reader, 99).split(b'"')[1].decode())
+            assert status == 0
+        """,
+        env={"LD_LIBRARY_PATH": str(unpatched)},
+        valgrind=True,
+        stderr=None,
+    )
+    assert output.splitlines() == ["0 vulnerable"] * 9 + ["0 unknown"]
+
+
+def test_each_hole_is_told_by_name_state_and_reason() -> None:
+    holes = libevent_py.known_vulnerabilities()
+    assert {hole.id for hole in holes} == {*MENDED, NOT_MENDED, NOT_IN_THE_LIBRARY}
+    assert len({hole.summary for hole in holes}) == len(holes)
+    for hole in holes:
+        assert isinstance(hole, Vulnerability)
+        assert hole.state in ("vulnerable", "fixed", "unknown")
+        assert hole.detail
+
+
+def test_it_is_tried_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = libevent_py.known_vulnerabilities()
+    monkeypatch.setattr(vulnerabilities, "_results", None)
+    assert libevent_py.known_vulnerabilities() == first
+
+
+def test_the_list_is_the_callers_own() -> None:
+    libevent_py.known_vulnerabilities().clear()
+    assert libevent_py.known_vulnerabilities()
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_it_can_be_asked_in_a_callback_of_a_running_loop(base: EventBase) -> None:
+    found: list[list[Vulnerability]] = []
+    Event.timer(base, lambda *_: found.append(libevent_py.known_vulnerabilities())).add(0)
+    base.dispatch()
+    assert "unknown" not in {hole.state for hole in found[0] if hole.id in MENDED}
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_it_can_be_asked_in_another_thread() -> None:
+    found: list[list[Vulnerability]] = []
+    thread = threading.Thread(target=lambda: found.append(libevent_py.known_vulnerabilities()))
+    thread.start()
+    thread.join(PATIENCE)
+    assert "unknown" not in {hole.state for hole in found[0] if hole.id in MENDED}
+
+
+# What can't be found out is unknown.
+
+
+def unknown() -> str:
+    """Return why nothing is known of any hole."""
+    (reason,) = {
+        hole.detail for hole in libevent_py.known_vulnerabilities() if hole.state == "unknown"
+    }
+    assert all(hole.state == "unknown" for hole in libevent_py.known_vulnerabilities())
+    return reason
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_without_another_python_nothing_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert unknown().startswith("the probes could not be run: [Errno 2]")
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_the_last_words_of_a_python_that_fails_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vulnerabilities, "CODE", "raise SystemExit('it is\\nMonday')")
+    assert unknown() == "the probes could not be run: Monday"
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_a_python_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vulnerabilities, "PATIENCE", 0.2)
+    monkeypatch.setattr(vulnerabilities, "CODE", "import time; time.sleep(60)")
+    assert "timed out" in unknown()
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_what_is_found_out_about_another_library_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = {**_probe.files(), "event_core": "/elsewhere"}
+    monkeypatch.setattr(_probe, "files", lambda: elsewhere)
+    assert unknown().startswith("another Python finds another libevent: ")
+
+
+def outcome(code: str) -> str:
+    """Return what is said of a probe that runs *code*."""
+    return run_python(
+        f"""
+        import os, signal, time
+        from libevent_py import _probe, errors, lib
+
+        def run():
+            {code}
+
+        _probe.PATIENCE = 1
+        print(*_probe.collect(*_probe.start(_probe.Probe("", "", run))))
+        """
+    ).strip()
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("return 'fixed', 'seen'", "fixed seen"),
+        ("1 / 0", "unknown ZeroDivisionError: division by zero"),
+        ("raise SystemExit", "unknown SystemExit: "),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "unknown the probe ended with status -9"),
+        ("time.sleep(60)", "unknown the probe ended with status -14"),
+        ("os._exit(3)", "unknown the probe ended with status 3"),
+    ],
+)
+def test_whatever_a_probe_does_it_is_told(code: str, result: str) -> None:
+    assert outcome(code) == result.strip()
+
+
+def test_a_probe_that_gets_no_answer_in_time_is_unknown() -> None:
+    code = "_ = [*_probe.turns(errors.new(lib.event_base_new))]"
+    assert outcome(code) == "unknown TimeoutError: libevent did not answer"
+
+
+def test_without_a_loopback_interface_what_needs_it_is_unknown() -> None:
+    output = run_python(
+        """
+        import socket
+        from libevent_py import _probe
+
+        def refuse(*_, **__):
+            raise OSError(99, "Cannot assign requested address")
+
+        socket.create_server = refuse
+        for probe in _probe.PROBES:
+            state, detail = _probe.collect(*_probe.start(probe))
+            if "Cannot assign" in detail:
+                print(probe.id, state)
+        """
+    )
+    assert dict(line.split() for line in output.splitlines()) == dict.fromkeys(
+        ["CVE-2026-63379", "CVE-2026-63382", NOT_MENDED], "unknown"
+    )
+
+
+def test_the_files_in_use_are_known() -> None:
+    found = _probe.files()
+    assert found["extension"] == libevent_py._ffi.__file__
+    assert set(found) <= set(_probe.PARTS)
+    assert all(os.path.exists(file) for file in found.values())
