@@ -12,7 +12,7 @@ BENCH_PACKAGES := curl wrk
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
 	$(wildcard libevent_py/_c/*)
-PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest
+PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses auto --dist worksteal
 PIP := python -m pip --disable-pip-version-check install --quiet
 
 # The versions of Python share one libevent_py/_ffi.abi3.so.

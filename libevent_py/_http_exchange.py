@@ -123,7 +123,7 @@ class Exchange(Child):
         self._current, self._sent, self._used = request, sent, True
         base.live[request.key] = request
         command, uri = request._asked
-        if base.call(lib.evpy_http_make_request, self.pointer, sent, int(command), uri):
+        if base.call(lib.evpy_client_make_request, self.pointer, sent, int(command), uri):
             error = errors.failed(lib.evhttp_make_request)
             _forget(sent)
             self._conclude(request, self._error(request, "it can't be sent", error))
@@ -309,7 +309,7 @@ def _free_soon(base: Any, sent: Any, pointer: Any) -> None:
 
 
 def _free(sent: Any, pointer: Any) -> None:
-    lib.evpy_http_connection_free(pointer)
+    lib.evpy_client_connection_free(pointer)
     if sent is not None:
         _forget(sent)
 
@@ -324,20 +324,20 @@ def _let_go(_pointer: Any) -> None:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_done(key: int, answered: int, why: int) -> None:
+def evpy_client_done(key: int, answered: int, why: int) -> None:
     request = live.objects.get(key)
     if request is not None:
         request._connection._ended(request, bool(answered), why)
 
 
 @ffi.def_extern(onerror=errors.kept, error=-1)
-def evpy_http_header(key: int) -> int:
+def evpy_client_header(key: int) -> int:
     request = live.objects.get(key)
     return -1 if request is None else int(request._connection._headers_came(request))
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_chunk(key: int) -> None:
+def evpy_client_chunk(key: int) -> None:
     request = live.objects.get(key)
     if request is not None and not request._cancelled:
         try:
@@ -347,14 +347,14 @@ def evpy_http_chunk(key: int) -> None:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_error(key: int, code: int) -> None:
+def evpy_client_error(key: int, code: int) -> None:
     request = live.objects.get(key)
     if request is not None:
         request._code = code
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_closed(key: int) -> None:
+def evpy_client_closed(key: int) -> None:
     for base in live.bases:
         known = base.ledger.get(key)
         connection = None if known is None else known()

@@ -103,7 +103,7 @@ class HttpRequest(Request):
         self.error = None
         self.key = next_key()
         called = on_header is not None, on_chunk is not None
-        pointer = errors.new(lib.evpy_http_request_new, self.key, *called)
+        pointer = errors.new(lib.evpy_client_request_new, self.key, *called)
         self._begin(_Nowhere(), shared(pointer, lib.evhttp_request_free))
 
     @property
@@ -182,7 +182,7 @@ class HttpConnection(Exchange):
         self._settings: dict[str, Any] = {}
         key = next_key()
         below = ffi.NULL if bev is None else bev.give(self)
-        make = lib.evpy_http_connection_new
+        make = lib.evpy_client_connection_new
         pointer = make(base.pointer, dns, below, name, port, key)
         if not pointer:
             if bev is not None:
@@ -305,7 +305,7 @@ class HttpConnection(Exchange):
     @timeout.setter
     def timeout(self, timeout: Timeout) -> None:
         wait = _convert.optional_seconds(timeout)
-        self._set("timeout", timeout, lib.evpy_http_connection_set_timeout, wait)
+        self._set("timeout", timeout, lib.evpy_client_connection_set_timeout, wait)
 
     @property
     def family(self) -> int:

@@ -36,16 +36,15 @@ FLOORS = """
     _connect
     bufferevent
     listener
-    http_headers
     _dns_lookup dns
     dns_server
     http_headers
     http_uri
     http_request
-    tag
-    _http_connection _http_reply _http_settings _http_listening http_server
     _http_exchange
     http_client
+    _http_connection _http_reply _http_settings _http_listening http_server
+    tag
     _probe vulnerabilities
     __init__
     _index

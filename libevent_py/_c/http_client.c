@@ -2,60 +2,60 @@
 
 /* Why the connection could not be made, while evhttp tells of it: it closes the socket before, which
  * changes errno. */
-static _Thread_local int evpy_http_why;
+static _Thread_local int evpy_client_why;
 
-static void evpy_on_http_done(struct evhttp_request *req, void *key)
+static void evpy_on_client_done(struct evhttp_request *req, void *key)
 {
-	int why = evpy_http_why;
+	int why = evpy_client_why;
 
-	EVPY_CALL(evpy_http_done((uintptr_t)key, req != NULL, why));
+	EVPY_CALL(evpy_client_done((uintptr_t)key, req != NULL, why));
 }
 
-static int evpy_on_http_header(struct evhttp_request *req, void *key)
+static int evpy_on_client_header(struct evhttp_request *req, void *key)
 {
 	int result = -1;
 
 	(void)req;
-	EVPY_CALL(result = evpy_http_header((uintptr_t)key));
+	EVPY_CALL(result = evpy_client_header((uintptr_t)key));
 	return result;
 }
 
-static void evpy_on_http_chunk(struct evhttp_request *req, void *key)
+static void evpy_on_client_chunk(struct evhttp_request *req, void *key)
 {
 	(void)req;
-	EVPY_CALL(evpy_http_chunk((uintptr_t)key));
+	EVPY_CALL(evpy_client_chunk((uintptr_t)key));
 }
 
-static void evpy_on_http_error(enum evhttp_request_error code, void *key)
+static void evpy_on_client_error(enum evhttp_request_error code, void *key)
 {
-	EVPY_CALL(evpy_http_error((uintptr_t)key, code));
+	EVPY_CALL(evpy_client_error((uintptr_t)key, code));
 }
 
-static void evpy_on_http_closed(struct evhttp_connection *evcon, void *key)
+static void evpy_on_client_closed(struct evhttp_connection *evcon, void *key)
 {
 	(void)evcon;
-	EVPY_CALL(evpy_http_closed((uintptr_t)key));
+	EVPY_CALL(evpy_client_closed((uintptr_t)key));
 }
 
 /* Makes a request that is ours to free, whatever becomes of it (P2). */
-static struct evhttp_request *evpy_http_request_new(uintptr_t key, int header, int chunk)
+static struct evhttp_request *evpy_client_request_new(uintptr_t key, int header, int chunk)
 {
-	struct evhttp_request *req = evhttp_request_new(evpy_on_http_done, (void *)key);
+	struct evhttp_request *req = evhttp_request_new(evpy_on_client_done, (void *)key);
 
 	if (req == NULL) {
 		errno = ENOMEM;
 		return NULL;
 	}
 	evhttp_request_own(req);
-	evhttp_request_set_error_cb(req, evpy_on_http_error);
+	evhttp_request_set_error_cb(req, evpy_on_client_error);
 	if (header)
-		evhttp_request_set_header_cb(req, evpy_on_http_header);
+		evhttp_request_set_header_cb(req, evpy_on_client_header);
 	if (chunk)
-		evhttp_request_set_chunked_cb(req, evpy_on_http_chunk);
+		evhttp_request_set_chunked_cb(req, evpy_on_client_chunk);
 	return req;
 }
 
-static struct evhttp_connection *evpy_http_connection_new(struct event_base *base,
+static struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
     struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key)
 {
 	struct evhttp_connection *evcon =
@@ -65,12 +65,12 @@ static struct evhttp_connection *evpy_http_connection_new(struct event_base *bas
 		errno = ENOMEM;
 		return NULL;
 	}
-	evhttp_connection_set_closecb(evcon, evpy_on_http_closed, (void *)key);
+	evhttp_connection_set_closecb(evcon, evpy_on_client_closed, (void *)key);
 	return evcon;
 }
 
 /* What is freed tells nobody that it is closed (O6), and looks nothing up any longer (F9). */
-static void evpy_http_connection_free(struct evhttp_connection *evcon)
+static void evpy_client_connection_free(struct evhttp_connection *evcon)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 
@@ -82,7 +82,7 @@ static void evpy_http_connection_free(struct evhttp_connection *evcon)
 }
 
 /* Negative seconds stand for libevent's own timeouts; it takes 0 for that, too. */
-static void evpy_http_connection_set_timeout(struct evhttp_connection *evcon, double seconds)
+static void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, double seconds)
 {
 	struct timeval tv = {0, 1};
 
@@ -92,20 +92,20 @@ static void evpy_http_connection_set_timeout(struct evhttp_connection *evcon, do
 }
 
 /* evhttp's own callback for the end of connecting, which is the same for all. */
-static bufferevent_event_cb evpy_http_connected;
+static bufferevent_event_cb evpy_client_connected;
 
-static void evpy_on_http_connected(struct bufferevent *bev, short what, void *evcon)
+static void evpy_on_client_connected(struct bufferevent *bev, short what, void *evcon)
 {
 	int error = errno;
 
-	evpy_http_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : what & BEV_EVENT_ERROR ? error : 0;
-	evpy_http_connected(bev, what, evcon);
-	evpy_http_why = 0;
+	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : what & BEV_EVENT_ERROR ? error : 0;
+	evpy_client_connected(bev, what, evcon);
+	evpy_client_why = 0;
 }
 
 /* Returns nonzero when nothing will come of the request, with the reason in errno. While connecting,
  * evhttp has set no callbacks for data. */
-static int evpy_http_make_request(struct evhttp_connection *evcon, struct evhttp_request *req,
+static int evpy_client_make_request(struct evhttp_connection *evcon, struct evhttp_request *req,
     int command, const char *uri)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
@@ -116,9 +116,9 @@ static int evpy_http_make_request(struct evhttp_connection *evcon, struct evhttp
 	if (evhttp_make_request(evcon, req, command, uri) != 0)
 		return 1;
 	bufferevent_getcb(bev, &read, &write, &event, &arg);
-	if (read == NULL && write == NULL && event != NULL && event != evpy_on_http_connected) {
-		evpy_http_connected = event;
-		bufferevent_setcb(bev, NULL, NULL, evpy_on_http_connected, arg);
+	if (read == NULL && write == NULL && event != NULL && event != evpy_on_client_connected) {
+		evpy_client_connected = event;
+		bufferevent_setcb(bev, NULL, NULL, evpy_on_client_connected, arg);
 	}
 	return 0;
 }

@@ -31,7 +31,7 @@ def test_primitives_escaping() -> None:
 
 
 def test_bad_headers() -> None:
-    """Line ends are refused in names and values; folded values too, as not in every release of C."""
+    """Line ends are refused in names and values; folded values too, unlike in older releases."""
     headers = Headers()
     headers.add("One", "Two")
     for name, value in [
