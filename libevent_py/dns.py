@@ -3,6 +3,12 @@
 *Closing.* libevent lines up the answers of lookups, and some of them use what they came from (L3).
 So a `DnsBase` that is closed cancels its lookups at once, has those fail that others began with it,
 and is freed when nothing is lined up any longer.
+
+*Name servers.* evdns asks one that has failed, from time to time, whether it is back. The answer to
+this probe is lined up, too, and finds the server freed if it has been cleared meanwhile. So that
+waits for a quiet moment like the end, and what is to come after it waits as well. And where a probe
+is taken back, the next question that waits for its turn is sent, be it to a server that has just
+been freed: so none may wait.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import os
 import re
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -50,7 +57,7 @@ class DnsBase(Child):
     the sockets, and with them the answers: it had better make its own.
     """
 
-    __slots__ = ("free", "lookups")
+    __slots__ = ("_late", "_max_inflight", "free", "lookups")
 
     rank: ClassVar[float] = 2.5
 
@@ -71,6 +78,11 @@ class DnsBase(Child):
         #: Those that have not been told yet, by key.
         self.lookups: dict[int, Lookup] = {}
         self.free = functools.partial(_free, base, self.lookups)
+        #: What is to be done with the name servers when there is a quiet moment.
+        self._late: deque[Callable[[], object]] = deque()
+        self._max_inflight = b"64"
+        if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
+            self._note_max_inflight(RESOLV_CONF)
         pointer = errors.enter(None, lib.evdns_base_new, base.pointer, flags)
         if pointer == ffi.NULL:
             raise _uninitialized(flags)
@@ -193,13 +205,35 @@ class DnsBase(Child):
         self._add(add, target.pointer, target.length, 0, about=address)
 
     def _add(self, function: Callable[..., int], *arguments: Any, about: object) -> None:
+        def add() -> None:
+            self.base.check_selectable(-1)
+            code = errors.call(function, self.pointer, *arguments)
+            if code == ALREADY_THERE:
+                raise FileExistsError(errno.EEXIST, f"{about!r}: it is a name server already")
+            if code:
+                raise errors.failed(function, repr(about))
+
+        self._in_turn(add)
+
+    def _in_turn(self, function: Callable[[], object]) -> None:
+        """Run *function* now, or after what waits for a quiet moment."""
         self.base.check_thread()
-        self.base.check_selectable(-1)
-        code = errors.call(function, self.pointer, *arguments)
-        if code == ALREADY_THERE:
-            raise FileExistsError(errno.EEXIST, f"{about!r}: it is a name server already")
-        if code:
-            raise errors.failed(function, repr(about))
+        self.pointer  # noqa: B018  (a closed one does nothing later)
+        if self._late:
+            self._late.append(function)
+        else:
+            function()
+
+    def _catch_up(self) -> None:
+        """Do what has waited for a quiet moment."""
+        while self._late:
+            function = self._late[0]
+            try:
+                if not self.closed:
+                    function()
+            except BaseException as error:
+                self.base.report(error, self)
+            self._late.popleft()
 
     @property
     def nameservers(self) -> list[_convert.Address]:
@@ -219,18 +253,42 @@ class DnsBase(Child):
     def clear_nameservers_and_suspend(self) -> None:
         """Forget the name servers; lookups wait for others, and for `resume`.
 
+        In a callback while others are due it happens when these have been called, and what is done
+        with the name servers later happens later still; what fails then is the callback's error.
         Wraps ``evdns_base_clear_nameservers_and_suspend``.
         """
         self.base.check_thread()
-        errors.call(lib.evdns_base_clear_nameservers_and_suspend, self.pointer)
+        waiting = bool(self._late)
+        self.pointer  # noqa: B018  (a closed one has nobody to ask)
+        self._late.append(self._clear)
+        if not waiting:
+            self.base.when_quiet(self._catch_up)
+
+    def _clear(self) -> None:
+        pointer = self.pointer
+        option = lib.evdns_base_set_option
+        if self.count_nameservers() > 1:  # send what waits, so that clearing itself sends nothing
+            errors.call(option, pointer, b"max-inflight", b"65000")
+            errors.call(lib.evdns_base_resume, pointer)
+        errors.call(lib.evdns_base_clear_nameservers_and_suspend, pointer)
+        errors.call(option, pointer, b"max-inflight", self._max_inflight)
+
+    def _note_max_inflight(self, path: str | bytes) -> None:
+        """Note how many questions C asks at once when it has read *path*."""
+        try:
+            with open(path, "rb") as file:
+                found = re.findall(rb"^\s*options\b.*\bmax-inflight:(\d{1,9})", file.read(), re.M)
+        except OSError:  # which C will say
+            return
+        if found:
+            self._max_inflight = found[-1]
 
     def resume(self) -> None:
         """Ask the name servers that there are now what waits for an answer.
 
         Wraps ``evdns_base_resume``.
         """
-        self.base.check_thread()
-        errors.call(lib.evdns_base_resume, self.pointer)
+        self._in_turn(lambda: errors.call(lib.evdns_base_resume, self.pointer))
 
     # Configuration.
 
@@ -282,6 +340,8 @@ class DnsBase(Child):
             raise ValueError(f"option must be one of {', '.join(OPTIONS)}, not {option!r}")
         value = check(val, f"val of {option}")
         errors.call(lib.evdns_base_set_option, self.pointer, option.encode(), value)
+        if option == "max-inflight":
+            self._max_inflight = value
 
     def resolv_conf_parse(
         self, flags: int, filename: str | bytes | os.PathLike[str] | None
@@ -298,9 +358,15 @@ class DnsBase(Child):
         self.base.check_selectable(-1)
         path = ffi.NULL if filename is None else _path(filename, "filename")
         parse = lib.evdns_base_resolv_conf_parse
-        code = errors.call(parse, self.pointer, flags, path)
-        if code and filename is not None:
-            raise _unparsed(parse, code, os.fsdecode(filename))
+
+        def read() -> None:
+            if filename is not None and flags & DnsOption.MISC:
+                self._note_max_inflight(path)
+            code = errors.call(parse, self.pointer, flags, path)
+            if code and filename is not None:
+                raise _unparsed(parse, code, os.fsdecode(filename))
+
+        self._in_turn(read)
 
     def load_hosts(self, hosts_fname: str | bytes | os.PathLike[str] | None) -> None:
         """Have `getaddrinfo` find what *hosts_fname*, a file as ``/etc/hosts``, says too.
