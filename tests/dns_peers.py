@@ -56,19 +56,19 @@ def reply(question: Question, answer: Any) -> bytes:
     records = []
     code = answer if isinstance(answer, int) else 0
     for text in answer if isinstance(answer, list) else []:
-        if question.type == DnsType.A:
-            data = socket.inet_pton(socket.AF_INET, text)
-        elif question.type == DnsType.AAAA:
-            data = socket.inet_pton(socket.AF_INET6, text)
-        else:
+        if question.type == DnsType.PTR:
             data = name(text)
+        elif (question.type == DnsType.AAAA) == (":" in text):
+            data = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+        else:
+            continue
         records.append(record(question.type, data))
     head = question.packet[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
     return head + question.packet[12:] + b"".join(records)
 
 
 class NameServer:
-    """Answers from *zone*, by name: a list of addresses, an error's code, SILENCE, or bytes.
+    """Answers from *zone*, by name: a list of addresses, an error's code, SILENCE, or a packet.
 
     Or a function that takes a `Question` and returns one of those. A name that isn't there doesn't
     exist. It runs in a base's loop.

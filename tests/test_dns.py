@@ -35,13 +35,9 @@ NO_FLAG = DnsQueryFlag(0)
 INACTIVE = DnsBaseFlag.DISABLE_WHEN_INACTIVE
 
 ZONE: dict[str, Any] = {
-    "host.example": lambda question: {
-        DnsType.A: ["192.0.2.1", "192.0.2.2"],
-        DnsType.AAAA: ["2001:db8::1"],
-    }[DnsType(question.type)],
+    "host.example": ["192.0.2.1", "192.0.2.2", "2001:db8::1"],
     "1.2.0.192.in-addr.arpa": ["host.example"],
     "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": ["host6.example"],
-    "four.example": lambda question: ["192.0.2.4"] if question.type == DnsType.A else [],
     "nothing.example": [],
     "silent.example": SILENCE,
     "xn--bcher-kva.example": ["192.0.2.9"],
@@ -464,8 +460,7 @@ def test_suspended_lookups_are_asked_of_other_servers(base: EventBase, server: N
         dns.nameserver_sockaddr_add(server.address)
         dns.resume()
         told.wait(base, 2)
-        assert told.told[0][0] == DnsResult.NONE
-        assert told.told[1][0] is None
+        assert {answer[0] for answer in told.told} == {DnsResult.NONE, None}
 
 
 def test_servers_can_be_changed_in_a_callback(base: EventBase, server: NameServer) -> None:
