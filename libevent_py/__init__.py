@@ -95,6 +95,11 @@ from libevent_py.http_uri import uriencode as uriencode
 from libevent_py.listener import Listener as Listener
 from libevent_py.ratelimit import RateLimit as RateLimit
 from libevent_py.ratelimit import RateLimitGroup as RateLimitGroup
+from libevent_py.rpc_message import Message as Message
+from libevent_py.rpc_pool import RpcCall as RpcCall
+from libevent_py.rpc_pool import RpcPool as RpcPool
+from libevent_py.rpc_server import Rpc as Rpc
+from libevent_py.rpc_server import RpcServer as RpcServer
 from libevent_py.segment import FileSegment as FileSegment
 from libevent_py.tls import TlsContext as TlsContext
 from libevent_py.vulnerabilities import Vulnerability as Vulnerability

@@ -29,10 +29,12 @@ class Held:
     answered for them, or its client would wait for ever (O3).
     """
 
-    __slots__ = ("base", "requests")
+    __slots__ = ("base", "guests", "requests")
 
     def __init__(self, base: Any) -> None:
         self.base = base
+        #: What has requests of its own here, which must end before: RPC servers (R2).
+        self.guests: list[Any] = []
         self.requests: dict[int, tuple[weakref.ref[HttpServerRequest], Any]] = {}
 
     def add(self, request: HttpServerRequest, pointer: Any) -> None:
@@ -56,6 +58,8 @@ class Held:
 
     def end(self, evcon: Any) -> None:
         """End those of the connection *evcon*, which is about to be freed with them."""
+        for guest in self.guests:
+            guest.end(evcon)
         for key, (ref, pointer) in list(self.requests.items()):
             if lib.evhttp_request_get_connection(pointer) == evcon:
                 del self.requests[key]
@@ -65,6 +69,8 @@ class Held:
 
     def free_orphans(self) -> None:
         """Free those whose clients have gone, as the rest is freed with the server."""
+        while self.guests:
+            self.guests.pop().free()
         while self.requests:
             lib.evpy_http_free_orphan(self.requests.popitem()[1][1])
 

@@ -250,6 +250,8 @@ class HttpServer(Listening):
             raise ValueError("vhost is a virtual host already")
         if vhost.bound or vhost.connections or vhost.current or vhost.held.requests:
             raise ValueError("vhost listens itself, or has connections")
+        if vhost.held.guests:
+            raise ValueError("vhost serves RPCs, which only what is no virtual host can")
         above: HttpServer | None = self
         while above is not None:
             if above is vhost:

@@ -45,6 +45,7 @@ FLOORS = """
     http_client
     _http_connection _http_reply _http_settings _http_listening http_server
     tag
+    rpc_message _rpc_hooks rpc_server rpc_pool
     _probe vulnerabilities
     __init__
     _index

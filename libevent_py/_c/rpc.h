@@ -92,3 +92,25 @@ void evrpc_request_set_cb(struct evrpc_request_wrapper *ctx,
     void *cb_arg);
 
 /* Ours. */
+
+extern "Python" int evpy_rpc(uintptr_t key, struct evrpc_req_generic *rpc);
+extern "Python" int evpy_rpc_hook(uintptr_t key, int type, void *context,
+    struct evhttp_request *request, struct evbuffer *data);
+extern "Python" void evpy_rpc_done(uintptr_t key, int status, struct evhttp_request *request,
+    struct evbuffer *reply);
+
+int evpy_rpc_register(struct evrpc_base *base, struct evhttp *http, const char *name, uintptr_t key);
+int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, const char *name);
+struct evhttp_request *evpy_rpc_http_request(struct evrpc_req_generic *rpc);
+struct evbuffer *evpy_rpc_request(struct evrpc_req_generic *rpc);
+int evpy_rpc_answer(struct evrpc_req_generic *rpc, const void *data, size_t size);
+void evpy_rpc_refuse(struct evrpc_req_generic *rpc);
+void *evpy_rpc_add_hook(void *end, int type, uintptr_t key);
+
+struct evpy_call;
+struct evrpc_pool *evpy_rpc_pool_new(uintptr_t key);
+struct evpy_call *evpy_call_new(
+    struct evrpc_pool *pool, const char *name, const void *data, size_t size, uintptr_t key);
+struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call);
+void evpy_call_free(struct evpy_call *call);
+void evpy_call_abort(struct evpy_call *call);

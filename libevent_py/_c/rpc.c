@@ -1,0 +1,312 @@
+/* Trampolines of evrpc; `arg` is a key, as in event.c.
+ *
+ * Messages are Python's: all that C sees of one is its bytes, which it hands over and sends as they are. So
+ * evrpc's many small callbacks (make, marshal, complete, clear …) stay in C. */
+
+#include <event2/rpc_struct.h>
+
+#define EVPY_RPC_PREFIX "/.rpc."
+
+/* What evrpc has of a server's request or reply. */
+struct evpy_payload {
+	struct evbuffer *data;
+	int complete;
+};
+
+static void *evpy_payload_new(void *unused)
+{
+	struct evpy_payload *payload = calloc(1, sizeof *payload);
+
+	(void)unused;
+	if (payload != NULL && (payload->data = evbuffer_new()) == NULL) {
+		free(payload);
+		payload = NULL;
+	}
+	return payload;
+}
+
+static void evpy_payload_free(void *payload)
+{
+	evbuffer_free(((struct evpy_payload *)payload)->data);
+	free(payload);
+}
+
+static int evpy_payload_take(void *payload, struct evbuffer *input)
+{
+	return evbuffer_add_buffer(((struct evpy_payload *)payload)->data, input);
+}
+
+static int evpy_payload_complete(void *payload)
+{
+	return ((struct evpy_payload *)payload)->complete ? 0 : -1;
+}
+
+static void evpy_payload_give(struct evbuffer *output, void *payload)
+{
+	evbuffer_add_buffer(output, ((struct evpy_payload *)payload)->data);
+}
+
+/* The public shape of what C's handlers are given. */
+EVRPC_HEADER(evpy, evpy_payload, evpy_payload)
+
+static struct evhttp_request *evpy_rpc_http_request(struct evrpc_req_generic *rpc)
+{
+	return EVRPC_REQUEST_HTTP((EVRPC_STRUCT(evpy) *)rpc);
+}
+
+static struct evbuffer *evpy_rpc_request(struct evrpc_req_generic *rpc)
+{
+	return ((struct evpy_payload *)evrpc_get_request(rpc))->data;
+}
+
+/* Answer with the bytes of a reply. The reply is there already: a hook may have paused the first one. */
+static int evpy_rpc_answer(struct evrpc_req_generic *rpc, const void *data, size_t size)
+{
+	struct evpy_payload *reply = evrpc_get_reply(rpc);
+
+	if (evbuffer_add(reply->data, data, size) < 0)
+		return -1;
+	reply->complete = 1;
+	evrpc_request_done(rpc);
+	return 0;
+}
+
+/* Answer as evrpc does when something is wrong: by 503. */
+static void evpy_rpc_refuse(struct evrpc_req_generic *rpc)
+{
+	((struct evpy_payload *)evrpc_get_reply(rpc))->complete = 0;
+	evrpc_request_done(rpc);
+}
+
+static void evpy_on_rpc(struct evrpc_req_generic *rpc, void *key)
+{
+	int taken;
+
+	EVPY_CALL(taken = evpy_rpc((uintptr_t)key, rpc));
+	if (!taken)
+		evpy_rpc_refuse(rpc);
+}
+
+/* The path of an RPC, or NULL. */
+static char *evpy_rpc_path(const char *name)
+{
+	char *path = malloc(sizeof EVPY_RPC_PREFIX + strlen(name));
+
+	if (path != NULL)
+		strcat(strcpy(path, EVPY_RPC_PREFIX), name);
+	return path;
+}
+
+static void evpy_on_no_rpc(struct evhttp_request *request, void *unused)
+{
+	(void)unused;
+	evhttp_send_error(request, HTTP_NOTFOUND, NULL);
+}
+
+/* Have *path* answered by somebody, if it isn't: 0 when it wasn't, -1 when it was, less for no memory. */
+static int evpy_rpc_claim(struct evhttp *http, const char *path)
+{
+	return path == NULL ? -2 : evhttp_set_cb(http, path, evpy_on_no_rpc, NULL);
+}
+
+/* -1 when the path is taken, less for no memory. evrpc doesn't look, and later finds nothing to remove,
+ * or what isn't its own (R2). */
+static int evpy_rpc_register(
+    struct evrpc_base *base, struct evhttp *http, const char *name, uintptr_t key)
+{
+	char *path = evpy_rpc_path(name);
+	int failed = evpy_rpc_claim(http, path);
+
+	if (!failed) {
+		evhttp_del_cb(http, path);
+		if (evrpc_register_generic(base, name, evpy_on_rpc, (void *)key, evpy_payload_new,
+			NULL, evpy_payload_free, evpy_payload_take, evpy_payload_new, NULL,
+			evpy_payload_free, evpy_payload_complete, evpy_payload_give))
+			failed = -2;
+	}
+	free(path);
+	return failed;
+}
+
+/* evrpc asserts that the path is still there to be removed; whoever has the server can have removed it. */
+static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, const char *name)
+{
+	char *path = evpy_rpc_path(name);
+	int failed = evpy_rpc_claim(http, path) < -1;
+
+	if (!failed)
+		evrpc_unregister_rpc(base, name);
+	free(path);
+	return failed;
+}
+
+/* Hooks. Python has a list of its own for each end, which may change while it is gone through. */
+
+static int evpy_on_rpc_input(
+    void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
+{
+	int result;
+
+	EVPY_CALL(result = evpy_rpc_hook((uintptr_t)key, EVRPC_INPUT, context, request, data));
+	return result;
+}
+
+static int evpy_on_rpc_output(
+    void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
+{
+	int result;
+
+	EVPY_CALL(result = evpy_rpc_hook((uintptr_t)key, EVRPC_OUTPUT, context, request, data));
+	return result;
+}
+
+static void *evpy_rpc_add_hook(void *end, int type, uintptr_t key)
+{
+	return evrpc_add_hook(
+	    end, type, type == EVRPC_INPUT ? evpy_on_rpc_input : evpy_on_rpc_output, (void *)key);
+}
+
+/* A pool's call: what evrpc has of its request and of its reply. */
+struct evpy_call {
+	uintptr_t key;
+	struct evbuffer *request;
+	struct evbuffer *reply;
+	struct evrpc_request_wrapper *context;
+	struct evhttp_request *http; /* while it is ours to free */
+};
+
+/* The call whose request evrpc makes: its next step is to ask the hooks. */
+static _Thread_local struct evpy_call *evpy_marshalled;
+
+/* evrpc's own callback for the end of an HTTP request. */
+static void (*evpy_reply_done)(struct evhttp_request *, void *);
+
+static void evpy_call_free(struct evpy_call *call)
+{
+	if (call->request != NULL)
+		evbuffer_free(call->request);
+	if (call->reply != NULL)
+		evbuffer_free(call->reply);
+	free(call);
+}
+
+static void evpy_call_marshal(struct evbuffer *output, void *arg)
+{
+	struct evpy_call *call = arg;
+
+	evbuffer_add_buffer(output, call->request);
+	evpy_marshalled = call;
+}
+
+static void evpy_call_clear(void *arg)
+{
+	struct evpy_call *call = arg;
+
+	evbuffer_drain(call->reply, evbuffer_get_length(call->reply));
+}
+
+static int evpy_call_unmarshal(void *arg, struct evbuffer *input)
+{
+	return evbuffer_add_buffer(((struct evpy_call *)arg)->reply, input);
+}
+
+/* What evrpc could not send, it forgets. */
+static void evpy_on_call_done(struct evrpc_status *status, void *request, void *reply, void *arg)
+{
+	struct evpy_call *call = arg;
+
+	(void)request;
+	(void)reply;
+	if (call->http != NULL)
+		evhttp_request_free(call->http);
+	EVPY_CALL(evpy_rpc_done(call->key, status->error, status->http_req, call->reply));
+	evpy_call_free(call);
+}
+
+/* A pool has no base of its own (R1), so neither has the timer that evrpc deletes here, which makes
+ * libevent warn. */
+static void evpy_call_replied(struct evpy_call *call, struct evhttp_request *request)
+{
+	evpy_log_expected = 1;
+	evpy_reply_done(request, call->context);
+	evpy_log_expected = 0;
+}
+
+/* The request has been ours until here, because libevent doesn't say when it has freed one that failed. */
+static void evpy_on_reply(struct evhttp_request *request, void *arg)
+{
+	struct evpy_call *call = arg;
+
+	if (request == NULL)
+		evhttp_request_free(call->http);
+	else
+		request->flags &= ~EVHTTP_USER_OWNED;
+	call->http = NULL;
+	evpy_call_replied(call, request);
+}
+
+/* A pool's first hook: only here does evrpc show the request that it has made for a call. */
+static int evpy_on_call(
+    void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
+{
+	struct evpy_call *call = evpy_marshalled;
+
+	call->http = request;
+	evhttp_request_own(request);
+	evpy_reply_done = request->cb;
+	request->cb = evpy_on_reply;
+	request->cb_arg = call;
+	return evpy_on_rpc_output(context, request, data, key);
+}
+
+static struct evrpc_pool *evpy_rpc_pool_new(uintptr_t key)
+{
+	struct evrpc_pool *pool = evrpc_pool_new(NULL);
+
+	if (pool != NULL) {
+		evrpc_add_hook(pool, EVRPC_OUTPUT, evpy_on_call, (void *)key);
+		evrpc_add_hook(pool, EVRPC_INPUT, evpy_on_rpc_input, (void *)key);
+	}
+	return pool;
+}
+
+static struct evpy_call *evpy_call_new(
+    struct evrpc_pool *pool, const char *name, const void *data, size_t size, uintptr_t key)
+{
+	struct evpy_call *call = calloc(1, sizeof *call);
+
+	if (call == NULL)
+		return NULL;
+	call->key = key;
+	if ((call->request = evbuffer_new()) == NULL || (call->reply = evbuffer_new()) == NULL ||
+	    evbuffer_add(call->request, data, size) < 0 ||
+	    (call->context = evrpc_make_request_ctx(pool, call, call, name, evpy_call_marshal,
+		 evpy_call_clear, evpy_call_unmarshal, evpy_on_call_done, call)) == NULL) {
+		evpy_call_free(call);
+		return NULL;
+	}
+	return call;
+}
+
+static struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call)
+{
+	return call->context;
+}
+
+static void evpy_on_nothing(struct evhttp_request *request, void *unused)
+{
+	(void)request;
+	(void)unused;
+}
+
+/* End a call that is under way on a connection: libevent itself would tell nobody (P3, P4). */
+static void evpy_call_abort(struct evpy_call *call)
+{
+	struct evhttp_request *request = call->http;
+
+	call->http = NULL;
+	request->cb = evpy_on_nothing;
+	evhttp_cancel_request(request);
+	evhttp_request_free(request);
+	evpy_call_replied(call, NULL);
+}

@@ -1,0 +1,344 @@
+"""``struct evrpc_pool``: connections on which the procedures of an RPC server are called."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Handle, live, next_key
+from libevent_py._rpc_hooks import (
+    CONTINUE,
+    PAUSE,
+    TERMINATE,
+    Context,
+    End,
+    HookedRequest,
+    call_name,
+    message_class,
+    number,
+    octets_of,
+)
+from libevent_py.base import EventBase
+from libevent_py.enums import RpcHook, RpcHookResult, RpcStatus
+from libevent_py.http_client import HttpConnection
+from libevent_py.rpc_message import Message
+
+
+class RpcCall(Context):
+    """A call as the client sees it, until its callback has been called."""
+
+    __slots__ = (
+        "_callback",
+        "_connection",
+        "_context",
+        "_key",
+        "_paused",
+        "_record",
+        "_reply_class",
+        "_sent",
+        "base",
+        "end",
+        "http_request",
+        "name",
+        "reply",
+        "request",
+        "status",
+    )
+
+    #: The pool that it goes through.
+    end: RpcPool
+    #: The name that is called.
+    name: str
+    #: What is sent.
+    request: Message
+    #: What has come, once the callback is called, or None where *status* says why there is nothing.
+    reply: Any
+    #: How it ended, once the callback is called; None until then.
+    status: RpcStatus | None
+    #: The HTTP request with the response and its headers, while the callback runs, or None.
+    http_request: HookedRequest | None
+
+    def __init__(
+        self, pool: RpcPool, name: bytes, request: Message, reply: type[Message], callback: Any
+    ) -> None:
+        data = bytes(request)
+        self.base, self.end = pool.base, pool
+        self.name, self.request, self.reply = name.decode(), request, None
+        self.status = self.http_request = None
+        self._reply_class, self._callback = reply, callback
+        self._paused = False
+        #: Whether the server may have got it.
+        self._sent = False
+        #: The number of the connection that it has been given to, or None.
+        self._connection: int | None = None
+        self._key = next_key()
+        self._record = errors.new(lib.evpy_call_new, pool.pointer, name, data, len(data), self._key)
+        self._context = lib.evpy_call_context(self._record)
+        super().__init__(self._context)
+
+    @property
+    def connection(self) -> Any:
+        """The `HttpConnection` that the call is made on, or None as long as it waits for one.
+
+        Wraps ``evrpc_hook_get_connection``.
+        """
+        pointer = lib.evrpc_hook_get_connection(self.pointer)
+        return self.end._made.connections.get(number(pointer), (None,))[0]
+
+    def close(self) -> None:
+        """Raise `ValueError`: a call ends with its reply, or with its pool."""
+        raise ValueError("a call can't be closed: it ends with its reply, or with its pool")
+
+    def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+        self._sent = self._sent or result is CONTINUE
+        super()._go_on(pointer, result)
+
+    def _ended(self, status: RpcStatus, http: Any, data: bytes) -> None:
+        self._take()
+        if status is RpcStatus.NONE:
+            try:
+                self.reply = self._reply_class.unmarshal(data)
+            except ValueError:
+                status = RpcStatus.BADPAYLOAD
+        self.status = status
+        if http:
+            self.http_request = HookedRequest(self.base, http)
+        try:
+            self._callback(self)
+        except BaseException as error:
+            self.base.report(error, self)
+        finally:
+            if self.http_request is not None:
+                self.http_request._end()
+                self.http_request = None
+
+
+class Made:
+    """What C has of a pool: its calls by key, and its connections by the number of the pointer."""
+
+    __slots__ = ("calls", "connections", "live")
+
+    def __init__(self, base: EventBase) -> None:
+        #: Each goes when C has called back, which may be after its callback was called.
+        self.calls: dict[int, RpcCall] = {}
+        self.connections: dict[int, tuple[HttpConnection, Any]] = {}
+        self.live = base.live
+
+    def free(self, pool: Any) -> None:
+        """Free the pool in C, and close its connections; nobody waits for its calls by now."""
+        for _, pointer in self.connections.values():
+            lib.evrpc_pool_remove_connection(pool, pointer)
+        waiting = []
+        for call in list(self.calls.values()):
+            self.live.pop(call._key, None)
+            if call._paused:
+                lib.evrpc_resume_request(pool, call._context, TERMINATE)
+            elif call._connection is not None:
+                lib.evpy_call_abort(call._record)
+            else:
+                waiting.append(call._record)
+        self.calls.clear()
+        lib.evrpc_pool_free(pool)
+        for record in waiting:
+            lib.evpy_call_free(record)
+        for connection, pointer in self.connections.values():
+            give_back(connection, pointer)
+            connection.close()
+        self.connections.clear()
+
+
+class RpcPool(End):
+    """HTTP connections that calls are made on; usable in ``with``, which closes it.
+
+    A call waits for the first connection that has nothing to do. While calls are under way nobody
+    has to keep the pool.
+    """
+
+    __slots__ = ("_made",)
+
+    def __init__(self, base: EventBase) -> None:
+        """Make a pool whose connections are served by *base*'s loop.
+
+        In C it is made without a base, because with one it takes only connections that have none
+        (R1). So it has no timeout; the connections have. Wraps ``evrpc_pool_new``.
+        """
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        base.pointer  # noqa: B018  (nothing is made on a closed base)
+        self._made = Made(base)
+        key = next_key()
+        super().__init__(base, key, errors.new(lib.evpy_rpc_pool_new, key))
+
+    def add_connection(self, connection: HttpConnection) -> None:
+        """Make calls on *connection*, an idle `HttpConnection` of the same base, too.
+
+        It belongs to the pool, which closes it, and can't be used itself until it is removed: set
+        its timeout first. Wraps ``evrpc_pool_add_connection``.
+        """
+        pool = self.pointer
+        self.base.check_thread()
+        if not isinstance(connection, HttpConnection):
+            raise TypeError(f"connection must be an HttpConnection, not {connection!r}")
+        if connection.base is not self.base:
+            raise ValueError("connection must have the same base as the pool")
+        pointer = take_over(connection)
+        self._made.connections[number(pointer)] = connection, pointer
+        self.enter(lib.evrpc_pool_add_connection, pool, pointer)
+
+    def remove_connection(self, connection: HttpConnection) -> None:
+        """Make no calls on *connection* any more; it is its own again.
+
+        Raises `ValueError` when it isn't one of the pool's, `RuntimeError` while a call is under
+        way on it. Wraps ``evrpc_pool_remove_connection``.
+        """
+        pool = self.pointer
+        self.base.check_thread()
+        found = [item for item in self._made.connections.items() if item[1][0] is connection]
+        if not found:
+            raise ValueError("connection is not one of this pool's")
+        key, (_, pointer) = found[0]
+        if any(call._connection == key for call in self._made.calls.values()):
+            raise RuntimeError("a call is under way on this connection")
+        lib.evrpc_pool_remove_connection(pool, pointer)
+        del self._made.connections[key]
+        give_back(connection, pointer)
+
+    @property
+    def connections(self) -> list[HttpConnection]:
+        """The connections that calls are made on."""
+        return [connection for connection, _ in self._made.connections.values()]
+
+    def call(
+        self,
+        name: str | bytes,
+        request: Message,
+        reply: type[Message],
+        callback: Callable[[RpcCall], object],
+    ) -> RpcCall:
+        """Call *name* with the message *request*, and then ``callback(call)``, once.
+
+        Its ``status`` says how the call ended, and ``reply`` is an object of the class *reply* if
+        all is well. It is BADPAYLOAD, too, for whatever a server answers that isn't such a message,
+        and for a connection that is refused; TIMEOUT for one that fails. Raises `ValueError` when
+        *request* is incomplete, `RuntimeError` when the pool has no connection, where C would abort
+        (R1). Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``,
+        ``evrpc_send_request_generic``.
+        """
+        self.pointer  # noqa: B018  (a closed pool makes no calls)
+        self.base.check_thread()
+        octets = call_name(name)
+        if not isinstance(request, Message):
+            raise TypeError(f"request must be a Message, not {request!r}")
+        message_class(reply, "reply")
+        _convert.callback(callback)
+        if not self._made.connections:
+            raise RuntimeError("the pool has no connection: add one first")
+        call = RpcCall(self, octets, request, reply, callback)
+        self._made.calls[call._key] = call
+        self.base.live[call._key] = call
+        self.base.live[self.key] = self
+        self.enter(lib.evrpc_make_request, call.pointer)
+        return call
+
+    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+        """Return what the hooks make of the call whose context is *pointer*."""
+        if self.closed:
+            return TERMINATE
+        call = next(call for call in self._made.calls.values() if call._context == pointer)
+        if when is RpcHook.OUTPUT:
+            call._connection = number(lib.evrpc_hook_get_connection(pointer))
+        result = self._ask(when, call, request, data)
+        if when is RpcHook.OUTPUT:
+            call._sent = result is CONTINUE
+        call._paused = result is PAUSE
+        return result
+
+    def over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+        """Have *call*'s callback told of its end, unless `close` has told it."""
+        del self._made.calls[call._key]
+        if not self._made.calls:
+            self.base.live.pop(self.key, None)
+        if call.status is not None:
+            return
+        if status is RpcStatus.UNSTARTED and self._made.calls:
+            self.base.defer(self._nudge)
+        self._depth += 1
+        try:
+            call._ended(status, http, data)
+        finally:
+            self._depth -= 1
+
+    def _nudge(self) -> None:
+        """Have evrpc look for calls that wait: it doesn't after one that could not be sent."""
+        if self.closed or all(call._connection is not None for call in self._made.calls.values()):
+            return
+        for _, connection in list(self._made.connections.values())[:1]:
+            lib.evrpc_pool_remove_connection(self.pointer, connection)
+            self.enter(lib.evrpc_pool_add_connection, self.pointer, connection)
+
+    def close(self) -> None:
+        """Make no calls any more, and close the connections; a second time does nothing.
+
+        The callbacks of calls that are under way are called, with TIMEOUT for those that may have
+        reached the server and UNSTARTED for the others. In C they are not (R5).
+        Wraps ``evrpc_pool_free``.
+        """
+        base = self.base
+        if self.closed or base.parked is not None:
+            super().close()
+            return
+        base.check_thread()
+        before = errors.waiting()
+        pointer = self._take()
+        base.ledger.pop(self.key, None)
+        calls = list(self._made.calls.values())
+        for call in calls:
+            call._take()
+        for call in calls:
+            if call.status is None:
+                call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
+        base.live.pop(self.key, None)
+        self._later(self._made.free, pointer)
+        if not base.running:
+            errors.settle(before)
+
+    def lent(self) -> list[Handle]:
+        """Return the calls that are under way, and what is held of the connections."""
+        connections = self._made.connections.values()
+        lent = [handle for connection, _ in connections for handle in connection.lent()]
+        return [*self._made.calls.values(), *lent]
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the pool in C."""
+        return self._made.free
+
+
+def take_over(connection: HttpConnection) -> Any:
+    """Take its C object from *connection*, which nobody can use meanwhile; return the pointer."""
+    pointer = connection.pointer
+    if connection._current is not None or connection._waiting:
+        raise ValueError("connection must have no request under way")
+    connection._take()
+    connection.base.ledger.pop(connection.key, None)
+    return pointer
+
+
+def give_back(connection: HttpConnection, pointer: Any) -> None:
+    """Undo `take_over`."""
+    connection._put(pointer)
+    connection.base.ledger[connection.key] = weakref.ref(connection)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_rpc_done(key: int, status: int, http: Any, reply: Any) -> None:
+    for base in live.bases:
+        call = base.live.pop(key, None)
+        if call is not None:
+            call.end.over(call, RpcStatus(status), http, octets_of(reply))
+            return

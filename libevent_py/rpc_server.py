@@ -1,0 +1,399 @@
+"""``struct evrpc_base``: procedures that can be called over HTTP.
+
+A call is an HTTP request, POST to ``/.rpc.NAME``, with a message as its body; the reply is one,
+too. Whatever is wrong with a call (a message that is incomplete, a hook that terminates it, a
+handler that raises) is answered by 503.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from libevent_py import _convert, errors
+from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import Child, Handle, live, next_key
+from libevent_py._rpc_hooks import (
+    CONTINUE,
+    PAUSE,
+    TERMINATE,
+    Context,
+    End,
+    HookedRequest,
+    call_name,
+    message_class,
+    number,
+    octets_of,
+)
+from libevent_py.enums import RpcHook, RpcHookResult
+from libevent_py.http_server import HttpServer
+from libevent_py.rpc_message import Message
+
+#: A handler of calls: ``handler(rpc)`` fills in ``rpc.reply`` and calls ``rpc.done()``.
+Handler = Callable[[Any], object]
+
+
+class Served:
+    """What C has of a server: its RPCs' names, and its calls that are not answered yet."""
+
+    __slots__ = ("calls", "held", "http", "live", "names", "pointer", "server")
+
+    def __init__(self, server: RpcServer, pointer: Any) -> None:
+        self.pointer: Any = pointer
+        self.server = weakref.ref(server)
+        self.http: Any = server.http.pointer
+        self.held = server.http.held
+        self.live = server.base.live
+        #: The keys of the RPCs, by name.
+        self.names: dict[bytes, int] = {}
+        #: By the number of its pointer; each goes when C has been told to answer it.
+        self.calls: dict[int, tuple[Any, weakref.ref[Rpc]]] = {}
+
+    def refuse(self, pointer: Any) -> None:
+        """Answer by 503 what nobody will answer any more, whether a hook holds it up or not."""
+        _, ref = self.calls.pop(number(pointer), (None, None))
+        if ref is None:
+            return
+        rpc = ref()
+        if rpc is not None:
+            rpc._lose()
+        if lib.evrpc_resume_request(self.pointer, pointer, TERMINATE):
+            lib.evpy_rpc_refuse(pointer)
+
+    def unregister(self, name: bytes) -> None:
+        """Have *name* answered by nobody; C frees what its calls need, too."""
+        if name not in self.names:  # the server has been closed meanwhile
+            return
+        for pointer, ref in list(self.calls.values()):
+            rpc = ref()
+            if rpc is None or rpc.name is None or rpc.name.encode() == name:
+                self.refuse(pointer)
+        if lib.evpy_rpc_unregister(self.pointer, self.http, name):
+            raise errors.failed(lib.evrpc_unregister_rpc)
+        self.live.pop(self.names.pop(name), None)
+
+    def end(self, evcon: Any) -> None:
+        """Answer the calls of the connection *evcon*, which is about to be freed with them."""
+        server = self.server()
+        if server is not None and server._depth:  # C is at work on one: there will be another time
+            return
+        for pointer, _ in list(self.calls.values()):
+            http = lib.evpy_rpc_http_request(pointer)
+            if lib.evhttp_request_get_connection(http) == evcon:
+                self.refuse(pointer)
+
+    def free(self, _pointer: Any = None) -> None:
+        """Free the server in C; a second time does nothing."""
+        if self.pointer is None:
+            return
+        server = self.server()
+        if server is not None:
+            server._lose()
+        if self in self.held.guests:
+            self.held.guests.remove(self)
+        for name in list(self.names):
+            self.unregister(name)
+        lib.evrpc_free(self.pointer)
+        self.pointer = None
+
+
+class Registered:
+    """A procedure that can be called: what C's key leads to."""
+
+    __slots__ = ("handler", "name", "reply", "request", "server")
+
+    def __init__(
+        self, server: Any, name: str, request: type[Message], reply: type[Message], handler: Any
+    ) -> None:
+        self.server: RpcServer = server
+        self.name = name
+        self.request = request
+        self.reply = reply
+        #: None once there is to be no handler any more.
+        self.handler: Handler | None = handler
+
+
+class Rpc(Context, Child):
+    """A call as its server sees it, from its first hook until it is answered.
+
+    One that is dropped unanswered is answered by 503.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_asked",
+        "_http",
+        "_number",
+        "_paused",
+        "end",
+        "name",
+        "reply",
+        "request",
+    )
+
+    rank = 1.05
+
+    #: The server that it came to.
+    end: RpcServer
+    #: The name that is called, or None before a handler is given it.
+    name: str | None
+    #: What the caller sends, or None before a handler is given it.
+    request: Any
+    #: What the handler fills in, or None before a handler is given it.
+    reply: Any
+
+    def __init__(self, server: RpcServer, pointer: Any) -> None:
+        self.end = server
+        self.request = self.reply = self.name = None
+        self._asked = self._answered = self._paused = False
+        self._http: weakref.ref[HookedRequest] | None = None
+        self._number = number(pointer)
+        super().__init__(server.base, next_key(), pointer)
+        server._served.calls[self._number] = pointer, weakref.ref(self)
+
+    @property
+    def http_request(self) -> HookedRequest:
+        """The HTTP request that it is, with its headers, until it is over."""
+        self.base.check_thread()
+        pointer = self.pointer
+        http = None if self._http is None else self._http()
+        if http is None:
+            http = HookedRequest(self.base, lib.evpy_rpc_http_request(pointer), self)
+            self._http = weakref.ref(http)
+        return http
+
+    def lent(self) -> list[Handle]:
+        """Return the HTTP request that is still held, and what of it is."""
+        http = None if self._http is None else self._http()
+        return [] if http is None else [http, *http.lent()]
+
+    def done(self) -> None:
+        """Send the reply; then the call is over, unless a hook holds it up.
+
+        Raises `ValueError` when something is missing in the reply, which is not sent then.
+        Wraps ``evrpc_request_done``.
+        """
+        self._check_open()
+        data = bytes(self.reply)
+        self._answered = True
+        try:
+            self.end.enter(lib.evpy_rpc_answer, self.pointer, data, len(data))
+        finally:
+            if not self._paused:
+                self._over()
+
+    def fail(self) -> None:
+        """Answer by 503 that the call has failed, also where a hook holds it up."""
+        if self._paused:
+            self.base.check_thread()
+        else:
+            self._check_open()
+        self.end.enter(self.end._served.refuse, self.pointer)
+
+    def close(self) -> None:
+        """Answer by 503 unless the call is answered already."""
+        if self.closed:
+            return
+        if self.base.parked is not None:
+            super().close()
+        else:
+            self.fail()
+
+    def _check_open(self) -> None:
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (what is over can't be answered)
+        if self._answered:
+            raise RuntimeError("this RPC is answered already")
+        if not self._asked:
+            raise RuntimeError("no handler has been given this RPC yet")
+
+    def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+        if not self._answered and result is CONTINUE:
+            self.end._arriving[self._number] = self
+        try:
+            super()._go_on(pointer, result)
+        finally:
+            if not self._paused and (self._answered or not self._asked):
+                self._over()
+
+    def _over(self) -> None:
+        """Note that C has freed it, or is about to."""
+        self._lose()
+        self.end._served.calls.pop(self._number, None)
+        self.end._arriving.pop(self._number, None)
+
+    def _lose(self) -> None:
+        for handle in self.lent():
+            handle._take()
+        self.base.ledger.pop(self.key, None)
+        self._take()
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What answers a call that is dropped."""
+        return self.end._served.refuse
+
+
+class RpcServer(End):
+    """Procedures that can be called over an HTTP server; usable in ``with``, which closes it.
+
+    It lives until it is closed, or its HTTP server is, or its base: nobody has to keep it.
+    """
+
+    __slots__ = ("_arriving", "_served", "http")
+
+    #: The HTTP server.
+    http: HttpServer
+
+    def __init__(self, http: HttpServer) -> None:
+        """Serve calls that come to *http*, which must not be a virtual host.
+
+        Wraps ``evrpc_init``.
+        """
+        self._check_unmade()
+        if not isinstance(http, HttpServer):
+            raise TypeError(f"http must be an HttpServer, not {http!r}")
+        base = http.base
+        base.check_thread()
+        if http._parent is not None:
+            raise ValueError("http must not be a virtual host: serve RPCs on its parent")
+        self.http = http
+        #: Calls that hooks have let pass, on their way to a handler.
+        self._arriving: dict[int, Rpc] = {}
+        pointer = errors.new(lib.evrpc_init, http.pointer)
+        key = next_key()
+        super().__init__(base, key, pointer)
+        self._served = Served(self, pointer)
+        http.held.guests.append(self._served)
+        base.live[key] = self
+        for when in RpcHook:
+            errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
+
+    def register(
+        self,
+        name: str | bytes,
+        request: type[Message],
+        reply: type[Message],
+        handler: Handler,
+    ) -> None:
+        """Have calls of *name*, with messages of the class *request*, handled by ``handler(rpc)``.
+
+        It reads ``rpc.request``, fills in ``rpc.reply``, an object of the class *reply*, and calls
+        ``rpc.done()``, then or later. When it raises, the call is answered by 503. Raises
+        `ValueError` when the path ``/.rpc.NAME`` is taken, which C does not look at (R2).
+        Wraps ``evrpc_register_rpc``, ``evrpc_register_generic``.
+        """
+        pointer = self.pointer
+        self.base.check_thread()
+        octets = call_name(name)
+        message_class(request, "request")
+        message_class(reply, "reply")
+        made = Registered(self, octets.decode(), request, reply, _convert.callback(handler))
+        key = next_key()
+        failed = lib.evpy_rpc_register(pointer, self._served.http, octets, key)
+        if failed == -1:
+            raise ValueError(f"name {name!r} is taken: the HTTP server has /.rpc.{made.name}")
+        if failed:
+            raise errors.failed(lib.evrpc_register_generic)
+        self._served.names[octets] = key
+        self.base.live[key] = made
+
+    def unregister(self, name: str | bytes) -> None:
+        """Have calls of *name* answered by 404; raises `KeyError` when there is no such.
+
+        Those that are under way are answered by 503. Wraps ``evrpc_unregister_rpc``.
+        """
+        self.pointer  # noqa: B018  (a closed server has none)
+        self.base.check_thread()
+        octets = call_name(name)
+        made = self.base.live.get(self._served.names.get(octets))
+        if made is None or made.handler is None:
+            raise KeyError(name)
+        made.handler = None
+        self._later(self._served.unregister, octets)
+
+    def close(self) -> None:
+        """Have no procedure called any more; a second time does nothing.
+
+        Calls that are under way are answered by 503. Wraps ``evrpc_free``.
+        """
+        base = self.base
+        if self.closed or base.parked is not None:
+            super().close()
+            return
+        base.check_thread()
+        self._later(self._served.free, self._lose())
+
+    def _lose(self) -> Any:
+        self.base.live.pop(self.key, None)
+        self.base.ledger.pop(self.key, None)
+        for _, ref in self._served.calls.values():
+            if (rpc := ref()) is not None:
+                rpc._lose()
+        return self._take()
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the server in C."""
+        return self._served.free
+
+    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+        """Return what the hooks make of the call whose context is *pointer*."""
+        if not self._hooks[when]:
+            return CONTINUE
+        rpc = Rpc(self, pointer) if when is RpcHook.INPUT else self._rpc(pointer)
+        result = TERMINATE
+        try:
+            result = self._ask(when, rpc, request, data)
+        finally:
+            if result is TERMINATE:
+                rpc._over()
+            elif result is PAUSE:
+                rpc._paused = True
+                self.base.defer(id, rpc)  # C has yet to note it before it can be dropped
+            elif when is RpcHook.INPUT:
+                self._arriving[number(pointer)] = rpc
+        return result
+
+    def _rpc(self, pointer: Any) -> Rpc:
+        rpc = self._served.calls[number(pointer)][1]()
+        assert rpc is not None  # it is in done()
+        return rpc
+
+    def handle(self, made: Registered, pointer: Any) -> bool:
+        """Have *made*'s handler answer the call whose context is *pointer*, or return False."""
+        rpc = self._arriving.pop(number(pointer), None)
+        if self.closed or made.handler is None:
+            if rpc is not None:
+                rpc._over()
+            return False
+        rpc = rpc or Rpc(self, pointer)
+        rpc.name, rpc._asked = made.name, True
+        try:
+            try:
+                rpc.request = made.request.unmarshal(octets_of(lib.evpy_rpc_request(pointer)))
+            except ValueError:  # C says no more, either
+                rpc.fail()
+                return True
+            rpc.reply = made.reply()
+            made.handler(rpc)
+        except BaseException as error:
+            self.base.report(error, self)
+            if not rpc.closed and not rpc._answered:
+                rpc.fail()
+        return True
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_rpc(key: int, pointer: Any) -> bool:
+    for base in live.bases:
+        made = base.live.get(key)
+        if made is not None:
+            server = made.server
+            server._depth += 1
+            try:
+                return bool(server.handle(made, pointer))
+            finally:
+                server._depth -= 1
+    return False
