@@ -12,7 +12,8 @@ struct evpy_release {
 };
 static struct evpy_release *evpy_releases;
 
-/* Held only here and in shared.c, for a few instructions: nothing is called meanwhile. */
+/* Held for a few instructions, or while libevent reads or changes headers and URIs, which have no lock
+ * of their own: nothing that is called meanwhile takes another. */
 static pthread_mutex_t evpy_memory_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void evpy_memory_hold(void)
