@@ -26,7 +26,7 @@ QUERY_FLAGS = 0x0110
 
 #: How many bytes libevent has for an answer, before it shortens what it sends to 512.
 ROOM = 1500
-#: How many labels it remembers, to write a name that comes again in two bytes.
+#: How many labels it remembers, to write in two bytes what begins with one that it has written.
 REMEMBERED = 128
 
 SERVERFAILED = int(DnsResult.SERVERFAILED)
@@ -226,9 +226,8 @@ class DnsServerRequest(Child):
 
         *data* is its bytes: 4 for the type A, 16 for AAAA; with *is_name* it is a name. Names are
         ASCII or what IDNA makes of them, "." is the root. Raises `ValueError` for what is no name
-        and for what doesn't fit: an answer has room for 1500 bytes, where a name counts again each
-        time that only a part of it is repeated. Of one of more than 512 bytes 512 are sent, marked
-        as truncated. Wraps ``evdns_server_request_add_reply``.
+        and for what doesn't fit into an answer of less than 1500 bytes. Of one of more than 512
+        bytes 512 are sent, marked as truncated. Wraps ``evdns_server_request_add_reply``.
         """
         section = DnsSection(_convert.integer(section, "section", 0, 2))
         owner = _name(name, "name")
@@ -237,7 +236,7 @@ class DnsServerRequest(Child):
         seconds = _ttl(ttl)
         if is_name:
             target = _name(data, "data")
-            pointer = self._reserve(0, owner, target)
+            pointer = self._reserve(0, owner, target=target)
             self._add(pointer, section, owner, type, dns_class, seconds, -1, True, target)
             return
         octets, length = _convert.octets(data)
@@ -274,14 +273,13 @@ class DnsServerRequest(Child):
         self, add: Any, family: int, name: str | bytes, addresses: str | Iterable[str], ttl: int
     ) -> None:
         owner, seconds = _name(name, "name"), _ttl(ttl)
-        all_packed = [
-            _packed(family, address)
-            for address in ((addresses,) if isinstance(addresses, str) else addresses)
-        ]
+        given = [addresses] if isinstance(addresses, str) else addresses
+        all_packed = [_packed(family, address) for address in given]
         if not all_packed:
             raise ValueError("addresses must not be empty")
+        pointer = self._reserve(sum(map(len, all_packed)), *[owner] * len(all_packed))
         for packed in all_packed:
-            errors.call(add, self._reserve(len(packed), owner), owner, 1, packed, seconds)
+            errors.call(add, pointer, owner, 1, packed, seconds)
 
     def add_ptr_reply(self, address: str | bytes, hostname: str | bytes, ttl: int) -> None:
         """Answer that *address* is *hostname*'s, to be kept for *ttl* seconds.
@@ -291,7 +289,7 @@ class DnsServerRequest(Child):
         """
         owner = _name(_reversed(address), "address")
         target, seconds = _name(hostname, "hostname"), _ttl(ttl)
-        pointer = self._reserve(0, owner, target)
+        pointer = self._reserve(0, owner, target=target)
         add = lib.evdns_server_request_add_ptr_reply
         errors.call(add, pointer, ffi.NULL, owner, target, seconds)
 
@@ -301,18 +299,19 @@ class DnsServerRequest(Child):
         Raises what `add_reply` does. Wraps ``evdns_server_request_add_cname_reply``.
         """
         owner, target, seconds = _name(name, "name"), _name(cname, "cname"), _ttl(ttl)
-        pointer = self._reserve(0, owner, target)
+        pointer = self._reserve(0, owner, target=target)
         errors.call(lib.evdns_server_request_add_cname_reply, pointer, owner, target, seconds)
 
-    def _reserve(self, size: int, *names: bytes) -> Any:
-        """Return the pointer for adding a record, once there is room for it."""
+    def _reserve(self, size: int, *owners: bytes, target: bytes | None = None) -> Any:
+        """Return the pointer for adding records of *owners*, once there is room for them."""
         self.base.check_thread()
         pointer = self.pointer
         if self._room is None:
             self._room = _Room()
             for number in range(pointer.nquestions):
                 self._room.take(4, _raw_name(pointer.questions[number]))
-        self._room.take(10 + size, *names)
+        names = owners if target is None else (*owners, target)
+        self._room.take(10 * len(owners) + size, *names)
         return pointer
 
     def respond(self, err: int = DnsResult.NONE) -> None:
@@ -362,33 +361,37 @@ class DnsServerRequest(Child):
 
 
 class _Room:
-    """How much is taken of the room that libevent has for an answer.
+    """What takes up the room that libevent has for an answer.
 
     A name that ended with its last byte would be written one byte further.
     """
 
-    __slots__ = ("labels", "names", "saved", "size")
+    __slots__ = ("names", "size")
 
     def __init__(self) -> None:
+        #: How long the answer is with all names in full.
         self.size = 12
-        self.saved = 0
-        self.labels = 0
-        self.names: set[bytes] = set()
+        self.names: tuple[bytes, ...] = ()
 
     def take(self, size: int, *names: bytes) -> None:
         """Take room for *size* bytes and *names*, or raise `ValueError`."""
-        size += self.size
-        saved, labels = self.saved, self.labels
-        for name in names:
-            size += len(name) + 2
-            if name in self.names:
-                saved += len(name)
-            else:
-                labels += name.count(b".") + 1
-        if size - (saved if labels <= REMEMBERED else 0) >= ROOM:
+        size += self.size + sum(map(len, names)) + 2 * len(names)
+        names = self.names + names
+        if size >= ROOM and size - _saved(names) >= ROOM:
             raise ValueError(f"the answer must stay below {ROOM} bytes: there is no room for more")
-        self.size, self.saved, self.labels = size, saved, labels
-        self.names.update(names)
+        self.size, self.names = size, names
+
+
+def _saved(names: tuple[bytes, ...]) -> int:
+    """Return how many bytes libevent saves, because what has come before is written as two."""
+    saved, known = 0, set()
+    for name in names:
+        rest = name
+        while rest and rest not in known:
+            known.add(rest)
+            rest = rest.partition(b".")[2]
+        saved += len(rest)
+    return saved if len(known) < REMEMBERED else 0
 
 
 def _bound(address: tuple[Any, ...]) -> socket.socket:
@@ -460,7 +463,7 @@ def _name(value: Any, argument: str) -> bytes:
 def _packed(family: int, address: Any) -> bytes:
     try:
         return socket.inet_pton(family, address)
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError):
         kind = "IPv4" if family == socket.AF_INET else "IPv6"
         raise ValueError(f"addresses must be {kind} addresses, not {address!r}") from None
 
