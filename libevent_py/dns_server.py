@@ -49,7 +49,7 @@ class DnsServer(Child):
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_callback", "_fd")
+    __slots__ = ("_c", "_callback", "_fd")
 
     _callback: DnsServerCallback
 
@@ -90,12 +90,12 @@ class DnsServer(Child):
         self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
         key = next_key()
         try:
-            pointer = errors.new(lib.evpy_dns_server_new, base.pointer, self._fd, key)
+            self._c = errors.new(lib.evpy_dns_server_new, base.pointer, self._fd, key)
         except BaseException:
             if not fd:
                 os.close(self._fd)
             raise
-        super().__init__(base, key, pointer)
+        super().__init__(base, key, self._c.port)
         base.live[key] = self
         if not fd:
             os.close(fd)
@@ -127,31 +127,23 @@ class DnsServer(Child):
     def close(self) -> None:
         """Drop the requests that are not answered, and close the socket; once.
 
-        Inside a DNS server's callback the socket is closed when that is over (N3). Raises
-        `ThreadError` in a wrong thread. Wraps ``evdns_close_server_port``.
+        Queries that it has received, but not yet been called for, are dropped, too. Its own
+        callback may do so. Raises `ThreadError` in a wrong thread.
+        Wraps ``evdns_close_server_port``.
         """
-        base = self.base
         if self.closed:
             return
-        base.check_thread()
-        for ref in list(base.ledger.values()):
+        self.base.check_thread()
+        for ref in list(self.base.ledger.values()):
             child = ref()
             if isinstance(child, DnsServerRequest) and child.server is self:
                 child.close()
-        if not lib.evpy_dns_server_calling() or base.parked is not None:
-            super().close()
-        elif (pointer := self._take()) is not None:
-            base.live.pop(self.key, None)
-            base.ledger.pop(self.key, None)
-            base.graveyard.append((lib.evdns_close_server_port, pointer))
-            base.defer(base.exhume)
+        super().close()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What closes the port; in a forked child inside a callback, when that is over."""
-        if lib.evpy_dns_server_calling():
-            return functools.partial(self.base.defer, lib.evdns_close_server_port)
-        return lib.evdns_close_server_port  # type: ignore[no-any-return]
+        """What closes the port."""
+        return functools.partial(lib.evpy_dns_server_free, self._c)
 
     def _abandon(self, pointer: Any) -> None:
         """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""

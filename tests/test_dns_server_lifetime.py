@@ -98,7 +98,7 @@ def test_closed_in_its_callback_the_server_answers_no_more(base: EventBase) -> N
     server = DnsServer(base, ANYWHERE, answer)
     fd = server.fd
     with Client(server) as client:
-        for number in range(3):  # the others are there, and are read before C comes back
+        for number in range(3):  # all are read before it is called for one
             client.send(query(NAME, number=number))
         base.loop(LoopFlag.ONCE)
         settle(base)

@@ -1,12 +1,24 @@
-/* Trampolines of struct evdns_server_port; `arg` is a key, as in event.c. */
+/* Trampolines of struct evdns_server_port. libevent calls back while it reads from the port, with the port
+ * locked: closing it would free it there (N3), and a child forked there could never lock it again. So
+ * what is asked waits until libevent is out of the port, and only then Python is called. */
 
-/* How many callbacks of DNS servers are below in this thread. */
-static _Thread_local int evpy_dns_callbacks;
+/* How many requests wait; more are dropped, as by the kernel. */
+#define EVPY_DNS_WAITING 256
 
-static int evpy_dns_server_calling(void)
-{
-	return evpy_dns_callbacks;
-}
+struct evpy_dns_server {
+	struct evdns_server_port *port;
+	uintptr_t key;
+	struct event *ready;
+	struct evdns_server_request *waiting[EVPY_DNS_WAITING];
+	unsigned int first, after;
+};
+
+/* The servers whose callbacks this thread runs, the innermost first; NULL for one that is freed there. */
+struct evpy_dns_running {
+	struct evpy_dns_server *server;
+	struct evpy_dns_running *outer;
+};
+static _Thread_local struct evpy_dns_running *evpy_dns_running;
 
 /* An answer begins with the questions. What comes over the network may make them too long for the room
  * that libevent has, by one byte of which it doesn't notice, or be no name in its dotted form. */
@@ -28,24 +40,70 @@ static int evpy_dns_is_answerable(struct evdns_server_request *request)
 	return request->nquestions > 0 && size < 1500;
 }
 
-/* A request that nobody takes is dropped, or it would keep the port open (N2). */
-static void evpy_on_dns_query(struct evdns_server_request *request, void *key)
+static void evpy_on_dns_query(struct evdns_server_request *request, void *arg)
 {
-	int taken = 0;
+	struct evpy_dns_server *server = arg;
 
-	if (evpy_dns_is_answerable(request)) {
-		++evpy_dns_callbacks;
-		EVPY_CALL(taken = evpy_dns_query((uintptr_t)key, request));
-		--evpy_dns_callbacks;
-	}
-	if (!taken)
+	if (server->after - server->first == EVPY_DNS_WAITING || !evpy_dns_is_answerable(request)) {
 		evdns_server_request_drop(request);
+		return;
+	}
+	server->waiting[server->after++ % EVPY_DNS_WAITING] = request;
+	event_active(server->ready, EV_READ, 0);
 }
 
-static struct evdns_server_port *evpy_dns_server_new(
+/* A request that nobody takes is dropped, or it would keep the port open (N2). */
+static void evpy_on_dns_ready(evutil_socket_t fd, short what, void *arg)
+{
+	struct evpy_dns_server *server = arg;
+	struct evpy_dns_running running = {server, evpy_dns_running};
+	int taken;
+
+	(void)fd;
+	(void)what;
+	evpy_dns_running = &running;
+	while (running.server != NULL && server->first != server->after) {
+		struct evdns_server_request *request =
+		    server->waiting[server->first++ % EVPY_DNS_WAITING];
+
+		EVPY_CALL(taken = evpy_dns_query(server->key, request));
+		if (!taken)
+			evdns_server_request_drop(request);
+	}
+	evpy_dns_running = running.outer;
+}
+
+static struct evpy_dns_server *evpy_dns_server_new(
     struct event_base *base, evutil_socket_t fd, uintptr_t key)
 {
-	return evdns_add_server_port_with_base(base, fd, 0, evpy_on_dns_query, (void *)key);
+	struct evpy_dns_server *server = calloc(1, sizeof *server);
+
+	if (server == NULL)
+		return NULL;
+	server->key = key;
+	server->ready = event_new(base, -1, 0, evpy_on_dns_ready, server);
+	if (server->ready != NULL)
+		server->port = evdns_add_server_port_with_base(base, fd, 0, evpy_on_dns_query, server);
+	if (server->port != NULL)
+		return server;
+	if (server->ready != NULL)
+		event_free(server->ready);
+	free(server);
+	return NULL;
+}
+
+static void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_server_port *port)
+{
+	struct evpy_dns_running *running;
+
+	while (server->first != server->after)
+		evdns_server_request_drop(server->waiting[server->first++ % EVPY_DNS_WAITING]);
+	for (running = evpy_dns_running; running != NULL; running = running->outer)
+		if (running->server == server)
+			running->server = NULL;
+	event_free(server->ready);
+	evdns_close_server_port(port);
+	free(server);
 }
 
 /* libevent queues an answer that it can't send, and a port that is closed meanwhile is freed by the

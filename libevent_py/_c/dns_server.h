@@ -2,7 +2,12 @@
 
 extern "Python" int evpy_dns_query(uintptr_t key, struct evdns_server_request *request);
 
-struct evdns_server_port *evpy_dns_server_new(
+struct evpy_dns_server {
+	struct evdns_server_port *port;
+	...;
+};
+
+struct evpy_dns_server *evpy_dns_server_new(
     struct event_base *base, evutil_socket_t fd, uintptr_t key);
-int evpy_dns_server_calling(void);
+void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_server_port *port);
 int evpy_dns_respond(struct evdns_server_request *request, int error);
