@@ -138,7 +138,7 @@ class Listening(Settings):
         if listener.base is not self.base:
             raise ValueError("listener must be on the server's own base")
         if listener._bound is not None:
-            raise ValueError(f"listener belongs to {listener._bound!r} already")
+            raise ValueError("listener belongs to a server already")
         if self._parent is not None:
             raise ValueError("a virtual host can't listen: its parent does")
         bound = errors.new(lib.evpy_http_bind, pointer, listener.pointer)

@@ -233,8 +233,9 @@ class HttpServer(Listening):
     # Virtual hosts.
 
     def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
-        """Have *vhost* answer requests of hosts that match *pattern*, in which * stands for any.
+        """Have *vhost* answer requests of hosts that match *pattern*.
 
+        A * in it stands for any characters, but at the end for none that there are, as in C.
         It is closed with this server, and can't listen itself. Raises `ValueError` when it does, is
         a virtual host already, has another base, or is this server's own parent (O8).
         Wraps ``evhttp_add_virtual_host``.
