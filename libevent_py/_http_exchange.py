@@ -53,6 +53,7 @@ class Exchange(Child):
         "_ends_itself",
         "_initial_retry",
         "_on_close",
+        "_process",
         "_resolver",
         "_retries",
         "_sending",
@@ -84,6 +85,8 @@ class Exchange(Child):
         self._tries = self._retries = 0
         self._initial_retry = 2.0
         self._on_close: Callable[[Any], object] | None = None
+        #: The process that has made it.
+        self._process = os.getpid()
 
     @property
     def bufferevent(self) -> BufferEvent:
@@ -140,15 +143,15 @@ class Exchange(Child):
     def _ended(self, request: HttpRequest, answered: bool, why: int) -> None:
         """Take it that evhttp is finished with *request*, for the errno *why* if that is one."""
         _forget(self._sent)
-        if answered and self._sent.response_code == 0:
-            self._could_not_connect(request, why)
-            return
+        if answered:
+            self.base.defer(_let_go, self._sent)  # evhttp still looks at it afterwards
+            if self._sent.response_code == 0:
+                self._could_not_connect(request, why)
+                return
         self._tries = 0
         if request._cancelled:
             self._conclude(request, self._cancelled(request))
         elif answered:
-            # evhttp still looks at what it has told of.
-            self.base.defer(_let_go, self._sent)
             self._conclude(request, None)
         else:
             code = HttpRequestError(lib.EVREQ_HTTP_EOF if request._code is None else request._code)
@@ -156,7 +159,6 @@ class Exchange(Child):
             self._conclude(request, error)
 
     def _could_not_connect(self, request: HttpRequest, why: int) -> None:
-        self.base.defer(_let_go, self._sent)
         if not request._cancelled and (self._retries < 0 or self._tries < self._retries):
             wait = self._initial_retry * 2.0 ** min(self._tries, 64)
             self._tries += 1
@@ -297,19 +299,19 @@ class Exchange(Child):
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the connection, and after it the request that it has, at a clean moment."""
-        return functools.partial(_free_soon, self.base, self._sent)
+        return functools.partial(_free_soon, self.base, self._sent, self._process)
 
 
-def _free_soon(base: Any, sent: Any, pointer: Any) -> None:
+def _free_soon(base: Any, sent: Any, process: int, pointer: Any) -> None:
     if (base.running or base.calls) and not base.closed:
-        base.graveyard.append((functools.partial(_free, sent), pointer))
+        base.graveyard.append((functools.partial(_free, sent, process), pointer))
         base.defer(_let_go, sent)
     else:
-        _free(sent, pointer)
+        _free(sent, process, pointer)
 
 
-def _free(sent: Any, pointer: Any) -> None:
-    lib.evpy_client_connection_free(pointer)
+def _free(sent: Any, process: int, pointer: Any) -> None:
+    lib.evpy_client_connection_free(pointer, process != os.getpid())
     if sent is not None:
         _forget(sent)
 
@@ -323,9 +325,15 @@ def _let_go(_pointer: Any) -> None:
     """Hold a pointer no longer."""
 
 
+def _asked(key: int) -> Any:
+    """Return the request that evhttp tells of, or None if it has ended or is the parent's."""
+    request = live.objects.get(key)
+    return None if request is None or request.base.parked is not None else request
+
+
 @ffi.def_extern(onerror=errors.kept)
 def evpy_client_done(key: int, answered: int, why: int) -> None:
-    request = live.objects.get(key)
+    request = _asked(key)
     if request is not None:
         request._connection._ended(request, bool(answered), why)
 
@@ -333,12 +341,16 @@ def evpy_client_done(key: int, answered: int, why: int) -> None:
 @ffi.def_extern(onerror=errors.kept, error=-1)
 def evpy_client_header(key: int) -> int:
     request = live.objects.get(key)
-    return -1 if request is None else int(request._connection._headers_came(request))
+    if request is None:
+        return -1
+    if request.base.parked is not None:  # to refuse it would shut the parent's connection down
+        return 0
+    return int(request._connection._headers_came(request))
 
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_client_chunk(key: int) -> None:
-    request = live.objects.get(key)
+    request = _asked(key)
     if request is not None and not request._cancelled:
         try:
             request._on_chunk(request)
@@ -348,7 +360,7 @@ def evpy_client_chunk(key: int) -> None:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_client_error(key: int, code: int) -> None:
-    request = live.objects.get(key)
+    request = _asked(key)
     if request is not None:
         request._code = code
 

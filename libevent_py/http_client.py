@@ -6,7 +6,7 @@ import re
 import socket
 import weakref
 from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 from libevent_py import _convert, errors
 from libevent_py._connect import FAMILIES, _resolver
@@ -14,11 +14,12 @@ from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
 from libevent_py._lifetime import Handle, next_key, shared
+from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import HttpCommand, HttpConnectionFlag, HttpRequestError
 from libevent_py.errors import HttpError
-from libevent_py.http_request import Request
+from libevent_py.http_request import Request, RequestBuffer
 from libevent_py.tls import TlsContext
 
 #: What would end the request line's URI, or the line.
@@ -31,6 +32,8 @@ class _Nowhere:
     """What a request has for an event base until it is made on a connection."""
 
     closed = False
+    parked = None
+    live: ClassVar[dict[int, Any]] = {}
 
     @staticmethod
     def check_thread() -> None:
@@ -45,10 +48,15 @@ class _Nowhere:
         """Enter C by *function*."""
         return errors.call(function, *arguments)
 
-    @property
-    def live(self) -> Any:
-        """Nothing that C may call."""
-        raise ValueError("a request's buffers can have callbacks once it is made on a connection")
+
+class ClientBuffer(RequestBuffer):
+    """A buffer of a request that its user has made, who may drop it."""
+
+    __slots__ = ()
+
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        self._owner._watched[self._key] = self
+        Watched._watch(self, callbacks)
 
 
 class HttpRequest(Request):
@@ -63,6 +71,7 @@ class HttpRequest(Request):
         "_on_chunk",
         "_on_error",
         "_on_header",
+        "_watched",
         "error",
         "key",
     )
@@ -102,6 +111,8 @@ class HttpRequest(Request):
         self._code: int | None = None
         self.error = None
         self.key = next_key()
+        #: Its buffers that have callbacks, by key: they are kept for as long as it is.
+        self._watched: dict[int, RequestBuffer] = {}
         called = on_header is not None, on_chunk is not None
         pointer = errors.new(lib.evpy_client_request_new, self.key, *called)
         self._begin(_Nowhere(), shared(pointer, lib.evhttp_request_free))
@@ -123,6 +134,11 @@ class HttpRequest(Request):
         """
         if self._connection is not None:
             self._connection.cancel(self)
+
+    def _lend(self, pointer: Any) -> RequestBuffer:
+        buffer = ClientBuffer.borrowed(pointer, self)
+        assert isinstance(buffer, RequestBuffer)
+        return buffer
 
     def close(self) -> None:
         """Cancel the request if it is under way, and free it with all in it; once.

@@ -1,5 +1,7 @@
 /* Trampolines of the client's struct evhttp_request and evhttp_connection; `arg` is a key, as in event.c. */
 
+#include <fcntl.h>
+
 /* Why the connection could not be made, while evhttp tells of it: it closes the socket before, which
  * changes errno. */
 static _Thread_local int evpy_client_why;
@@ -69,15 +71,28 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	return evcon;
 }
 
-/* What is freed tells nobody that it is closed (O6), and looks nothing up any longer (F9). */
-static void evpy_client_connection_free(struct evhttp_connection *evcon)
+/* What is freed tells nobody that it is closed (O6), and looks nothing up any longer (F9). evhttp shuts
+ * the socket down, which ends it for another process, too: in a child, one that is the parent's is
+ * replaced before. */
+static void evpy_client_connection_free(struct evhttp_connection *evcon, int inherited)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+	evutil_socket_t fd = bufferevent_getfd(bev);
 
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	if (bufferevent_getfd(bev) < 0)
+	if (fd < 0) {
 		bufferevent_setfd(bev, -1);
+	} else if (inherited) {
+		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+		event_del(&bev->ev_read);
+		event_del(&bev->ev_write);
+		if (null >= 0) {
+			dup2(null, fd);
+			close(null);
+		}
+	}
 	evhttp_connection_free(evcon);
 }
 

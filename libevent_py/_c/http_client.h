@@ -9,7 +9,7 @@ extern "Python" void evpy_client_closed(uintptr_t key);
 struct evhttp_request *evpy_client_request_new(uintptr_t key, int header, int chunk);
 struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
     struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key);
-void evpy_client_connection_free(struct evhttp_connection *evcon);
+void evpy_client_connection_free(struct evhttp_connection *evcon, int inherited);
 void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, double seconds);
 int evpy_client_make_request(struct evhttp_connection *evcon, struct evhttp_request *req,
     int command, const char *uri);
