@@ -48,7 +48,6 @@ class RpcCall(Context):
         "status",
     )
 
-    #: The pool that it goes through.
     end: RpcPool
     #: The name that is called.
     name: str
@@ -78,6 +77,11 @@ class RpcCall(Context):
         self._record = errors.new(lib.evpy_call_new, pool.pointer, name, data, len(data), self._key)
         self._context = lib.evpy_call_context(self._record)
         super().__init__(self._context)
+
+    @property
+    def pool(self) -> RpcPool:
+        """The pool that it goes through. Wraps ``evrpc_request_get_pool``."""
+        return self.end
 
     @property
     def connection(self) -> Any:

@@ -134,7 +134,6 @@ class Rpc(Context, Child):
 
     rank = 1.05
 
-    #: The server that it came to.
     end: RpcServer
     #: The name that is called, or None before a handler is given it.
     name: str | None
@@ -151,6 +150,11 @@ class Rpc(Context, Child):
         self._number = number(pointer)
         super().__init__(server.base, next_key(), pointer)
         server._served.calls[self._number] = pointer, weakref.ref(self)
+
+    @property
+    def server(self) -> RpcServer:
+        """The server that it has come to."""
+        return self.end
 
     @property
     def http_request(self) -> HookedRequest:
