@@ -7,12 +7,14 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from libevent_py import EventBase, EventConfig, errors
 from libevent_py._lifetime import live, roots
 from libevent_py._wakeup import wakeup
+from tests import debian
 from tests.certificates import Authority
 
 BACKENDS = EventBase.supported_methods()
@@ -104,3 +106,15 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority that certifies what tests of TLS need."""
     return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def unpatched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where libraries are that have the published holes."""
+    return debian.bring(debian.UNPATCHED, tmp_path_factory.mktemp("unpatched"))
+
+
+@pytest.fixture(scope="session")
+def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where libraries are of the same version number in which they are mended."""
+    return debian.bring(debian.PATCHED, tmp_path_factory.mktemp("patched"))
