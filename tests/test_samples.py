@@ -39,10 +39,11 @@ CONNECTIONS = ["http_v0_client", "le_proxy"]  # tested in test_samples_connectio
 LAYERS = ["pair", "filter_zlib"]  # tested in test_samples_layers.py
 FILES = ["sendfile"]  # tested in test_samples_files.py
 TLS = ["tls_echo"]  # tested in test_samples_tls.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS]
+DNS = ["dns_example"]  # tested in test_samples_dns.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *DNS]
 
 #: How long a sample may be that does more than show how something is done, in lines.
-LONG = {"le_proxy": 140}
+LONG = {"le_proxy": 140, "dns_example": 120}
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2
