@@ -24,7 +24,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, live
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
-from libevent_py.errors import ClosedError, DnsError, HttpError
+from libevent_py.errors import DnsError, HttpError
 from libevent_py.event import Event
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ REASONS = {
     HttpRequestError.REQUEST_CANCEL: "it was cancelled",
     HttpRequestError.DATA_TOO_LONG: "the response's body is malformed or too long",
 }
+
+NO_RESOLVER = "the DnsBase that is to look its host up is closed"
 
 #: The longest that libevent waits before it tries again to connect, in seconds.
 LONGEST_WAIT = 3600.0
@@ -61,6 +63,7 @@ class Exchange(Child):
         "_timer",
         "_tls",
         "_tries",
+        "_unresolvable",
         "_used",
         "_waiting",
     )
@@ -80,6 +83,8 @@ class Exchange(Child):
         self._sent: Any = None
         self._waiting: deque[HttpRequest] = deque()
         self._sending = self._ends_itself = self._used = False
+        #: Whether what looks the host up is about to be closed.
+        self._unresolvable = False
         #: What waits to connect once more, or None.
         self._timer: Event | None = None
         self._tries = self._retries = 0
@@ -114,13 +119,9 @@ class Exchange(Child):
         return bool(self._waiting) and idle and not self.closed
 
     def _send(self, request: HttpRequest) -> None:
-        base = self.base
-        try:
-            if self._resolver is not None:
-                self._resolver.pointer  # noqa: B018  (a closed one can't look up)
-            sent = request.pointer
-        except ClosedError as unusable:
-            self._conclude(request, self._error(request, "it can't be sent", unusable))
+        base, sent = self.base, request.pointer
+        if self._resolver is not None and (self._unresolvable or self._resolver.closed):
+            self._conclude(request, self._error(request, NO_RESOLVER))
             return
         assert request._asked is not None
         self._current, self._sent, self._used = request, sent, True
@@ -266,9 +267,26 @@ class Exchange(Child):
 
     def _cancel_now(self, request: HttpRequest) -> None:
         if request is self._current and not self.closed:
-            self.base.call(lib.evhttp_cancel_request, self._sent)
-            _forget(self._sent)
+            self._take_back()
             self._conclude(request, self._cancelled(request))
+
+    def _take_back(self) -> None:
+        """Have evhttp forget the request that it has, with the connection made for it."""
+        self.base.call(lib.evhttp_cancel_request, self._sent)
+        _forget(self._sent)
+
+    def do_without(self, other: Child) -> None:
+        """Fail what *other*, a `DnsBase` about to be closed, still looks the host up for (L3).
+
+        No callback about it can be below: evhttp has nothing to tell of it yet.
+        """
+        request = self._current
+        if other is not self._resolver or self.closed:
+            return
+        self._unresolvable = True
+        if request is not None and lib.bufferevent_getfd(self._below()) < 0:
+            self._take_back()
+            self._conclude(request, self._error(request, NO_RESOLVER))
 
     def _was_closed(self) -> None:
         if self._on_close is not None and not self.closed:

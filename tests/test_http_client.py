@@ -24,6 +24,7 @@ from libevent_py import (
     HttpRequest,
     HttpRequestError,
 )
+from tests.dns_peers import SILENCE, NameServer, client_of
 from tests.http_peers import (
     NOTHING,
     OK,
@@ -36,6 +37,7 @@ from tests.http_peers import (
     then_close,
 )
 from tests.peers import nobody_listens, run_until, settle
+from tests.support import run_python
 
 GET = HttpCommand.GET
 
@@ -155,6 +157,83 @@ def test_a_body_of_known_length_can_be_taken_part_by_part(base: EventBase) -> No
     assert asked.error is None
     assert sum(parts) == 1_000_000
     assert max(parts) < 200_000
+
+
+def test_what_is_streamed_takes_no_memory(tmp_path: Path) -> None:
+    size = 1 << 28
+    path = tmp_path / "upload"
+    with path.open("wb") as file:
+        file.truncate(size)
+    run_python(
+        """
+    import resource, socket, sys, threading
+    from libevent_py import *
+    from tests.support import PATIENCE
+
+    size, path = int(sys.argv[1]), sys.argv[2]
+
+    def anonymous():
+        with open("/proc/self/statm") as file:
+            resident, shared = map(int, file.read().split()[1:3])
+        return (resident - shared) * resource.getpagesize()
+
+    def serve():
+        peer = server.accept()[0]
+        peer.settimeout(PATIENCE)
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
+        chunk = b"10000\\r\\n%s\\r\\n" % bytes(65536)
+        for _ in range(size // 65536):
+            peer.sendall(chunk)
+        peer.sendall(b"0\\r\\n\\r\\n")
+        head = b"PUT / HTTP/1.1\\r\\nContent-Length: %d\\r\\n\\r\\n" % size
+        got, space = -len(head), bytearray(1 << 20)
+        while got < size:
+            got += peer.recv_into(space)
+        peer.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+        peer.close()
+        totals.append(got)
+
+    def ended(request):
+        assert request.error is None, request.error
+        totals.append(request.response_code)
+
+    def on_chunk(request):
+        global total, most
+        total += len(request.input_buffer)
+        most = max(most, anonymous())
+
+    total, totals, most = 0, [], 0
+    mapped = FileSegmentFlag(0)
+    server = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with EventBase() as base:
+        connection = HttpConnection(base, None, *server.getsockname())
+        before = anonymous()
+        connection.make_request(HttpRequest(ended, on_chunk=on_chunk), HttpCommand.GET, "/")
+        upload = HttpRequest(ended)
+        with open(path, "rb") as file, FileSegment(file, flags=mapped) as segment:
+            upload.output_buffer.add_file_segment(segment)
+        connection.make_request(upload, HttpCommand.PUT, "/")
+        timer = Event.timer(base, lambda *_: peak(), persist=True).add(0.01)
+
+        def peak():
+            global most
+            most = max(most, anonymous())
+            if len(totals) == 3:
+                base.loopexit()
+
+        base.loopexit(PATIENCE)
+        base.dispatch()
+    thread.join(PATIENCE)
+    server.close()
+    assert (total, totals) == (size, [200, size, 200]), (total, totals)
+    assert most - before < 32 << 20, (most, before)
+    """.replace("\\\\", "\\"),
+        str(size),
+        str(path),
+    )
 
 
 def test_duplicate_headers_keep_their_order(base: EventBase) -> None:
@@ -324,6 +403,56 @@ def test_a_connection_comes_from_where_it_is_told_to(base: EventBase) -> None:
     for setting in "local_address", "local_port":
         with pytest.raises(RuntimeError, match=f"{setting} must be set before"):
             setattr(connection, setting, getattr(connection, setting))
+
+
+# Names that the loop looks up.
+
+
+def test_the_loop_looks_a_host_up(base: EventBase) -> None:
+    server = Server(base, then_close(response(b"1", "Connection: close")), OK)
+    with NameServer(base, {"server.test": ["127.0.0.1"]}) as names, client_of(names) as dns:
+        connection = HttpConnection(base, dns, "server.test", server.port)
+        connection.family = socket.AF_INET
+        assert ask(connection).body == b"1"
+        assert ask(connection).body == b"hello"
+        assert names.names == ["server.test"] * 2
+        assert connection.peer == ("server.test", server.port)
+        assert connection.address == ("127.0.0.1", server.port)
+        connection.close()
+
+
+def test_a_host_that_does_not_exist_says_so(base: EventBase) -> None:
+    with NameServer(base) as names, client_of(names) as dns:
+        connection = HttpConnection(base, dns, "server.test", 80)
+        one, other = Asked().on(connection), Asked().on(connection)
+        run_until(base, lambda: other.ended)
+        for asked in one, other:
+            assert isinstance(asked.error.__cause__, DnsError)
+            assert "server.test" in str(asked.error)
+        connection.close()
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "close the resolver"])
+def test_a_lookup_can_be_ended(base: EventBase, how: str) -> None:
+    with NameServer(base, {"server.test": SILENCE}) as names, client_of(names) as dns:
+        connection = HttpConnection(base, dns, "server.test", 80)
+        one, other = Asked().on(connection), Asked().on(connection)
+        run_until(base, lambda: names.asked)
+        if how == "cancel":
+            one.request.cancel()
+            fails_with = HttpRequestError.REQUEST_CANCEL
+            assert (one.error.code, one.ended, other.ended) == (fails_with, 1, 0)
+            connection.close()
+        elif how == "close":
+            connection.close()
+        else:
+            dns.close()
+            assert "DnsBase" in str(one.error)
+            assert "DnsBase" in str(other.error)
+        assert one.ended == other.ended == 1
+    settle(base)
+    if how == "close the resolver":
+        assert "DnsBase" in str(ask(connection).error)
 
 
 # Trying again.
