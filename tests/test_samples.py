@@ -44,6 +44,9 @@ SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, 
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {"le_proxy": 140, "dns_example": 120}
+HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *HTTP]
+LONG = {"le_proxy": 140, "http_server": 150}
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2
@@ -258,7 +261,7 @@ def test_samples_say_what_they_are_when_asked() -> None:
 
 
 def test_main_takes_a_host_and_a_port() -> None:
-    for name in (*SERVERS, *CLIENTS, *CONNECTIONS, *FILES):
+    for name in (*SERVERS, *CLIENTS, *CONNECTIONS, *FILES, *HTTP):
         parameters = defaults_of_main(name)
         assert list(parameters)[:2] == ["host", "port"], name
         assert (parameters["host"], parameters["port"]) == ("127.0.0.1", 8888), name
