@@ -1,8 +1,8 @@
 """Messages are, byte for byte, those of the C code that libevent's ``event_rpcgen.py`` makes.
 
-What it makes of ``every.rpc`` has written the messages below. Where the program itself is found, by
-EVENT_RPCGEN or on the PATH (it comes with libevent's source, but not with Debian's packages), the C
-code is made anew, and reads, writes, serves and calls.
+What it makes of ``every.rpc`` has written the messages below. And the C code is made anew, and
+reads, writes, serves and calls. The generator comes with libevent's source, but not with Debian's
+packages of it: it is EVENT_RPCGEN, or on the PATH, or is taken from Debian's source.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 from libevent_py import EventBase, HttpConnection, HttpServer, Message, Rpc, RpcPool, RpcServer
 from libevent_py.enums import RpcStatus
 from libevent_py.rpc_message import Array, Bytes, Int, Int64, String, Struct
+from tests import debian
 from tests.support import PATIENCE
 
 HERE = Path(__file__).parent
@@ -100,17 +101,18 @@ def test_what_c_has_written_is_read(name: str) -> None:
     assert Every.unmarshal(bytes.fromhex(WRITTEN[name])) == MESSAGES[name]
 
 
-GENERATOR = os.environ.get("EVENT_RPCGEN") or shutil.which("event_rpcgen.py")
+def generator(place: Path) -> str:
+    """Return the path of the generator, brought to *place* where it is not found."""
+    found = os.environ.get("EVENT_RPCGEN") or shutil.which("event_rpcgen.py")
+    return found or str(debian.source(place) / "event_rpcgen.py")
 
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The C program, built with code that is made now."""
-    if GENERATOR is None:
-        pytest.skip("libevent's event_rpcgen.py is not found: EVENT_RPCGEN is to be its path")
     place = tmp_path_factory.mktemp("rpc")
     names = str(HERE / "every.rpc"), "every.gen.h", "every.gen.c"
-    subprocess.run([sys.executable, GENERATOR, "--quiet", *names], cwd=place, check=True)
+    subprocess.run([sys.executable, generator(place), "--quiet", *names], cwd=place, check=True)
     program = str(place / "peer")
     sources = [str(HERE / "rpc_peer.c"), "every.gen.c"]
     libraries = ["-levent_extra", "-levent_core"]
