@@ -6,6 +6,8 @@ import fcntl
 import functools
 import os
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -29,6 +31,10 @@ ROOM = 1500
 #: How many labels it remembers, to write in two bytes what begins with one that it has written.
 REMEMBERED = 128
 
+#: How long a query's header is, in bytes. libevent crashes at a datagram that is shorter.
+HEADER = 12
+#: Linux's, from <asm/socket.h>.
+SO_ATTACH_FILTER = 26
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
 
@@ -62,7 +68,9 @@ class DnsServer(Child):
         now on belongs to the server, or a socket object, which is detached from it. It is set not
         to block. When the callback raises, the query is answered SERVERFAILED. A query that
         libevent can't read is ignored, and so is one with a name that no answer could repeat.
-        Raises `OSError` when the address can't be had.
+        What the socket has received before is discarded: the kernel must first be told to keep
+        from libevent datagrams without a DNS header, at which it crashes. Only Linux can do so:
+        elsewhere `NotImplementedError` is raised. Raises `OSError` when the address can't be had.
         Wraps ``evdns_add_server_port_with_base``.
         """
         self._check_unmade()
@@ -391,6 +399,7 @@ def _bound(address: tuple[Any, ...]) -> socket.socket:
     target = _convert.sockaddr(address)
     made = socket.socket(target.pointer.sa_family, socket.SOCK_DGRAM)
     try:
+        _guard(made)
         made.bind(address)
     except OSError as error:
         made.close()
@@ -415,9 +424,32 @@ def _checked(fd: Any) -> int:
             raise ValueError(f"address must be a UDP socket, not {fd!r}")
         if borrowed.family != socket.AF_UNIX and borrowed.getsockname()[1] == 0:
             raise ValueError(f"address must be a bound socket, not {fd!r}")
+        _guard(borrowed)
     finally:
         borrowed.detach()
     return number
+
+
+def _guard(sock: socket.socket) -> None:
+    """Have the kernel drop datagrams without a whole header, and discard what is there already."""
+    if sys.platform != "linux":
+        raise NotImplementedError(
+            "this system can't keep from libevent the datagrams that crash its DNS server"
+        )
+    # The kernel counts UDP's own header, too.
+    least = HEADER if sock.family == socket.AF_UNIX else HEADER + 8
+    # Load the length; is it enough? Take everything, or else nothing.
+    steps = (0x80, 0, 0, 0), (0x35, 0, 1, least), (0x06, 0, 0, 2**32 - 1), (0x06, 0, 0, 0)
+    code = ffi.new("char[]", b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HP", len(steps), int(ffi.cast("uintptr_t", code)))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    while True:
+        try:
+            sock.recv(1, socket.MSG_DONTWAIT)
+        except ConnectionRefusedError:  # what it has sent before
+            continue
+        except BlockingIOError:
+            return
 
 
 def _question(question: Any) -> DnsQuestion:

@@ -677,6 +677,32 @@ def test_descriptor_0_is_moved_and_closed_with_the_server() -> None:
     )
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_a_datagram_without_a_whole_header_never_reaches_libevent(
+    base: EventBase, family: socket.AddressFamily
+) -> None:
+    """It would end the process, and might have come before there is a server."""
+    asked: list[DnsServerRequest] = []
+    if family == socket.AF_UNIX:
+        ours, theirs = socket.socketpair(family, socket.SOCK_DGRAM)
+    else:
+        ours, theirs = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
+        ours.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        theirs.connect(ours.getsockname())
+    packet = query(NAME)
+    with theirs:
+        for size in (0, 1, 11):
+            theirs.send(packet[:size])
+        theirs.send(packet)
+        with DnsServer(base, ours, asked.append):
+            settle(base)
+            assert not asked
+            for size in range(len(packet) + 1):
+                theirs.send(packet[:size])
+                settle(base)
+            assert [request.questions[0].name for request in asked] == [NAME.decode()]
+
+
 def test_an_address_in_use_is_refused_by_name(base: EventBase) -> None:
     pattern = r"address \('127.0.0.1', \d+\): "
     with (
