@@ -125,5 +125,5 @@ static int evpy_page_is_touched(void *page, size_t size)
 {
 	unsigned char resident;
 
-	return mincore(page, size, &resident) == 0 ? resident & 1 : -1;
+	return mincore(page, size, (void *)&resident) == 0 ? resident & 1 : -1;
 }

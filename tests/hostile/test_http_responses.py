@@ -398,16 +398,17 @@ def test_a_body_where_there_must_be_none_is_not_taken_for_the_next_response(
 
 ALL = """
 from libevent_py import EventBase
-from tests.hostile.test_http_responses import ANSWERED, ANY, EITHER, FAILURES, Server, talk
+from tests.hostile.test_http_responses import ANSWERED, ANY, EITHER, FAILURES, GOOD, Server
 
 with EventBase() as base:
     server = Server(base)
     for raw, error in FAILURES.values():
-        assert talk(server, raw)[0] is error
+        assert server.ask(raw)[0] is error
     for raw, *outcome in ANSWERED.values():
-        assert talk(server, raw) == tuple(outcome)
+        assert server.ask(raw) == tuple(outcome)
     for raw in EITHER.values():
-        assert talk(server, raw)[0] in ANY
+        assert server.ask(raw)[0] in ANY
+    assert server.ask(GOOD) == (200, b"good")
     server.close()
 print("all")
 """
