@@ -391,9 +391,10 @@ class DnsBase(Child):
         """Look up nothing more; a second time does nothing. Raises `ThreadError` in a wrong thread.
 
         The callbacks of its lookups are told in the loop, as in C: of SHUTDOWN, or FAIL by
-        `getaddrinfo`; or they get the answer, if that is on its way already. What connects to a
-        name that it still looks up fails. It may be called in any callback. The sockets are closed
-        at once or, where C may still need them, in the loop. Wraps ``evdns_base_free``.
+        `getaddrinfo`; or they get the answer, if that is on its way already. A bufferevent whose
+        name it still looks up fails; an `HttpConnection` made with it is closed. Any callback may
+        call this. The sockets are closed at once or, where C may still need them, in the loop.
+        Wraps ``evdns_base_free``.
         """
         base = self.base
         if self.closed:
@@ -446,7 +447,7 @@ ALREADY_THERE = 3
 NO_NAMESERVERS = 6
 
 
-def _uninitialized(flags: DnsBaseFlag) -> Exception:
+def _uninitialized(flags: int) -> Exception:
     """Return the exception that says why there is no evdns_base (L1)."""
     if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
         return _unparsed(lib.evdns_base_new, 0, RESOLV_CONF)
@@ -456,6 +457,8 @@ def _uninitialized(flags: DnsBaseFlag) -> Exception:
 def _unparsed(function: Callable[..., Any], code: int, path: str) -> Exception:
     """Return the exception that says why C can't use the file *path*."""
     failure = errors.failed(function, path)
+    if isinstance(failure, MemoryError):
+        return failure
     try:
         open(path, "rb").close()
     except OSError as error:

@@ -13,7 +13,7 @@ from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
-from libevent_py._lifetime import Handle, next_key, shared
+from libevent_py._lifetime import Child, Handle, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -172,7 +172,8 @@ class HttpConnection(Exchange):
     ) -> None:
         """Make a connection to *host*, a name or a numeric address, and *port*; it connects later.
 
-        With None for *dns_base* a name is looked up without the loop, which waits meanwhile. With
+        With None for *dns_base* a name is looked up without the loop, which waits meanwhile; a
+        `DnsBase` does it in the loop, and closes the connection when it is closed itself. With
         *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by default
         *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
         descriptor that evhttp is to use and free: its callbacks are taken from it. Raises
@@ -469,6 +470,11 @@ class HttpConnection(Exchange):
         """
         self.pointer  # noqa: B018  (it is closed already)
         self._ends_itself = True
+
+    def do_without(self, other: Child) -> None:
+        """Close if *other*, which is about to be closed, is what the host is looked up by (L3)."""
+        if other is self._resolver:
+            self.close()
 
     def close(self) -> None:
         """Close the connection; the callbacks of its requests are called first, with `error` set.

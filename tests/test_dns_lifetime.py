@@ -313,6 +313,47 @@ def test_a_resolver_may_be_closed_by_what_it_connects(base: EventBase, server: N
     settle(base)
 
 
+def test_an_http_connection_is_closed_with_its_resolver() -> None:
+    run_python(
+        """
+        from libevent_py import *
+        from tests.dns_peers import *
+        from tests.peers import run_until, settle
+
+        def ask(connection):
+            request = HttpRequest(lambda request: ended.append((request, request.error)))
+            connection.make_request(request, HttpCommand.GET, "/")
+
+        zone = {"here.example": ["127.0.0.1"], "silent.example": SILENCE}
+        for inside in (False, True):
+            ended = []
+            with EventBase() as base, NameServer(base, zone) as server:
+                http = HttpServer(base)
+                bound = http.bind_socket("127.0.0.1", 0)
+                http.set_gencb(lambda request: request.send_reply(200, "OK", b"here"))
+                dns = client_of(server)
+                fast = HttpConnection(base, dns, "here.example", bound.address[1])
+                slow = HttpConnection(base, dns, "silent.example", 80)
+                other = HttpConnection(base, None, "127.0.0.1", bound.address[1])
+                ask(fast)
+                ask(slow)
+                run_until(base, lambda: len(ended) == 1)
+                assert ended[0][1] is None
+                if inside:
+                    base.once(lambda *_: dns.close())
+                    run_until(base, lambda: dns.closed)
+                else:
+                    dns.close()
+                assert fast.closed and slow.closed and not other.closed
+                assert len(ended) == 2 and ended[1][1] is not None
+                ask(other)
+                run_until(base, lambda: len(ended) == 3)
+                assert ended[2][1] is None
+        """,
+        valgrind=True,
+    )
+
+
 # Fork and threads.
 
 
