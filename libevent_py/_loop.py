@@ -341,8 +341,9 @@ class Loop(Root):
         At the latest it runs when the base is closed. For what frees things that callbacks which
         libevent has lined up still use (L3).
         """
+        waiting = bool(self._quiet)
         self._quiet.append((function, args))
-        if not self.running and not self.calls and not self.closed:
+        if not waiting and not self.running and not self.calls and not self.closed:
             self._use_quiet(self.pointer)
         if self._quiet and self._waker is not None:
             self._rouse()

@@ -296,7 +296,7 @@ def _kept(fd: int) -> bool:
     """
     here = [root for root in roots if root.home == get_ident() and root.parked is None]
     for child in [child for root in here for child in list(root.live.values())]:
-        if child.closed or not isinstance(child, (BufferEvent, Event)) or child.fd != fd:
+        if not isinstance(child, (BufferEvent, Event)) or child.closed or child.fd != fd:
             continue
         if isinstance(child, Event):
             child.delete()

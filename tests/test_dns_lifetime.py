@@ -24,6 +24,7 @@ from libevent_py import (
     DnsType,
     Event,
     EventBase,
+    Listener,
     ThreadError,
     lib,
 )
@@ -352,6 +353,20 @@ def test_an_http_connection_is_closed_with_its_resolver() -> None:
         """,
         valgrind=True,
     )
+
+
+def test_an_accept_callback_may_raise_while_a_name_is_looked_up(
+    base: EventBase, server: NameServer
+) -> None:
+    def on_accept(*_: object) -> None:
+        raise KeyError("not you")
+
+    with client_of(server) as dns, Listener(base, ("127.0.0.1", 0), on_accept) as listener:
+        told = Told()
+        dns.resolve_ipv4("silent.example", NO_FLAG, told)
+        with socket.create_connection(listener.address), pytest.raises(KeyError, match="not you"):
+            base.dispatch()
+    told.wait(base)
 
 
 # Fork and threads.
