@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import operator
 import os
@@ -53,16 +54,20 @@ def from_timeval(tv: Any) -> float:
     return float(tv.tv_sec + tv.tv_usec / 1e6)
 
 
+#: All bits that a class of flags has names for: to walk through its members takes long.
+_known: dict[type[enum.IntFlag], int] = {}
+
+
 def flags(kind: type[Flags], value: int, name: str) -> Flags:
     """Return *value* as a member of *kind*, or raise an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be of {kind.__name__}, not {value!r}")
-    known = 0
-    for member in kind:
-        known |= int(member)  # a flag's own ~ stays within the flag's bits
-    if value & ~known:
+    known = _known.get(kind)
+    if known is None:
+        known = _known[kind] = functools.reduce(operator.or_, map(int, kind), 0)
+    if int(value) & ~known:  # a flag's own ~ stays within the flag's bits
         raise ValueError(f"{name} has bits that {kind.__name__} does not know: {value:#x}")
-    return kind(value)
+    return value if type(value) is kind else kind(value)
 
 
 def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:

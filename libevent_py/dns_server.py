@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import re
 import socket
 import struct
 import sys
@@ -35,6 +36,8 @@ REMEMBERED = 128
 HEADER = 12
 #: Linux's, from <asm/socket.h>.
 SO_ATTACH_FILTER = 26
+LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
+
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
 
@@ -167,18 +170,27 @@ class DnsServerRequest(Child):
     One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
     """
 
-    __slots__ = ("_room", "free", "questions", "server")
+    __slots__ = ("_names", "_size", "free", "questions", "server")
 
-    def __init__(self, server: DnsServer, pointer: Any) -> None:
-        """Take over the request *pointer*; not for programs to call."""
+    def __init__(
+        self, server: DnsServer, pointer: Any, count: int, name: bytes, type: int, dns_class: int
+    ) -> None:
+        """Take over the request *pointer* of *count* questions; not for programs to call."""
         self._check_unmade()
         #: The `DnsServer` that has received it.
         self.server = server
         self.free = server._abandon
-        self._room: _Room | None = None
+        #: How long the answer is with all names in full, and which they are.
+        self._size = 18 + len(name)
+        self._names: tuple[bytes, ...] = (name,)
         super().__init__(server.base, next_key(), pointer)
         #: What is asked for: a list of `DnsQuestion`, nearly always of one.
-        self.questions = [_question(pointer.questions[n]) for n in range(pointer.nquestions)]
+        self.questions = [_question(name, type, dns_class)]
+        for number in range(1, count):
+            more = pointer.questions[number]
+            name = bytes(ffi.string(ffi.cast("char *", more.name)))
+            self._take_room(4, name)
+            self.questions.append(_question(name, more.type, more.dns_question_class))
 
     @property
     def flags(self) -> DnsFlag:
@@ -306,13 +318,17 @@ class DnsServerRequest(Child):
         """Return the pointer for adding records of *owners*, once there is room for them."""
         self.base.check_thread()
         pointer = self.pointer
-        if self._room is None:
-            self._room = _Room()
-            for number in range(pointer.nquestions):
-                self._room.take(4, _raw_name(pointer.questions[number]))
         names = owners if target is None else (*owners, target)
-        self._room.take(10 * len(owners) + size, *names)
+        self._take_room(10 * len(owners) + size, *names)
         return pointer
+
+    def _take_room(self, size: int, *names: bytes) -> None:
+        # A name that ended with the last byte of the room would be written one byte further.
+        size += self._size + sum(map(len, names)) + 2 * len(names)
+        names = self._names + names
+        if size >= ROOM and size - _saved(names) >= ROOM:
+            raise ValueError(f"the answer must stay below {ROOM} bytes: there is no room for more")
+        self._size, self._names = size, names
 
     def respond(self, err: int = DnsResult.NONE) -> None:
         """Send the answer with the code *err*, 0 to 15, and what has been added; once.
@@ -358,28 +374,6 @@ class DnsServerRequest(Child):
         if isinstance(why, errors.ClosedError) and not self.server.closed:
             return errors.ClosedError("this DnsServerRequest has been answered or dropped")
         return why
-
-
-class _Room:
-    """What takes up the room that libevent has for an answer.
-
-    A name that ended with its last byte would be written one byte further.
-    """
-
-    __slots__ = ("names", "size")
-
-    def __init__(self) -> None:
-        #: How long the answer is with all names in full.
-        self.size = 12
-        self.names: tuple[bytes, ...] = ()
-
-    def take(self, size: int, *names: bytes) -> None:
-        """Take room for *size* bytes and *names*, or raise `ValueError`."""
-        size += self.size + sum(map(len, names)) + 2 * len(names)
-        names = self.names + names
-        if size >= ROOM and size - _saved(names) >= ROOM:
-            raise ValueError(f"the answer must stay below {ROOM} bytes: there is no room for more")
-        self.size, self.names = size, names
 
 
 def _saved(names: tuple[bytes, ...]) -> int:
@@ -452,14 +446,9 @@ def _guard(sock: socket.socket) -> None:
             return
 
 
-def _question(question: Any) -> DnsQuestion:
-    name = _raw_name(question).decode("ascii", "surrogateescape") or "."
-    number, dns_class = question.type, question.dns_question_class
-    return DnsQuestion(name, TYPES.get(number, number), CLASSES.get(dns_class, dns_class))
-
-
-def _raw_name(question: Any) -> bytes:
-    return bytes(ffi.string(ffi.cast("char *", question.name)))
+def _question(name: bytes, type: int, dns_class: int) -> DnsQuestion:
+    text = name.decode("ascii", "surrogateescape") or "."
+    return DnsQuestion(text, TYPES.get(type, type), CLASSES.get(dns_class, dns_class))
 
 
 def _name(value: Any, argument: str) -> bytes:
@@ -475,8 +464,7 @@ def _name(value: Any, argument: str) -> bytes:
     else:
         name = _convert.string(value, argument)
     name = name[:-1] if name[-1:] == b"." else name or b"."
-    labels = name.split(b".") if name else [b"root"]
-    if len(name) > 253 or b"\0" in name or not all(0 < len(label) <= 63 for label in labels):
+    if len(name) > 253 or (name and not LABELS.fullmatch(name)):
         raise ValueError(
             f"{argument} must be at most 253 bytes, in labels of 1 to 63 without a NUL, "
             f"not {value!r}"
@@ -510,11 +498,13 @@ def _ttl(value: Any) -> int:
 
 
 @ffi.def_extern(error=1, onerror=errors.kept)
-def evpy_dns_query(key: int, pointer: Any) -> bool:
+def evpy_dns_query(
+    key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int
+) -> bool:
     for base in live.bases:
         server = base.live.get(key)
         if server is not None and base.parked is None:
-            request = DnsServerRequest(server, pointer)
+            request = DnsServerRequest(server, pointer, count, ffi.string(name), type, dns_class)
             try:
                 server._callback(request)
             except BaseException as error:

@@ -1,6 +1,7 @@
 /* Ours. */
 
-extern "Python" int evpy_dns_query(uintptr_t key, struct evdns_server_request *request);
+extern "Python" int evpy_dns_query(uintptr_t key, struct evdns_server_request *request,
+    int count, const char *name, int type, int dns_class);
 
 struct evpy_dns_server {
 	struct evdns_server_port *port;
