@@ -39,14 +39,12 @@ CONNECTIONS = ["http_v0_client", "le_proxy"]  # tested in test_samples_connectio
 LAYERS = ["pair", "filter_zlib"]  # tested in test_samples_layers.py
 FILES = ["sendfile"]  # tested in test_samples_files.py
 TLS = ["tls_echo"]  # tested in test_samples_tls.py
-DNS = ["dns_example"]  # tested in test_samples_dns.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *DNS]
+DNS = ["dns_example", "dns_server"]  # in test_samples_dns.py, test_samples_dns_server.py
+HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *DNS, *HTTP]
 
 #: How long a sample may be that does more than show how something is done, in lines.
-LONG = {"le_proxy": 140, "dns_example": 120}
-HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *HTTP]
-LONG = {"le_proxy": 140, "http_server": 150}
+LONG = {"le_proxy": 140, "dns_example": 120, "dns_server": 120, "http_server": 150}
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2
