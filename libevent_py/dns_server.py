@@ -38,6 +38,11 @@ HEADER = 12
 SO_ATTACH_FILTER = 26
 LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 
+# Looked up once, for what is done for nearly every query.
+NONE = DnsResult.NONE
+add_a = lib.evdns_server_request_add_a_reply
+respond = lib.evpy_dns_respond
+
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
 
@@ -161,7 +166,7 @@ class DnsServer(Child):
         if self.closed:  # responding to the last request of a closed port touches what is freed
             lib.evdns_server_request_drop(pointer)
         else:
-            lib.evpy_dns_respond(pointer, SERVERFAILED)
+            respond(pointer, SERVERFAILED)
 
 
 class DnsServerRequest(Child):
@@ -269,8 +274,7 @@ class DnsServerRequest(Child):
         Unlike in C, each is a record: several in one are understood by nobody but libevent.
         Raises what `add_reply` does. Wraps ``evdns_server_request_add_a_reply``.
         """
-        add = lib.evdns_server_request_add_a_reply
-        self._add_addresses(add, socket.AF_INET, name, addresses, ttl)
+        self._add_addresses(add_a, socket.AF_INET, name, addresses, ttl)
 
     def add_aaaa_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
         """Answer with the IPv6 *addresses* of *name*, or one, to be kept for *ttl* seconds.
@@ -284,9 +288,15 @@ class DnsServerRequest(Child):
     def _add_addresses(
         self, add: Any, family: int, name: str | bytes, addresses: str | Iterable[str], ttl: int
     ) -> None:
-        owner, seconds = _name(name, "name"), _ttl(ttl)
-        given = [addresses] if isinstance(addresses, str) else addresses
-        all_packed = [_packed(family, address) for address in given]
+        # What was asked for, nearly always: it has come from C, and is kept.
+        known = name is self.questions[0].name
+        owner = self._names[0] if known else _name(name, "name")
+        seconds = _ttl(ttl)
+        if isinstance(addresses, str):
+            packed = _packed(family, addresses)
+            errors.call(add, self._reserve(len(packed), owner), owner, 1, packed, seconds)
+            return
+        all_packed = [_packed(family, address) for address in addresses]
         if not all_packed:
             raise ValueError("addresses must not be empty")
         pointer = self._reserve(sum(map(len, all_packed)), *[owner] * len(all_packed))
@@ -324,7 +334,9 @@ class DnsServerRequest(Child):
 
     def _take_room(self, size: int, *names: bytes) -> None:
         # A name that ended with the last byte of the room would be written one byte further.
-        size += self._size + sum(map(len, names)) + 2 * len(names)
+        size += self._size
+        for name in names:
+            size += len(name) + 2
         names = self._names + names
         if size >= ROOM and size - _saved(names) >= ROOM:
             raise ValueError(f"the answer must stay below {ROOM} bytes: there is no room for more")
@@ -339,8 +351,9 @@ class DnsServerRequest(Child):
         """
         self.base.check_thread()
         self.pointer  # noqa: B018  (an answered one says so)
-        err = _convert.integer(err, "err", 0, 15)
-        result = lib.evpy_dns_respond(self._end(), err)  # it never calls back
+        if err is not NONE:
+            err = _convert.integer(err, "err", 0, 15)
+        result = respond(self._end(), err)  # it never calls back
         if result:
             failure = errors.failed(lib.evdns_server_request_respond)
             if result < 0:
