@@ -13,7 +13,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection, address_of
-from libevent_py._lifetime import get_ident, live
+from libevent_py._lifetime import get_ident, live, without_pointer
 from libevent_py.buffer import Buffer
 from libevent_py.http_request import Request
 
@@ -241,7 +241,8 @@ class HttpServerRequest(Request):
                 buffer._take()
             self._input = self._output = None
         self._state = ANSWERED
-        self._take()
+        del self.pointer  # what `_take` does, as fast as a request for each reply wants it
+        self.__class__ = Answered
         return pointer
 
     def _unanswered(self, pointer: Any) -> MemoryError:
@@ -255,6 +256,10 @@ class HttpServerRequest(Request):
 
     def _not_begun(self, function: str) -> RuntimeError:
         return RuntimeError(f"{function}() was called before send_reply_start()")
+
+    def unanswered(self) -> bool:
+        """Tell whether it still waits for an answer, and this process is the one to give it."""
+        return not self.closed and self.base.parked is None
 
     def fail(self) -> None:
         """Answer for a handler that has raised."""
@@ -271,6 +276,10 @@ class HttpServerRequest(Request):
         finally:
             root.current = outer
             self._end()
+
+
+#: What a request's class is once it has been answered.
+Answered: Any = without_pointer(HttpServerRequest)
 
 
 def _sent(function: Callable[..., Any], *arguments: Any) -> int:

@@ -10,7 +10,7 @@ from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import Held, HttpServerConnection, address_of
 from libevent_py._http_listening import Listening
-from libevent_py._http_reply import ASKED, HttpServerRequest
+from libevent_py._http_reply import ANSWERED, ASKED, HttpServerRequest
 from libevent_py._lifetime import Handle, live, next_key
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -387,18 +387,18 @@ def evpy_http_request(key: int, pointer: Any) -> None:
     request._input = request._output = request._on_complete = None
     request.sends_files = False if root.plain else None
     request.pointer = pointer
-    outer, root.current = root.current, request
+    root.current = request
     try:
         route.handler(request)
     except BaseException as error:
-        if not request.closed and base.parked is None:
+        if request.unanswered():
             request.fail()
         base.report(error, server)
     else:
-        if not request.closed and base.parked is None:
+        if request._state != ANSWERED and request.unanswered():
             root.held.add(request, pointer)
     finally:
-        root.current = outer
+        root.current = None
 
 
 @ffi.def_extern(onerror=errors.kept, error=ffi.NULL)
