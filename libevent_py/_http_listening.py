@@ -14,9 +14,13 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._http_settings import Settings
 from libevent_py._lifetime import Handle, live, slot
 from libevent_py.listener import Listener
+from libevent_py.vulnerabilities import known_vulnerabilities
 
 #: How many connections may wait to be accepted, as in evhttp itself.
 BACKLOG = 128
+
+#: The hole by which a client of AF_UNIX ends the process.
+LONG_ADDRESS = "CVE-2026-63388"
 
 
 class BoundSocket(Handle):
@@ -129,7 +133,9 @@ class Listening(Settings):
         """Accept the connections of *listener*, which belongs to the server from now on.
 
         Closing it closes the `BoundSocket`. Raises `ValueError` when it belongs to a server
-        already, has another base, or belongs to a virtual host. Wraps ``evhttp_bind_listener``.
+        already, or has another base, and for a virtual host; `LibeventError` for one of AF_UNIX
+        unless libevent is known to be mended: else any client could end the process (O12).
+        Wraps ``evhttp_bind_listener``.
         """
         if not isinstance(listener, Listener):
             raise TypeError(f"listener must be a Listener, not {listener!r}")
@@ -141,6 +147,8 @@ class Listening(Settings):
             raise ValueError("listener belongs to a server already")
         if self._parent is not None:
             raise ValueError("a virtual host can't listen: its parent does")
+        if not isinstance(listener.address, tuple):
+            _check_mended()
         bound = errors.new(lib.evpy_http_bind, pointer, listener.pointer)
         self.bound.append(BoundSocket(self, bound, listener))
         return self.bound[-1]
@@ -154,6 +162,16 @@ class Listening(Settings):
         """
         self.pointer  # noqa: B018  (a closed server has none)
         return list(self.bound)
+
+
+def _check_mended() -> None:
+    """Raise `LibeventError` unless a client's long path does libevent no harm."""
+    hole = next(hole for hole in known_vulnerabilities() if hole.id == LONG_ADDRESS)
+    if hole.state != "fixed":
+        raise errors.LibeventError(
+            f"HTTP can't be served on AF_UNIX by this libevent: {hole.id} is {hole.state} in it "
+            f"({hole.detail})"
+        )
 
 
 @ffi.def_extern(onerror=errors.kept)

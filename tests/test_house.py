@@ -36,6 +36,7 @@ FLOORS = """
     _connect
     bufferevent
     listener
+    _probe vulnerabilities
     _dns_lookup dns
     dns_server
     http_headers
@@ -46,7 +47,6 @@ FLOORS = """
     _http_connection _http_reply _http_settings _http_listening http_server
     tag
     rpc_message _rpc_hooks rpc_server rpc_pool
-    _probe vulnerabilities
     __init__
     _index
     _doctor

@@ -24,10 +24,14 @@ from libevent_py import (
     HttpServer,
     HttpServerFlag,
     HttpServerRequest,
+    LibeventError,
     Listener,
     TlsContext,
+    _http_listening,
     lib,
 )
+from libevent_py._probe import State
+from libevent_py.vulnerabilities import Vulnerability
 from tests.certificates import Authority
 from tests.peers import connected, is_open, run_until
 from tests.web import Client, ask, curl, get, parsed
@@ -211,6 +215,50 @@ def test_a_socket_that_fails_to_accept_rests(
         run_until(base, lambda: caplog.records)
     assert "rests for 1.0 s" in caplog.text
     assert client.send(get()).rest().startswith(b"HTTP/1.1 200")
+
+
+def test_a_server_of_a_path_has_clients_of_any_address(
+    base: EventBase, server: HttpServer, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    def handler(request: HttpServerRequest) -> None:
+        connection = request.connection
+        assert connection is not None
+        seen.append((request.peer, connection.address))
+        request.send_reply(200, body=request.uri.encode())
+
+    server.set_gencb(handler)
+    path = str(tmp_path / "server")
+    bound = server.bind_listener(Listener(base, path, None))
+    assert bound.address == path
+    with pytest.raises(ValueError, match="has no port"):
+        _ = bound.port
+    assert curl(base, "--unix-socket", path, "http://localhost/unix") == b"/unix"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.bind(str(tmp_path / "client").ljust(100, "x"))
+        client.connect(path)
+        client.sendall(get())
+        run_until(base, lambda: len(seen) == 2)
+    assert [address for _, address in seen] == ["", ""]
+
+
+@pytest.mark.parametrize("state", ["vulnerable", "unknown"])
+def test_a_path_is_refused_where_its_clients_could_end_the_process(
+    base: EventBase,
+    server: HttpServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: State,
+) -> None:
+    hole = Vulnerability("CVE-2026-63388", "a hole", state, "what was seen")
+    monkeypatch.setattr(_http_listening, "known_vulnerabilities", lambda: [hole])
+    with (
+        Listener(base, str(tmp_path / "server"), None) as listener,
+        pytest.raises(LibeventError, match=rf"{state} in it \(what was seen\)"),
+    ):
+        server.bind_listener(listener)
+    assert len(server.bound_sockets) == 1
 
 
 # Who answers.
