@@ -80,6 +80,7 @@ class Connecting(Layered):
 
         Linux lets a socket connect for a second time, and does nothing.
         """
+        self._check_not_given()
         if self._partner is not None or self._underlying is not None:
             raise ValueError("a pair can't connect, nor a filter: the one that it stands on can")
         self.forget_failure()

@@ -130,6 +130,10 @@ class Stream(Eager):
                 f"this {type(self).__name__} is the underlying one of {self._managed_by!r}, which "
                 "has its callbacks and its descriptor: use that, or close it first"
             )
+        self._check_not_given()
+
+    def _check_not_given(self) -> None:
+        """Raise `ValueError` where it belongs to HTTP, which may end the process when misled."""
         if self._given_to is not None:
             raise ValueError(
                 f"this {type(self).__name__} belongs to {self._given_to!r}, which has its "
@@ -305,11 +309,13 @@ class Stream(Eager):
 
     def enable(self, what: int) -> None:
         """Read, write or both from now on, as *what* says. Wraps ``bufferevent_enable``."""
+        self._check_not_given()
         what = self._directions(what)
         self.base.call(lib.bufferevent_enable, self.pointer, what)
 
     def disable(self, what: int) -> None:
         """Stop to read, write or both, as *what* says. Wraps ``bufferevent_disable``."""
+        self._check_not_given()
         what = self._directions(what)
         errors.call(lib.bufferevent_disable, self.pointer, what)
 
@@ -327,6 +333,7 @@ class Stream(Eager):
         enabled, `on_read` is called again and again until it leaves less than *high*.
         Wraps ``bufferevent_setwatermark``.
         """
+        self._check_not_given()
         what = self._directions(what)
         low = _convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = _convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
@@ -374,6 +381,7 @@ class Stream(Eager):
         other half the end. Return whether there was anything to do: a socket has nothing to flush.
         Wraps ``bufferevent_flush``.
         """
+        self._check_not_given()
         what = self._directions(what)
         mode = FlushMode(mode)
         return bool(self.base.call(lib.bufferevent_flush, self.pointer, what, mode))
@@ -384,6 +392,7 @@ class Stream(Eager):
         *options* are of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
         Wraps ``bufferevent_trigger``.
         """
+        self._check_not_given()
         what = self._directions(what)
         options = _convert.flags(TriggerOption, options, "options")
         self.base.call(lib.bufferevent_trigger, self.pointer, what, options)
@@ -394,6 +403,7 @@ class Stream(Eager):
         Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
         Wraps ``bufferevent_trigger_event``.
         """
+        self._check_not_given()
         self.base.check_thread()
         what = _convert.flags(BufferEventFlag, what, "what")
         options = _convert.flags(TriggerOption, options, "options")

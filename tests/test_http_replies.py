@@ -10,8 +10,10 @@ import pytest
 
 from libevent_py import (
     Buffer,
+    BufferEventFlag,
     ClosedError,
     EventBase,
+    EventFlag,
     HttpServer,
     HttpServerConnection,
     HttpServerRequest,
@@ -521,7 +523,18 @@ def test_a_connections_bufferevent_can_be_asked_but_not_used(
         assert bev is connection.bufferevent
         assert bev.fd >= 0
         assert len(bev.output) == 0
-        for use in (bev.close, bev.detach, lambda: bev.setcb(None, None, None)):
+        for use in (
+            bev.close,
+            bev.detach,
+            lambda: bev.setcb(None, None, None),
+            lambda: bev.enable(EventFlag.READ),  # libevent would end the process
+            lambda: bev.disable(EventFlag.READ),
+            lambda: bev.setwatermark(EventFlag.READ, 1, 0),
+            lambda: bev.flush(EventFlag.WRITE),
+            lambda: bev.trigger(EventFlag.READ),
+            lambda: bev.trigger_event(BufferEventFlag.READING),
+            lambda: bev.connect(("127.0.0.1", 1)),
+        ):
             with pytest.raises(ValueError, match="belongs to <HttpServerConnection"):
                 use()
         kept.extend((bev, bev.output))
