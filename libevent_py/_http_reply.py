@@ -14,6 +14,7 @@ from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection, address_of
 from libevent_py._lifetime import get_ident, live, without_pointer
+from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.http_request import Request
 
@@ -58,6 +59,10 @@ class HttpServerRequest(Request):
         if answered and base.why_unusable(self) is None:
             return errors.ClosedError("this HttpServerRequest has been answered")
         return super()._unusable()
+
+    def __init__(self) -> None:
+        """Raise `TypeError`: an `HttpServer` makes them."""
+        raise TypeError("an HttpServer makes its requests, and calls a handler with each")
 
     # Who asks.
 
@@ -107,7 +112,8 @@ class HttpServerRequest(Request):
         if type(body) is bytes and inside:
             pointer = self._answered()
             if reply(pointer, code, text, body, len(body)):
-                raise self._unanswered(pointer)
+                self._unanswered(pointer)
+                raise failure(lib.evhttp_send_reply)
             return
         function: Callable[..., Any] = lib.evpy_http_reply_buffer
         if isinstance(body, Buffer):
@@ -116,7 +122,8 @@ class HttpServerRequest(Request):
             function, arguments = reply, _convert.octets(body, "body")
         pointer = self._answered()
         if base.call(_sent, function, pointer, code, text, *arguments):
-            raise self._unanswered(pointer)
+            self._unanswered(pointer)
+            raise failure(lib.evhttp_send_reply, *_ends(body))
 
     def send_error(self, code: int, reason: str | None = None) -> None:
         """Answer with an error page of libevent's own, and close the connection.
@@ -148,7 +155,7 @@ class HttpServerRequest(Request):
         code = _convert.integer(code, "code", 100, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         if self.base.call(_sent, lib.evpy_http_reply_start, pointer, code, text) < 0:
-            raise MemoryError("evhttp_send_reply_start: there is no memory for it")
+            raise failure(lib.evhttp_send_reply_start)
         self._state = STARTED
 
     def send_reply_chunk(
@@ -157,11 +164,11 @@ class HttpServerRequest(Request):
         """Send *data*, bytes, any object with the buffer protocol or a `Buffer`, which is emptied.
 
         ``callback(request)`` is called when all that has been sent so far has been written, so that
-        no more need be kept than the client takes; unless another chunk comes before, or the client
-        goes. Meanwhile it keeps the request alive. Return whether the client was still there; when
-        it has gone, nothing is sent, as in C. Nor is an empty chunk, which would be the end, or one
-        where the reply has no body. Raises `RuntimeError` before `send_reply_start`, `ClosedError`
-        after `send_reply_end`.
+        no more need be kept than the client takes; unless another chunk or the end comes before, or
+        the client goes. Until then it keeps the request alive. Return whether the client was still
+        there; when it has gone, nothing is sent, as in C. Nor is an empty chunk, which would be the
+        end, or one where the reply has no body. Raises `RuntimeError` before `send_reply_start`,
+        `ClosedError` after `send_reply_end`.
         Wraps ``evhttp_send_reply_chunk``, ``evhttp_send_reply_chunk_with_cb``.
         """
         self.base.check_thread()
@@ -178,23 +185,31 @@ class HttpServerRequest(Request):
             size = arguments[1]
         if size > MOST:
             raise ValueError(f"data must have at most {MOST} bytes, not {size}")
-        connection = self.connection if callback is not None else None
-        key = 0
-        if connection is not None and callback is not None:
-            connection.writing, key = (callback, self), connection.key
-        sent = self.base.call(_sent, function, pointer, *arguments, bool(key), key)
+        connection = self._known() if callback is None else self.connection
+        called = callback is not None and connection is not None
+        key = connection.key if connection is not None else 0
+        sent = self.base.call(_sent, function, pointer, *arguments, called, key)
         if sent < 0:
-            raise MemoryError("evhttp_send_reply_chunk: there is no memory for it")
+            raise failure(lib.evhttp_send_reply_chunk, *_ends(data))
         if self.closed:  # a callback of one of the buffers has ended it
             return False
-        if not sent and connection is not None and callback is not None:
-            connection.writing = None
+        if connection is not None and sent:
+            connection.writing = None if callback is None else (callback, self)
+        elif connection is not None and callback is not None:  # C has nothing to wait for
             self.base.defer(self._passed_over, callback)
         return bool(lib.evhttp_request_get_connection(pointer))
 
     def _passed_over(self, callback: Callable[[HttpServerRequest], object]) -> None:
-        """Call what C doesn't, as there was nothing to write."""
-        callback(self)
+        if not self.closed:
+            callback(self)
+
+    def _known(self) -> HttpServerConnection | None:
+        """Return the connection if somebody has asked for it, else None."""
+        known = self.root.connections
+        if not known:
+            return None
+        evcon = lib.evhttp_request_get_connection(self.pointer)
+        return known.get(address_of(evcon))  # type: ignore[no-any-return]
 
     def send_reply_end(self) -> None:
         """Say that the answer is complete.
@@ -206,6 +221,9 @@ class HttpServerRequest(Request):
         self.pointer  # noqa: B018  (it may have been answered)
         if self._state != STARTED:
             raise self._not_begun("send_reply_end")
+        connection = self._known()
+        if connection is not None:
+            connection.writing = None  # C doesn't tell any more
         self.base.call(lib.evhttp_send_reply_end, self._answered())
 
     @property
@@ -245,11 +263,15 @@ class HttpServerRequest(Request):
         self.__class__ = Answered
         return pointer
 
-    def _unanswered(self, pointer: Any) -> MemoryError:
-        """Put the pointer back, as C had no memory for the reply."""
+    def _unanswered(self, pointer: Any) -> None:
+        """Put the pointer back, as C could not take the reply."""
         self._state = ASKED
         self._put(pointer)
-        return MemoryError("evhttp_send_reply: there is no memory for the body")
+        connection = self._known()
+        if connection is not None:
+            connection.awaiting = None
+        if self.root.current is not self:
+            self.root.held.add(self, pointer)
 
     def _begun(self, function: str) -> RuntimeError:
         return RuntimeError(f"{function}() was called after send_reply_start(): end that one")
@@ -280,6 +302,11 @@ class HttpServerRequest(Request):
 
 #: What a request's class is once it has been answered.
 Answered: Any = without_pointer(HttpServerRequest)
+
+
+def _ends(body: Any) -> list[tuple[Buffer, int]]:
+    """Return what may be frozen of *body*, and so be why it could not be taken."""
+    return [(body, FRONT)] if isinstance(body, Buffer) else []
 
 
 def _sent(function: Callable[..., Any], *arguments: Any) -> int:

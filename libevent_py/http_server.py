@@ -390,13 +390,12 @@ def evpy_http_request(key: int, pointer: Any) -> None:
     root.current = request
     try:
         route.handler(request)
+        if request._state != ANSWERED and request.unanswered():
+            root.held.add(request, pointer)
     except BaseException as error:
         if request.unanswered():
             request.fail()
         base.report(error, server)
-    else:
-        if request._state != ANSWERED and request.unanswered():
-            root.held.add(request, pointer)
     finally:
         root.current = None
 

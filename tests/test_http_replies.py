@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from libevent_py import (
     HttpServer,
     HttpServerConnection,
     HttpServerRequest,
+    LibeventError,
 )
 from tests.peers import run_until, settle
 from tests.web import Client, ask, curl, get, parsed
@@ -149,6 +151,55 @@ def test_an_error_page_is_libevents_own_and_ends_the_connection(server: HttpServ
     assert "X-Mine" not in headers
     assert b"<H1>No way</H1>" in body
     assert b"half" not in body
+
+
+def test_what_has_come_can_be_sent_back_without_copying(server: HttpServer) -> None:
+    def handler(request: HttpServerRequest) -> None:
+        request.send_reply(200, body=request.input_buffer)
+
+    request = get(method="PUT", more="Content-Length: 4\r\n") + b"back"
+    assert answer(server, handler, request)[2] == b"back"
+
+
+def test_a_buffer_that_is_frozen_is_no_answer(server: HttpServer) -> None:
+    frozen = Buffer(b"frozen")
+    frozen.freeze(True)
+
+    def handler(request: HttpServerRequest) -> None:
+        with pytest.raises(LibeventError, match="frozen at its front"):
+            request.send_reply(200, body=frozen)
+        assert not request.closed
+        request.output_headers["X-Still"] = "open"
+        request.send_reply_start(200)
+        with pytest.raises(LibeventError, match="frozen at its front"):
+            request.send_reply_chunk(frozen)
+        request.send_reply_chunk(b"x")
+        request.send_reply_end()
+
+    headers, body = answer(server, handler)[1:]
+    assert headers["X-Still"] == "open"
+    assert body == b"1\r\nx\r\n0\r\n\r\n"
+
+
+def test_a_held_request_that_could_not_be_answered_is_still_answered_for(
+    base: EventBase, server: HttpServer
+) -> None:
+    held: list[HttpServerRequest] = []
+    server.set_gencb(held.append)
+    client = Client(base, where(server)).send(get())
+    run_until(base, lambda: held)
+    frozen = Buffer(b"frozen")
+    frozen.freeze(True)
+    held[0].on_complete = lambda _request: None
+    with pytest.raises(LibeventError):
+        held[0].send_reply(200, body=frozen)
+    held.clear()
+    assert client.rest().startswith(b"HTTP/1.1 500")
+
+
+def test_only_a_server_makes_its_requests() -> None:
+    with pytest.raises(TypeError, match="an HttpServer makes"):
+        HttpServerRequest()
 
 
 # Exactly one.
@@ -360,6 +411,38 @@ def test_the_callback_of_a_chunk_that_is_not_sent_is_called_too(
     status, _, body = answer(server, handler, get(method=method))
     assert status == "HTTP/1.1 200 OK"
     assert body == (b"0\r\n\r\n" if method == "GET" else b"")
+
+
+def test_a_chunk_that_is_not_sent_leaves_the_callback_of_the_one_before(
+    base: EventBase, server: HttpServer
+) -> None:
+    told: list[str] = []
+
+    def handler(request: HttpServerRequest) -> None:
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"one", lambda _: told.append("never"))
+        request.send_reply_chunk(b"two", lambda _: told.append("two"))
+        request.send_reply_chunk(b"", lambda _: told.append("none"))
+        base.once(lambda _fd, _what: request.send_reply_end(), timeout=0.05)
+
+    answer(server, handler)
+    assert sorted(told) == ["none", "two"]
+
+
+def test_a_chunks_callback_keeps_nothing_after_the_end(base: EventBase, server: HttpServer) -> None:
+    gone = []
+
+    def handler(request: HttpServerRequest) -> None:
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"x", lambda _: pytest.fail("the end came first"))
+        request.send_reply_end()
+        gone.append(weakref.ref(request))
+
+    server.set_gencb(handler)
+    client = Client(base, where(server)).send(b"GET / HTTP/1.1\r\n\r\n")
+    client.until(lambda received: received.endswith(b"0\r\n\r\n"))
+    assert gone[0]() is None
+    client.close()
 
 
 def test_a_chunk_and_its_callback_are_checked(server: HttpServer) -> None:
