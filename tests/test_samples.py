@@ -42,6 +42,8 @@ TLS = ["tls_echo"]  # tested in test_samples_tls.py
 DNS = ["dns_example", "dns_server"]  # in test_samples_dns.py, test_samples_dns_server.py
 HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
 SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *DNS, *HTTP]
+HTTP_CLIENTS = ["https_client", "http_connect"]  # tested in test_samples_http_client.py
+SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *HTTP_CLIENTS]
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {"le_proxy": 140, "dns_example": 120, "dns_server": 120, "http_server": 150}
