@@ -52,6 +52,7 @@ class Exchange(Child):
     __slots__ = (
         "_address",
         "_current",
+        "_defers",
         "_ends_itself",
         "_initial_retry",
         "_on_close",
@@ -60,6 +61,8 @@ class Exchange(Child):
         "_retries",
         "_sending",
         "_sent",
+        "_settling",
+        "_stale",
         "_timer",
         "_tls",
         "_tries",
@@ -76,6 +79,8 @@ class Exchange(Child):
     _resolver: Any
     #: What it has of TLS, or None.
     _tls: Any
+    #: Whether its bufferevent defers callbacks.
+    _defers: bool
 
     def _begin(self) -> None:
         #: What evhttp has, and its pointer, or None.
@@ -83,6 +88,8 @@ class Exchange(Child):
         self._sent: Any = None
         self._waiting: deque[HttpRequest] = deque()
         self._sending = self._ends_itself = self._used = False
+        #: Whether callbacks for a connection that has ended may be in line, and are waited for.
+        self._stale = self._settling = False
         #: Whether what looks the host up is about to be closed.
         self._unresolvable = False
         #: What waits to connect once more, or None.
@@ -108,15 +115,29 @@ class Exchange(Child):
         self._sending = True
         try:
             while self._may_send():
-                self._send(self._waiting.popleft())
+                if self._stale and lib.bufferevent_getfd(self._below()) < 0:
+                    self._settle()
+                else:
+                    self._send(self._waiting.popleft())
         finally:
             self._sending = False
             if self._may_send():  # a callback has raised
                 self.base.defer(self._go_on)
 
     def _may_send(self) -> bool:
-        idle = self._current is None and self._timer is None
-        return bool(self._waiting) and idle and not self.closed
+        busy = self._current or self._timer or self._settling or not self._waiting
+        return not busy and not self.closed
+
+    def _settle(self) -> None:
+        """Have what is in line for the connection before called first, if for nothing."""
+        self._settling = True
+        self.base.live[self.key] = self
+        errors.call(lib.evpy_client_settle, self.pointer, self.key)
+
+    def _settled(self) -> None:
+        self.base.live.pop(self.key, None)
+        self._settling = self._stale = False
+        self._go_on()
 
     def _send(self, request: HttpRequest) -> None:
         base, sent = self.base, request.pointer
@@ -125,6 +146,7 @@ class Exchange(Child):
             return
         assert request._asked is not None
         self._current, self._sent, self._used = request, sent, True
+        self._stale = self._defers
         base.live[request.key] = request
         command, uri = request._asked
         if base.call(lib.evpy_client_make_request, self.pointer, sent, int(command), uri):
@@ -387,6 +409,13 @@ def evpy_client_error(key: int, code: int) -> None:
 def evpy_client_closed(key: int) -> None:
     for base in live.bases:
         known = base.ledger.get(key)
-        connection = None if known is None else known()
-        if isinstance(connection, Exchange) and connection._on_close is not None:
-            base.defer(connection._was_closed)  # type: ignore[attr-defined]
+        connection: Any = None if known is None else known()
+        if connection is not None and connection._on_close is not None and base.parked is None:
+            connection.base.defer(connection._was_closed)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_settled(key: int) -> None:
+    connection = live.objects.get(key)
+    if connection is not None and connection.base.parked is None:
+        connection._settled()

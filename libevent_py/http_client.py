@@ -17,13 +17,15 @@ from libevent_py._lifetime import Child, Handle, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
-from libevent_py.enums import HttpCommand, HttpConnectionFlag, HttpRequestError
+from libevent_py.enums import BufferEventOption, HttpCommand, HttpConnectionFlag, HttpRequestError
 from libevent_py.errors import HttpError
 from libevent_py.http_request import Request, RequestBuffer
 from libevent_py.tls import TlsContext
 
 #: What would end the request line's URI, or the line.
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
+
+_DEFERRED = BufferEventOption.DEFER_CALLBACKS
 
 RequestCallback = Callable[[Any], object]
 
@@ -195,6 +197,7 @@ class HttpConnection(Exchange):
         self._begin()
         self._resolver = dns_base
         self._tls = None if bev is None else bev._tls
+        self._defers = bev is not None and bool(bev._options & _DEFERRED)
         self._lent_bev: weakref.ref[BufferEvent] | None = None
         self._settings: dict[str, Any] = {}
         key = next_key()

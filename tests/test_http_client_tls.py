@@ -8,12 +8,16 @@ import pytest
 
 from libevent_py import (
     BufferEvent,
+    BufferEventFlag,
     BufferEventOption,
     EventBase,
     HttpConnection,
+    HttpRequest,
     HttpRequestError,
     TlsContext,
     TlsError,
+    TriggerOption,
+    lib,
 )
 from tests.certificates import HOST, Authority
 from tests.http_peers import NOTHING, OK, Asked, Server, ask, chunked, client, response, then_close
@@ -114,6 +118,29 @@ def test_a_new_connection_is_made_with_tls_too(
     assert (one.body, other.body) == (b"1", b"hello")
     assert len(server.connections) == 2
     assert connection.bufferevent.tls_version == "TLSv1.3"
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_the_end_of_one_connection_is_not_taken_for_that_of_the_next(
+    base: EventBase, authority: Authority, believing: TlsContext, behind: bool
+) -> None:
+    def end_comes_with_it(request: HttpRequest) -> None:
+        bev = lib.evhttp_connection_get_bufferevent(connection.pointer)
+        what = BufferEventFlag.EOF | BufferEventFlag.READING
+        lib.bufferevent_trigger_event(bev, what, TriggerOption.DEFER_CALLBACKS)
+
+    closing = then_close(response(b"hello", "Connection: close"))
+    connection = client(
+        base, Server(base, closing, context=server_context(authority)), tls=believing
+    )
+    asked = [Asked(on_header=end_comes_with_it) for _ in range(3)]
+    for number, one in enumerate(asked):
+        if behind or not number:
+            one.on(connection)
+        else:
+            asked[number - 1].then = lambda request, one=one: one.on(connection)  # type: ignore[misc]
+    run_until(base, lambda: asked[2].ended)
+    assert [(one.error, one.body) for one in asked] == [(None, b"hello")] * 3
 
 
 def test_a_request_is_tried_again_with_tls(

@@ -137,3 +137,28 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evht
 	}
 	return 0;
 }
+
+static void evpy_on_client_late_data(struct bufferevent *bev, void *key)
+{
+	(void)bev;
+	(void)key;
+}
+
+static void evpy_on_client_late_event(struct bufferevent *bev, short what, void *key)
+{
+	(void)what;
+	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+	EVPY_CALL(evpy_client_settled((uintptr_t)key));
+}
+
+/* A bufferevent whose callbacks are deferred still has in line what has happened to the connection that
+ * evhttp has closed, such as that it has ended, and would tell that of the next one. So all of it is
+ * told to nobody before, with an event that has not happened behind it. */
+static void evpy_client_settle(struct evhttp_connection *evcon, uintptr_t key)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+
+	bufferevent_setcb(bev, evpy_on_client_late_data, evpy_on_client_late_data,
+	    evpy_on_client_late_event, (void *)key);
+	bufferevent_trigger_event(bev, BEV_EVENT_TIMEOUT, BEV_TRIG_DEFER_CALLBACKS);
+}
