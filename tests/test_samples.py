@@ -47,6 +47,20 @@ SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, 
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {"le_proxy": 140, "dns_example": 120, "dns_server": 120, "http_server": 150}
+DNS = ["dns_example"]  # tested in test_samples_dns.py
+SAMPLES = [
+    *SERVERS,
+    *CLIENTS,
+    *OTHERS,
+    *LIMITS,
+    *CONNECTIONS,
+    *LAYERS,
+    *FILES,
+    *TLS,
+    *DNS,
+    *HTTP,
+]
+LONG = {"le_proxy": 140, "dns_example": 120, "http_server": 150}
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2
