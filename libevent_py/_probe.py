@@ -365,6 +365,9 @@ def collect(process: int, reader: int) -> tuple[State, str]:
 
 def main() -> None:
     """Run all probes, and print the files in use and the results as JSON."""
+    # What a process ignores or blocks, those that it starts do too.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     started = [(probe.id, *start(probe)) for probe in PROBES]
     results = {id: collect(process, reader) for id, process, reader in started}
     print(json.dumps({"files": files(), "results": results}))

@@ -118,6 +118,20 @@ def test_it_can_be_asked_in_another_thread() -> None:
     assert "unknown" not in {hole.state for hole in found[0] if hole.id in MENDED}
 
 
+def test_it_can_be_asked_where_signals_are_ignored_and_blocked(patched: Path) -> None:
+    output = run_python(
+        """
+        import signal
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        """
+        + STATES.replace("\n", "\n        "),
+        env={"LD_LIBRARY_PATH": str(patched)},
+    )
+    assert "CVE-2026-63379 fixed\n" in output
+
+
 # What can't be found out is unknown.
 
 
