@@ -55,7 +55,7 @@ def _results() -> tuple[dict[str, tuple[State, str]], str]:
     """Return what the probes found by their names, and for those that found nothing why."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", CODE, *sys.path],
+            [sys.executable or "", "-c", CODE, *sys.path],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PATIENCE,
