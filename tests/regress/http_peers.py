@@ -18,6 +18,8 @@ from libevent_py import (
     EventFlag,
     HttpCommand,
     HttpConnection,
+    HttpConnectionFlag,
+    HttpError,
     HttpServer,
     HttpServerRequest,
     TlsContext,
@@ -33,6 +35,9 @@ DISPATCHED = b"DISPATCHER_TEST"
 POST_DATA = b"Okay.  Not really printf"
 PUT_DATA = b"Hi, I'm some PUT data"
 PUT_ANSWER = b"That ain't funny"
+
+#: More bytes than a connection takes at once.
+LONG = (3 << 20) - 1
 
 CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
 
@@ -65,7 +70,7 @@ class Site:
         self.server = HttpServer(base)
         self.port = self.bind()
         if tls is not None:
-            self.server.tls = tls
+            self.server.set_bevcb(lambda base: bufferevent(base, -1, tls))
         self.server.set_gencb(gencb)
         for path, handler in {
             "/test": self.basic,
@@ -184,6 +189,8 @@ class Raw:
         self.said = list(said)
         self.until = until
         self.then: Callable[[], object] = self.stop
+        #: What is called when all has been written.
+        self.after: Callable[[], object] = lambda: None
         self.received = b""
         #: How often all that was said had been written.
         self.written = 0
@@ -204,6 +211,8 @@ class Raw:
             self.written += 1
             if self.said:
                 bev.write(self.said.pop(0))
+            else:
+                self.after()
             bev.enable(EventFlag.READ)
 
     def _read(self, bev: BufferEvent) -> None:
@@ -250,7 +259,7 @@ class Raw:
 def bufferevent(
     base: EventBase, fd: int, tls: TlsContext | None, filtering: bool = False
 ) -> BufferEvent:
-    """Return a client's bufferevent, to which an end without notice is just an end."""
+    """Return a bufferevent of either side, to which an end without notice is just an end (I6)."""
     options = CLOSE | DEFER
     if tls is None:
         return BufferEvent(base, fd, options)
@@ -291,3 +300,46 @@ def funny(asked: Asked, body: bytes = BODY) -> None:
     assert asked.code == 200
     assert "Content-Type" in dict(asked.headers)
     assert asked.body == body
+
+
+def failed(asked: Asked) -> None:
+    """Have there be no whole answer."""
+    assert isinstance(asked.error, HttpError)
+
+
+def refused(code: int) -> Callable[[Asked], None]:
+    """Return what has an answer be one with the status *code*."""
+
+    def check(asked: Asked) -> None:
+        assert asked.error is None
+        assert asked.code == code
+
+    return check
+
+
+def data_length_constraints(base: EventBase, *, read_on_write_error: bool) -> None:
+    """Send what the server finds too long, part by part.
+
+    A client that can't write all, as the server has closed the connection, hears why only with
+    *read_on_write_error*.
+    """
+    long = b"a" * LONG
+    site = Site(base)
+
+    def unheard(code: int) -> Callable[[Asked], None]:
+        return refused(code) if read_on_write_error else failed
+
+    with connection(base, site) as evcon:
+        if read_on_write_error:
+            evcon.flags = HttpConnectionFlag.READ_ON_WRITE_ERROR
+        evcon.local_address = "127.0.0.1"
+        site.server.max_headers_size = LONG
+        refused(400)(ask(evcon, "/?arg=val", Longheader=long.decode()))
+        refused(400)(ask(evcon, long.decode()))
+
+        site.server.max_body_size = LONG - 1
+        post = HttpCommand.POST
+        unheard(413)(ask(evcon, "/", post, long))
+        refused(413)(ask(evcon, "/", post, long, Expect="100-continue"))
+        funny(ask(evcon, "/", post, long[: 1 << 20], Expect="100-continue"), DISPATCHED)
+        unheard(417)(ask(evcon, "/", post, long[: 1 << 20], Expect="101-continue"))
