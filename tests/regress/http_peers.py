@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from libevent_py import (
     BufferEvent,
@@ -27,6 +27,9 @@ from libevent_py import (
 from tests.http_peers import Asked
 from tests.peers import connected
 from tests.web import parsed
+
+if TYPE_CHECKING:
+    from tests.regress.test_ssl import Contexts
 
 FINE = "Everything is fine"
 BODY = b"This is funny"
@@ -49,18 +52,19 @@ def request(path: str, *headers: str, method: str = "GET", host: str = "somehost
 
 
 class Site:
-    """The server of all tests, with HTTPS if there is a *tls*, and what its handlers have seen."""
+    """The server of all tests, of HTTPS if there are *contexts*, and what its handlers see."""
 
     def __init__(
         self,
         base: EventBase,
-        tls: TlsContext | None = None,
+        contexts: Contexts | None = None,
         *,
         host: str = "127.0.0.1",
         gencb: Callable[[HttpServerRequest], object] | None = None,
     ) -> None:
         self.base = base
         self.host = host
+        self.client_context = None if contexts is None else contexts.client
         #: The headers of the last request that `basic` has answered.
         self.headers: dict[str, str] = {}
         #: How many late replies have been sent, and how many replies have been written.
@@ -69,8 +73,8 @@ class Site:
         self.meanwhile: Callable[[], object] = lambda: None
         self.server = HttpServer(base)
         self.port = self.bind()
-        if tls is not None:
-            self.server.set_bevcb(lambda base: bufferevent(base, -1, tls))
+        if contexts is not None:
+            self.server.set_bevcb(lambda base: bufferevent(base, -1, contexts.server))
         self.server.set_gencb(gencb)
         for path, handler in {
             "/test": self.basic,
@@ -170,22 +174,21 @@ class Site:
 
 
 class Raw:
-    """A client that writes each of *said* once the one before is written, then reads.
+    """A client of *site* that writes each of *said* once the one before is written, then reads.
 
     It ends the loop, or does whatever `then` is, when *until* has come; or ends it when the
-    connection ends. With a *tls* it is one of HTTPS, and *filtering* on another bufferevent.
+    connection ends. When *filtering*, it speaks TLS on another bufferevent.
     """
 
     def __init__(
         self,
-        base: EventBase,
-        port: int,
+        site: Site,
         *said: bytes,
+        port: int | None = None,
         until: bytes | None = None,
-        tls: TlsContext | None = None,
         filtering: bool = False,
     ) -> None:
-        self.base = base
+        self.base = site.base
         self.said = list(said)
         self.until = until
         self.then: Callable[[], object] = self.stop
@@ -196,10 +199,9 @@ class Raw:
         self.written = 0
         #: How the connection has ended, or None.
         self.ended: BufferEventFlag | None = None
-        sock = connected(("127.0.0.1", port))
+        sock = connected((site.host, site.port if port is None else port))
         self._sock = sock.dup()
-        fd = sock.detach()
-        self.bev = bufferevent(base, fd, tls, filtering)
+        self.bev = bufferevent(site.base, sock.detach(), site.client_context, filtering)
         self.bev.setcb(self._read, self._write, self._event)
         if self.said:
             self.bev.write(self.said.pop(0))
@@ -257,23 +259,25 @@ class Raw:
 
 
 def bufferevent(
-    base: EventBase, fd: int, tls: TlsContext | None, filtering: bool = False
+    base: EventBase, fd: int, context: TlsContext | None, filtering: bool = False
 ) -> BufferEvent:
     """Return a bufferevent of either side, to which an end without notice is just an end (I6)."""
     options = CLOSE | DEFER
-    if tls is None:
+    if context is None:
         return BufferEvent(base, fd, options)
     if filtering:
-        bev = BufferEvent.tls_filter(BufferEvent(base, fd, options), tls, options=options)
+        bev = BufferEvent.tls_filter(BufferEvent(base, fd, options), context, options=options)
     else:
-        bev = BufferEvent.tls(base, fd, tls, options=options)
+        bev = BufferEvent.tls(base, fd, context, options=options)
     bev.allow_dirty_shutdown = True
     return bev
 
 
-def connection(base: EventBase, site: Site, **named: Any) -> HttpConnection:
-    """Return a client's connection to *site*, to be made."""
-    return HttpConnection(base, None, site.host, site.port, **named)
+def connection(site: Site, bev: BufferEvent | None = None) -> HttpConnection:
+    """Return a client's connection to *site*, to be made, by *bev* if there is one."""
+    if bev is None and site.client_context is not None:
+        bev = bufferevent(site.base, -1, site.client_context)
+    return HttpConnection(site.base, None, site.host, site.port, bufferevent=bev)
 
 
 def ask(
@@ -283,11 +287,14 @@ def ask(
     body: bytes = b"",
     **headers: str,
 ) -> Asked:
-    """Make a request on *connection*, with *headers* beside a Host, and run the loop to its end."""
+    """Make a request on *connection*, with *headers* and a Host, and run the loop to its end.
+
+    The names of headers have underscores for what are hyphens in them.
+    """
     asked = Asked()
     asked.then = lambda request: connection.base.loopexit()
     for name, value in {"Host": "somehost", **headers}.items():
-        asked.request.output_headers[name] = value
+        asked.request.output_headers[name.replace("_", "-")] = value
     asked.on(connection, uri, command, body)
     assert connection.base.dispatch()
     assert asked.ended == 1
@@ -329,7 +336,7 @@ def data_length_constraints(base: EventBase, *, read_on_write_error: bool) -> No
     def unheard(code: int) -> Callable[[Asked], None]:
         return refused(code) if read_on_write_error else failed
 
-    with connection(base, site) as evcon:
+    with connection(site) as evcon:
         if read_on_write_error:
             evcon.flags = HttpConnectionFlag.READ_ON_WRITE_ERROR
         evcon.local_address = "127.0.0.1"
