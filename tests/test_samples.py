@@ -41,13 +41,7 @@ FILES = ["sendfile"]  # tested in test_samples_files.py
 TLS = ["tls_echo"]  # tested in test_samples_tls.py
 DNS = ["dns_example", "dns_server"]  # in test_samples_dns.py, test_samples_dns_server.py
 HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *DNS, *HTTP]
 HTTP_CLIENTS = ["https_client", "http_connect"]  # tested in test_samples_http_client.py
-SAMPLES = [*SERVERS, *CLIENTS, *OTHERS, *LIMITS, *CONNECTIONS, *LAYERS, *FILES, *TLS, *HTTP_CLIENTS]
-
-#: How long a sample may be that does more than show how something is done, in lines.
-LONG = {"le_proxy": 140, "dns_example": 120, "dns_server": 120, "http_server": 150}
-DNS = ["dns_example"]  # tested in test_samples_dns.py
 SAMPLES = [
     *SERVERS,
     *CLIENTS,
@@ -59,8 +53,11 @@ SAMPLES = [
     *TLS,
     *DNS,
     *HTTP,
+    *HTTP_CLIENTS,
 ]
-LONG = {"le_proxy": 140, "dns_example": 120, "http_server": 150}
+
+#: How long a sample may be that does more than show how something is done, in lines.
+LONG = {"le_proxy": 140, "dns_example": 120, "dns_server": 120, "http_server": 150}
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2

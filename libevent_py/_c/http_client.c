@@ -128,6 +128,10 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evht
 	bufferevent_event_cb event;
 	void *arg;
 
+	/* What came behind the last response would be taken for the next: evhttp, idle, drops the
+	 * connection when told that there is something to read. */
+	if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
 	if (evhttp_make_request(evcon, req, command, uri) != 0)
 		return 1;
 	bufferevent_getcb(bev, &read, &write, &event, &arg);

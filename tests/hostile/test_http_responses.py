@@ -376,18 +376,12 @@ def test_what_a_hole_lets_through_is_an_error_or_harms_nothing(server: Server, n
 ANY = (200, HttpRequestError.INVALID_HEADER, HttpRequestError.DATA_TOO_LONG, HttpRequestError.EOF)
 
 
-#: evhttp keeps what came with a response, and reads the next request's from there.
-left_over = pytest.mark.xfail(strict=True, reason="evhttp takes what is left for the next response")
-
-
-@left_over
 @pytest.mark.parametrize("more", [HELLO, b"\0garbage"], ids=["a response", "garbage"])
 def test_what_follows_a_response_is_not_taken_for_the_next(server: Server, more: bytes) -> None:
     assert server.ask(HELLO + more, closing=False) == (200, b"hello")
     assert server.ask(GOOD) == (200, b"good")
 
 
-@left_over
 def test_a_body_where_there_must_be_none_is_not_taken_for_the_next_response(
     server: Server,
 ) -> None:
