@@ -40,8 +40,6 @@ REASONS = {
     HttpRequestError.DATA_TOO_LONG: "the response's body is malformed or too long",
 }
 
-NO_RESOLVER = "the DnsBase that is to look its host up is closed"
-
 #: The longest that libevent waits before it tries again to connect, in seconds.
 LONGEST_WAIT = 3600.0
 
@@ -66,7 +64,6 @@ class Exchange(Child):
         "_timer",
         "_tls",
         "_tries",
-        "_unresolvable",
         "_used",
         "_waiting",
     )
@@ -90,8 +87,6 @@ class Exchange(Child):
         self._sending = self._ends_itself = self._used = False
         #: Whether callbacks for a connection that has ended may be in line, and are waited for.
         self._stale = self._settling = False
-        #: Whether what looks the host up is about to be closed.
-        self._unresolvable = False
         #: What waits to connect once more, or None.
         self._timer: Event | None = None
         self._tries = self._retries = 0
@@ -141,8 +136,14 @@ class Exchange(Child):
 
     def _send(self, request: HttpRequest) -> None:
         base, sent = self.base, request.pointer
-        if self._resolver is not None and (self._unresolvable or self._resolver.closed):
-            self._conclude(request, self._error(request, NO_RESOLVER))
+        if self._resolver is not None and self._resolver.closed:  # in a forked child
+            self._conclude(request, self._error(request, "its DnsBase is closed"))
+            return
+        try:
+            if lib.bufferevent_getfd(self._below()) < 0:
+                base.check_selectable(-1)
+        except OSError as beyond:
+            self._conclude(request, self._error(request, "it can't be sent", beyond))
             return
         assert request._asked is not None
         self._current, self._sent, self._used = request, sent, True
@@ -269,10 +270,13 @@ class Exchange(Child):
         """Cancel *request*, as its own `HttpRequest.cancel` does."""
         base = self.base
         base.check_thread()
-        self.pointer  # noqa: B018  (after a fork the request is the parent's)
         if request._connection is not self:
             raise ValueError("request must be one of this connection's own")
+        if not self.closed:
+            self.pointer  # noqa: B018  (after a fork the request is the parent's)
         request._cancelled = True
+        if self.closed:  # it is about to tell each of its requests
+            return
         if request is self._current:
             if base.running or base.calls:
                 base.defer(self._cancel_now, request)
@@ -289,26 +293,22 @@ class Exchange(Child):
 
     def _cancel_now(self, request: HttpRequest) -> None:
         if request is self._current and not self.closed:
-            self._take_back()
-            self._conclude(request, self._cancelled(request))
+            try:
+                self._take_back()
+            finally:
+                self._conclude(request, self._cancelled(request))
 
     def _take_back(self) -> None:
         """Have evhttp forget the request that it has, with the connection made for it."""
+        looks_up = self._resolver is not None and lib.bufferevent_getfd(self._below()) < 0
         self.base.call(lib.evhttp_cancel_request, self._sent)
         _forget(self._sent)
+        if looks_up and self._tls is not None:
+            self._renew()
 
-    def do_without(self, other: Child) -> None:
-        """Fail what *other*, a `DnsBase` about to be closed, still looks the host up for (L3).
-
-        No callback about it can be below: evhttp has nothing to tell of it yet.
-        """
-        request = self._current
-        if other is not self._resolver or self.closed:
-            return
-        self._unresolvable = True
-        if request is not None and lib.bufferevent_getfd(self._below()) < 0:
-            self._take_back()
-            self._conclude(request, self._error(request, NO_RESOLVER))
+    def _renew(self) -> None:
+        """Have another bufferevent: with TLS, libevent doesn't stop a lookup that is under way."""
+        raise NotImplementedError
 
     def _was_closed(self) -> None:
         if self._on_close is not None and not self.closed:
@@ -339,10 +339,11 @@ class Exchange(Child):
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the connection, and after it the request that it has, at a clean moment."""
-        return functools.partial(_free_soon, self.base, self._sent, self._process)
+        return functools.partial(free_soon, self.base, self._sent, self._process)
 
 
-def _free_soon(base: Any, sent: Any, process: int, pointer: Any) -> None:
+def free_soon(base: Any, sent: Any, process: int, pointer: Any) -> None:
+    """Free a connection that *process* has made, which has the request *sent*, when it may be."""
     if (base.running or base.calls) and not base.closed:
         base.graveyard.append((functools.partial(_free, sent, process), pointer))
         base.defer(_let_go, sent)

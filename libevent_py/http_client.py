@@ -12,7 +12,7 @@ from libevent_py import _convert, errors
 from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_exchange import Exchange
+from libevent_py._http_exchange import Exchange, free_soon
 from libevent_py._lifetime import Child, Handle, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
@@ -159,7 +159,9 @@ class HttpConnection(Exchange):
     While a request waits it stays alive by itself; else it goes with the last reference to it.
     """
 
-    __slots__ = ("_lent_bev", "_settings")
+    __slots__ = ("_applied", "_lent_bev", "_secure", "_settings")
+
+    _lent_bev: weakref.ref[BufferEvent] | None
 
     def __init__(
         self,
@@ -178,7 +180,9 @@ class HttpConnection(Exchange):
         `DnsBase` does it in the loop, and closes the connection when it is closed itself. With
         *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by default
         *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
-        descriptor that evhttp is to use and free: its callbacks are taken from it. Raises
+        descriptor that evhttp is to use and free: its callbacks are taken from it, and with TLS
+        the connection is closed when a request is cancelled for which a `DnsBase` looks the host
+        up. Raises
         `ValueError` for a pair, a filter, one without CLOSE_ON_FREE, and one that has a descriptor.
         Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
         """
@@ -191,27 +195,48 @@ class HttpConnection(Exchange):
         if not name:
             raise ValueError("host must not be empty")
         port = _convert.integer(port, "port", 1, 65535)
-        dns = ffi.NULL if dns_base is None else _resolver(dns_base, base)
+        if dns_base is not None:
+            _resolver(dns_base, base)
         self._address = name.decode("latin-1"), port
-        bev = self._chosen(base, bufferevent, tls, server_hostname)
         self._begin()
         self._resolver = dns_base
-        self._tls = None if bev is None else bev._tls
-        self._defers = bev is not None and bool(bev._options & _DEFERRED)
-        self._lent_bev: weakref.ref[BufferEvent] | None = None
         self._settings: dict[str, Any] = {}
+        self._applied: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+        self._secure = None if tls is None else (tls, server_hostname)
         key = next_key()
+        bev = self._chosen(base, bufferevent, tls, server_hostname)
+        super().__init__(base, key, self._new(base, key, bev))
+
+    def _new(self, base: EventBase, key: int, bev: BufferEvent | None) -> Any:
+        """Make C's object, which takes *bev*."""
+        dns = ffi.NULL if self._resolver is None else self._resolver.pointer
         below = ffi.NULL if bev is None else bev.give(self)
+        host, port = self._address
         make = lib.evpy_client_connection_new
-        pointer = make(base.pointer, dns, below, name, port, key)
+        pointer = make(base.pointer, dns, below, host.encode("latin-1"), port, key)
         if not pointer:
             if bev is not None:
                 bev.taken_back()
                 lib.bufferevent_free(below)
             raise errors.failed(lib.evhttp_connection_base_new)
-        super().__init__(base, key, pointer)
-        if bev is not None:
-            self._lent_bev = weakref.ref(bev)
+        self._tls = None if bev is None else bev._tls
+        self._defers = bev is not None and bool(bev._options & _DEFERRED)
+        self._lent_bev = None if bev is None else weakref.ref(bev)
+        return pointer
+
+    def _renew(self) -> None:
+        if self._secure is None:
+            self.close()
+            return
+        old, lent = self.pointer, self.lent()
+        tls, server_hostname = self._secure
+        bev = self._chosen(self.base, None, tls, server_hostname)
+        self.pointer = self._new(self.base, self.key, bev)
+        for handle in lent:
+            handle._take()
+        free_soon(self.base, None, self._process, old)
+        for function, arguments in self._applied.values():
+            function(self.pointer, *arguments)
 
     def _chosen(
         self,
@@ -311,6 +336,7 @@ class HttpConnection(Exchange):
         self.base.check_thread()
         function(self.pointer, *arguments)
         self._settings[name] = value
+        self._applied[name] = function, arguments
 
     @property
     def timeout(self) -> Timeout:
@@ -355,9 +381,9 @@ class HttpConnection(Exchange):
     def flags(self, flags: int) -> None:
         self.base.check_thread()
         known = _convert.flags(HttpConnectionFlag, flags, "flags")
-        if lib.evhttp_connection_set_flags(self.pointer, known):
+        if known & HttpConnectionFlag.LINGERING_CLOSE:
             raise ValueError(f"flags can't have {known!r} for a client")
-        self._settings["flags"] = known
+        self._set("flags", known, lib.evhttp_connection_set_flags, known)
 
     @property
     def max_headers_size(self) -> int | None:

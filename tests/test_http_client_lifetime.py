@@ -108,6 +108,30 @@ def test_a_request_that_is_dropped_before_it_is_made_is_freed() -> None:
     assert request.closed
 
 
+def test_the_buffers_of_a_request_tell_of_changes_for_as_long_as_it_is(base: EventBase) -> None:
+    sizes: list[int] = []
+    asked = Asked()
+    asked.request.output_buffer.add_cb(lambda buffer, info: sizes.append(info.n_added))
+    asked.request.input_buffer.add_cb(lambda buffer, info: sizes.append(info.n_added))
+    gc.collect()
+    server = Server(base, OK)
+    asked.on(client(base, server), command=HttpCommand.POST, body=b"body")
+    run_until(base, lambda: len(sizes) == 3)
+    assert sizes == [4, 0, 5]  # filled in, sent, and come
+    ref = weakref.ref(asked.request.output_buffer)
+    settle(base)
+    del asked
+    gc.collect()
+    assert ref() is None
+
+
+def test_a_closed_base_has_no_connections() -> None:
+    base = EventBase()
+    base.close()
+    with pytest.raises(ClosedError):
+        HttpConnection(base, None, "127.0.0.1", 80)
+
+
 def test_closing_the_base_tells_every_request(base: EventBase) -> None:
     with EventBase() as other:
         server = Server(other, NOTHING)
@@ -445,3 +469,79 @@ def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
     """,
         valgrind=True,
     )
+
+
+WALK = """
+    import gc, random, sys
+    from libevent_py import *
+    from tests.http_peers import *
+    from tests.peers import nobody_listens, settle
+
+    def walk(seed, steps):
+        chance = random.Random(seed)
+        base = EventBase()
+        answers = [OK, None, NOTHING, chunked(b"a", b"b"), b"?\\r\\n"]
+        answers += [b"HTTP/1.1 200 OK\\r\\n\\r\\n"]
+        answers += [then_close(response(b"end", "Connection: close")), then_close(OK[:-2])]
+        server = Server(base, NOTHING)
+        connections, asked = [], []
+
+        def connect():
+            port = chance.choice([server.port, server.port, nobody_listens()[1]])
+            connection = HttpConnection(base, None, "127.0.0.1", port)
+            connection.timeout = chance.choice([None, 0.01])
+            connection.retries, connection.initial_retry = chance.choice([0, 2]), 0.001
+            if chance.random() < 0.2:
+                connection.free_on_completion()
+            if chance.random() < 0.5:
+                connection.on_close = act
+            connections.append(connection)
+
+        def act(*arguments):
+            if base.closed:
+                return True
+            roll = chance.random()
+            server.answers = [chance.choice(answers)]
+            if not connections or roll < 0.05:
+                connect()
+            elif roll < 0.4 and len(asked) < steps:
+                connection = chance.choice(connections)
+                wanted = [n for n in ("on_header", "on_chunk", "on_error") if chance.random() < 0.3]
+                one = Asked(**dict.fromkeys(wanted, lambda *_: act() or chance.random() < 0.9))
+                one.then = act
+                if not connection.closed:
+                    asked.append(one.on(connection))
+            elif roll < 0.5 and asked:
+                chance.choice(asked).request.cancel()
+            elif roll < 0.55 and asked:
+                chance.choice(asked).request.close()
+            elif roll < 0.6:
+                chance.choice(connections).close()
+            elif roll < 0.65:
+                connections.remove(chance.choice(connections))
+            elif roll < 0.7 and server.connections:
+                chance.choice(server.connections).close()
+            return True
+
+        for _ in range(steps):
+            act()
+            if chance.random() < 0.5:
+                base.loop(LoopFlag.NONBLOCK)
+        base.loopexit(0.02)
+        base.loop()
+        base.close()
+        ended = [one.ended for one in asked]
+        assert set(ended) <= {1}, (seed, ended)
+        return len(asked)
+
+    total = sum(walk(seed, int(sys.argv[2])) for seed in range(int(sys.argv[1])))
+    gc.collect()
+    print(total)
+"""
+
+
+@pytest.mark.parametrize(("walks", "steps", "valgrind"), [(150, 120, False), (12, 60, True)])
+def test_whatever_is_done_in_whatever_order_each_request_ends_once(
+    walks: int, steps: int, valgrind: bool
+) -> None:
+    assert int(run_python(WALK, str(walks), str(steps), valgrind=valgrind)) > walks * 10

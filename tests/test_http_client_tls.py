@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from libevent_py import (
     BufferEventFlag,
     BufferEventOption,
     EventBase,
+    EventBaseCount,
     HttpConnection,
     HttpRequest,
     HttpRequestError,
@@ -20,6 +22,7 @@ from libevent_py import (
     lib,
 )
 from tests.certificates import HOST, Authority
+from tests.dns_peers import SILENCE, NameServer, client_of
 from tests.http_peers import NOTHING, OK, Asked, Server, ask, chunked, client, response, then_close
 from tests.peers import nobody_listens, run_until, settle
 from tests.support import run_python
@@ -143,6 +146,35 @@ def test_the_end_of_one_connection_is_not_taken_for_that_of_the_next(
     assert [(one.error, one.body) for one in asked] == [(None, b"hello")] * 3
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_lookup_that_is_cancelled_connects_nothing_more(
+    base: EventBase, authority: Authority, believing: TlsContext, given: bool
+) -> None:
+    server = Server(base, OK, context=server_context(authority))
+    how: dict[str, Any] = {"tls": believing}
+    if given:
+        how = {"bufferevent": BufferEvent.tls(base, -1, believing, server_hostname=HOST)}
+    with NameServer(base, {HOST: SILENCE}) as names, client_of(names) as dns:
+        connection = HttpConnection(base, dns, HOST, server.port, **how)
+        connection.family, connection.max_body_size = socket.AF_INET, 1
+        one, other = Asked().on(connection), Asked().on(connection)
+        run_until(base, lambda: names.asked)
+        bev = connection.bufferevent
+        one.request.cancel()
+        assert one.error.code == HttpRequestError.REQUEST_CANCEL
+        assert connection.closed is given  # nothing else ends the lookup
+        if not given:
+            run_until(base, lambda: len(names.asked) > 1)
+            assert bev.closed
+            for question in names.asked:
+                names.answer(question, ["127.0.0.1"])
+        run_until(base, lambda: other.ended)
+        assert other.error.code == (None if given else HttpRequestError.DATA_TOO_LONG)
+        assert other.code == (0 if given else 200)
+        connection.close()
+        run_until(base, lambda: not base.num_events(EventBaseCount.ACTIVE))
+
+
 def test_a_request_is_tried_again_with_tls(
     base: EventBase, authority: Authority, believing: TlsContext
 ) -> None:
@@ -203,7 +235,8 @@ def test_ending_https_everywhere_touches_no_memory_that_is_freed(authority: Auth
         """
     import gc, sys
     from libevent_py import *
-    from tests.http_peers import *
+    from tests.dns_peers import SILENCE, NameServer, client_of
+from tests.http_peers import *
     from tests.peers import nobody_listens, run_until, settle
 
     certfile, keyfile, cafile = sys.argv[1:]
