@@ -60,7 +60,8 @@ class DnsQuestion(NamedTuple):
 class DnsServer(Child):
     """A UDP socket with a callback for each DNS query; usable in ``with``, which closes it.
 
-    It lives until it is closed, or its base is: nobody has to keep it.
+    It lives until it is closed, or its base is: nobody has to keep it. Of queries that come all at
+    once, 256 wait for their turn; more are dropped. A forked child shares the socket.
     """
 
     __slots__ = ("_c", "_callback", "_fd")
@@ -175,7 +176,7 @@ class DnsServerRequest(Child):
     One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
     """
 
-    __slots__ = ("_names", "_size", "free", "questions", "server")
+    __slots__ = ("_asked", "_names", "_size", "free", "questions", "server")
 
     def __init__(
         self, server: DnsServer, pointer: Any, count: int, name: bytes, type: int, dns_class: int
@@ -191,6 +192,7 @@ class DnsServerRequest(Child):
         super().__init__(server.base, next_key(), pointer)
         #: What is asked for: a list of `DnsQuestion`, nearly always of one.
         self.questions = [_question(name, type, dns_class)]
+        self._asked = self.questions[0].name
         for number in range(1, count):
             more = pointer.questions[number]
             name = bytes(ffi.string(ffi.cast("char *", more.name)))
@@ -288,9 +290,8 @@ class DnsServerRequest(Child):
     def _add_addresses(
         self, add: Any, family: int, name: str | bytes, addresses: str | Iterable[str], ttl: int
     ) -> None:
-        # What was asked for, nearly always: it has come from C, and is kept.
-        known = name is self.questions[0].name
-        owner = self._names[0] if known else _name(name, "name")
+        # What was asked for, nearly always: it has come from C.
+        owner = self._names[0] if name is self._asked else _name(name, "name")
         seconds = _ttl(ttl)
         if isinstance(addresses, str):
             packed = _packed(family, addresses)
@@ -346,8 +347,8 @@ class DnsServerRequest(Child):
         """Send the answer with the code *err*, 0 to 15, and what has been added; once.
 
         The request can't be used afterwards. Raises `BlockingIOError` when the socket's buffer is
-        full; the query then stays unanswered. So it does when the network refuses to take the
-        answer, which is only logged, as in C. Wraps ``evdns_server_request_respond``.
+        full; that the network doesn't take the answer is only logged, as in C. Either way the
+        query stays unanswered. Wraps ``evdns_server_request_respond``.
         """
         self.base.check_thread()
         self.pointer  # noqa: B018  (an answered one says so)

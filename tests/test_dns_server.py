@@ -306,6 +306,29 @@ def test_an_answer_may_come_later(base: EventBase) -> None:
         assert [read(client.answer()).number for _ in requests] == [2, 1]
 
 
+def test_of_too_many_queries_at_once_some_are_dropped_and_the_next_are_answered(
+    base: EventBase,
+) -> None:
+    calls: list[int] = []
+
+    def answer(request: DnsServerRequest) -> None:
+        calls.append(len(request.questions))
+        request.questions.clear()  # the list is the user's
+        request.add_a_reply(NAME, "192.0.2.1", 60)
+        request.respond()
+
+    with DnsServer(base, ANYWHERE, answer) as server, Client(server) as client:
+        for number in range(400):  # what the kernel doesn't drop
+            client.send(query(NAME, number=number))
+        settle(base)
+        assert 1 <= len(calls) <= 256
+        client.ready()
+        assert len(client.received) == len(calls)
+        client.received.clear()
+        assert client.ask(NAME).data == [bytes([192, 0, 2, 1])]
+    assert set(calls) == {1}
+
+
 # Exactly one answer.
 
 EVERYTHING: list[Answer] = [
