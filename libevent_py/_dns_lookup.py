@@ -7,6 +7,7 @@ libevent lose an answer for want of memory, the end of the `DnsBase` tells of it
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,12 @@ ResolveCallback = Callable[[Any, DnsResult, int, list[str]], object]
 AddrInfoCallback = Callable[[Any, "errors.DnsError | None", list[util.AddrInfo]], object]
 
 RESULTS = {int(result): result for result in DnsResult}
+
+# Looked up once: a member of an enumeration costs as much as a short call.
+NONE, CANCEL, SHUTDOWN = int(DnsResult.NONE), int(DnsResult.CANCEL), int(DnsResult.SHUTDOWN)
+A, PTR = DnsType.A, DnsType.PTR
+AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
 
 
 class Lookup:
@@ -48,16 +55,17 @@ class Lookup:
         #: What is called with the answer.
         self.callback = callback
         self._key = next_key()
-        self._handle = ffi.new("void **")
+        self._handle = new_handle_place()
         self._told = self._cancelled = self._closing = False
 
-    def _begin(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have C look up by *function*; it may call back at once (M1)."""
-        dns = self.dns_base
-        dns.lookups[self._key] = dns.base.live[self._key] = self
+    def _begin(self, what: object, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have C look *what* up by *function*; it may call back at once (M1)."""
+        dns, key = self.dns_base, self._key
+        base, pointer = dns.base, dns.pointer
+        dns.lookups[key] = base.live[key] = self
         try:
-            if dns.base.call(function, dns.pointer, *arguments, self._key, self._handle):
-                raise errors.failed(function, name)
+            if base.call(function, pointer, *arguments, key, self._handle):
+                raise errors.failed(function, repr(what))
         except BaseException:
             if self._handle[0] == ffi.NULL and not self._told:
                 self._forget()
@@ -140,23 +148,25 @@ class DnsLookup(Lookup):
 
     def lose(self) -> None:
         """Tell the callback what libevent has not."""
-        self.answer(DnsResult.SHUTDOWN, 0, 0, ffi.NULL)
+        self.answer(SHUTDOWN, 0, 0, ffi.NULL)
 
     def answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
         """Call the callback with what C has found."""
         self._forget()
-        if result == DnsResult.CANCEL and self._closing and not self._cancelled:
-            result = DnsResult.SHUTDOWN
-        found = self._read(count, addresses) if result == DnsResult.NONE else []
+        if result == CANCEL and self._closing and not self._cancelled:
+            result = SHUTDOWN
+        found = self._read(count, addresses) if result == NONE else []
         self._tell(RESULTS.get(result, result), max(ttl, 0), found)
 
     def _read(self, count: int, addresses: Any) -> list[str]:
-        if self.type == DnsType.PTR:
+        kind = self.type
+        if kind is PTR:
             names = ffi.cast("char **", addresses)
             return [_convert.text(names[number]) for number in range(count)]
-        family = socket.AF_INET if self.type == DnsType.A else socket.AF_INET6
-        size = util.PACKED[family]
-        packed = bytes(ffi.buffer(addresses, count * size))
+        family, size = (AF_INET, 4) if kind is A else (AF_INET6, 16)
+        packed = ffi.buffer(addresses, count * size)[:]
+        if count == 1:
+            return [socket.inet_ntop(family, packed)]
         starts = range(0, len(packed), size)
         return [socket.inet_ntop(family, packed[start : start + size]) for start in starts]
 
@@ -212,15 +222,13 @@ class AddrInfoLookup(Lookup):
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_dns_resolved(key: int, result: int, count: int, ttl: int, addresses: Any) -> None:
-    for base in live.bases:
-        lookup = base.live.get(key)
-        if lookup is not None:
-            lookup.answer(result, count, ttl, addresses)
+    lookup = live.objects.get(key)
+    if lookup is not None:
+        lookup.answer(result, count, ttl, addresses)
 
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_dns_addrinfo(key: int, result: int, found: Any) -> None:
-    for base in live.bases:
-        lookup = base.live.get(key)
-        if lookup is not None:
-            lookup.answer(result, found)
+    lookup = live.objects.get(key)
+    if lookup is not None:
+        lookup.answer(result, found)

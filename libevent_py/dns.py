@@ -42,6 +42,11 @@ RESOLV_CONF = "/etc/resolv.conf"
 #: A name as DNS spells it: C finds no place for more, nor for more in a part of it.
 LONGEST_NAME = 255
 LONGEST_LABEL = 63
+NAME = re.compile(rb"[^.]{1,63}(?:\.[^.]{1,63})*\.?")
+
+# Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
+NO_SEARCH = DnsQueryFlag.NO_SEARCH
+resolve = lib.evpy_dns_resolve
 
 
 def err_to_string(err: int) -> str:
@@ -112,9 +117,10 @@ class DnsBase(Child):
         self, name: str | bytes, type: DnsType, flags: int, callback: ResolveCallback
     ) -> DnsLookup:
         lookup = DnsLookup(self, name, type, callback)
-        flags = _convert.flags(DnsQueryFlag, flags, "flags")
+        if flags is not NO_SEARCH:
+            flags = _convert.flags(DnsQueryFlag, flags, "flags") if flags else 0
         self.base.check_thread()
-        lookup._begin(repr(name), lib.evpy_dns_resolve, type, _name(name), flags)
+        lookup._begin(name, resolve, type, _name(name), flags)
         return lookup
 
     def resolve_reverse(
@@ -142,8 +148,8 @@ class DnsBase(Child):
         flags = _convert.flags(DnsQueryFlag, flags, "flags")
         packed = util.inet_pton(family, address)
         self.base.check_thread()
-        what = repr(address)
-        lookup._begin(what, lib.evpy_dns_resolve_reverse, len(packed), packed, flags)
+        reverse = lib.evpy_dns_resolve_reverse
+        lookup._begin(address, reverse, len(packed), packed, flags)
         return lookup
 
     def getaddrinfo(
@@ -169,7 +175,7 @@ class DnsBase(Child):
         lookup = AddrInfoLookup(self, host, service, callback)
         question = util.addrinfo_question(host, service, "service", family, type, proto, flags)
         self.base.check_thread()
-        lookup._begin(repr(host), lib.evpy_dns_getaddrinfo, *question)
+        lookup._begin(host, lib.evpy_dns_getaddrinfo, *question)
         return lookup
 
     # Name servers.
@@ -427,8 +433,7 @@ def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:
 def _name(name: str | bytes) -> bytes:
     """Return *name* as C takes it, or raise an error that says why it can't be looked up."""
     encoded = _convert.host_name(name)
-    labels = encoded.removesuffix(b".").split(b".")
-    if not all(1 <= len(label) <= LONGEST_LABEL for label in labels):
+    if not NAME.fullmatch(encoded):
         raise ValueError(f"name must have parts of 1 to {LONGEST_LABEL} bytes, not be {name!r}")
     if len(encoded) > LONGEST_NAME:
         raise ValueError(f"name must have at most {LONGEST_NAME} bytes, not {len(encoded)}")
