@@ -29,6 +29,7 @@ RESULTS = {int(result): result for result in DnsResult}
 NONE, CANCEL, SHUTDOWN = int(DnsResult.NONE), int(DnsResult.CANCEL), int(DnsResult.SHUTDOWN)
 A, PTR = DnsType.A, DnsType.PTR
 AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+NULL = ffi.NULL
 new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
 
 
@@ -72,10 +73,11 @@ class Lookup:
             raise
 
     def _forget(self) -> None:
+        dns, key = self.dns_base, self._key
         self._told = True
-        self._handle[0] = ffi.NULL
-        self.dns_base.lookups.pop(self._key, None)
-        self.dns_base.base.live.pop(self._key, None)
+        self._handle[0] = NULL
+        dns.lookups.pop(key, None)
+        dns.base.live.pop(key, None)
 
     @property
     def pending(self) -> bool:
@@ -112,12 +114,6 @@ class Lookup:
     def lose(self) -> None:
         """Tell the callback what libevent has not."""
         raise NotImplementedError
-
-    def _tell(self, *answer: Any) -> None:
-        try:
-            self.callback(self, *answer)
-        except BaseException as error:
-            self.dns_base.base.report(error, self)
 
 
 class DnsLookup(Lookup):
@@ -156,7 +152,10 @@ class DnsLookup(Lookup):
         if result == CANCEL and self._closing and not self._cancelled:
             result = SHUTDOWN
         found = self._read(count, addresses) if result == NONE else []
-        self._tell(RESULTS.get(result, result), max(ttl, 0), found)
+        try:
+            self.callback(self, RESULTS.get(result, result), max(ttl, 0), found)
+        except BaseException as error:
+            self.dns_base.base.report(error, self)
 
     def _read(self, count: int, addresses: Any) -> list[str]:
         kind = self.type
@@ -210,10 +209,14 @@ class AddrInfoLookup(Lookup):
         self._forget()
         if code == AddrInfoError.CANCEL and self._closing and not self._cancelled:
             code = AddrInfoError.FAIL
-        error = None
+        failure = None
         if code:
-            error = errors.DnsError(code, f"{self.host!r}: {util.gai_strerror(code)}")
-        self._tell(error, util.unpack_addrinfo(found))
+            failure = errors.DnsError(code, f"{self.host!r}: {util.gai_strerror(code)}")
+        addresses = util.unpack_addrinfo(found)
+        try:
+            self.callback(self, failure, addresses)
+        except BaseException as error:
+            self.dns_base.base.report(error, self)
 
     def __repr__(self) -> str:
         state = "pending" if self.pending else "ended"

@@ -45,7 +45,7 @@ LONGEST_LABEL = 63
 NAME = re.compile(rb"[^.]{1,63}(?:\.[^.]{1,63})*\.?")
 
 # Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
-NO_SEARCH = DnsQueryFlag.NO_SEARCH
+NO_FLAG, NO_SEARCH = DnsQueryFlag(0), DnsQueryFlag.NO_SEARCH
 resolve = lib.evpy_dns_resolve
 
 
@@ -117,8 +117,8 @@ class DnsBase(Child):
         self, name: str | bytes, type: DnsType, flags: int, callback: ResolveCallback
     ) -> DnsLookup:
         lookup = DnsLookup(self, name, type, callback)
-        if flags is not NO_SEARCH:
-            flags = _convert.flags(DnsQueryFlag, flags, "flags") if flags else 0
+        if flags is not NO_SEARCH and flags is not NO_FLAG:
+            flags = _convert.flags(DnsQueryFlag, flags, "flags")
         self.base.check_thread()
         lookup._begin(name, resolve, type, _name(name), flags)
         return lookup
