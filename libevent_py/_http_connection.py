@@ -172,6 +172,12 @@ class HttpServerConnection(Handle):
         self.end()
         self.server.doom(pointer)
 
+    def adopt(self, bev: BufferEvent) -> None:
+        """Have *bev* for its bufferevent, instead of an object of its own for the same."""
+        if self._bev is not None:
+            self._bev.taken_back()
+        self._bev = bev
+
     def end(self) -> None:
         """Be closed, and whatever belongs to it."""
         for handle in self.lent():

@@ -225,6 +225,8 @@ class HttpServer(Listening):
         if bev is None:
             if evcon:
                 lib.evhttp_connection_free(evcon)
+        elif evcon and (known := self.connections.get(address_of(evcon))) is not None:
+            known.adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
         elif evcon:
             HttpServerConnection(self, evcon, bev)
         else:
@@ -337,6 +339,9 @@ class HttpServer(Listening):
                     bev.taken_back()
             for key in self._routes.values():
                 base.live.pop(key, None)
+        else:  # freed, if at all, after reinit()
+            for bound in self.bound:
+                bound.end()
         super().close()
         self.connections.clear()
         self.doomed.clear()

@@ -226,9 +226,12 @@ class Listener(Child):
 
     def taken_back(self) -> None:
         """Be closed, as C has freed, or will free, what has been given."""
+        base = self.base
         self._take()
-        self.base.live.pop(self.key, None)
-        self.base.ledger.pop(self.key, None)
+        base.live.pop(self.key, None)
+        base.ledger.pop(self.key, None)
+        if base.parked is not None:
+            base.parked.pop(id(self), None)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]

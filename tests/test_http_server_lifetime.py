@@ -15,6 +15,7 @@ from libevent_py import (
     BufferEvent,
     ClosedError,
     EventBase,
+    EventConfig,
     ForkError,
     HttpServer,
     HttpServerRequest,
@@ -226,6 +227,41 @@ def test_a_server_that_was_closed_between_accepting_and_the_first_byte(
     assert made[0].closed
 
 
+def test_an_urgent_bufferevent_may_be_ahead_of_its_connection() -> None:
+    seen: list[BufferEvent] = []
+    made: list[BufferEvent] = []
+
+    def make(base: EventBase) -> BufferEvent:
+        made.append(BufferEvent(base))
+        made[-1].priority = 0
+        return made[-1]
+
+    def handler(request: HttpServerRequest) -> None:
+        assert request.connection is not None
+        seen.append(request.connection.bufferevent)
+        request.send_reply(200)
+
+    with EventConfig(max_dispatch_callbacks=1, min_priority=0) as config:
+        base = EventBase(config, priorities=3)
+    with base:
+        server = HttpServer(base)
+        server.bind_socket("127.0.0.1", 0)
+        server.set_bevcb(make)
+        server.set_gencb(handler)
+        clients = [Client(base, where(server)) for _ in range(5)]
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\n\r\n")
+        for client in clients:
+            client.until(lambda received: received.startswith(b"HTTP/1.1 200"))
+        settle(base)
+        assert len(seen) == 5
+        assert all(bev in made or bev.closed for bev in seen)
+        assert not any(bev.closed for bev in made)
+        for client in clients:
+            client.close()
+        run_until(base, lambda: all(bev.closed for bev in made))
+
+
 # Dropped.
 
 
@@ -386,6 +422,38 @@ def test_a_child_goes_on_after_reinit(server: HttpServer) -> None:
     client.until(lambda received: b"from the child" in received)
     server.close()
     client.close()
+
+
+def test_a_server_closed_in_a_child_is_freed_after_reinit(server: HttpServer) -> None:
+    base = server.base
+    client, request = held_by(server)
+    connection = request.connection
+    listener = server.bound_sockets[0].listener
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            server.close()
+            base.reinit()
+            settle(base)
+            fails(
+                ClosedError,
+                lambda: listener.fd,
+                lambda: request.send_reply(200),
+                lambda: connection.peer,  # type: ignore[union-attr]
+                *uses_of(server),
+            )
+            listener.close()
+            base.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    request.send_reply(200, body=b"from the parent")
+    # The child has shut the connection down: the two share it.
+    client.rest()
+    server.set_gencb(lambda request: request.send_reply(200))
+    assert Client(base, listener.address).send(get()).rest().startswith(b"HTTP/1.1 200")
 
 
 # Clients that go.
