@@ -22,6 +22,7 @@ from libevent_py import (
     LoopFlag,
     ThreadError,
 )
+from tests.certificates import Authority
 from tests.peers import connected, reset, run_until, settle
 from tests.support import run_python
 from tests.web import Client, get
@@ -716,5 +717,69 @@ def test_bufferevents_given_to_connections_touch_no_freed_memory() -> None:
                     gc.collect()
                     sock.close()
     """,
+        valgrind=True,
+    )
+
+
+def test_https_touches_no_freed_memory_whatever_ends_first(authority: Authority) -> None:
+    run_python(
+        MISUSES
+        + """
+    import ssl, sys, threading
+
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    def speak(address, received):
+        with socket.create_connection(address) as sock:
+            try:
+                with trusting.wrap_socket(sock) as secure:
+                    secure.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
+                    received.append(secure.recv(100))
+            except OSError:
+                received.append(b"")
+
+    def replied(request):
+        request.connection.bufferevent.ssl
+        request.on_complete = lambda request: None
+        request.send_reply(200, body=b"x" * 100000)
+
+    def half(request):
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"x" * 100000)
+        held.append(request)
+
+    def closing(request):
+        request.send_reply(200)
+        request.server.close()
+
+    for handler in replied, held.append, half, closing:
+        base, server = fresh(handler)
+        with TlsContext(server_side=True, certfile=sys.argv[1], keyfile=sys.argv[2]) as context:
+            server.tls = context
+        server.tls = TlsContext(server_side=True, certfile=sys.argv[1], keyfile=sys.argv[2])
+        plain, gone = client(server), client(server, b"")
+        gone.close()
+        received = []
+        thread = threading.Thread(
+            target=speak, args=(server.bound_sockets[0].address, received)
+        )
+        thread.start()
+        base.once(lambda fd, what: base.loopbreak(), timeout=60)
+        deferred = Event.timer(
+            base, lambda *_: (received or held) and base.loopbreak(), persist=True
+        )
+        deferred.add(0.01)
+        base.dispatch()
+        assert handler is not replied or received[0].startswith(b"HTTP/1.1 200")
+        held.clear()
+        settle(base)
+        base.close()
+        thread.join()
+        plain.close()
+        del base, server
+    """,
+        str(authority.server.certfile),
+        str(authority.server.keyfile),
         valgrind=True,
     )
