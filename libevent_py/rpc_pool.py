@@ -8,7 +8,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, live, next_key
+from libevent_py._lifetime import Child, Handle, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -182,7 +182,8 @@ class RpcPool(End):
         """Make calls on *connection*, an idle `HttpConnection` of the same base, too.
 
         It belongs to the pool, which closes it, and can't be used itself until it is removed: set
-        its timeout first. Wraps ``evrpc_pool_add_connection``.
+        its timeout first. Its retries are not for calls. With the `DnsBase` that it was made with,
+        the pool is closed, too. Wraps ``evrpc_pool_add_connection``.
         """
         pool = self.pointer
         self.base.check_thread()
@@ -284,6 +285,11 @@ class RpcPool(End):
         for _, connection in list(self._made.connections.values())[:1]:
             lib.evrpc_pool_remove_connection(self.pointer, connection)
             self.enter(lib.evrpc_pool_add_connection, self.pointer, connection)
+
+    def do_without(self, other: Child) -> None:
+        """Close if *other*, which is about to be closed, looks the host of a connection up (L3)."""
+        if any(connection._resolver is other for connection in self.connections):
+            self.close()
 
     def close(self) -> None:
         """Make no calls any more, and close the connections; a second time does nothing.

@@ -384,7 +384,7 @@ class RpcServer(End):
             made.handler(rpc)
         except BaseException as error:
             self.base.report(error, self)
-            if not rpc.closed and not rpc._answered:
+            if self.base.parked is None and not rpc.closed and not rpc._answered:
                 rpc.fail()
         return True
 

@@ -11,8 +11,11 @@ import pytest
 
 from libevent_py import (
     ClosedError,
+    DnsBase,
+    DnsBaseFlag,
     EventBase,
     HttpCommand,
+    HttpConnection,
     HttpRequest,
     Rpc,
     RpcCall,
@@ -195,6 +198,16 @@ def test_a_caller_that_leaves_is_answered_all_the_same(world: World) -> None:
     assert call.reply == REPLY
 
 
+def test_closing_what_looks_the_host_up_closes_the_pool(world: World) -> None:
+    resolver = DnsBase(world.base, DnsBaseFlag(0))
+    world.pool.add_connection(HttpConnection(world.base, resolver, "a.example", world.port))
+    calls = [world.call() for _ in range(3)]
+    resolver.close()
+    assert world.pool.closed
+    assert all(call.status is not None for call in calls)
+    settle(world.base)
+
+
 # Dropping.
 
 
@@ -338,6 +351,38 @@ def test_in_a_forked_child_they_are_the_parent_s() -> None:
         assert os.waitpid(child, 0)[1] == 0
         answer(held[0])
         run_until(base, lambda: call.status is not None)
+        assert call.reply == REPLY
+        base.close()
+        """
+    )
+
+
+def test_a_handler_that_raises_in_a_child_it_has_forked_leaves_the_answer_to_the_parent() -> None:
+    run_python(
+        """
+        import os
+        from libevent_py import EventBase
+        from tests.peers import run_until
+        from tests.rpc_messages import REPLY, Kill, Msg, answer, new_world
+
+        def handler(rpc):
+            children.append(os.fork())
+            if children[0] == 0:
+                raise ZeroDivisionError
+            assert os.waitpid(children[0], 0)[1] == 0
+            answer(rpc)
+
+        children, parent = [], os.getpid()
+        base = EventBase()
+        world = new_world(base)
+        world.server.register("Fork", Msg, Kill, handler)
+        call = world.call("Fork")
+        try:
+            run_until(base, lambda: call.status is not None)
+        except BaseException:
+            if os.getpid() == parent:
+                raise
+            os._exit(0)
         assert call.reply == REPLY
         base.close()
         """
