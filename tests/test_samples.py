@@ -42,6 +42,7 @@ TLS = ["tls_echo"]  # tested in test_samples_tls.py
 DNS = ["dns_example", "dns_server"]  # in test_samples_dns.py, test_samples_dns_server.py
 HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
 HTTP_CLIENTS = ["https_client", "http_connect"]  # tested in test_samples_http_client.py
+RPC = ["rpc_weather"]  # tested in test_samples_rpc.py
 SAMPLES = [
     *SERVERS,
     *CLIENTS,
@@ -54,6 +55,7 @@ SAMPLES = [
     *DNS,
     *HTTP,
     *HTTP_CLIENTS,
+    *RPC,
 ]
 
 #: How long a sample may be that does more than show how something is done, in lines.
