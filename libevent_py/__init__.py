@@ -13,6 +13,7 @@ from libevent_py._load import version_number as version_number
 from libevent_py import debug as debug
 from libevent_py import dns as dns
 from libevent_py import log as log
+from libevent_py import rpc_message as rpc_message
 from libevent_py import tag as tag
 from libevent_py import util as util
 from libevent_py._dns_lookup import AddrInfoLookup as AddrInfoLookup
