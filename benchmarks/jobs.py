@@ -262,7 +262,7 @@ def body_jobs():
         ),
         (
             "upload",
-            "a file of 1 GiB, posted by a client of HTTP",
+            "a file of 1 GiB, mapped into memory and posted by a client of HTTP",
             Exchange("upload", *SERVED),
             "http_transfer",
             ("upload", served),
@@ -287,7 +287,7 @@ def body_jobs():
             contenders,
             bars=(Bar("libevent_py", "median", 4 << 20),),
             rivals=(),
-            unit="bytes of memory at most",
+            unit="bytes of memory of its own at most",
             rounds=3,
             fresh=True,
         )

@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from shutil import which
@@ -170,7 +171,7 @@ class Exchange(Measure):
 
 @dataclass(frozen=True)
 class Peak(Measure):
-    """What memory a process needs at most for a large transfer, beyond what a small one left."""
+    """What memory of its own a process needs for a large transfer, beyond what a small one left."""
 
     transfer: Fetch | Exchange
 
@@ -180,9 +181,13 @@ class Peak(Measure):
 
     def sample(self, process: Process, quick: bool) -> Sample:
         self.transfer.sample(process, quick=True)
-        before = process.resident()
-        self.transfer.sample(process, quick)
-        return Sample(process.peak() - before, 1)
+        seen = [process.own_memory()]
+        with ThreadPoolExecutor(1) as worker:
+            transferring = worker.submit(self.transfer.sample, process, quick)
+            while wait([transferring], 0.01).not_done:
+                seen.append(process.own_memory())
+            transferring.result()
+        return Sample(max(seen) - seen[0], 1)
 
 
 def url(process: Process) -> str:

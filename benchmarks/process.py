@@ -82,18 +82,10 @@ class Process:
             raise OSError(error, os.strerror(error))
         return clock.value
 
-    def resident(self) -> int:
-        """Return the bytes of memory that it has now, and begin to watch for the most."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-        return self._memory("VmRSS")
-
-    def peak(self) -> int:
-        """Return the most bytes of memory that it has had since `resident`."""
-        return self._memory("VmHWM")
-
-    def _memory(self, what: str) -> int:
+    def own_memory(self) -> int:
+        """Return the bytes of memory that it has beside what it has mapped of files."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        [kibibytes] = re.findall(rf"^{what}:\s*(\d+) kB$", status, re.M)
+        [kibibytes] = re.findall(r"^RssAnon:\s*(\d+) kB$", status, re.M)
         return int(kibibytes) * 1024
 
     def _readline(self) -> bytes:

@@ -2,10 +2,10 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <event2/buffer.h>
 #include <event2/http.h>
 
 #include "http_server.h"
-#include "sendfile.h"
 
 static int directory;
 
@@ -13,6 +13,7 @@ static void send_file(struct evhttp_request *request, void *arg)
 {
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
     char *decoded = evhttp_uridecode(path, 0, NULL);
+    struct evbuffer *body;
     struct stat status;
     int fd = -1;
 
@@ -25,7 +26,9 @@ static void send_file(struct evhttp_request *request, void *arg)
     }
     evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
                       "application/octet-stream");
-    send_by_sendfile(evhttp_request_get_output_buffer(request), fd, status.st_size);
+    body = evhttp_request_get_output_buffer(request);
+    evbuffer_set_flags(body, EVBUFFER_FLAG_DRAINS_TO_FD); /* else the file would be mapped */
+    evbuffer_add_file(body, fd, 0, status.st_size);
     evhttp_send_reply(request, HTTP_OK, "OK", NULL);
 }
 

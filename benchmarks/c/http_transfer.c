@@ -7,7 +7,6 @@
 #include <event2/http.h>
 
 #include "contender.h"
-#include "sendfile.h"
 
 static struct event_base *base;
 static const char *directory;
@@ -35,7 +34,8 @@ static void ask(int port)
     if (directory) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%ld", directory, size);
-        send_by_sendfile(evhttp_request_get_output_buffer(request), open(path, O_RDONLY), size);
+        if (evbuffer_add_file(evhttp_request_get_output_buffer(request), open(path, O_RDONLY), 0, size))
+            abort();
         evhttp_make_request(connection, request, EVHTTP_REQ_POST, "/");
     } else {
         evhttp_request_set_chunked_cb(request, on_chunk);

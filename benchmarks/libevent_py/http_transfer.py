@@ -3,7 +3,16 @@
 import sys
 
 from benchmarks.contender import processor_time, serve
-from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest
+from libevent_py import (
+    EventBase,
+    FileSegment,
+    FileSegmentFlag,
+    HttpCommand,
+    HttpConnection,
+    HttpRequest,
+)
+
+MAPPED = FileSegmentFlag(0)  # as C does it
 
 received = 0
 
@@ -27,7 +36,7 @@ def sample(port: int, size: int) -> tuple[int, int]:
         request.output_headers["Host"] = "127.0.0.1"
         if what == "upload":
             with open(f"{directory[0]}/{size}", "rb") as file:
-                request.output_buffer.add_file(file)
+                request.output_buffer.add_file_segment(FileSegment(file, flags=MAPPED))
             connection.make_request(request, HttpCommand.POST, "/")
         else:
             connection.make_request(request, HttpCommand.GET, "/")
