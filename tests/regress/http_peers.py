@@ -60,6 +60,7 @@ class Site:
         contexts: Contexts | None = None,
         *,
         host: str = "127.0.0.1",
+        port: int = 0,
         gencb: Callable[[HttpServerRequest], object] | None = None,
     ) -> None:
         self.base = base
@@ -72,7 +73,7 @@ class Site:
         #: What is called while a reply of /largedelay is awaited.
         self.meanwhile: Callable[[], object] = lambda: None
         self.server = HttpServer(base)
-        self.port = self.bind()
+        self.port = self.bind(port)
         if contexts is not None:
             self.server.set_bevcb(lambda base: bufferevent(base, -1, contexts.server))
         self.server.set_gencb(gencb)
@@ -94,9 +95,9 @@ class Site:
         }.items():
             self.server.set_cb(path, handler)
 
-    def bind(self) -> int:
-        """Listen on one port more, and return it."""
-        return self.server.bind_socket(self.host, 0).port
+    def bind(self, port: int = 0) -> int:
+        """Listen on one *port* more, and return it."""
+        return self.server.bind_socket(self.host, port).port
 
     def basic(self, request: HttpServerRequest) -> None:
         self.headers = dict(request.input_headers.items())

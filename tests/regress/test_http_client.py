@@ -1,0 +1,601 @@
+"""Group ``http`` of libevent's regression suite, the client's half.
+
+Where libevent drops a request without a word, its callback is called here, once. The rows that
+libevent hangs on pass here, as the layer tries again itself (P9). Times that pass only to pass are
+a tenth of libevent's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from enum import Flag, auto
+
+import pytest
+
+from libevent_py import (
+    BufferEventFlag,
+    DnsBase,
+    DnsBaseFlag,
+    DnsError,
+    DnsServer,
+    DnsServerRequest,
+    DnsType,
+    EventBase,
+    EventFlag,
+    HttpCommand,
+    HttpConnection,
+    HttpConnectionFlag,
+    HttpError,
+    HttpRequest,
+    HttpRequestError,
+    LoopFlag,
+)
+from tests.certificates import Authority
+from tests.http_peers import Asked
+from tests.peers import connected, run_until
+from tests.regress.conftest import bounded
+from tests.regress.http_peers import (
+    BODY,
+    CHUNKS,
+    DISPATCHED,
+    POST_DATA,
+    PUT_ANSWER,
+    PUT_DATA,
+    Raw,
+    Site,
+    ask,
+    bufferevent,
+    connection,
+    data_length_constraints,
+    failed,
+    funny,
+    request,
+)
+from tests.regress.test_ssl import Contexts
+
+CANCEL, EOF, TIMEOUT = (
+    HttpRequestError.REQUEST_CANCEL,
+    HttpRequestError.EOF,
+    HttpRequestError.TIMEOUT,
+)
+
+
+@pytest.fixture
+def base() -> Iterator[EventBase]:
+    """An event base on the preferred backend, for what takes its time."""
+    with bounded(EventBase()) as base:
+        yield base
+
+
+@pytest.fixture
+def contexts(authority: Authority) -> Contexts:
+    return Contexts(authority)
+
+
+def empty(asked: Asked) -> None:
+    """Have the answer be one of the server's, without a body."""
+    assert asked.error is None
+    assert asked.code == 200
+    headers = dict(asked.headers)
+    assert "Date" in headers
+    assert headers["Content-Length"] == "0"
+    assert asked.body == b""
+
+
+class Names:
+    """A name server that knows one *address* of localhost, and a resolver that asks it alone."""
+
+    def __init__(self, base: EventBase, address: str = "127.0.0.1") -> None:
+        self.address = address
+        self.asked = 0
+        self.server = DnsServer(base, ("127.0.0.1", 0), self._answer)
+        self.dns = DnsBase(base, DnsBaseFlag(0))
+        self.dns.nameserver_sockaddr_add(self.server.address)
+
+    def _answer(self, request: DnsServerRequest) -> None:
+        (question,) = request.questions
+        assert question.name.lower() == "localhost"
+        self.asked += 1
+        if ":" in self.address and question.type == DnsType.AAAA:
+            request.add_aaaa_reply(question.name, self.address, 100)
+        elif ":" not in self.address and question.type == DnsType.A:
+            request.add_a_reply(question.name, self.address, 100)
+        request.respond()
+
+    def time_out(self, seconds: float) -> None:
+        """Ask once, and wait for an answer no longer than *seconds*."""
+        self.dns.set_option("timeout", seconds)
+        self.dns.set_option("initial-probe-timeout", seconds)
+        self.dns.set_option("attempts", 1)
+
+
+# Simple requests.
+
+
+def simple(
+    base: EventBase,
+    contexts: Contexts | None = None,
+    *,
+    dirty: bool = False,
+) -> None:
+    """Ask by a bufferevent made before."""
+    site = Site(base, contexts)
+    bev = bufferevent(base, -1, site.client_context)
+    if contexts is not None:
+        bev.allow_dirty_shutdown = dirty
+    with connection(site, bev) as evcon:
+        evcon.local_address = "127.0.0.1"
+        funny(ask(evcon, "/test"))
+
+
+def test_simple(backend_base: EventBase) -> None:
+    """A bufferevent made before serves a connection."""
+    simple(backend_base)
+
+
+def test_simple_nonconformant(backend_base: EventBase) -> None:
+    """A space within the URI is refused by the client (Q4), but not by the server."""
+    site = Site(backend_base)
+    with connection(site) as evcon:
+        with pytest.raises(ValueError, match="no spaces"):
+            evcon.make_request(HttpRequest(print), HttpCommand.GET, "/test nonconformant")
+        funny(ask(evcon, "/test%20nonconformant"))
+    raw = Raw(site, request("/test nonconformant"), until=BODY).run()
+    assert raw.answer[2] == BODY
+
+
+def test_https_simple(backend_base: EventBase, contexts: Contexts) -> None:
+    simple(backend_base, contexts)
+
+
+def test_https_simple_dirty(backend_base: EventBase, contexts: Contexts) -> None:
+    """An end without notice may be just an end."""
+    simple(backend_base, contexts, dirty=True)
+
+
+def test_post(backend_base: EventBase) -> None:
+    """A POST is answered, at once or after "100 Continue"."""
+    with connection(Site(backend_base)) as evcon:
+        funny(ask(evcon, "/postit", HttpCommand.POST, POST_DATA))
+        funny(ask(evcon, "/postit", HttpCommand.POST, POST_DATA, Expect="100-continue"))
+
+
+def test_put(backend_base: EventBase) -> None:
+    """A PUT is answered."""
+    with connection(Site(backend_base)) as evcon:
+        asked = ask(evcon, "/putit", HttpCommand.PUT, PUT_DATA, Host="someotherhost")
+        funny(asked, PUT_ANSWER)
+
+
+# One request after the other.
+
+
+def requests(
+    base: EventBase,
+    contexts: Contexts | None = None,
+    *,
+    persistent: bool = False,
+    host: str = "127.0.0.1",
+    names: Names | None = None,
+    family: int = socket.AF_UNSPEC,
+) -> None:
+    """Make three requests on one connection, which ends with the second unless *persistent*."""
+    site = Site(base, contexts, host="127.0.0.1" if names is None else names.address)
+    bev = None if contexts is None else bufferevent(base, -1, contexts.client)
+    dns = None if names is None else names.dns
+    ended: list[HttpConnection] = []
+    with HttpConnection(base, dns, host, site.port, bufferevent=bev) as evcon:
+        assert evcon.base is base
+        evcon.family = family
+        evcon.on_close = ended.append
+        funny(ask(evcon, "/test"))
+        funny(ask(evcon, "/test", **({} if persistent else {"Connection": "close"})))
+        empty(ask(evcon, "/test", Empty="itis"))
+        assert evcon.address == (site.host, site.port)
+        base.loop(LoopFlag.NONBLOCK)
+        assert ended == ([] if persistent else [evcon])
+
+
+def test_connection(backend_base: EventBase) -> None:
+    """A request after one with which the connection ended makes it anew."""
+    requests(backend_base)
+
+
+def test_persist_connection(backend_base: EventBase) -> None:
+    """Several requests go by one connection."""
+    requests(backend_base, persistent=True)
+
+
+def test_https_connection(backend_base: EventBase, contexts: Contexts) -> None:
+    requests(backend_base, contexts)
+
+
+def test_https_persist_connection(backend_base: EventBase, contexts: Contexts) -> None:
+    requests(backend_base, contexts, persistent=True)
+
+
+def test_connection_async(backend_base: EventBase) -> None:
+    """A numeric address is asked no name server."""
+    names = Names(backend_base)
+    site = Site(backend_base)
+    with HttpConnection(backend_base, names.dns, "127.0.0.1", site.port) as evcon:
+        funny(ask(evcon, "/test"))
+        funny(ask(evcon, "/test", Connection="close"))
+        empty(ask(evcon, "/test", Empty="itis"))
+    assert names.asked == 0
+
+
+def test_ipv6_for_domain(backend_base: EventBase) -> None:
+    """A name that has only an IPv6 address is connected to."""
+    requests(backend_base, host="localhost", names=Names(backend_base, "::1"))
+
+
+def test_set_family(backend_base: EventBase) -> None:
+    """Any family will do."""
+    requests(backend_base, family=socket.AF_UNSPEC)
+
+
+def test_set_family_ipv4(backend_base: EventBase) -> None:
+    """IPv4 may be asked for."""
+    requests(backend_base, family=socket.AF_INET)
+
+
+def test_set_family_ipv6(backend_base: EventBase) -> None:
+    """With AF_INET6 a name is looked up for that alone."""
+    names = Names(backend_base, "::1")
+    requests(backend_base, host="localhost", names=names, family=socket.AF_INET6)
+    assert names.asked == 2  # once for each connection
+
+
+def test_autofree_connection(backend_base: EventBase) -> None:
+    """A connection to be closed on completion first ends what waits (P6)."""
+    site = Site(backend_base)
+    evcon = connection(site)
+    asked = [Asked(), Asked()]
+    for each in asked:
+        headers = each.request.output_headers
+        headers["Host"], headers["Connection"], headers["Empty"] = "somehost", "close", "itis"
+        each.on(evcon, "/test")
+    evcon.free_on_completion()
+    run_until(backend_base, lambda: evcon.closed)
+    for each in asked:
+        empty(each)
+    run_until(backend_base, lambda: not site.server.connections)
+
+
+def test_request_own(backend_base: EventBase) -> None:
+    """A request is its user's own, also once its connection is closed."""
+    site = Site(backend_base)
+    site.server.close()
+    with connection(site) as evcon:
+        asked = ask(evcon, "/test")
+    failed(asked)
+    assert asked.request.uri == "/test"
+    assert asked.request.response_code == 0
+    asked.request.close()
+    assert asked.request.closed
+
+
+# Cancelling.
+
+
+class How(Flag):
+    """What is in the way of a request in the tests of cancelling."""
+
+    BASIC = 0
+    BY_HOST = auto()
+    NO_NS = auto()
+    INACTIVE_SERVER = auto()
+    SERVER_TIMEOUT = auto()
+    NS_TIMEOUT = auto()
+
+
+BY_HOST, NO_NS, INACTIVE_SERVER = How.BY_HOST, How.NO_NS, How.INACTIVE_SERVER
+SERVER_TIMEOUT, NS_TIMEOUT = How.SERVER_TIMEOUT, How.NS_TIMEOUT
+
+#: More connections than a server keeps for later.
+BACKLOG = 256
+
+
+def cancel(base: EventBase, how: How) -> None:
+    """Cancel a request of a tenth of a second, and make two more on the same connection."""
+    with contextlib.ExitStack() as stack:
+        names = None
+        if BY_HOST in how:
+            names = Names(base)
+            names.time_out(0.6 if NS_TIMEOUT in how else 0.3)
+            if NO_NS in how:
+                names.server.close()
+        inactive = INACTIVE_SERVER in how
+        site = Site(stack.enter_context(EventBase()) if inactive else base)
+        if SERVER_TIMEOUT in how:  # so that further ones are not even refused
+            for _ in range(BACKLOG):
+                sock = stack.enter_context(socket.socket())
+                sock.setblocking(False)
+                assert sock.connect_ex((site.host, site.port)) in (0, errno.EINPROGRESS)
+        dns, host = (None, site.host) if names is None else (names.dns, "localhost")
+        evcon = stack.enter_context(HttpConnection(base, dns, host, site.port))
+        if inactive:
+            evcon.timeout = 0.5
+        codes: list[HttpRequestError] = []
+        cancelled = Asked(on_error=lambda request, code: codes.append(code)).on(evcon, "/delay")
+        base.once(lambda fd, what: cancelled.request.cancel(), timeout=0.1)
+        answered = NO_NS not in how and not inactive
+        run_until(base, lambda: cancelled.ended and site.replied == answered)
+        assert cancelled.error.code == CANCEL
+        assert codes == [CANCEL]
+        if answered:
+            funny(ask(evcon, "/test"))
+            empty(ask(evcon, "/test", Empty="itis"))
+        else:
+            for asked in ask(evcon, "/test"), ask(evcon, "/test", Empty="itis"):
+                failed(asked)
+                print(how, asked.error, asked.error.code, repr(asked.error.__cause__))
+        base.loop(LoopFlag.NONBLOCK)
+        assert cancelled.ended == 1
+
+
+def test_cancel(backend_base: EventBase) -> None:
+    """After a request that is cancelled the connection is made anew."""
+    cancel(backend_base, How.BASIC)
+
+
+def test_cancel_by_host(backend_base: EventBase) -> None:
+    """So it is where a name is looked up."""
+    cancel(backend_base, BY_HOST)
+
+
+def test_cancel_by_host_inactive_server(base: EventBase) -> None:
+    """A request is cancelled that the server doesn't answer."""
+    cancel(base, BY_HOST | INACTIVE_SERVER)
+
+
+def test_cancel_by_host_no_ns(base: EventBase) -> None:
+    """A request is cancelled whose server's name is still looked up."""
+    cancel(base, BY_HOST | NO_NS)
+
+
+def test_cancel_inactive_server(base: EventBase) -> None:
+    """A request is cancelled that the server at an address doesn't answer."""
+    cancel(base, INACTIVE_SERVER)
+
+
+def test_cancel_by_host_no_ns_inactive_server(base: EventBase) -> None:
+    """The name isn't found, and the server wouldn't answer."""
+    cancel(base, BY_HOST | NO_NS | INACTIVE_SERVER)
+
+
+def test_cancel_by_host_server_timeout(base: EventBase) -> None:
+    """A request is cancelled whose connection isn't accepted."""
+    cancel(base, BY_HOST | INACTIVE_SERVER | SERVER_TIMEOUT)
+
+
+def test_cancel_server_timeout(base: EventBase) -> None:
+    """A request is cancelled whose connection to an address isn't accepted."""
+    cancel(base, INACTIVE_SERVER | SERVER_TIMEOUT)
+
+
+def test_cancel_by_host_no_ns_server_timeout(base: EventBase) -> None:
+    """The name isn't found, and the connection wouldn't be accepted."""
+    cancel(base, BY_HOST | NO_NS | INACTIVE_SERVER | SERVER_TIMEOUT)
+
+
+def test_cancel_by_host_ns_timeout_server_timeout(base: EventBase) -> None:
+    """Looking the name up takes longer than connecting may, which wouldn't be accepted."""
+    cancel(base, BY_HOST | NO_NS | NS_TIMEOUT | INACTIVE_SERVER | SERVER_TIMEOUT)
+
+
+def test_cancel_by_host_ns_timeout(base: EventBase) -> None:
+    """The name isn't found for longer."""
+    cancel(base, BY_HOST | NO_NS | NS_TIMEOUT)
+
+
+def test_cancel_by_host_ns_timeout_inactive_server(base: EventBase) -> None:
+    """Looking the name up takes longer than connecting may."""
+    cancel(base, BY_HOST | NO_NS | NS_TIMEOUT | INACTIVE_SERVER)
+
+
+# Connections that end.
+
+
+def close_detection(base: EventBase, *, delay: bool = False) -> None:
+    """Make a request after the server, or with *delay* something else, has ended a connection."""
+    site = Site(base)
+    site.server.timeout = 0.1
+    ended: list[HttpConnection] = []
+    with connection(site) as evcon:
+        evcon.timeout = 0.1
+        evcon.on_close = ended.append
+
+        def fail() -> None:
+            sock = socket.socket(fileno=evcon.bufferevent.fd)
+            sock.shutdown(socket.SHUT_RD)
+            sock.detach()
+
+        site.meanwhile = fail
+        asked = ask(evcon, "/largedelay" if delay else "/test")
+        if delay:
+            assert asked.error.code == EOF
+        else:
+            funny(asked)
+        run_until(base, lambda: ended and (not delay or site.replied))
+        funny(ask(evcon, "/test"))
+        run_until(base, lambda: not site.server.connections)
+
+
+def test_close_detection(backend_base: EventBase) -> None:
+    """A connection that the server has closed meanwhile is made anew."""
+    close_detection(backend_base)
+
+
+def test_close_detection_delay(backend_base: EventBase) -> None:
+    """So is one that has failed before the answer came."""
+    close_detection(backend_base, delay=True)
+
+
+def connection_fail(base: EventBase, contexts: Contexts | None = None) -> None:
+    """Close a connection in the callback of a request for which none could be made."""
+    bev = bufferevent(base, -1, None if contexts is None else contexts.client)
+    evcon = HttpConnection(base, None, "239.10.20.30", 80, bufferevent=bev)  # no host of TCP's
+    asked = Asked()
+    asked.then = lambda request: evcon.close()
+    asked.on(evcon)
+    run_until(base, lambda: asked.ended)
+    assert isinstance(asked.error, HttpError)
+    assert asked.error.__cause__.errno == errno.ENETUNREACH
+    assert evcon.closed
+    base.loop(LoopFlag.NONBLOCK)
+    assert asked.ended == 1
+
+
+def test_connection_fail(backend_base: EventBase) -> None:
+    """A connection that can't be made is closed in the callback that says so."""
+    connection_fail(backend_base)
+
+
+def test_https_connection_fail(backend_base: EventBase, contexts: Contexts) -> None:
+    connection_fail(backend_base, contexts)
+
+
+def connection_retry(
+    base: EventBase, contexts: Contexts | None = None, names: Names | None = None
+) -> None:
+    """Connect where nobody listens: once, twice, and until somebody does."""
+    with socket.socket() as holder:  # keeps the port from others
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        bev = bufferevent(base, -1, None if contexts is None else contexts.client)
+        dns, host = (None, "127.0.0.1") if names is None else (names.dns, "localhost")
+        with HttpConnection(base, dns, host, port, bufferevent=bev) as evcon:
+            if names is not None:
+                evcon.flags = HttpConnectionFlag.REUSE_CONNECTED_ADDR
+            evcon.timeout = 10
+            evcon.local_address = "127.0.0.1"
+
+            def refused() -> None:
+                asked = ask(evcon, "/?arg=val")
+                assert isinstance(asked.error.__cause__, ConnectionRefusedError)
+                assert asked.code == 0
+                assert asked.headers == []
+                assert asked.body == b""
+
+            refused()
+            if names is not None:
+                assert names.asked > 0
+                names.server.close()
+            evcon.initial_retry = 0.1
+            evcon.retries = 1
+            start = time.monotonic()
+            refused()
+            assert time.monotonic() - start >= 0.1
+
+            evcon.retries = -1
+            base.once(lambda fd, what: sites.append(Site(base, contexts, port=port)), timeout=0.05)
+            sites: list[Site] = []
+            start = time.monotonic()
+            funny(ask(evcon, "/?arg=val"), DISPATCHED)
+            assert time.monotonic() - start >= 0.1
+
+
+def test_connection_retry(base: EventBase) -> None:
+    """Connecting is tried again, and a later request isn't forgotten (P9)."""
+    connection_retry(base)
+
+
+def test_connection_retry_conn_address(base: EventBase) -> None:
+    """A name is looked up once, and never again (P9)."""
+    connection_retry(base, names=Names(base))
+
+
+def test_https_connection_retry(base: EventBase, contexts: Contexts) -> None:
+    """So it is with HTTPS (P9)."""
+    connection_retry(base, contexts)
+
+
+def test_https_connection_retry_conn_address(base: EventBase, contexts: Contexts) -> None:
+    """So it is with HTTPS (P9)."""
+    connection_retry(base, contexts, Names(base))
+
+
+# Responses and bodies.
+
+
+def test_stream_in(backend_base: EventBase) -> None:
+    """A body comes part by part, and isn't there any more in the end."""
+    for uri, whole in ("/chunked", b"".join(CHUNKS)), ("/test", BODY):
+        received: list[bytes] = []
+
+        def chunk(request: HttpRequest, received: list[bytes] = received) -> None:
+            assert request.response_code == 200
+            received.append(request.input_buffer.remove())
+
+        with connection(Site(backend_base)) as evcon:
+            asked = Asked(on_chunk=chunk)
+            asked.on(evcon, uri)
+            run_until(backend_base, lambda asked=asked: asked.ended)
+        assert asked.error is None
+        assert asked.body == b""
+        assert b"".join(received) == whole
+
+
+def test_stream_in_cancel(backend_base: EventBase) -> None:
+    """A request that is cancelled while its body comes gets no more of it (P5)."""
+    received: list[bytes] = []
+
+    def chunk(request: HttpRequest) -> None:
+        assert request.response_code == 200
+        received.append(bytes(request.input_buffer))
+        request.cancel()
+
+    with connection(Site(backend_base)) as evcon:
+        asked = Asked(on_chunk=chunk).on(evcon, "/chunked")
+        run_until(backend_base, lambda: asked.ended)
+        assert asked.error.code == CANCEL
+        assert received == [CHUNKS[0]]
+        base_is_idle = backend_base.loop(LoopFlag.NONBLOCK)
+        assert asked.ended == 1
+
+
+def test_read_on_write_error(backend_base: EventBase) -> None:
+    """A client hears why the server doesn't read on, if it wants to."""
+    data_length_constraints(backend_base, read_on_write_error=True)
+
+
+def write_during_read(base: EventBase, contexts: Contexts | None = None) -> None:
+    """Say more while a long reply comes that nobody reads, in plain text also with TLS."""
+    site = Site(base, contexts)
+    bev = bufferevent(base, connected((site.host, site.port)).detach(), None)
+    with bev:
+        bev.disable(EventFlag.READ)
+        bev.write(b"GET /large HTTP/1.1\r\nHost: somehost\r\n\r\n")
+        base.once(lambda fd, what: bev.write(b"foobar"), timeout=0.01)
+        base.loopexit(0.2)
+        assert base.dispatch()
+        assert len(bev.output) == 0
+        with connection(site) as evcon:
+            funny(ask(evcon, "/test"))
+
+
+def test_write_during_read(backend_base: EventBase) -> None:
+    """What a client says too early does no harm."""
+    write_during_read(backend_base)
+
+
+def test_https_write_during_read(backend_base: EventBase, contexts: Contexts) -> None:
+    write_during_read(backend_base, contexts)
+
+
+def test_request_extra_body(backend_base: EventBase) -> None:
+    """A body that a HEAD should not have is not answered, whoever handles it and when."""
+    site = Site(backend_base)
+    site.server.set_gencb(site.timeout)
+    body = b"this is the body that HEAD should not have" * 10000
+    for path in "/timeout", "/__gencb__":
+        head = request(path, f"Content-Length: {len(body)}", method="HEAD")
+        raw = Raw(site, head + body).run()
+        print(raw.ended, raw.received)
