@@ -65,8 +65,8 @@ class HttpServer(Listening):
         self._bevcb: BevCallback | None = None
         self._tls: TlsContext | None = None
         #: The bufferevents that are about to become connections' own, each with a reference of
-        #: its own in C, and None where the connection is to be refused.
-        self._given: dict[int, tuple[Any, BufferEvent | None]] = {}
+        #: its own in C.
+        self._given: dict[int, tuple[Any, BufferEvent]] = {}
         self._vhosts: dict[HttpServer, str] = {}
         #: The connections that somebody has asked for, by where they are in C.
         self.connections: dict[int, HttpServerConnection] = {}
@@ -90,7 +90,7 @@ class HttpServer(Listening):
         return [
             *(handle for request in requests for handle in (*request.lent(), request)),
             *(handle for one in connections for handle in (*one.lent(), one)),
-            *(handle for _, bev in self._given.values() if bev for handle in (*bev.lent(), bev)),
+            *(handle for _, bev in self._given.values() for handle in (*bev.lent(), bev)),
             *self.bound,
         ]
 
@@ -155,9 +155,11 @@ class HttpServer(Listening):
         With None for *callback*, libevent makes all. It takes the place of `tls`.
         Wraps ``evhttp_set_bevcb``.
         """
+        if callback is not None:
+            _convert.callback(callback)
         self.base.check_thread()
         lib.evpy_http_set_bevcb(self.pointer, callback is not None, self.key)
-        self._bevcb = None if callback is None else _convert.callback(callback)
+        self._bevcb = callback
         self._tls = None
         self.plain = self.plain and callback is None
 
@@ -185,22 +187,16 @@ class HttpServer(Listening):
 
     def new_bev(self) -> Any:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
-        bev = None
-        try:
-            assert self._bevcb is not None
-            bev = self._bevcb(self.base)
-            self.pointer  # noqa: B018  (the callback may have closed it)
-            if bev is None:
-                return ffi.NULL
-            pointer = self._checked(bev).give(self)
-        except BaseException as error:
-            self.base.report(error, self)
-            bev, pointer = None, lib.bufferevent_socket_new(self.base.pointer, -1, 0)
-        if pointer:
-            # Active from now on, and so before anything of the connection, which isn't there yet.
-            self.base.once(functools.partial(self._adopt, key := next_key()))
-            lib.bufferevent_incref(pointer)
-            self._given[key] = pointer, bev
+        assert self._bevcb is not None
+        bev = self._bevcb(self.base)
+        self.pointer  # noqa: B018  (the callback may have closed it)
+        if bev is None:
+            return ffi.NULL
+        # Active from now on, and so before anything of the connection, which isn't there yet.
+        self.base.once(functools.partial(self._adopt, key := next_key()))
+        pointer = self._checked(bev).give(self)
+        lib.bufferevent_incref(pointer)
+        self._given[key] = pointer, bev
         return pointer
 
     def _checked(self, bev: Any) -> BufferEvent:
@@ -216,21 +212,18 @@ class HttpServer(Listening):
         return bev
 
     def _adopt(self, key: int, _fd: int, _what: int) -> None:
-        """Find the connection that C has made of what `new_bev` gave it; refuse it where asked."""
-        if self.closed:  # then C's object is freed with all connections
+        """Find the connection that C has made of what `new_bev` gave it."""
+        if self.closed or key not in self._given:  # C frees it with all connections, or has none
             return
         pointer, bev = self._given.pop(key)
         evcon = lib.evpy_http_connection_of(pointer)
         lib.bufferevent_decref(pointer)
-        if bev is None:
-            if evcon:
-                lib.evhttp_connection_free(evcon)
-        elif evcon and (known := self.connections.get(address_of(evcon))) is not None:
-            known.adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
-        elif evcon:
-            HttpServerConnection(self, evcon, bev)
-        else:
+        if not evcon:
             bev.taken_back()
+        elif (known := self.connections.get(address_of(evcon))) is not None:
+            known.adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
+        else:
+            HttpServerConnection(self, evcon, bev)
 
     # Virtual hosts.
 
@@ -335,8 +328,7 @@ class HttpServer(Listening):
                 base.live.pop(connection.key, None)
                 connection.end()
             for _, bev in self._given.values():
-                if bev is not None:
-                    bev.taken_back()
+                bev.taken_back()
             for key in self._routes.values():
                 base.live.pop(key, None)
         else:  # freed, if at all, after reinit()
@@ -405,10 +397,17 @@ def evpy_http_request(key: int, pointer: Any) -> None:
         root.current = None
 
 
-@ffi.def_extern(onerror=errors.kept, error=ffi.NULL)
+#: What has C close the connection: with NULL, where TLS has failed, it would go on without.
+REFUSED = ffi.cast("struct bufferevent *", -1)
+
+
+@ffi.def_extern(onerror=errors.kept, error=REFUSED)
 def evpy_http_bev(key: int) -> Any:
     for base in live.bases:
         server = base.live.get(key)
         if server is not None:
-            return server.new_bev()
-    return ffi.NULL
+            try:
+                return server.new_bev()
+            except BaseException as error:
+                base.report(error, server)
+    return REFUSED

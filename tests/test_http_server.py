@@ -555,6 +555,8 @@ def test_a_connection_goes_through_the_bufferevent_it_is_given(
                 bev.close()
         client.close()
         run_until(base, lambda bev=bev: bev is None or bev.closed)
+    with pytest.raises(TypeError, match="callback must be callable"):
+        server.set_bevcb(3)  # type: ignore[arg-type]
     server.set_bevcb(None)
     assert ask(base, where(server), get())[0] == "HTTP/1.1 200 OK"
     assert len(made) == 3

@@ -22,13 +22,49 @@ static void evpy_on_http_closed(struct evhttp_connection *evcon, void *key)
 	EVPY_CALL(evpy_http_closed((uintptr_t)key));
 }
 
+/* The connection that evhttp has made for a bufferevent, whose callbacks' `arg` it is; or NULL when it
+ * has none any more. */
+static struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev)
+{
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event;
+	void *evcon;
+
+	bufferevent_getcb(bev, &read, &write, &event, &evcon);
+	return evcon;
+}
+
+/* Active since evhttp asked for the bufferevent, and so ahead of whatever the client sends. */
+static void evpy_on_http_refused(evutil_socket_t fd, short what, void *bev)
+{
+	struct evhttp_connection *evcon = evpy_http_connection_of(bev);
+
+	(void)fd;
+	(void)what;
+	if (evcon != NULL)
+		evhttp_connection_free(evcon);
+	bufferevent_decref(bev);
+}
+
+/* evhttp has no way to refuse a connection: without a bufferevent it makes one itself, and if it can't
+ * use what it gets it closes the descriptor twice (O11). */
+static struct bufferevent *evpy_http_refuse(struct event_base *base)
+{
+	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+
+	if (bev != NULL) {
+		bufferevent_incref(bev);
+		event_base_once(base, -1, EV_TIMEOUT, evpy_on_http_refused, bev, NULL);
+	}
+	return bev;
+}
+
 static struct bufferevent *evpy_on_http_bev(struct event_base *base, void *key)
 {
 	struct bufferevent *bev;
 
-	(void)base;
 	EVPY_CALL(bev = evpy_http_bev((uintptr_t)key));
-	return bev;
+	return bev == (struct bufferevent *)-1 ? evpy_http_refuse(base) : bev;
 }
 
 /* evhttp has put its own pointer where the listener's key was. */
@@ -201,16 +237,4 @@ static void evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key)
 static void evpy_http_await(struct evhttp_request *req, uintptr_t key)
 {
 	evhttp_request_set_on_complete_cb(req, evpy_on_http_completed, (void *)key);
-}
-
-/* The connection that evhttp has made for a bufferevent, whose callbacks' `arg` it is; or NULL when it
- * has none any more. */
-static struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev)
-{
-	bufferevent_data_cb read, write;
-	bufferevent_event_cb event;
-	void *evcon;
-
-	bufferevent_getcb(bev, &read, &write, &event, &evcon);
-	return evcon;
 }
