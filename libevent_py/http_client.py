@@ -95,7 +95,7 @@ class HttpRequest(Request):
         `error` set. ``on_header(request)`` is called when the response's headers have come, also
         those of "100 Continue"; when it returns False or raises, the request fails with EOF.
         ``on_chunk(request)`` is called for each part of the body, which is in `input_buffer` and
-        is thrown away after it. ``on_error(request, code)`` is called before *callback* where
+        is thrown away after it; of a chunked body for each chunk, once that is whole. ``on_error(request, code)`` is called before *callback* where
         libevent gives a reason. As in C, no header Host is added: HTTP/1.1 wants one.
         Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
         ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
@@ -177,12 +177,12 @@ class HttpConnection(Exchange):
         """Make a connection to *host*, a name or a numeric address, and *port*; it connects later.
 
         With None for *dns_base* a name is looked up without the loop, which waits meanwhile; a
-        `DnsBase` does it in the loop, and closes the connection when it is closed itself. With
-        *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by default
-        *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
-        descriptor that evhttp is to use and free: its callbacks are taken from it, and with TLS
-        the connection is closed when a request is cancelled for which a `DnsBase` looks the host
-        up. Raises
+        `DnsBase` does it in the loop, and closes the connection when it is closed itself.
+
+        With *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by
+        default *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
+        descriptor that evhttp is to use and free: its callbacks are taken from it. With TLS of its
+        own, cancelling a request while a `DnsBase` looks the host up closes the connection. Raises
         `ValueError` for a pair, a filter, one without CLOSE_ON_FREE, and one that has a descriptor.
         Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
         """
@@ -276,7 +276,8 @@ class HttpConnection(Exchange):
 
         *command* is of `HttpCommand`. *uri* is what the request line asks for: a path, for a proxy
         a whole URI, for CONNECT a host and a port. The body is in the request's `output_buffer`,
-        which for POST and PUT the header Content-Length is made from. Each request is made once.
+        which for POST and PUT the header Content-Length is made from; a `FileSegment` there that is
+        mapped is sent without being read into memory. Each request is made once.
         Where a name is looked up at once, the callback may be called before this returns. Raises
         `ValueError` for a URI with spaces or control characters. Wraps ``evhttp_make_request``.
         """
