@@ -105,8 +105,10 @@ class RpcCall(Context):
         if status is RpcStatus.NONE:
             try:
                 self.reply = self._reply_class.unmarshal(data)
-            except ValueError:
+            except BaseException as error:
                 status = RpcStatus.BADPAYLOAD
+                if not isinstance(error, ValueError):
+                    self.base.report(error, self)
         self.status = status
         if http:
             self.http_request = HookedRequest(self.base, http)

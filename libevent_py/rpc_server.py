@@ -13,6 +13,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
+from libevent_py._http_connection import HttpServerConnection
 from libevent_py._lifetime import Child, Handle, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
@@ -166,6 +167,20 @@ class Rpc(Context, Child):
             http = HookedRequest(self.base, lib.evpy_rpc_http_request(pointer), self)
             self._http = weakref.ref(http)
         return http
+
+    @property
+    def connection(self) -> HttpServerConnection | None:
+        """The connection that it came by, or None when that is gone: then nobody gets the reply.
+
+        Wraps ``evrpc_hook_get_connection``.
+        """
+        self.base.check_thread()
+        http = self.end.http
+        evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(self.pointer))
+        if not evcon:
+            return None
+        known: HttpServerConnection | None = http.connections.get(number(evcon))
+        return HttpServerConnection(http, evcon) if known is None else known
 
     def lent(self) -> list[Handle]:
         """Return the HTTP request that is still held, and what of it is."""

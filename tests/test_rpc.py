@@ -240,6 +240,17 @@ def test_a_reply_that_is_no_such_message_is_a_bad_payload(base: EventBase) -> No
             del bodies[0]
 
 
+def test_what_making_a_reply_raises_comes_out_and_the_call_is_told(world: World) -> None:
+    class Odd(Kill):
+        def __init__(self) -> None:
+            raise ZeroDivisionError
+
+    call = world.pool.call("Message", REQUEST, Odd, lambda call: None)
+    with pytest.raises(ZeroDivisionError):
+        run_until(world.base, lambda: call.status is not None)
+    assert call.status is RpcStatus.BADPAYLOAD
+
+
 def test_a_connection_that_is_refused_is_told(base: EventBase) -> None:
     told: list[Any] = []
     with RpcPool(base) as pool:

@@ -20,6 +20,7 @@ from libevent_py import (
     Rpc,
     RpcCall,
     RpcHook,
+    RpcHookResult,
     RpcPool,
     RpcServer,
     RpcStatus,
@@ -176,6 +177,29 @@ def test_closing_a_connection_of_the_http_server_ends_its_rpcs(world: World) -> 
     connections[0].close()
     run_until(world.base, lambda: held[0].closed and call.status is not None)
     assert call.status in (RpcStatus.TIMEOUT, RpcStatus.BADPAYLOAD)
+
+
+@pytest.mark.parametrize("place", ["handler", "input hook", "output hook"])
+def test_an_rpc_s_connection_may_be_closed_anywhere(world: World, place: str) -> None:
+    def close(rpc: Rpc, *_: Any) -> RpcHookResult:
+        assert rpc.connection is not None
+        assert rpc.connection.peer[0] == "127.0.0.1"
+        rpc.connection.close()
+        return RpcHookResult.CONTINUE
+
+    def handler(rpc: Rpc) -> None:
+        if place == "handler":
+            close(rpc)
+        answer(rpc)
+
+    world.server.register("Close", Msg, Kill, handler)
+    if place != "handler":
+        when = RpcHook.INPUT if place == "input hook" else RpcHook.OUTPUT
+        world.server.add_hook(when, close)
+    call = world.call("Close")
+    run_until(world.base, lambda: call.status is not None)
+    settle(world.base)
+    assert not world.server._served.calls
 
 
 def test_a_caller_that_leaves_is_answered_all_the_same(world: World) -> None:
@@ -417,6 +441,8 @@ MISUSE = """
                     "closes the server": world.server.close,
                     "closes the pool": world.pool.close,
                     "closes the http server": world.http.close,
+                    "closes the resolver": resolver.close,
+                    "closes the connection": lambda: arguments[0].connection.close(),
                     "unregisters": lambda: world.server.unregister("Act"),
                     "calls": lambda: world.call("Act"),
                 }[deed]()
@@ -458,6 +484,8 @@ MISUSE = """
     deeds += ["unregisters", "calls"]
     for place, deed in itertools.product(places, deeds):
         act_at(place, deed)
+    for when in RpcHook:
+        act_at(f"RpcServer {when.name}", "closes the connection")
 """
 
 

@@ -110,6 +110,7 @@ def test_basic_client(setup: Setup) -> None:
         def hook(context: Any, request: Any, _buffer: Any) -> RpcHookResult:
             headers = request.input_headers if name == "input" else request.output_headers
             headers.add("X-Hook", name)
+            assert context.connection is not None
             return CONTINUE
 
         return hook
