@@ -433,6 +433,10 @@ MISUSE = """
         base = EventBase()
         world = new_world(base)
         did = []
+        resolver = DnsBase(base, DnsBaseFlag(0))
+        if deed == "closes the resolver":
+            connection = HttpConnection(base, resolver, "a.example", world.port)
+            world.pool.add_connection(connection)
 
         def act(*arguments):
             if not did:
@@ -454,8 +458,14 @@ MISUSE = """
             attempt(answer, rpc)
 
         def replied(call):
-            if place == "callback":
+            if place.startswith("callback"):
                 act()
+
+        if place == "callback resumed":
+            def held_up(context, *_):
+                base.once(lambda *_: attempt(context.resume))
+                return PAUSE
+            world.pool.add_hook(RpcHook.INPUT, held_up)
 
         world.server.register("Act", Msg, Kill, handler)
         for end, when in itertools.product((world.server, world.pool), RpcHook):
@@ -476,12 +486,12 @@ MISUSE = """
         settle(base)
         base.close()
 
-    places = ["handler", "callback"]
+    places = ["handler", "callback", "callback resumed"]
     ends, later = ("RpcServer", "RpcPool"), ("", " resumed")
     for end, when, resumed in itertools.product(ends, RpcHook, later):
         places.append(f"{end} {when.name}{resumed}")
     deeds = ["closes the server", "closes the pool", "closes the http server"]
-    deeds += ["unregisters", "calls"]
+    deeds += ["closes the resolver", "unregisters", "calls"]
     for place, deed in itertools.product(places, deeds):
         act_at(place, deed)
     for when in RpcHook:
