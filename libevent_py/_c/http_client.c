@@ -111,9 +111,10 @@ static bufferevent_event_cb evpy_client_connected;
 
 static void evpy_on_client_connected(struct bufferevent *bev, short what, void *evcon)
 {
-	int error = errno;
+	/* Where TLS may end without notice, a connection that is refused is such an end, too. */
+	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
 
-	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : what & BEV_EVENT_ERROR ? error : 0;
+	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : error;
 	evpy_client_connected(bev, what, evcon);
 	evpy_client_why = 0;
 }
