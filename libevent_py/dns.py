@@ -42,6 +42,7 @@ RESOLV_CONF = "/etc/resolv.conf"
 #: A name as DNS spells it: C finds no place for more, nor for more in a part of it.
 LONGEST_NAME = 255
 LONGEST_LABEL = 63
+LABELS = re.compile(rb"(?:[^.]{1,%d}\.)*[^.]{1,%d}\.?" % (LONGEST_LABEL, LONGEST_LABEL))
 NAME = re.compile(rb"[^.]{1,63}(?:\.[^.]{1,63})*\.?")
 
 # Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
@@ -120,7 +121,8 @@ class DnsBase(Child):
         if flags is not NO_SEARCH and flags is not NO_FLAG:
             flags = _convert.flags(DnsQueryFlag, flags, "flags")
         self.base.check_thread()
-        lookup._begin(name, resolve, type, _name(name), flags)
+        encoded = known_name(name) if isinstance(name, str) else _name(name)
+        lookup._begin(name, resolve, type, encoded, flags)
         return lookup
 
     def resolve_reverse(
@@ -438,6 +440,10 @@ def _name(name: str | bytes) -> bytes:
     if len(encoded) > LONGEST_NAME:
         raise ValueError(f"name must have at most {LONGEST_NAME} bytes, not {len(encoded)}")
     return encoded
+
+
+#: The same for text, which is looked up again.
+known_name = functools.lru_cache(maxsize=1024)(_name)
 
 
 def _path(path: str | bytes | os.PathLike[str], name: str) -> bytes:

@@ -294,7 +294,7 @@ class DnsServerRequest(Child):
         owner = self._names[0] if name is self._asked else _name(name, "name")
         seconds = _ttl(ttl)
         if isinstance(addresses, str):
-            packed = _packed(family, addresses)
+            packed = packed_text(family, addresses)
             errors.call(add, self._reserve(len(packed), owner), owner, 1, packed, seconds)
             return
         all_packed = [_packed(family, address) for address in addresses]
@@ -460,6 +460,7 @@ def _guard(sock: socket.socket) -> None:
             return
 
 
+@functools.lru_cache(maxsize=1024)  # what is asked for is asked for again
 def _question(name: bytes, type: int, dns_class: int) -> DnsQuestion:
     text = name.decode("ascii", "surrogateescape") or "."
     return DnsQuestion(text, TYPES.get(type, type), CLASSES.get(dns_class, dns_class))
@@ -494,6 +495,10 @@ def _packed(family: int, address: Any) -> bytes:
         raise ValueError(f"addresses must be {kind} addresses, not {address!r}") from None
 
 
+#: The same for text, which is answered again.
+packed_text = functools.lru_cache(maxsize=1024)(_packed)
+
+
 def _reversed(address: Any) -> Any:
     """Return the name under which *address* is looked up, or what isn't one as it is."""
     if isinstance(address, str):
@@ -508,6 +513,8 @@ def _reversed(address: Any) -> Any:
 
 
 def _ttl(value: Any) -> int:
+    if type(value) is int and 0 <= value < 2**31:  # the rest takes longer to say so
+        return value
     return _convert.integer(value, "ttl", 0, 2**31 - 1)
 
 

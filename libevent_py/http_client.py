@@ -95,8 +95,9 @@ class HttpRequest(Request):
         `error` set. ``on_header(request)`` is called when the response's headers have come, also
         those of "100 Continue"; when it returns False or raises, the request fails with EOF.
         ``on_chunk(request)`` is called for each part of the body, which is in `input_buffer` and
-        is thrown away after it; of a chunked body for each chunk, once that is whole. ``on_error(request, code)`` is called before *callback* where
-        libevent gives a reason. As in C, no header Host is added: HTTP/1.1 wants one.
+        is thrown away after it; of a chunked body for each chunk, once that is whole.
+        ``on_error(request, code)`` is called before *callback* where libevent gives a reason. As in
+        C, no header Host is added: HTTP/1.1 wants one.
         Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
         ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
         """
