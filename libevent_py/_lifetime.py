@@ -225,7 +225,9 @@ class WithoutPointer:
 def without_pointer(kind: Any) -> Any:
     """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
     if "_without_pointer" not in vars(kind):  # kept there, so that the two go together
-        members = {"__slots__": (), "__module__": kind.__module__}
+        members: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__}
+        if getattr(kind, "__del__", None) in (Owned.__del__, Child.__del__):
+            members["__del__"] = _left_alone  # they would take some time to find nothing
         kind._without_pointer = type(kind)(kind.__name__, (WithoutPointer, kind), members)
     return kind._without_pointer
 

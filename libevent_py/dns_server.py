@@ -295,7 +295,8 @@ class DnsServerRequest(Child):
         seconds = _ttl(ttl)
         if isinstance(addresses, str):
             packed = packed_text(family, addresses)
-            errors.call(add, self._reserve(len(packed), owner), owner, 1, packed, seconds)
+            if add(self._reserve(len(packed), owner), owner, 1, packed, seconds):
+                raise errors.failed(add)  # it never calls back
             return
         all_packed = [_packed(family, address) for address in addresses]
         if not all_packed:
@@ -522,14 +523,13 @@ def _ttl(value: Any) -> int:
 def evpy_dns_query(
     key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int
 ) -> bool:
-    for base in live.bases:
-        server = base.live.get(key)
-        if server is not None and base.parked is None:
-            request = DnsServerRequest(server, pointer, count, ffi.string(name), type, dns_class)
-            try:
-                server._callback(request)
-            except BaseException as error:
-                base.report(error, server)
-                request._fail()
-            return True
-    return False
+    server = live.objects.get(key)
+    if server is None or server.base.parked is not None:
+        return False
+    request = DnsServerRequest(server, pointer, count, ffi.string(name), type, dns_class)
+    try:
+        server._callback(request)
+    except BaseException as error:
+        server.base.report(error, server)
+        request._fail()
+    return True

@@ -19,6 +19,7 @@ static void evpy_on_addrinfo(int result, struct evutil_addrinfo *res, void *key)
 static int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, int flags,
     uintptr_t key, void **handle)
 {
+	errno = 0;
 	if (type == EVDNS_TYPE_A)
 		*handle = evdns_base_resolve_ipv4(dns, what, flags, evpy_on_resolved, (void *)key);
 	else
@@ -29,6 +30,7 @@ static int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, 
 static int evpy_dns_resolve_reverse(struct evdns_base *dns, int size, const void *address, int flags,
     uintptr_t key, void **handle)
 {
+	errno = 0;
 	if (size == 4)
 		*handle = evdns_base_resolve_reverse(dns, address, flags, evpy_on_resolved, (void *)key);
 	else
