@@ -235,8 +235,7 @@ def test_ending_https_everywhere_touches_no_memory_that_is_freed(authority: Auth
         """
     import gc, sys
     from libevent_py import *
-    from tests.dns_peers import SILENCE, NameServer, client_of
-from tests.http_peers import *
+    from tests.http_peers import *
     from tests.peers import nobody_listens, run_until, settle
 
     certfile, keyfile, cafile = sys.argv[1:]
