@@ -280,7 +280,8 @@ class Exchange(Child):
         if request is self._current:
             if base.running or base.calls:
                 base.defer(self._cancel_now, request)
-            else:
+                return
+            with base.telling():
                 self._cancel_now(request)
             return
         if request in self._waiting:
@@ -289,7 +290,8 @@ class Exchange(Child):
             self._timer.close()
             self._timer = None
             self._tries = 0
-        self._conclude(request, self._cancelled(request))
+        with base.telling():
+            self._conclude(request, self._cancelled(request))
 
     def _cancel_now(self, request: HttpRequest) -> None:
         if request is self._current and not self.closed:
@@ -330,11 +332,12 @@ class Exchange(Child):
         if self.base.parked is not None:  # they are the parent process's to tell
             self._current = self._sent = None
             return
-        for request in pending:
-            text = "its connection was closed"
-            cancelled = request._cancelled
-            error = self._cancelled(request) if cancelled else self._error(request, text)
-            self._finish(request, error)
+        with self.base.telling():
+            for request in pending:
+                text = "its connection was closed"
+                cancelled = request._cancelled
+                error = self._cancelled(request) if cancelled else self._error(request, text)
+                self._finish(request, error)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]

@@ -395,6 +395,17 @@ class Loop(Root):
         except BaseException as worse:
             errors.keep(worse)
 
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Raise in the end what callbacks that are called meanwhile, without C, have raised.
+
+        While the loop runs, it does so.
+        """
+        before = errors.waiting()
+        yield
+        if not self.running:
+            errors.settle(before)
+
     # The end.
 
     def _free(self, pointer: Any) -> None:

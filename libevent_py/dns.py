@@ -400,8 +400,9 @@ class DnsBase(Child):
 
         The callbacks of its lookups are told in the loop, as in C: of SHUTDOWN, or FAIL by
         `getaddrinfo`; or they get the answer, if that is on its way already. A bufferevent whose
-        name it still looks up fails; an `HttpConnection` made with it is closed. Any callback may
-        call this. The sockets are closed at once or, where C may still need them, in the loop.
+        name it still looks up fails; an `HttpConnection` made with it is closed, and so is an
+        `RpcPool` that has one. Any callback may call this. The sockets are closed at once or, where
+        C may still need them, in the loop.
         Wraps ``evdns_base_free``.
         """
         base = self.base
@@ -410,12 +411,19 @@ class DnsBase(Child):
         base.check_thread()
         for lookup in self.lookups.values():
             lookup.close()
-        if base.parked is None:
+        if base.parked is not None:
+            super().close()
+            return
+        pointer = self._take()  # nothing may begin with it in the callbacks that are told now
+        with base.telling():
             for ref in list(base.ledger.values()):
                 child = ref()
-                if child is not None:
-                    child.do_without(self)
-        super().close()
+                try:
+                    if child is not None:
+                        child.do_without(self)
+                except BaseException as error:  # a callback's: there may be others to tell
+                    errors.keep(error)
+            base.bury(self.key, self.free, pointer)
 
 
 def _free(base: Any, lookups: dict[int, Lookup], pointer: Any) -> None:

@@ -292,7 +292,8 @@ class HttpConnection(Exchange):
         asked = _command(command), _target(uri)
         request._asked, request._connection, request.base = asked, self, self.base
         self._waiting.append(request)
-        self._go_on()
+        with self.base.telling():
+            self._go_on()
 
     # The connection.
 

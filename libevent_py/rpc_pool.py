@@ -259,6 +259,8 @@ class RpcPool(End):
         call = next(call for call in self._made.calls.values() if call._context == pointer)
         if when is RpcHook.OUTPUT:
             call._connection = number(lib.evrpc_hook_get_connection(pointer))
+            connection = self._made.connections[call._connection][0]
+            connection._used, connection._stale = True, connection._defers
         result = self._ask(when, call, request, data)
         if when is RpcHook.OUTPUT:
             call._sent = result is CONTINUE
@@ -305,19 +307,22 @@ class RpcPool(End):
             super().close()
             return
         base.check_thread()
-        before = errors.waiting()
         pointer = self._take()
         base.ledger.pop(self.key, None)
         calls = list(self._made.calls.values())
         for call in calls:
             call._take()
-        for call in calls:
-            if call.status is None:
-                call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
-        base.live.pop(self.key, None)
-        self._later(self._made.free, pointer)
-        if not base.running:
-            errors.settle(before)
+        with base.telling():
+            for call in calls:
+                if call.status is None:
+                    call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
+            base.live.pop(self.key, None)
+            self._later(self._made.free, pointer)
+
+    def do_without(self, other: Child) -> None:
+        """Close if *other*, which is about to be closed, looks a connection's host up (L3)."""
+        if any(connection._resolver is other for connection in self.connections):
+            self.close()
 
     def lent(self) -> list[Handle]:
         """Return the calls that are under way, and what is held of the connections."""
