@@ -94,9 +94,10 @@ class HttpServerRequest(Request):
         None for *reason* stands for libevent's own phrase. *body* is bytes, or any object with the
         buffer protocol, and comes after what has been added to `output_buffer`; a `Buffer` is
         emptied, without copying. Unlike in C, nothing of it is sent where a reply has no body, as
-        to HEAD: the client would take it for the next reply. When the client has gone, nothing
-        happens. Raises `ClosedError` when it has been answered, `RuntimeError` after
-        `send_reply_start`, `ValueError` for a *reason* that isn't one line of Latin-1.
+        to HEAD, which is told its length: the client would take it for the next reply. When the
+        client has gone, nothing happens. Raises `ClosedError` when it has been answered,
+        `RuntimeError` after `send_reply_start`, `ValueError` for a *reason* that isn't one line of
+        Latin-1.
         Wraps ``evhttp_send_reply``.
         """
         base = self.base

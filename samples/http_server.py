@@ -113,8 +113,6 @@ def send(request: HttpServerRequest, path: bytes, fd: int) -> None:
         headers["Location"] = uriencode(os.path.basename(path)) + "/"
         request.send_reply(301, "Moved Permanently")
         return
-    if request.command == HttpCommand.HEAD:  # for all others libevent says so itself
-        headers["Content-Length"] = str(len(body))
     request.send_reply(200, "OK")
 
 

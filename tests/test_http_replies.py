@@ -138,6 +138,27 @@ def test_where_a_reply_has_no_body_none_is_sent(
     assert parsed(client.received)[::2] == ("HTTP/1.1 200 OK", b"somebody")
 
 
+@pytest.mark.parametrize(
+    ("kind", "own", "length"), [(bytes, None, "8"), (bytes, "99", "99"), (Buffer, None, "8")]
+)
+def test_head_is_told_how_long_the_body_would_be(
+    server: HttpServer, kind: Callable[[bytes], Any], own: str | None, length: str
+) -> None:
+    def handler(request: HttpServerRequest) -> None:
+        if own is not None:
+            request.output_headers["Content-Length"] = own
+        request.output_buffer.add(b"some")
+        request.send_reply(200, None, kind(b"body"))
+
+    _, headers, got = answer(server, handler, get(method="HEAD"))
+    assert (headers["Content-Length"], got) == (length, b"")
+
+
+def test_head_is_told_no_length_where_there_is_no_body(server: HttpServer) -> None:
+    headers = answer(server, lambda request: request.send_reply(200), get(method="HEAD"))[1]
+    assert "Content-Length" not in headers
+
+
 def test_an_error_page_is_libevents_own_and_ends_the_connection(server: HttpServer) -> None:
     def handler(request: HttpServerRequest) -> None:
         request.output_headers["X-Mine"] = "1"

@@ -112,12 +112,24 @@ static void evpy_http_set_timeout(struct evhttp *http, double seconds)
 }
 
 /* Where a reply has no body, libevent would send one all the same, and the client take it for the next
- * reply. */
+ * reply. To HEAD libevent doesn't tell how long the body would be; without memory for that header, the
+ * reply is a good one, too. */
 static void evpy_http_trim(struct evhttp_request *req, int code)
 {
-	if (code < 200 || code == HTTP_NOCONTENT || code == HTTP_NOTMODIFIED ||
-	    req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_CONNECT)
-		evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
+	size_t size = evbuffer_get_length(req->output_buffer);
+	int none = code < 200 || code == HTTP_NOCONTENT || code == HTTP_NOTMODIFIED ||
+	    req->type == EVHTTP_REQ_CONNECT;
+	char text[24];
+
+	if (!none && req->type != EVHTTP_REQ_HEAD)
+		return;
+	if (!none && size > 0 &&
+	    evhttp_find_header(req->output_headers, "Content-Length") == NULL &&
+	    evhttp_find_header(req->output_headers, "Transfer-Encoding") == NULL) {
+		snprintf(text, sizeof text, "%zu", size);
+		evhttp_add_header(req->output_headers, "Content-Length", text);
+	}
+	evbuffer_drain(req->output_buffer, size);
 }
 
 /* After each of these but in case of failure, -1, the request is libevent's to free, or has been freed
