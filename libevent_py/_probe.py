@@ -3,21 +3,24 @@
 Each probe looks at what libevent does, never at its version, for distributions mend the one without
 changing the other. None of them reads or writes what isn't its own, on a library without the fix
 either: where the hole is such an access, the memory around it belongs to the probe
-(``_c/doctor.c``), or something else tells that came with the same fix. Each runs in a fork, and
-ends by being killed if nothing else ends it.
+(``_c/doctor.c``), or nobody, so that it ends a process made for it, or something else tells that
+came with the same fix. Each runs in a fork, and ends by being killed if nothing else ends it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import json
 import mmap
 import os
+import resource
 import signal
 import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from libevent_py import errors, log
@@ -254,6 +257,22 @@ def evpy_probed_dns(request: Any, _: Any) -> None:
         lib.evdns_server_request_drop(request)
 
 
+@contextlib.contextmanager
+def dns() -> Iterator[tuple[socket.socket, Any]]:
+    """Yield a socket that is connected to a server, and the turns of its loop."""
+    server = socket.socket(type=socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    server.setblocking(False)
+    base = errors.new(lib.event_base_new)
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.connect(server.getsockname())
+        errors.new(
+            lib.evdns_add_server_port_with_base,
+            *(base, server.detach(), 0, lib.evpy_probed_dns, ffi.NULL),
+        )
+        yield client, turns(base)
+
+
 #: What libevent has for an answer, in bytes.
 PACKET = 1500
 
@@ -287,17 +306,7 @@ def name(labels: list[bytes]) -> bytes:
 @probe("CVE-2026-63387", "DNS server: a name that fills an answer is ended one byte beyond it")
 def full_answer() -> tuple[State, str]:
     # With the fix, a name is refused that leaves no room for a zero, even where none is to come.
-    server = socket.socket(type=socket.SOCK_DGRAM)
-    server.bind(("127.0.0.1", 0))
-    server.setblocking(False)
-    base = errors.new(lib.event_base_new)
-    with socket.socket(type=socket.SOCK_DGRAM) as client:
-        client.connect(server.getsockname())
-        errors.new(
-            lib.evdns_add_server_port_with_base,
-            *(base, server.detach(), 0, lib.evpy_probed_dns, ffi.NULL),
-        )
-        loop = turns(base)
+    with dns() as (client, loop):
         for size in (PACKET - 1, PACKET + 1, PACKET):
             done = len(_answers)
             client.send(query(size))
@@ -309,6 +318,38 @@ def full_answer() -> tuple[State, str]:
     if full:
         return "vulnerable", "a name that fills an answer was accepted"
     return "fixed", "a name that fills an answer was refused"
+
+
+@probe("libevent#1231", "DNS server: a datagram of less than 12 bytes ends the process")
+def short_datagram() -> tuple[State, str]:
+    # What it ends by is a read near address 0, where nothing is: so it is another fork that ends.
+    process = os.fork()
+    if not process:
+        try:
+            status = 1
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            faulthandler.disable()
+            signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+            signal.alarm(PATIENCE)
+            ask_shortly()
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if status == 0:
+        return "fixed", "a query was answered after a datagram of one byte"
+    if status == -signal.SIGSEGV:
+        return "vulnerable", "a datagram of one byte ended a process"
+    return "unknown", f"a process that got a datagram of one byte ended with status {status}"
+
+
+def ask_shortly() -> None:
+    """Send a server of DNS a datagram of one byte, and then a query, which it answers."""
+    with dns() as (client, loop):
+        client.send(b"?")
+        client.send(query(PACKET - 1))
+        while not _answers:
+            next(loop)
 
 
 @probe("GHSA-5rgj-2c58-7jrc", "sample/http-server.c: a long path in its arguments overflows memory")

@@ -20,7 +20,7 @@ CODE = "import sys; sys.path[:] = sys.argv[1:]; from libevent_py import _probe; 
 class Vulnerability(NamedTuple):
     """A published hole in libevent, and whether it is in the library in use."""
 
-    #: Such as CVE-2026-63379, or where there is no such number GitHub's.
+    #: Such as CVE-2026-63379, or where there is no such number GitHub's, or its issue's.
     id: str
     summary: str
     #: Either "vulnerable", "fixed", or where that can't be told without doing harm "unknown".
@@ -30,7 +30,7 @@ class Vulnerability(NamedTuple):
 
 
 def known_vulnerabilities() -> list[Vulnerability]:
-    """Try which of the holes published in 2026 for libevent 2.1.12 the library in use has.
+    """Try which of the holes published for libevent 2.1.12 the library in use has.
 
     It tells by what the library does, not by its version, which distributions leave as it is when
     they mend the library. It is tried in a Python of its own on the same library, by probes that do
