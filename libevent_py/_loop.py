@@ -308,7 +308,7 @@ class Loop(Root):
 
     def wake(self) -> None:
         """Have the loop come to a clean moment soon; from any thread."""
-        if self._nolock:
+        if self._nolock and self.thread != get_ident():
             return  # then what waits for it waits for the end of the loop
         with self.gate:
             if not self.closed:
@@ -316,8 +316,9 @@ class Loop(Root):
 
     def _rouse(self) -> None:
         # By a timer that is due, not by event_active(): so a function that defers itself lets
-        # others in.
-        errors.call(lib.evpy_event_add, self._waker, 0.0)
+        # others in. One that is due already would be put off by it.
+        if not lib.event_pending(self._waker, TIMEOUT, ffi.NULL):
+            errors.call(lib.evpy_event_add, self._waker, 0.0)
 
     def _work(self) -> None:
         self.exhume()

@@ -290,11 +290,6 @@ class RpcPool(End):
             lib.evrpc_pool_remove_connection(self.pointer, connection)
             self.enter(lib.evrpc_pool_add_connection, self.pointer, connection)
 
-    def do_without(self, other: Child) -> None:
-        """Close if *other*, which is about to be closed, looks the host of a connection up (L3)."""
-        if any(connection._resolver is other for connection in self.connections):
-            self.close()
-
     def close(self) -> None:
         """Make no calls any more, and close the connections; a second time does nothing.
 

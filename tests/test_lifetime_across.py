@@ -163,7 +163,7 @@ def test_what_callbacks_raise_comes_out_of_a_resolver_s_close_once_all_are_told(
 ) -> None:
     dns = client_of(server)
     connections = [asking(base, dns, oops) for _ in range(2)]
-    with pytest.raises(Exception) as raised:  # noqa: PT011  (an ExceptionGroup, but in Python 3.10)
+    with pytest.raises(Exception) as raised:
         dns.close()
     found = getattr(raised.value, "exceptions", (raised.value, raised.value.__context__))
     assert [type(error) for error in found] == [Oops, Oops]

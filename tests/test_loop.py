@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import os
 import socket
 import threading
@@ -407,6 +408,22 @@ def test_a_function_that_defers_itself_lets_others_in(pair: Pair, priorities: in
         assert len(ready_at) == 2
         event.close()
         timer.close()
+
+
+def test_a_callback_that_defers_in_every_turn_does_not_put_off_what_it_defers(pair: Pair) -> None:
+    turns, ran = itertools.count(1), []
+    with EventBase() as base:
+
+        def ready(*_: object) -> None:
+            base.defer(ran.append, turn := next(turns))
+            if turn == 1000:
+                base.loopbreak()
+
+        pair[1].send(b".")
+        event = Event(base, pair[0], READ | PERSIST, ready).add()
+        base.dispatch()
+        assert len(ran) > 900
+        event.close()
 
 
 def test_what_was_deferred_on_a_base_that_is_closed_goes(base: EventBase) -> None:
