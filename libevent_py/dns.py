@@ -210,10 +210,12 @@ class DnsBase(Child):
         if target.pointer.sa_family == socket.AF_UNIX:
             raise ValueError(f"address must be (host, port), not {address!r}")
         add = lib.evdns_base_nameserver_sockaddr_add
-        self._add(add, target.pointer, target.length, 0, about=address)
+        self._add(add, target.pointer, target.length, 0, about=address, kept=target)
 
-    def _add(self, function: Callable[..., int], *arguments: Any, about: object) -> None:
-        def add() -> None:
+    def _add(
+        self, function: Callable[..., int], *arguments: Any, about: object, kept: object = None
+    ) -> None:
+        def add(_kept: object = kept) -> None:  # the memory that C is to read, be it later
             self.base.check_selectable(-1)
             code = errors.call(function, self.pointer, *arguments)
             if code == ALREADY_THERE:
