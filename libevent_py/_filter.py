@@ -87,7 +87,7 @@ class Layered(Stream):
         """
         self.base.check_thread()
         self._settle()
-        if self._leads_nowhere():
+        if self.base.closed or self._leads_nowhere():  # a callback may be told of the base's end
             return False
         if self._partner is not None or self._underlying is not None:
             try:

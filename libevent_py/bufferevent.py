@@ -264,6 +264,7 @@ class BufferEvent(Connecting):
     def _give_up(self) -> Any:
         """Return the pointer for C to put something on, or raise `ValueError` if it has already."""
         pointer = self.pointer
+        self.base.pointer  # noqa: B018  (nothing is made while the base closes what there is)
         self._check_unmanaged()
         self._settle()
         return pointer

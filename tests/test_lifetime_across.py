@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from libevent_py import (
+    BufferEvent,
     ClosedError,
     DnsBase,
     EventBase,
@@ -170,3 +172,26 @@ def test_what_callbacks_raise_comes_out_of_a_resolver_s_close_once_all_are_told(
     assert dns.closed
     assert all(connection.closed for connection in connections)
     settle(base)
+
+
+def test_nothing_is_left_of_what_begins_while_the_base_is_closed() -> None:
+    base, refused = EventBase(), []
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    bev, other = BufferEvent(base, left), BufferEvent(base)
+    bev.write(b"more than the socket takes" * 100_000)
+
+    def late(_request: HttpRequest) -> None:
+        bev.close(flush=True)
+        with pytest.raises(ClosedError):
+            BufferEvent.filter(other, None, None)
+        refused.append(other)
+
+    asking(base, None, late)
+    base.close()
+    right.close()
+    assert refused
+    assert bev.closed
+    assert other.closed
+    assert not base.ledger
+    assert not base.live
