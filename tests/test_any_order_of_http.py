@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from libevent_py import (
     Buffer,
     BufferEvent,
-    BufferEventOption,
     DnsResult,
     DnsServer,
     EventBase,
@@ -25,11 +24,9 @@ from libevent_py import (
     RpcServer,
     TlsContext,
 )
-from libevent_py._lifetime import live
 from tests import test_any_order
 from tests.rpc_messages import REPLY, REQUEST, Kill, Msg
-from tests.support import run_python
-from tests.test_any_order import Oops, World
+from tests.test_any_order import World
 from tests.test_any_order_of_names import NAMES, Names
 
 CONTINUE, PAUSE, TERMINATE = RpcHookResult.CONTINUE, RpcHookResult.PAUSE, RpcHookResult.TERMINATE
