@@ -14,6 +14,11 @@ from libevent_py import (
     BufferEvent,
     BufferEventFlag,
     BufferEventOption,
+    DnsBase,
+    DnsBaseFlag,
+    DnsServer,
+    DnsServerRequest,
+    DnsType,
     EventBase,
     EventFlag,
     HttpCommand,
@@ -174,6 +179,33 @@ class Site:
         request.send_reply(200, FINE, DISPATCHED)
 
 
+class Names:
+    """A name server that knows one *address* of localhost, and a resolver that asks it alone."""
+
+    def __init__(self, base: EventBase, address: str = "127.0.0.1") -> None:
+        self.address = address
+        self.asked = 0
+        self.server = DnsServer(base, ("127.0.0.1", 0), self._answer)
+        self.dns = DnsBase(base, DnsBaseFlag(0))
+        self.dns.nameserver_sockaddr_add(self.server.address)
+
+    def _answer(self, request: DnsServerRequest) -> None:
+        (question,) = request.questions
+        assert question.name.lower() == "localhost"
+        self.asked += 1
+        if ":" in self.address and question.type == DnsType.AAAA:
+            request.add_aaaa_reply(question.name, self.address, 100)
+        elif ":" not in self.address and question.type == DnsType.A:
+            request.add_a_reply(question.name, self.address, 100)
+        request.respond()
+
+    def time_out(self, seconds: float) -> None:
+        """Ask once, and wait for an answer no longer than *seconds*."""
+        self.dns.set_option("timeout", seconds)
+        self.dns.set_option("initial-probe-timeout", seconds)
+        self.dns.set_option("attempts", 1)
+
+
 class Raw:
     """A client of *site* that writes each of *said* once the one before is written, then reads.
 
@@ -308,6 +340,16 @@ def funny(asked: Asked, body: bytes = BODY) -> None:
     assert asked.code == 200
     assert "Content-Type" in dict(asked.headers)
     assert asked.body == body
+
+
+def empty(asked: Asked) -> None:
+    """Have the answer be one of the server's, without a body."""
+    assert asked.error is None
+    assert asked.code == 200
+    headers = dict(asked.headers)
+    assert "Date" in headers
+    assert headers["Content-Length"] == "0"
+    assert asked.body == b""
 
 
 def failed(asked: Asked) -> None:
