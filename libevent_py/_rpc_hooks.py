@@ -10,7 +10,6 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, Handle, live
 from libevent_py._watched import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
-from libevent_py.http_headers import Headers
 from libevent_py.http_request import Request, RequestBuffer
 from libevent_py.rpc_message import Message
 
@@ -64,22 +63,6 @@ class HookedRequest(Request):
     def __init__(self, base: Any, pointer: Any, owner: Any = None) -> None:
         self._owner = owner  # who ends it, and so must live as long
         self._begin(base, pointer)
-
-    @property
-    def input_headers(self) -> Headers:
-        """The headers that have come, for as long as the request.
-
-        Wraps ``evhttp_request_get_input_headers``.
-        """
-        return Headers.borrowed(self, lib.evhttp_request_get_input_headers)
-
-    @property
-    def output_headers(self) -> Headers:
-        """The headers to be sent, for as long as the request.
-
-        Wraps ``evhttp_request_get_output_headers``.
-        """
-        return Headers.borrowed(self, lib.evhttp_request_get_output_headers)
 
     def _lend(self, pointer: Any) -> RequestBuffer:
         buffer = HookedBuffer.borrowed(pointer, self)

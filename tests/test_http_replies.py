@@ -21,9 +21,8 @@ from libevent_py import (
     LibeventError,
 )
 from tests.peers import run_until, settle
-from tests.web import Client, ask, curl, get, parsed
+from tests.web import Client, ask, curl, get, parsed, where
 
-Where = tuple[str, int]
 Handler = Callable[[HttpServerRequest], object]
 
 
@@ -33,11 +32,6 @@ def server(base: EventBase) -> HttpServer:
     server = HttpServer(base)
     server.bind_socket("127.0.0.1", 0)
     return server
-
-
-def where(server: HttpServer) -> Where:
-    address: Where = server.bound_sockets[0].address
-    return address
 
 
 def answer(server: HttpServer, handler: Handler, request: bytes = b"") -> Any:

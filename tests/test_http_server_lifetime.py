@@ -25,9 +25,7 @@ from libevent_py import (
 from tests.certificates import Authority
 from tests.peers import connected, reset, run_until, settle
 from tests.support import run_python
-from tests.web import Client, get
-
-Where = tuple[str, int]
+from tests.web import Client, get, where
 
 
 @pytest.fixture
@@ -36,11 +34,6 @@ def server(base: EventBase) -> HttpServer:
     server = HttpServer(base)
     server.bind_socket("127.0.0.1", 0)
     return server
-
-
-def where(server: HttpServer) -> Where:
-    address: Where = server.bound_sockets[0].address
-    return address
 
 
 def held_by(server: HttpServer) -> tuple[Client, HttpServerRequest]:

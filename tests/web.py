@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 
-from libevent_py import EventBase
+from libevent_py import EventBase, HttpServer
 from tests.peers import connected, run_until
 from tests.support import PATIENCE
 
@@ -18,6 +18,12 @@ def get(path: str = "/", *, version: str = "1.1", method: str = "GET", more: str
     return (
         f"{method} {path} HTTP/{version}\r\nHost: a.test\r\nConnection: close\r\n{more}\r\n"
     ).encode("latin-1")
+
+
+def where(server: HttpServer) -> Where:
+    """Return the address that *server* listens on."""
+    address: Where = server.bound_sockets[0].address
+    return address
 
 
 class Client:
