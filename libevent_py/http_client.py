@@ -284,6 +284,7 @@ class HttpConnection(Exchange):
         """
         self.base.check_thread()
         self.pointer  # noqa: B018  (nothing can be sent by a closed one)
+        self.base.pointer  # noqa: B018  (nor while the base closes it)
         if not isinstance(request, HttpRequest):
             raise TypeError(f"request must be an HttpRequest, not {request!r}")
         request.pointer  # noqa: B018  (a closed one can't be sent)

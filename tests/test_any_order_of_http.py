@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import weakref
 from collections.abc import Callable
@@ -53,7 +54,7 @@ class Web(Names):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.webs: list[HttpServer] = []
-        self.ports: list[int] = []
+        self.bound: list[Any] = []
         self.held: list[Any] = []
         self.peers: list[Any] = []
         self.requests: list[HttpRequest] = []
@@ -65,6 +66,25 @@ class Web(Names):
         #: The base of each that waits to be told, by its number.
         self.waits: dict[int, weakref.ref[EventBase]] = {}
         self.contexts: list[TlsContext] = []
+
+    def step(self) -> None:
+        for things in (self.webs, self.connections, self.pools, self.rpc_servers, self.bound):
+            if self.random.random() < 0.8:
+                things[:] = [thing for thing in things if not thing.closed]
+        super().step()
+
+    def new_base(self, _: None) -> None:
+        if len(self.bases) < 2:
+            super().new_base(None)
+
+    def close_base(self, base: EventBase) -> None:
+        if self.random.random() < 0.2:
+            super().close_base(base)
+
+    def port(self) -> int:
+        """Return a port where somebody listens, or nobody."""
+        ports = [bound.address[1] for bound in self.bound if not bound.closed]
+        return self.random.choice(ports) if ports else 9
 
     def tell_for(self, base: EventBase) -> Callable[..., None]:
         """Return a callback that is to be told once, or *base* goes as nobody closes it."""
@@ -79,7 +99,7 @@ class Web(Names):
             return
         web = HttpServer(base)
         self.webs.append(web)
-        self.ports.append(web.bind_socket("127.0.0.1", 0).port)
+        self.bound.append(web.bind_socket("127.0.0.1", 0))
         for path, handler in (("/held", self.hold), ("/chunks", self.begin), ("/bye", self.bye)):
             web.set_cb(path, handler)
         web.set_gencb(self.serve)
@@ -150,7 +170,7 @@ class Web(Names):
                 lambda: web.set_gencb(None),
                 lambda: web.set_gencb(self.serve),
                 lambda: web.bound_sockets[0].close(),
-                lambda: self.ports.append(web.bind_socket("127.0.0.1", 0).port),
+                lambda: self.bound.append(web.bind_socket("127.0.0.1", 0)),
                 lambda: self.listeners.append(Listener(web.base, ("127.0.0.1", 0), None)),
                 lambda: web.bind_listener(self.random.choice(self.listeners)),
                 lambda: setattr(web, "max_body_size", self.random.choice([5, 10**6])),
@@ -173,8 +193,7 @@ class Web(Names):
         resolver, host = None, "127.0.0.1"
         if self.resolvers and self.random.random() < 0.4:
             resolver, host = self.random.choice(self.resolvers), self.random.choice(NAMES)
-        port = self.random.choice(self.ports) if self.ports else 9
-        connection = HttpConnection(base, resolver, host, port, bufferevent=bev)
+        connection = HttpConnection(base, resolver, host, self.port(), bufferevent=bev)
         connection.retries = self.random.choice([0, 0, 2])
         connection.initial_retry = 0.001
         connection.timeout = self.random.choice([0.005, 5, 5])
@@ -216,6 +235,10 @@ class Web(Names):
         if self.random.random() < 0.5:
             server.add_hook(self.random.choice(list(RpcHook)), self.hook)
         self.rpc_servers.append(server)
+
+    def unregister(self, server: RpcServer) -> None:
+        with contextlib.suppress(KeyError):
+            server.unregister("Hold")
 
     def reply(self, rpc: Any) -> None:
         self.callback()
@@ -294,11 +317,10 @@ class Web(Names):
     # What peers do that know no HTTP.
 
     def speak(self, _: None) -> None:
-        if self.ports:
-            peer = socket.create_connection(("127.0.0.1", self.random.choice(self.ports)), 5)
-            self.sockets.append(peer)
-            peer.setblocking(False)
-            peer.send(self.random.choice(SAID))
+        peer = socket.create_connection(("127.0.0.1", self.port()), 5)
+        self.sockets.append(peer)
+        peer.setblocking(False)
+        peer.send(self.random.choice(SAID))
 
     def send(self, sock: socket.socket) -> None:
         if self.random.random() < 0.2:
@@ -317,7 +339,7 @@ class Web(Names):
 
         if len(self.listeners) < 5:
             self.listeners.append(Listener(base, ("127.0.0.1", 0), accept))
-            self.ports.append(self.listeners[-1].address[1])
+            self.bound.append(self.listeners[-1])
 
     def drop(self, thing: None) -> None:
         kinds: list[list[Any]] = [
@@ -330,8 +352,9 @@ class Web(Names):
         super().drop(thing)
 
     OPERATIONS: ClassVar[list[tuple[str, Callable[[Any, Any], object]]]] = [
-        *Names.OPERATIONS,
-        *[("bases", World.loop)] * 20,
+        *[what for what in Names.OPERATIONS if what[1] is not World.close_base],
+        ("bases", close_base),
+        *[("bases", World.loop)] * 30,
         *[("bases", new_web)] * 3,
         *[("webs", change_web)] * 3,
         ("webs", lambda world, web: world.random.random() < 0.5 and web.close()),
@@ -346,7 +369,7 @@ class Web(Names):
         ("requests", lambda world, request: request.close()),
         ("requests", lambda world, request: world.buffers.append(request.input_buffer)),
         ("rpc_servers", lambda world, server: world.random.random() < 0.4 and server.close()),
-        ("rpc_servers", lambda world, server: server.unregister("Hold")),
+        ("rpc_servers", unregister),
         ("rpc_servers", lambda world, server: server.register("Hold", Msg, Kill, world.hold_rpc)),
         *[("bases", new_pool)] * 2,
         *[("pools", fill)] * 2,

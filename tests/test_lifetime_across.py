@@ -185,12 +185,15 @@ def test_nothing_is_left_of_what_begins_while_the_base_is_closed() -> None:
         bev.close(flush=True)
         with pytest.raises(ClosedError):
             BufferEvent.filter(other, None, None)
-        refused.append(other)
+        with pytest.raises(ClosedError):
+            connection.make_request(request, HttpCommand.GET, "/")
+        refused.append(request.connection)
 
+    connection, request = HttpConnection(base, None, "127.0.0.1", 9), HttpRequest(late)
     asking(base, None, late)
     base.close()
     right.close()
-    assert refused
+    assert refused == [None]
     assert bev.closed
     assert other.closed
     assert not base.ledger
