@@ -157,7 +157,8 @@ class HttpRequest(Request):
 class HttpConnection(Exchange):
     """A connection to an HTTP server, made when a request needs it; usable in ``with``.
 
-    While a request waits it stays alive by itself; else it goes with the last reference to it.
+    While a request waits it stays alive by itself; else it goes with the last reference to it. One
+    that is open keeps the loop going, for further requests, until either end closes it.
     """
 
     __slots__ = ("_applied", "_lent_bev", "_secure", "_settings")
