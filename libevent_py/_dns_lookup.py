@@ -119,6 +119,15 @@ class Lookup:
         """Tell the callback what libevent has not."""
         raise NotImplementedError
 
+    def _tell(self, *answer: Any) -> None:
+        base = self.dns_base.base
+        if base.collected:  # and what the callback would use, too
+            return
+        try:
+            self.callback(self, *answer)
+        except BaseException as error:
+            base.report(error, self)
+
 
 class DnsLookup(Lookup):
     """A name whose addresses are looked up, or an address whose name is."""
@@ -160,10 +169,7 @@ class DnsLookup(Lookup):
         if result == CANCEL and self._closing and not self._cancelled:
             result = SHUTDOWN
         found = self._read(count, addresses) if result == NONE else []
-        try:
-            self.callback(self, RESULTS.get(result, result), max(ttl, 0), found)
-        except BaseException as error:
-            self.dns_base.base.report(error, self)
+        self._tell(RESULTS.get(result, result), max(ttl, 0), found)
 
     def _read(self, count: int, addresses: Any) -> list[str]:
         kind = self.type
@@ -220,11 +226,7 @@ class AddrInfoLookup(Lookup):
         failure = None
         if code:
             failure = errors.DnsError(code, f"{self.host!r}: {util.gai_strerror(code)}")
-        addresses = util.unpack_addrinfo(found)
-        try:
-            self.callback(self, failure, addresses)
-        except BaseException as error:
-            self.dns_base.base.report(error, self)
+        self._tell(failure, util.unpack_addrinfo(found))
 
     def __repr__(self) -> str:
         state = "pending" if self.pending else "ended"

@@ -252,6 +252,7 @@ class Root(Handle):
     __slots__ = (
         "arena",
         "calls",
+        "collected",
         "condemned",
         "gate",
         "graveyard",
@@ -293,6 +294,8 @@ class Root(Handle):
         self.holds = 0
         #: The pointer of a base that the collector has finalized before its children.
         self.condemned: Any = None
+        #: Whether the collector has found it, perhaps with what its callbacks use.
+        self.collected = False
         super().__init__(pointer)
         roots.add(self)
 
@@ -448,7 +451,7 @@ class Root(Handle):
         pointer = self._take()
         if pointer is None or self.parked is not None:
             return
-        self.condemned = pointer
+        self.condemned, self.collected = pointer, True
         if not self.ledger:
             self._free_condemned()
 

@@ -336,15 +336,15 @@ class Loop(Root):
                 if self._jobs:
                     self._rouse()
 
-    def when_quiet(self, function: Callable[..., object], *args: Any) -> None:
-        """Run ``function(*args)`` when libevent has nothing more to call: now, or in the loop.
+    def when_quiet(self, function: Callable[..., object], *args: Any, now: bool = True) -> None:
+        """Run ``function(*args)`` when libevent has nothing more to call: *now*, or in the loop.
 
         At the latest it runs when the base is closed. For what frees things that callbacks which
         libevent has lined up still use (L3).
         """
         waiting = bool(self._quiet)
         self._quiet.append((function, args))
-        if not waiting and not self.running and not self.calls and not self.closed:
+        if now and not waiting and not self.running and not self.calls and not self.closed:
             self._use_quiet(self.pointer)
         if self._quiet and self._waker is not None:
             self._rouse()

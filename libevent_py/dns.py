@@ -59,8 +59,8 @@ class DnsBase(Child):
     """A resolver with its name servers; usable in ``with``, which closes it.
 
     Its name servers' sockets keep the loop from ending, unless it is made with
-    DISABLE_WHEN_INACTIVE. Dropped while it looks nothing up, it is closed. A forked child shares
-    the sockets, and with them the answers: it had better make its own.
+    DISABLE_WHEN_INACTIVE. Dropped while it looks nothing up, it is closed in the loop. A forked
+    child shares the sockets, and with them the answers: it had better make its own.
     """
 
     __slots__ = ("_late", "_max_inflight", "free", "lookups")
@@ -83,7 +83,7 @@ class DnsBase(Child):
         base.check_selectable(-1)
         #: Those that have not been told yet, by key.
         self.lookups: dict[int, Lookup] = {}
-        self.free = functools.partial(_free, base, self.lookups)
+        self.free = functools.partial(_free, base, self.lookups, True)
         #: What is to be done with the name servers when there is a quiet moment.
         self._late: deque[Callable[[], object]] = deque()
         self._max_inflight = b"64"
@@ -425,15 +425,19 @@ class DnsBase(Child):
                         child.do_without(self)
                 except BaseException as error:  # a callback's: there may be others to tell
                     errors.keep(error)
-            base.bury(self.key, self.free, pointer)
+            base.bury(self.key, functools.partial(_free, base, self.lookups, False), pointer)
 
 
-def _free(base: Any, lookups: dict[int, Lookup], pointer: Any) -> None:
-    """Cancel the lookups, and free the evdns_base when it has called all that it has lined up."""
+def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) -> None:
+    """Cancel the lookups, and free the evdns_base when it has called all that it has lined up.
+
+    One that was *dropped* may have been finalized before what connects by it, in the same cycle:
+    so it waits.
+    """
     for lookup in list(lookups.values()):
         lookup.withdraw(pointer)
         lookup.drop()
-    base.when_quiet(_freed, lookups, pointer)
+    base.when_quiet(_freed, lookups, pointer, now=not dropped)
 
 
 def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:

@@ -153,6 +153,7 @@ def test_dropped_and_idle_it_is_freed(base: EventBase, server: NameServer) -> No
     gone = weakref.ref(dns)
     del dns
     assert gone() is None
+    settle(base)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -198,3 +198,54 @@ def test_nothing_is_left_of_what_begins_while_the_base_is_closed() -> None:
     assert other.closed
     assert not base.ledger
     assert not base.live
+
+
+def test_name_servers_are_added_later_at_their_own_addresses(
+    base: EventBase, server: NameServer
+) -> None:
+    dns, addresses = client_of(server), [(f"127.0.0.{number}", 53) for number in range(2, 9)]
+
+    def change(_fd: int, _what: int) -> None:
+        dns.clear_nameservers_and_suspend()  # which waits for a quiet moment
+        for address in addresses:
+            dns.nameserver_sockaddr_add(address)
+
+    base.once(change)
+    settle(base)
+    assert sorted(dns.nameservers) == addresses
+
+
+def test_what_connects_by_a_name_may_be_collected_after_its_resolver() -> None:
+    run_python(
+        """
+        import gc
+        from libevent_py import *
+        from tests.dns_peers import *
+
+        silence = NameServer(other := EventBase(), {})
+        told = []
+        for connects in (True, False) * 4:
+            for first in (True, False):
+                base = EventBase()
+                if first:
+                    bev = BufferEvent(base)
+                dns = DnsBase(base, DnsBaseFlag(0))
+                dns.nameserver_sockaddr_add(silence.address)
+                if not first:
+                    bev = BufferEvent(base)
+                if connects:
+                    bev.connect_hostname(dns, "silent.example", 80)
+                else:
+                    http = HttpConnection(base, dns, "silent.example", 80)
+                    http.make_request(HttpRequest(told.append), HttpCommand.GET, "/")
+                    closed = DnsBase(base, DnsBaseFlag(0))
+                    closed.resolve_ipv4("silent.example", 0, lambda *answer: told.append(answer))
+                    base.once(lambda *_, closed=closed: closed.close())
+                    base.once(lambda *_, base=base: base.loopbreak())
+                base.loop(LoopFlag.NONBLOCK)
+                base = dns = bev = http = closed = None
+                gc.collect()
+        silence.socket.close()
+        """,
+        valgrind=True,
+    )
