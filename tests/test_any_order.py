@@ -77,6 +77,9 @@ class World:
             if not type(error).__name__.endswith("Group"):
                 raise
 
+    def check(self) -> None:
+        """Check what is to be so at the end."""
+
     def callback(self, *_: object) -> None:
         self.depth += 1
         try:
@@ -270,6 +273,7 @@ def walk(kind: type[World], seed: int, steps: int) -> None:
         base.on_error = lambda error, source: None
     for base in world.bases[::2]:
         base.close()
+    world.check()
 
 
 def walks(seeds: range, steps: int, kind: type[World] = World) -> None:

@@ -27,6 +27,7 @@ from libevent_py import (
 )
 from tests import test_any_order
 from tests.rpc_messages import REPLY, REQUEST, Kill, Msg
+from tests.support import run_python
 from tests.test_any_order import World
 from tests.test_any_order_of_names import NAMES, Names
 
@@ -410,3 +411,13 @@ def raised_here(error: BaseException) -> bool:
 def walks(seeds: range, steps: int) -> None:
     """Take a walk for each of *seeds*, and check that nothing is left of them."""
     test_any_order.walks(seeds, steps, Web)
+
+
+def test_no_order_of_calls_on_http_and_rpc_crashes_leaks_or_leaves_somebody_waiting() -> None:
+    code = "from tests.test_any_order_of_http import walks; walks(range(20), 300)"
+    run_python(code, stderr=None)
+
+
+def test_no_order_of_calls_on_http_and_rpc_touches_memory_that_is_not_its_own() -> None:
+    code = "from tests.test_any_order_of_http import walks; walks(range(100, 103), 150)"
+    run_python(code, stderr=None, valgrind=True)
