@@ -18,11 +18,16 @@ METHODS = (
 #: The largest number that a limit can be: C's ev_ssize_t.
 MOST = lib.EV_SSIZE_MAX
 
+#: How many bytes may wait to be parsed beyond headers and body: what is read ahead of them, and the
+#: lines with the sizes of chunks.
+AHEAD = 1 << 16
+
 
 class Settings(Child):
     """What `HttpServer` has of settings."""
 
     __slots__ = (
+        "_bevcb",
         "_content_type",
         "_flags",
         "_kept",
@@ -35,6 +40,7 @@ class Settings(Child):
     def __init__(self, base: Any, key: int, pointer: Any) -> None:
         #: What C has pointers to.
         self._kept: list[Any] = []
+        self._bevcb: Any = None
         self._content_type: str | None = "text/html; charset=ISO-8859-1"
         self._flags = HttpServerFlag(0)
         self._max_body_size: int | None = None
@@ -75,12 +81,15 @@ class Settings(Child):
         self.base.check_thread()
         lib.evhttp_set_max_headers_size(self.pointer, most)
         self._max_headers_size = None if size is None else most
+        self._set_bevcb()
 
     @property
     def max_body_size(self) -> int | None:
         """How many bytes a request's body may have, or None for no limit.
 
-        It is for connections that are accepted from now on; more is answered with 413.
+        It is for connections that are accepted from now on; more is answered with 413. Where
+        `max_headers_size` is set, too, a connection fails that has more waiting to be parsed than
+        both and 64 KiB: unlike in C, where a line that tells a chunk's size may grow for ever.
         Wraps ``evhttp_set_max_body_size``.
         """
         return self._max_body_size
@@ -91,6 +100,19 @@ class Settings(Child):
         self.base.check_thread()
         lib.evhttp_set_max_body_size(self.pointer, most)
         self._max_body_size = None if size is None else most
+        self._set_bevcb()
+
+    @property
+    def _most(self) -> int:
+        """How many bytes of a connection may wait to be parsed, or 0 for any number."""
+        headers, body = self._max_headers_size, self._max_body_size
+        if headers is None or body is None or headers + body + AHEAD > MOST:
+            return 0
+        return headers + body + AHEAD
+
+    def _set_bevcb(self) -> None:
+        called = self._bevcb is not None
+        lib.evpy_http_set_bevcb(self.pointer, called, self.key, self._most)
 
     @property
     def timeout(self) -> Timeout:

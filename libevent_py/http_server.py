@@ -39,7 +39,6 @@ class HttpServer(Listening):
     """
 
     __slots__ = (
-        "_bevcb",
         "_given",
         "_routes",
         "_tls",
@@ -62,7 +61,6 @@ class HttpServer(Listening):
         pointer = errors.new(lib.evhttp_new, base.pointer)
         #: The routes, by path; None stands for all others.
         self._routes: dict[bytes | None, int] = {}
-        self._bevcb: BevCallback | None = None
         self._tls: TlsContext | None = None
         #: The bufferevents that are about to become connections' own, each with a reference of
         #: its own in C.
@@ -158,8 +156,9 @@ class HttpServer(Listening):
         if callback is not None:
             _convert.callback(callback)
         self.base.check_thread()
-        lib.evpy_http_set_bevcb(self.pointer, callback is not None, self.key)
+        self.pointer  # noqa: B018  (a closed server has no connections)
         self._bevcb = callback
+        self._set_bevcb()
         self._tls = None
         self.plain = self.plain and callback is None
 
@@ -190,13 +189,17 @@ class HttpServer(Listening):
         assert self._bevcb is not None
         bev = self._bevcb(self.base)
         self.pointer  # noqa: B018  (the callback may have closed it)
+        most = self._most
         if bev is None:
-            return ffi.NULL
+            base, bound = self.base.pointer, ffi.cast("void *", most)
+            return lib.evpy_http_bounded(base, bound) if most else ffi.NULL
         # Active from now on, and so before anything of the connection, which isn't there yet.
         self.base.once(functools.partial(self._adopt, key := next_key()))
         pointer = self._checked(bev).give(self)
         lib.bufferevent_incref(pointer)
         self._given[key] = pointer, bev
+        if most:
+            lib.evpy_http_bound(pointer, most)
         return pointer
 
     def _checked(self, bev: Any) -> BufferEvent:

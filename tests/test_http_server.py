@@ -26,6 +26,7 @@ from libevent_py import (
     HttpServerRequest,
     LibeventError,
     Listener,
+    LoopFlag,
     TlsContext,
     _http_listening,
     lib,
@@ -446,6 +447,33 @@ def test_headers_and_bodies_that_are_too_long_are_refused(
     for name in ("max_headers_size", "max_body_size"):
         with pytest.raises(ValueError, match=name):
             setattr(server, name, -1)
+
+
+@pytest.mark.parametrize("bevcb", [None, BufferEvent, lambda _: None])
+def test_a_line_with_a_chunks_size_does_not_grow_for_ever(
+    base: EventBase, server: HttpServer, bevcb: Any
+) -> None:
+    server.max_headers_size, server.max_body_size = 1000, 100_000
+    server.set_bevcb(bevcb)
+    client = Client(base, where(server))
+    client.send(b"PUT / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+    sent = 0
+    while not client.ended:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            sent += client.sock.send(b"1" * 4096)
+        base.loop(LoopFlag.NONBLOCK)
+        client.poll()
+        assert sent < 10_000_000  # it may have gone to the system's buffers
+    client.close()
+    for more in ("Transfer-Encoding: chunked\r\n", "Content-Length: 100000\r\n"):
+        body = b"1" * 100_000
+        text = b"186a0\r\n%s\r\n0\r\n\r\n" % body if "chunked" in more else body
+        asking = Client(base, where(server)).send(get(method="PUT", more=more))
+        while text:
+            with contextlib.suppress(BlockingIOError):
+                text = text[asking.sock.send(text) :]
+            base.loop(LoopFlag.NONBLOCK)
+        assert asking.rest().startswith(b"HTTP/1.1 200")
 
 
 def test_an_idle_connection_is_closed_after_the_timeout(

@@ -96,9 +96,43 @@ static void evpy_http_set_gencb(struct evhttp *http, int handled, uintptr_t key)
 	evhttp_set_gencb(http, handled ? evpy_on_http_request : NULL, (void *)key);
 }
 
-static void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key)
+static void evpy_on_http_input(
+    struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
-	evhttp_set_bevcb(http, made ? evpy_on_http_bev : NULL, (void *)key);
+	struct bufferevent *bev = arg;
+
+	(void)input;
+	if (info->n_added > 0 && info->orig_size + info->n_added > bev->wm_write.high)
+		bufferevent_trigger_event(
+		    bev, BEV_EVENT_READING | BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* libevent takes the line that tells a chunk's size however long it grows. So a connection fails when
+ * more than `most` bytes wait to be parsed; that number is where a socket's bufferevent has no use for
+ * it. To suspend reading, as by a watermark for that, would suspend the timeout, too. Without memory,
+ * there is no such end. */
+static void evpy_http_bound(struct bufferevent *bev, size_t most)
+{
+	bev->wm_write.high = most;
+	evbuffer_add_cb(bufferevent_get_input(bev), evpy_on_http_input, bev);
+}
+
+static struct bufferevent *evpy_http_bounded(struct event_base *base, void *most)
+{
+	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+
+	if (bev != NULL)
+		evpy_http_bound(bev, (size_t)most);
+	return bev;
+}
+
+/* With 0 for `most`, libevent makes what Python doesn't. */
+static void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, size_t most)
+{
+	if (made)
+		evhttp_set_bevcb(http, evpy_on_http_bev, (void *)key);
+	else
+		evhttp_set_bevcb(http, most > 0 ? evpy_http_bounded : NULL, (void *)most);
 }
 
 /* Negative seconds stand for no timeout; libevent takes 0 for that. */

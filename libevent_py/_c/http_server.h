@@ -10,7 +10,9 @@ extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int
 struct evhttp_bound_socket *evpy_http_bind(struct evhttp *http, struct evconnlistener *listener);
 int evpy_http_set_cb(struct evhttp *http, const char *path, uintptr_t key);
 void evpy_http_set_gencb(struct evhttp *http, int handled, uintptr_t key);
-void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key);
+void evpy_http_bound(struct bufferevent *bev, size_t most);
+struct bufferevent *evpy_http_bounded(struct event_base *base, void *most);
+void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, size_t most);
 void evpy_http_set_timeout(struct evhttp *http, double seconds);
 
 int evpy_http_reply(struct evhttp_request *req, int code, const char *reason, const void *body,
