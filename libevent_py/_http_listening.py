@@ -13,11 +13,15 @@ from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_settings import Settings
 from libevent_py._lifetime import Handle, live, slot
+from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener
 from libevent_py.vulnerabilities import known_vulnerabilities
 
 #: How many connections may wait to be accepted, as in evhttp itself.
 BACKLOG = 128
+
+#: How evhttp itself listens: no program that is started later gets its connections.
+OPTIONS = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_EXEC | ListenerOption.CLOSE_ON_FREE
 
 #: The hole by which a client of AF_UNIX ends the process.
 LONG_ADDRESS = "CVE-2026-63388"
@@ -110,7 +114,9 @@ class Listening(Settings):
         except ValueError:
             kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
             address = socket.getaddrinfo(host, port, type=kind, flags=passive)[0][4]  # type: ignore[assignment]
-        return self._take_over(lambda: Listener(self.base, address, None, backlog=BACKLOG))
+        return self._take_over(
+            lambda: Listener(self.base, address, None, backlog=BACKLOG, options=OPTIONS)
+        )
 
     def accept_socket(self, fd: Any) -> BoundSocket:
         """Accept connections on the socket *fd*, which listens already, and belongs to the server.
@@ -118,7 +124,7 @@ class Listening(Settings):
         *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set not to
         block (K2). Wraps ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
         """
-        return self._take_over(lambda: Listener.from_fd(self.base, fd, None))
+        return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
 
     def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
         self.pointer  # noqa: B018  (a closed server takes nothing)

@@ -74,6 +74,24 @@ def test_curl_is_answered(base: EventBase, server: HttpServer) -> None:
     assert curl(base, url, url) == b"/from/curl" * 2  # by one connection
 
 
+@pytest.mark.parametrize("bound", [True, False])
+def test_programs_that_are_started_get_none_of_its_connections(
+    base: EventBase, bound: bool
+) -> None:
+    def handler(request: HttpServerRequest) -> None:
+        connection = request.connection
+        assert connection is not None
+        inheritable.append(os.get_inheritable(connection.bufferevent.fd))
+        request.send_reply(200)
+
+    inheritable: list[bool] = []
+    server = HttpServer(base)
+    server.set_gencb(handler)
+    taken = server.bind_socket(*ANY) if bound else server.accept_socket(socket.create_server(ANY))
+    ask(base, taken.address, get())
+    assert [os.get_inheritable(taken.fd), *inheritable] == [False, False]
+
+
 def test_a_bound_socket_knows_its_address(base: EventBase) -> None:
     server = HttpServer(base)
     bound = server.bind_socket("127.0.0.1", 0)
