@@ -244,6 +244,16 @@ class HttpServerRequest(Request):
 
     # How it ends.
 
+    def close(self) -> None:
+        """Answer with 500, or cut the connection where the answer has been begun, as is done for
+        a request that is dropped.
+
+        Once it has been answered, nothing happens. Wraps ``evhttp_send_error``.
+        """
+        if not self.closed:
+            self.base.check_thread()
+            self.base.call(lib.evpy_http_abandon, self._answered())
+
     def _answered(self) -> Any:
         """Take the pointer away, for a reply that C is about to be told."""
         pointer = self.pointer

@@ -153,6 +153,28 @@ def test_head_is_told_no_length_where_there_is_no_body(server: HttpServer) -> No
     assert "Content-Length" not in headers
 
 
+def test_a_request_that_is_closed_is_answered_with_500(server: HttpServer) -> None:
+    def handler(request: HttpServerRequest) -> None:
+        for _ in range(2):
+            request.close()
+        assert request.closed
+
+    assert answer(server, handler)[0] == "HTTP/1.1 500 Internal Server Error"
+
+
+def test_a_request_that_is_closed_after_it_was_answered_in_part_has_its_connection_cut(
+    server: HttpServer,
+) -> None:
+    def handler(request: HttpServerRequest) -> None:
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"some")
+        request.close()
+
+    assert b"0\r\n\r\n" not in answer(server, handler)[2]
+    server.set_gencb(lambda request: request.send_reply(200))
+    assert ask(server.base, where(server), get())[0] == "HTTP/1.1 200 OK"
+
+
 def test_an_error_page_is_libevents_own_and_ends_the_connection(server: HttpServer) -> None:
     def handler(request: HttpServerRequest) -> None:
         request.output_headers["X-Mine"] = "1"
