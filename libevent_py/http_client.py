@@ -268,7 +268,9 @@ class HttpConnection(Exchange):
         if bev._is_looking_up():
             raise ValueError("bufferevent must not be looking a host up already")
         if bev.underlying is not None:
-            raise ValueError("bufferevent must not stand on another one: that couldn't connect")
+            raise ValueError(  # evhttp closes the descriptor, and again whatever has it next
+                "bufferevent must not stand on another one: that would keep a closed descriptor"
+            )
         return bev
 
     # Requests.
@@ -408,6 +410,7 @@ class HttpConnection(Exchange):
     def max_body_size(self) -> int | None:
         """The most bytes of body that a response may have, or None, as at first, for any.
 
+        As in C, a line that tells a chunk's size doesn't count, and may have any length.
         Wraps ``evhttp_connection_set_max_body_size``.
         """
         return self._settings.get("max_body_size")

@@ -322,7 +322,9 @@ def chunk_out(
     assert headers["Connection"] == "close"
 
     bev = bufferevent(base, -1, site.client_context, filtering)
-    if filtering:  # F8: to connect it, libevent would take a timer of its for a socket's event
+    if (
+        filtering
+    ):  # O11: when it ends, libevent leaves the descriptor that it closes in what is below
         with bev, pytest.raises(ValueError, match="must not stand on another one"):
             connection(site, bev)
         return
