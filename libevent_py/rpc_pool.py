@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -327,8 +328,16 @@ class RpcPool(End):
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the pool in C."""
-        return self._made.free
+        """What frees the pool in C, but not below the callback that has dropped it (R6)."""
+        return functools.partial(_free_soon, self.base, self._made.free)
+
+
+def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
+    if base.running or base.calls:
+        base.graveyard.append((free, pointer))
+        base.wake()
+    else:
+        free(pointer)
 
 
 def take_over(connection: HttpConnection) -> Any:

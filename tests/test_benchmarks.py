@@ -34,7 +34,7 @@ def benchmarks(*arguments):
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=180,
+        timeout=600,
     ).stdout
 
 

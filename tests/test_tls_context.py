@@ -152,7 +152,15 @@ def test_without_libevent_openssl_the_package_works_and_a_context_says_what_is_m
                         raise AttributeError(name)
                     return getattr(lib, name)
 
+            class Ffi:
+                def addressof(self, of, *names):
+                    return ffi.addressof(lib if of is built.lib else of, *names)
+
+                def __getattr__(self, name):
+                    return getattr(ffi, name)
+
             lib, built.lib = built.lib, Lib()
+            ffi, built.ffi = built.ffi, Ffi()
             sys.modules["libevent_py._ffi"] = built
 
             import libevent_py
