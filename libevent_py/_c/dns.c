@@ -3,6 +3,8 @@
  * The handle of a lookup is stored here rather than returned: a signal handler of Python's may raise
  * before Python has stored it. */
 
+#include <pthread.h>
+
 static void evpy_on_resolved(int result, char type, int count, int ttl, void *addresses, void *key)
 {
 	(void)type;
@@ -47,10 +49,50 @@ static int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const 
 	return 0;
 }
 
-/* Without its name servers first, evdns_base_free() would have the answer to a probe, by which evdns asks
- * whether one is back, find that one freed. No answer may be on its way, and no lookup be left. */
+/* What libevent frees while a thread holds it back. */
+static struct {
+	pthread_mutex_t lock, turn;
+	void **freed;
+	size_t count, room;
+} evpy_held_back = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, NULL, 0, 0};
+
+/* Without memory for the list, that is lost. */
+static void evpy_free_later(void *memory)
+{
+	pthread_mutex_lock(&evpy_held_back.lock);
+	if (evpy_held_back.count == evpy_held_back.room) {
+		size_t room = 2 * evpy_held_back.room + 16;
+		void **freed = realloc(evpy_held_back.freed, room * sizeof *freed);
+
+		if (freed != NULL) {
+			evpy_held_back.freed = freed;
+			evpy_held_back.room = room;
+		}
+	}
+	if (evpy_held_back.count < evpy_held_back.room)
+		evpy_held_back.freed[evpy_held_back.count++] = memory;
+	pthread_mutex_unlock(&evpy_held_back.lock);
+}
+
+/* evdns frees one server after the other, and takes back the question by which it asks whether that one is
+ * there. Without an answer such a question goes on to another server, which may be one that evdns has just
+ * freed, and writes to. So what it frees here is freed only afterwards. */
+static void evpy_dns_clear(struct evdns_base *dns)
+{
+	pthread_mutex_lock(&evpy_held_back.turn);
+	event_set_mem_functions(malloc, realloc, evpy_free_later);
+	evdns_base_clear_nameservers_and_suspend(dns);
+	event_set_mem_functions(NULL, NULL, NULL);
+	pthread_mutex_lock(&evpy_held_back.lock); /* another thread may still be in there */
+	while (evpy_held_back.count > 0)
+		free(evpy_held_back.freed[--evpy_held_back.count]);
+	pthread_mutex_unlock(&evpy_held_back.lock);
+	pthread_mutex_unlock(&evpy_held_back.turn);
+}
+
+/* No answer may be on its way, and no lookup be left. Then the only requests are those by which evdns asks
+ * whether a server is back: told of the end, they would find that freed, so nobody is told (L2). */
 static void evpy_dns_free(struct evdns_base *dns)
 {
-	evdns_base_clear_nameservers_and_suspend(dns);
-	evdns_base_free(dns, 1);
+	evdns_base_free(dns, 0);
 }
