@@ -28,6 +28,20 @@ static enum bufferevent_filter_result evpy_on_output(struct evbuffer *source,
 	return evpy_run_filter(key, 1, source, destination, limit, mode);
 }
 
+/* libevent's own runs the destination's callbacks while the source is half moved: a filter below, which may
+ * use what stands on it. */
+static enum bufferevent_filter_result evpy_pass(struct evbuffer *source,
+    struct evbuffer *destination, ev_ssize_t limit, enum bufferevent_flush_mode mode, void *key)
+{
+	size_t size = evbuffer_get_length(source);
+
+	(void)mode;
+	(void)key;
+	if (limit >= 0 && (size_t)limit < size)
+		size = (size_t)limit;
+	return evpy_buffer_remove_buffer(source, destination, size) < 0 ? BEV_ERROR : BEV_OK;
+}
+
 /* libevent's own callback for events below a filter, which is the same for all filters. */
 static bufferevent_event_cb evpy_filter_event;
 
@@ -42,7 +56,7 @@ static struct bufferevent *evpy_filter_new(
     struct bufferevent *underlying, int input, int output, int options, uintptr_t key)
 {
 	struct bufferevent *filter = bufferevent_filter_new(underlying,
-	    input ? evpy_on_input : NULL, output ? evpy_on_output : NULL, options, NULL,
+	    input ? evpy_on_input : evpy_pass, output ? evpy_on_output : evpy_pass, options, NULL,
 	    (void *)key);
 
 	if (filter != NULL) {
