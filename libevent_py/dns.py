@@ -280,7 +280,7 @@ class DnsBase(Child):
         if self.count_nameservers() > 1:  # send what waits, so that clearing itself sends nothing
             errors.call(option, pointer, b"max-inflight", b"65000")
             errors.call(lib.evdns_base_resume, pointer)
-        lib.evpy_dns_clear(pointer)
+        lib.evpy_dns_clear(self.base.pointer, pointer)
         errors.call(option, pointer, b"max-inflight", self._max_inflight)
 
     def _note_max_inflight(self, path: str | bytes) -> None:

@@ -419,5 +419,5 @@ def test_no_order_of_calls_on_http_and_rpc_crashes_leaks_or_leaves_somebody_wait
 
 
 def test_no_order_of_calls_on_http_and_rpc_touches_memory_that_is_not_its_own() -> None:
-    code = "from tests.test_any_order_of_http import walks; walks(range(100, 103), 150)"
+    code = "from tests.test_any_order_of_http import walks; walks(range(100, 102), 100)"
     run_python(code, stderr=None, valgrind=True)

@@ -4,6 +4,13 @@
  * before Python has stored it. */
 
 #include <pthread.h>
+#ifdef __APPLE__
+#include <malloc/malloc.h>
+#define EVPY_SIZE(memory) malloc_size(memory)
+#else
+#include <malloc.h>
+#define EVPY_SIZE(memory) malloc_usable_size((void *)(memory))
+#endif
 
 static void evpy_on_resolved(int result, char type, int count, int ttl, void *addresses, void *key)
 {
@@ -49,45 +56,75 @@ static int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const 
 	return 0;
 }
 
-/* What libevent frees while a thread holds it back. */
-static struct {
-	pthread_mutex_t lock, turn;
+/* What libevent frees while this thread holds it back. */
+static _Thread_local struct {
+	int on;
 	void **freed;
 	size_t count, room;
-} evpy_held_back = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, NULL, 0, 0};
+} evpy_held_back;
 
 /* Without memory for the list, that is lost. */
 static void evpy_free_later(void *memory)
 {
-	pthread_mutex_lock(&evpy_held_back.lock);
+	if (!evpy_held_back.on) {
+		free(memory);
+		return;
+	}
 	if (evpy_held_back.count == evpy_held_back.room) {
 		size_t room = 2 * evpy_held_back.room + 16;
 		void **freed = realloc(evpy_held_back.freed, room * sizeof *freed);
 
-		if (freed != NULL) {
-			evpy_held_back.freed = freed;
-			evpy_held_back.room = room;
-		}
+		if (freed == NULL)
+			return;
+		evpy_held_back.freed = freed;
+		evpy_held_back.room = room;
 	}
-	if (evpy_held_back.count < evpy_held_back.room)
-		evpy_held_back.freed[evpy_held_back.count++] = memory;
-	pthread_mutex_unlock(&evpy_held_back.lock);
+	evpy_held_back.freed[evpy_held_back.count++] = memory;
+}
+
+/* The first event is written down that is in what libevent has freed. */
+static int evpy_note_stale(const struct event_base *base, const struct event *ev, void *arg)
+{
+	struct event **next = arg;
+	size_t i;
+
+	(void)base;
+	for (i = 0; i < evpy_held_back.count && *next == NULL; ++i) {
+		const char *memory = evpy_held_back.freed[i];
+
+		if ((const char *)ev >= memory && (const char *)ev < memory + EVPY_SIZE(memory))
+			*next = (struct event *)ev;
+	}
+	return *next != NULL;
 }
 
 /* evdns frees one server after the other, and takes back the question by which it asks whether that one is
  * there. Without an answer such a question goes on to another server, which may be one that evdns has just
- * freed, and writes to. So what it frees here is freed only afterwards. */
-static void evpy_dns_clear(struct evdns_base *dns)
+ * freed, and writes to. Or it lets a question that has waited be sent, be it to one that is freed, whose
+ * event is added again. So what it frees here is freed only afterwards, without its events. */
+static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 {
-	pthread_mutex_lock(&evpy_held_back.turn);
+	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+	struct event *stale;
+
+	pthread_mutex_lock(&turn);
+	evpy_held_back.on = 1;
 	event_set_mem_functions(malloc, realloc, evpy_free_later);
 	evdns_base_clear_nameservers_and_suspend(dns);
 	event_set_mem_functions(NULL, NULL, NULL);
-	pthread_mutex_lock(&evpy_held_back.lock); /* another thread may still be in there */
+	evpy_held_back.on = 0;
+	pthread_mutex_unlock(&turn);
+	do {
+		stale = NULL;
+		event_base_foreach_event(base, evpy_note_stale, &stale);
+		if (stale != NULL)
+			event_del(stale);
+	} while (stale != NULL);
 	while (evpy_held_back.count > 0)
 		free(evpy_held_back.freed[--evpy_held_back.count]);
-	pthread_mutex_unlock(&evpy_held_back.lock);
-	pthread_mutex_unlock(&evpy_held_back.turn);
+	free(evpy_held_back.freed);
+	evpy_held_back.freed = NULL;
+	evpy_held_back.room = 0;
 }
 
 /* No answer may be on its way, and no lookup be left. Then the only requests are those by which evdns asks
