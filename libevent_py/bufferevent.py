@@ -376,8 +376,8 @@ class BufferEvent(Connecting):
         """
         self.base.check_thread()
         pointer = self._give_up()
-        if self._partner is not None or (self._underlying is not None and self.fd >= 0):
-            raise ValueError("a pair can't be used, nor a filter of what is connected")
+        if self._partner is not None or self._underlying is not None:
+            raise ValueError("a pair can't be used, nor what stands on another bufferevent")
         if not self._options & BufferEventOption.CLOSE_ON_FREE:
             raise ValueError("the bufferevent must be made with CLOSE_ON_FREE")
         if self._options & BufferEventOption.EAGER:
@@ -405,10 +405,6 @@ class BufferEvent(Connecting):
         for handle in self.lent():
             handle._take()
         self._take()
-        underlying = self._underlying
-        if underlying is not None and not underlying.closed:
-            underlying._managed_by = None
-            underlying.close()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
