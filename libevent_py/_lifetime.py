@@ -477,7 +477,10 @@ class Root(Handle):
         parked, self.parked = self.parked, None
         for handle, pointer in (parked or {}).values():
             handle._put(pointer)
-        self.exhume()
+        if self.running or self.calls:  # reinit() may have been called below what would be freed
+            self.wake()
+        else:
+            self.exhume()
 
 
 class Child(Handle):

@@ -415,10 +415,8 @@ def walks(seeds: range, steps: int) -> None:
     test_any_order.walks(seeds, steps, Web)
 
 
-# Not strict: of some hundred walks one ends in libevent's loop by a signal, and nobody knows why yet.
-@pytest.mark.xfail(
-    strict=False, reason="a rare crash that depends on timing has not been found yet"
-)
+# Not strict: of some hundred walks one has ended by a signal, and one by an exception of its own.
+@pytest.mark.xfail(strict=False, reason="what depends on timing may not have been found yet")
 def test_no_order_of_calls_on_http_and_rpc_crashes_leaks_or_leaves_somebody_waiting() -> None:
     code = "from tests.test_any_order_of_http import walks; walks(range(20), 300)"
     run_python(code, stderr=None)
