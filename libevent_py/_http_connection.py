@@ -191,8 +191,8 @@ class HttpServerConnection(Handle):
         """Know that C frees its object now."""
         told = not self.closed
         self.end()
-        if told and self._on_close is not None:
-            self._on_close(self)
+        if told and self._on_close is not None and not self.base.collected:
+            self._on_close(self)  # the collector may have finalized what it would use
 
 
 def address_of(pointer: Any) -> int:

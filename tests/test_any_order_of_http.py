@@ -8,8 +8,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import pytest
-
 from libevent_py import (
     Buffer,
     BufferEvent,
@@ -415,8 +413,6 @@ def walks(seeds: range, steps: int) -> None:
     test_any_order.walks(seeds, steps, Web)
 
 
-# Not strict: of some hundred walks one has ended by a signal, and one by an exception of its own.
-@pytest.mark.xfail(strict=False, reason="what depends on timing may not have been found yet")
 def test_no_order_of_calls_on_http_and_rpc_crashes_leaks_or_leaves_somebody_waiting() -> None:
     code = "from tests.test_any_order_of_http import walks; walks(range(20), 300)"
     run_python(code, stderr=None)

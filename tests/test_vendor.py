@@ -191,6 +191,7 @@ def test_with_no_network_the_error_says_what_apt_said_and_what_to_install(bare: 
     )
 
 
+# Elsewhere than on Debian nobody unpacks its packages: the headers are those installed.
 @pytest.mark.skipif(not DPKG_DEB, reason="needs Debian's dpkg-deb")
 def test_debians_package_is_unpacked_without_installing_it(
     bare: Path, include: Path, tmp_path: Path
