@@ -119,7 +119,7 @@ class Deferral(Child):
 
 
 def _free_soon(base: Root, pointer: Any) -> None:
-    if base.running or base.calls:
+    if base.busy():
         base.graveyard.append((lib.evbuffer_free, pointer))
         base.wake()
     else:

@@ -23,18 +23,18 @@ from typing import Any
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Owned, live
+from libevent_py._lifetime import Handle, live, shared
 from libevent_py._secured import Secured
 from libevent_py.enums import BufferEventOption
 
 
-class Arena(Owned):
+class Arena(Handle):
     """The memory that the bufferevents of a base read and write through."""
 
     __slots__ = ("bev", "input", "output", "room", "unread", "unsent")
 
     def __init__(self) -> None:
-        super().__init__(errors.new(lib.evpy_arena_new))
+        super().__init__(shared(errors.new(lib.evpy_arena_new), lib.evpy_arena_free))
         self.input = ffi.buffer(self.pointer.input)
         self.output = ffi.buffer(self.pointer.output)
         #: The eager bufferevent whose read callback runs.
@@ -45,12 +45,6 @@ class Arena(Owned):
         self.unsent = 0
         #: How many it may write: 0 where writing is not held back.
         self.room = 0
-
-    def close(self) -> None:
-        """Free the memory."""
-        pointer = self._take()
-        if pointer is not None:
-            lib.evpy_arena_free(pointer)
 
 
 class Eager(Secured):

@@ -278,7 +278,7 @@ class Exchange(Child):
         if self.closed:  # it is about to tell each of its requests
             return
         if request is self._current:
-            if base.running or base.calls:
+            if base.busy():
                 base.defer(self._cancel_now, request)
                 return
             with base.telling():
@@ -347,7 +347,7 @@ class Exchange(Child):
 
 def free_soon(base: Any, sent: Any, process: int, pointer: Any) -> None:
     """Free a connection that *process* has made, which has the request *sent*, when it may be."""
-    if (base.running or base.calls) and not base.closed:
+    if base.busy() and not base.closed:
         base.graveyard.append((functools.partial(_free, sent, process), pointer))
         base.defer(_let_go, sent)
     else:

@@ -29,9 +29,22 @@ event dereferences its base when it is freed).
 *The graveyard.* A finalizer may run in another thread than the loop's. Then what it would free is
 put into the base's graveyard, and freed in the loop's own thread at its next clean moment.
 
-*Shared pointers.* A buffer of its own has no base and no thread, and may be closed while a call to
-it is under way: in one of its own callbacks (D2), or in another thread. So its pointer is one that
-frees it with the last who holds it (`shared`), and who calls C with a pointer holds it.
+*Shared pointers.* What has no base, as a buffer, has no thread either, and may be closed while a
+call to it is under way: in one of its own callbacks (D2), or in another thread. So its pointer is
+one that frees it with the last who holds it (`shared`), and who calls C with a pointer holds it.
+
+*Held.* Python may run other code in the middle of any method: a signal handler, a finalizer that
+the collector calls, an argument's own ``__index__``. That code may close the object whose pointer
+is on its way to C already. So an object that a method on the stack is about, and whose pointer is
+held, is closed at once but freed when the pointer is let go (`Child.close`). A base's loop does not
+run, and a base is not closed, inside a method that is about the base or anything made on it
+(`in_the_middle`): so nobody finds freed what C itself frees in the loop.
+
+*Owner.* A base, with all that is made on it, belongs to one thread at a time: the one that made it,
+and then whoever last ran its loop, closed it or called `Root.take_over`. The others are refused,
+but for the few methods of `any_thread`. Nobody can take a base over while its owner is in the
+middle of a method that is about it: the owner's frames tell (`at_work`). One whose owner has ended
+goes to the next who uses it.
 
 *Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
 parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root.unpark`
@@ -41,13 +54,16 @@ puts them back, after `event_reinit`, and only then frees what has been closed o
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import itertools
 import os
+import sys
 import threading
 import weakref
 from collections import ChainMap, deque
-from collections.abc import Callable, MutableMapping
-from types import TracebackType
+from collections.abc import Callable, Iterator, MutableMapping
+from types import CodeType, FrameType, TracebackType
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from libevent_py import errors
@@ -55,6 +71,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._references import references, release_to
 
 Self = TypeVar("Self", bound="Handle")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Live:
@@ -92,6 +109,7 @@ class Live:
 
 live = Live()
 _entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
+_claiming = threading.RLock()  # held by who looks at a base's owner and becomes it
 
 #: A key for whatever C may call back: a number never used again.
 next_key = itertools.count(1).__next__
@@ -119,6 +137,11 @@ class Handle:
 
     def _unusable(self) -> Exception:
         return errors.ClosedError(f"this {type(self).__name__} is closed")
+
+    def _is_in_use(self) -> bool:
+        """Tell whether the caller runs inside a method of this object, or one that it is given."""
+        outer = frames(outside(sys._getframe(1)))
+        return any(is_ours(frame) and mentions(frame, self) for frame in outer)
 
     def _take(self) -> Any:
         """Empty the slot, and return what was in it or None: whoever gets it frees it."""
@@ -201,6 +224,113 @@ def _let_go(ref: weakref.ref[Any]) -> None:
     free(pointer)
 
 
+def keep_for(pointers: list[Any], owner: Any) -> None:
+    """Keep *owner*, a `shared` pointer, for as long as anybody holds one of *pointers*.
+
+    They are to parts of what it points to.
+    """
+    for pointer in filter(None, pointers):
+        shared(pointer, lambda _pointer: owner)
+
+
+def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
+    """Call *function* as soon as nobody holds any of *pointers*."""
+    left = len(pointers)
+
+    def gone(_pointer: Any) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            function()
+
+    for pointer in pointers:
+        shared(pointer, gone)
+
+
+# Who is on the way to C.
+
+PACKAGE = __name__.partition(".")[0]
+
+
+def _alone() -> int:
+    pointer = object()
+    return sys.getrefcount(pointer)
+
+
+#: What `sys.getrefcount` says of what only one variable holds.
+ALONE = _alone()
+
+#: The code of what any thread may call: see `any_thread`.
+_exempt: set[CodeType] = set()
+
+
+def any_thread(function: Function) -> Function:
+    """Note that any thread may call *function*, which takes care of itself."""
+    _exempt.add(function.__code__)
+    return function
+
+
+def frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield *frame* and those below it, down to where the thread began."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def is_ours(frame: FrameType) -> bool:
+    """Tell whether it is this package that runs in *frame*."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE
+
+
+def outside(frame: FrameType | None) -> FrameType | None:
+    """Return the frame that has called this package, whose *frame* belongs to that call."""
+    while frame is not None and is_ours(frame):
+        frame = frame.f_back
+    return frame
+
+
+def mentions(frame: FrameType, handle: Handle) -> bool:
+    """Tell whether one of *frame*'s variables is *handle*."""
+    return any(value is handle for value in frame.f_locals.values())
+
+
+def in_the_middle(base: Root, frame: FrameType | None) -> bool:
+    """Tell whether the caller *frame* runs inside a method that is about *base* or what is on it.
+
+    Such as a signal handler that comes while the method is under way.
+    """
+    return any(is_ours(outer) and _is_about(base, outer) for outer in frames(outside(frame)))
+
+
+def at_work(base: Root, frame: FrameType | None) -> bool:
+    """Tell whether another thread, at *frame*, is in a method about *base* or what is on it.
+
+    What any thread may call isn't counted.
+    """
+    exempt = False
+    for outer in reversed(list(frames(frame))):  # from the outside: what it calls is exempt, too
+        if not is_ours(outer):
+            exempt = exempt and outer.f_globals is vars(contextlib)
+        elif outer.f_code in _exempt:
+            exempt = True
+        elif not exempt and _is_about(base, outer):
+            return True
+    return False
+
+
+def _is_about(base: Root, frame: FrameType) -> bool:
+    return any(_is_of(base, value) for value in frame.f_locals.values())
+
+
+def _is_of(base: Root, value: Any) -> bool:
+    """Tell whether *value* is *base*, or a handle that belongs to it."""
+    if value is base:
+        return True
+    if not issubclass(type(value), Handle):  # isinstance() would ask the value itself
+        return False
+    return getattr(value, "base", None) is base or _is_of(base, getattr(value, "_owner", None))
+
+
 class WithoutPointer:
     """What an object is besides, once its pointer has been taken."""
 
@@ -226,8 +356,8 @@ def without_pointer(kind: Any) -> Any:
     """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
     if "_without_pointer" not in vars(kind):  # kept there, so that the two go together
         members: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__}
-        if getattr(kind, "__del__", None) in (Owned.__del__, Child.__del__):
-            members["__del__"] = _left_alone  # they would take some time to find nothing
+        if getattr(kind, "__del__", None) is Child.__del__:
+            members["__del__"] = _left_alone  # it would take some time to find nothing
         kind._without_pointer = type(kind)(kind.__name__, (WithoutPointer, kind), members)
     return kind._without_pointer
 
@@ -235,15 +365,6 @@ def without_pointer(kind: Any) -> Any:
 def with_pointer(kind: type[Handle]) -> type[Handle]:
     """Return the class that `without_pointer` made *kind* from."""
     return kind.__bases__[1]
-
-
-class Owned(Handle):
-    """A C object that nothing else depends on: it goes with its last reference."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Root(Handle):
@@ -257,7 +378,6 @@ class Root(Handle):
         "gate",
         "graveyard",
         "holds",
-        "home",
         "ledger",
         "live",
         "lost",
@@ -273,10 +393,8 @@ class Root(Handle):
         self.ledger: dict[int, weakref.ref[Child]] = {}
         #: What is to be freed at the next clean moment.
         self.graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
-        #: The thread that alone may use this base now, or None.
-        self.thread: int | None = None
-        #: The thread that made the base, or the last to run its loop.
-        self.home = get_ident()
+        #: The thread that alone may use this base: that made it, or has taken it over since.
+        self.thread = get_ident()
         #: Whether the loop runs. No lock: CPython lets neither another thread nor a signal handler
         #: in between a test and a plain assignment, but between a lock and its ``try``.
         self.running = False
@@ -311,26 +429,66 @@ class Root(Handle):
         )
 
     def check_thread(self) -> None:
-        """Raise `ThreadError` unless this thread may use the base now."""
-        thread = self.thread
-        if thread is not None and thread != get_ident():
-            raise wrong_thread()
+        """Raise `ThreadError` unless this thread may use the base now.
+
+        It may if it is the base's owner, or if the owner has ended: then this one is from now on.
+        """
+        if self.thread != get_ident():
+            with _claiming:
+                if is_alive(self.thread):
+                    raise self.wrong_thread()
+                self.thread = get_ident()
+
+    def take_over(self) -> None:
+        """Make this thread the owner of the base: it alone may use it and what is made on it.
+
+        At first the thread that makes the base is its owner. `loop` and `close` take it over by
+        themselves. Raises `ThreadError` while another thread runs the loop, or is in the middle of
+        a call that is about the base or anything made on it.
+        """
+        self.pointer  # noqa: B018  (a closed base, or the parent process's, can't be taken over)
+        self.claim()
+
+    def claim(self) -> None:
+        """Make this thread the owner, or raise `ThreadError`."""
+        if self.thread == get_ident():
+            return
+        with _claiming:
+            owner = self.thread
+            self.thread = get_ident()  # from here on the owner's calls are refused
+            busy = self.running or self.calls or self.holds
+            if busy or at_work(self, sys._current_frames().get(owner)):
+                self.thread = owner
+                raise self.wrong_thread()
+
+    def wrong_thread(self) -> errors.ThreadError:
+        """Return the exception that tells of a call from another thread than the base's own."""
+        if self.running:
+            return errors.ThreadError(
+                "another thread runs this event base's loop: use base.defer(), event.active(), "
+                "base.loopbreak() or base.loopexit() from here"
+            )
+        return errors.ThreadError(
+            "this event base belongs to another thread: use base.defer() from here, or "
+            "base.take_over() when that thread doesn't use it"
+        )
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function*, as `errors.call` does, where it may call back at once."""
         if self.running:
             return errors.call(function, *arguments)
-        outer = self.thread
         self.calls += 1
         try:
-            self.thread = get_ident()
             live.add(self)
             return errors.call(function, *arguments)
         finally:
             self.calls -= 1
-            self.thread = outer
             if not self.calls:
                 live.remove(self)
+
+    def busy(self) -> bool:
+        """Tell whether C, or a method, may be in the middle of using something of this base."""
+        return self.running or self.calls > 0 or in_the_middle(self, sys._getframe(1))
 
     # Freeing.
 
@@ -344,9 +502,10 @@ class Root(Handle):
             self.ledger.pop(key, None)
             if self.parked is not None:
                 return
-            if self.thread is None and not self.closed:
-                free(pointer)
-                return
+            with _claiming:
+                if not self.closed and not is_alive(self.thread):  # nor does anybody run the loop
+                    free(pointer)
+                    return
             self.graveyard.append((free, pointer))
             last = self.condemned is not None and not self.ledger
         if last:
@@ -384,22 +543,23 @@ class Root(Handle):
         """
         if self.closed:
             return
+        self.claim()
         self.check_closable()
         before = errors.waiting()
-        errors.enter(None, self._close)
+        errors.enter(None, self._close, sys._getframe(1))
         errors.settle(before)
 
-    def _close(self) -> None:
+    def _close(self, caller: FrameType) -> None:
         if self.running:
             raise RuntimeError("close() was called while the loop runs: call loopexit() first")
         if self.calls:
             raise RuntimeError("close() was called inside a callback")
         if self.holds:
             raise RuntimeError("close() was called where the lock of a bufferevent is held")
-        outer = self.thread
+        if in_the_middle(self, caller):
+            raise RuntimeError("close() was called in the middle of another call about the base")
         self.running = True
         try:
-            self.thread = get_ident()
             with self.gate:
                 pointer = self._take()
             if self.parked is not None:
@@ -416,7 +576,6 @@ class Root(Handle):
                 if last:
                     self._free_condemned()
         finally:
-            self.thread = outer
             self.running = False
             live.remove(self)
 
@@ -460,10 +619,10 @@ class Root(Handle):
     def park(self) -> None:
         """Take the pointers out of their slots, in a forked child."""
         self.gate = threading.RLock()  # another thread may have held it
-        if self.thread is not None and self.thread != get_ident():  # that thread is gone
+        if self.thread != get_ident():  # that thread is gone
             self.lost = self.lost or self.running
             self.running = False
-            self.thread = None if self.lost else get_ident()
+            self.thread = get_ident()
         if self.parked is not None or self.closed:
             return
         handles: list[Handle] = [self]
@@ -511,7 +670,10 @@ class Child(Handle):
         """Use *other* no longer, which is of the same base and about to be closed."""
 
     def close(self) -> None:
-        """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread."""
+        """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread.
+
+        In the middle of a method that is on its way to C with it, it is freed when that returns.
+        """
         base = self.base
         if self.closed:
             return
@@ -519,9 +681,19 @@ class Child(Handle):
         pointer = self._take()
         base.live.pop(self.key, None)
         if pointer is not None:
+            held = sys.getrefcount(pointer) > ALONE and self._is_in_use()
+            taken = [pointer] if held else []
             for handle in self.lent():
-                handle._take()
-            base.bury(self.key, self.free, pointer)
+                lent = handle._take()
+                if lent is None:
+                    continue
+                if sys.getrefcount(lent) > ALONE and handle._is_in_use():
+                    taken.append(lent)
+            if not taken:
+                base.bury(self.key, self.free, pointer)
+                return
+            copy = ffi.cast(ffi.typeof(pointer), pointer)
+            when_let_go(taken, functools.partial(base.bury, self.key, self.free, copy))
         elif base.parked is not None:  # it is the parent process's, unless reinit() shares it
             base.ledger.pop(self.key, None)
             for handle in self.lent():
@@ -546,16 +718,13 @@ def _left_alone(_handle: Handle) -> None:
 @atexit.register
 def _at_exit() -> None:
     """Leave the rest to the system: finalizers come when what they need has been taken down."""
-    for kind in (Owned, Root, Child):
+    for kind in (Root, Child):
         kind.__del__ = _left_alone  # type: ignore[method-assign]
 
 
-def wrong_thread() -> errors.ThreadError:
-    """Return the exception that tells of a call from another thread than the base's own."""
-    return errors.ThreadError(
-        "another thread runs this event base's loop: use base.defer(), event.active(), "
-        "base.loopbreak() or base.loopexit() from here"
-    )
+def is_alive(thread: int) -> bool:
+    """Tell whether the thread that has, or had, this number runs."""
+    return thread in sys._current_frames()
 
 
 #: Every base there is, for the fork.
@@ -563,8 +732,8 @@ roots: weakref.WeakSet[Root] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    global _entering
-    _entering = threading.RLock()  # another thread may have held it
+    global _entering, _claiming
+    _entering, _claiming = threading.RLock(), threading.RLock()  # another thread may have held them
     lib.evpy_note_fork()
     for root in list(roots):
         root.park()

@@ -8,15 +8,25 @@ graveyard, the other when the time of `Loop.loopexit` has come.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
-from libevent_py import _convert, _lifetime, debug, errors, log
+from libevent_py import _convert, debug, errors, log
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Root, get_ident, live, next_key
+from libevent_py._lifetime import (
+    Root,
+    any_thread,
+    get_ident,
+    in_the_middle,
+    is_alive,
+    live,
+    next_key,
+)
 from libevent_py._wakeup import in_main_thread, wakeup
 from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
 
@@ -70,8 +80,6 @@ class Loop(Root):
         self._exiter: Any = None
         self._exit_at: float | None = None
         super().__init__(pointer)
-        if nolock:
-            self.thread = get_ident()
 
     def _equip(self) -> None:
         """Make what the base itself needs of C, once it has its priorities."""
@@ -96,30 +104,29 @@ class Loop(Root):
         handlers run at once when it runs in the main thread.
         Wraps ``event_base_loop``.
         """
-        pointer = self.pointer
         flags = _convert.flags(LoopFlag, flags, "flags")
-        self.check_thread()
+        pointer = self.pointer
+        self.claim()
         before = errors.waiting()
-        result = errors.enter(None, self._run, pointer, flags)
+        result = errors.enter(None, self._run, pointer, flags, sys._getframe(1))
         errors.settle(before)
         if result < 0:
             raise errors.failed(lib.event_base_loop)
         return bool(result == 0)
 
-    def _run(self, pointer: Any, flags: LoopFlag) -> int:
-        outer = self.thread
+    def _run(self, pointer: Any, flags: LoopFlag, caller: FrameType) -> int:
         if self.running:
             raise RuntimeError("the loop of this event base runs already")
         if self.calls:  # it could free what C is in the middle of
             raise RuntimeError("the loop was run inside a callback that a call outside it led to")
+        if in_the_middle(self, caller):
+            raise RuntimeError("the loop was run in the middle of another call about its base")
         self.running = True
         try:
-            self.thread = self.home = get_ident()
             live.add(self)
             with self._woken():
                 return int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
         finally:
-            self.thread = outer
             self.running = False
             live.remove(self)
             self._clean_up()
@@ -183,6 +190,7 @@ class Loop(Root):
             self._use_quiet(self.pointer)
         log.flush()
 
+    @any_thread
     def loopexit(self, timeout: Timeout = None) -> None:
         """Stop the loop after this round of callbacks, or *timeout* seconds from now.
 
@@ -205,6 +213,7 @@ class Loop(Root):
         self._exit_at = None
         self.loopexit()
 
+    @any_thread
     def loopbreak(self) -> None:
         """Stop the loop after the callback that runs now; from any thread.
 
@@ -213,6 +222,7 @@ class Loop(Root):
         with self._from_any_thread():
             errors.call(lib.event_base_loopbreak, self.pointer)
 
+    @any_thread
     def loopcontinue(self) -> None:
         """Look for new events after the callback that runs now.
 
@@ -220,6 +230,11 @@ class Loop(Root):
         """
         with self._from_any_thread():
             errors.call(lib.event_base_loopcontinue, self.pointer)
+
+    def claim(self) -> None:
+        if self._nolock and self.thread != get_ident() and is_alive(self.thread):
+            raise self.wrong_thread()
+        super().claim()
 
     @contextlib.contextmanager
     def _from_any_thread(self) -> Iterator[None]:
@@ -232,7 +247,8 @@ class Loop(Root):
     @property
     def got_exit(self) -> bool:
         """Whether `loopexit` stopped the last loop. Wraps ``event_base_got_exit``."""
-        return bool(lib.event_base_got_exit(self.pointer))
+        with self.gate:
+            return bool(lib.event_base_got_exit(self.pointer))
 
     @property
     def got_break(self) -> bool:
@@ -240,7 +256,8 @@ class Loop(Root):
 
         Wraps ``event_base_got_break``.
         """
-        return bool(lib.event_base_got_break(self.pointer))
+        with self.gate:
+            return bool(lib.event_base_got_break(self.pointer))
 
     # Work for the loop.
 
@@ -262,14 +279,13 @@ class Loop(Root):
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")
-        thread = self.thread
-        if thread is not None and thread != get_ident():
-            raise _lifetime.wrong_thread()
-        self.pointer  # noqa: B018  (a closed base has no list to put this on)
+        if self.thread != get_ident():
+            self.check_thread()
         if type(timeout) is not float or not 0 <= timeout <= _convert.MAX_SECONDS:
             timeout = _convert.optional_seconds(timeout)
         key = next_key()
         if what is TIMEOUT:
+            self.pointer  # noqa: B018  (a closed base has no list to put this on)
             self.onces[key] = callback
             failed = once_timer(self._onces, key, timeout)
         else:
@@ -282,6 +298,7 @@ class Loop(Root):
             def ready(_fd: int, fired: EventFlag, _kept: Any = fd) -> object:
                 return callback(number, fired)
 
+            self.pointer  # noqa: B018  (as above)
             self.onces[key] = ready
             failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
         if failed:
@@ -295,6 +312,7 @@ class Loop(Root):
             raise ValueError(f"what must be TIMEOUT, or of READ, WRITE and CLOSED, not {what!r}")
         return what & IO
 
+    @any_thread
     def defer(self, function: Callable[..., object], *args: Any) -> None:
         """Run ``function(*args)`` in the loop, soon; from any thread, which wakes the loop.
 
@@ -306,6 +324,7 @@ class Loop(Root):
             self._jobs.append(job)
             self._rouse()
 
+    @any_thread
     def wake(self) -> None:
         """Have the loop come to a clean moment soon; from any thread."""
         if self._nolock and self.thread != get_ident():

@@ -175,7 +175,7 @@ class End(Child):
             return base.call(function, *arguments)
         finally:
             self._depth -= 1
-            if not base.running and not base.calls and base.parked is None:
+            if base.parked is None and not base.busy():
                 base.exhume()  # no loop may ever run that would
 
     def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:

@@ -48,6 +48,11 @@ class EventBase(Loop):
 
     Closing it closes everything made on it. A base that is dropped is closed too, as soon as
     nothing made on it is left.
+
+    It belongs to one thread at a time, with everything made on it: the one that made it, then
+    whoever last ran its loop, closed it or called `take_over`. Other threads get `ThreadError`, but
+    for `defer`, `loopexit`, `loopbreak`, `loopcontinue` and `Event.active`, which wake the loop.
+    When its thread has ended, it goes to the next one that uses it.
     """
 
     __slots__ = ()
@@ -80,17 +85,20 @@ class EventBase(Loop):
     @property
     def method(self) -> str:
         """The name of the backend. Wraps ``event_base_get_method``."""
-        return _convert.text(lib.event_base_get_method(self.pointer))
+        with self.gate:
+            return _convert.text(lib.event_base_get_method(self.pointer))
 
     @property
     def features(self) -> EventFeature:
         """What the backend can do. Wraps ``event_base_get_features``."""
-        return EventFeature(lib.event_base_get_features(self.pointer))
+        with self.gate:
+            return EventFeature(lib.event_base_get_features(self.pointer))
 
     @property
     def n_priorities(self) -> int:
         """The number of priority levels. Wraps ``event_base_get_npriorities``."""
-        return int(lib.event_base_get_npriorities(self.pointer))
+        with self.gate:
+            return int(lib.event_base_get_npriorities(self.pointer))
 
     @staticmethod
     def supported_methods() -> list[str]:

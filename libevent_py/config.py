@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Owned
+from libevent_py._lifetime import Handle, shared
 from libevent_py.enums import EventBaseFlag, EventFeature
 
 
@@ -23,7 +23,7 @@ def _supported_methods() -> tuple[str, ...]:
 SUPPORTED_METHODS = _supported_methods()
 
 
-class EventConfig(Owned):
+class EventConfig(Handle):
     """What to ask of an `EventBase`; it may be used for several, and closed at once after."""
 
     __slots__ = ("_avoided", "_flags", "_required")
@@ -49,7 +49,7 @@ class EventConfig(Owned):
         self._required = EventFeature(0)
         if isinstance(avoid, str) or not isinstance(avoid, Iterable):
             raise TypeError(f"avoid must be a collection of names, not {avoid!r}")
-        super().__init__(errors.new(lib.event_config_new))
+        super().__init__(shared(errors.new(lib.event_config_new), lib.event_config_free))
         for name in avoid:
             self.avoid_method(name)
         if require:
@@ -124,6 +124,4 @@ class EventConfig(Owned):
 
     def close(self) -> None:
         """Free the configuration; a second time does nothing. Wraps ``event_config_free``."""
-        pointer = self._take()
-        if pointer is not None:
-            lib.event_config_free(pointer)
+        self._take()

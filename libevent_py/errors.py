@@ -38,7 +38,7 @@ class ClosedError(LibeventError, ValueError):
 
 
 class ThreadError(LibeventError, RuntimeError):
-    """Refuse a call from another thread than the one that runs the loop."""
+    """Refuse a call from another thread than the one that the event base belongs to."""
 
 
 class ForkError(LibeventError, RuntimeError):

@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from libevent_py import _convert, _lifetime, _signals, debug, errors
+from libevent_py import _convert, _signals, debug, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, get_ident, live, next_key
+from libevent_py._lifetime import Child, any_thread, get_ident, live, next_key
 from libevent_py._loop import FLAGS, IO
 from libevent_py.base import CommonTimeout, EventBase
 from libevent_py.enums import EventFlag
@@ -125,16 +125,16 @@ class Event(Child):
         libevent ends the process. Wraps ``event_add``.
         """
         base = self.base
-        thread = base.thread
-        if thread is not None and thread != get_ident():
-            raise _lifetime.wrong_thread()
-        pointer, what = self.pointer, self._what
+        if base.thread != get_ident():
+            base.check_thread()
+        what = self._what
         if type(timeout) is float and 0.0 <= timeout <= _MAX_SECONDS:
             seconds = timeout
         elif isinstance(timeout, CommonTimeout):
             return self._add_common(timeout)
         else:
             seconds = _convert.optional_seconds(timeout)
+        pointer = self.pointer
         if what & lib_SIGNAL:
             _signals.claim(base)
         if event_add(pointer, seconds):
@@ -146,6 +146,11 @@ class Event(Child):
             base.live[self.key] = self
             if what & lib_SIGNAL:
                 _signals.added(self._fd, self.key)
+            try:
+                self.pointer  # noqa: B018
+            except errors.ClosedError:  # a signal handler has closed it: it goes with our pointer
+                self._disarm()
+                raise
         return self
 
     def _add_common(self: E, timeout: CommonTimeout) -> E:
@@ -153,12 +158,14 @@ class Event(Child):
             raise ValueError("timeout must be a CommonTimeout of the event's own base")
         if self._what & lib_SIGNAL:
             _signals.claim(self.base)
-        if lib.evpy_event_add_timeval(self.pointer, timeout.pointer):
+        tv, pointer = timeout.pointer, self.pointer  # held until `_check_open` has looked
+        if lib.evpy_event_add_timeval(pointer, tv):
             raise self._refused()
         self._armed = True
         self.base.live[self.key] = self
         if self._what & lib_SIGNAL:
             _signals.added(self._fd, self.key)
+        self._check_open()
         return self
 
     def _refused(self) -> Exception:
@@ -188,6 +195,7 @@ class Event(Child):
         if not lib.evpy_event_stays(self.pointer):
             self._disarm()
 
+    @any_thread
     def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
         """Fire the event for *what*, whether it waits or not; from any thread.
 
@@ -195,7 +203,7 @@ class Event(Child):
         signal event's callback is called *ncalls* times. Wraps ``event_active``.
         """
         base, pointer = self.base, self.pointer
-        if base.home != get_ident():  # whose loop may begin at any time
+        if base.thread != get_ident():  # whose loop may begin at any time
             base.defer(self._active_here, *_activation(what, ncalls))
         elif what is _TIMEOUT and ncalls == 1:
             if self._armed is None and not self._what & lib_SIGNAL:
@@ -211,7 +219,8 @@ class Event(Child):
             self.active(what, ncalls)
 
     def _active_as(self, what: int, ncalls: int) -> None:
-        pointer, activation = self.pointer, _activation(what, ncalls)
+        activation = _activation(what, ncalls)
+        pointer = self.pointer
         if not self._armed:
             self._arm_once()
         lib.evpy_event_active_as(pointer, *activation)
@@ -221,9 +230,18 @@ class Event(Child):
         if self._armed is False:
             self._then = None
             self.base.live[self.key] = self
+            self._check_open()
         elif self._what & lib_SIGNAL:
             return  # loopbreak() takes back what is left of its calls: see when its callback ends
         self._armed = True
+
+    def _check_open(self) -> None:
+        """Raise `ClosedError` if a signal handler has closed the event, which C won't call then."""
+        try:
+            self.pointer  # noqa: B018
+        except errors.ClosedError:
+            self._disarm()
+            raise
 
     # What it is.
 
@@ -375,9 +393,8 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
         raise TypeError(f"callback must be callable, not {callback!r}")
     if not isinstance(base, EventBase):
         raise TypeError(f"base must be an EventBase, not {base!r}")
-    thread = base.thread
-    if thread is not None and thread != get_ident():
-        raise _lifetime.wrong_thread()
+    if base.thread != get_ident():
+        base.check_thread()
     key = next_key()
     pointer = event_new(base.pointer, fd, what, key)
     if not pointer:

@@ -233,15 +233,18 @@ class Headers(Handle):
 class BorrowedHeaders(Headers):
     """A request's own headers, which are there as long as it is."""
 
-    __slots__ = ("_get", "_owner")
+    __slots__ = ("_get", "_kept", "_owner")
 
     _owner: Any
     _get: Callable[[Any], Any]
+    #: The owner's pointer: who is on the way to C with the headers' own holds it, too.
+    _kept: Any
 
     @property
     def pointer(self) -> Any:
         """The C object; raises what its owner's does."""
-        return self._get(self._owner.pointer)
+        self._kept = pointer = self._owner.pointer
+        return self._get(pointer)
 
     @property
     def closed(self) -> bool:

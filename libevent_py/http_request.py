@@ -12,7 +12,7 @@ from typing import Any
 
 from libevent_py._attached import Attached
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
+from libevent_py._lifetime import Handle, keep_for
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 from libevent_py.buffer import BorrowedBuffer, Buffer
 from libevent_py.enums import HttpCommand
@@ -96,8 +96,10 @@ class Request(Handle):
     def _end(self) -> Any:
         """Have no way to C from now on, nor what has been borrowed; return the pointer, or None."""
         if self._input is not None or self._output is not None:
-            for buffer in self.lent():
-                buffer._take()
+            taken = [buffer._take() for buffer in self.lent()]
+            pointer = self._take()
+            keep_for(taken, pointer)
+            return pointer
         return self._take()
 
     # What has been asked.

@@ -288,7 +288,7 @@ class HttpServer(Listening):
         where = address_of(pointer)
         self.doomed[where] = pointer
         base = self.base
-        if base.running or base.calls:
+        if base.busy():
             base.graveyard.append((self._free_doomed, where))
             base.wake()
         else:
@@ -354,7 +354,7 @@ def _leave(_pointer: Any) -> None:
 
 
 def _free_soon(base: Any, held: Held, given: dict[int, Any], kept: Any, pointer: Any) -> None:
-    if base.running or base.calls:
+    if base.busy():
         base.graveyard.append((functools.partial(_free, held, given, kept), pointer))
         base.wake()
     else:

@@ -297,7 +297,7 @@ def _kept(fd: int) -> bool:
     Or they would go on with whatever gets the same number next. What another thread has made of it
     is out of reach.
     """
-    here = [root for root in roots if root.home == get_ident() and root.parked is None]
+    here = [root for root in roots if root.thread == get_ident() and root.parked is None]
     for child in [child for root in here for child in list(root.live.values())]:
         if not isinstance(child, (BufferEvent, Event)) or child.closed or child.fd != fd:
             continue

@@ -526,7 +526,7 @@ class RateLimitGroup(Child):
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.
             base.graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
-            if not (base.running or base.calls):
+            if not base.busy():
                 base.exhume()
             elif not base.closed:
                 base.defer(base.exhume)

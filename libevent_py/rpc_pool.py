@@ -333,7 +333,7 @@ class RpcPool(End):
 
 
 def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
-    if base.running or base.calls:
+    if base.busy():
         base.graveyard.append((free, pointer))
         base.wake()
     else:

@@ -115,8 +115,8 @@ class FileSegment(Handle):
         For the others it is another segment of the same bytes, made when first needed: where
         libevent fails to read what it has sent from already, nobody knows who has to free it (E5).
         """
-        self.pointer  # noqa: B018  (a closed segment has no part)
         part = self._part
+        self.pointer  # noqa: B018  (a closed segment has no part)
         if sendfile or self._flags & NO_SENDFILE:
             return part
         if self._read is None:

@@ -14,14 +14,14 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Owned
+from libevent_py._lifetime import Handle, shared
 from libevent_py.enums import TlsState, TlsVersion
 from libevent_py.errors import TlsError
 
 Path = str | bytes | os.PathLike[Any]
 
 
-class TlsContext(Owned):
+class TlsContext(Handle):
     """What TLS connections have in common: certificates, whom to believe, protocols, versions.
 
     It may be closed, or dropped, while connections use it.
@@ -73,7 +73,7 @@ class TlsContext(Owned):
         self._check_hostname = bool(check_hostname) and self._verify and not server_side
         protocols = _protocols(alpn_protocols)
         method = lib.TLS_server_method if server_side else lib.TLS_client_method
-        super().__init__(_call(lib.SSL_CTX_new, method()))
+        super().__init__(shared(_call(lib.SSL_CTX_new, method()), lib.SSL_CTX_free))
         self._set_versions(minimum_version, maximum_version)
         lib.SSL_CTX_set_mode(self.pointer, lib.SSL_MODE_RELEASE_BUFFERS)
         if certfile is not None:
@@ -159,9 +159,7 @@ class TlsContext(Owned):
 
     def close(self) -> None:
         """Free the context, once no connection uses it; a second time does nothing."""
-        pointer = self._take()
-        if pointer is not None:
-            lib.SSL_CTX_free(pointer)
+        self._take()
 
     def connection(self, state: int | None, server_hostname: str | None) -> Connection:
         """Make what a bufferevent of this context has of TLS, once the arguments are right."""

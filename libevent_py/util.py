@@ -12,7 +12,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._convert import Address
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
+from libevent_py._lifetime import Handle, shared
 from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
 
 AddrInfo = tuple[int, int, int, str, Address]
@@ -364,7 +364,8 @@ class MonotonicTimer(Handle):
         ``evutil_configure_monotonic_time``.
         """
         flags = _convert.flags(MonotonicFlag, flags, "flags")
-        super().__init__(errors.new(lib.evutil_monotonic_timer_new))
+        pointer = errors.new(lib.evutil_monotonic_timer_new)
+        super().__init__(shared(pointer, lib.evutil_monotonic_timer_free))
         errors.call(lib.evutil_configure_monotonic_time, self.pointer, flags)
 
     def time(self) -> float:
@@ -379,10 +380,4 @@ class MonotonicTimer(Handle):
 
     def close(self) -> None:
         """Free the clock; a second time does nothing. Wraps ``evutil_monotonic_timer_free``."""
-        with _reading:
-            pointer = self._take()
-            if pointer is not None:
-                lib.evutil_monotonic_timer_free(pointer)
-
-    def __del__(self) -> None:
-        self.close()
+        self._take()

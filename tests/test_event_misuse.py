@@ -585,7 +585,10 @@ def test_another_thread_than_the_loops_is_refused(
     base.loop(NONBLOCK)
     assert event.pending() == TIMEOUT
     assert list(base.ledger) == [event.key]
-    with ThreadPoolExecutor(1) as pool:  # without a running loop any thread may
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ThreadError, match="belongs to another thread"):
+            pool.submit(use, event).result(PATIENCE)
+        pool.submit(base.take_over).result(PATIENCE)
         pool.submit(use, event).result(PATIENCE)
 
 

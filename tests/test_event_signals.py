@@ -503,14 +503,13 @@ def test_another_thread_cannot_add_or_end_a_signal_event(base: EventBase, handle
         waiting.close,
         lambda: waiting.close(finalize=id),
     ):
-        error = in_thread(use)
+        error = in_thread(lambda use=use: (base.take_over(), use()))
         assert isinstance(error, ThreadError), use
         assert "main thread" in str(error)
     assert idle.pending() == 0
     assert waiting.pending() == SIGNAL
     assert not waiting.closed
-    assert in_thread(idle.delete) is None
-    assert in_thread(idle.close) is None
+    assert in_thread(lambda: (base.take_over(), idle.delete(), idle.close())) is None
     waiting.delete()
     signal.raise_signal(USR1)
     assert handled == [USR1]

@@ -365,7 +365,7 @@ def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events() -> N
         import threading
         from libevent_py import Event, EventBase, lib
 
-        begun, go_on, order = threading.Event(), threading.Event(), []
+        made, begun, go_on, order = *(threading.Event() for _ in range(3)), []
 
         class Slow(Event):
             @staticmethod
@@ -375,10 +375,22 @@ def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events() -> N
                 lib.event_free(pointer)
                 order.append("event")
 
-        base = EventBase()
-        events = [Slow.timer(base, print)]
-        dropping = threading.Thread(target=events.clear)
+        bases, events = [], []
+
+        def make():
+            bases.append(EventBase())
+            events.append(Slow.timer(bases[0], print))
+
+        def drop():
+            assert made.wait(60)
+            events.clear()
+
+        making, dropping = threading.Thread(target=make), threading.Thread(target=drop)
+        making.start()
         dropping.start()
+        making.join(60)  # so that the base has no owner, and whoever drops the event frees it
+        base = bases[0]
+        made.set()
         assert begun.wait(60)
 
         def close():

@@ -233,7 +233,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
             assert live.bases == ()
             assert errors.waiting() == 0
             assert errors.entered.here.loop is None
-            assert base.thread is None
+            assert not base.running
 
         base = EventBase()
         left, right = socket.socketpair()
