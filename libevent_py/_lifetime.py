@@ -249,7 +249,8 @@ def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
 
 # Who is on the way to C.
 
-PACKAGE = __name__.partition(".")[0]
+#: What this package's modules begin with; `libevent_py` itself has no functions.
+PACKAGE = f"{__package__}."
 
 
 def _alone() -> int:
@@ -279,7 +280,8 @@ def frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 def is_ours(frame: FrameType) -> bool:
     """Tell whether it is this package that runs in *frame*."""
-    return str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE
+    name = frame.f_globals.get("__name__")
+    return type(name) is str and name.startswith(PACKAGE)
 
 
 def outside(frame: FrameType | None) -> FrameType | None:
@@ -299,7 +301,16 @@ def in_the_middle(base: Root, frame: FrameType | None) -> bool:
 
     Such as a signal handler that comes while the method is under way.
     """
-    return any(is_ours(outer) and _is_about(base, outer) for outer in frames(outside(frame)))
+    # In one piece, without `outside` and `is_ours`: this is asked at each start of a loop.
+    within = True
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        if type(name) is not str or not name.startswith(PACKAGE):
+            within = False
+        elif not within and _is_about(base, frame):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def at_work(base: Root, frame: FrameType | None) -> bool:
@@ -543,7 +554,8 @@ class Root(Handle):
         """
         if self.closed:
             return
-        self.claim()
+        if self.thread != get_ident():
+            self.claim()
         self.check_closable()
         before = errors.waiting()
         errors.enter(None, self._close, sys._getframe(1))

@@ -106,7 +106,8 @@ class Loop(Root):
         """
         flags = _convert.flags(LoopFlag, flags, "flags")
         pointer = self.pointer
-        self.claim()
+        if self.thread != get_ident():
+            self.claim()
         before = errors.waiting()
         result = errors.enter(None, self._run, pointer, flags, sys._getframe(1))
         errors.settle(before)
