@@ -49,6 +49,7 @@ goes to the next who uses it.
 *Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
 parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root.unpark`
 puts them back, after `event_reinit`, and only then frees what has been closed or dropped meanwhile.
+A base, or a buffer, that another thread was in the middle of using is lost in the child for good.
 """
 
 from __future__ import annotations
@@ -413,14 +414,14 @@ class Root(Handle):
         self.gate = threading.RLock()  # a signal handler may call while its own thread holds it
         #: After a fork, what this base and everything on it had in their slots, by `id`; else None.
         self.parked: dict[int, tuple[Handle, Any]] | None = None
-        #: Whether another thread ran the loop when this process was forked.
+        #: Whether another thread was in the middle of using it when this process was forked.
         self.lost = False
         #: What the bufferevents of this base read through, once there are any.
         self.arena: Any = None
         #: How many calls outside the loop have entered C that may call back.
         self.calls = 0
-        #: How many `with` blocks hold the lock of something made on the base.
-        self.holds = 0
+        #: For each `with` block that holds the lock of something made on the base, its thread.
+        self.holds: list[int] = []
         #: The pointer of a base that the collector has finalized before its children.
         self.condemned: Any = None
         #: Whether the collector has found it, perhaps with what its callbacks use.
@@ -435,8 +436,24 @@ class Root(Handle):
         """Return the exception for *handle* of this base if only the fork has made it unusable."""
         if self.parked is None or id(handle) not in self.parked:
             return None
+        return (
+            self._lost_error()
+            if self.lost
+            else errors.ForkError(
+                "this process was forked from the one that owns the event base: call reinit() first"
+            )
+        )
+
+    def check_found(self) -> None:
+        """Raise `ForkError` if another thread was using the base when this process was forked."""
+        if self.lost:
+            raise self._lost_error()
+
+    @staticmethod
+    def _lost_error() -> errors.ForkError:
         return errors.ForkError(
-            "this process was forked from the one that owns the event base: call reinit() first"
+            "another thread ran this event base's loop, or was in the middle of a call to it, when "
+            "the process was forked, so it can't be used here: make another one"
         )
 
     def check_thread(self) -> None:
@@ -631,10 +648,12 @@ class Root(Handle):
     def park(self) -> None:
         """Take the pointers out of their slots, in a forked child."""
         self.gate = threading.RLock()  # another thread may have held it
-        if self.thread != get_ident():  # that thread is gone
-            self.lost = self.lost or self.running
+        if self.thread != get_ident():  # whoever ran the loop, or was inside a call, is gone
+            self.lost = self.lost or self.running or self.calls > 0
             self.running = False
+            self.calls = 0
             self.thread = get_ident()
+        self.holds = [thread for thread in self.holds if thread == get_ident()]
         if self.parked is not None or self.closed:
             return
         handles: list[Handle] = [self]
@@ -743,10 +762,42 @@ def is_alive(thread: int) -> bool:
 roots: weakref.WeakSet[Root] = weakref.WeakSet()
 
 
+#: In a forked child, the addresses of the buffers that another thread was in the middle of using.
+lost_buffers: set[int] = set()
+
+
+def _lose() -> None:
+    """Let nobody use what another thread was in the middle of using, with its lock held.
+
+    Its data may be half changed (``_c/thread.c``).
+    """
+    where = ffi.new("uintptr_t *")
+    while thread := lib.evpy_lost(where):
+        for key, (_, _, pointer) in list(_held.items()):
+            if ffi.cast("uintptr_t", pointer) == where[0]:
+                del _held[key]  # it is not freed either
+                lost_buffers.add(where[0])
+                break
+        else:
+            for base in _users(thread):
+                base.lost = True
+
+
+def _users(thread: int) -> list[Root]:
+    """Return the bases with one of which *thread* was inside C, as far as that is known."""
+    bases = list(roots)
+    return (
+        [base for base in bases if base.thread == thread]
+        or [base for base in bases if thread in base.holds]
+        or bases
+    )
+
+
 def _after_fork() -> None:
     global _entering, _claiming
     _entering, _claiming = threading.RLock(), threading.RLock()  # another thread may have held them
     lib.evpy_note_fork()
+    _lose()
     for root in list(roots):
         root.park()
     live.set(tuple(base for base in live.bases if base.running or base.calls))

@@ -1,10 +1,13 @@
 """Check the library that the loader found against the headers, and switch libevent's locks on.
 
-Objects made before `evthread_use_pthreads` would have no locks for ever (A2); so it is called when
-the package is imported, before anybody can make one.
+Objects made before that would have no locks for ever (A2); so it is done when the package is
+imported, before anybody can make one. The locks do what those of `evthread_use_pthreads` do, and
+go through a fork (``_c/thread.c``).
 """
 
 from __future__ import annotations
+
+import os
 
 from libevent_py._ffi import ffi, lib
 
@@ -29,5 +32,8 @@ def dotted(number: int) -> str:
 
 
 check(version_number, lib.LIBEVENT_VERSION_NUMBER)
-if lib.evthread_use_pthreads() != 0:
-    raise ImportError("evthread_use_pthreads failed: libevent could not switch its locks on")
+if lib.evpy_use_threads() != 0:
+    raise ImportError("evthread_set_lock_callbacks failed: libevent's locks can't be switched on")
+
+# Python's own hooks, not C's, because others may need the GIL to leave libevent.
+os.register_at_fork(before=lib.evpy_fork_soon, after_in_parent=lib.evpy_fork_done)

@@ -11,13 +11,14 @@ through `Octets._call`, and what the callbacks raise comes out of them.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, shared
+from libevent_py._lifetime import Child, Handle, empty, fill, lost_buffers, shared, slot
 from libevent_py._references import references, release
 from libevent_py.enums import EolStyle
 
@@ -471,3 +472,25 @@ def checked(buffer: Any, name: str = "buffer") -> Octets:
     if not isinstance(buffer, Octets):
         raise TypeError(f"{name} must be a Buffer, not {buffer!r}")
     return buffer
+
+
+# A forked child that has lost a buffer asks at each use of any; other processes don't pay for it.
+
+
+def _found(buffer: Octets) -> Any:
+    """The C object; raises `ForkError` if it was lost when this process was forked."""
+    pointer = slot(buffer)
+    if int(ffi.cast("uintptr_t", pointer)) in lost_buffers:
+        raise errors.ForkError(
+            "another thread was in the middle of using this Buffer when the process was forked, so "
+            "it can't be used here: make another one"
+        )
+    return pointer
+
+
+def _after_fork() -> None:
+    if lost_buffers:
+        Octets.pointer = property(_found, fill, empty)  # type: ignore[misc]
+
+
+os.register_at_fork(after_in_child=_after_fork)

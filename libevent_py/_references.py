@@ -19,8 +19,6 @@ references: dict[int, Any] = {}
 
 released = lib.evpy_released
 
-errors.call(lib.evpy_memory_init)
-
 
 class Cleanup:
     """A callback to be called when libevent has let go of all that it waits for."""

@@ -433,14 +433,14 @@ class Stream(Eager):
         Wraps ``bufferevent_lock``, ``bufferevent_unlock``.
         """
         self.base.check_thread()
-        pointer, base = self.pointer, self.base
-        base.holds += 1
+        pointer, base, thread = self.pointer, self.base, get_ident()
+        base.holds.append(thread)
         lib.bufferevent_lock(pointer)
         try:
             yield
         finally:
             lib.bufferevent_unlock(pointer)
-            base.holds -= 1
+            base.holds.remove(thread)
 
 
 def checked_callbacks(

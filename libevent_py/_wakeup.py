@@ -49,6 +49,11 @@ class Pipe:
                 taken += arrived
         return taken
 
+    def close(self) -> None:
+        """Close both ends."""
+        self.reader.close()
+        self.writer.close()
+
     def renew(self) -> None:
         """Stop sharing the pair with the parent process, under the same descriptors."""
         for old, new in zip((self.reader, self.writer), self._pair(), strict=True):
@@ -63,13 +68,13 @@ class Wakeup:
         self.signals = Pipe()
         self.log = Pipe()
         self.previous = -1
-        lib.evpy_log_poke(self.log.writer.fileno())
-        os.register_at_fork(after_in_child=self.renew)
+        #: Whether the log is told of its pipe.
+        self.known = False
 
-    def renew(self) -> None:
-        """Give a forked child pipes of its own."""
-        self.signals.renew()
-        self.log.renew()
+    def close(self) -> None:
+        """Close both pipes, which nobody has used."""
+        self.signals.close()
+        self.log.close()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -94,16 +99,32 @@ class Wakeup:
                 os.write(self.previous, numbers)
 
 
-_made: list[Wakeup] = []
-_making = threading.Lock()
+#: The process's `Wakeup`, once there is one. Two threads, or a signal handler and what it has
+#: interrupted, may make one each at a time: the first to put it here has made the process's.
+_made: dict[str, Wakeup] = {}
 
 
 def wakeup() -> Wakeup:
     """Return the process's `Wakeup`, made when it is first needed."""
-    with _making:
-        if not _made:
-            _made.append(Wakeup())
-        return _made[0]
+    if not _made:
+        new = Wakeup()
+        if _made.setdefault("", new) is not new:
+            new.close()
+    made = _made[""]
+    if not made.known:
+        lib.evpy_log_poke(made.log.writer.fileno())
+        made.known = True
+    return made
+
+
+def _after_fork() -> None:
+    """Give a forked child pipes of its own."""
+    for made in _made.values():
+        made.signals.renew()
+        made.log.renew()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def in_main_thread() -> bool:

@@ -245,11 +245,10 @@ class EventBase(Loop):
 
         Until then they raise `ForkError`, because a child's changes would reach the parent's events
         (A8). May be called inside a callback. Raises `OSError` when an event could not be added
-        again, `RuntimeError` when another thread ran the loop at the time of the fork.
-        Wraps ``event_reinit``.
+        again, `ForkError` when another thread ran the loop, or was in the middle of a call, at the
+        time of the fork: then the base can only be closed. Wraps ``event_reinit``.
         """
-        if self.lost:
-            raise RuntimeError("another thread ran this base's loop when the process was forked")
+        self.check_found()
         self.check_thread()
         try:
             pointer = self.pointer if self.parked is None else self.parked[id(self)][1]

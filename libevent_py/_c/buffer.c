@@ -19,10 +19,13 @@ static struct evbuffer *evpy_buffer_new(void)
 {
 	struct evbuffer *buf = evbuffer_new();
 
-	if (buf != NULL && evbuffer_enable_locking(buf, NULL) < 0) {
+	if (buf == NULL)
+		return NULL;
+	if (evbuffer_enable_locking(buf, NULL) < 0) {
 		evbuffer_free(buf);
-		buf = NULL;
+		return NULL;
 	}
+	evpy_lock_is_of(buf);
 	return buf;
 }
 

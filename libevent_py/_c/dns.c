@@ -3,7 +3,6 @@
  * The handle of a lookup is stored here rather than returned: a signal handler of Python's may raise
  * before Python has stored it. */
 
-#include <pthread.h>
 #ifdef __APPLE__
 #include <malloc/malloc.h>
 #define EVPY_SIZE(memory) malloc_size(memory)
@@ -104,16 +103,15 @@ static int evpy_note_stale(const struct event_base *base, const struct event *ev
  * event is added again. So what it frees here is freed only afterwards, without its events. */
 static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 {
-	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 	struct event *stale;
 
-	pthread_mutex_lock(&turn);
+	evpy_lock_lock(0, &evpy_mem_functions_lock);
 	evpy_held_back.on = 1;
 	event_set_mem_functions(malloc, realloc, evpy_free_later);
 	evdns_base_clear_nameservers_and_suspend(dns);
 	event_set_mem_functions(NULL, NULL, NULL);
 	evpy_held_back.on = 0;
-	pthread_mutex_unlock(&turn);
+	evpy_lock_unlock(0, &evpy_mem_functions_lock);
 	do {
 		stale = NULL;
 		event_base_foreach_event(base, evpy_note_stale, &stale);

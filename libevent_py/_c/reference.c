@@ -4,34 +4,11 @@
  * happens. No Python may run there (D4, E6). So C only lists the keys of what is no longer needed, and
  * Python takes them from the list when it comes by. */
 
-#include <pthread.h>
-
 struct evpy_release {
 	struct evpy_release *next;
 	uintptr_t key;
 };
 static struct evpy_release *evpy_releases;
-
-/* Held for a few instructions, or while libevent reads or changes headers and URIs, which have no lock
- * of their own: nothing that is called meanwhile takes another. */
-static pthread_mutex_t evpy_memory_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static void evpy_memory_hold(void)
-{
-	pthread_mutex_lock(&evpy_memory_lock);
-}
-
-static void evpy_memory_leave(void)
-{
-	pthread_mutex_unlock(&evpy_memory_lock);
-}
-
-/* A child must not inherit the lock from a thread that it doesn't have. */
-static int evpy_memory_init(void)
-{
-	errno = pthread_atfork(evpy_memory_hold, evpy_memory_leave, evpy_memory_leave);
-	return errno == 0 ? 0 : -1;
-}
 
 static struct evpy_release *evpy_release_new(uintptr_t key)
 {

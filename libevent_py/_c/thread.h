@@ -45,3 +45,8 @@ struct event_base;
 int evthread_make_base_notifiable(struct event_base *base);
 
 /* Ours. */
+
+int evpy_use_threads(void);
+void evpy_fork_soon(void);
+void evpy_fork_done(void);
+uintptr_t evpy_lost(uintptr_t *object);
