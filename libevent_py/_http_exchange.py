@@ -195,6 +195,8 @@ class Exchange(Child):
         failed = [request, *self._waiting]
         self._waiting.clear()
         for each in failed:
+            if self.base.parked is not None:  # the one before has forked, and this is the child
+                return
             if each._cancelled:
                 self._finish(each, self._cancelled(each))
             else:
@@ -210,6 +212,8 @@ class Exchange(Child):
         self._afterwards()
 
     def _afterwards(self) -> None:
+        if self.base.parked is not None:  # a callback has forked, and this is the child
+            return
         self._go_on()
         if self._ends_itself and not self.closed and self._current is None and not self._waiting:
             self.close()
@@ -232,6 +236,8 @@ class Exchange(Child):
                 request._on_error(request, HttpRequestError(error.code))
         except BaseException as raised:
             self.base.report(raised, request)
+        if self.base.parked is not None:  # that has forked, and this is the child
+            return
         try:
             request._callback(request)
         except BaseException as raised:
@@ -334,6 +340,8 @@ class Exchange(Child):
             return
         with self.base.telling():
             for request in pending:
+                if self.base.parked is not None:  # the one before has forked, and this is the child
+                    return
                 text = "its connection was closed"
                 cancelled = request._cancelled
                 error = self._cancelled(request) if cancelled else self._error(request, text)

@@ -528,7 +528,8 @@ class Root(Handle):
             return
         with self.gate:  # so that nobody frees the base meanwhile
             self.ledger.pop(key, None)
-            if self.parked is not None:
+            if self.parked is not None:  # the fork came in the middle of closing it
+                self.graveyard.append((free, pointer))
                 return
             with _claiming:
                 if not self.closed and not is_alive(self.thread):  # nor does anybody run the loop
@@ -591,22 +592,27 @@ class Root(Handle):
         try:
             with self.gate:
                 pointer = self._take()
-            if self.parked is not None:
-                self.parked = None
-                self.ledger.clear()
-                self.live.clear()
-                self.graveyard.clear()
-            elif pointer is not None:
+            if self.parked is None and pointer is not None:
                 live.add(self)
                 self._close_children()
                 with self.gate:
-                    self.condemned = pointer
+                    if self.parked is None:  # or a callback has forked, and this is the child
+                        self.condemned = pointer
                     last = not self.ledger  # or another finalizer has yet to come for its child
                 if last:
                     self._free_condemned()
+            if self.parked is not None:
+                self._abandon()
         finally:
             self.running = False
             live.remove(self)
+
+    def _abandon(self) -> None:
+        """Leave what there is in C to the parent process."""
+        self.parked = None
+        self.ledger.clear()
+        self.live.clear()
+        self.graveyard.clear()
 
     def check_closable(self) -> None:
         """Raise an error unless everything made on the base may be closed here and now."""
@@ -625,6 +631,8 @@ class Root(Handle):
     def _free_condemned(self) -> None:
         """Free the base in the collector's stead; finalizers of its events still run."""
         pointer, self.condemned = self.condemned, None
+        if pointer is None:  # in a forked child
+            return
         before = errors.waiting()
         self.running = True
         live.add(self)
@@ -654,13 +662,20 @@ class Root(Handle):
             self.calls = 0
             self.thread = get_ident()
         self.holds = [thread for thread in self.holds if thread == get_ident()]
-        if self.parked is not None or self.closed:
+        closing = self.closed
+        if self.parked is not None or (closing and not self.ledger and not self.running):
             return
-        handles: list[Handle] = [self]
+        handles: list[Handle] = [] if closing else [self]
         for ref in self.ledger.values():
             if (child := ref()) is not None:
                 handles += [child, *child.lent()]
-        self.parked = {id(handle): (handle, handle._take()) for handle in handles}
+        parked = {id(handle): (handle, handle._take()) for handle in handles}
+        if closing:  # then here all is closed, and nothing is freed
+            parked.clear()
+            self.live.clear()
+            self.condemned = None
+        # What has no pointer was about to be closed, by whom the fork goes on.
+        self.parked = {key: entry for key, entry in parked.items() if entry[1] is not None}
 
     def unpark(self) -> None:
         """Put the pointers back, and free what has been closed meanwhile."""
@@ -810,5 +825,5 @@ os.register_at_fork(after_in_child=_after_fork)
 def evpy_forked() -> None:
     """End the loop of a child that comes back from its callback without `reinit`."""
     for base in live.bases:
-        if base.parked is not None and base.thread == get_ident():
+        if base.parked and base.thread == get_ident():  # and it is not about to be closed anyway
             raise base._unusable()

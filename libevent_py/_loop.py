@@ -441,13 +441,16 @@ class Loop(Root):
         self._pipes.clear()
         self._jobs.clear()
         self._drain(pointer)
-        errors.enter(pointer, lib.event_base_free, pointer)
-        self.exhume()
+        if self.parked is None:
+            errors.enter(pointer, lib.event_base_free, pointer)
+            self.exhume()
         log.flush()
 
     def _drain(self, pointer: Any) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""
         for _ in range(1000):
+            if self.parked is not None:  # a callback has forked: the rest is the parent process's
+                return
             self.exhume()
             active = lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE)
             if not active and not self._use_quiet(pointer):

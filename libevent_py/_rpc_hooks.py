@@ -204,11 +204,13 @@ class End(Child):
 
     def _later(self, free: Callable[[Any], object], what: Any) -> None:
         """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
-        if not self._depth:
+        base = self.base
+        if not self._depth and base.parked is None:
             self.enter(free, what)
             return
-        self.base.graveyard.append((free, what))
-        self.base.wake()
+        base.graveyard.append((free, what))
+        if base.parked is None:  # else a callback has forked, and reinit() comes to it
+            base.wake()
 
 
 @ffi.def_extern(onerror=errors.kept, error=TERMINATE)

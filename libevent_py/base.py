@@ -250,8 +250,9 @@ class EventBase(Loop):
         """
         self.check_found()
         self.check_thread()
+        parked = self.parked or {}
+        pointer = parked[id(self)][1] if id(self) in parked else self.pointer
         try:
-            pointer = self.pointer if self.parked is None else self.parked[id(self)][1]
             errors.call(lib.event_reinit, pointer)
         finally:
             self.unpark()

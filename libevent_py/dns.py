@@ -421,7 +421,7 @@ class DnsBase(Child):
             for ref in list(base.ledger.values()):
                 child = ref()
                 try:
-                    if child is not None:
+                    if child is not None and base.parked is None:  # or a callback has forked
                         child.do_without(self)
                 except BaseException as error:  # a callback's: there may be others to tell
                     errors.keep(error)

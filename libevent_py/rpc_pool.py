@@ -310,7 +310,7 @@ class RpcPool(End):
             call._take()
         with base.telling():
             for call in calls:
-                if call.status is None:
+                if call.status is None and base.parked is None:  # or a callback has forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
             base.live.pop(self.key, None)
             self._later(self._made.free, pointer)
@@ -352,8 +352,12 @@ def take_over(connection: HttpConnection) -> Any:
 
 def give_back(connection: HttpConnection, pointer: Any) -> None:
     """Undo `take_over`."""
-    connection._put(pointer)
-    connection.base.ledger[connection.key] = weakref.ref(connection)
+    base = connection.base
+    base.ledger[connection.key] = weakref.ref(connection)
+    if base.parked is None:
+        connection._put(pointer)
+    else:  # a callback has forked meanwhile
+        base.parked[id(connection)] = connection, pointer
 
 
 @ffi.def_extern(onerror=errors.kept)
