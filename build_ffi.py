@@ -40,6 +40,7 @@ NOUNS = (
     "tls",
     "listener",
     "dns",
+    "lookup",
     "dns_struct",
     "dns_server",
     "http",

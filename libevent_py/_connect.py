@@ -26,8 +26,6 @@ class Lookup(NamedTuple):
     host: str | bytes
     #: Kept alive: the lookup uses it.
     dns_base: Any
-    #: The descriptor that there was, which tells that the lookup goes on; None when it has failed.
-    fd: int | None
     #: Why it has failed, where C doesn't say.
     code: int = 0
 
@@ -63,7 +61,6 @@ class Connecting(Layered):
         base.check_thread()
         self._settle()
         pointer = self.pointer
-        fd = int(lib.bufferevent_getfd(pointer))
         resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
         name = _convert.host_name(host)
         port = _convert.integer(port, "port", 1, 65535)
@@ -72,7 +69,7 @@ class Connecting(Layered):
         if self._is_looking_up():
             raise RuntimeError("connect_hostname() was called while an earlier lookup goes on")
         self._prepare(pointer)
-        self._lookup = Lookup(host, dns_base, None if dns_base is None else fd)
+        self._lookup = Lookup(host, dns_base)
         base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
 
     def _prepare(self, pointer: Any) -> None:
@@ -99,11 +96,13 @@ class Connecting(Layered):
         raise OSError(errno.EISCONN, f"fd {fd}: it is already connected")
 
     def _is_looking_up(self) -> bool:
-        """Tell whether a lookup goes on: it hasn't failed, nor made a socket."""
-        lookup = self._lookup
-        if lookup is None or self.dns_error is not None:
-            return False
-        return bool(lookup.fd == lib.bufferevent_getfd(self.pointer))
+        """Tell whether a lookup goes on, of which a connection may come."""
+        return bool(lib.evpy_lookup_under_way(self.pointer))
+
+    def _stop_looking_up(self, pointer: Any) -> None:
+        """Have nothing come of a lookup that goes on: libevent itself goes on with some."""
+        if self._lookup is not None:
+            lib.evpy_lookup_cancel(pointer)
 
     @property
     def dns_error(self) -> errors.DnsError | None:
@@ -126,8 +125,8 @@ class Connecting(Layered):
             return
         if not self._is_looking_up():
             return
-        self._lookup = lookup._replace(fd=None, code=AddrInfoError.FAIL)
-        errors.call(lib.bufferevent_setfd, self.pointer, lookup.fd)  # it cancels the lookup
+        self._lookup = lookup._replace(code=AddrInfoError.FAIL)
+        self._stop_looking_up(self.pointer)
         defer = TriggerOption.DEFER_CALLBACKS
         errors.call(lib.bufferevent_trigger_event, self.pointer, BufferEventFlag.ERROR, defer)
 
@@ -136,7 +135,6 @@ class Connecting(Layered):
         failure = super().why_failed(what, code)
         if not what & BufferEventFlag.ERROR or self._lookup is None:
             return failure
-        self._lookup = self._lookup._replace(fd=None)
         return self.dns_error or failure
 
 

@@ -308,15 +308,9 @@ class Exchange(Child):
 
     def _take_back(self) -> None:
         """Have evhttp forget the request that it has, with the connection made for it."""
-        looks_up = self._resolver is not None and lib.bufferevent_getfd(self._below()) < 0
+        lib.evpy_lookup_cancel(self._below())  # with TLS, libevent doesn't
         self.base.call(lib.evhttp_cancel_request, self._sent)
         _forget(self._sent)
-        if looks_up and self._tls is not None:
-            self._renew()
-
-    def _renew(self) -> None:
-        """Have another bufferevent: with TLS, libevent doesn't stop a lookup that is under way."""
-        raise NotImplementedError
 
     def _was_closed(self) -> None:
         if self._on_close is not None and not self.closed:

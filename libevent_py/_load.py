@@ -34,6 +34,7 @@ def dotted(number: int) -> str:
 check(version_number, lib.LIBEVENT_VERSION_NUMBER)
 if lib.evpy_use_threads() != 0:
     raise ImportError("evthread_set_lock_callbacks failed: libevent's locks can't be switched on")
+lib.evpy_lookup_init()  # the first evdns_base would have evdns itself be asked, for ever
 
 # Python's own hooks, not C's, because others may need the GIL to leave libevent.
 os.register_at_fork(before=lib.evpy_fork_soon, after_in_parent=lib.evpy_fork_done)

@@ -300,6 +300,7 @@ class BufferEvent(Connecting):
         self._settle()
         target = _convert.sockaddr(address)
         self._prepare(self.pointer)
+        self._stop_looking_up(self.pointer)
         self._lookup = None
         errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
 
@@ -331,6 +332,7 @@ class BufferEvent(Connecting):
         old, owned = self.fd, self.owns(self.fd)
         if number == old >= 0:
             raise ValueError(f"fd {number} is the bufferevent's already")
+        self._stop_looking_up(self.pointer)
         errors.call(lib.bufferevent_setfd, self.pointer, number)
         self._connected_by_us = False
         self._adopt(fd)
@@ -347,6 +349,7 @@ class BufferEvent(Connecting):
         self._check_unmanaged()
         self._settle()
         fd, bottom = self.fd, self._bottom()
+        bottom._stop_looking_up(bottom.pointer)
         errors.call(lib.bufferevent_setfd, bottom.pointer, -1)
         bottom._connected_by_us = False
         if bottom._socket is not None:

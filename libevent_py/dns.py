@@ -437,6 +437,7 @@ def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) ->
     for lookup in list(lookups.values()):
         lookup.withdraw(pointer)
         lookup.drop()
+    lib.evpy_lookup_cancel_all(pointer)
     base.when_quiet(_freed, lookups, pointer, now=not dropped)
 
 

@@ -12,7 +12,7 @@ from libevent_py import _convert, errors
 from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_exchange import Exchange, free_soon
+from libevent_py._http_exchange import Exchange
 from libevent_py._lifetime import Child, Handle, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
@@ -161,7 +161,7 @@ class HttpConnection(Exchange):
     that is open keeps the loop going, for further requests, until either end closes it.
     """
 
-    __slots__ = ("_applied", "_lent_bev", "_secure", "_settings")
+    __slots__ = ("_lent_bev", "_settings")
 
     _lent_bev: weakref.ref[BufferEvent] | None
 
@@ -183,8 +183,7 @@ class HttpConnection(Exchange):
 
         With *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by
         default *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
-        descriptor that evhttp is to use and free: its callbacks are taken from it. With TLS of its
-        own, cancelling a request while a `DnsBase` looks the host up closes the connection. Raises
+        descriptor that evhttp is to use and free: its callbacks are taken from it. Raises
         `ValueError` for a pair, a filter, one without CLOSE_ON_FREE, and one that has a descriptor.
         Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
         """
@@ -203,8 +202,6 @@ class HttpConnection(Exchange):
         self._begin()
         self._resolver = dns_base
         self._settings: dict[str, Any] = {}
-        self._applied: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-        self._secure = None if tls is None else (tls, server_hostname)
         key = next_key()
         bev = self._chosen(base, bufferevent, tls, server_hostname)
         super().__init__(base, key, self._new(base, key, bev))
@@ -225,20 +222,6 @@ class HttpConnection(Exchange):
         self._defers = bev is not None and bool(bev._options & _DEFERRED)
         self._lent_bev = None if bev is None else weakref.ref(bev)
         return pointer
-
-    def _renew(self) -> None:
-        if self._secure is None:
-            self.close()
-            return
-        old, lent = self.pointer, self.lent()
-        tls, server_hostname = self._secure
-        bev = self._chosen(self.base, None, tls, server_hostname)
-        self.pointer = self._new(self.base, self.key, bev)
-        for handle in lent:
-            handle._take()
-        free_soon(self.base, None, self._process, old)
-        for function, arguments in self._applied.values():
-            function(self.pointer, *arguments)
 
     def _chosen(
         self,
@@ -343,7 +326,6 @@ class HttpConnection(Exchange):
         self.base.check_thread()
         function(self.pointer, *arguments)
         self._settings[name] = value
-        self._applied[name] = function, arguments
 
     @property
     def timeout(self) -> Timeout:

@@ -43,6 +43,7 @@ static int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, d
 }
 
 static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy);
+static void evpy_lookup_cancel(struct bufferevent *bev);
 
 /* What this thread's accepting callbacks have been given, the innermost first. */
 struct evpy_accepted {
@@ -69,9 +70,8 @@ static void evpy_bufferevent_free(struct bufferevent *bev)
 	if (bufferevent_get_underlying(bev) == NULL) {
 		evutil_socket_t fd = bufferevent_getfd(bev);
 
-		if (fd < 0)
-			bufferevent_setfd(bev, -1); /* cancels the lookup of a name (F9) */
-		else
+		evpy_lookup_cancel(bev); /* it would hold the bufferevent, and connect it (F9) */
+		if (fd >= 0)
 			evpy_note_closing(fd);
 	}
 	bufferevent_remove_from_rate_limit_group(bev);

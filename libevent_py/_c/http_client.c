@@ -81,9 +81,8 @@ static void evpy_client_connection_free(struct evhttp_connection *evcon, int inh
 
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	if (fd < 0) {
-		bufferevent_setfd(bev, -1);
-	} else if (inherited) {
+	evpy_lookup_cancel(bev);
+	if (fd >= 0 && inherited) {
 		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 		event_del(&bev->ev_read);

@@ -1,0 +1,154 @@
+/* The lookups that bufferevents begin: their own, and those of the HTTP connections that they belong to.
+ *
+ * A bufferevent has place for one lookup, and its callback empties that place. One that has been cancelled
+ * is told so only in the loop: if another has been begun by then, that can't be cancelled any more, so it
+ * outlives the bufferevent and the evdns_base, connects a socket that nobody closes, and its timer uses
+ * what is freed. The same happens when another is begun inside the callback of one that is answered before
+ * the call returns. And one that goes through TLS never cancels a lookup.
+ *
+ * libevent asks whoever has first been set here for its lookups, so that its core need not know of evdns.
+ * It is this, before any evdns_base is made. So it is known here what each bufferevent looks up, the newest
+ * first; each can be cancelled; and the end of one that another has taken the place of changes nothing but
+ * the reference that it has held. */
+
+/* From libevent's util-internal.h: exported for evdns, which is in another library. */
+typedef struct evdns_getaddrinfo_request *(*evpy_getaddrinfo_fn)(struct evdns_base *, const char *,
+    const char *, const struct evutil_addrinfo *, evdns_getaddrinfo_cb, void *);
+void evutil_set_evdns_getaddrinfo_fn_(evpy_getaddrinfo_fn fn);
+
+struct evpy_lookup {
+	struct evpy_lookup *next;
+	struct bufferevent *bev;
+	struct evdns_base *dns;
+	/* NULL until it is known that the answer comes later. */
+	struct evdns_getaddrinfo_request *handle;
+	evdns_getaddrinfo_cb cb;
+	int cancelled;
+};
+
+#define EVPY_LOOKUPS 1024
+static struct evpy_lookup *evpy_lookups[EVPY_LOOKUPS];
+
+static struct evpy_lookup **evpy_lookups_of(const struct bufferevent *bev)
+{
+	uintptr_t bits = (uintptr_t)bev;
+
+	return &evpy_lookups[(bits >> 4 ^ bits >> 14 ^ bits >> 24) % EVPY_LOOKUPS];
+}
+
+/* The newest that the bufferevent has begun, of those from `lookup` on. */
+static struct evpy_lookup *evpy_lookup_find(struct evpy_lookup *lookup, const struct bufferevent *bev)
+{
+	while (lookup != NULL && lookup->bev != bev)
+		lookup = lookup->next;
+	return lookup;
+}
+
+static void evpy_on_lookup(int result, struct evutil_addrinfo *found, void *arg)
+{
+	struct evpy_lookup *lookup = arg, **at = evpy_lookups_of(lookup->bev);
+	int newest;
+
+	evpy_memory_hold();
+	newest = evpy_lookup_find(*at, lookup->bev) == lookup;
+	while (*at != lookup)
+		at = &(*at)->next;
+	*at = lookup->next;
+	evpy_memory_leave();
+	if (newest) {
+		lookup->cb(result, found, lookup->bev);
+	} else {
+		if (found != NULL)
+			evutil_freeaddrinfo(found);
+		bufferevent_decref(lookup->bev);
+	}
+	free(lookup);
+}
+
+static struct evdns_getaddrinfo_request *evpy_lookup_begin(struct evdns_base *dns, const char *host,
+    const char *service, const struct evutil_addrinfo *hints, evdns_getaddrinfo_cb cb, void *bev)
+{
+	struct evpy_lookup *lookup = calloc(1, sizeof *lookup), **first = evpy_lookups_of(bev);
+	struct evdns_getaddrinfo_request *handle;
+
+	if (lookup == NULL) {
+		cb(EVUTIL_EAI_MEMORY, NULL, bev);
+		return NULL;
+	}
+	lookup->bev = bev;
+	lookup->dns = dns;
+	lookup->cb = cb;
+	evpy_memory_hold();
+	lookup->next = *first;
+	*first = lookup;
+	evpy_memory_leave();
+	handle = evdns_getaddrinfo(dns, host, service, hints, evpy_on_lookup, lookup);
+	evpy_memory_hold();
+	if (handle != NULL) {
+		lookup->handle = handle;
+	} else { /* it is over, but its callback may have begun another, which the bufferevent now has */
+		struct evpy_lookup *other = evpy_lookup_find(*first, bev);
+
+		if (other != NULL && !other->cancelled)
+			handle = other->handle;
+	}
+	evpy_memory_leave();
+	return handle;
+}
+
+static void evpy_lookup_init(void)
+{
+	evutil_set_evdns_getaddrinfo_fn_(evpy_lookup_begin);
+}
+
+/* The next in this place of the bufferevent's, or with NULL of the evdns_base's, that goes on; it is taken
+ * for cancelled from now on. */
+static struct evdns_getaddrinfo_request *evpy_lookup_take(
+    struct evpy_lookup **place, const struct bufferevent *bev, const struct evdns_base *dns)
+{
+	struct evdns_getaddrinfo_request *handle = NULL;
+	struct evpy_lookup *lookup;
+
+	evpy_memory_hold();
+	for (lookup = *place; lookup != NULL && handle == NULL; lookup = lookup->next) {
+		if (lookup->cancelled || (bev != NULL ? lookup->bev != bev : lookup->dns != dns))
+			continue;
+		lookup->cancelled = lookup->handle != NULL;
+		handle = lookup->handle;
+	}
+	evpy_memory_leave();
+	return handle;
+}
+
+/* Tells whether the bufferevent looks a name up that it will connect to. */
+static int evpy_lookup_under_way(struct bufferevent *bev)
+{
+	struct evpy_lookup *lookup;
+	int under_way;
+
+	evpy_memory_hold();
+	lookup = evpy_lookup_find(*evpy_lookups_of(bev), bev);
+	under_way = lookup != NULL && !lookup->cancelled;
+	evpy_memory_leave();
+	return under_way;
+}
+
+/* Nothing will come of what the bufferevent looks up; its evdns_base must still be there. */
+static void evpy_lookup_cancel(struct bufferevent *bev)
+{
+	struct evdns_getaddrinfo_request *handle;
+
+	while ((handle = evpy_lookup_take(evpy_lookups_of(bev), bev, NULL)) != NULL)
+		evdns_getaddrinfo_cancel(handle);
+}
+
+/* The same for whoever looks a name up by this evdns_base, which is to be freed once they are told. */
+static void evpy_lookup_cancel_all(struct evdns_base *dns)
+{
+	struct evdns_getaddrinfo_request *handle;
+	int i;
+
+	for (i = 0; i < EVPY_LOOKUPS; ++i)
+		while ((handle = evpy_lookup_take(&evpy_lookups[i], NULL, dns)) != NULL)
+			evdns_getaddrinfo_cancel(handle);
+}
