@@ -102,7 +102,7 @@ class Context(Handle):
         self._go_on(pointer, result)
 
     def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
-        self.end.enter(lib.evrpc_resume_request, self.end.pointer, pointer, result)
+        self.end.enter(self.end.let_go_on, self.end.pointer, pointer, result)
 
     def add_meta(self, key: str | bytes, data: Any) -> None:
         """Keep *data*, bytes of which there must be some, as *key* with this RPC until it is over.
@@ -132,7 +132,7 @@ class Context(Handle):
 class End(Child):
     """A server or a pool: what has hooks."""
 
-    __slots__ = ("_depth", "_hooks")
+    __slots__ = ("_depth", "_hooks", "_late")
 
     rank = 1.1
 
@@ -140,6 +140,8 @@ class End(Child):
         #: How many of its callbacks, and of calls that may call them, are under way.
         self._depth = 0
         self._hooks: dict[RpcHook, tuple[Hook, ...]] = {RpcHook.INPUT: (), RpcHook.OUTPUT: ()}
+        #: While C lets an RPC go on, what it has called back, to be done afterwards; else None.
+        self._late: list[Callable[[], object]] | None = None
         super().__init__(base, key, pointer)
 
     def add_hook(self, when: RpcHook, callback: Hook) -> None:
@@ -177,6 +179,30 @@ class End(Child):
             self._depth -= 1
             if base.parked is None and not base.busy():
                 base.exhume()  # no loop may ever run that would
+
+    def let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
+        """Have C, whose end is *end*, let go on the RPC whose context is *pointer*.
+
+        C keeps its note that the RPC is held up until it has gone on. Whoever meanwhile ends it,
+        or holds it up again, would have C find that note, though the RPC is freed or further on
+        (R6). So what C calls back waits until the note is gone.
+        """
+        late: list[Callable[[], object]] = []
+        outer, self._late = self._late, late
+        try:
+            failed = lib.evrpc_resume_request(end, pointer, result)
+        finally:
+            self._late = outer
+        for function in late:
+            self._depth += 1
+            try:
+                function()
+            except BaseException as error:
+                self.base.report(error, self)
+            finally:
+                self._depth -= 1
+        if failed:
+            raise errors.failed(lib.evrpc_resume_request)
 
     def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the RPC whose context is *pointer*."""

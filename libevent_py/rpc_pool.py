@@ -262,11 +262,31 @@ class RpcPool(End):
             call._connection = number(lib.evrpc_hook_get_connection(pointer))
             connection = self._made.connections[call._connection][0]
             connection._used, connection._stale = True, connection._defers
+        if self._late is not None:
+            late = functools.partial(self._hook_late, call, self.pointer, when, request, data)
+            self._late.append(late)
+            return PAUSE  # for C
+        return self._ask_for(call, when, request, data)
+
+    def _ask_for(self, call: RpcCall, when: RpcHook, request: Any, data: Any) -> RpcHookResult:
         result = self._ask(when, call, request, data)
         if when is RpcHook.OUTPUT:
             call._sent = result is CONTINUE
         call._paused = result is PAUSE
         return result
+
+    def _hook_late(self, call: RpcCall, end: Any, when: RpcHook, request: Any, data: Any) -> None:
+        """Ask the hooks of *call*, which C meanwhile takes for one that they hold up."""
+        if call._key not in self.base.live:  # C had no memory to hold it up, and has ended it
+            return
+        result = TERMINATE
+        try:
+            if not self.closed:
+                result = self._ask_for(call, when, request, data)
+        except BaseException as error:
+            self.base.report(error, self)
+        if result is not PAUSE and self.base.parked is None:
+            self.let_go_on(end, call._context, result)
 
     def over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
         """Have *call*'s callback told of its end, unless `close` has told it."""
@@ -282,6 +302,14 @@ class RpcPool(End):
             call._ended(status, http, data)
         finally:
             self._depth -= 1
+
+    def over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+        """Do as `over` does, and free the HTTP request."""
+        try:
+            self.over(call, status, http, data)
+        finally:
+            if http:
+                lib.evhttp_request_free(http)
 
     def _nudge(self) -> None:
         """Have evrpc look for calls that wait: it doesn't after one that could not be sent."""
@@ -365,5 +393,11 @@ def evpy_rpc_done(key: int, status: int, http: Any, reply: Any) -> None:
     for base in live.bases:
         call = base.live.pop(key, None)
         if call is not None:
-            call.end.over(call, RpcStatus(status), http, octets_of(reply))
+            pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
+            if pool._late is None:
+                pool.over(*ended)
+            else:
+                if http:  # it has been held up, and so C would free it now
+                    http.flags &= ~lib.EVHTTP_USER_OWNED
+                pool._late.append(functools.partial(pool.over_late, *ended))
             return

@@ -7,6 +7,7 @@ handler that raises) is answered by 503.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -403,6 +404,11 @@ class RpcServer(End):
                 rpc.fail()
         return True
 
+    def _handle_late(self, made: Registered, pointer: Any) -> None:
+        """Do what C does that calls back for *pointer*, once it has been let go on."""
+        if not self.handle(made, pointer) and self.base.parked is None:
+            lib.evpy_rpc_refuse(pointer)
+
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_rpc(key: int, pointer: Any) -> bool:
@@ -410,6 +416,9 @@ def evpy_rpc(key: int, pointer: Any) -> bool:
         made = base.live.get(key)
         if made is not None:
             server = made.server
+            if server._late is not None:
+                server._late.append(functools.partial(server._handle_late, made, pointer))
+                return True
             server._depth += 1
             try:
                 return bool(server.handle(made, pointer))
