@@ -619,10 +619,14 @@ class Root(Handle):
         self.check_thread()
 
     def _close_children(self) -> None:
-        children = [child for ref in list(self.ledger.values()) if (child := ref()) is not None]
-        children.reverse()  # what was made later may stand on what was made earlier
-        for child in sorted(children, key=lambda child: child.rank):
-            child.close()
+        known: set[int] = set()
+        while unknown := [item for item in list(self.ledger.items()) if item[0] not in known]:
+            # Those who are told may make something new, which is closed then.
+            known.update(key for key, _ in unknown)
+            children = [child for _, ref in unknown if (child := ref()) is not None]
+            children.reverse()  # what was made later may stand on what was made earlier
+            for child in sorted(children, key=lambda child: child.rank):
+                child.close()
 
     def _free(self, pointer: Any) -> None:
         """Free the base's own C objects; its children are closed by now, or in the graveyard."""

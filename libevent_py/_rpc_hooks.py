@@ -238,6 +238,15 @@ class End(Child):
         if base.parked is None:  # else a callback has forked, and reinit() comes to it
             base.wake()
 
+    def _free_or_bury(self, free: Callable[[Any], object], pointer: Any) -> None:
+        """Have *free* free this end's *pointer*, before its base, which who was told may close."""
+        base = self.base
+        if base.condemned is not None:  # it waits for this end
+            base.bury(self.key, free, pointer)
+            return
+        base.ledger.pop(self.key, None)
+        self._later(free, pointer)
+
 
 @ffi.def_extern(onerror=errors.kept, error=TERMINATE)
 def evpy_rpc_hook(key: int, when: int, pointer: Any, request: Any, data: Any) -> int:

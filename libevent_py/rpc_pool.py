@@ -332,7 +332,6 @@ class RpcPool(End):
             return
         base.check_thread()
         pointer = self._take()
-        base.ledger.pop(self.key, None)
         calls = list(self._made.calls.values())
         for call in calls:
             call._take()
@@ -341,7 +340,7 @@ class RpcPool(End):
                 if call.status is None and base.parked is None:  # or a callback has forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
             base.live.pop(self.key, None)
-            self._later(self._made.free, pointer)
+            self._free_or_bury(self._made.free, pointer)
 
     def do_without(self, other: Child) -> None:
         """Close if *other*, which is about to be closed, looks a connection's host up (L3)."""

@@ -276,6 +276,7 @@ class RpcServer(End):
             raise TypeError(f"http must be an HttpServer, not {http!r}")
         base = http.base
         base.check_thread()
+        base.pointer  # noqa: B018  (while the base closes, the HTTP server may be open still)
         if http._parent is not None:
             raise ValueError("http must not be a virtual host: serve RPCs on its parent")
         self.http = http
