@@ -71,6 +71,7 @@ class Connecting(Layered):
         self._prepare(pointer)
         self._lookup = Lookup(host, dns_base)
         base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
+        self.look()
 
     def _prepare(self, pointer: Any) -> None:
         """Raise an error unless there may be a new socket, or the one that there is may connect.

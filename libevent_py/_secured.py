@@ -190,6 +190,7 @@ class Secured(Limited):
         if lib.SSL_version(ssl) >= TlsVersion.TLSv1_3:
             raise ValueError("TLS 1.3 can't renegotiate")
         self.base.call(lib.bufferevent_ssl_renegotiate, self.pointer)
+        self.look()
 
     def shutdown(self) -> bool:
         """Tell the peer that nothing more will come, by TLS's own notice; libevent never does.
@@ -249,6 +250,11 @@ class Secured(Limited):
             return _os_error(code)
         tls.errors, tls.failure = found, found[0]
         return tls.failure
+
+    def look(self) -> None:
+        """Have C look whether OpenSSL holds something back, after its events have been changed."""
+        if self._tls is not None and self._underlying is None and not self.closed:
+            lib.evpy_tls_look(self.pointer)
 
     def forget_failure(self) -> None:
         """Begin anew, with another connection."""

@@ -308,10 +308,14 @@ class Stream(Eager):
     # What it waits for.
 
     def enable(self, what: int) -> None:
-        """Read, write or both from now on, as *what* says. Wraps ``bufferevent_enable``."""
+        """Read, write or both from now on, as *what* says.
+
+        Unlike in C, `on_read` is told by the loop of input that is there already when reading
+        begins, and a filter lets pass what waits below it. Wraps ``bufferevent_enable``.
+        """
         self._check_not_given()
         what = self._directions(what)
-        self.base.call(lib.bufferevent_enable, self.pointer, what)
+        self.base.call(lib.evpy_bufferevent_enable, self.pointer, what)
 
     def disable(self, what: int) -> None:
         """Stop to read, write or both, as *what* says. Wraps ``bufferevent_disable``."""
@@ -330,14 +334,17 @@ class Stream(Eager):
 
         `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
         until no more than *low* bytes of output are left. 0 stands for no limit. While reading is
-        enabled, `on_read` is called again and again until it leaves less than *high*.
-        Wraps ``bufferevent_setwatermark``.
+        enabled, `on_read` is called again and again until it leaves less than *high*. Unlike in C,
+        the loop also calls it when *low* sinks to what there is already. Setting the marks of a
+        filter may call back at once. Wraps ``bufferevent_setwatermark``.
         """
         self._check_not_given()
         what = self._directions(what)
         low = _convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = _convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
-        errors.call(lib.bufferevent_setwatermark, self.pointer, what, low, high)
+        self.base.call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
+        if self.closed:  # by what has been called back
+            return
         self._set_callbacks()
 
     def getwatermark(self, what: int) -> tuple[int, int]:
@@ -363,6 +370,7 @@ class Stream(Eager):
         reading = _convert.optional_seconds(read, "read")
         writing = _convert.optional_seconds(write, "write")
         errors.call(lib.evpy_bufferevent_set_timeouts, self.pointer, reading, writing)
+        self.look()
 
     def _directions(self, what: int) -> EventFlag:
         self.base.check_thread()

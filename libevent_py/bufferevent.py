@@ -122,8 +122,8 @@ class BufferEvent(Connecting):
 
         The callbacks and the descriptor of *underlying*, whose reading and writing are enabled,
         belong to the filter until it is closed; with CLOSE_ON_FREE, *underlying* is closed with it.
-        What *underlying* holds already, or gets while the filter's reading is disabled, passes when
-        more comes, or when *underlying* is told to `trigger` READ.
+        Unlike in C, what *underlying* holds already, or gets while the filter's reading is
+        disabled, passes when reading is enabled.
         Raises `ValueError` if something stands on *underlying* already.
         Wraps ``bufferevent_filter_new``.
         """
@@ -303,6 +303,7 @@ class BufferEvent(Connecting):
         self._stop_looking_up(self.pointer)
         self._lookup = None
         errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
+        self.look()
 
     @property
     def fd(self) -> int:
@@ -334,6 +335,7 @@ class BufferEvent(Connecting):
             raise ValueError(f"fd {number} is the bufferevent's already")
         self._stop_looking_up(self.pointer)
         errors.call(lib.bufferevent_setfd, self.pointer, number)
+        self.look()
         self._connected_by_us = False
         self._adopt(fd)
         self._set_callbacks()
@@ -351,6 +353,7 @@ class BufferEvent(Connecting):
         fd, bottom = self.fd, self._bottom()
         bottom._stop_looking_up(bottom.pointer)
         errors.call(lib.bufferevent_setfd, bottom.pointer, -1)
+        bottom.look()
         bottom._connected_by_us = False
         if bottom._socket is not None:
             bottom._socket.detach()

@@ -45,9 +45,27 @@ static enum bufferevent_filter_result evpy_pass(struct evbuffer *source,
 /* libevent's own callback for events below a filter, which is the same for all filters. */
 static bufferevent_event_cb evpy_filter_event;
 
-static void evpy_on_event_below(struct bufferevent *underlying, short what, void *filter)
+static void evpy_on_event_below(struct bufferevent *underlying, short what, void *arg)
 {
-	evpy_filter_event(underlying, what, filter);
+	struct bufferevent *filter = arg;
+	size_t high = filter->wm_read.high;
+	int takes = filter->enabled & EV_READ &&
+	    (high == 0 || evbuffer_get_length(filter->input) < high);
+
+	if (takes || filter->readcb == NULL || evbuffer_get_length(underlying->input) == 0 ||
+	    !evpy_hold_the_end(underlying, underlying->input, what))
+		evpy_filter_event(underlying, what, filter);
+}
+
+/* libevent lets pass what waits below a filter that had enough only if it was the filter that stopped. */
+static void evpy_on_filter_input(
+    struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct bufferevent *filter = arg;
+	size_t high = filter->wm_read.high;
+
+	if (high > 0 && info->orig_size >= high && evbuffer_get_length(input) < high)
+		evpy_bufferevent_pass(filter);
 }
 
 /* A freed filter is unlinked only when nothing uses it any more, and then takes the callbacks from what
@@ -65,6 +83,12 @@ static struct bufferevent *evpy_filter_new(
 
 		bufferevent_getcb(underlying, &read, &write, &evpy_filter_event, &arg);
 		bufferevent_setcb(underlying, read, write, evpy_on_event_below, arg);
+		if (evbuffer_add_cb(filter->input, evpy_on_filter_input, filter) == NULL) {
+			evpy_bufferevent_free(filter);
+			bufferevent_setcb(underlying, NULL, NULL, NULL, NULL);
+			errno = ENOMEM;
+			return NULL;
+		}
 	}
 	return filter;
 }

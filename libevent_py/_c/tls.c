@@ -161,57 +161,220 @@ static X509 *evpy_tls_peer(const SSL *ssl, int index)
 	return certificate;
 }
 
-/* libevent's own callback for events below TLS, which is the same for all. */
+/* libevent's own callbacks below TLS, which are the same for all: of events, and for a handshake. */
 static bufferevent_event_cb evpy_tls_event;
+static bufferevent_data_cb evpy_tls_handshake;
 
-static void evpy_on_event_below_tls(struct bufferevent *underlying, short what, void *bev)
+static void evpy_tls_hide(struct bufferevent *underlying);
+
+static void evpy_on_event_below_tls(struct bufferevent *underlying, short what, void *arg)
 {
-	evpy_tls_event(underlying, what, bev);
+	struct bufferevent *bev = arg;
+	SSL *ssl = bufferevent_openssl_get_ssl(bev);
+	struct evbuffer *input = NULL;
+
+	if (evbuffer_get_length(underlying->input) > 0)
+		input = underlying->input;
+	else if (SSL_pending(ssl) > 0)
+		input = bev->input;
+	if (input == NULL || bev->readcb == NULL || !SSL_is_init_finished(ssl) ||
+	    !evpy_hold_the_end(underlying, input, what))
+		evpy_tls_event(underlying, what, bev);
+}
+
+static void evpy_on_handshake_below_tls(struct bufferevent *underlying, void *bev)
+{
+	bufferevent_incref(underlying);
+	evpy_tls_handshake(underlying, bev);
+	if (underlying->errorcb == evpy_tls_event) /* it is done */
+		evpy_tls_hide(underlying);
+	bufferevent_decref(underlying);
 }
 
 /* As with filters, one that was freed a moment ago must not take the next one's callbacks away: it finds
- * ours, until a handshake is done, and by then is unlinked. */
+ * ours. */
 static void evpy_tls_hide(struct bufferevent *underlying)
 {
 	bufferevent_data_cb read, write;
-	void *arg;
+	void *bev;
 
-	bufferevent_getcb(underlying, &read, &write, &evpy_tls_event, &arg);
-	bufferevent_setcb(underlying, read, write, evpy_on_event_below_tls, arg);
-}
-
-/* Makes a bufferevent that owns `ssl`; the caller keeps a reference of its own. With CLOSE_ON_FREE
- * libevent frees the SSL itself, and does so at once when it fails (I1); without, it lets the SSL
- * go with the bufferevent, which is what evpy_tls_free() is for. */
-static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferevent *underlying,
-    evutil_socket_t fd, SSL *ssl, int state, int options)
-{
-	struct bufferevent *bev;
-
-	SSL_up_ref(ssl);
-	if (underlying != NULL)
-		bev = bufferevent_openssl_filter_new(base, underlying, ssl, state, options);
-	else
-		bev = bufferevent_openssl_socket_new(base, fd, ssl, state, options);
-	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
-		SSL_free(ssl);
-	if (bev != NULL && underlying != NULL) {
-		evpy_tls_hide(underlying);
-		if (state != BUFFEREVENT_SSL_OPEN) /* a pair would wait for the other side to begin */
-			bufferevent_trigger(underlying, EV_WRITE,
-			    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	bufferevent_getcb(underlying, &read, &write, &evpy_tls_event, &bev);
+	if (read == write) {
+		evpy_tls_handshake = read;
+		read = write = evpy_on_handshake_below_tls;
 	}
-	return bev;
+	bufferevent_setcb(underlying, read, write, evpy_on_event_below_tls, bev);
 }
 
-/* Tells whether there was a connection for TLS to go through. */
-static int evpy_tls_reached(struct bufferevent *bev)
-{
-	evutil_socket_t fd = bufferevent_getfd(bev);
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
+/* What OpenSSL has read of a record and not given out yet is nowhere that the kernel would tell of. When
+ * reading was suspended in the midst of a record - by a watermark, a limit, a group, or by disabling it -
+ * and goes on, libevent 2.1 only waits for the socket again. It tells nobody that it goes on; but it adds
+ * ev_read, with timeout_read, which both are ours to see. So while there is such a rest timeout_read is
+ * so short that the loop calls ev_read's callback at once, which is one of ours: it gives the connection
+ * its own timeout back, and has libevent read on. */
+struct evpy_rest {
+	struct bufferevent *bev;
+	SSL *ssl;
+	event_callback_fn readable; /* libevent's own callback */
+	struct timeval timeout; /* what timeout_read is besides */
+	int awaited; /* timeout_read is ours */
+	int reading; /* libevent's own callback runs */
+	int progress; /* it has got something */
+};
 
-	return fd < 0 || getpeername(fd, (struct sockaddr *)&address, &length) == 0;
+#define EVPY_AT_ONCE 3 /* microseconds; nobody else's timeout */
+
+static void evpy_free_rest(
+    void *parent, void *rest, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+	(void)parent;
+	(void)data;
+	(void)index;
+	(void)argl;
+	(void)argp;
+	free(rest);
+}
+
+static CRYPTO_ONCE evpy_rest_once = CRYPTO_ONCE_STATIC_INIT;
+static int evpy_rest_index = -1;
+
+static void evpy_index_rest(void)
+{
+	evpy_rest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, evpy_free_rest);
+}
+
+/* Where it is kept for `ssl`, for as long as that lives: made unless there is one. */
+static struct evpy_rest *evpy_rest_new(SSL *ssl)
+{
+	struct evpy_rest *rest;
+
+	if (!CRYPTO_THREAD_run_once(&evpy_rest_once, evpy_index_rest) || evpy_rest_index < 0)
+		return NULL;
+	rest = SSL_get_ex_data(ssl, evpy_rest_index);
+	if (rest == NULL) {
+		rest = malloc(sizeof *rest);
+		if (rest == NULL || !SSL_set_ex_data(ssl, evpy_rest_index, rest)) {
+			free(rest);
+			return NULL;
+		}
+	}
+	memset(rest, 0, sizeof *rest);
+	rest->ssl = ssl;
+	return rest;
+}
+
+static int evpy_is_at_once(const struct timeval *tv)
+{
+	return tv->tv_sec == 0 && tv->tv_usec == EVPY_AT_ONCE;
+}
+
+/* Give the connection its own timeout back. */
+static void evpy_rest_leave(struct evpy_rest *rest)
+{
+	struct event *ev = &rest->bev->ev_read;
+
+	if (!rest->awaited)
+		return;
+	rest->awaited = 0;
+	if (evpy_is_at_once(&rest->bev->timeout_read)) /* else somebody has set another meanwhile */
+		rest->bev->timeout_read = rest->timeout;
+	if (event_pending(ev, EV_READ, NULL) && evpy_is_at_once(&ev->ev_.ev_io.ev_timeout)) {
+		event_remove_timer(ev);
+		if (evutil_timerisset(&rest->bev->timeout_read))
+			event_add(ev, &rest->bev->timeout_read);
+	}
+}
+
+static void evpy_on_rest(evutil_socket_t fd, short what, void *arg);
+
+static void evpy_rest_take(struct event *ev, event_callback_fn ours, event_callback_fn *theirs)
+{
+	event_callback_fn *callback = &ev->ev_evcallback.evcb_cb_union.evcb_callback;
+
+	if (*callback != ours && !(ev->ev_evcallback.evcb_flags & EVLIST_FINALIZING)) {
+		*theirs = *callback;
+		*callback = ours;
+	}
+}
+
+/* Have ours called: libevent's callbacks are others after each handshake, and with each socket. */
+static void evpy_rest_hook(struct evpy_rest *rest)
+{
+	evpy_rest_take(&rest->bev->ev_read, evpy_on_rest, &rest->readable);
+}
+
+/* See whether there is a rest, and that it is read as soon as reading isn't suspended. */
+static void evpy_rest_look(struct evpy_rest *rest)
+{
+	struct bufferevent *bev = rest->bev;
+	int progress = rest->progress;
+
+	evpy_rest_hook(rest);
+	rest->progress = 0;
+	if (!SSL_has_pending(rest->ssl)) {
+		evpy_rest_leave(rest);
+		return;
+	}
+	if (!rest->awaited || !evpy_is_at_once(&bev->timeout_read))
+		rest->timeout = bev->timeout_read;
+	rest->awaited = 1;
+	bev->timeout_read.tv_sec = 0;
+	bev->timeout_read.tv_usec = EVPY_AT_ONCE;
+	/* Without progress it is the beginning of a record whose end the socket will bring. */
+	if (progress && event_pending(&bev->ev_read, EV_READ, NULL))
+		event_active(&bev->ev_read, EV_READ, 1);
+}
+
+/* In the place of libevent's own callback. */
+static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
+{
+	struct bufferevent *bev = arg;
+	struct evpy_rest *rest =
+	    SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
+
+	bufferevent_lock(bev); /* and a reference */
+	if (what & EV_TIMEOUT && rest->awaited &&
+	    evpy_is_at_once(&bev->ev_read.ev_.ev_io.ev_timeout))
+		what = EV_READ;
+	evpy_rest_leave(rest);
+	rest->reading = 1;
+	rest->readable(fd, what, arg);
+	rest->reading = 0;
+	evpy_rest_look(rest);
+	bufferevent_unlock(bev);
+}
+
+static void evpy_on_tls_input(
+    struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct evpy_rest *rest = arg;
+
+	(void)input;
+	rest->progress |= info->n_added > 0 || info->n_deleted > 0;
+	if (!rest->reading)
+		evpy_rest_look(rest);
+}
+
+/* Know nothing more of one that is about to be freed. */
+static void evpy_rest_forget(struct bufferevent *bev)
+{
+	struct evpy_rest *rest;
+
+	if (bufferevent_get_underlying(bev) != NULL)
+		return;
+	rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
+	evbuffer_remove_cb(bufferevent_get_input(bev), evpy_on_tls_input, rest);
+}
+
+/* Look again after what may have changed the timeout, or the connection. */
+static void evpy_tls_look(struct bufferevent *bev)
+{
+	struct evpy_rest *rest =
+	    SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
+
+	bufferevent_lock(bev);
+	evpy_rest_look(rest);
+	bufferevent_unlock(bev);
 }
 
 static void evpy_release_ssl(const void *data, size_t length, void *ssl)
@@ -229,6 +392,7 @@ static void evpy_tls_free(struct bufferevent *bev)
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
+	evpy_rest_forget(bev);
 	evbuffer_add_reference(bufferevent_get_input(bev), "", 1, evpy_release_ssl,
 	    bufferevent_openssl_get_ssl(bev));
 	evpy_bufferevent_free(bev);
@@ -242,4 +406,65 @@ static void evpy_tls_free_with_fd(struct bufferevent *bev)
 	evpy_tls_free(bev);
 	if (fd >= 0)
 		evutil_closesocket(fd);
+}
+
+/* The same for one that could not be completed, whose descriptor is still its caller's. */
+static void evpy_tls_disown(struct bufferevent *bev, SSL *ssl, int options)
+{
+	BIO *bio = SSL_get_wbio(ssl);
+
+	if (bio != NULL)
+		BIO_set_fd(bio, -1, BIO_NOCLOSE);
+	if (options & BEV_OPT_CLOSE_ON_FREE)
+		bufferevent_free(bev);
+	else
+		evpy_tls_free(bev);
+}
+
+/* Makes a bufferevent that owns `ssl`; the caller keeps a reference of its own. With CLOSE_ON_FREE
+ * libevent frees the SSL itself, and does so at once when it fails (I1); without, it lets the SSL
+ * go with the bufferevent, which is what evpy_tls_free() is for. */
+static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferevent *underlying,
+    evutil_socket_t fd, SSL *ssl, int state, int options)
+{
+	struct bufferevent *bev;
+	struct evpy_rest *rest = NULL;
+
+	if (underlying == NULL && (rest = evpy_rest_new(ssl)) == NULL) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	SSL_up_ref(ssl);
+	if (underlying != NULL)
+		bev = bufferevent_openssl_filter_new(base, underlying, ssl, state, options);
+	else
+		bev = bufferevent_openssl_socket_new(base, fd, ssl, state, options);
+	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
+		SSL_free(ssl);
+	if (bev != NULL && underlying != NULL) {
+		evpy_tls_hide(underlying);
+		if (state != BUFFEREVENT_SSL_OPEN) /* a pair would wait for the other side to begin */
+			bufferevent_trigger(underlying, EV_WRITE,
+			    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	} else if (bev != NULL) {
+		SSL_set_read_ahead(ssl, 0); /* or it would take data with the end of the handshake */
+		rest->bev = bev;
+		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL) {
+			evpy_tls_disown(bev, ssl, options);
+			errno = ENOMEM;
+			return NULL;
+		}
+		evpy_rest_look(rest);
+	}
+	return bev;
+}
+
+/* Tells whether there was a connection for TLS to go through. */
+static int evpy_tls_reached(struct bufferevent *bev)
+{
+	evutil_socket_t fd = bufferevent_getfd(bev);
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	return fd < 0 || getpeername(fd, (struct sockaddr *)&address, &length) == 0;
 }

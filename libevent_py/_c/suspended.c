@@ -1,0 +1,68 @@
+/* What a filter has not let pass while it was disabled, or had enough, waits in the input of what it
+ * stands on, of which the socket tells no more. */
+static void evpy_bufferevent_pass(struct bufferevent *bev)
+{
+	struct bufferevent *underlying = bufferevent_get_underlying(bev);
+
+	if (underlying != NULL && evbuffer_get_length(underlying->input) > 0)
+		bufferevent_trigger(
+		    underlying, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* libevent tells of input only when more comes; of what has come before, nobody. */
+static void evpy_bufferevent_tell(struct bufferevent *bev)
+{
+	if (evbuffer_get_length(bev->input) > 0)
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+}
+
+static int evpy_bufferevent_enable(struct bufferevent *bev, short what)
+{
+	int begins = what & EV_READ && !(bev->enabled & EV_READ), result;
+
+	if (!begins)
+		return bufferevent_enable(bev, what);
+	bufferevent_lock(bev); /* and a reference: without DEFER_CALLBACKS it may be called */
+	result = bufferevent_enable(bev, what);
+	if (bev->enabled & EV_READ) {
+		evpy_bufferevent_pass(bev);
+		evpy_bufferevent_tell(bev);
+	}
+	bufferevent_unlock(bev);
+	return result;
+}
+
+static void evpy_bufferevent_setwatermark(
+    struct bufferevent *bev, short what, size_t low, size_t high)
+{
+	size_t before = bev->wm_read.low;
+
+	bufferevent_lock(bev);
+	bufferevent_setwatermark(bev, what, low, high);
+	if (what & EV_READ && bev->enabled & EV_READ) {
+		evpy_bufferevent_pass(bev);
+		if (low < before)
+			evpy_bufferevent_tell(bev);
+	}
+	bufferevent_unlock(bev);
+}
+
+/* The end of what is below waits until what came before it has been passed on: it is told once more when
+ * `input`, where that is, changes. It stays with what is below, whatever becomes of what stands on it. */
+static void evpy_on_before_the_end(
+    struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct bufferevent *underlying = arg;
+
+	(void)info;
+	evbuffer_remove_cb(input, evpy_on_before_the_end, underlying);
+	bufferevent_trigger_event(
+	    underlying, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* Without memory it is told at once, as libevent does. */
+static int evpy_hold_the_end(struct bufferevent *underlying, struct evbuffer *input, short what)
+{
+	return what == (BEV_EVENT_READING | BEV_EVENT_EOF) &&
+	    evbuffer_add_cb(input, evpy_on_before_the_end, underlying) != NULL;
+}
