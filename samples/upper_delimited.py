@@ -1,7 +1,8 @@
 """Packets between delimiters: each begins with "1" and ends with "2", and the rest is noise.
 
-Each packet is answered with what is between the two in capitals; bytes outside of packets are
-dropped. A client that sends "1" and then no "2" is not listened to for ever.
+Each packet is answered in capitals, delimiters included, as the C program that this follows does:
+"1abc2" with "1ABC2". Bytes outside of packets are dropped. A client that sends "1" and then no "2"
+is not listened to for ever.
 
 Made of bufferevent_get_input, evbuffer_get_length, evbuffer_search, evbuffer_drain and
 evbuffer_remove; the rest is as in upper_listener.py.
@@ -40,7 +41,7 @@ def next_packet(data: Buffer) -> bytes | None:
 
 def on_read(bev: BufferEvent) -> None:
     while packet := next_packet(bev.input):
-        bev.write(packet[1:-1].upper())
+        bev.write(packet.upper())
     if len(bev.input) > MOST:
         print("a packet is too long: its client is disconnected")
         bev.close()

@@ -169,10 +169,11 @@ class Server(Sample):
 
     def works(self) -> bool:
         """Tell whether a new client is served."""
+        expected = answered(self.name, b"hello, world!\n")
         with self.connect() as sock:
             if self.name != "hello_world":
                 sock.sendall(framed(self.name, b"hello, world!\n"))
-            return exactly(sock, 13).upper() == b"HELLO, WORLD!"
+            return exactly(sock, len(expected)).upper() == expected
 
 
 def silent(sock: socket.socket) -> bool:
@@ -205,6 +206,11 @@ def framed(name: str, payload: bytes) -> bytes:
     if name == "upper_length_prefixed":
         return packet(payload)
     return b"1" + payload + b"2" if name == "upper_delimited" else payload
+
+
+def answered(name: str, payload: bytes) -> bytes:
+    """Return what the server *name* answers to *payload*."""
+    return framed(name, payload).upper() if name == "upper_delimited" else payload.upper()
 
 
 @pytest.fixture(scope="module", params=UPPER)
@@ -342,7 +348,7 @@ def test_a_client_that_never_reads_is_not_listened_to_for_ever(name: str) -> Non
         sock.settimeout(PATIENCE)
         sock.shutdown(socket.SHUT_WR)
         whole, part = divmod(sent, len(piece))
-        answers = alphabet.upper() * whole
+        answers = answered(name, alphabet) * whole
         if name in UPPER:
             answers += alphabet[:part].upper()
         assert len(answers) > 2**16
@@ -590,8 +596,8 @@ def test_an_incomplete_packet_raises_the_low_watermark(
     assert client.recv(100) == b"HELLOAB"
 
 
-def test_what_is_between_the_delimiters_is_answered(delimited: Server) -> None:
-    assert nc(delimited.port, b"noise 1hello2 noise 1, 21world2") == b"HELLO, WORLD"
+def test_a_packet_is_answered_whole_with_its_delimiters(delimited: Server) -> None:
+    assert nc(delimited.port, b"noise 1hello2 noise 1, 21world2") == b"1HELLO21, 21WORLD2"
 
 
 @pytest.mark.parametrize(
@@ -600,14 +606,15 @@ def test_what_is_between_the_delimiters_is_answered(delimited: Server) -> None:
         (b"", b""),
         (b"hello", b""),
         (b"2hello1", b""),
-        (b"12", b""),
-        (b"122", b""),
-        (b"1a12b2", b"A1"),
-        (b"22221a21b2111c2", b"AB11C"),
-        (b"1a21b", b"A"),
-        (b"\0\xff1\0\xff\n2\0", b"\0\xff\n"),
-        (b"1" + b"a" * 65535 + b"2", b"A" * 65535),
-        (b"x" * 300_000 + b"1a2" + b"x" * 300_000, b"A"),
+        (b"1abc2", b"1ABC2"),
+        (b"12", b"12"),
+        (b"122", b"12"),
+        (b"1a12b2", b"1A12"),
+        (b"22221a21b2111c2", b"1A21B2111C2"),
+        (b"1a21b", b"1A2"),
+        (b"\0\xff1\0\xff\n2\0", b"1\0\xff\n2"),
+        (b"1" + b"a" * 65535 + b"2", b"1" + b"A" * 65535 + b"2"),
+        (b"x" * 300_000 + b"1a2" + b"x" * 300_000, b"1A2"),
     ],
 )
 def test_bytes_outside_of_packets_are_dropped(
@@ -626,11 +633,11 @@ def test_bytes_outside_of_packets_are_dropped(
 def test_a_packet_without_an_end_disconnects_its_client(delimited: Server) -> None:
     with delimited.connect() as sock:
         sock.sendall(b"1hello2")
-        assert exactly(sock, 5) == b"HELLO"
+        assert exactly(sock, 7) == b"1HELLO2"
         sock.sendall(b"1" + b"a" * 65536)
         delimited.prints("a packet is too long")
         assert rest(sock) == b""
-    assert delimited.answer(b"1world2") == b"WORLD"
+    assert delimited.answer(b"1world2") == b"1WORLD2"
 
 
 def test_who_resets_in_the_middle_of_a_delimited_packet_troubles_nobody(
@@ -639,7 +646,7 @@ def test_who_resets_in_the_middle_of_a_delimited_packet_troubles_nobody(
     sock = delimited.connect()
     sock.sendall(b"1hello21wor")
     reset(sock)
-    assert delimited.answer(b"1world2") == b"WORLD"
+    assert delimited.answer(b"1world2") == b"1WORLD2"
 
 
 # Clients.
