@@ -27,7 +27,7 @@ RESULTS = {int(result): result for result in DnsResult}
 
 # Looked up once: a member of an enumeration costs as much as a short call.
 NONE, CANCEL, SHUTDOWN = int(DnsResult.NONE), int(DnsResult.CANCEL), int(DnsResult.SHUTDOWN)
-A, PTR = DnsType.A, DnsType.PTR
+A, AAAA, PTR = DnsType.A, DnsType.AAAA, DnsType.PTR
 AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 NULL = ffi.NULL
 new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
@@ -66,11 +66,15 @@ class Lookup:
         dns.lookups[key] = base.live[key] = self
         try:
             if self._call(function, pointer, *arguments, key, self._handle):
-                raise errors.failed(function, repr(what))
+                raise errors.failed(self._named(function), repr(what))
         except BaseException:
             if self._handle[0] == ffi.NULL and not self._told:
                 self._forget()
             raise
+
+    def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that errors name for *function*."""
+        return function
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C, which may call back."""
@@ -142,6 +146,14 @@ class DnsLookup(Lookup):
         self.name = name
         #: What is wanted of it: `DnsType.A`, AAAA or PTR.
         self.type = type
+
+    def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that errors name: ours in C are for both kinds of addresses."""
+        if self.type is AAAA:
+            return lib.evdns_base_resolve_ipv6  # type: ignore[no-any-return]
+        if self.type is PTR and ":" in str(self.name):
+            return lib.evdns_base_resolve_reverse_ipv6  # type: ignore[no-any-return]
+        return function
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C, which never calls back at once (L5)."""

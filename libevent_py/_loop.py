@@ -96,7 +96,12 @@ class Loop(Root):
         return self.loop()
 
     def loop(self, flags: int = LoopFlag(0)) -> bool:
-        """Run the loop as *flags* say: ONCE for one round of callbacks, NONBLOCK without waiting.
+        """Run the loop as *flags*, of `LoopFlag`, say: without them until no events are left.
+
+        ONCE waits for events and returns after one round of their callbacks. NONBLOCK doesn't wait,
+        but as in C it goes on for as long as anything is ready: alone it never returns while a
+        descriptor that an event with PERSIST waits for stays readable, or writable. To run what is
+        ready now and return, give ``ONCE | NONBLOCK``.
 
         Return False when there were no events. Raises what a callback raised, several of them as an
         `ExceptionGroup`; `RuntimeError` when the loop runs already, or inside a callback that a

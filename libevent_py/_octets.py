@@ -452,7 +452,7 @@ def failure(
     for owner, (buffer, end) in zip(("the", "the other"), ends, strict=False):
         if lib.evpy_buffer_frozen(buffer.pointer, end):
             return errors.LibeventError(
-                f"{function.__name__} failed: {owner} buffer is frozen at its {WHERE[end]}"
+                f"{errors.name_of(function)} failed: {owner} buffer is frozen at its {WHERE[end]}"
             )
     ffi.errno = errno.ENOMEM if fd is None else reason
     return errors.failed(function, "" if fd is None else f"fd {fd}")

@@ -488,9 +488,9 @@ def _unparsed(function: Callable[..., Any], code: int, path: str) -> Exception:
     try:
         open(path, "rb").close()
     except OSError as error:
-        return OSError(error.errno, f"{function.__name__}: {path}: {error.strerror}")
+        return OSError(error.errno, f"{errors.name_of(function)}: {path}: {error.strerror}")
     if code in (0, NO_NAMESERVERS):
-        return errors.LibeventError(f"{function.__name__}: {path} names no name server")
+        return errors.LibeventError(f"{errors.name_of(function)}: {path} names no name server")
     return failure
 
 

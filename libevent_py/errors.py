@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libevent_py._ffi import ffi, lib
+from libevent_py._names import name_of
 
 if sys.version_info < (3, 11):
     BaseExceptionGroup: Any = None
@@ -215,7 +216,7 @@ before_failing: list[Callable[[], None]] = []
 def failed(function: Callable[..., Any], argument: str = "") -> Exception:
     """Return the exception that tells of *function*'s failure, by errno where there is one."""
     code = ffi.errno
-    name = function.__name__
+    name = name_of(function)
     where = f"{name}: {argument}" if argument else name
     failure: Exception = LibeventError(f"{where} failed")
     if code == errno.ENOMEM:

@@ -308,7 +308,7 @@ def _parse(function: Callable[..., Any], given: Text, text: bytes, query: bytes)
     if function(text, arguments.pointer):
         if ffi.errno == errno.ENOMEM:
             raise errors.failed(function)
-        raise ValueError(f"{function.__name__} found no arguments name=value in {given!r}")
+        raise ValueError(f"{errors.name_of(function)} found no arguments name=value in {given!r}")
     return arguments
 
 

@@ -12,6 +12,7 @@ from typing import Any, SupportsFloat
 
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
+from libevent_py._names import name_of
 from libevent_py._octets import END, FRONT, MOST, Octets, checked, failure
 from libevent_py._references import references, release
 from libevent_py.buffer import Buffer
@@ -273,4 +274,4 @@ def _failed(
         lib.EVPY_TAG_OTHER: f"the tag is {item.tag}, not {need}",
         lib.EVPY_TAG_PAYLOAD: f"the payload of {item.length} bytes is not what was asked for",
     }.get(result)
-    return TagError(f"{function.__name__}: {why}") if why else failure(function, (source, FRONT))
+    return TagError(f"{name_of(function)}: {why}") if why else failure(function, (source, FRONT))

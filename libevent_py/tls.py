@@ -275,7 +275,7 @@ def _call(function: Callable[..., Any], *arguments: Any, subject: str = "") -> A
     result = function(*arguments)
     if result:
         return result
-    subject = subject or function.__name__
+    subject = subject or errors.name_of(function)
     code = lib.ERR_get_error()
     lib.ERR_clear_error()
     if code:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,3 +66,18 @@ def _run(command: Sequence[str], env: dict[str, str], status: int, stderr: str |
     if stderr is not None:
         assert done.stderr == stderr
     return done.stdout
+
+
+def run_c(source: str, place: Path, *libraries: str) -> str:
+    """Return what the C program *source* prints, compiled in *place* with libevent_core.
+
+    *libraries* are linked before it. It is what a test compares Python with.
+    """
+    program, file = place / "twin", place / "twin.c"
+    file.write_text(textwrap.dedent(source))
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    linked = [*(f"-l{library}" for library in libraries), "-levent_core"]
+    subprocess.run([*compiler, "-Wall", "-o", program, file, *linked], check=True, timeout=PATIENCE)
+    return subprocess.run(
+        [program], stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE
+    ).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import sys
 import threading
@@ -25,7 +26,8 @@ from libevent_py import (
     ffi,
     lib,
 )
-from tests.support import run_python
+from libevent_py._names import STANDS_FOR, name_of
+from tests.support import ROOT, run_python
 
 GROUPS = sys.version_info >= (3, 11)
 
@@ -418,3 +420,61 @@ def test_a_wrong_argument_for_c_is_python_s_type_error() -> None:
         errors.call(lib.event_config_set_flag, "no pointer", 1)
     assert errors.entered.here.loop is None
     assert errors.entered.here.raised == []
+
+
+# What functions are called in errors.
+
+C = ROOT / "libevent_py" / "_c"
+DECLARED = r"^(?!extern|#)[^\n(]*?\b(evpy_\w+)\("
+OURS = sorted(
+    name
+    for header in C.glob("*.h")
+    for name in re.findall(DECLARED, header.read_text(), re.MULTILINE)
+)
+
+#: What errors name that libevent's headers don't declare: the system's, and OpenSSL's.
+NOT_LIBEVENTS = r"pthread_atfork|mincore|OpenSSL_\w+|SSL_\w+"
+
+
+def named(name: str) -> Any:
+    """Return a function of that name, which fails as C's do."""
+
+    def function() -> int:
+        ffi.errno = 0
+        return -1
+
+    function.__name__ = name
+    return function
+
+
+def test_the_functions_of_ours_are_all_found() -> None:
+    assert len(OURS) == len(set(OURS)) > 100
+    assert set(OURS) >= {"evpy_event_add", "evpy_tls_new", "evpy_rpc_add_hook", "evpy_peek"}
+    for name in {name for name in dir(lib) if name.startswith("evpy_")} - set(OURS):
+        for header in C.glob("*.h"):  # what C calls, or Python's own probes
+            assert not re.search(rf"^(?!extern).*\b{name}\(", header.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_no_error_names_a_function_of_ours_but_libevents_that_it_stands_for(name: str) -> None:
+    with pytest.raises(LibeventError) as caught:
+        errors.call(named(name))
+    ffi.errno = errno.EINVAL
+    for error in (caught.value, errors.failed(named(name), "fd 3")):
+        assert "evpy" not in str(error)
+        public = re.search(r"\b([a-z]\w+|OpenSSL_\w+|SSL_\w+)(?=:| failed)", str(error))
+        assert public is not None
+        found = public[1]
+        assert hasattr(lib, found) or re.fullmatch(NOT_LIBEVENTS, found), found
+
+
+def test_the_table_of_what_ours_stand_for_is_not_out_of_date() -> None:
+    assert set(STANDS_FOR) <= set(OURS)
+    for name, public in STANDS_FOR.items():
+        assert name.removeprefix("evpy_") != public, f"{name} needs no entry"
+
+
+def test_a_function_without_a_table_entry_is_named_as_it_is() -> None:
+    assert name_of(lib.event_add) == "event_add"
+    assert name_of(lib.evpy_event_add) == "event_add"
+    assert name_of(lib.evpy_onces_new) == "event_base_new_with_config"

@@ -24,6 +24,7 @@ LONGEST = 600  # lines of code; a class is whole in one file, however much there
 #: From the ground up. A module imports only from those before it, inside functions too.
 FLOORS = """
     _ffi
+    _names
     errors enums
     _load _convert _references _lifetime _wakeup _signals
     debug log util config _loop base
@@ -259,3 +260,14 @@ def test_what_a_trampoline_can_not_catch_is_kept() -> None:
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         kept = keywords.get("onerror") == "errors.kept"
         assert kept is (node.name not in LAST_WORDS), node.name
+
+
+def test_only_one_module_turns_a_function_into_the_name_that_an_error_gives() -> None:
+    """It names libevent's own, for which those of ours in C stand."""
+    for module in MODULES:
+        if module != "_names":
+            for node in ast.walk(tree(module)):
+                if isinstance(node, ast.Attribute) and node.attr == "__name__":
+                    holder = ast.unparse(node.value)
+                    where = f"{module}.py:{node.lineno}"
+                    assert re.search(r"\b(type|kind|cls)\b", holder), where

@@ -22,7 +22,7 @@ from libevent_py import (
     EventFlag,
     LoopFlag,
 )
-from tests.support import PATIENCE, only
+from tests.support import PATIENCE, only, run_c
 
 READ, WRITE, TIMEOUT, PERSIST = (
     EventFlag.READ,
@@ -124,6 +124,82 @@ def test_a_loop_told_so_waits_for_what_is_not_there_yet(base: EventBase) -> None
     assert base.loop(NO_EXIT_ON_EMPTY) is True
     timer.join()
     assert base.got_exit
+
+
+NONBLOCK_IN_C = r"""
+    #include <stdio.h>
+    #include <event2/event.h>
+    #include <event2/util.h>
+
+    static struct event_base *base;
+    static int calls;
+
+    static void on_ready(evutil_socket_t fd, short what, void *arg)
+    {
+        if (++calls == 1000)
+            event_base_loopbreak(base);
+    }
+
+    static void run(evutil_socket_t fd, short what, int flags)
+    {
+        struct event *ev = event_new(base, fd, what, on_ready, NULL);
+        int result;
+
+        event_add(ev, NULL);
+        calls = 0;
+        result = event_base_loop(base, flags);
+        printf("%d %d %d\n", result, calls, event_base_got_break(base));
+        event_free(ev);
+    }
+
+    int main(void)
+    {
+        evutil_socket_t pair[2];
+
+        base = event_base_new();
+        if (evutil_socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 || send(pair[0], "x", 1, 0) != 1)
+            return 1;
+        run(pair[1], EV_READ | EV_PERSIST, EVLOOP_NONBLOCK);
+        run(pair[1], EV_WRITE | EV_PERSIST, EVLOOP_NONBLOCK);
+        run(pair[1], EV_READ | EV_PERSIST, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        run(pair[1], EV_READ | EV_PERSIST | EV_ET, EVLOOP_NONBLOCK);
+        run(pair[1], EV_READ, EVLOOP_NONBLOCK);
+        return 0;
+    }
+"""
+
+
+def test_nonblock_alone_goes_on_while_a_descriptor_stays_ready_as_in_c(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """Only loopbreak() ends it; with ONCE besides it is one round of callbacks."""
+    left, right = pair
+    left.send(b"x")
+    lines: list[str] = []
+    with only("epoll") as base:
+
+        def run(what: EventFlag, flags: LoopFlag) -> None:
+            calls = itertools.count(1)
+            last = 0
+
+            def on_ready(event: Event, fd: int, what: EventFlag) -> None:
+                nonlocal last
+                last = next(calls)
+                if last == 1000:
+                    base.loopbreak()
+
+            with Event(base, right, what, on_ready) as event:
+                event.add()
+                result = base.loop(flags)
+                lines.append(f"{int(not result)} {last} {int(base.got_break)}")
+
+        run(READ | PERSIST, NONBLOCK)
+        run(WRITE | PERSIST, NONBLOCK)
+        run(READ | PERSIST, ONCE | NONBLOCK)
+        run(READ | PERSIST | EventFlag.ET, NONBLOCK)
+        run(READ, NONBLOCK)
+    assert lines == ["0 1000 1", "0 1000 1", "0 1 0", "0 1 0", "1 1 0"]
+    assert run_c(NONBLOCK_IN_C, tmp_path).splitlines() == lines
 
 
 @pytest.mark.parametrize("flags", [8, -1, 1 << 40])
