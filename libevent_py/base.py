@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from libevent_py import _convert, _signals, debug, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._loop import Loop
-from libevent_py.config import SUPPORTED_METHODS, EventConfig
+from libevent_py.config import SUPPORTED_METHODS, EventConfig, checked_method
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag
 
 if TYPE_CHECKING:
@@ -57,12 +57,21 @@ class EventBase(Loop):
 
     __slots__ = ()
 
-    def __init__(self, config: EventConfig | None = None, *, priorities: int | None = None) -> None:
+    def __init__(
+        self,
+        config: EventConfig | None = None,
+        *,
+        method: str | None = None,
+        priorities: int | None = None,
+    ) -> None:
         """Make a base as *config* asks, with *priorities* levels from 0, the most urgent.
 
-        An event's default is the middle level. Raises `LibeventError` when no backend will do.
-        Unlike in C the number of levels can't be changed later, when events could depend on it
-        (B12).
+        With *method*, one of `supported_methods`, only that backend will do. Without it the first
+        is taken that *config* doesn't avoid, that has the features which it requires, and that
+        isn't disabled by a variable of the environment such as ``EVENT_NOEPOLL``. An event's
+        default is the middle level. Raises `ValueError` for an unknown *method*, `LibeventError`
+        when no backend will do: it says of each why not. Unlike in C the number of levels can't be
+        changed later, when events could depend on it (B12).
         Wraps ``event_base_new``, ``event_base_new_with_config``, ``event_base_priority_init``.
         """
         self._check_unmade()
@@ -70,12 +79,15 @@ class EventBase(Loop):
             raise TypeError(f"config must be an EventConfig, not {config!r}")
         if priorities is not None:
             priorities = _convert.integer(priorities, "priorities", 1, lib.EVENT_MAX_PRIORITIES - 1)
+        if config is not None:
+            config.pointer  # noqa: B018  (a closed one asks for nothing)
+        if method is not None:
+            config = (config or EventConfig()).like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
         debug.too_late("event base")
-        pointer = ffi.NULL if config is None else config.pointer
         if _highest_reserved() >= lib.FD_SETSIZE:
             _check_method(config)
-        super().__init__(errors.new(lib.event_base_new_with_config, pointer), nolock)
+        super().__init__(_new(config, method), nolock)
         if priorities is not None:
             errors.call(lib.event_base_priority_init, self.pointer, priorities)
         self._equip()
@@ -294,11 +306,30 @@ def _highest_reserved() -> int:
     return highest
 
 
+def _new(config: EventConfig | None, method: str | None = None) -> Any:
+    """Return C's new base as *config* asks, or raise why there is none."""
+    pointer = errors.call(
+        lib.event_base_new_with_config, ffi.NULL if config is None else config.pointer
+    )
+    if pointer:
+        return pointer
+    failure = errors.failed(lib.event_base_new_with_config)
+    if not isinstance(failure, errors.LibeventError):
+        raise failure
+    asked = SUPPORTED_METHODS if method is None else (method,)
+    refusals = (config or EventConfig()).refusals(asked)
+    if refusals is None:
+        raise failure
+    raise errors.LibeventError(
+        f"event_base_new_with_config: no backend will do: {'; '.join(refusals)}"
+    )
+
+
 def _check_method(config: EventConfig | None) -> None:
     """Raise `OSError` if a base of *config* would use select."""
     # Without locks it watches nothing yet: so one can be made to see.
     with (config or EventConfig()).like(EventBaseFlag.NOLOCK) as nolock:
-        pointer = errors.new(lib.event_base_new_with_config, nolock.pointer)
+        pointer = _new(nolock)
     method = _convert.text(lib.event_base_get_method(pointer))
     lib.event_base_free(pointer)
     if method == "select":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from libevent_py import _convert, errors
@@ -23,10 +24,34 @@ def _supported_methods() -> tuple[str, ...]:
 SUPPORTED_METHODS = _supported_methods()
 
 
+def _features(method: str) -> EventFeature | None:
+    """Return what the backend *method* can do, or None where it can't be had here and now."""
+    # Without locks it watches nothing yet: so one of select, too, can be made to see.
+    flags = EventBaseFlag.NOLOCK | EventBaseFlag.IGNORE_ENV
+    with EventConfig(avoid=_others(method), flags=flags) as config:
+        pointer = errors.enter(None, lib.event_base_new_with_config, config.pointer)
+    if pointer == ffi.NULL:
+        return None
+    features = EventFeature(lib.event_base_get_features(pointer))
+    lib.event_base_free(pointer)
+    return features
+
+
+def _others(method: str) -> list[str]:
+    return [name for name in SUPPORTED_METHODS if name != method]
+
+
+def checked_method(method: str, name: str = "method") -> str:
+    """Return *method*, or raise `ValueError` that names the backends there are."""
+    if method not in SUPPORTED_METHODS:
+        raise ValueError(f"{name} must be one of {', '.join(SUPPORTED_METHODS)}, not {method!r}")
+    return method
+
+
 class EventConfig(Handle):
     """What to ask of an `EventBase`; it may be used for several, and closed at once after."""
 
-    __slots__ = ("_avoided", "_flags", "_required")
+    __slots__ = ("_avoided", "_cpus", "_flags", "_limits", "_required")
 
     def __init__(
         self,
@@ -47,6 +72,8 @@ class EventConfig(Handle):
         self._flags = EventBaseFlag(0)
         self._avoided: list[str] = []
         self._required = EventFeature(0)
+        self._limits: tuple[Timeout, int, int] | None = None
+        self._cpus: int | None = None
         if isinstance(avoid, str) or not isinstance(avoid, Iterable):
             raise TypeError(f"avoid must be a collection of names, not {avoid!r}")
         super().__init__(shared(errors.new(lib.event_config_new), lib.event_config_free))
@@ -74,8 +101,7 @@ class EventConfig(Handle):
         Raises `ValueError` for an unknown name, which C takes without a word.
         Wraps ``event_config_avoid_method``.
         """
-        if name not in SUPPORTED_METHODS:
-            raise ValueError(f"name must be one of {', '.join(SUPPORTED_METHODS)}, not {name!r}")
+        checked_method(name, "name")
         errors.call(lib.event_config_avoid_method, self.pointer, name.encode())
         self._avoided.append(name)
 
@@ -98,6 +124,7 @@ class EventConfig(Handle):
         """
         cpus = _convert.integer(cpus, "cpus", 0, 2**31 - 1)
         errors.call(lib.event_config_set_num_cpus_hint, self.pointer, cpus)
+        self._cpus = cpus
 
     def set_max_dispatch_interval(
         self, interval: Timeout, max_callbacks: int = -1, min_priority: int = 0
@@ -117,10 +144,43 @@ class EventConfig(Handle):
             max_callbacks,
             min_priority,
         )
+        self._limits = interval, max_callbacks, min_priority
 
-    def like(self, flags: int) -> EventConfig:
-        """Return a configuration that chooses the same backend, with *flags* besides."""
-        return EventConfig(avoid=self._avoided, require=self._required, flags=self._flags | flags)
+    def like(self, flags: int = 0, *, method: str | None = None) -> EventConfig:
+        """Return a configuration as this one with *flags* besides, and no backend but *method*."""
+        avoided = self._avoided if method is None else {*self._avoided, *_others(method)}
+        copy = EventConfig(
+            avoid=avoided,
+            require=self._required,
+            flags=self._flags | flags,
+            cpus_hint=self._cpus,
+        )
+        if self._limits is not None:
+            copy.set_max_dispatch_interval(*self._limits)
+        return copy
+
+    def refusals(self, methods: Iterable[str] = SUPPORTED_METHODS) -> list[str] | None:
+        """Return for each of *methods* why it may not be used; None if one of them may.
+
+        Not when a base could not be made for another reason, as for want of memory.
+        """
+        found = [self._refusal(method) for method in methods]
+        return None if None in found else [reason for reason in found if reason is not None]
+
+    def _refusal(self, method: str) -> str | None:
+        features = _features(method)
+        if features is None:
+            return f"{method} can't be had on this system"
+        missing = self._required & ~features
+        variable = f"EVENT_NO{method.upper()}"
+        named = f"{method} ({features.names if features else 'no features'})"
+        if method in self._avoided:
+            return f"{named} is avoided"
+        if missing:
+            return f"{named} lacks {missing.names}"
+        if variable in os.environ and EventBaseFlag.IGNORE_ENV not in self._flags:
+            return f"{named} is disabled by {variable} in the environment"
+        return None
 
     def close(self) -> None:
         """Free the configuration; a second time does nothing. Wraps ``event_config_free``."""

@@ -96,6 +96,113 @@ def test_features_are_required() -> None:
         EventBase(config)
 
 
+#: What each backend of this system can do.
+FEATURES = {}
+for _name in EventBase.supported_methods():
+    with only(_name) as _base:
+        FEATURES[_name] = _base.features
+
+
+def refused(**options: Any) -> str:
+    """Return what is said when there is no base of a configuration with *options*."""
+    method = options.pop("method", None)
+    with EventConfig(**options) as config, pytest.raises(LibeventError) as caught:
+        EventBase(config, method=method)
+    return str(caught.value)
+
+
+def described(method: str) -> str:
+    return f"{method} ({FEATURES[method].names})"
+
+
+def test_when_no_backend_will_do_the_error_says_of_each_why() -> None:
+    """What each can do is said, too: so one sees what could be asked for instead."""
+    methods = EventBase.supported_methods()
+    impossible = EventFeature.FDS | EventFeature.ET
+    said = refused(require=impossible, avoid=["select"])
+    assert said.startswith("event_base_new_with_config: no backend will do: ")
+    reasons = said.partition("will do: ")[2].split("; ")
+    assert [reason.split()[0] for reason in reasons] == methods
+    for method, reason in zip(methods, reasons, strict=True):
+        if method == "select":
+            assert reason == f"{described(method)} is avoided"
+        else:
+            missing = impossible & ~FEATURES[method]
+            assert reason == f"{described(method)} lacks {missing.names}"
+
+
+def test_what_the_environment_disables_is_said() -> None:
+    printed = run_python(
+        """
+        from libevent_py import EventBase, EventBaseFlag, EventConfig, LibeventError
+
+        for config in None, EventConfig(avoid=["poll"]):
+            try:
+                EventBase(config)
+            except LibeventError as error:
+                print(error)
+        with EventBase(EventConfig(flags=EventBaseFlag.IGNORE_ENV)) as base:
+            print(base.method)
+        try:
+            EventBase(method="poll")
+        except LibeventError as error:
+            print(error)
+        """,
+        env={f"EVENT_NO{method.upper()}": "1" for method in FEATURES},
+        stderr=None,
+    ).splitlines()
+    every = {
+        method: f"{described(method)} is disabled by EVENT_NO{method.upper()} in the environment"
+        for method in FEATURES
+    }
+    begin = "event_base_new_with_config: no backend will do: "
+    assert printed == [
+        begin + "; ".join(every.values()),
+        begin + "; ".join({**every, "poll": f"{described('poll')} is avoided"}.values()),
+        next(iter(FEATURES)),
+        begin + every["poll"],
+    ]
+
+
+def test_a_base_is_made_with_the_method_asked_for(backend: str) -> None:
+    with EventBase(method=backend) as base:
+        assert base.method == backend
+    with EventBase(method=backend, priorities=3) as base:
+        assert (base.method, base.n_priorities) == (backend, 3)
+
+
+def test_the_method_is_asked_for_besides_what_the_configuration_says(pair: Pair) -> None:
+    """The configuration may be closed, changed and used again: it is copied."""
+    with EventConfig(flags=EventBaseFlag.NOLOCK, max_dispatch_callbacks=1) as config:
+        with EventBase(config, method="poll") as base:
+            assert base.method == "poll"
+            assert base.thread is not None  # as of NOLOCK
+            order: list[int] = []
+            for number in range(3):
+                base.once(lambda fd, what, number=number: order.append(number))
+            base.loop(LoopFlag.ONCE | NONBLOCK)
+            assert order == [0, 1, 2]
+        with EventBase(config) as base:
+            assert base.method == EventBase.supported_methods()[0]
+    said = refused(method="poll", require=EventFeature.ET)
+    assert said.endswith(f"will do: {described('poll')} lacks ET")
+    assert refused(method="poll", avoid=["poll"]).endswith(f"{described('poll')} is avoided")
+
+
+def test_a_limit_of_the_configuration_goes_with_the_method(pair: Pair) -> None:
+    assert dispatched({"max_dispatch_callbacks": 2}, pair, "poll").index("urgent") == 2
+    assert dispatched({}, pair, "poll").index("urgent") == 5
+
+
+@pytest.mark.parametrize("method", ["kqueue", "", "EPOLL", b"poll", 1])
+def test_an_unknown_method_is_refused_with_the_names_that_there_are(method: Any) -> None:
+    names = ", ".join(EventBase.supported_methods())
+    with pytest.raises(ValueError, match=f"method must be one of {names}, not {method!r}"):
+        EventBase(method=method)
+    with EventConfig() as config, pytest.raises(ValueError, match=f"name must be one of {names}"):
+        config.avoid_method(method)
+
+
 def test_flags_are_noted_and_obeyed() -> None:
     flags = EventBaseFlag.PRECISE_TIMER | EventBaseFlag.EPOLL_USE_CHANGELIST
     with EventConfig(flags=flags) as config:
@@ -114,10 +221,13 @@ def test_flags_are_noted_and_obeyed() -> None:
             assert times[1] > times[0]
 
 
-def dispatched(limits: dict[str, Any], pair: Pair) -> list[str]:
+def dispatched(limits: dict[str, Any], pair: Pair, method: str | None = None) -> list[str]:
     """Return the order in which five active events and one made ready by the first were called."""
     order: list[str] = []
-    with EventConfig(**limits) as config, EventBase(config, priorities=3) as base:
+    with (
+        EventConfig(**limits) as config,
+        EventBase(config, method=method, priorities=3) as base,
+    ):
         urgent = Event(base, pair[0], READ, lambda *_: order.append("urgent"), priority=0).add()
 
         def callback(event: Event, fd: int, what: int) -> None:
