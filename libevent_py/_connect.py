@@ -62,7 +62,7 @@ class Connecting(Layered):
         self._settle()
         pointer = self.pointer
         resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
-        name = _convert.host_name(host)
+        name = _convert.host_alone(host)
         port = _convert.integer(port, "port", 1, 65535)
         if family not in FAMILIES:
             raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")

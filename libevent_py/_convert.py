@@ -7,6 +7,7 @@ import functools
 import math
 import operator
 import os
+import re
 import socket
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
@@ -117,6 +118,41 @@ def host_name(host: str | bytes) -> bytes:
     return string(host, "host")
 
 
+#: A host with its port, as others write the two: "127.0.0.1:80", "[::1]:80", "name:80", ":80".
+_HOST_AND_PORT = re.compile(r"(\[[^\]/\0]*\]|[^/\0]*):([0-9]{1,5})")
+
+
+def _is_numeric(host: str) -> bool:
+    host, _, scope = host.partition("%")
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return ":" not in scope
+    return False
+
+
+def host_and_port(text: str) -> tuple[str, str] | None:
+    """Return the host and the port, or "port" without one, that *text* looks like, or None."""
+    bare = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+    if _is_numeric(bare):
+        return bare, "port"
+    found = _HOST_AND_PORT.fullmatch(text)
+    return None if found is None else (found[1].strip("[]"), found[2])
+
+
+def host_alone(host: str | bytes) -> bytes:
+    """Return *host* as `host_name` does, or raise `ValueError` where it has a port in it."""
+    name = host_name(host)
+    found = host_and_port(name.decode("latin-1"))
+    if found is not None and found[1] != "port":
+        raise ValueError(
+            f"host must have no port in it, not {host!r}: give {found[0]!r}, and {found[1]} as port"
+        )
+    return name
+
+
 def callback(value: Any, name: str = "callback") -> Any:
     """Return *value*, or raise `TypeError` if it can't be called."""
     if not callable(value):
@@ -172,7 +208,10 @@ class SockAddr(NamedTuple):
 def sockaddr(address: Address) -> SockAddr:
     """Return *address* as C takes it, or raise an error that says what is wrong with it."""
     if isinstance(address, (str, bytes, os.PathLike)):
-        return _unix(os.fsencode(address))
+        path = os.fsencode(address)
+        if not isinstance(address, os.PathLike):
+            _check_path(address, path)
+        return _unix(path)
     if not isinstance(address, tuple) or len(address) not in (2, 3, 4):
         raise TypeError(f"address must be (host, port) or a path, not {address!r}")
     host, port, *rest = address
@@ -214,6 +253,19 @@ def _ipv6(packed: bytes, port: int, flow: int, scope: int) -> SockAddr:
     sin6.sin6_scope_id = scope
     ffi.memmove(ffi.addressof(sin6, "sin6_addr"), packed, len(packed))
     return SockAddr(ffi.cast("struct sockaddr *", sin6), ffi.sizeof(sin6[0]), sin6)
+
+
+def _check_path(address: str | bytes, path: bytes) -> None:
+    """Raise `ValueError` for what would be a path, but looks as if a host were meant.
+
+    A listener would make a file of that name, and nobody could connect to the port.
+    """
+    found = None if b"/" in path or path[:1] == b"\0" else host_and_port(os.fsdecode(path))
+    if found is not None:
+        raise ValueError(
+            f"address must be (host, port) or a path, and {address!r} looks like a host: give "
+            f"({found[0]!r}, {found[1]}), or for a file of that name {'./' + os.fsdecode(path)!r}"
+        )
 
 
 def _unix(path: bytes) -> SockAddr:

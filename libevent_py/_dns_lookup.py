@@ -237,7 +237,7 @@ class AddrInfoLookup(Lookup):
             code = AddrInfoError.FAIL
         failure = None
         if code:
-            failure = errors.DnsError(code, f"{self.host!r}: {util.gai_strerror(code)}")
+            failure = errors.DnsError(int(code), f"{self.host!r}: {util.gai_strerror(code)}")
         self._tell(failure, util.unpack_addrinfo(found))
 
     def __repr__(self) -> str:

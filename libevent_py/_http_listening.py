@@ -112,6 +112,8 @@ class Listening(Settings):
         try:
             address = _convert.sockaddr((host or "", port)) and (host or "", port)
         except ValueError:
+            if host is not None:
+                _convert.host_alone(host)
             kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
             address = socket.getaddrinfo(host, port, type=kind, flags=passive)[0][4]  # type: ignore[assignment]
         return self._take_over(

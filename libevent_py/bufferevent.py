@@ -291,7 +291,8 @@ class BufferEvent(Connecting):
     def connect(self, address: _convert.Address) -> None:
         """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
 
-        Raises `ValueError` for what is no numeric address, and for a pair or a filter; `OSError`
+        It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for what is no
+        numeric address, such as "127.0.0.1:80", and for a pair or a filter; `OSError`
         for what fails at once, as connecting twice, of which libevent would report that it has been
         done.
         Wraps ``bufferevent_socket_connect``.

@@ -206,9 +206,9 @@ class DnsBase(Child):
         Raises `FileExistsError` for one that there is already, and `OSError` when there can be no
         socket for it. Wraps ``evdns_base_nameserver_sockaddr_add``.
         """
-        target = _convert.sockaddr(address)
-        if target.pointer.sa_family == socket.AF_UNIX:
+        if isinstance(address, (str, bytes, os.PathLike)):  # no file is asked for names
             raise ValueError(f"address must be (host, port), not {address!r}")
+        target = _convert.sockaddr(address)
         add = lib.evdns_base_nameserver_sockaddr_add
         self._add(add, target.pointer, target.length, 0, about=address, kept=target)
 

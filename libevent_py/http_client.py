@@ -192,7 +192,7 @@ class HttpConnection(Exchange):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
         base.pointer  # noqa: B018  (a closed base has no connections)
-        name = _convert.host_name(host)
+        name = _convert.host_alone(host)
         if not name:
             raise ValueError("host must not be empty")
         port = _convert.integer(port, "port", 1, 65535)

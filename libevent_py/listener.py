@@ -55,7 +55,10 @@ class Listener(Child):
         Each is handed to ``callback(listener, fd, address)``, which owns the descriptor. When the
         callback raises, the descriptor is closed, and so is a bufferevent that has taken it; a
         Python socket or file that has is left to close it. With None for *callback* connections
-        wait until there is one. A path is not removed from the file system, here or at the end.
+        wait until there is one. *address* is ``(host, port)`` with a numeric host, "" for all, or
+        the path of a UNIX socket, which is not removed from the file system, here or at the end.
+        Text that looks like a host, such as "127.0.0.1:80", is refused with `ValueError`: write
+        "./127.0.0.1:80" for a file of that name.
         Unlike in C, the socket is closed with the listener also without CLOSE_ON_FREE, and no child
         process inherits it. Raises `OSError` when the address can't be had, or when the backend
         can't wait for the socket.

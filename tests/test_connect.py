@@ -369,3 +369,11 @@ def test_who_was_refused_may_try_again_with_the_same_socket(base: EventBase, sto
         assert story.told[1] == (CONNECTED, None)
         server.accept()[0].close()
     bev.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "localhost:80", "[::1]:80"])
+def test_a_host_with_a_port_in_it_is_refused_before_it_is_looked_up(
+    base: EventBase, host: str
+) -> None:
+    with BufferEvent(base) as bev, pytest.raises(ValueError, match="host must have no port in it"):
+        bev.connect_hostname(None, host, 80)

@@ -330,6 +330,53 @@ def test_a_path_that_no_socket_can_have_is_refused(path: Any) -> None:
         _convert.sockaddr(path)
 
 
+LOOK_LIKE_HOSTS = [
+    ("127.0.0.1:8080", "('127.0.0.1', 8080)"),
+    (b"127.0.0.1:8080", "('127.0.0.1', 8080)"),
+    ("[::1]:8080", "('::1', 8080)"),
+    ("::1", "('::1', port)"),
+    ("[::1]", "('::1', port)"),
+    ("fe80::1%eth0", "('fe80::1%eth0', port)"),
+    ("fe80::1%eth0:80", "('fe80::1%eth0', 80)"),
+    ("127.0.0.1", "('127.0.0.1', port)"),
+    ("localhost:80", "('localhost', 80)"),
+    (":80", "('', 80)"),
+    ("*:80", "('*', 80)"),
+]
+
+
+@pytest.mark.parametrize(("address", "instead"), LOOK_LIKE_HOSTS)
+def test_a_path_that_looks_like_a_host_is_refused_with_what_to_write(
+    address: Any, instead: str
+) -> None:
+    """Or a listener would make a file of that name, and wait there for ever."""
+    with pytest.raises(ValueError, match="looks like a host: give ") as caught:
+        _convert.sockaddr(address)
+    text = os.fsdecode(address)
+    assert f"give {instead}, or for a file of that name {'./' + text!r}" in str(caught.value)
+    assert round_trip("./" + text) == "./" + text
+    assert round_trip(Path(text)) == text
+    assert round_trip("\0" + text) == b"\0" + text.encode()
+
+
+@pytest.mark.parametrize(
+    "path", ["s", "a.sock", "a:b", "a:", "80", "a:123456", "localhost", "a:1b"]
+)
+def test_any_other_name_is_a_path(path: str) -> None:
+    assert round_trip(path) == path
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "[::1]:80", "example.com:80", b"a:1", ":80"])
+def test_a_host_with_a_port_in_it_is_refused_where_the_port_comes_beside_it(host: Any) -> None:
+    with pytest.raises(ValueError, match=r"host must have no port in it, not .*: give .* as port"):
+        _convert.host_alone(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0", "::1:80", "example.com", "a"])
+def test_a_host_without_one_is_taken_as_it_is(host: str) -> None:
+    assert _convert.host_alone(host) == host.encode()
+
+
 def test_the_address_of_a_socket_without_one_is_an_empty_path() -> None:
     sockaddr = _convert.sockaddr("/tmp/s")
     length = ffi.offsetof("struct sockaddr_un", "sun_path")

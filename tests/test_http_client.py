@@ -871,3 +871,9 @@ def test_what_evhttp_could_not_use_is_refused(base: EventBase) -> None:
         pytest.raises(ValueError, match="own event base"),
     ):
         client(base, server, bufferevent=bev)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
+def test_a_host_with_a_port_in_it_is_refused(base: EventBase, host: str) -> None:
+    with pytest.raises(ValueError, match=r"host must have no port in it, not .*8080 as port"):
+        HttpConnection(base, None, host, 80)

@@ -675,3 +675,9 @@ def test_a_file_is_sent_without_being_read_into_memory(
 
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
+def test_a_host_with_a_port_in_it_is_not_looked_up_to_listen_on(base: EventBase, host: str) -> None:
+    with HttpServer(base) as server, pytest.raises(ValueError, match="host must have no port in"):
+        server.bind_socket(host, 0)

@@ -1070,3 +1070,22 @@ def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
         """,
         valgrind=True,
     )
+
+
+def test_a_host_and_a_port_in_one_text_are_no_path(
+    base: EventBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be a file of that name, where nobody connects; with a slash it is meant."""
+    monkeypatch.chdir(tmp_path)
+    for address in ("127.0.0.1:8080", "localhost:8080", ":8080", "[::1]:8080", "127.0.0.1"):
+        with pytest.raises(ValueError, match=r"address must be \(host, port\) or a path"):
+            Listener(base, address, print)
+        with (
+            BufferEvent(base) as bev,
+            pytest.raises(ValueError, match=r"looks like a host: give \("),
+        ):
+            bev.connect(address)
+    assert list(tmp_path.iterdir()) == []
+    with Listener(base, "./127.0.0.1:8080", print) as listener:
+        assert listener.address == "./127.0.0.1:8080"
+    assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1:8080"]
