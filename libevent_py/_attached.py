@@ -57,6 +57,12 @@ class Attached(Mixin):
         result = self._owner.base.call(_without_failing, function, *arguments)
         return -1 if result is None else result
 
+    def _may_ask(self) -> bool:
+        return bool(self._owner._may_ask())
+
+    def _why_absent(self) -> str | None:
+        return super()._why_absent() or self._owner._why_absent()
+
     def _take(self) -> Any:
         base = self._owner.base
         if not base.closed:  # or only parked, after a fork: then C may call again

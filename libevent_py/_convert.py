@@ -305,6 +305,24 @@ def unpack_address(pointer: Any, length: int) -> Address:
     raise ValueError(f"address must be of AF_INET, AF_INET6 or AF_UNIX, not of family {family}")
 
 
+def socket_name(fd: int) -> Any:
+    """Return the address that the socket *fd* is bound to."""
+    # By no copy of the descriptor: the process may have run out of them.
+    borrowed = socket.socket(fileno=fd)
+    try:
+        return borrowed.getsockname()
+    finally:
+        borrowed.detach()
+
+
+def told_socket_name(fd: int) -> str:
+    """Return the text that tells the address of *fd*, or why there is none."""
+    try:
+        return repr(socket_name(fd))
+    except OSError as error:  # as when somebody else has closed it
+        return f"no address ({error.strerror})"
+
+
 def text(pointer: Any) -> str:
     """Return C's NUL-terminated *pointer* as text, with undecodable bytes escaped."""
     return str(ffi.string(pointer).decode("utf-8", "backslashreplace"))

@@ -92,6 +92,13 @@ class Lookup:
         """Whether the callback has not been called yet."""
         return not self._told
 
+    def _told_state(self) -> str:
+        """Return how far it has come, and where C's handle is while there is one."""
+        if not self.pending:
+            return "ended"
+        handle = self._handle[0]
+        return f"pending at {int(ffi.cast('uintptr_t', handle)):#x}" if handle else "pending"
+
     def cancel(self) -> None:
         """Want no answer; the callback is told soon, in the loop, that the lookup was cancelled.
 
@@ -196,8 +203,7 @@ class DnsLookup(Lookup):
         return [socket.inet_ntop(family, packed[start : start + size]) for start in starts]
 
     def __repr__(self) -> str:
-        state = "pending" if self.pending else "ended"
-        return f"<DnsLookup of {self.name!r}, {self.type.name}, {state}>"
+        return f"<DnsLookup of {self.name!r}, {self.type.name}, {self._told_state()}>"
 
 
 class AddrInfoLookup(Lookup):
@@ -241,8 +247,7 @@ class AddrInfoLookup(Lookup):
         self._tell(failure, util.unpack_addrinfo(found))
 
     def __repr__(self) -> str:
-        state = "pending" if self.pending else "ended"
-        return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {state}>"
+        return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {self._told_state()}>"
 
 
 @ffi.def_extern(onerror=errors.kept)

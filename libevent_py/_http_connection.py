@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, live, next_key
+from libevent_py._lifetime import Handle, askable, live, next_key
 from libevent_py.bufferevent import BufferEvent
 
 if TYPE_CHECKING:
@@ -100,6 +100,15 @@ class HttpServerConnection(Handle):
         server.connections[self.where] = self
         self.base.live[self.key] = self
         lib.evpy_http_watch(pointer, self.key)
+
+    def _may_ask(self) -> bool:
+        return askable(self.base)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            yield f"fd {lib.bufferevent_getfd(lib.evhttp_connection_get_bufferevent(self.pointer))}"
+            host, port = self.peer
+            yield f"from {host}:{port}"
 
     def _unusable(self) -> Exception:
         return self.base.why_unusable(self) or super()._unusable()

@@ -6,13 +6,13 @@ However they come about, each is a `Listener` that has been given to the server.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_settings import Settings
-from libevent_py._lifetime import Handle, live, slot
+from libevent_py._lifetime import Handle, askable, live, slot
 from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener
 from libevent_py.vulnerabilities import known_vulnerabilities
@@ -38,6 +38,15 @@ class BoundSocket(Handle):
         self._listener = listener
         super().__init__(pointer)
         listener.give(self)
+
+    def _may_ask(self) -> bool:
+        return askable(self.server.base)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            fd = int(lib.evhttp_bound_socket_get_fd(self.pointer))
+            yield f"fd {fd}"
+            yield _convert.told_socket_name(fd)
 
     def _unusable(self) -> Exception:
         return self.server.base.why_unusable(self) or super()._unusable()

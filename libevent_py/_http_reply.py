@@ -7,7 +7,7 @@ by then its object has no way to it any more, and every reply takes the pointer 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
@@ -59,6 +59,17 @@ class HttpServerRequest(Request):
         if answered and base.why_unusable(self) is None:
             return errors.ClosedError("this HttpServerRequest has been answered")
         return super()._unusable()
+
+    def _end_word(self) -> str:
+        return "closed, answered" if self._state == ANSWERED else "closed"
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield from super()._facts(ask)
+        if ask:
+            host, port = self.peer
+            yield f"from {host}:{port}"
+        if self._state == STARTED:
+            yield "reply begun"
 
     def __init__(self) -> None:
         """Raise `TypeError`: an `HttpServer` makes them."""

@@ -73,6 +73,7 @@ from libevent_py._references import references, release_to
 
 Self = TypeVar("Self", bound="Handle")
 Function = TypeVar("Function", bound=Callable[..., Any])
+Kind = TypeVar("Kind", bound=type)
 
 
 class Live:
@@ -188,7 +189,64 @@ class Handle:
         raise TypeError(f"{type(self).__name__} objects can't be copied or pickled")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}{' closed' if self.closed else ''} at {id(self):#x}>"
+        """Tell where the C object is, or why there is none, and what is known of it; never raise.
+
+        C is asked only where it may be: not in another thread than the base's, where the object
+        could be freed meanwhile, nor in a forked child before `EventBase.reinit`.
+        """
+        told: list[str] = []
+        try:
+            absent = self._why_absent()
+            told.append(absent or f"at {int(ffi.cast('uintptr_t', slot(self))):#x}")
+            if absent != NOT_MADE:
+                for fact in self._facts(not absent and self._may_ask()):
+                    told.append(fact)
+        except (AttributeError, errors.LibeventError):
+            # Being made, or closed by a signal handler or the collector: there is no more to tell.
+            told[:1] = [self._why_absent() or told[0]] if told else [NOT_MADE]
+        return f"<{type(self).__name__} {', '.join(told)}>"
+
+    def _why_absent(self) -> str | None:
+        """Return why there is no C object, or None if there is one."""
+        if not isinstance(self, WithoutPointer):
+            try:
+                slot(self)
+            except AttributeError:
+                return NOT_MADE
+        if self.closed:
+            return self._end_word()
+        return "in a forked child" if isinstance(self, WithoutPointer) else None
+
+    def _end_word(self) -> str:
+        """Return what has become of it when it is closed."""
+        return "closed"
+
+    def _may_ask(self) -> bool:
+        """Tell whether C may be asked about it in this thread."""
+        return True
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        """Yield what there is to tell of it: with *ask* what C knows, else what Python does."""
+        return iter(())
+
+
+#: Why `Handle.__repr__` finds no C object where ``__init__`` has not been called, or has raised.
+NOT_MADE = "not made"
+
+
+def known_as(name: str) -> Callable[[Kind], Kind]:
+    """Have a class that isn't given out go by the *name* of one that is, in texts and errors."""
+
+    def rename(kind: Kind) -> Kind:
+        kind.__name__ = kind.__qualname__ = name
+        return kind
+
+    return rename
+
+
+def askable(base: Any) -> bool:
+    """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
+    return base.parked is None and get_ident() == (base.thread or base.home)
 
 
 #: `Handle.pointer` as the slot that it is, even where the object's class hides it.
@@ -431,6 +489,9 @@ class Root(Handle):
 
     def _unusable(self) -> Exception:
         return self.why_unusable(self) or super()._unusable()
+
+    def _may_ask(self) -> bool:
+        return askable(self)
 
     def why_unusable(self, handle: Handle) -> Exception | None:
         """Return the exception for *handle* of this base if only the fork has made it unusable."""
@@ -749,6 +810,9 @@ class Child(Handle):
             for handle in self.lent():
                 base.parked.pop(id(handle), None)
             base.graveyard.append((self.free, base.parked.pop(id(self))[1]))
+
+    def _may_ask(self) -> bool:
+        return askable(self.base)
 
     def __del__(self) -> None:
         try:

@@ -123,6 +123,15 @@ class Octets(Handle):
     def _unusable(self) -> Exception:
         return super()._unusable() if self._owner is None else self._owner._unusable()
 
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            yield f"{self._told_length()} bytes"
+        if self._callbacks:
+            yield f"{len(self._callbacks)} callbacks"
+
+    def _told_length(self) -> int:
+        return int(get_length(slot(self)))  # also where memory is reserved
+
     # As Python has it.
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, live
+from libevent_py._lifetime import Child, Handle, known_as, live
 from libevent_py._watched import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http_request import Request, RequestBuffer
@@ -46,6 +46,7 @@ def octets_of(pointer: Any) -> bytes:
     return bytes(ffi.buffer(octets, size))
 
 
+@known_as("Buffer")
 class HookedBuffer(RequestBuffer):
     """A message on its way, as long as a hook looks at it."""
 
@@ -55,6 +56,7 @@ class HookedBuffer(RequestBuffer):
         raise ValueError("a message on its way can't be watched")
 
 
+@known_as("HttpRequest")
 class HookedRequest(Request):
     """The HTTP request that an RPC is, for as long as a callback has it, or the RPC goes on."""
 

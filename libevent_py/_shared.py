@@ -294,6 +294,9 @@ class Space:
         self.view = memoryview(octets)
         self._seen = weakref.ref(octets)
 
+    def __repr__(self) -> str:
+        return f"<Space of {self.size} bytes>"
+
     def end(self) -> bool:
         """End the view; tell whether nobody has kept a part of it to write to."""
         with contextlib.suppress(BufferError):  # somebody uses it right now

@@ -305,6 +305,23 @@ class Stream(Eager):
         refs = self._lent_input, self._lent_output
         return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
 
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            pointer = self.pointer
+            arena = self.base.arena
+            unread, unsent = (arena.unread, arena.unsent) if arena.bev is self else (0, 0)
+            size = lib.evbuffer_get_length
+            yield f"fd {lib.bufferevent_getfd(pointer)}"
+            yield f"enabled {EventFlag(lib.bufferevent_get_enabled(self.pointer)).names}"
+            yield f"input {size(lib.bufferevent_get_input(self.pointer)) + unread} bytes"
+            yield f"output {size(lib.bufferevent_get_output(self.pointer)) + unsent} bytes"
+        if self._tls is not None:
+            yield "TLS"
+        if self._underlying is not None:
+            yield "on another one"
+        if self._managed_by is not None:
+            yield "below another one"
+
     # What it waits for.
 
     def enable(self, what: int) -> None:

@@ -51,6 +51,12 @@ class BufferCallback:
         self._callback = callback
         self._enabled = True
 
+    def __repr__(self) -> str:
+        buffer = self.buffer
+        if buffer is None or buffer.closed:
+            return "<BufferCallback removed>"
+        return f"<BufferCallback {'enabled' if self._enabled else 'disabled'}, of {buffer!r}>"
+
     @property
     def callback(self) -> Callable[[Any, BufferInfo], object]:
         """What is called as ``callback(buffer, info)``."""

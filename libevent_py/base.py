@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from libevent_py import _convert, _signals, debug, errors
 from libevent_py._ffi import ffi, lib
+from libevent_py._lifetime import get_ident
 from libevent_py._loop import Loop
 from libevent_py.config import SUPPORTED_METHODS, EventConfig, checked_method
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag
@@ -40,7 +42,10 @@ class CommonTimeout:
         return self._pointer
 
     def __repr__(self) -> str:
-        return f"<CommonTimeout {self.seconds} s>"
+        where = (
+            "closed" if self.base.closed else f"at {int(ffi.cast('uintptr_t', self._pointer)):#x}"
+        )
+        return f"<CommonTimeout {where}, {self.seconds} s>"
 
 
 class EventBase(Loop):
@@ -91,6 +96,15 @@ class EventBase(Loop):
         if priorities is not None:
             errors.call(lib.event_base_priority_init, self.pointer, priorities)
         self._equip()
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            yield _convert.text(lib.event_base_get_method(self.pointer))
+            count = lib.event_base_get_num_events
+            yield f"{count(self.pointer, EventBaseCount.ADDED)} events added"
+            yield f"{count(self.pointer, EventBaseCount.ACTIVE)} active"
+        if self.running:
+            yield "running" if self.thread == get_ident() else "running in another thread"
 
     # What it is.
 

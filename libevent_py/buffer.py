@@ -8,7 +8,7 @@ from typing import Any
 from libevent_py import _lifetime
 from libevent_py._attached import Attached, Deferral, deferring
 from libevent_py._ffi import lib
-from libevent_py._lifetime import empty, fill, get_ident, next_key, slot
+from libevent_py._lifetime import empty, fill, get_ident, known_as, next_key, slot
 from libevent_py._octets import checked as checked
 from libevent_py._references import references, release
 from libevent_py._shared import Shared
@@ -99,6 +99,7 @@ class Buffer(Shared):
         lib.evbuffer_defer_callbacks(pointer, base_pointer)
 
 
+@known_as("Buffer")
 class BorrowedBuffer(Attached, Buffer):
     """A bufferevent's own buffer, which only the thread that runs the loop may use meanwhile."""
 
@@ -124,6 +125,14 @@ class BorrowedBuffer(Attached, Buffer):
     @pointer.deleter
     def pointer(self) -> None:
         empty(self)
+
+    def _told_length(self) -> int:
+        owner, length = self._owner, super()._told_length()
+        arena = owner.base.arena
+        if arena.bev is owner:  # some of it is elsewhere for now, and nothing is to be moved here
+            is_input = slot(self) == lib.bufferevent_get_input(owner.pointer)
+            length += arena.unread if is_input else arena.unsent
+        return length
 
     def close(self) -> None:
         """Raise `ValueError`: the bufferevent frees it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
@@ -89,6 +89,14 @@ class EventConfig(Handle):
             )
         if cpus_hint is not None:
             self.set_num_cpus_hint(cpus_hint)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self._avoided:
+            yield f"avoids {', '.join(self._avoided)}"
+        if self._required:
+            yield f"requires {self._required.names}"
+        if self._flags:
+            yield self._flags.names
 
     @property
     def flags(self) -> EventBaseFlag:

@@ -21,7 +21,7 @@ import re
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from libevent_py import _convert, errors, util
@@ -93,6 +93,12 @@ class DnsBase(Child):
         if pointer == ffi.NULL:
             raise _uninitialized(flags)
         super().__init__(base, next_key(), pointer)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            yield f"{lib.evdns_base_count_nameservers(self.pointer)} name servers"
+        if self.lookups:
+            yield f"{len(self.lookups)} lookups pending"
 
     # Lookups.
 

@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from libevent_py import _convert, errors, log
@@ -117,6 +117,11 @@ class DnsServer(Child):
         if not fd:
             os.close(fd)
 
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"fd {self._fd}"
+        if ask:
+            yield _convert.told_socket_name(self._fd)
+
     @property
     def callback(self) -> DnsServerCallback:
         """What is called as ``callback(request)``."""
@@ -135,11 +140,7 @@ class DnsServer(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        borrowed = socket.socket(fileno=self.fd)
-        try:
-            return borrowed.getsockname()
-        finally:
-            borrowed.detach()
+        return _convert.socket_name(self.fd)
 
     def close(self) -> None:
         """Drop the requests that are not answered, and close the socket; once.
@@ -198,6 +199,16 @@ class DnsServerRequest(Child):
             name = bytes(ffi.string(ffi.cast("char *", more.name)))
             self._take_room(4, name)
             self.questions.append(_question(name, more.type, more.dns_question_class))
+
+    def _end_word(self) -> str:
+        return "closed, answered or dropped"
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        for question in self.questions:
+            type = question.type
+            yield f"{question.name!r} {type.name if isinstance(type, DnsType) else type}"
+        if ask:
+            yield f"from {self.address!r}"
 
     @property
     def flags(self) -> DnsFlag:

@@ -9,7 +9,7 @@ About any other event C is asked after the callback, until it says that the even
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from libevent_py import _convert, _signals, debug, errors
@@ -244,6 +244,17 @@ class Event(Child):
             raise
 
     # What it is.
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self._what & lib_SIGNAL:
+            yield f"signal {self._fd}"
+        else:
+            yield "timer" if self._fd < 0 else f"fd {self._fd}"
+        if self._what:
+            yield EventFlag(self._what).names
+        if ask:
+            pending = EventFlag(lib.event_pending(self.pointer, _ALL, ffi.NULL))
+            yield f"pending {pending.names}" if pending else "not pending"
 
     def pending(self, what: int = _ALL) -> EventFlag:
         """Return for which of *what* the event waits or is active. Wraps ``event_pending``."""

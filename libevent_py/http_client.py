@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, SupportsIndex
 
 from libevent_py import _convert, errors
@@ -13,7 +13,7 @@ from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
-from libevent_py._lifetime import Child, Handle, next_key, shared
+from libevent_py._lifetime import Child, Handle, known_as, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -51,6 +51,7 @@ class _Nowhere:
         return errors.call(function, *arguments)
 
 
+@known_as("Buffer")
 class ClientBuffer(RequestBuffer):
     """A buffer of a request that its user has made, who may drop it."""
 
@@ -119,6 +120,22 @@ class HttpRequest(Request):
         called = on_header is not None, on_chunk is not None
         pointer = errors.new(lib.evpy_client_request_new, self.key, *called)
         self._begin(_Nowhere(), shared(pointer, lib.evhttp_request_free))
+
+    def _may_ask(self) -> bool:
+        return self._connection is None or super()._may_ask()
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self._asked is None:
+            yield "never made"
+            return
+        command, uri = self._asked
+        yield f"{command.names} {uri.decode('latin-1')!r}"
+        if self._connection is not None:
+            yield "to {}:{}, under way".format(*self._connection._address)
+        elif self.error is not None:
+            yield f"failed: {self.error}"
+        elif ask:
+            yield f"answered {lib.evhttp_request_get_response_code(self.pointer)}"
 
     @property
     def connection(self) -> HttpConnection | None:
@@ -255,6 +272,16 @@ class HttpConnection(Exchange):
                 "bufferevent must not stand on another one: that would keep a closed descriptor"
             )
         return bev
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield "to {}:{}".format(*self._address)
+        if ask:
+            yield f"fd {lib.bufferevent_getfd(self._below())}"
+        if self._tls is not None:
+            yield "TLS"
+        requests = len(self._waiting) + (self._current is not None)
+        if requests:
+            yield f"{requests} requests under way"
 
     # Requests.
 

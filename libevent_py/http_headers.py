@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, shared
+from libevent_py._lifetime import Handle, known_as, shared
 
 Default = TypeVar("Default")
 Text: TypeAlias = "str | bytes"
@@ -121,7 +121,9 @@ class Headers(Handle):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return super().__repr__() if self.closed else f"{type(self).__name__}({self.items()!r})"
+        if self._why_absent() is not None or not self._may_ask():
+            return super().__repr__()
+        return f"{type(self).__name__}({self.items()!r})"
 
     # Changing.
 
@@ -230,6 +232,7 @@ class Headers(Handle):
         return octets.decode(self._charset, self._errors).split("\0")[:-1]
 
 
+@known_as("Headers")
 class BorrowedHeaders(Headers):
     """A request's own headers, which are there as long as it is."""
 
@@ -239,6 +242,12 @@ class BorrowedHeaders(Headers):
     _get: Callable[[Any], Any]
     #: The owner's pointer: who is on the way to C with the headers' own holds it, too.
     _kept: Any
+
+    def _why_absent(self) -> str | None:
+        return self._owner._why_absent()  # type: ignore[no-any-return]
+
+    def _may_ask(self) -> bool:
+        return bool(self._owner._may_ask())
 
     @property
     def pointer(self) -> Any:

@@ -8,11 +8,12 @@ ends with it (P10).
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from libevent_py._attached import Attached
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, keep_for
+from libevent_py._lifetime import Handle, askable, keep_for, known_as
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 from libevent_py.buffer import BorrowedBuffer, Buffer
 from libevent_py.enums import HttpCommand
@@ -23,6 +24,7 @@ from libevent_py.http_uri import Uri
 COMMANDS = {int(command): command for command in HttpCommand}
 
 
+@known_as("Buffer")
 class RequestBuffer(BorrowedBuffer):
     """A request's own buffer, which ends with it."""
 
@@ -51,6 +53,8 @@ class RequestBuffer(BorrowedBuffer):
 
     def _changed(self, info: BufferInfo) -> None:
         Watched._changed(self, info)
+
+    _told_length = Watched._told_length
 
     def _sends_files(self) -> bool:
         owner = self._owner
@@ -83,6 +87,17 @@ class Request(Handle):
         self.base = base
         self._input = self._output = self.sends_files = None
         self.pointer = pointer
+
+    def _may_ask(self) -> bool:
+        return askable(self.base)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            command = self.command
+            if not isinstance(command, HttpCommand):
+                yield "no command"
+            else:
+                yield f"{command.names} {self.uri!r}"
 
     def _unusable(self) -> Exception:
         base = self.base

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from libevent_py import _convert, errors
@@ -91,6 +91,19 @@ class HttpServer(Listening):
             *(handle for _, bev in self._given.values() for handle in (*bev.lent(), bev)),
             *self.bound,
         ]
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self._parent is not None:
+            yield f"for {self._parent._vhosts.get(self)!r}"
+        if ask:
+            for bound in self.bound:
+                fd = lib.evhttp_bound_socket_get_fd(bound.pointer)
+                yield f"on {_convert.told_socket_name(fd)}"
+        elif self.bound:
+            yield f"{len(self.bound)} sockets"
+        yield f"{len(self._routes)} routes"
+        if self.held.requests:
+            yield f"{len(self.held.requests)} requests await an answer"
 
     # Who answers.
 

@@ -239,7 +239,7 @@ class Uri(Handle):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        if self.closed:
+        if self._why_absent() is not None:
             return super().__repr__()
         parts = (f"{name}={part!r}" for name, part in self._parts().items() if part is not None)
         return f"<{type(self).__name__} {', '.join(parts)}>"

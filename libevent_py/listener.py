@@ -8,7 +8,7 @@ import io
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors, log
@@ -180,6 +180,14 @@ class Listener(Child):
         self._resting = False
         errors.call(lib.evconnlistener_disable, self.pointer)
 
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            fd = int(lib.evconnlistener_get_fd(self.pointer))
+            yield f"fd {fd}"
+            yield _convert.told_socket_name(fd)
+        if self._resting:
+            yield "resting"
+
     @property
     def fd(self) -> int:
         """The listening socket's descriptor. Wraps ``evconnlistener_get_fd``."""
@@ -188,12 +196,7 @@ class Listener(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        # By no copy of the descriptor: the process may have run out of them.
-        borrowed = socket.socket(fileno=self.fd)
-        try:
-            return borrowed.getsockname()
-        finally:
-            borrowed.detach()
+        return _convert.socket_name(self.fd)
 
     def accept_failed(self, code: int) -> None:
         """Tell who wants to know that a connection could not be accepted, and why."""

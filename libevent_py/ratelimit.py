@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import _convert, errors
@@ -394,6 +394,10 @@ class RateLimitGroup(Child):
         #: Its members, by key.
         self._members: dict[int, Limited] = {}
         self.min_share = share
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{self._limit!r}"
+        yield f"{len(self._members)} members"
 
     @property
     def members(self) -> list[Any]:

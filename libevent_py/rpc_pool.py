@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, live, next_key
+from libevent_py._lifetime import Child, Handle, askable, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -78,6 +78,16 @@ class RpcCall(Context):
         self._record = errors.new(lib.evpy_call_new, pool.pointer, name, data, len(data), self._key)
         self._context = lib.evpy_call_context(self._record)
         super().__init__(self._context)
+
+    def _may_ask(self) -> bool:
+        return askable(self.base)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{self.name!r}"
+        if self._paused:
+            yield "held up"
+        if self.status is not None:
+            yield self.status.name
 
     @property
     def pool(self) -> RpcPool:
@@ -180,6 +190,10 @@ class RpcPool(End):
         self._made = Made(base)
         key = next_key()
         super().__init__(base, key, errors.new(lib.evpy_rpc_pool_new, key))
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{len(self._made.connections)} connections"
+        yield f"{len(self._made.calls)} calls under way"
 
     def add_connection(self, connection: HttpConnection) -> None:
         """Make calls on *connection*, an idle `HttpConnection` of the same base, too.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
@@ -153,6 +153,14 @@ class Rpc(Context, Child):
         super().__init__(server.base, next_key(), pointer)
         server._served.calls[self._number] = pointer, weakref.ref(self)
 
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self.name is not None:
+            yield f"{self.name!r}"
+        if self._paused:
+            yield "held up"
+        elif self._answered:
+            yield "answered"
+
     @property
     def server(self) -> RpcServer:
         """The server that it has come to."""
@@ -290,6 +298,9 @@ class RpcServer(End):
         base.live[key] = self
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{len(self._served.calls)} calls await an answer"
 
     def register(
         self,

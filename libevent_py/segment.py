@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
@@ -77,6 +77,9 @@ class FileSegment(Handle):
         if part == ffi.NULL:
             raise errors.failed(lib.evbuffer_file_segment_new, f"fd {fd}")
         return shared(part, lib.evpy_segment_free)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{self.length} bytes from {self._offset} on"
 
     @property
     def on_cleanup(self) -> Callable[[], object] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
@@ -90,6 +90,12 @@ class TlsContext(Handle):
             self._set_ciphers(lib.SSL_CTX_set_cipher_list, ciphers, "ciphers")
         if ciphersuites is not None:
             self._set_ciphers(lib.SSL_CTX_set_ciphersuites, ciphersuites, "ciphersuites")
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield "for servers" if self._server_side else "for clients"
+        yield "verifies" if self._verify else "doesn't verify"
+        if self._check_hostname:
+            yield "checks host names"
 
     def _set_versions(self, minimum: int, maximum: int | None) -> None:
         lowest = TlsVersion(minimum)

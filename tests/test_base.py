@@ -100,7 +100,7 @@ def test_a_base_is_closed_at_the_end_of_with_and_may_be_closed_again() -> None:
         assert not base.closed
     assert base.closed
     base.close()
-    assert repr(base).startswith("<EventBase closed at 0x")
+    assert repr(base) == "<EventBase closed>"
 
 
 @pytest.mark.parametrize("function", [use(name) for name in USES])
@@ -391,7 +391,7 @@ def test_events_that_share_a_timeout_fire_in_the_order_in_which_they_were_added(
     """B10: the timeout lives as long as its base."""
     timeout = base.init_common_timeout(0.03)
     assert timeout.seconds == 0.03
-    assert repr(timeout) == "<CommonTimeout 0.03 s>"
+    assert repr(timeout).endswith(", 0.03 s>")
     order: list[int] = []
     for number in range(20):
         Event.timer(base, lambda *_, number=number: order.append(number)).add(timeout)

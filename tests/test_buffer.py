@@ -377,7 +377,7 @@ def test_a_borrowed_buffer_is_the_same_for_as_long_as_it_is_held(base: EventBase
         assert bev.input is held
         assert bev.output is not held
         assert isinstance(held, Buffer)
-        assert repr(held).endswith(f"Buffer at {id(held):#x}>")
+        assert repr(held).startswith("<Buffer at 0x")
 
 
 def test_a_borrowed_buffer_keeps_its_bufferevent(base: EventBase) -> None:

@@ -19,6 +19,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.headers = Headers(COOKIES)
+        self._why_absent, self._may_ask = self.headers._why_absent, self.headers._may_ask
 
     @property
     def pointer(self) -> Any:
