@@ -61,6 +61,7 @@ import itertools
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections import ChainMap, deque
 from collections.abc import Callable, Iterator, MutableMapping
@@ -426,8 +427,8 @@ def without_pointer(kind: Any) -> Any:
     """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
     if "_without_pointer" not in vars(kind):  # kept there, so that the two go together
         members: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__}
-        if getattr(kind, "__del__", None) is Child.__del__:
-            members["__del__"] = _left_alone  # it would take some time to find nothing
+        if getattr(kind, "__del__", None) in (Child.__del__, Fresh.__del__):
+            members["__del__"] = _left_alone  # they would take some time to find nothing
         kind._without_pointer = type(kind)(kind.__name__, (WithoutPointer, kind), members)
     return kind._without_pointer
 
@@ -435,6 +436,24 @@ def without_pointer(kind: Any) -> Any:
 def with_pointer(kind: type[Handle]) -> type[Handle]:
     """Return the class that `without_pointer` made *kind* from."""
     return kind.__bases__[1]
+
+
+class Fresh(Handle):
+    """What is of no use until it has been given to C once: dropped before, it says so."""
+
+    __slots__ = ()
+
+    def complaint(self) -> str:
+        """Return what is to be said where it is dropped; "" when it has been of use."""
+        raise NotImplementedError
+
+    def __del__(self) -> None:
+        try:
+            slot(self)
+        except AttributeError:  # it never came to be
+            return
+        if complaint := self.complaint():
+            warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
 
 class Root(Handle):
@@ -761,6 +780,10 @@ class Child(Handle):
     #: The order in which a base closes its children.
     rank: ClassVar[float] = 0
 
+    #: `UNUSED` where nothing has ever been done with it, and so something has been forgotten. Where
+    #: that can be is a slot which is there for something else: to keep it costs nothing.
+    _armed: Any = None
+
     def __init__(self, base: Root, key: int, pointer: Any) -> None:
         self.base: Any = base
         self.key = key
@@ -817,12 +840,37 @@ class Child(Handle):
     def __del__(self) -> None:
         try:
             pointer = slot(self)
-            del self.pointer
         except AttributeError:  # it is closed, or never came to be
             return
+        complaint = self._armed is UNUSED and self._complaint()
         kind: Any = type(self)
+        del self.pointer
         self.__class__ = without_pointer(kind)  # a user's finalizer may come later in this cycle
         self.base.bury(self.key, self.free, pointer)
+        if complaint:
+            warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
+
+    def _complaint(self) -> str:
+        """Return what is to be said where it is dropped unused; "" where its base goes, too."""
+        base: Root = self.base
+        # In one cycle with it the collector has cleared the references of `roots` by now.
+        if base.closed or base.condemned is not None or base not in roots:
+            return ""
+        # Each that is made on it has it, too: is there anybody else?
+        if sys.getrefcount(self.base) - REFERENCES_HERE < len(base.ledger):
+            return ""
+        return self._what_to_do()
+
+    def _what_to_do(self) -> str:
+        """Return the text that says what has been forgotten, or "" if nothing has been."""
+        return ""
+
+
+#: What `Child._armed` is until there has been any use of it: false, and nothing else's value.
+UNUSED: tuple[()] = ()
+
+#: How many of a base's references `Child._complaint` sees that are its own, and the object's.
+REFERENCES_HERE = 3
 
 
 def _left_alone(_handle: Handle) -> None:
@@ -832,7 +880,7 @@ def _left_alone(_handle: Handle) -> None:
 @atexit.register
 def _at_exit() -> None:
     """Leave the rest to the system: finalizers come when what they need has been taken down."""
-    for kind in (Root, Child):
+    for kind in (Root, Child, Fresh):
         kind.__del__ = _left_alone  # type: ignore[method-assign]
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from libevent_py import _convert, _signals, debug, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, any_thread, get_ident, live, next_key
+from libevent_py._lifetime import Child, UNUSED, any_thread, get_ident, live, next_key
 from libevent_py._loop import FLAGS, IO
 from libevent_py.base import CommonTimeout, EventBase
 from libevent_py.enums import EventFlag
@@ -38,12 +38,16 @@ _MICROSECOND = 1e-6  # a shorter timeout may be 0 for C
 class Event(Child):
     """Something to wait for, on one base, with one callback; usable in ``with``, which closes it.
 
-    While it is pending it stays alive by itself; else it goes with the last reference to it.
+    While it is pending it stays alive by itself; else it goes with the last reference to it. One
+    that goes without ever having been added or made active is told of by a `ResourceWarning`,
+    which ``python -X dev`` shows.
     """
 
     __slots__ = ("_armed", "_callback", "_fd", "_file", "_then", "_what")
 
-    _armed: bool | None  # whether C may call it; None while it is called perhaps for the last time
+    #: Whether C may call it: None while it is called perhaps for the last time, UNUSED (false, too)
+    #: until it is added or made active.
+    _armed: bool | tuple[()] | None
     _then: bool | None  # what _armed becomes when it fires: True when it stays pending
     _callback: Callable[..., object]
     _fd: int  # or the signal number
@@ -77,7 +81,9 @@ class Event(Child):
         if fd is not number:
             self._file = fd
         if priority is not None:
+            self._armed = False  # nobody has it yet: nobody has forgotten it where this raises
             self.priority = priority
+            self._armed = UNUSED
 
     @classmethod
     def timer(
@@ -133,7 +139,7 @@ class Event(Child):
         elif isinstance(timeout, CommonTimeout):
             return self._add_common(timeout)
         else:
-            seconds = _convert.optional_seconds(timeout)
+            seconds = -1.0 if timeout is None else self._converted(timeout)
         pointer = self.pointer
         if what & lib_SIGNAL:
             _signals.claim(base)
@@ -168,7 +174,17 @@ class Event(Child):
         self._check_open()
         return self
 
+    def _converted(self, timeout: Any) -> float:
+        self._tried()
+        return _convert.seconds(timeout)
+
+    def _tried(self) -> None:
+        """Note that somebody has wanted it to wait, though an error may have kept it from that."""
+        if self._armed is UNUSED:
+            self._armed = False
+
     def _refused(self) -> Exception:
+        self._tried()
         kind = "signal" if self._what & lib_SIGNAL else "fd"
         return errors.failed(lib.event_add, f"{kind} {self._fd} with {self.base.method}")
 
@@ -227,7 +243,7 @@ class Event(Child):
 
     def _arm_once(self) -> None:
         """Note that C will call the event, though it doesn't wait for anything."""
-        if self._armed is False:
+        if self._armed is not None:
             self._then = None
             self.base.live[self.key] = self
             self._check_open()
@@ -350,6 +366,14 @@ class Event(Child):
         base.live[key] = self
         self._armed = True  # for the finalizer, or the end of its own callback would disarm it
 
+    def _what_to_do(self) -> str:
+        if type(self).__init__ is not Event.__init__:
+            return ""  # it may have raised: then nobody has ever had the event
+        if self._may_ask() and lib.event_pending(self.pointer, _ALL, ffi.NULL):
+            return ""  # somebody has added it by the raw layer
+        what = "call .add() or .active(), or .close() it where there is no need"
+        return f"{self!r} has been dropped without ever having been added: {what}"
+
     def _disarm(self) -> None:
         """Note that C won't call the event any more."""
         self._armed = False
@@ -407,15 +431,15 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     if base.thread != get_ident():
         base.check_thread()
     key = next_key()
+    event._callback = callback
+    event._fd = fd
+    event._what = what
+    event._armed = UNUSED
+    event._then = None
     pointer = event_new(base.pointer, fd, what, key)
     if not pointer:
         raise errors.failed(lib.event_new)
     make_child(event, base, key, pointer)
-    event._callback = callback
-    event._fd = fd
-    event._what = what
-    event._armed = False
-    event._then = None
     return event
 
 

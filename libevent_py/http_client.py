@@ -12,8 +12,8 @@ from libevent_py import _convert, errors
 from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_exchange import Exchange
-from libevent_py._lifetime import Child, Handle, known_as, next_key, shared
+from libevent_py._http_exchange import Exchange, free_soon
+from libevent_py._lifetime import Child, Fresh, Handle, known_as, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -62,8 +62,12 @@ class ClientBuffer(RequestBuffer):
         Watched._watch(self, callbacks)
 
 
-class HttpRequest(Request):
-    """A request that a client makes once, on one connection, and its response."""
+class HttpRequest(Request, Fresh):
+    """A request that a client makes once, on one connection, and its response.
+
+    One that is dropped and nobody has wanted to send is told of by a `ResourceWarning`, which
+    ``python -X dev`` shows.
+    """
 
     __slots__ = (
         "_asked",
@@ -74,6 +78,7 @@ class HttpRequest(Request):
         "_on_chunk",
         "_on_error",
         "_on_header",
+        "_tried",
         "_watched",
         "error",
         "key",
@@ -111,7 +116,7 @@ class HttpRequest(Request):
         self._on_header, self._on_chunk, self._on_error = on_header, on_chunk, on_error
         self._connection: HttpConnection | None = None
         self._asked: tuple[HttpCommand, bytes] | None = None
-        self._cancelled = False
+        self._cancelled = self._tried = False
         self._code: int | None = None
         self.error = None
         self.key = next_key()
@@ -120,6 +125,12 @@ class HttpRequest(Request):
         called = on_header is not None, on_chunk is not None
         pointer = errors.new(lib.evpy_client_request_new, self.key, *called)
         self._begin(_Nowhere(), shared(pointer, lib.evhttp_request_free))
+
+    def complaint(self) -> str:
+        """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
+        if self._tried or type(self).__init__ is not HttpRequest.__init__:
+            return ""  # a subclass's may have raised: then nobody has ever had the request
+        return f"{self!r} has been dropped: call HttpConnection.make_request() with it"
 
     def _may_ask(self) -> bool:
         return self._connection is None or super()._may_ask()
@@ -295,11 +306,12 @@ class HttpConnection(Exchange):
         Where a name is looked up at once, the callback may be called before this returns. Raises
         `ValueError` for a URI with spaces or control characters. Wraps ``evhttp_make_request``.
         """
+        if not isinstance(request, HttpRequest):
+            raise TypeError(f"request must be an HttpRequest, not {request!r}")
+        request._tried = True
         self.base.check_thread()
         self.pointer  # noqa: B018  (nothing can be sent by a closed one)
         self.base.pointer  # noqa: B018  (nor while the base closes it)
-        if not isinstance(request, HttpRequest):
-            raise TypeError(f"request must be an HttpRequest, not {request!r}")
         request.pointer  # noqa: B018  (a closed one can't be sent)
         if request._asked is not None:
             raise RuntimeError("this HttpRequest has been made already: each is made once")

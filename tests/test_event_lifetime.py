@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import gc
 import random
+import re
 import signal
 import socket
 import sys
+import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, errors
+from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, errors, ffi, lib
 from tests.support import run_python
 
 Pair = tuple[socket.socket, socket.socket]
@@ -407,7 +410,10 @@ def test_another_thread_may_drop_the_last_reference_while_the_loop_runs() -> Non
         from libevent_py import Event, EventBase
 
         with EventBase() as base:
-            events = [Event.timer(base, print) for _ in range(1000)]
+            events = [Event.timer(base, print).add(1000) for _ in range(1000)]
+            for event in events:
+                event.delete()
+            del event
             done = threading.Event()
 
             def drop():
@@ -428,6 +434,182 @@ def test_another_thread_may_drop_the_last_reference_while_the_loop_runs() -> Non
             assert not base.graveyard
         """,
         valgrind=True,
+    )
+
+
+# Dropped without ever having been of use.
+
+
+def said(function: Callable[[], object]) -> list[str]:
+    """Return the warnings of *function*, and of collecting what it has left."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function()
+        gc.collect()
+    assert {warning.category for warning in caught} <= {ResourceWarning}
+    assert {warning.filename for warning in caught} <= {__file__}
+    return [str(warning.message) for warning in caught]
+
+
+FORGOTTEN = r"<\w+ at 0x\w+, {}, not pending> has been dropped without ever having been added: "
+FORGOTTEN += r"call \.add\(\) or \.active\(\), or \.close\(\) it where there is no need"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_that_is_dropped_and_was_never_added_is_told_of(
+    base: EventBase, pair: Pair, kind: str
+) -> None:
+    facts = {"timer": "timer", "user": "timer", "persistent timer": "timer, PERSIST"}.get(
+        kind, ".*"
+    )
+    [text] = said(lambda: KINDS[kind](base, pair[0], ignore) and None)
+    assert re.fullmatch(FORGOTTEN.format(facts), text), text
+
+
+def test_so_is_one_that_only_the_collector_finds(base: EventBase) -> None:
+    def forget() -> None:
+        kept: list[Any] = [Event.timer(base, ignore)]
+        kept.append(kept)
+
+    [text] = said(forget)
+    assert re.fullmatch(FORGOTTEN.format("timer"), text)
+
+
+def test_so_is_one_that_another_thread_drops_of_which_c_is_not_asked(base: EventBase) -> None:
+    events = [Event.timer(base, ignore)]
+
+    def forget() -> None:
+        thread = threading.Thread(target=lambda: events.clear())
+        thread.start()
+        thread.join()
+
+    [text] = said(forget)
+    assert re.fullmatch(r"<Event at 0x\w+, timer> has been dropped without .*", text)
+
+
+def fails(error: type[Exception], function: Callable[..., object], *arguments: Any) -> None:
+    with pytest.raises(error):
+        function(*arguments)
+
+
+USES: dict[str, Callable[[EventBase, Event], object]] = {
+    "added": lambda base, event: event.add(1000).delete(),
+    "added for ever": lambda base, event: event.add(),
+    "added for a common timeout": lambda base, event: event.add(base.init_common_timeout(9.0)),
+    "fired": lambda base, event: (event.add(0), base.loop(TURN)),
+    "active": lambda base, event: (event.active(), base.loop(TURN)),
+    "active for something": lambda base, event: (event.active(READ), base.loop(TURN)),
+    "deleted": lambda base, event: event.delete(),
+    "closed": lambda base, event: event.close(),
+    "finalized": lambda base, event: (event.close(finalize=print), base.loop(TURN)),
+    "its base closed": lambda base, event: base.close(),
+    "added by the raw layer": lambda base, event: lib.event_add(event.pointer, ffi.NULL),
+    "refused a timeout": lambda base, event: fails(ValueError, event.add, -1),
+    "refused by the backend": lambda base, event: fails(OSError, event.add),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nothing_is_said_of_one_that_somebody_has_tried_to_use(use: str, pair: Pair) -> None:
+    """An error has told of what kept it from being added."""
+    fd, what = pair[0].fileno(), READ
+    with open(__file__, "rb") as file, EventBase(method="epoll") as base:
+        if use == "refused by the backend":
+            fd = file.fileno()
+
+        def forget() -> None:
+            event = Event(base, fd, what, ignore)
+            USES[use](base, event)
+
+        assert said(forget) == []
+
+
+def test_nothing_is_said_where_the_base_goes_with_its_events() -> None:
+    """By its last reference, or found by the collector at once with them."""
+
+    def by_reference() -> None:
+        base = EventBase()
+        events = []
+        for _ in range(3):
+            events.append(Event.timer(base, ignore))
+
+    def the_only_one() -> None:
+        Event.timer(EventBase(), ignore)
+
+    def in_a_cycle() -> None:
+        base = EventBase()
+        kept: list[Any] = [base, Event.timer(base, ignore), Event.timer(base, ignore)]
+        kept.append(kept)
+
+    def by_its_callback() -> None:
+        events: list[Event] = []
+        events.append(Event.timer(EventBase(), lambda *_: events.clear()))
+
+    for forget in by_reference, the_only_one, in_a_cycle, by_its_callback:
+        assert said(forget) == [], forget.__name__
+
+
+def test_nothing_is_said_of_what_was_never_made_whole(base: EventBase) -> None:
+    """The error that kept it from that has been raised, and nobody has had the event."""
+
+    class Failing(Event):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            raise ZeroDivisionError
+
+    def with_a_wrong_priority() -> None:
+        with pytest.raises(ValueError):
+            Event(base, -1, 0, ignore, priority=99)
+
+    def with_an_init_that_fails() -> None:
+        with pytest.raises(ZeroDivisionError):
+            Failing(base, -1, 0, ignore)
+
+    assert said(with_a_wrong_priority) == said(with_an_init_that_fails) == []
+    [text] = said(lambda: Event(base, -1, 0, ignore, priority=0) and None)
+    assert re.fullmatch(FORGOTTEN.format("timer"), text)
+
+
+def test_a_subclass_without_an_init_of_its_own_is_told_of(base: EventBase) -> None:
+    [text] = said(lambda: WithSlots(base, -1, 0, ignore) and None)
+    assert re.fullmatch(FORGOTTEN.format("timer"), text)
+    assert text.startswith("<WithSlots ")
+
+
+def test_nothing_is_said_at_exit_nor_in_a_forked_child() -> None:
+    run_python(
+        """
+        import os
+        from libevent_py import Event, EventBase, HttpRequest
+
+        base = EventBase()
+        event, request = Event.timer(base, print), HttpRequest(print)
+        pid = os.fork()
+        if not pid:
+            del event
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """
+    )
+
+
+def test_what_is_said_may_be_an_error_and_the_event_is_freed_all_the_same() -> None:
+    run_python(
+        """
+        import sys
+        from libevent_py import Event, EventBase
+
+        seen = []
+        sys.unraisablehook = lambda unraisable: seen.append(str(unraisable.exc_value))
+        with EventBase() as base:
+            Event.timer(base, print)
+            assert len(seen) == 1 and "call .add()" in seen[0], seen
+            assert base.ledger == {}
+            Event.timer(base, print).add(0)
+            assert not base.dispatch()
+        """,
+        valgrind=True,
+        stderr=None,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -877,3 +879,32 @@ def test_what_evhttp_could_not_use_is_refused(base: EventBase) -> None:
 def test_a_host_with_a_port_in_it_is_refused(base: EventBase, host: str) -> None:
     with pytest.raises(ValueError, match=r"host must have no port in it, not .*8080 as port"):
         HttpConnection(base, None, host, 80)
+
+
+def test_a_request_that_is_dropped_and_nobody_has_wanted_to_send_is_told_of(
+    base: EventBase,
+) -> None:
+    """Its callback is never called; where an error has kept it from being sent, that was said."""
+
+    def refused() -> None:
+        with HttpConnection(base, None, "127.0.0.1", 80) as connection, pytest.raises(ValueError):
+            connection.make_request(HttpRequest(print), HttpCommand.GET, "/ /")
+
+    def never_whole() -> None:
+        with pytest.raises(TypeError):
+            HttpRequest(None)  # type: ignore[arg-type]
+
+    def said(function: Callable[[], object]) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            function()
+        return [str(warning.message) for warning in caught]
+
+    [text] = said(lambda: HttpRequest(print) and None)
+    assert re.fullmatch(
+        r"<HttpRequest at 0x\w+, never made> has been dropped: call "
+        r"HttpConnection\.make_request\(\) with it",
+        text,
+    )
+    assert said(refused) == said(never_whole) == []
+    assert said(lambda: HttpRequest(print).close()) == []
