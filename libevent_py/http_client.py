@@ -12,7 +12,7 @@ from libevent_py import _convert, errors
 from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_exchange import Exchange, free_soon
+from libevent_py._http_exchange import Exchange
 from libevent_py._lifetime import Child, Fresh, Handle, known_as, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
