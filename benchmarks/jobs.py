@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 
-from benchmarks.build import FILES, PROGRAMS, SERVED
+from benchmarks.build import FILES, PEM, PROGRAMS, SERVED
 from benchmarks.measures import (
     Ask,
     Exchange,
@@ -228,6 +228,23 @@ def hello_jobs():
         )
 
 
+def secured_jobs():
+    pem = str(PEM)
+    yield Job(
+        "https-hello",
+        "a request over HTTPS on one of 32 connections that stay",
+        "request",
+        Wrk(32, scheme="https"),
+        (
+            c("https_hello", pem),
+            python("https_hello", pem),
+            web("uvicorn", "uvloop", "asgi_hello", "uvloop", "httptools", arguments=(pem,)),
+        ),
+        bars=(Bar("libevent_py", "to_c", 1 / 0.8), Bar("libevent_py", "to_uvicorn", 1 / 1.25)),
+        rivals=("uvicorn",),
+    )
+
+
 def answered_jobs():
     for kind, unit in MEMORY.items():
         ours = python("http_idle", kind)
@@ -244,8 +261,8 @@ def answered_jobs():
         )
 
 
-def web(package, loop, program, *packages, name=None):
-    command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", loop)
+def web(package, loop, program, *packages, name=None, arguments=()):
+    command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", loop, *arguments)
     return Contender(name or package, command, (package, *packages))
 
 
@@ -341,6 +358,7 @@ JOBS = (
         rivals=(),
     ),
     *hello_jobs(),
+    *secured_jobs(),
     *answered_jobs(),
     *body_jobs(),
 )

@@ -109,11 +109,13 @@ class Wrk(Measure):
     connections: int
     seconds: float = 2.0
     quick_seconds: float = 0.2
+    scheme: str = "http"
     tool = "wrk"
 
     def sample(self, process: Process, quick: bool) -> Sample:
         before = process.processor_time()
-        command = [which("wrk"), "-t1", f"-c{self.connections}", "-d60", url(process)]
+        command = [which("wrk"), "-t1", f"-c{self.connections}", "-d60"]
+        command.append(url(process, self.scheme))
         with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:
             try:
                 wrk.wait(self.quick_seconds if quick else self.seconds)
@@ -190,5 +192,5 @@ class Peak(Measure):
         return Sample(max(seen) - seen[0], 1)
 
 
-def url(process: Process) -> str:
-    return f"http://{HOST}:{process.port}/"
+def url(process: Process, scheme: str = "http") -> str:
+    return f"{scheme}://{HOST}:{process.port}/"

@@ -253,7 +253,7 @@ class Secured(Limited):
 
     def look(self) -> None:
         """Have C look whether OpenSSL holds something back, after its events have been changed."""
-        if self._tls is not None and self._underlying is None and not self.closed:
+        if self._tls is not None and not self.closed:
             lib.evpy_tls_look(self.pointer)
 
     def forget_failure(self) -> None:

@@ -1,4 +1,7 @@
-""" "Hello, World!" by a bare ASGI application on uvicorn: ``asgi_hello LOOP``."""
+""" "Hello, World!" by a bare ASGI application on uvicorn: ``asgi_hello LOOP [PEM]``.
+
+With the file of a certificate and its key, over HTTPS.
+"""
 
 import socket
 import sys
@@ -17,8 +20,16 @@ async def hello(scope, receive, send):
     await send(BODY)
 
 
+pem = sys.argv[2] if len(sys.argv) > 2 else None
 config = uvicorn.Config(
-    hello, loop=sys.argv[1], http="httptools", lifespan="off", log_config=None, access_log=False
+    hello,
+    loop=sys.argv[1],
+    http="httptools",
+    lifespan="off",
+    log_config=None,
+    access_log=False,
+    ssl_certfile=pem,
+    ssl_keyfile=pem,
 )
 with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
     say_port(listener.getsockname()[1])

@@ -11,7 +11,7 @@
 
 typedef void handler(struct evhttp_request *request, void *arg);
 
-static inline void serve_on_loopback(struct event_base *base, handler *answer_request)
+static inline struct evhttp *serve_on_loopback(struct event_base *base, handler *answer_request)
 {
     struct sockaddr_in address;
     socklen_t length = sizeof address;
@@ -25,4 +25,5 @@ static inline void serve_on_loopback(struct event_base *base, handler *answer_re
         abort();
     getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *)&address, &length);
     say_port(ntohs(address.sin_port));
+    return server;
 }

@@ -113,6 +113,8 @@ static void evpy_on_client_connected(struct bufferevent *bev, short what, void *
 	/* Where TLS may end without notice, a connection that is refused is such an end, too. */
 	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
 
+	if (what & BEV_EVENT_CONNECTED)
+		evpy_http_hurry(bufferevent_getfd(bev));
 	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : error;
 	evpy_client_connected(bev, what, evcon);
 	evpy_client_why = 0;

@@ -1,5 +1,7 @@
 /* Trampolines of struct evhttp, and replies; `arg` is a key, as in event.c. */
 
+#include <netinet/tcp.h>
+
 static void evpy_on_http_request(struct evhttp_request *req, void *key)
 {
 	EVPY_CALL(evpy_http_request((uintptr_t)key, req));
@@ -76,13 +78,25 @@ static void evpy_on_http_accept_error(struct evconnlistener *listener, void *htt
 	EVPY_CALL(evpy_http_accept_error(listener, error));
 }
 
+/* What is ready to be sent is all that there is for now: the second of two chunks isn't to wait until the
+ * first is acknowledged, for which the peer takes its time. Where that can't be had, as with AF_UNIX,
+ * there is no need. */
+static void evpy_http_hurry(evutil_socket_t fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 static struct evhttp_bound_socket *evpy_http_bind(
     struct evhttp *http, struct evconnlistener *listener)
 {
 	struct evhttp_bound_socket *bound = evhttp_bind_listener(http, listener);
 
-	if (bound != NULL)
+	if (bound != NULL) {
 		evconnlistener_set_error_cb(listener, evpy_on_http_accept_error);
+		evpy_http_hurry(evconnlistener_get_fd(listener)); /* its connections inherit that */
+	}
 	return bound;
 }
 

@@ -215,7 +215,7 @@ static void evpy_tls_hide(struct bufferevent *underlying)
 struct evpy_rest {
 	struct bufferevent *bev;
 	SSL *ssl;
-	event_callback_fn readable; /* libevent's own callback */
+	event_callback_fn readable, writable; /* libevent's own callbacks */
 	struct timeval timeout; /* what timeout_read is besides */
 	int awaited; /* timeout_read is ours */
 	int reading; /* libevent's own callback runs */
@@ -286,6 +286,7 @@ static void evpy_rest_leave(struct evpy_rest *rest)
 }
 
 static void evpy_on_rest(evutil_socket_t fd, short what, void *arg);
+static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg);
 
 static void evpy_rest_take(struct event *ev, event_callback_fn ours, event_callback_fn *theirs)
 {
@@ -301,6 +302,7 @@ static void evpy_rest_take(struct event *ev, event_callback_fn ours, event_callb
 static void evpy_rest_hook(struct evpy_rest *rest)
 {
 	evpy_rest_take(&rest->bev->ev_read, evpy_on_rest, &rest->readable);
+	evpy_rest_take(&rest->bev->ev_write, evpy_on_tls_writable, &rest->writable);
 }
 
 /* See whether there is a rest, and that it is read as soon as reading isn't suspended. */
@@ -355,6 +357,38 @@ static void evpy_on_tls_input(
 		evpy_rest_look(rest);
 }
 
+/* What a record may hold at most. */
+#define EVPY_RECORD 16384
+
+/* libevent gives OpenSSL each piece of the output by itself: a record for each, and a packet. The second
+ * would wait for the first to be acknowledged, for which the peer takes its time. So what there is of
+ * short pieces becomes one before, up to a record; of a long one no more than that is copied. */
+static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct bufferevent *bev = arg;
+	struct evpy_rest *rest =
+	    SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
+	struct evbuffer *output = bev->output;
+	size_t size;
+
+	bufferevent_lock(bev);
+	if (evbuffer_peek(output, EVPY_RECORD, NULL, NULL, 0) > 1) {
+		size = evbuffer_get_length(output);
+		evbuffer_pullup(output, (ev_ssize_t)(size < EVPY_RECORD ? size : EVPY_RECORD));
+	}
+	rest->writable(fd, what, arg);
+	evpy_rest_hook(rest);
+	bufferevent_unlock(bev);
+}
+
+static void evpy_on_tls_output(
+    struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+	(void)output;
+	if (info->n_added > 0)
+		evpy_rest_hook(arg);
+}
+
 /* Know nothing more of one that is about to be freed. */
 static void evpy_rest_forget(struct bufferevent *bev)
 {
@@ -364,16 +398,16 @@ static void evpy_rest_forget(struct bufferevent *bev)
 		return;
 	rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
 	evbuffer_remove_cb(bufferevent_get_input(bev), evpy_on_tls_input, rest);
+	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_tls_output, rest);
 }
 
 /* Look again after what may have changed the timeout, or the connection. */
 static void evpy_tls_look(struct bufferevent *bev)
 {
-	struct evpy_rest *rest =
-	    SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
-
+	if (bufferevent_get_underlying(bev) != NULL)
+		return;
 	bufferevent_lock(bev);
-	evpy_rest_look(rest);
+	evpy_rest_look(SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index));
 	bufferevent_unlock(bev);
 }
 
@@ -449,7 +483,8 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 	} else if (bev != NULL) {
 		SSL_set_read_ahead(ssl, 0); /* or it would take data with the end of the handshake */
 		rest->bev = bev;
-		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL) {
+		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL ||
+		    evbuffer_add_cb(bev->output, evpy_on_tls_output, rest) == NULL) {
 			evpy_tls_disown(bev, ssl, options);
 			errno = ENOMEM;
 			return NULL;
