@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from libevent_py import EventBase, version
 from libevent_py._doctor import report
-from libevent_py._index import declared, places, reason
+from libevent_py._index import Place, absent, declared, places
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         "or what is installed, and which published security holes it has.",
     )
     parser.add_argument(
-        "function", nargs="?", help='the C function, such as event_add, or "doctor"'
+        "function", nargs="?", help='the C function or macro, such as event_add, or "doctor"'
     )
     function = parser.parse_args(arguments).function
     if function == "doctor":
@@ -38,22 +40,34 @@ def main(arguments: Sequence[str]) -> int:
 
 def show(function: str) -> int:
     """Print where *function* is wrapped, or why it isn't; return the exit status."""
-    found = places().get(function, [])
-    for place in found:
-        print(f"{place.name}  {place.path}:{place.line}")
-    if found:
+    wrapped = places()
+    if function in wrapped:
+        for line in listed(wrapped[function]):
+            print(line)
         return 0
-    why = reason(function)
-    because = f": {why}" if why else ""
+    known = absent(function)
+    because = f": {known.why}" if known else ""
     if declared(function):
         complain(f"{function} is not wrapped{because}.")
-        complain(f"It can be called as libevent_py.lib.{function}.")
-        return 1
-    if why:
+    elif known is None:
+        complain(f"libevent has no function {function}.")
+        return 2
+    elif known.kind == "macro":
+        complain(f"{function} is a macro{because}.")
+    else:
         complain(f"{function} is not declared{because}.")
-        return 1
-    complain(f"libevent has no function {function}.")
-    return 2
+    for name in known.instead if known else ():
+        complain(f"Use {name} instead{':' if name in wrapped else '.'}")
+        for line in listed(wrapped.get(name, [])):
+            complain(line)
+    if declared(function):
+        complain(f"It can be called as libevent_py.lib.{function}.")
+    return 1
+
+
+def listed(found: Sequence[Place]) -> list[str]:
+    """Return a line for each place."""
+    return [f"{place.name}  {place.path}:{place.line}" for place in found]
 
 
 def complain(message: str) -> None:
@@ -61,5 +75,25 @@ def complain(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line as a program, which ends quietly where nobody reads on.
+
+    As in ``python -m libevent_py doctor | head -1``: with the status of a program that SIGPIPE
+    ends, which may not end this one, because it is busy with sockets, too.
+    """
+    try:
+        try:
+            return main(arguments)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # it was closed from the start
+                    stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):  # or Python would complain when it writes at exit what is left
+            os.dup2(nowhere, fd)
+        return 128 + signal.SIGPIPE
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))

@@ -6,13 +6,19 @@ The docstrings are read from the source, so that nothing has to be imported to b
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from libevent_py._ffi import lib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PACKAGE = Path(__file__).parent
 WRAPS = re.compile(r"\bWraps\s+(``\w+``(?:,\s+``\w+``)*)\.")
@@ -28,7 +34,12 @@ class Place(NamedTuple):
 
 def places() -> dict[str, list[Place]]:
     """Return, by C function, the places that wrap it."""
-    modules = {path.name: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
+    return _places(PACKAGE)
+
+
+@functools.cache
+def _places(package: Path) -> dict[str, list[Place]]:
+    modules = {path.name: ast.parse(path.read_bytes()) for path in sorted(package.glob("*.py"))}
     heirs = _heirs(modules)
     found: dict[str, list[Place]] = {}
     for file, module in modules.items():
@@ -37,7 +48,7 @@ def places() -> dict[str, list[Place]]:
             owners = heirs.get(owner, [owner])
             for function in wrapped(ast.get_docstring(node) or ""):
                 for name in owners:
-                    place = Place(name + member, f"{PACKAGE.name}/{file}", node.lineno)
+                    place = Place(name + member, f"{package.name}/{file}", node.lineno)
                     found.setdefault(function, []).append(place)
     return found
 
@@ -93,13 +104,28 @@ def declared(name: str) -> bool:
     return not ours and callable(getattr(lib, name, None))
 
 
-def reason(function: str) -> str:
-    """Return why *function* is not wrapped or declared; "" where the tables are not installed."""
-    if sys.version_info >= (3, 11):
-        import tomllib
+class Absent(NamedTuple):
+    """What there is to know of a function or macro that no object wraps, or of which there is none.
 
-        for table in PACKAGE.glob("_c/not_*.toml"):
-            for group in tomllib.loads(table.read_text())["functions"]:
-                if function in group["names"]:
-                    return str(group["why"])
-    return ""
+    *instead* has the functions that do the same, or names of what Python has for it.
+    """
+
+    kind: str
+    why: str
+    instead: list[str]
+
+
+def absent(name: str) -> Absent | None:
+    """Return why *name* is not wrapped or declared; None where the tables don't have it."""
+    for path in sorted(PACKAGE.glob("_c/not_*.toml")):
+        table: dict[str, Any] = tomllib.loads(path.read_text())
+        for kind in ("functions", "macros"):
+            for group in table.get(kind, ()):
+                if name in group["names"]:
+                    return Absent(kind.removesuffix("s"), group["why"], instead(table, name))
+    return None
+
+
+def instead(table: dict[str, Any], name: str) -> list[str]:
+    """Return what a table names as doing what *name* does."""
+    return list(table.get("instead", {}).get(name, ()))

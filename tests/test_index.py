@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 from functools import cache
@@ -15,7 +19,7 @@ import pytest
 import libevent_py
 from libevent_py import EventBase, _index
 from libevent_py.__main__ import main
-from libevent_py._index import declared, places, reason, wrapped
+from libevent_py._index import absent, declared, places, wrapped
 from tests.support import PATIENCE
 from tests.test_raw import cdef, declarations, function_name, not_declared
 
@@ -25,11 +29,8 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(libevent_py.__file__).parent
+HEADERS = PACKAGE.parent / "vendor" / "include"
 NOT_WRAPPED = tomllib.loads((PACKAGE / "_c" / "not_wrapped.toml").read_text())
-
-reasons_are_read = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="only the tests need tomli: no tomllib, no reasons"
-)
 
 
 @cache
@@ -163,7 +164,6 @@ def test_it_knows_the_method_that_a_class_inherits(capsys: pytest.CaptureFixture
     )
 
 
-@reasons_are_read
 def test_it_says_why_a_function_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "evutil_strtoll") == (
         1,
@@ -173,7 +173,6 @@ def test_it_says_why_a_function_is_not_wrapped(capsys: pytest.CaptureFixture[str
     )
 
 
-@reasons_are_read
 def test_it_says_why_a_function_can_not_even_be_called(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, complaint = run(capsys, "evutil_vsnprintf")
     assert (status, output) == (1, "")
@@ -184,12 +183,103 @@ def test_it_does_without_a_reason_where_the_tables_are_not_installed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_index, "PACKAGE", tmp_path)
-    assert reason("event_base_set") == ""
+    assert absent("event_base_set") is None
     assert run(capsys, "event_base_set") == (
         1,
         "",
         "event_base_set is not wrapped.\nIt can be called as libevent_py.lib.event_base_set.\n",
     )
+
+
+COMPAT = sorted(name for path in PACKAGE.glob("_c/*_compat.h") for name in functions(path.name))
+
+
+def test_the_functions_of_libevent_1_are_35() -> None:
+    assert len(COMPAT) == len(set(COMPAT)) == 35
+    assert {"event_init", "evdns_init", "evhttp_start", "evbuffer_readline"} <= set(COMPAT)
+
+
+@pytest.mark.parametrize("name", COMPAT)
+def test_it_says_of_a_function_of_libevent_1_what_to_use_instead(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, output, complaint = run(capsys, name)
+    why, *instead, callable_ = complaint.splitlines()
+    assert (status, output) == (1, "")
+    assert why.startswith(f"{name} is not wrapped: of libevent 1.x: it ")
+    assert callable_ == f"It can be called as libevent_py.lib.{name}."
+    assert (instead and instead[0].startswith("Use ev")) or instead[0].startswith(
+        "Use bufferevent_"
+    )
+    known = absent(name)
+    assert known is not None
+    expected = []
+    for other in known.instead:
+        expected.append(f"Use {other} instead:")
+        expected += [f"{place.name}  {place.path}:{place.line}" for place in places()[other]]
+    assert instead == expected
+
+
+def test_it_says_what_an_old_name_stands_for(capsys: pytest.CaptureFixture[str]) -> None:
+    (place,) = places()["event_base_new"]
+    assert run(capsys, "event_init")[2].splitlines()[1:3] == [
+        "Use event_base_new instead:",
+        f"EventBase  libevent_py/base.py:{place.line}",
+    ]
+
+
+def function_like_macros() -> set[str]:
+    """The macros of all headers that are called as functions are."""
+    headers = (HEADERS / "event2").glob("*.h")
+    texts = [path.read_text() for path in headers if not path.name.startswith("event-config")]
+    return {name for text in texts for name in re.findall(r"^#define (\w+)\(", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name", sorted(function_like_macros()))
+def test_it_knows_every_macro_and_what_to_use_instead(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, output, complaint = run(capsys, name)
+    if name in places():
+        assert status == 0 and output
+        return
+    known = absent(name)
+    assert known is not None and known.kind in ("macro", "function")
+    assert (status, output) == (1, "")
+    assert complaint.startswith(f"{name} is {'a macro' if known.kind == 'macro' else 'not '}")
+    # Where a macro does nothing but C's own business, the reason says what Python has.
+    alone = "Python has operators|ffi.errno|makes a struct|fields? of its own|only Windows|only for"
+    assert known.instead or re.search(alone, known.why), known
+
+
+def test_what_is_to_be_used_instead_is_there() -> None:
+    for table in ("not_wrapped", "not_declared"):
+        read = tomllib.loads((PACKAGE / "_c" / f"{table}.toml").read_text())
+        listed = {
+            name
+            for kind in ("functions", "macros")
+            for group in read.get(kind, ())
+            for name in group["names"]
+        }
+        assert read["instead"].keys() <= listed
+        for names in read["instead"].values():
+            for name in names:
+                holder: Any = libevent_py
+                if name not in places():
+                    for part in name.split("."):
+                        holder = getattr(holder, part)
+
+
+def test_it_says_what_a_macro_stands_for(capsys: pytest.CaptureFixture[str]) -> None:
+    (place,) = places()["event_add"]
+    assert run(capsys, "evtimer_add") == (
+        1,
+        "",
+        "evtimer_add is a macro: an event_ function with some arguments filled in.\n"
+        "Use event_add instead:\n"
+        f"Event.add  libevent_py/event.py:{place.line}\n",
+    )
+    assert run(capsys, "EVRPC_STRUCT")[2].endswith("Use rpc_message.Message instead.\n")
 
 
 @pytest.mark.parametrize("name", ["event_ad", "free", "evpy_event_new", "EV_READ", ""])
@@ -221,3 +311,30 @@ def test_it_runs_as_a_program() -> None:
         )
         assert done.returncode == status, done.stderr
         assert bool(done.stdout) == (status == 0) != bool(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reads"),
+    [("doctor", 1), ("doctor", 0), ("event_add", 0), ("", 0), ("--help", 0), ("event_init", 0)],
+)
+def test_it_ends_quietly_where_nobody_reads_on(arguments: str, reads: int) -> None:
+    """As in ``doctor | head -1``: with the status of a program that SIGPIPE ends."""
+    read, write = os.pipe()
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "libevent_py", *arguments.split()]
+    stream = "stderr" if arguments == "event_init" else "stdout"
+    other = "stdout" if stream == "stderr" else "stderr"
+    options: dict[str, Any] = {stream: write, other: subprocess.PIPE}
+    with subprocess.Popen(command, cwd=PACKAGE.parent, text=True, **options) as program:
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            for _ in range(reads):
+                assert pipe.readline().startswith("libevent_py ")
+        said = program.communicate(timeout=5 * PATIENCE)
+    ended = {128 + signal.SIGPIPE, 0} if arguments == "--help" else {128 + signal.SIGPIPE}
+    assert program.returncode in ended  # argparse keeps it to itself that nobody reads its help
+    assert [text for text in said if text] == []
+
+
+def test_it_ends_well_where_there_is_no_output_at_all() -> None:
+    command = f"{shlex.quote(sys.executable)} -m libevent_py event_add >&- 2>&-"
+    assert subprocess.run(command, shell=True, cwd=PACKAGE.parent, timeout=PATIENCE).returncode == 0
