@@ -115,7 +115,8 @@ class Stream(Eager):
 
         ``on_read(bev)`` when there is more input than the low watermark, ``on_write(bev)`` when
         there is no more output than it, ``on_event(bev, what)`` at the end, an error, a timeout or
-        a connection.
+        a connection. After each of them but a connection the direction that *what* tells, READING
+        or WRITING, is disabled, as in C: after a timeout, `enable` it again to go on.
         Wraps ``bufferevent_setcb``.
         """
         callbacks = checked_callbacks(on_read, on_write, on_event)
@@ -196,7 +197,11 @@ class Stream(Eager):
 
     @property
     def on_event(self) -> EventCallback | None:
-        """What is called as ``on_event(bev, what)`` when something happens, or None."""
+        """What is called as ``on_event(bev, what)`` when something happens, or None.
+
+        *what* is of `BufferEventFlag`. After TIMEOUT, the direction that it tells is disabled until
+        it is enabled again: see `set_timeouts`.
+        """
         return self._on_event
 
     @on_event.setter
@@ -380,8 +385,11 @@ class Stream(Eager):
         """Have `on_event` called with TIMEOUT after *read* seconds without input, *write* of
         blocked output.
 
-        None means never. Unlike in C, 0 is the shortest time and not none.
-        Wraps ``bufferevent_set_timeouts``.
+        None means never. With the timeout its direction is disabled, as in C: what the peer sends
+        later, or what is to be written, waits until ``bev.enable(EventFlag.READ)``, or WRITE, which
+        `on_event` may do, and which begins the timeout anew. Only TLS through a socket stays
+        enabled, and is told of a timeout again and again. Unlike in C, 0 is the shortest time and
+        not none. Wraps ``bufferevent_set_timeouts``.
         """
         self.base.check_thread()
         reading = _convert.optional_seconds(read, "read")

@@ -107,8 +107,11 @@ class DnsBase(Child):
 
         The loop calls ``callback(lookup, result, ttl, addresses)`` once, with a `DnsResult`, the
         seconds for which the answer holds, and a list of text such as ``["127.0.0.1"]``, of at most
-        32; it is empty unless *result* is NONE. With NO_SEARCH in *flags* the search list isn't
-        tried. *name* outside ASCII is encoded by IDNA. Raises `ValueError` for what is no name.
+        32; it is empty unless *result* is NONE. As in C, a server that answers SERVFAIL counts as
+        one that doesn't answer: it is asked again at once, as often as the option attempts says,
+        and then the result is TIMEOUT, never SERVERFAILED. With NO_SEARCH in *flags* the search
+        list isn't tried. *name* outside ASCII is encoded by IDNA. Raises `ValueError` for what is
+        no name.
         Wraps ``evdns_base_resolve_ipv4``.
         """
         return self._resolve(name, DnsType.A, flags, callback)
@@ -174,11 +177,12 @@ class DnsBase(Child):
         """Look up *host* and *service*, a port or its name, in the hosts and by the name servers.
 
         ``callback(lookup, error, addresses)`` is called once, with a `DnsError` or None, and a list
-        as of `util.getaddrinfo`: before this returns, if no name server needs to be asked (as for
-        a numeric address), or else in the loop. *flags* are of `AddrInfoFlag`. What the callback
-        raises before this returns comes out of it, unless ``base.on_error`` takes it. With
-        AF_UNSPEC for *family* a second answer is waited for no longer than the option
-        getaddrinfo-allow-skew says. Wraps ``evdns_getaddrinfo``.
+        as of `util.getaddrinfo`: before this returns, if no name server needs to be asked (as for a
+        numeric address), or else in the loop. *flags* are of `AddrInfoFlag`. What the callback
+        raises before this returns comes out of it, unless ``base.on_error`` takes it. The error is
+        NONAME for a name that doesn't exist, and FAIL for all else: a server that can't be reached,
+        refuses, or answers SERVFAIL. With AF_UNSPEC for *family* a second answer is waited for no
+        longer than the option getaddrinfo-allow-skew says. Wraps ``evdns_getaddrinfo``.
         """
         lookup = AddrInfoLookup(self, host, service, callback)
         question = util.addrinfo_question(host, service, "service", family, type, proto, flags)
@@ -347,16 +351,18 @@ class DnsBase(Child):
         so-rcvbuf, so-sndbuf         bytes of their sockets' buffers; 0 leaves that to the system
         ============================ ========================================================
 
-        Raises `ValueError` for another option, which C would ignore, and for what is no value of
-        it. Wraps ``evdns_base_set_option``.
+        A colon after its name, as in C's own ``"timeout:"``, may be there or not. Raises
+        `ValueError` for another option, which C would ignore, and for what is no value of it.
+        Wraps ``evdns_base_set_option``.
         """
         self.base.check_thread()
-        check = OPTIONS.get(option)
+        name = option.removesuffix(":") if isinstance(option, str) else option
+        check = OPTIONS.get(name)
         if check is None:
             raise ValueError(f"option must be one of {', '.join(OPTIONS)}, not {option!r}")
-        value = check(val, f"val of {option}")
-        errors.call(lib.evdns_base_set_option, self.pointer, option.encode(), value)
-        if option == "max-inflight":
+        value = check(val, f"val of {name}")
+        errors.call(lib.evdns_base_set_option, self.pointer, name.encode(), value)
+        if name == "max-inflight":
             self._max_inflight = value
 
     def resolv_conf_parse(

@@ -428,13 +428,17 @@ class DnsQueryFlag(Flag):
 
 
 class DnsResult(Number):
-    """How a lookup ended, and what a server answers: the ``DNS_ERR_`` codes."""
+    """How a lookup ended, and what a server answers: the ``DNS_ERR_`` codes.
+
+    A `DnsServer` may answer SERVERFAILED, but no lookup of evdns's ends with it: evdns takes the
+    answer for none, asks again, and ends with TIMEOUT.
+    """
 
     NONE = lib.DNS_ERR_NONE, "There is an answer."
     FORMAT = lib.DNS_ERR_FORMAT, "The server did not understand the question."
     SERVERFAILED = (
         lib.DNS_ERR_SERVERFAILED,
-        "The server could not answer; as a lookup's result it comes as TIMEOUT, as evdns asks on.",
+        "The server can't answer: a lookup that gets this ends with TIMEOUT.",
     )
     NOTEXIST = lib.DNS_ERR_NOTEXIST, "There is no such name."
     NOTIMPL = lib.DNS_ERR_NOTIMPL, "The server doesn't answer this kind of question."

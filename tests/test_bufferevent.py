@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import gc
 import os
@@ -355,6 +356,88 @@ def test_output_that_nobody_takes_is_reported_after_the_write_timeout(
     run_until(base, lambda: story)
     assert time.monotonic() - begun > 0.045
     assert story == [BufferEventFlag.WRITING | BufferEventFlag.TIMEOUT]
+
+
+def timed_out(base: EventBase, bev: BufferEvent, input: Any) -> list[Any]:
+    """Return what *bev* is told when nothing comes for a while, and then *input* sends a byte."""
+    story: list[Any] = []
+    bev.setcb(lambda bev: story.append(bev.read()), None, lambda bev, what: story.append(what))
+    bev.set_timeouts(0.05, None)
+    bev.enable(READ)
+    run_until(base, lambda: story)
+    assert not bev.enabled & READ
+    input(b"1")
+    for _ in range(10):
+        settle(base)
+        time.sleep(0.01)
+    assert story == [BufferEventFlag.READING | BufferEventFlag.TIMEOUT]
+    bev.set_timeouts(None, None)
+    bev.enable(READ)
+    run_until(base, lambda: len(story) > 1)
+    return story
+
+
+def test_after_a_timeout_nothing_is_read_until_reading_is_enabled_again(
+    base: EventBase, pair: Pair
+) -> None:
+    """As in C, whatever the bytes go through; what has come meanwhile is there then."""
+    expected = [BufferEventFlag.READING | BufferEventFlag.TIMEOUT, b"1"]
+    one, other = pair
+    with BufferEvent(base, one) as bev:
+        assert timed_out(base, bev, other.send) == expected
+    left, right = BufferEvent.pair(base)
+    right.enable(WRITE)
+    with left, right:
+        assert timed_out(base, left, right.write) == expected
+    left, right = BufferEvent.pair(base)
+    with right, BufferEvent.filter(left, None, None) as above:
+        assert timed_out(base, above, right.write) == expected
+
+
+def test_reading_enabled_in_the_callback_begins_the_timeout_anew(
+    base: EventBase, pair: Pair
+) -> None:
+    story: list[BufferEventFlag] = []
+
+    def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
+        story.append(what)
+        bev.enable(READ)
+
+    with BufferEvent(base, pair[0], on_event=on_event) as bev:
+        bev.set_timeouts(0.02, None)
+        bev.enable(READ)
+        run_until(base, lambda: len(story) >= 3)
+    assert set(story) == {BufferEventFlag.READING | BufferEventFlag.TIMEOUT}
+
+
+def test_where_output_has_timed_out_it_waits_until_writing_is_enabled_again(
+    base: EventBase, pair: Pair
+) -> None:
+    one, other = pair
+    story: list[BufferEventFlag] = []
+    with BufferEvent(base, one, on_event=lambda bev, what: story.append(what)) as bev:
+        bev.set_timeouts(None, 0.05)
+        bev.write(bytes(1_000_000))
+        run_until(base, lambda: story)
+        assert story == [BufferEventFlag.WRITING | BufferEventFlag.TIMEOUT]
+        assert not bev.enabled & WRITE
+        bev.set_timeouts(None, None)
+        received = 0
+
+        def drain() -> None:
+            nonlocal received
+            with contextlib.suppress(BlockingIOError):
+                while data := other.recv(65536):
+                    received += len(data)
+
+        drain()
+        before = received
+        for _ in range(5):
+            settle(base)
+            drain()
+        assert received == before < 1_000_000
+        bev.enable(WRITE)
+        run_until(base, lambda: drain() or received == 1_000_000)
 
 
 def test_a_timeout_of_zero_is_the_shortest_and_none_is_none(base: EventBase, pair: Pair) -> None:

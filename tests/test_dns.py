@@ -29,7 +29,7 @@ from libevent_py import (
     LibeventError,
 )
 from tests.dns_peers import NXDOMAIN, SILENCE, NameServer, Told, client_of, record
-from tests.peers import settle
+from tests.peers import run_until, settle
 
 NO_FLAG = DnsQueryFlag(0)
 INACTIVE = DnsBaseFlag.DISABLE_WHEN_INACTIVE
@@ -575,13 +575,50 @@ def test_names_are_spelt_at_random(base: EventBase, server: NameServer, dns: Dns
 def test_each_option_takes_its_values(empty: DnsBase, option: str, values: list[Any]) -> None:
     for value in values:
         empty.set_option(option, value)
+        empty.set_option(f"{option}:", value)  # as C spells them
+
+
+def test_an_option_with_cs_colon_is_the_same(
+    base: EventBase, server: NameServer, dns: DnsBase
+) -> None:
+    name = "a-name-of-many-letters.example"
+    told = Told()
+    dns.set_option("randomize-case:", 0)
+    dns.resolve_ipv4(name, NO_FLAG, told)
+    told.wait(base)
+    assert server.asked[0].spelling == name
+    dns.set_option("max-inflight:", 7)
+    assert dns._max_inflight == b"7"
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_server_that_fails_ends_a_lookup_as_one_that_says_nothing_does(
+    base: EventBase, server: NameServer, dns: DnsBase, attempts: int
+) -> None:
+    """SERVFAIL is asked again at once, and never a result; of other errors that comes as it is."""
+    SERVFAIL = 2
+    server.zone["broken.example"] = SERVFAIL
+    dns.set_option("attempts", attempts)
+    dns.set_option("timeout", 1000)
+    told = Told()
+    dns.resolve_ipv4("broken.example", DnsQueryFlag.NO_SEARCH, told)
+    told.wait(base)
+    assert [result for result, _, _ in told.told] == [DnsResult.TIMEOUT]
+    assert server.names == ["broken.example"] * attempts
+    errors: list[Any] = []
+    dns.getaddrinfo("broken.example", 80, lambda lookup, error, found: errors.append(error))
+    run_until(base, lambda: errors)
+    assert errors[0].errno == AddrInfoError.FAIL
 
 
 @pytest.mark.parametrize(
     ("option", "value", "error", "why"),
     [
         ("nonsense", 1, ValueError, "option must be one of ndots, timeout, .*, not 'nonsense'"),
-        ("timeout:", 1, ValueError, "option must be one of"),
+        ("timeout::", 1, ValueError, "option must be one of"),
+        ("timeout:5", 1, ValueError, "option must be one of"),
+        (":", 1, ValueError, "option must be one of"),
+        (None, 1, ValueError, "option must be one of"),
         ("timeout", 0, ValueError, "val of timeout must be from 0.001 to"),
         ("timeout", -1, ValueError, "val of timeout must be from 0 to"),
         ("timeout", float("nan"), ValueError, "val of timeout must be from 0 to"),

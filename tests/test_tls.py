@@ -42,6 +42,7 @@ from tests.tls_peers import (
 Ends = tuple[End, End]
 DEFERRED = BufferEventOption.DEFER_CALLBACKS
 OWNED = BufferEventOption.CLOSE_ON_FREE
+TIMED_OUT = BufferEventFlag.TIMEOUT | BufferEventFlag.READING
 
 
 @pytest.fixture
@@ -428,3 +429,34 @@ def test_closing_in_any_callback_at_any_moment_touches_no_freed_memory(
         """,
         valgrind=True,
     )
+
+
+def test_after_a_timeout_tls_through_a_socket_reads_on_and_is_told_again(both: Ends) -> None:
+    """Unlike everything else, as in C; what TLS itself goes through another one does not."""
+    one, other = both
+    base = one.bev.base
+    one.bev.set_timeouts(0.02, None)
+    run_until(base, lambda: one.events.count(TIMED_OUT) >= 2)
+    assert one.bev.enabled & EventFlag.READ
+    one.bev.set_timeouts(None, None)
+    other.bev.write(b"1")
+    run_until(base, lambda: one.received)
+    assert one.received == b"1"
+
+
+def test_after_a_timeout_tls_through_another_one_waits_to_be_enabled(
+    base: EventBase, authority: Authority
+) -> None:
+    left, right = BufferEvent.pair(base)
+    client, server = client_context(authority), server_context(authority)
+    one = End(BufferEvent.tls_filter, left, client, server_hostname=HOST)
+    other = End(BufferEvent.tls_filter, right, server)
+    run_until(base, lambda: one.connected and other.connected)
+    one.bev.set_timeouts(0.02, None)
+    run_until(base, lambda: TIMED_OUT in one.events)
+    assert not one.bev.enabled & EventFlag.READ
+    one.bev.set_timeouts(None, None)
+    one.bev.enable(EventFlag.READ)
+    other.bev.write(b"1")
+    run_until(base, lambda: one.received)
+    assert one.events.count(TIMED_OUT) == 1
