@@ -15,6 +15,9 @@ SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.
 PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses auto --dist worksteal
 PIP := python -m pip --disable-pip-version-check install --quiet
 
+# Installed by a path that type checkers find, too, as setuptools' own finder they don't.
+EDITABLE := --config-settings editable_mode=compat --editable
+
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -44,7 +47,7 @@ test-%:
 .PHONY: test-in
 test-in:
 	$(interpreter) -m venv $(venv)
-	. $(venv)/bin/activate && $(PIP) --editable '.[test]' && python --version && $(PYTEST)
+	. $(venv)/bin/activate && $(PIP) $(EDITABLE) '.[test]' && python --version && $(PYTEST)
 
 bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks
@@ -57,11 +60,11 @@ build: .venv/installed
 .venv/installed: build/build-packages $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	. $(BIN)/activate && $(PIP) --no-binary cffi 'cffi>=2.1'
-	. $(BIN)/activate && $(PIP) --editable '.[test]'
+	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[test]'
 	touch $@
 
 .venv/bench: .venv/installed
-	. $(BIN)/activate && $(PIP) --editable '.[bench]'
+	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[bench]'
 	touch $@
 
 build/build-packages: .ci/packages Makefile

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import io
+import pydoc
 import re
 import tokenize
 from collections.abc import Iterator
@@ -171,6 +172,27 @@ def test_init_gives_out_one_name_a_line_under_its_own_name() -> None:
                 assert alias.asname == alias.name, ast.unparse(node)
                 lines.append(alias.lineno)
     assert len(lines) == len(set(lines))
+
+
+def test_all_that_init_gives_out_is_what_a_star_imports_and_help_shows() -> None:
+    given = [
+        alias.name
+        for node in tree("__init__").body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert sorted(libevent_py.__all__) == sorted(given)
+    assert len(set(given)) == len(given)
+    names: dict[str, Any] = {}
+    exec("from libevent_py import *", names)
+    assert names.keys() - {"__builtins__"} == set(given)
+    shown = pydoc.plain(pydoc.render_doc(libevent_py))
+    for name in given:
+        thing = getattr(libevent_py, name)
+        if isinstance(thing, type):
+            assert re.search(rf"^    class {name}\(", shown, re.MULTILINE), name
+        elif isinstance(thing, FunctionType):
+            assert re.search(rf"^    {name}\(", shown, re.MULTILINE), name
 
 
 # Docstrings.

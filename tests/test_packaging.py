@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -93,6 +94,83 @@ def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dis
     built = {"libevent_py/_ffi.abi3.so", "libevent_py/_ffi.pyi", "libevent_py/py.typed"}
     reasons = {"libevent_py/_c/not_declared.toml", "libevent_py/_c/not_wrapped.toml"}
     assert package == modules | built | reasons
+
+
+#: What a user may write, and what a type checker must see in it.
+PROGRAM = """
+from __future__ import annotations
+
+from libevent_py import (
+    BufferEvent,
+    BufferEventFlag,
+    DnsResult,
+    Event,
+    EventBase,
+    EventFlag,
+    Listener,
+    LoopFlag,
+    lib,
+)
+
+
+def echo(bev: BufferEvent) -> None:
+    bev.write(bev.read().upper())
+
+
+def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
+    print(f"{what}", what.names, bev.error)
+    bev.close()
+
+
+def accept(listener: Listener, fd: int, address: object) -> None:
+    bev = BufferEvent(listener.base, fd, on_read=echo, on_event=on_event)
+    bev.enable(EventFlag.READ | EventFlag.WRITE)
+
+
+number: int = EventFlag.READ.value
+result: DnsResult = DnsResult(0)
+both: EventFlag = EventFlag.READ | EventFlag.PERSIST
+with EventBase(method="poll", priorities=2) as base:
+    Listener(base, ("127.0.0.1", 0), accept)
+    event: Event = Event.timer(base, lambda event, fd, what: None).add(0.1)
+    done: bool = base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+    print(number, result, both, event.pending(), done, lib.event_get_version())
+"""
+
+#: A program with a mistake in each line but the first, by type checkers' own words for it.
+MISTAKES = """\
+from libevent_py import *
+EventBase(priorities="many")
+flag: str = EventFlag.READ
+EventBase().dispatches()
+"""
+CHECKERS = {
+    "mypy": (
+        ["mypy", "--strict", "--cache-dir", "cache"],
+        {2: "arg-type", 3: "assignment", 4: "attr-defined"},
+    ),
+    "pyright": (
+        ["pyright", "--pythonpath", sys.executable],
+        {2: "reportArgumentType", 3: "reportAssignmentType", 4: "reportAttributeAccessIssue"},
+    ),
+}
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_a_type_checker_finds_the_package_from_anywhere(checker: str, tmp_path: Path) -> None:
+    """In a clone set up by the Makefile, which installs it by a path that they read, too."""
+    options, kinds = CHECKERS[checker]
+    command = [sys.executable, "-m", *options]
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "mistakes.py").write_text(MISTAKES)
+    run(*command, "program.py", cwd=tmp_path)
+    done = subprocess.run(
+        [*command, "mistakes.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = r"mistakes\.py:(\d+).*? error: (?s:.*?)[\[(]([\w-]+)[\])]$"
+    found = re.findall(said, done.stdout, re.MULTILINE)
+    assert {int(line): kind for line, kind in found} == kinds, done.stdout
 
 
 def test_the_wheel_works_in_a_fresh_environment(
