@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import live, next_key
+from libevent_py._lifetime import described, live, next_key
 from libevent_py.enums import AddrInfoError, DnsResult, DnsType
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ NULL = ffi.NULL
 new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
 
 
+@described(
+    callback="What is called with the answer.",
+    dns_base="Where the name is looked up.",
+)
 class Lookup:
     """What all lookups have."""
 
@@ -51,9 +55,7 @@ class Lookup:
     _withdraw: Callable[[Any, Any], object]
 
     def __init__(self, dns_base: DnsBase, callback: Any) -> None:
-        #: Where the name is looked up.
         self.dns_base = dns_base
-        #: What is called with the answer.
         self.callback = callback
         self._key = next_key()
         self._handle = new_handle_place()
@@ -140,6 +142,10 @@ class Lookup:
             base.report(error, self)
 
 
+@described(
+    name="What is looked up.",
+    type="What is wanted of it: `DnsType.A`, AAAA or PTR.",
+)
 class DnsLookup(Lookup):
     """A name whose addresses are looked up, or an address whose name is."""
 
@@ -149,9 +155,7 @@ class DnsLookup(Lookup):
         self, dns_base: DnsBase, name: str | bytes, type: DnsType, callback: ResolveCallback
     ) -> None:
         super().__init__(dns_base, _convert.callback(callback))
-        #: What is looked up.
         self.name = name
-        #: What is wanted of it: `DnsType.A`, AAAA or PTR.
         self.type = type
 
     def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,6 +210,10 @@ class DnsLookup(Lookup):
         return f"<DnsLookup of {self.name!r}, {self.type.name}, {self._told_state()}>"
 
 
+@described(
+    host="The name or address that is looked up, or None.",
+    service="The port or the name of the service, or None.",
+)
 class AddrInfoLookup(Lookup):
     """A host and a service that `DnsBase.getaddrinfo` looks up."""
 
@@ -215,9 +223,7 @@ class AddrInfoLookup(Lookup):
         self, dns_base: DnsBase, host: Any, service: Any, callback: AddrInfoCallback
     ) -> None:
         super().__init__(dns_base, _convert.callback(callback))
-        #: The name or address that is looked up, or None.
         self.host = host
-        #: The port or the name of the service, or None.
         self.service = service
 
     def cancel(self) -> None:

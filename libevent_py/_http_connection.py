@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, askable, live, next_key
+from libevent_py._lifetime import Handle, askable, described, live, next_key
 from libevent_py.bufferevent import BufferEvent
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class Held:
             lib.evpy_http_free_orphan(self.requests.popitem()[1][1])
 
 
+@described(
+    base="The event base in whose loop it is served.",
+    server="The `HttpServer` that has accepted it.",
+)
 class HttpServerConnection(Handle):
     """A connection that a server has accepted, with one request after the other.
 
@@ -85,7 +89,6 @@ class HttpServerConnection(Handle):
 
     def __init__(self, server: Any, pointer: Any, bev: BufferEvent | None = None) -> None:
         self.base = server.base
-        #: The `HttpServer` that has accepted it. Wraps ``evhttp_connection_get_server``.
         self.server = server
         self.key = next_key()
         self._bev = bev

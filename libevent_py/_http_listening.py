@@ -12,7 +12,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_settings import Settings
-from libevent_py._lifetime import Handle, askable, live, slot
+from libevent_py._lifetime import Handle, askable, described, live, slot
 from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener
 from libevent_py.vulnerabilities import known_vulnerabilities
@@ -27,13 +27,15 @@ OPTIONS = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_EXEC | ListenerOpti
 LONG_ADDRESS = "CVE-2026-63388"
 
 
+@described(
+    server="The `HttpServer` that accepts the connections.",
+)
 class BoundSocket(Handle):
     """A socket that a server accepts connections on; it ends with the server at the latest."""
 
     __slots__ = ("_listener", "server")
 
     def __init__(self, server: Any, pointer: Any, listener: Listener) -> None:
-        #: The `HttpServer` that accepts the connections.
         self.server = server
         self._listener = listener
         super().__init__(pointer)

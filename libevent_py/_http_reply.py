@@ -13,7 +13,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection, address_of
-from libevent_py._lifetime import get_ident, live, without_pointer
+from libevent_py._lifetime import described, get_ident, live, without_pointer
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.http_request import Request
@@ -31,6 +31,9 @@ MOST = 2**32 - 1
 reply = lib.evpy_http_reply
 
 
+@described(
+    server="The `HttpServer` whose handler has got it, which may be a virtual host.",
+)
 class HttpServerRequest(Request):
     """A request that a server has got: answer it by `send_reply`, or by `send_reply_start` and so
     on, in the handler or later.
@@ -42,7 +45,6 @@ class HttpServerRequest(Request):
 
     __slots__ = ("_on_complete", "_state", "key", "root", "server")
 
-    #: The `HttpServer` whose handler has got it, which may be a virtual host.
     server: Any
 
     #: The one that has accepted the connection.

@@ -245,10 +245,32 @@ def known_as(name: str) -> Callable[[Kind], Kind]:
     return rename
 
 
+def described(**attributes: str) -> Callable[[Kind], Kind]:
+    """Have ``help`` say what *attributes* of a class are: its slots, or a named tuple's fields."""
+
+    def describe(kind: Kind) -> Kind:
+        own: Any = vars(kind)
+        if issubclass(kind, tuple):
+            for name, text in attributes.items():
+                own[name].__doc__ = text
+        else:  # help() looks there
+            slots = dict.fromkeys(own["__slots__"]) | attributes
+            if slots.keys() != set(own["__slots__"]):
+                raise TypeError(f"{kind.__name__} hasn't all of {', '.join(attributes)}")
+            kind.__slots__ = slots  # type: ignore[attr-defined]
+        return kind
+
+    return describe
+
+
 def askable(base: Any) -> bool:
     """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
     return base.parked is None and get_ident() == (base.thread or base.home)
 
+
+described(
+    pointer="The C object, for calling `libevent_py.lib` with it; raises `ClosedError` once closed."
+)(Handle)
 
 #: `Handle.pointer` as the slot that it is, even where the object's class hides it.
 slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
@@ -772,6 +794,10 @@ class Root(Handle):
             self.exhume()
 
 
+@described(
+    base="The `EventBase` that it is made on.",
+    key="What C knows it by: a number that no other object ever gets.",
+)
 class Child(Handle):
     """Something made on a base, which must be freed before it."""
 

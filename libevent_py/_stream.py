@@ -16,7 +16,7 @@ from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
 from libevent_py._eager import Arena, Eager
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import get_ident, live
+from libevent_py._lifetime import described, get_ident, live
 from libevent_py.base import EventBase
 from libevent_py.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.enums import (
@@ -42,6 +42,9 @@ take = lib.evpy_arena_take
 write = lib.bufferevent_write
 
 
+@described(
+    error="Why the last event was an error, an `OSError`, or None; set before `on_event` comes.",
+)
 class Stream(Eager):
     """What `BufferEvent` is besides how it is made: an input and an output with callbacks."""
 
@@ -60,7 +63,6 @@ class Stream(Eager):
 
     rank = 2
 
-    #: Why the last event was an error, as an `OSError`, or None; set before `on_event` is called.
     error: OSError | None
 
     def _start(

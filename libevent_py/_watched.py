@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import get_ident, next_key
+from libevent_py._lifetime import described, get_ident, next_key
 from libevent_py._octets import Octets, failure
 
 #: The buffers that have, or had, callbacks, by the key that C has.
@@ -33,6 +33,11 @@ class _Running(threading.local):
 running = _Running()
 
 
+@described(
+    orig_size="How many bytes there were before.",
+    n_added="How many bytes have been added.",
+    n_deleted="How many bytes have been taken.",
+)
 class BufferInfo(NamedTuple):
     """What has happened to a buffer, in bytes. Stands for ``struct evbuffer_cb_info``."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from libevent_py import _convert, _signals, debug, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import get_ident
+from libevent_py._lifetime import described, get_ident
 from libevent_py._loop import Loop
 from libevent_py.config import SUPPORTED_METHODS, EventConfig, checked_method
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from libevent_py.event import Event
 
 
+@described(
+    base="The event base that it belongs to.",
+    seconds="How long it is.",
+)
 class CommonTimeout:
     """A duration that an `EventBase` keeps a queue for: cheaper when many events have the same.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from libevent_py import _convert, errors, log
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, live, next_key
+from libevent_py._lifetime import Child, described, live, next_key
 from libevent_py.base import EventBase
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 
@@ -46,6 +46,11 @@ respond = lib.evpy_dns_respond
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
 
+@described(
+    name='The name that is asked for; the root is ".".',
+    type="The type of records, a `DnsType` or another number.",
+    class_="Their class, a `DnsClass` or another number.",
+)
 class DnsQuestion(NamedTuple):
     """What a DNS query asks for: a name as text, a type and a class of records.
 
@@ -171,6 +176,10 @@ class DnsServer(Child):
             respond(pointer, SERVERFAILED)
 
 
+@described(
+    questions="What is asked for: a list of `DnsQuestion`, nearly always of one.",
+    server="The `DnsServer` that has received it.",
+)
 class DnsServerRequest(Child):
     """A query that a `DnsServer` has received; answered once, now or later.
 
@@ -184,14 +193,12 @@ class DnsServerRequest(Child):
     ) -> None:
         """Take over the request *pointer* of *count* questions; not for programs to call."""
         self._check_unmade()
-        #: The `DnsServer` that has received it.
         self.server = server
         self.free = server._abandon
         #: How long the answer is with all names in full, and which they are.
         self._size = 18 + len(name)
         self._names: tuple[bytes, ...] = (name,)
         super().__init__(server.base, next_key(), pointer)
-        #: What is asked for: a list of `DnsQuestion`, nearly always of one.
         self.questions = [_question(name, type, dns_class)]
         self._asked = self.questions[0].name
         for number in range(1, count):

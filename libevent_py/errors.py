@@ -51,9 +51,12 @@ class DnsError(LibeventError, socket.gaierror):
 
 
 class HttpError(LibeventError):
-    """Say why an HTTP request could not be sent, or why it failed."""
+    """Say why an HTTP request could not be sent, or why it failed.
 
-    #: An `HttpRequestError`, or None where libevent gives no reason, as when it can't connect.
+    ``code`` is an `HttpRequestError`, or None where libevent gives no reason, as when it can't
+    connect.
+    """
+
     code: int | None = None
 
 
@@ -65,16 +68,16 @@ class TlsError(LibeventError, SSLError):
     """Say in OpenSSL's own words why TLS failed.
 
     As in `ssl.SSLError`, ``library`` and ``reason`` are words such as SSL and
-    CERTIFICATE_VERIFY_FAILED, and ``strerror`` is the text.
+    CERTIFICATE_VERIFY_FAILED, and ``strerror`` is the text. ``code`` is OpenSSL's number for the
+    error, or 0; ``verify_code`` is why the peer's certificate was refused, OpenSSL's
+    ``X509_V_ERR_`` code, or 0, and ``verify_message`` the same as text, such as "hostname
+    mismatch", or "".
     """
 
-    #: OpenSSL's number for the error, or 0.
     code: int = 0
     library: str = ""
     reason: str = ""
-    #: Why the peer's certificate was refused: OpenSSL's ``X509_V_ERR_`` code, or 0.
     verify_code: int = 0
-    #: The same as text, such as "hostname mismatch", or "".
     verify_message: str = ""
 
 

@@ -13,7 +13,7 @@ from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
-from libevent_py._lifetime import Child, Fresh, Handle, known_as, next_key, shared
+from libevent_py._lifetime import Child, Fresh, Handle, described, known_as, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -62,6 +62,9 @@ class ClientBuffer(RequestBuffer):
         Watched._watch(self, callbacks)
 
 
+@described(
+    error="Why there is no whole response, as an `HttpError`, or None.",
+)
 class HttpRequest(Request, Fresh):
     """A request that a client makes once, on one connection, and its response.
 
@@ -84,7 +87,6 @@ class HttpRequest(Request, Fresh):
         "key",
     )
 
-    #: Why there is no whole response, as an `HttpError`, or None.
     error: HttpError | None
 
     def __init__(

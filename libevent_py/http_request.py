@@ -13,7 +13,7 @@ from typing import Any
 
 from libevent_py._attached import Attached
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, askable, keep_for, known_as
+from libevent_py._lifetime import Handle, askable, described, keep_for, known_as
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 from libevent_py.buffer import BorrowedBuffer, Buffer
 from libevent_py.enums import HttpCommand
@@ -65,12 +65,14 @@ class RequestBuffer(BorrowedBuffer):
     lock = Watched.lock
 
 
+@described(
+    base="The event base in whose loop it is served.",
+)
 class Request(Handle):
     """What a server's request and a client's have in common."""
 
     __slots__ = ("_input", "_output", "base", "sends_files")
 
-    #: The event base in whose loop it is served.
     base: Any
 
     #: Whether what is sent has had files in it, or None where it can't be sent straight from one.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, next_key, slot
+from libevent_py._lifetime import Child, described, next_key, slot
 from libevent_py.base import EventBase
 
 #: No limit.
@@ -35,6 +35,13 @@ AT_ONCE = 2**31 - 1
 errors.call(lib.evpy_ratelimit_init)
 
 
+@described(
+    read_rate="How many bytes may be read in each tick.",
+    read_burst="The most bytes that may be read in one tick, after some with less.",
+    write_rate="How many bytes may be written in each tick.",
+    write_burst="The most bytes that may be written in one tick, after some with less.",
+    tick="How often the rates are added, in seconds.",
+)
 @dataclasses.dataclass(frozen=True, init=False, slots=True)
 class RateLimit:
     """How many bytes may be read and written: a value, for any number of bufferevents and groups.
@@ -42,15 +49,10 @@ class RateLimit:
     Wraps ``ev_token_bucket_cfg_new``, ``ev_token_bucket_cfg_free``.
     """
 
-    #: Bytes per tick.
     read_rate: int
-    #: The most bytes in one tick, after some with less.
     read_burst: int
-    #: Bytes per tick.
     write_rate: int
-    #: The most bytes in one tick, after some with less.
     write_burst: int
-    #: How often the rates are added, in seconds.
     tick: float
 
     def __init__(
@@ -358,6 +360,10 @@ class Limited(Child):
         return int(lib.bufferevent_get_max_to_write(self.pointer))
 
 
+@described(
+    read="How many bytes they have read.",
+    written="How many bytes they have written.",
+)
 class Totals(NamedTuple):
     """How many bytes the members of a group have read and written."""
 

@@ -18,21 +18,27 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 from libevent_py import _convert, tag
+from libevent_py._lifetime import described
 from libevent_py.buffer import Buffer
 from libevent_py.errors import TagError
 
 M = TypeVar("M", bound="Message")
 
 
+@described(
+    name="What the field is called in its message.",
+    optional="Whether a message is complete without it.",
+    tag="The number that it has on the wire.",
+)
 class Field:
     """A field of a message: reading it gives its value, or None while it is not set.
 
-    Setting it checks the value. ``del`` unsets it, and so does None.
+    Setting it checks the value. ``del`` unsets it, and so does None. ``repeats`` tells of a class
+    of fields whether such a field may be there more than once.
     """
 
     __slots__ = ("name", "optional", "tag")
 
-    #: Whether it may be there more than once.
     repeats = False
 
     def __init__(self, tag: int, *, optional: bool = False) -> None:
@@ -143,6 +149,9 @@ class String(Field):
         return tag.unmarshal_string(buffer, self.tag).partition("\0")[0]
 
 
+@described(
+    length="How many bytes it has, or None for any number.",
+)
 class Bytes(Field):
     """A ``bytes`` of an ``.rpc`` file: with *length*, as in ``bytes key[16]``, always that many."""
 
@@ -171,6 +180,9 @@ class Bytes(Field):
         return tag.unmarshal_fixed(buffer, self.tag, self.length)
 
 
+@described(
+    kind="The class of the messages that it takes.",
+)
 class Struct(Field):
     """A ``struct[kind]`` of an ``.rpc`` file: a message of another class inside.
 
@@ -205,6 +217,9 @@ class Struct(Field):
         return self.kind.unmarshal(tag.unmarshal(buffer)[1])
 
 
+@described(
+    of="What each of its values is: another field.",
+)
 class Array(Field):
     """An ``array`` of an ``.rpc`` file: any number of values of the field *of*, none at first.
 
@@ -254,20 +269,22 @@ class Array(Field):
         return self.of.unmarshal(buffer)
 
 
+@described(
+    values="What is set, by name.",
+)
 class Message:
     """A message of evrpc: a subclass says by fields what is in it.
 
     ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is what goes over the wire. Messages
-    are equal when they are of the same class and have the same in them.
+    are equal when they are of the same class and have the same in them. ``fields`` has the class's
+    fields by name, in the order in which they are written: as they stand in the class.
     """
 
     __slots__ = ("values",)
 
-    #: The fields by name, in the order in which they are written: as they stand in the class.
     fields: ClassVar[dict[str, Field]] = {}
     _by_tag: ClassVar[dict[int, Field]] = {}
 
-    #: What is set, by name.
     values: dict[str, Any]
 
     def __init_subclass__(cls) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, askable, live, next_key
+from libevent_py._lifetime import Child, Handle, askable, described, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -28,6 +28,15 @@ from libevent_py.http_client import HttpConnection
 from libevent_py.rpc_message import Message
 
 
+@described(
+    base="The event base in whose loop it is made.",
+    end="The `RpcPool` that it goes through.",
+    name="The name that is called.",
+    request="What is sent.",
+    reply="What has come, once the callback is called, or None where *status* says why not.",
+    status="How the call has ended, as an `RpcStatus`, once the callback is called; None before.",
+    http_request="The HTTP request and its response, while the callback runs, or None.",
+)
 class RpcCall(Context):
     """A call as the client sees it, until its callback has been called."""
 
@@ -50,15 +59,10 @@ class RpcCall(Context):
     )
 
     end: RpcPool
-    #: The name that is called.
     name: str
-    #: What is sent.
     request: Message
-    #: What has come, once the callback is called, or None where *status* says why there is nothing.
     reply: Any
-    #: How it ended, once the callback is called; None until then.
     status: RpcStatus | None
-    #: The HTTP request with the response and its headers, while the callback runs, or None.
     http_request: HookedRequest | None
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection
-from libevent_py._lifetime import Child, Handle, live, next_key
+from libevent_py._lifetime import Child, Handle, described, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -116,6 +116,12 @@ class Registered:
         self.handler: Handler | None = handler
 
 
+@described(
+    end="The server or pool that it belongs to.",
+    name="The name that is called, or None before a handler is given it.",
+    request="What the caller sends, or None before a handler is given it.",
+    reply="What the handler fills in, or None before a handler is given it.",
+)
 class Rpc(Context, Child):
     """A call as its server sees it, from its first hook until it is answered.
 
@@ -137,11 +143,8 @@ class Rpc(Context, Child):
     rank = 1.05
 
     end: RpcServer
-    #: The name that is called, or None before a handler is given it.
     name: str | None
-    #: What the caller sends, or None before a handler is given it.
     request: Any
-    #: What the handler fills in, or None before a handler is given it.
     reply: Any
 
     def __init__(self, server: RpcServer, pointer: Any) -> None:
@@ -263,6 +266,9 @@ class Rpc(Context, Child):
         return self.end._served.refuse
 
 
+@described(
+    http="The HTTP server.",
+)
 class RpcServer(End):
     """Procedures that can be called over an HTTP server; usable in ``with``, which closes it.
 
@@ -271,7 +277,6 @@ class RpcServer(End):
 
     __slots__ = ("_arriving", "_served", "http")
 
-    #: The HTTP server.
     http: HttpServer
 
     def __init__(self, http: HttpServer) -> None:

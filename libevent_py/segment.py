@@ -9,7 +9,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, next_key, shared
+from libevent_py._lifetime import Handle, described, next_key, shared
 from libevent_py._references import Cleanup, references, release
 from libevent_py.enums import FileSegmentFlag
 
@@ -17,6 +17,9 @@ NO_MMAP = FileSegmentFlag.DISABLE_MMAP
 NO_SENDFILE = FileSegmentFlag.DISABLE_SENDFILE
 
 
+@described(
+    length="How many bytes the segment has.",
+)
 class FileSegment(Handle):
     """A part of a file, which any number of buffers may contain; usable in ``with``.
 
@@ -26,7 +29,6 @@ class FileSegment(Handle):
 
     __slots__ = ("_cleanup", "_flags", "_offset", "_part", "_read", "length")
 
-    #: How many bytes the segment has.
     length: int
 
     def __init__(

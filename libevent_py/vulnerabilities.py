@@ -9,6 +9,7 @@ import sys
 from typing import NamedTuple
 
 from libevent_py import _probe
+from libevent_py._lifetime import described
 from libevent_py._probe import State
 
 #: How long the other Python may take, in seconds.
@@ -17,15 +18,18 @@ PATIENCE = 60
 CODE = "import sys; sys.path[:] = sys.argv[1:]; from libevent_py import _probe; _probe.main()"
 
 
+@described(
+    id="Its name, such as CVE-2026-63379, or where it has none GitHub's, or its issue's.",
+    summary="What it is, in a few words.",
+    state='Either "vulnerable", "fixed", or where that can\'t be told without harm "unknown".',
+    detail="What was seen.",
+)
 class Vulnerability(NamedTuple):
     """A published hole in libevent, and whether it is in the library in use."""
 
-    #: Such as CVE-2026-63379, or where there is no such number GitHub's, or its issue's.
     id: str
     summary: str
-    #: Either "vulnerable", "fixed", or where that can't be told without doing harm "unknown".
     state: State
-    #: What was seen.
     detail: str
 
 

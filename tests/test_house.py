@@ -230,6 +230,62 @@ def is_sentence(docstring: str | None) -> bool:
     return re.fullmatch(r"(?s)[^a-z].*[.:]", first) is not None
 
 
+#: What public classes have for the package alone: machinery, of which a comment tells where it is.
+MACHINERY = {
+    "Root": "arena calls collected condemned gate graveyard holds home ledger live lost parked "
+    "running thread",
+    "Loop": "onces wakers",
+    "Stream": "sends_files",
+    "DnsBase": "free lookups",
+    "DnsServerRequest": "free",
+    "Request": "sends_files",
+    "HttpRequest": "key",
+    "HttpServerRequest": "key root",
+    "HttpServer": "connections current doomed held plain",
+    "Listening": "bound",
+    "HttpServerConnection": "awaiting key where writing",
+    "Child": "rank",
+}
+
+
+def given_out() -> Iterator[type]:
+    """Yield the public classes, and those of the package that they inherit from."""
+    modules = [libevent_py, libevent_py.util, libevent_py.rpc_message, libevent_py.tag]
+    seen: set[type] = set()
+    for module in modules:
+        for name, thing in vars(module).items():
+            if isinstance(thing, type) and not name.startswith("_"):
+                seen.update(k for k in thing.__mro__ if k.__module__.startswith("libevent_py."))
+    yield from sorted(seen, key=lambda kind: kind.__qualname__)
+
+
+def test_every_public_attribute_has_a_docstring_which_help_shows() -> None:
+    """Slots and the fields of named tuples have one of their own; others are in the class's."""
+    told = 0
+    for kind in given_out():
+        own = vars(kind)
+        public = {*own.get("__slots__", ()), *own.get("__annotations__", ())} - {"__weakref__"}
+        for name in public - set(MACHINERY.get(kind.__name__, "").split()):
+            elsewhere = any(name in vars(base) for base in kind.__mro__[1:])
+            if name.startswith("_") or elsewhere or not hasattr(kind, name):
+                continue  # what has neither a slot nor a value here is declared for its heirs
+            told += 1
+            if name in own.get("__slots__", ()) or issubclass(kind, tuple):
+                doc = inspect.getdoc(getattr(kind, name))
+                assert is_sentence(doc) and "Alias for" not in (doc or ""), f"{kind}.{name}"
+                shown = pydoc.plain(pydoc.render_doc(kind))
+                assert (doc or "").split("\n")[0] in shown, f"{kind}.{name}"
+            else:
+                assert f"``{name}``" in (kind.__doc__ or ""), f"{kind}.{name}"
+    assert told > 50
+
+
+def test_what_is_machinery_is_there() -> None:
+    kinds = {kind.__name__: kind for kind in given_out()}
+    for name, attributes in MACHINERY.items():
+        assert set(attributes.split()) <= vars(kinds[name]).keys(), name
+
+
 def test_a_docstring_that_says_what_it_wraps_ends_with_it() -> None:
     for module in MODULES:
         for node in ast.walk(tree(module)):
