@@ -21,6 +21,7 @@ from vendor import fetch  # noqa: E402
 # OUTPUT as macros.
 NOUNS = (
     "types",
+    "memory",
     "util",
     "keyvalq_struct",
     "event_struct",
@@ -147,6 +148,7 @@ def make() -> FFI:
             source += [f"static {declaration}" for declaration in EXTERN_PYTHON.findall(cdef)]
             source += [f'#line 1 "libevent_py/_c/{noun}.c"', (C / f"{noun}.c").read_text()]
     source.append('#line 1 "libevent_py._ffi.c"')
+    source.append("#define free(memory) evpy_free(memory)")  # for lib.free()
     ffi.set_source(
         "libevent_py._ffi",
         "\n".join(source),

@@ -63,6 +63,7 @@ from libevent_py.enums import HttpStatus as HttpStatus
 from libevent_py.enums import ListenerOption as ListenerOption
 from libevent_py.enums import LogSeverity as LogSeverity
 from libevent_py.enums import LoopFlag as LoopFlag
+from libevent_py.enums import MemorySource as MemorySource
 from libevent_py.enums import MonotonicFlag as MonotonicFlag
 from libevent_py.enums import RpcHook as RpcHook
 from libevent_py.enums import RpcHookResult as RpcHookResult

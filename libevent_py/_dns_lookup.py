@@ -180,7 +180,7 @@ class DnsLookup(Lookup):
 
     @staticmethod
     def _withdraw(pointer: Any, handle: Any) -> None:
-        errors.call(lib.evdns_cancel_request, pointer, handle)
+        errors.guarded(lib.evdns_cancel_request, pointer, handle)
 
     def lose(self) -> None:
         """Tell the callback what libevent has not."""
@@ -236,7 +236,7 @@ class AddrInfoLookup(Lookup):
 
     @staticmethod
     def _withdraw(pointer: Any, handle: Any) -> None:
-        errors.call(lib.evdns_getaddrinfo_cancel, handle)
+        errors.guarded(lib.evdns_getaddrinfo_cancel, handle)
 
     def lose(self) -> None:
         """Tell the callback what libevent has not."""

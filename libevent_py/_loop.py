@@ -131,7 +131,11 @@ class Loop(Root):
         try:
             live.add(self)
             with self._woken():
-                return int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
+                result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
+                if result >= lib.EVPY_RAN_SHORT - 1:
+                    result -= lib.EVPY_RAN_SHORT
+                    self.report(_short(), self)
+                return result
         finally:
             self.running = False
             live.remove(self)
@@ -181,6 +185,8 @@ class Loop(Root):
 
     def _logged(self) -> None:
         wakeup().log.take()
+        if lib.evpy_loop_missed():
+            self.report(_short(), self)
         log.flush()
 
     def _signalled(self) -> None:
@@ -343,7 +349,7 @@ class Loop(Root):
         # By a timer that is due, not by event_active(): so a function that defers itself lets
         # others in. One that is due already would be put off by it.
         if not lib.event_pending(self._waker, TIMEOUT, ffi.NULL):
-            errors.call(lib.evpy_event_add, self._waker, 0.0)
+            lib.evpy_event_rouse(self._waker, 0.0)
 
     def _work(self) -> None:
         self.exhume()
@@ -396,7 +402,7 @@ class Loop(Root):
         if self._turns % TURNS:
             lib.event_active(self._waker, EventFlag.TIMEOUT, 0)
         else:
-            errors.call(lib.evpy_event_add, self._waker, REST)
+            lib.evpy_event_rouse(self._waker, REST)
 
     @property
     def on_error(self) -> Callable[[Exception, Any], object] | None:
@@ -461,7 +467,12 @@ class Loop(Root):
             if not active and not self._use_quiet(pointer):
                 break
             # With NONBLOCK alone C goes on for as long as anything is ready.
-            errors.enter(pointer, lib.event_base_loop, pointer, LoopFlag.NONBLOCK | LoopFlag.ONCE)
+            once = LoopFlag.NONBLOCK | LoopFlag.ONCE
+            errors.enter(pointer, lib.evpy_loop, pointer, once, ffi.NULL)
+
+
+def _short() -> MemoryError:
+    return MemoryError("libevent got no memory in the loop, and has used what was put aside")
 
 
 @ffi.def_extern(onerror=errors.kept)

@@ -116,7 +116,7 @@ class Context(Handle):
         view, size = _convert.octets(data)
         if not size:
             raise ValueError("data must have at least one byte")
-        errors.call(lib.evrpc_hook_add_meta, self.pointer, name, view, size)
+        errors.call(lib.evpy_rpc_hook_add_meta, self.pointer, name, view, size)
 
     def find_meta(self, key: str | bytes) -> bytes | None:
         """Return what `add_meta` has kept as *key*, the first of them, or None.
@@ -192,7 +192,7 @@ class End(Child):
         late: list[Callable[[], object]] = []
         outer, self._late = self._late, late
         try:
-            failed = lib.evrpc_resume_request(end, pointer, result)
+            failed = lib.evpy_rpc_resume_request(end, pointer, result)
         finally:
             self._late = outer
         for function in late:

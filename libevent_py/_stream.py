@@ -39,7 +39,7 @@ _BOTH = EventFlag.READ | EventFlag.WRITE
 
 # Looked up once, for what is called for every message.
 take = lib.evpy_arena_take
-write = lib.bufferevent_write
+write = lib.evpy_bufferevent_write_data
 
 
 @described(
@@ -78,6 +78,8 @@ class Stream(Eager):
         given_to: Any = None,
     ) -> None:
         """Take charge of C's new *pointer*, and let C call from now on."""
+        if base.arena is None:
+            base.arena = Arena()
         super().__init__(base, key, pointer)
         #: What it stands on, or None.
         self._underlying = underlying
@@ -96,8 +98,6 @@ class Stream(Eager):
         self.error = None
         #: Whether its output has had files to send, or None where it sends only what is in memory.
         self.sends_files: bool | None = None
-        if base.arena is None:
-            base.arena = Arena()
         self._on_read, self._on_write, self._on_event = callbacks
         if given_to is not None:
             del base.ledger[key]
@@ -253,8 +253,10 @@ class Stream(Eager):
                 arena.unsent = end
                 return
             self._spill(arena)
-        if self._calls_back or write(pointer, data, size):
-            base.call(write, pointer, data, size)  # which says why it fails
+        if self._calls_back:
+            base.call(lib.bufferevent_write, pointer, data, size)
+        elif write(pointer, data, size):
+            raise errors.failed(lib.bufferevent_write)
 
     def read_buffer(self, buffer: Buffer) -> None:
         """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""

@@ -327,7 +327,7 @@ def _highest_reserved() -> int:
 def _new(config: EventConfig | None, method: str | None = None) -> Any:
     """Return C's new base as *config* asks, or raise why there is none."""
     pointer = errors.call(
-        lib.event_base_new_with_config, ffi.NULL if config is None else config.pointer
+        lib.evpy_event_base_new_with_config, ffi.NULL if config is None else config.pointer
     )
     if pointer:
         return pointer

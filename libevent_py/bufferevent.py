@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from libevent_py import _convert, errors
 from libevent_py._connect import Connecting
+from libevent_py._eager import Arena
 from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Filter, checked_filter, free_upper
 from libevent_py._lifetime import next_key
@@ -62,11 +63,15 @@ class BufferEvent(Connecting):
         callbacks = checked_callbacks(on_read, on_write, on_event)
         number = _usable(base, fd, options)
         for_c = options & ~BufferEventOption.EAGER
-        pointer = errors.new(lib.bufferevent_socket_new, base.pointer, number, for_c)
+        pointer = errors.new(lib.evpy_bufferevent_socket_new, base.pointer, number, for_c)
         if BufferEventOption.EAGER in options:
             lib.bufferevent_set_max_single_read(pointer, lib.EVPY_ARENA)
         self._begin()
-        self._start(base, next_key(), pointer, options, callbacks)
+        try:
+            self._start(base, next_key(), pointer, options, callbacks)
+        except BaseException:  # then the descriptor is still who gave it's to close
+            self._options = options & ~BufferEventOption.CLOSE_ON_FREE
+            raise
         self.sends_files = False
         self._adopt(fd)
 
@@ -89,7 +94,7 @@ class BufferEvent(Connecting):
         flags = checked_options(flags | BufferEventOption.DEFER_CALLBACKS)
         flags &= ~BufferEventOption.EAGER
         pointers = ffi.new("struct bufferevent *[2]")
-        errors.call(lib.bufferevent_pair_new, base.pointer, flags, pointers)
+        errors.call(lib.evpy_bufferevent_pair_new, base.pointer, flags, pointers)
         one, other = cls.__new__(cls), cls.__new__(cls)
         for bev, pointer, partner in (one, pointers[0], other), (other, pointers[1], one):
             bev._begin()
@@ -447,10 +452,12 @@ def _leave(_pointer: Any) -> None:
 
 
 def _check_base(base: EventBase) -> None:
-    """Raise an error unless *base* is one that this thread may use now."""
+    """Raise an error unless *base* is one that this thread may use now, with memory for it."""
     if not isinstance(base, EventBase):
         raise TypeError(f"base must be an EventBase, not {base!r}")
     base.check_thread()
+    if base.arena is None:  # before C's object is there, which would have to be freed
+        base.arena = Arena()
 
 
 def _usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:

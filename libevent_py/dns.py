@@ -89,7 +89,7 @@ class DnsBase(Child):
         self._max_inflight = b"64"
         if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
             self._note_max_inflight(RESOLV_CONF)
-        pointer = errors.enter(None, lib.evdns_base_new, base.pointer, flags)
+        pointer = errors.enter(None, lib.evpy_dns_base_new, base.pointer, flags)
         if pointer == ffi.NULL:
             raise _uninitialized(flags)
         super().__init__(base, next_key(), pointer)
@@ -227,7 +227,7 @@ class DnsBase(Child):
     ) -> None:
         def add(_kept: object = kept) -> None:  # the memory that C is to read, be it later
             self.base.check_selectable(-1)
-            code = errors.call(function, self.pointer, *arguments)
+            code = errors.guarded(function, self.pointer, *arguments)
             if code == ALREADY_THERE:
                 raise FileExistsError(errno.EEXIST, f"{about!r}: it is a name server already")
             if code:
@@ -288,10 +288,10 @@ class DnsBase(Child):
         pointer = self.pointer
         option = lib.evdns_base_set_option
         if self.count_nameservers() > 1:  # send what waits, so that clearing itself sends nothing
-            errors.call(option, pointer, b"max-inflight", b"65000")
-            errors.call(lib.evdns_base_resume, pointer)
+            errors.guarded(option, pointer, b"max-inflight", b"65000")
+            errors.guarded(lib.evdns_base_resume, pointer)
         lib.evpy_dns_clear(self.base.pointer, pointer)
-        errors.call(option, pointer, b"max-inflight", self._max_inflight)
+        errors.guarded(option, pointer, b"max-inflight", self._max_inflight)
 
     def _note_max_inflight(self, path: str | bytes) -> None:
         """Note how many questions C asks at once when it has read *path*."""
@@ -308,14 +308,14 @@ class DnsBase(Child):
 
         Wraps ``evdns_base_resume``.
         """
-        self._in_turn(lambda: errors.call(lib.evdns_base_resume, self.pointer))
+        self._in_turn(lambda: errors.guarded(lib.evdns_base_resume, self.pointer))
 
     # Configuration.
 
     def search_clear(self) -> None:
         """Forget the domains to search names in. Wraps ``evdns_base_search_clear``."""
         self.base.check_thread()
-        errors.call(lib.evdns_base_search_clear, self.pointer)
+        errors.guarded(lib.evdns_base_search_clear, self.pointer)
 
     def search_add(self, domain: str | bytes) -> None:
         """Search names in *domain*, before the domains that there are.
@@ -323,7 +323,7 @@ class DnsBase(Child):
         Wraps ``evdns_base_search_add``.
         """
         self.base.check_thread()
-        errors.call(lib.evdns_base_search_add, self.pointer, _convert.host_name(domain))
+        errors.guarded(lib.evdns_base_search_add, self.pointer, _convert.host_name(domain))
 
     def search_ndots_set(self, ndots: int) -> None:
         """Try a name with at least *ndots* dots as it is, before the domains to search; first 1.
@@ -361,7 +361,7 @@ class DnsBase(Child):
         if check is None:
             raise ValueError(f"option must be one of {', '.join(OPTIONS)}, not {option!r}")
         value = check(val, f"val of {name}")
-        errors.call(lib.evdns_base_set_option, self.pointer, name.encode(), value)
+        errors.guarded(lib.evdns_base_set_option, self.pointer, name.encode(), value)
         if name == "max-inflight":
             self._max_inflight = value
 
@@ -384,7 +384,7 @@ class DnsBase(Child):
         def read() -> None:
             if filename is not None and flags & DnsOption.MISC:
                 self._note_max_inflight(path)
-            code = errors.call(parse, self.pointer, flags, path)
+            code = errors.guarded(parse, self.pointer, flags, path)
             if code and filename is not None:
                 raise _unparsed(parse, code, os.fsdecode(filename))
 
@@ -399,7 +399,7 @@ class DnsBase(Child):
         self.base.check_thread()
         path = ffi.NULL if hosts_fname is None else _path(hosts_fname, "hosts_fname")
         load = lib.evdns_base_load_hosts
-        if errors.enter(None, load, self.pointer, path):
+        if errors.guarded(load, self.pointer, path):
             raise _unparsed(load, 1, os.fsdecode(hosts_fname or ""))
 
     def clear_host_addresses(self) -> None:

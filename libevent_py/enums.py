@@ -188,6 +188,15 @@ class LogSeverity(Number):
     ERR = lib.EVENT_LOG_ERR, "What libevent can't go on after."
 
 
+class MemorySource(Number):
+    """Who has asked for memory that `debug` counts."""
+
+    ANY = lib.EVPY_ANY, "Anybody."
+    LIBEVENT = lib.EVPY_LIBEVENT, "libevent."
+    OURS = lib.EVPY_OURS, "This package's own part in C."
+    OPENSSL = lib.EVPY_OPENSSL, "OpenSSL."
+
+
 class DebugLogging(Number):
     """Which debug messages libevent logs: the ``EVENT_DBG_`` constants."""
 

@@ -187,6 +187,25 @@ def new(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
+def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Enter C by *function*, as `call` does, with memory put aside for where there is none.
+
+    For what libevent itself does by halves when an allocation fails. Raises `MemoryError` where not
+    even that was enough.
+    """
+    before = lib.evpy_guard()
+    if before < 0:
+        raise failed(function)
+    try:
+        result = call(function, *arguments)
+        lacked = lib.evpy_lacked(before)
+    finally:
+        lib.evpy_unguard(before)
+    if lacked:
+        raise failed(function)
+    return result
+
+
 def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     """Enter C by *function*: as the loop of the event_base *loop*, or with None as any call.
 

@@ -220,9 +220,9 @@ class Uri(Handle):
         """
         text = lib.evpy_uri_join(self.pointer)
         if not text:
-            raise _refused(
-                lib.evhttp_uri_join, f"path must begin with / where a host is, not {self.path!r}"
-            )
+            if ffi.errno == errno.ENOMEM:
+                raise errors.failed(lib.evhttp_uri_join)
+            raise ValueError(f"path must begin with / where a host is, not {self.path!r}")
         return _taken(text).decode("utf-8", "surrogateescape")
 
     def _parts(self) -> dict[str, str | int | None]:
@@ -253,7 +253,7 @@ def uriencode(data: Any, *, space_to_plus: bool = False) -> str:
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogateescape")
     octets, size = _convert.octets(data)
-    text = errors.new(lib.evhttp_uriencode, octets, size, bool(space_to_plus))
+    text = errors.new(lib.evpy_http_uriencode, octets, size, bool(space_to_plus))
     return _taken(text).decode("ascii")
 
 
@@ -272,7 +272,8 @@ def encode_uri(text: Text) -> str:
 
     Wraps ``evhttp_encode_uri``.
     """
-    return _taken(errors.new(lib.evhttp_encode_uri, uri_text(text, "text"))).decode("ascii")
+    source = uri_text(text, "text")
+    return _taken(errors.new(lib.evpy_http_uriencode, source, -1, False)).decode("ascii")
 
 
 def decode_uri(text: Text) -> bytes:

@@ -156,7 +156,7 @@ class Made:
         for call in list(self.calls.values()):
             self.live.pop(call._key, None)
             if call._paused:
-                lib.evrpc_resume_request(pool, call._context, TERMINATE)
+                lib.evpy_rpc_resume_request(pool, call._context, TERMINATE)
             elif call._connection is not None:
                 lib.evpy_call_abort(call._record)
             else:
@@ -214,7 +214,7 @@ class RpcPool(End):
             raise ValueError("connection must have the same base as the pool")
         pointer = take_over(connection)
         self._made.connections[number(pointer)] = connection, pointer
-        self.enter(lib.evrpc_pool_add_connection, pool, pointer)
+        self.enter(lib.evpy_rpc_pool_add_connection, pool, pointer)
 
     def remove_connection(self, connection: HttpConnection) -> None:
         """Make no calls on *connection* any more; it is its own again.
@@ -268,7 +268,7 @@ class RpcPool(End):
         self._made.calls[call._key] = call
         self.base.live[call._key] = call
         self.base.live[self.key] = self
-        self.enter(lib.evrpc_make_request, call.pointer)
+        self.enter(lib.evpy_rpc_make_request, call.pointer)
         return call
 
     def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
@@ -335,7 +335,7 @@ class RpcPool(End):
             return
         for _, connection in list(self._made.connections.values())[:1]:
             lib.evrpc_pool_remove_connection(self.pointer, connection)
-            self.enter(lib.evrpc_pool_add_connection, self.pointer, connection)
+            self.enter(lib.evpy_rpc_pool_add_connection, self.pointer, connection)
 
     def close(self) -> None:
         """Make no calls any more, and close the connections; a second time does nothing.

@@ -60,7 +60,7 @@ class Served:
         rpc = ref()
         if rpc is not None:
             rpc._lose()
-        if lib.evrpc_resume_request(self.pointer, pointer, TERMINATE):
+        if lib.evpy_rpc_resume_request(self.pointer, pointer, TERMINATE):
             lib.evpy_rpc_refuse(pointer)
 
     def unregister(self, name: bytes) -> None:
@@ -207,9 +207,10 @@ class Rpc(Context, Child):
         """
         self._check_open()
         data = bytes(self.reply)
+        errors.call(lib.evpy_rpc_fill, self.pointer, data, len(data))
         self._answered = True
         try:
-            self.end.enter(lib.evpy_rpc_answer, self.pointer, data, len(data))
+            self.end.enter(lib.evpy_rpc_answer, self.pointer)
         finally:
             if not self._paused:
                 self._over()

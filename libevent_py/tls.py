@@ -7,6 +7,7 @@ of its own, whose objects mean nothing to libevent's (I4).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -275,18 +276,22 @@ def tls_error(code: int, ssl: Any = None, subject: str = "") -> TlsError:
 def _call(function: Callable[..., Any], *arguments: Any, subject: str = "") -> Any:
     """Return the result of OpenSSL's *function*, or raise why it is 0 or NULL.
 
-    None of these calls back, or says by errno what is wrong; so they have a door of their own.
+    None of these calls back, or says by errno what is wrong but for memory; so they have a door of
+    their own.
     """
     lib.ERR_clear_error()
+    ffi.errno = 0
     result = function(*arguments)
     if result:
         return result
+    short = ffi.errno == errno.ENOMEM
     subject = subject or errors.name_of(function)
     code = lib.ERR_get_error()
     lib.ERR_clear_error()
-    if code:
-        raise tls_error(code, subject=subject)
-    raise errors.LibeventError(f"{subject} failed")
+    failure = tls_error(code, subject=subject) if code else None
+    if short or (failure is not None and failure.reason == "MALLOC_FAILURE"):
+        raise MemoryError(f"{subject}: {os.strerror(errno.ENOMEM)}")
+    raise failure or errors.LibeventError(f"{subject} failed")
 
 
 def _unlike_others(ctx: Any, protocols: bytes) -> bool:

@@ -96,3 +96,56 @@ static void evpy_bufferevent_free_with_fd(struct bufferevent *bev)
 	if (fd >= 0)
 		evutil_closesocket(fd);
 }
+
+/* libevent doesn't look whether it got the callbacks without which nothing is ever written, nor the lock; and it
+ * can't take back half of a pair (bufferevent_pair_elt_new()). So these are made with memory put aside. */
+
+static struct bufferevent *evpy_bufferevent_socket_new(struct event_base *base, evutil_socket_t fd, int options)
+{
+	struct bufferevent *bev;
+	int before = evpy_guard();
+
+	if (before < 0)
+		return NULL;
+	bev = bufferevent_socket_new(base, fd, options);
+	if (bev != NULL && evpy_missed(before)) {
+		evpy_bufferevent_free_without_fd(bev);
+		bev = NULL;
+	}
+	evpy_unguard(before);
+	return bev;
+}
+
+static int evpy_bufferevent_pair_new(struct event_base *base, int options, struct bufferevent *pair[2])
+{
+	int before = evpy_guard(), result;
+
+	if (before < 0)
+		return -1;
+	result = bufferevent_pair_new(base, options, pair);
+	if (result == 0 && evpy_missed(before)) {
+		bufferevent_free(pair[0]);
+		bufferevent_free(pair[1]);
+		result = -1;
+	}
+	evpy_unguard(before);
+	return result;
+}
+
+/* For one whose buffers call nobody but libevent: that ignores it when there is no memory to wait for the socket
+ * to be writable, and the bytes would lie there. */
+static int evpy_bufferevent_write_data(struct bufferevent *bev, const void *data, size_t size)
+{
+	int before, result;
+
+	errno = 0;
+	result = bufferevent_write(bev, data, size);
+	if (result < 0 || errno != ENOMEM || !(bufferevent_get_enabled(bev) & EV_WRITE))
+		return result;
+	before = evpy_guard();
+	if (before < 0)
+		return -1;
+	result = bufferevent_enable(bev, EV_WRITE);
+	evpy_unguard(before);
+	return result;
+}

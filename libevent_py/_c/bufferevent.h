@@ -168,6 +168,9 @@ extern "Python" void evpy_bufferevent_event(uintptr_t key, int what, int error);
 
 void evpy_bufferevent_setcb(
     struct bufferevent *bev, int read, int write, int event, uintptr_t key);
+struct bufferevent *evpy_bufferevent_socket_new(struct event_base *base, evutil_socket_t fd, int options);
+int evpy_bufferevent_pair_new(struct event_base *base, int options, struct bufferevent *pair[2]);
+int evpy_bufferevent_write_data(struct bufferevent *bev, const void *data, size_t size);
 int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, double write);
 void evpy_bufferevent_free(struct bufferevent *bev);
 void evpy_bufferevent_free_without_fd(struct bufferevent *bev);

@@ -3,14 +3,6 @@
  * The handle of a lookup is stored here rather than returned: a signal handler of Python's may raise
  * before Python has stored it. */
 
-#ifdef __APPLE__
-#include <malloc/malloc.h>
-#define EVPY_SIZE(memory) malloc_size(memory)
-#else
-#include <malloc.h>
-#define EVPY_SIZE(memory) malloc_usable_size((void *)(memory))
-#endif
-
 static void evpy_on_resolved(int result, char type, int count, int ttl, void *addresses, void *key)
 {
 	(void)type;
@@ -24,35 +16,84 @@ static void evpy_on_addrinfo(int result, struct evutil_addrinfo *res, void *key)
 		evutil_freeaddrinfo(res);
 }
 
+/* evdns goes on without a lock, without the tables that its first question is written to, and without some of
+ * the servers and hosts that the system's files name. */
+static struct evdns_base *evpy_dns_base_new(struct event_base *base, int flags)
+{
+	struct evdns_base *dns;
+	int before = evpy_guard();
+
+	if (before < 0)
+		return NULL;
+	errno = 0;
+	dns = evdns_base_new(base, flags);
+	if (dns != NULL && evpy_missed(before)) {
+		evdns_base_free(dns, 0);
+		dns = NULL;
+	}
+	evpy_unguard(before);
+	return dns;
+}
+
+/* End the guard of a lookup's beginning, which evdns would leave without its timeout: take the lookup back when
+ * memory ran short. The key that it tells of its end is nobody's by then. */
+static int evpy_dns_begun(struct evdns_base *dns, void **handle, int before)
+{
+	if (*handle != NULL && evpy_missed(before)) {
+		evdns_cancel_request(dns, *handle);
+		*handle = NULL;
+	}
+	evpy_unguard(before);
+	return *handle == NULL ? -1 : 0;
+}
+
 static int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, int flags,
     uintptr_t key, void **handle)
 {
+	int before = evpy_guard();
+
+	if (before < 0)
+		return -1;
 	errno = 0;
 	if (type == EVDNS_TYPE_A)
 		*handle = evdns_base_resolve_ipv4(dns, what, flags, evpy_on_resolved, (void *)key);
 	else
 		*handle = evdns_base_resolve_ipv6(dns, what, flags, evpy_on_resolved, (void *)key);
-	return *handle == NULL ? -1 : 0;
+	return evpy_dns_begun(dns, handle, before);
 }
 
 static int evpy_dns_resolve_reverse(struct evdns_base *dns, int size, const void *address, int flags,
     uintptr_t key, void **handle)
 {
+	int before = evpy_guard();
+
+	if (before < 0)
+		return -1;
 	errno = 0;
 	if (size == 4)
 		*handle = evdns_base_resolve_reverse(dns, address, flags, evpy_on_resolved, (void *)key);
 	else
 		*handle =
 		    evdns_base_resolve_reverse_ipv6(dns, address, flags, evpy_on_resolved, (void *)key);
-	return *handle == NULL ? -1 : 0;
+	return evpy_dns_begun(dns, handle, before);
 }
 
 /* NULL is no failure here: then the callback has been called. */
 static int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const char *service,
     const struct evutil_addrinfo *hints, uintptr_t key, void **handle)
 {
+	int before = evpy_guard(), missed;
+
+	if (before < 0)
+		return -1;
 	*handle = evdns_getaddrinfo(dns, host, service, hints, evpy_on_addrinfo, (void *)key);
-	return 0;
+	missed = *handle != NULL && evpy_missed(before);
+	if (missed) {
+		evdns_getaddrinfo_cancel(*handle);
+		*handle = NULL;
+	}
+	evpy_unguard(before);
+	return missed ? -1 : 0;
 }
 
 /* What libevent frees while this thread holds it back. */
@@ -66,7 +107,7 @@ static _Thread_local struct {
 static void evpy_free_later(void *memory)
 {
 	if (!evpy_held_back.on) {
-		free(memory);
+		evpy_free(memory);
 		return;
 	}
 	if (evpy_held_back.count == evpy_held_back.room) {
@@ -107,9 +148,9 @@ static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 
 	evpy_lock_lock(0, &evpy_mem_functions_lock);
 	evpy_held_back.on = 1;
-	event_set_mem_functions(malloc, realloc, evpy_free_later);
+	event_set_mem_functions(evpy_libevent_malloc, evpy_libevent_realloc, evpy_free_later);
 	evdns_base_clear_nameservers_and_suspend(dns);
-	event_set_mem_functions(NULL, NULL, NULL);
+	evpy_use_memory();
 	evpy_held_back.on = 0;
 	evpy_lock_unlock(0, &evpy_mem_functions_lock);
 	do {
@@ -119,7 +160,7 @@ static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 			event_del(stale);
 	} while (stale != NULL);
 	while (evpy_held_back.count > 0)
-		free(evpy_held_back.freed[--evpy_held_back.count]);
+		evpy_free(evpy_held_back.freed[--evpy_held_back.count]);
 	free(evpy_held_back.freed);
 	evpy_held_back.freed = NULL;
 	evpy_held_back.room = 0;

@@ -80,7 +80,7 @@ static void evpy_on_dns_ready(evutil_socket_t fd, short what, void *arg)
 static struct evpy_dns_server *evpy_dns_server_new(
     struct event_base *base, evutil_socket_t fd, uintptr_t key)
 {
-	struct evpy_dns_server *server = calloc(1, sizeof *server);
+	struct evpy_dns_server *server = evpy_calloc(1, sizeof *server);
 
 	if (server == NULL)
 		return NULL;
@@ -92,7 +92,7 @@ static struct evpy_dns_server *evpy_dns_server_new(
 		return server;
 	if (server->ready != NULL)
 		event_free(server->ready);
-	free(server);
+	evpy_free(server);
 	return NULL;
 }
 
@@ -107,7 +107,7 @@ static void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_se
 			running->server = NULL;
 	event_free(server->ready);
 	evdns_close_server_port(port);
-	free(server);
+	evpy_free(server);
 }
 
 /* libevent queues an answer that it can't send, and a port that is closed meanwhile is freed by the

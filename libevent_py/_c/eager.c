@@ -25,12 +25,12 @@ static event_callback_fn evpy_readable;
 
 static struct evpy_arena *evpy_arena_new(void)
 {
-	return calloc(1, sizeof(struct evpy_arena));
+	return evpy_calloc(1, sizeof(struct evpy_arena));
 }
 
 static void evpy_arena_free(struct evpy_arena *arena)
 {
-	free(arena);
+	evpy_free(arena);
 }
 
 /* Move the input to the arena, if it has room for it: return how much it was, else -1. */
@@ -43,7 +43,7 @@ static int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena)
 
 static struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key, int deferred)
 {
-	struct evpy_eager *eager = calloc(1, sizeof *eager);
+	struct evpy_eager *eager = evpy_calloc(1, sizeof *eager);
 
 	if (eager != NULL) {
 		eager->arena = arena;
@@ -57,7 +57,7 @@ static void evpy_eager_free(struct evpy_eager *eager)
 {
 	eager->freed = 1;
 	if (!eager->running)
-		free(eager);
+		evpy_free(eager);
 }
 
 /* Writing is enabled, and nothing is on its way: neither data nor a connection. */
@@ -132,7 +132,7 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 		}
 	}
 	if (--eager->running == 0 && eager->freed)
-		free(eager);
+		evpy_free(eager);
 }
 
 static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg);

@@ -15,12 +15,16 @@ static void evpy_note_fork(void)
 	++evpy_forks;
 }
 
-/* Back in C as a child, the loop would wait on the epoll set that it shares with its parent. */
+/* Back in C as a child, the loop would wait on the epoll set that it shares with its parent. Memory that has
+ * been put aside is for what libevent does, not for what it calls. */
 #define EVPY_CALL(call) \
 	do { \
 		int forks_before = evpy_forks; \
+		struct evpy_aside *guarding = evpy_guarding; \
 \
+		evpy_guarding = NULL; \
 		call; \
+		evpy_guarding = guarding; \
 		if (evpy_forks != forks_before) \
 			evpy_forked(); \
 	} while (0)
@@ -63,6 +67,24 @@ static void evpy_on_wake(evutil_socket_t fd, short what, void *key)
 	(void)fd;
 	(void)what;
 	EVPY_CALL(evpy_wake((uintptr_t)key));
+}
+
+/* libevent goes on without the base's lock where it gets none, and with a worse backend where there is no memory
+ * for the better. */
+static struct event_base *evpy_event_base_new_with_config(const struct event_config *config)
+{
+	struct event_base *base;
+	int before = evpy_guard();
+
+	if (before < 0)
+		return NULL;
+	base = event_base_new_with_config(config);
+	if (base != NULL && evpy_missed(before)) {
+		event_base_free(base);
+		base = NULL;
+	}
+	evpy_unguard(before);
+	return base;
 }
 
 static struct event *evpy_event_new(
@@ -137,6 +159,13 @@ static int evpy_event_add(struct event *ev, double seconds)
 		return evpy_event_add_timeval(ev, NULL);
 	tv = evpy_timeval(seconds);
 	return evpy_event_add_timeval(ev, &tv);
+}
+
+/* Have a base's own timer fire in `seconds`, or where there is no memory for that, at once. */
+static void evpy_event_rouse(struct event *timer, double seconds)
+{
+	if (evpy_event_add(timer, seconds) < 0)
+		event_active(timer, EV_TIMEOUT, 1);
 }
 
 /* In the middle of a signal's calls event_active() would only have those to come forgotten. */
@@ -232,7 +261,7 @@ struct evpy_onces {
 
 static struct evpy_onces *evpy_onces_new(struct event_base *base)
 {
-	struct evpy_onces *onces = calloc(1, sizeof *onces);
+	struct evpy_onces *onces = evpy_calloc(1, sizeof *onces);
 
 	if (onces != NULL)
 		onces->base = base;
@@ -246,7 +275,7 @@ static void evpy_once_free(struct evpy_once *once)
 	*once->previous = once->next;
 	if (once->next != NULL)
 		once->next->previous = once->previous;
-	free(once);
+	evpy_free(once);
 }
 
 /* Free the event with this key, if it has not fired yet. */
@@ -264,7 +293,7 @@ static void evpy_onces_free(struct evpy_onces *onces)
 {
 	while (onces->first != NULL)
 		evpy_once_free(onces->first);
-	free(onces);
+	evpy_free(onces);
 }
 
 static void evpy_on_once(evutil_socket_t fd, short what, void *arg)
@@ -279,10 +308,10 @@ static void evpy_on_once(evutil_socket_t fd, short what, void *arg)
 static int evpy_once_add(
     struct evpy_onces *onces, uintptr_t key, double seconds, evutil_socket_t fd, short what)
 {
-	struct evpy_once *once = malloc(sizeof *once);
+	struct evpy_once *once = evpy_malloc(sizeof *once);
 
 	if (once == NULL || event_assign(&once->ev, onces->base, fd, what, evpy_on_once, once) < 0) {
-		free(once);
+		evpy_free(once);
 		errno = ENOMEM;
 		return -1;
 	}
@@ -351,7 +380,7 @@ static char *evpy_dump_events(struct event_base *base)
 	if (fclose(stream) != 0) {
 		int error = errno;
 
-		free(text);
+		evpy_free(text);
 		errno = error;
 		return NULL;
 	}
@@ -362,14 +391,22 @@ static char *evpy_dump_events(struct event_base *base)
 static _Thread_local struct event *evpy_waker;
 
 /* The base's loop, whose own timer `waker` is activated when libevent lets go of what Python holds for
- * it: there may be no other event for long. */
+ * it: there may be no other event for long. EVPY_RAN_SHORT is added to the result where libevent has used memory that
+ * was put aside. */
+#define EVPY_RAN_SHORT 16
+
 static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 {
 	struct event *outer = evpy_waker;
+	struct evpy_aside *outer_aside = evpy_loop_begin();
 	int result;
 
 	evpy_waker = waker;
+	errno = 0;
 	result = event_base_loop(base, flags);
 	evpy_waker = outer;
+	if (evpy_loop_missed() > 0)
+		result += EVPY_RAN_SHORT;
+	evpy_loop_end(outer_aside);
 	return result;
 }

@@ -161,6 +161,7 @@ extern "Python" void evpy_once_fired(uintptr_t key, int what);
 extern "Python" void evpy_forked(void);
 
 void evpy_note_fork(void);
+struct event_base *evpy_event_base_new_with_config(const struct event_config *config);
 struct event *evpy_event_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key);
 struct event *evpy_wake_new(
@@ -169,6 +170,7 @@ struct event *evpy_wake_new(
 int evpy_beyond_select(const struct event_base *base, evutil_socket_t fd);
 int evpy_next_beyond_select(const struct event_base *base);
 int evpy_event_add(struct event *ev, double seconds);
+void evpy_event_rouse(struct event *timer, double seconds);
 int evpy_event_add_timeval(struct event *ev, const struct timeval *tv);
 void evpy_event_active(struct event *ev);
 void evpy_event_active_as(struct event *ev, int what, short ncalls);
@@ -188,4 +190,5 @@ int evpy_once_timer(struct evpy_onces *onces, uintptr_t key, double seconds);
 
 size_t evpy_event_keys(struct event_base *base, uintptr_t *keys, size_t room);
 char *evpy_dump_events(struct event_base *base);
+#define EVPY_RAN_SHORT ...
 int evpy_loop(struct event_base *base, int flags, struct event *waker);

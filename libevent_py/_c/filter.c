@@ -73,22 +73,29 @@ static void evpy_on_filter_input(
 static struct bufferevent *evpy_filter_new(
     struct bufferevent *underlying, int input, int output, int options, uintptr_t key)
 {
-	struct bufferevent *filter = bufferevent_filter_new(underlying,
-	    input ? evpy_on_input : evpy_pass, output ? evpy_on_output : evpy_pass, options, NULL,
-	    (void *)key);
+	struct bufferevent *filter;
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event;
+	short enabled = bufferevent_get_enabled(underlying);
+	void *arg;
+	int before = evpy_guard();
 
+	if (before < 0)
+		return NULL;
+	bufferevent_getcb(underlying, &read, &write, &event, &arg);
+	filter = bufferevent_filter_new(underlying, input ? evpy_on_input : evpy_pass,
+	    output ? evpy_on_output : evpy_pass, options, NULL, (void *)key);
+	if (filter != NULL &&
+	    (evbuffer_add_cb(filter->input, evpy_on_filter_input, filter) == NULL || evpy_missed(before))) {
+		bufferevent_setcb(underlying, read, write, event, arg);
+		bufferevent_disable(underlying, (EV_READ | EV_WRITE) & ~enabled);
+		bufferevent_free(filter);
+		filter = NULL;
+	}
+	evpy_unguard(before);
 	if (filter != NULL) {
-		bufferevent_data_cb read, write;
-		void *arg;
-
 		bufferevent_getcb(underlying, &read, &write, &evpy_filter_event, &arg);
 		bufferevent_setcb(underlying, read, write, evpy_on_event_below, arg);
-		if (evbuffer_add_cb(filter->input, evpy_on_filter_input, filter) == NULL) {
-			evpy_bufferevent_free(filter);
-			bufferevent_setcb(underlying, NULL, NULL, NULL, NULL);
-			errno = ENOMEM;
-			return NULL;
-		}
 	}
 	return filter;
 }

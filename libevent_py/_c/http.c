@@ -6,7 +6,7 @@
 /* libevent has no function that makes one, and a head that is only zeroed is none (Q1). */
 static struct evkeyvalq *evpy_headers_new(void)
 {
-	struct evkeyvalq *headers = malloc(sizeof *headers);
+	struct evkeyvalq *headers = evpy_malloc(sizeof *headers);
 
 	if (headers != NULL) {
 		headers->tqh_first = NULL;
@@ -18,7 +18,7 @@ static struct evkeyvalq *evpy_headers_new(void)
 static void evpy_headers_free(struct evkeyvalq *headers)
 {
 	evhttp_clear_headers(headers);
-	free(headers);
+	evpy_free(headers);
 }
 
 /* A copy of the first value of that name, for the caller to free. NULL with errno 0: there is none. */
@@ -31,7 +31,7 @@ static char *evpy_headers_find(struct evkeyvalq *headers, const char *name)
 	found = evhttp_find_header(headers, name);
 	errno = 0;
 	if (found != NULL)
-		copy = strdup(found);
+		copy = evpy_strdup(found);
 	evpy_memory_leave();
 	return copy;
 }
@@ -62,7 +62,7 @@ static char *evpy_headers_pack(struct evkeyvalq *headers, const char *name, size
 				continue;
 			*size = evpy_append(packed, *size, header->value);
 		}
-		if (packed == NULL && (packed = malloc(*size + 1)) == NULL)
+		if (packed == NULL && (packed = evpy_malloc(*size + 1)) == NULL)
 			break;
 	}
 	evpy_memory_leave();
@@ -127,7 +127,7 @@ static char *evpy_uri_get(
 	found = get(uri);
 	errno = 0;
 	if (found != NULL)
-		copy = strdup(found);
+		copy = evpy_strdup(found);
 	evpy_memory_leave();
 	return copy;
 }
@@ -178,20 +178,41 @@ static char *evpy_uri_join(struct evhttp_uri *uri)
 {
 	char *whole;
 	size_t size;
+	int before = evpy_guard(); /* evhttp would leave out a part */
 
+	if (before < 0)
+		return NULL;
 	evpy_memory_hold();
 	size = evpy_length(evhttp_uri_get_scheme(uri)) + evpy_length(evhttp_uri_get_userinfo(uri)) +
 	    evpy_length(evhttp_uri_get_host(uri)) + evpy_length(evhttp_uri_get_path(uri)) +
 	    evpy_length(evhttp_uri_get_query(uri)) + evpy_length(evhttp_uri_get_fragment(uri)) +
 	    sizeof "://@:2147483647?#";
-	whole = malloc(size);
+	whole = evpy_malloc(size);
 	if (whole != NULL) {
 		errno = 0;
-		if (evhttp_uri_join(uri, whole, size) == NULL) {
-			free(whole);
+		if (evhttp_uri_join(uri, whole, size) == NULL || evpy_missed(before)) {
+			evpy_free(whole);
 			whole = NULL;
 		}
 	}
 	evpy_memory_leave();
+	evpy_unguard(before);
 	return whole;
+}
+
+/* The same for evhttp_uriencode(), which would leave out the rest: the caller frees what it returns. */
+static char *evpy_http_uriencode(const char *octets, ev_ssize_t size, int space_to_plus)
+{
+	char *encoded;
+	int before = evpy_guard();
+
+	if (before < 0)
+		return NULL;
+	encoded = evhttp_uriencode(octets, size, space_to_plus);
+	if (encoded != NULL && evpy_missed(before)) {
+		evpy_free(encoded);
+		encoded = NULL;
+	}
+	evpy_unguard(before);
+	return encoded;
 }

@@ -230,4 +230,5 @@ char *evpy_uri_get(const struct evhttp_uri *uri,
 int evpy_uri_set(struct evhttp_uri *uri,
     int (*set)(struct evhttp_uri *, const char *), const char *value);
 struct evhttp_uri *evpy_uri_copy(const struct evhttp_uri *uri);
+char *evpy_http_uriencode(const char *octets, ev_ssize_t size, int space_to_plus);
 char *evpy_uri_join(struct evhttp_uri *uri);

@@ -42,8 +42,17 @@ static void evpy_on_client_closed(struct evhttp_connection *evcon, void *key)
 /* Makes a request that is ours to free, whatever becomes of it (P2). */
 static struct evhttp_request *evpy_client_request_new(uintptr_t key, int header, int chunk)
 {
-	struct evhttp_request *req = evhttp_request_new(evpy_on_client_done, (void *)key);
+	struct evhttp_request *req;
+	int before = evpy_guard(); /* evhttp_request_free() would use what has not been made */
 
+	if (before < 0)
+		return NULL;
+	req = evhttp_request_new(evpy_on_client_done, (void *)key);
+	if (req != NULL && evpy_missed(before)) {
+		evhttp_request_free(req);
+		req = NULL;
+	}
+	evpy_unguard(before);
 	if (req == NULL) {
 		errno = ENOMEM;
 		return NULL;
@@ -57,12 +66,23 @@ static struct evhttp_request *evpy_client_request_new(uintptr_t key, int header,
 	return req;
 }
 
+/* When it fails, `bev` is the caller's to free, and evhttp_connection_free() would use what has not been made. */
 static struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
     struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key)
 {
-	struct evhttp_connection *evcon =
-	    evhttp_connection_base_bufferevent_new(base, dns, bev, host, (ev_uint16_t)port);
+	struct evhttp_connection *evcon;
+	int before = evpy_guard();
 
+	if (before < 0)
+		return NULL;
+	evcon = evhttp_connection_base_bufferevent_new(base, dns, bev, host, (ev_uint16_t)port);
+	if (evcon != NULL && evpy_missed(before)) {
+		if (bev != NULL)
+			bufferevent_incref(bev);
+		evhttp_connection_free(evcon);
+		evcon = NULL;
+	}
+	evpy_unguard(before);
 	if (evcon == NULL) {
 		errno = ENOMEM;
 		return NULL;
@@ -129,12 +149,17 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evht
 	bufferevent_data_cb read, write;
 	bufferevent_event_cb event;
 	void *arg;
+	int before = evpy_guard(), failed; /* or it would send half a request, or wait without a timer */
 
+	if (before < 0)
+		return 1;
 	/* What came behind the last response would be taken for the next: evhttp, idle, drops the
 	 * connection when told that there is something to read. */
 	if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
 		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
-	if (evhttp_make_request(evcon, req, command, uri) != 0)
+	failed = evhttp_make_request(evcon, req, command, uri) != 0;
+	evpy_unguard(before);
+	if (failed)
 		return 1;
 	bufferevent_getcb(bev, &read, &write, &event, &arg);
 	if (read == NULL && write == NULL && event != NULL && event != evpy_on_client_connected) {

@@ -180,15 +180,26 @@ static void evpy_http_trim(struct evhttp_request *req, int code)
 	evbuffer_drain(req->output_buffer, size);
 }
 
+/* evhttp doesn't look whether it gets memory for the parts of a reply, and would send it without them, or never. So
+ * some is put aside while it makes one. */
+
 /* After each of these but in case of failure, -1, the request is libevent's to free, or has been freed
  * (O3, O4). */
 static int evpy_http_reply(
     struct evhttp_request *req, int code, const char *reason, const void *body, size_t size)
 {
+	int before;
+
 	if (size > 0 && evbuffer_add(req->output_buffer, body, size) < 0)
 		return -1;
+	before = evpy_guard();
+	if (before < 0) {
+		evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
+		return -1;
+	}
 	evpy_http_trim(req, code);
 	evhttp_send_reply(req, code, reason, NULL);
+	evpy_unguard(before);
 	return 0;
 }
 
@@ -196,10 +207,17 @@ static int evpy_http_reply(
 static int evpy_http_reply_buffer(
     struct evhttp_request *req, int code, const char *reason, struct evbuffer *body)
 {
-	if (evbuffer_add_buffer(req->output_buffer, body) < 0)
+	int before = evpy_guard();
+
+	if (before < 0)
 		return -1;
+	if (evbuffer_add_buffer(req->output_buffer, body) < 0) {
+		evpy_unguard(before);
+		return -1;
+	}
 	evpy_http_trim(req, code);
 	evhttp_send_reply(req, code, reason, NULL);
+	evpy_unguard(before);
 	return 0;
 }
 
@@ -207,12 +225,17 @@ static int evpy_http_reply_buffer(
  * when it is out of memory, but not that there is none (O5). */
 static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason)
 {
+	int before;
+
 	if (req->evcon == NULL) {
 		evhttp_request_free(req);
 		return;
 	}
+	before = evpy_guard(); /* it is sent without, too: it has nobody to tell */
 	evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
 	evhttp_send_error(req, code, reason);
+	if (before >= 0)
+		evpy_unguard(before);
 }
 
 /* 1 when it is on its way, 0 when there was nothing to send, -1 when there is no memory, or the buffer
@@ -220,11 +243,15 @@ static void evpy_http_reply_error(struct evhttp_request *req, int code, const ch
 static int evpy_http_chunk(
     struct evhttp_request *req, struct evbuffer *data, int called, uintptr_t key)
 {
-	size_t before = evbuffer_get_length(data);
+	size_t length = evbuffer_get_length(data);
+	int before = evpy_guard();
 
+	if (before < 0)
+		return -1;
 	evhttp_send_reply_chunk_with_cb(
 	    req, data, called ? evpy_on_http_written : NULL, (void *)key);
-	return before > evbuffer_get_length(data);
+	evpy_unguard(before);
+	return length > evbuffer_get_length(data);
 }
 
 static int evpy_http_reply_chunk(
@@ -257,14 +284,18 @@ static int evpy_http_reply_chunk_buffer(
 static int evpy_http_reply_start(struct evhttp_request *req, int code, const char *reason)
 {
 	struct evbuffer *way = evbuffer_new();
+	int before = evpy_guard();
 
-	if (way == NULL || evbuffer_add_buffer(way, req->output_buffer) < 0) {
+	if (way == NULL || before < 0 || evbuffer_add_buffer(way, req->output_buffer) < 0) {
+		if (before >= 0)
+			evpy_unguard(before);
 		if (way != NULL)
 			evbuffer_free(way);
 		return -1;
 	}
 	evhttp_send_reply_start(req, code, reason);
 	evhttp_send_reply_chunk(req, way);
+	evpy_unguard(before);
 	evbuffer_free(way);
 	return 0;
 }

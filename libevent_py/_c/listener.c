@@ -45,11 +45,14 @@ static struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_
     unsigned flags, int backlog, int callback, uintptr_t key)
 {
 	struct evconnlistener *listener;
+	int before;
 
-	if (evpy_is_refused(base, fd))
+	if (evpy_is_refused(base, fd) || (before = evpy_guard()) < 0)
 		return NULL;
+	/* One that has got memory put aside is whole, and stays: to free it could close the descriptor. */
 	listener = evconnlistener_new(
 	    base, callback ? evpy_on_accept : NULL, (void *)key, flags, backlog, fd);
+	evpy_unguard(before);
 	if (listener != NULL)
 		evconnlistener_set_error_cb(listener, evpy_on_accept_error);
 	return listener;

@@ -18,6 +18,17 @@ static int evpy_log_poke_fd = -1;
 #define EVPY_DEBUG_BATCH 64
 static unsigned evpy_debug_messages;
 
+/* Have the loops that run look what there is. */
+static void evpy_poke_loops(void)
+{
+	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
+
+	if (fd >= 0 && write(fd, "", 1) < 0) {
+		/* Full: then they have bytes to wake up for anyway. */
+	}
+	errno = error;
+}
+
 static int evpy_pokes(int severity)
 {
 	return severity != EVENT_LOG_DEBUG ||

@@ -62,13 +62,13 @@ static void evpy_on_lookup(int result, struct evutil_addrinfo *found, void *arg)
 			evutil_freeaddrinfo(found);
 		bufferevent_decref(lookup->bev);
 	}
-	free(lookup);
+	evpy_free(lookup);
 }
 
 static struct evdns_getaddrinfo_request *evpy_lookup_begin(struct evdns_base *dns, const char *host,
     const char *service, const struct evutil_addrinfo *hints, evdns_getaddrinfo_cb cb, void *bev)
 {
-	struct evpy_lookup *lookup = calloc(1, sizeof *lookup), **first = evpy_lookups_of(bev);
+	struct evpy_lookup *lookup = evpy_calloc(1, sizeof *lookup), **first = evpy_lookups_of(bev);
 	struct evdns_getaddrinfo_request *handle;
 
 	if (lookup == NULL) {

@@ -60,40 +60,48 @@ static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev,
 	const struct ev_token_bucket_cfg *old = bufferevent_get_token_bucket_cfg(bev);
 	ev_ssize_t reading = evpy_at_most(bufferevent_get_read_limit(bev), read_burst);
 	ev_ssize_t writing = evpy_at_most(bufferevent_get_write_limit(bev), write_burst);
-	int failed = 0;
+	int failed = 0, before;
 
 	if (limit == NULL)
 		return -1;
-	evpy_bufferevent_unlimit(bev, 0);
-	if (bufferevent_set_rate_limit(bev, limit) < 0) {
+	/* Without it the old limit would be gone, or the timer that refills the bucket missing. */
+	before = evpy_guard();
+	if (before < 0) {
 		ev_token_bucket_cfg_free(limit);
-		errno = ENOMEM;
 		return -1;
 	}
-	if (old != NULL && old != evpy_no_limit) {
+	evpy_bufferevent_unlimit(bev, 0);
+	failed = bufferevent_set_rate_limit(bev, limit);
+	if (failed) {
+		ev_token_bucket_cfg_free(limit);
+		errno = ENOMEM;
+	} else if (old != NULL && old != evpy_no_limit) {
 		failed |= bufferevent_decrement_read_limit(bev, (ev_ssize_t)read_rate - reading);
 		failed |= bufferevent_decrement_write_limit(bev, (ev_ssize_t)write_rate - writing);
 	}
+	evpy_unguard(before);
 	return failed;
 }
 
-/* libevent does not say when it could not add the timer that refills the group's bucket. */
+/* libevent does not say when it could not add the timer that refills the group's bucket, or has no lock. */
 static struct bufferevent_rate_limit_group *evpy_rate_limit_group_new(struct event_base *base,
     size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
 {
 	struct ev_token_bucket_cfg *limit =
 	    evpy_limit_new(read_rate, read_burst, write_rate, write_burst, tick);
-	int before = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED);
-	struct bufferevent_rate_limit_group *group;
+	int before = evpy_guard();
+	struct bufferevent_rate_limit_group *group = NULL;
 
-	if (limit == NULL)
-		return NULL;
-	group = bufferevent_rate_limit_group_new(base, limit);
-	ev_token_bucket_cfg_free(limit);
-	if (group != NULL && event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) <= before) {
+	if (limit != NULL && before >= 0)
+		group = bufferevent_rate_limit_group_new(base, limit);
+	if (limit != NULL)
+		ev_token_bucket_cfg_free(limit);
+	if (group != NULL && evpy_missed(before)) {
 		bufferevent_rate_limit_group_free(group);
 		group = NULL;
 	}
+	if (before >= 0)
+		evpy_unguard(before);
 	if (group == NULL)
 		errno = ENOMEM;
 	return group;

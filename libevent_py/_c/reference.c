@@ -12,7 +12,7 @@ static struct evpy_release *evpy_releases;
 
 static struct evpy_release *evpy_release_new(uintptr_t key)
 {
-	struct evpy_release *release = malloc(sizeof *release);
+	struct evpy_release *release = evpy_malloc(sizeof *release);
 
 	if (release != NULL)
 		release->key = key;
@@ -42,7 +42,7 @@ static uintptr_t evpy_released(void)
 	evpy_memory_leave();
 	if (release != NULL)
 		key = release->key;
-	free(release);
+	evpy_free(release);
 	return key;
 }
 

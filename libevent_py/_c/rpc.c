@@ -15,11 +15,11 @@ struct evpy_payload {
 
 static void *evpy_payload_new(void *unused)
 {
-	struct evpy_payload *payload = calloc(1, sizeof *payload);
+	struct evpy_payload *payload = evpy_calloc(1, sizeof *payload);
 
 	(void)unused;
 	if (payload != NULL && (payload->data = evbuffer_new()) == NULL) {
-		free(payload);
+		evpy_free(payload);
 		payload = NULL;
 	}
 	return payload;
@@ -28,7 +28,7 @@ static void *evpy_payload_new(void *unused)
 static void evpy_payload_free(void *payload)
 {
 	evbuffer_free(((struct evpy_payload *)payload)->data);
-	free(payload);
+	evpy_free(payload);
 }
 
 static int evpy_payload_take(void *payload, struct evbuffer *input)
@@ -59,23 +59,34 @@ static struct evbuffer *evpy_rpc_request(struct evrpc_req_generic *rpc)
 	return ((struct evpy_payload *)evrpc_get_request(rpc))->data;
 }
 
-/* Answer with the bytes of a reply. The reply is there already: a hook may have paused the first one. */
-static int evpy_rpc_answer(struct evrpc_req_generic *rpc, const void *data, size_t size)
+/* Put the bytes of a reply where evpy_rpc_answer() sends them from. The reply is there already: a hook may have
+ * paused the first one. */
+static int evpy_rpc_fill(struct evrpc_req_generic *rpc, const void *data, size_t size)
 {
 	struct evpy_payload *reply = evrpc_get_reply(rpc);
 
-	if (evbuffer_add(reply->data, data, size) < 0)
-		return -1;
-	reply->complete = 1;
+	return evbuffer_add(reply->data, data, size);
+}
+
+static void evpy_rpc_answer(struct evrpc_req_generic *rpc)
+{
+	int before = evpy_guard(); /* it is done without, too: it has nobody to tell */
+
+	((struct evpy_payload *)evrpc_get_reply(rpc))->complete = 1;
 	evrpc_request_done(rpc);
-	return 0;
+	if (before >= 0)
+		evpy_unguard(before);
 }
 
 /* Answer as evrpc does when something is wrong: by 503. */
 static void evpy_rpc_refuse(struct evrpc_req_generic *rpc)
 {
+	int before = evpy_guard(); /* it is done without, too: it has nobody to tell */
+
 	((struct evpy_payload *)evrpc_get_reply(rpc))->complete = 0;
 	evrpc_request_done(rpc);
+	if (before >= 0)
+		evpy_unguard(before);
 }
 
 static void evpy_on_rpc(struct evrpc_req_generic *rpc, void *key)
@@ -90,7 +101,7 @@ static void evpy_on_rpc(struct evrpc_req_generic *rpc, void *key)
 /* The path of an RPC, or NULL. */
 static char *evpy_rpc_path(const char *name)
 {
-	char *path = malloc(sizeof EVPY_RPC_PREFIX + strlen(name));
+	char *path = evpy_malloc(sizeof EVPY_RPC_PREFIX + strlen(name));
 
 	if (path != NULL)
 		strcat(strcpy(path, EVPY_RPC_PREFIX), name);
@@ -114,9 +125,13 @@ static int evpy_rpc_claim(struct evhttp *http, const char *path)
 static int evpy_rpc_register(
     struct evrpc_base *base, struct evhttp *http, const char *name, uintptr_t key)
 {
-	char *path = evpy_rpc_path(name);
-	int failed = evpy_rpc_claim(http, path);
+	int before = evpy_guard_for(sizeof EVPY_RPC_PREFIX + strlen(name)), failed;
+	char *path;
 
+	if (before < 0)
+		return -2;
+	path = evpy_rpc_path(name);
+	failed = evpy_rpc_claim(http, path);
 	if (!failed) {
 		evhttp_del_cb(http, path);
 		if (evrpc_register_generic(base, name, evpy_on_rpc, (void *)key, evpy_payload_new,
@@ -124,7 +139,12 @@ static int evpy_rpc_register(
 			evpy_payload_free, evpy_payload_complete, evpy_payload_give))
 			failed = -2;
 	}
-	free(path);
+	if (!failed && evpy_missed(before)) {
+		evrpc_unregister_rpc(base, name);
+		failed = -2;
+	}
+	evpy_free(path);
+	evpy_unguard(before);
 	return failed;
 }
 
@@ -136,7 +156,7 @@ static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, con
 
 	if (!failed)
 		evrpc_unregister_rpc(base, name);
-	free(path);
+	evpy_free(path);
 	return failed;
 }
 
@@ -160,10 +180,22 @@ static int evpy_on_rpc_output(
 	return result;
 }
 
+/* evrpc asserts that it gets memory. */
 static void *evpy_rpc_add_hook(void *end, int type, uintptr_t key)
 {
-	return evrpc_add_hook(
+	void *hook;
+	int before = evpy_guard();
+
+	if (before < 0)
+		return NULL;
+	hook = evrpc_add_hook(
 	    end, type, type == EVRPC_INPUT ? evpy_on_rpc_input : evpy_on_rpc_output, (void *)key);
+	if (evpy_missed(before)) {
+		evrpc_remove_hook(end, type, hook);
+		hook = NULL;
+	}
+	evpy_unguard(before);
+	return hook;
 }
 
 /* A pool's call: what evrpc has of its request and of its reply. */
@@ -187,7 +219,7 @@ static void evpy_call_free(struct evpy_call *call)
 		evbuffer_free(call->request);
 	if (call->reply != NULL)
 		evbuffer_free(call->reply);
-	free(call);
+	evpy_free(call);
 }
 
 static void evpy_call_marshal(struct evbuffer *output, void *arg)
@@ -261,19 +293,28 @@ static int evpy_on_call(
 
 static struct evrpc_pool *evpy_rpc_pool_new(uintptr_t key)
 {
-	struct evrpc_pool *pool = evrpc_pool_new(NULL);
+	struct evrpc_pool *pool;
+	int before = evpy_guard();
 
+	if (before < 0)
+		return NULL;
+	pool = evrpc_pool_new(NULL);
 	if (pool != NULL) {
 		evrpc_add_hook(pool, EVRPC_OUTPUT, evpy_on_call, (void *)key);
 		evrpc_add_hook(pool, EVRPC_INPUT, evpy_on_rpc_input, (void *)key);
 	}
+	if (pool != NULL && evpy_missed(before)) {
+		evrpc_pool_free(pool);
+		pool = NULL;
+	}
+	evpy_unguard(before);
 	return pool;
 }
 
 static struct evpy_call *evpy_call_new(
     struct evrpc_pool *pool, const char *name, const void *data, size_t size, uintptr_t key)
 {
-	struct evpy_call *call = calloc(1, sizeof *call);
+	struct evpy_call *call = evpy_calloc(1, sizeof *call);
 
 	if (call == NULL)
 		return NULL;
@@ -309,4 +350,47 @@ static void evpy_call_abort(struct evpy_call *call)
 	evhttp_cancel_request(request);
 	evhttp_request_free(request);
 	evpy_call_replied(call, NULL);
+}
+
+/* What may begin a call: evrpc and evhttp do it by halves when they get no memory. */
+
+static int evpy_rpc_make_request(struct evrpc_request_wrapper *context)
+{
+	int before = evpy_guard(), result;
+
+	if (before < 0)
+		return -1;
+	result = evrpc_make_request(context);
+	evpy_unguard(before);
+	return result;
+}
+
+static int evpy_rpc_resume_request(void *end, void *context, int result)
+{
+	int before = evpy_guard(), failed = evrpc_resume_request(end, context, result);
+
+	if (before >= 0)
+		evpy_unguard(before);
+	return failed;
+}
+
+static void evpy_rpc_pool_add_connection(struct evrpc_pool *pool, struct evhttp_connection *evcon)
+{
+	int before = evpy_guard();
+
+	evrpc_pool_add_connection(pool, evcon);
+	if (before >= 0)
+		evpy_unguard(before);
+}
+
+/* evrpc asserts that it gets memory for a copy of the data. */
+static int evpy_rpc_hook_add_meta(void *context, const char *key, const void *data, size_t size)
+{
+	int before = evpy_guard_for(size > strlen(key) ? size : strlen(key) + 1);
+
+	if (before < 0)
+		return -1;
+	evrpc_hook_add_meta(context, key, data, size);
+	evpy_unguard(before);
+	return 0;
 }

@@ -103,7 +103,8 @@ int evpy_rpc_register(struct evrpc_base *base, struct evhttp *http, const char *
 int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, const char *name);
 struct evhttp_request *evpy_rpc_http_request(struct evrpc_req_generic *rpc);
 struct evbuffer *evpy_rpc_request(struct evrpc_req_generic *rpc);
-int evpy_rpc_answer(struct evrpc_req_generic *rpc, const void *data, size_t size);
+int evpy_rpc_fill(struct evrpc_req_generic *rpc, const void *data, size_t size);
+void evpy_rpc_answer(struct evrpc_req_generic *rpc);
 void evpy_rpc_refuse(struct evrpc_req_generic *rpc);
 void *evpy_rpc_add_hook(void *end, int type, uintptr_t key);
 
@@ -114,3 +115,7 @@ struct evpy_call *evpy_call_new(
 struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call);
 void evpy_call_free(struct evpy_call *call);
 void evpy_call_abort(struct evpy_call *call);
+int evpy_rpc_make_request(struct evrpc_request_wrapper *context);
+int evpy_rpc_resume_request(void *end, void *context, int result);
+void evpy_rpc_pool_add_connection(struct evrpc_pool *pool, struct evhttp_connection *evcon);
+int evpy_rpc_hook_add_meta(void *context, const char *key, const void *data, size_t size);

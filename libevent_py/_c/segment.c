@@ -17,7 +17,7 @@ static void evpy_segment_free(struct evpy_segment *part)
 	if (part->segment != NULL)
 		evbuffer_file_segment_free(part->segment);
 	evpy_keeper_drop(part->keeper, NULL);
-	free(part);
+	evpy_free(part);
 }
 
 static int evpy_segment_fd(const struct evpy_segment *part)
@@ -29,13 +29,13 @@ static int evpy_segment_fd(const struct evpy_segment *part)
 static struct evpy_segment *evpy_segment_new(
     int fd, ev_off_t offset, ev_off_t length, unsigned flags)
 {
-	struct evpy_segment *part = calloc(1, sizeof *part);
+	struct evpy_segment *part = evpy_calloc(1, sizeof *part);
 	struct evpy_keeper *keeper = evpy_keeper_new(1);
 	struct evbuffer_iovec vec;
 	struct evpy_view view;
-	int error = ENOMEM;
+	int error = ENOMEM, before = evpy_guard(); /* or it would go on without its lock */
 
-	if (part == NULL || keeper == NULL)
+	if (part == NULL || keeper == NULL || before < 0)
 		goto failed;
 	errno = 0;
 	part->segment =
@@ -57,9 +57,16 @@ static struct evpy_segment *evpy_segment_new(
 		view.size = vec.iov_len;
 		evpy_register(keeper, &view);
 	}
+	if (evpy_missed(before)) {
+		evpy_segment_free(part);
+		part = NULL;
+	}
+	evpy_unguard(before);
 	return part;
 failed:
-	free(part);
+	if (before >= 0)
+		evpy_unguard(before);
+	evpy_free(part);
 	if (keeper != NULL)
 		evpy_keeper_drop(keeper, NULL);
 	if (fd >= 0)

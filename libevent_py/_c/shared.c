@@ -100,7 +100,7 @@ static void evpy_keeper_drop(struct evpy_keeper *keeper, const void *base)
 	if (left > 0)
 		return;
 	evbuffer_free(keeper->content);
-	free(keeper);
+	evpy_free(keeper);
 }
 
 static void evpy_on_dropped(const void *data, size_t size, void *keeper)
@@ -119,19 +119,19 @@ static void evpy_views_free(struct evpy_views *views)
 		if (views->views[i].keeper != NULL)
 			evpy_keeper_drop(views->views[i].keeper, NULL);
 	}
-	free(views);
+	evpy_free(views);
 }
 
 /* Hold an empty keeper, with room for so many extents. */
 static struct evpy_keeper *evpy_keeper_new(size_t room)
 {
-	struct evpy_keeper *keeper = malloc(sizeof *keeper + room * sizeof keeper->extents[0]);
+	struct evpy_keeper *keeper = evpy_malloc(sizeof *keeper + room * sizeof keeper->extents[0]);
 
 	if (keeper == NULL)
 		return NULL;
 	keeper->content = evbuffer_new();
 	if (keeper->content == NULL) {
-		free(keeper);
+		evpy_free(keeper);
 		return NULL;
 	}
 	keeper->count = 1;
@@ -240,8 +240,8 @@ static int evpy_keep(struct evbuffer *buf, struct evpy_views *views, size_t unke
 static struct evpy_views *evpy_share(struct evbuffer *buf, size_t start, size_t end)
 {
 	int i, chains = start < end ? evbuffer_peek(buf, (ev_ssize_t)end, NULL, NULL, 0) : 0;
-	struct evpy_views *views = calloc(1, sizeof *views + chains * sizeof views->views[0]);
-	struct evbuffer_iovec *vec = malloc((chains + 1) * sizeof *vec);
+	struct evpy_views *views = evpy_calloc(1, sizeof *views + chains * sizeof views->views[0]);
+	struct evbuffer_iovec *vec = evpy_malloc((chains + 1) * sizeof *vec);
 	size_t unkept = 0, position = 0, n = 0, j;
 
 	if (views == NULL || vec == NULL)
@@ -276,10 +276,10 @@ static struct evpy_views *evpy_share(struct evbuffer *buf, size_t start, size_t 
 		views->views[n++] = view;
 	}
 	views->n = n;
-	free(vec);
+	evpy_free(vec);
 	return views;
 failed:
-	free(vec);
+	evpy_free(vec);
 	evpy_views_free(views);
 	errno = ENOMEM;
 	return NULL;
@@ -341,13 +341,13 @@ static int evpy_add_buffer_reference(struct evbuffer *out, struct evbuffer *in)
  * still write to it writes to nobody else's memory. */
 static struct evpy_views *evpy_reserve(size_t size)
 {
-	struct evpy_views *views = calloc(1, sizeof *views + sizeof views->views[0]);
+	struct evpy_views *views = evpy_calloc(1, sizeof *views + sizeof views->views[0]);
 	struct evpy_keeper *keeper = evpy_keeper_new(0);
 	struct evbuffer_iovec vec;
 
 	if (views == NULL || keeper == NULL ||
 	    evbuffer_reserve_space(keeper->content, (ev_ssize_t)size, &vec, 1) < 0) {
-		free(views);
+		evpy_free(views);
 		if (keeper != NULL)
 			evpy_keeper_drop(keeper, NULL);
 		errno = ENOMEM;

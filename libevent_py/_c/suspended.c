@@ -32,19 +32,25 @@ static int evpy_bufferevent_enable(struct bufferevent *bev, short what)
 	return result;
 }
 
-static void evpy_bufferevent_setwatermark(
+/* libevent uses the callback that looks after the watermark even where it has got none. */
+static int evpy_bufferevent_setwatermark(
     struct bufferevent *bev, short what, size_t low, size_t high)
 {
 	size_t before = bev->wm_read.low;
+	int guard = evpy_guard();
 
+	if (guard < 0)
+		return -1;
 	bufferevent_lock(bev);
 	bufferevent_setwatermark(bev, what, low, high);
+	evpy_unguard(guard);
 	if (what & EV_READ && bev->enabled & EV_READ) {
 		evpy_bufferevent_pass(bev);
 		if (low < before)
 			evpy_bufferevent_tell(bev);
 	}
 	bufferevent_unlock(bev);
+	return 0;
 }
 
 /* The end of what is below waits until what came before it has been passed on: it is told once more when

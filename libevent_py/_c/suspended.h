@@ -1,4 +1,4 @@
 /* Ours. */
 
 int evpy_bufferevent_enable(struct bufferevent *bev, short what);
-void evpy_bufferevent_setwatermark(struct bufferevent *bev, short what, size_t low, size_t high);
+int evpy_bufferevent_setwatermark(struct bufferevent *bev, short what, size_t low, size_t high);

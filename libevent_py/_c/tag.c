@@ -43,10 +43,15 @@ static int evpy_tag_marshal(
 	struct evbuffer *whole = evbuffer_new();
 	struct timeval time = item->time;
 	size_t size;
-	int result;
+	int result = 0, before = evpy_guard();
 
-	if (whole == NULL)
+	if (whole == NULL || before < 0) {
+		if (whole != NULL)
+			evbuffer_free(whole);
+		if (before >= 0)
+			evpy_unguard(before);
 		return -1;
+	}
 	if (kind == EVPY_TAG_BYTES)
 		evtag_marshal(whole, item->tag, payload, item->length);
 	else if (kind == EVPY_TAG_INT)
@@ -60,11 +65,14 @@ static int evpy_tag_marshal(
 	else
 		evtag_encode_int64(whole, item->number);
 	size = evbuffer_get_length(whole);
-	if (size < item->length)
+	if (size <= EVPY_SMALL && evbuffer_pullup(whole, -1) == NULL)
 		result = -1;
-	else if (size <= EVPY_SMALL)
+	if (evpy_missed(before))
+		result = -1;
+	evpy_unguard(before);
+	if (result == 0 && size <= EVPY_SMALL)
 		result = evbuffer_add(buf, evbuffer_pullup(whole, -1), size);
-	else
+	else if (result == 0)
 		result = evbuffer_add_buffer(buf, whole);
 	evbuffer_free(whole);
 	return result;
@@ -75,13 +83,20 @@ static int evpy_tag_marshal_buffer(struct evbuffer *buf, struct evbuffer *data, 
 {
 	struct evbuffer *whole;
 	size_t size;
-	int result = 0;
+	int result = 0, before;
 
 	if (evpy_buffer_frozen(buf, 0) || evpy_buffer_frozen(data, 1))
 		return -1;
-	whole = evbuffer_new();
-	if (whole == NULL)
+	before = evpy_guard();
+	if (before < 0)
 		return -1;
+	whole = evbuffer_new();
+	if (whole == NULL || evpy_missed(before)) {
+		if (whole != NULL)
+			evbuffer_free(whole);
+		evpy_unguard(before);
+		return -1;
+	}
 	evbuffer_lock(data);
 	size = evbuffer_get_length(data);
 	if (size > INT_MAX)
@@ -90,7 +105,7 @@ static int evpy_tag_marshal_buffer(struct evbuffer *buf, struct evbuffer *data, 
 		evtag_marshal_buffer(whole, tag, data);
 	evbuffer_unlock(data);
 	/* A callback of data's may have frozen buf, and data too. */
-	if (result == 0 && evbuffer_add_buffer(buf, whole) < 0) {
+	if (result == 0 && (evpy_missed(before) || evbuffer_add_buffer(buf, whole) < 0)) {
 		result = -1;
 		evbuffer_drain(whole, evbuffer_get_length(whole) - size);
 		if (evbuffer_prepend_buffer(data, whole) < 0) {
@@ -99,6 +114,7 @@ static int evpy_tag_marshal_buffer(struct evbuffer *buf, struct evbuffer *data, 
 			evbuffer_freeze(data, 1);
 		}
 	}
+	evpy_unguard(before);
 	evbuffer_free(whole);
 	return result;
 }
@@ -110,9 +126,13 @@ static ev_ssize_t evpy_tag_peek(struct evbuffer *buf, int lengths, struct evpy_i
 	ev_ssize_t size = evbuffer_copyout(buf, octets, sizeof octets);
 	struct evbuffer *header;
 	ev_uint32_t all;
+	int before;
 
 	if (size < 0)
 		return EVPY_FROZEN;
+	before = evpy_guard();
+	if (before < 0)
+		return -1;
 	header = evbuffer_new();
 	if (header == NULL || evbuffer_add(header, octets, size) < 0)
 		size = -1;
@@ -122,6 +142,9 @@ static ev_ssize_t evpy_tag_peek(struct evbuffer *buf, int lengths, struct evpy_i
 		size = EVPY_TAG_MALFORMED;
 	else if (lengths)
 		size = (ev_uint32_t)(all - item->length); /* also where their sum was too large */
+	if (evpy_missed(before))
+		size = -1;
+	evpy_unguard(before);
 	if (header != NULL)
 		evbuffer_free(header);
 	return size;
@@ -141,13 +164,18 @@ static int evpy_tag_number(
 	ev_uint32_t length = item->length < sizeof octets ? item->length : sizeof octets;
 	struct evbuffer *whole;
 	ev_uint32_t number = 0;
-	int result;
+	int result, before;
 
 	if (evpy_tag_copy(buf, header, octets, length) < 0)
 		return EVPY_FROZEN;
-	whole = evbuffer_new();
-	if (whole == NULL)
+	before = evpy_guard();
+	if (before < 0)
 		return -1;
+	whole = evbuffer_new();
+	if (whole == NULL) {
+		evpy_unguard(before);
+		return -1;
+	}
 	evtag_marshal(whole, item->tag, octets, length);
 	if (kind == EVPY_TAG_TIMEVAL) {
 		result = evtag_unmarshal_timeval(whole, item->tag, &item->time);
@@ -158,7 +186,9 @@ static int evpy_tag_number(
 		item->number = number;
 	}
 	evbuffer_free(whole);
-	return result < 0 ? EVPY_TAG_PAYLOAD : 0;
+	result = evpy_missed(before) ? -1 : result < 0 ? EVPY_TAG_PAYLOAD : 0;
+	evpy_unguard(before);
+	return result;
 }
 
 /* Take the first item if it is of `kind` and has the tag that is needed, or any with -1: then its
@@ -182,7 +212,7 @@ static int evpy_tag_unmarshal(
 	else if (kind == EVPY_TAG_BYTES && fixed != UINT32_MAX && item->length != fixed)
 		result = EVPY_TAG_PAYLOAD;
 	else if (kind == EVPY_TAG_BYTES) {
-		item->payload = malloc((size_t)item->length + 1);
+		item->payload = evpy_malloc((size_t)item->length + 1);
 		if (item->payload == NULL)
 			result = -1;
 		else if (evpy_tag_copy(buf, header, item->payload, item->length) < 0)

@@ -99,12 +99,12 @@ static void evpy_lock_register(struct evpy_lock *lock)
 
 static void *evpy_lock_alloc(unsigned type)
 {
-	struct evpy_lock *lock = calloc(1, sizeof *lock);
+	struct evpy_lock *lock = evpy_calloc(1, sizeof *lock);
 
 	if (lock == NULL)
 		return NULL;
 	if (pthread_mutex_init(&lock->mutex, NULL) != 0) {
-		free(lock);
+		evpy_free(lock);
 		return NULL;
 	}
 	lock->recursive = (type & EVTHREAD_LOCKTYPE_RECURSIVE) != 0;
@@ -126,7 +126,7 @@ static void evpy_lock_free(void *arg, unsigned type)
 	if (evpy_newest == lock)
 		evpy_newest = NULL;
 	pthread_mutex_destroy(&lock->mutex);
-	free(lock);
+	evpy_free(lock);
 }
 
 /* Note what the lock belongs to that this thread has made last. */
@@ -207,13 +207,13 @@ static int evpy_lock_unlock(unsigned mode, void *arg)
 
 static void *evpy_condition_alloc(unsigned type)
 {
-	struct evpy_condition *condition = calloc(1, sizeof *condition);
+	struct evpy_condition *condition = evpy_calloc(1, sizeof *condition);
 
 	(void)type;
 	if (condition == NULL)
 		return NULL;
 	if (pthread_cond_init(&condition->condition, NULL) != 0) {
-		free(condition);
+		evpy_free(condition);
 		return NULL;
 	}
 	pthread_mutex_lock(&evpy_all);
@@ -236,7 +236,7 @@ static void evpy_condition_free(void *arg)
 		condition->next->previous = condition->previous;
 	pthread_mutex_unlock(&evpy_all);
 	pthread_cond_destroy(&condition->condition);
-	free(condition);
+	evpy_free(condition);
 }
 
 static int evpy_condition_signal(void *arg, int broadcast)

@@ -96,7 +96,7 @@ static void evpy_free_protocols(
 	(void)index;
 	(void)argl;
 	(void)argp;
-	free(protocols);
+	evpy_free(protocols);
 }
 
 static CRYPTO_ONCE evpy_protocols_once = CRYPTO_ONCE_STATIC_INIT;
@@ -131,13 +131,13 @@ static int evpy_tls_offer(SSL_CTX *ctx, const unsigned char *names, unsigned len
 	if (!CRYPTO_THREAD_run_once(&evpy_protocols_once, evpy_index_protocols) ||
 	    evpy_protocols_index < 0)
 		return 0;
-	protocols = malloc(sizeof(*protocols) + length);
+	protocols = evpy_malloc(sizeof(*protocols) + length);
 	if (protocols == NULL)
 		return 0;
 	protocols->length = length;
 	memcpy(protocols->names, names, length);
 	if (!SSL_CTX_set_ex_data(ctx, evpy_protocols_index, protocols)) {
-		free(protocols);
+		evpy_free(protocols);
 		return 0;
 	}
 	SSL_CTX_set_alpn_select_cb(ctx, evpy_on_alpn, protocols);
@@ -232,7 +232,7 @@ static void evpy_free_rest(
 	(void)index;
 	(void)argl;
 	(void)argp;
-	free(rest);
+	evpy_free(rest);
 }
 
 static CRYPTO_ONCE evpy_rest_once = CRYPTO_ONCE_STATIC_INIT;
@@ -252,9 +252,9 @@ static struct evpy_rest *evpy_rest_new(SSL *ssl)
 		return NULL;
 	rest = SSL_get_ex_data(ssl, evpy_rest_index);
 	if (rest == NULL) {
-		rest = malloc(sizeof *rest);
+		rest = evpy_malloc(sizeof *rest);
 		if (rest == NULL || !SSL_set_ex_data(ssl, evpy_rest_index, rest)) {
-			free(rest);
+			evpy_free(rest);
 			return NULL;
 		}
 	}
@@ -423,6 +423,8 @@ static void evpy_release_ssl(const void *data, size_t length, void *ssl)
  * Nor does disabling always stop the events, in the midst of a renegotiation. */
 static void evpy_tls_free(struct bufferevent *bev)
 {
+	int before = evpy_guard(); /* without the reference, the SSL would be lost */
+
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
@@ -430,6 +432,8 @@ static void evpy_tls_free(struct bufferevent *bev)
 	evbuffer_add_reference(bufferevent_get_input(bev), "", 1, evpy_release_ssl,
 	    bufferevent_openssl_get_ssl(bev));
 	evpy_bufferevent_free(bev);
+	if (before >= 0)
+		evpy_unguard(before);
 }
 
 /* The same for one that connected a socket of its own making (F8). */
@@ -455,42 +459,79 @@ static void evpy_tls_disown(struct bufferevent *bev, SSL *ssl, int options)
 		evpy_tls_free(bev);
 }
 
+static struct bufferevent *evpy_tls_over(struct event_base *base, struct bufferevent *underlying,
+    SSL *ssl, int state, int options)
+{
+	struct bufferevent *bev;
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event;
+	void *arg;
+	short enabled = bufferevent_get_enabled(underlying);
+	int before = evpy_guard();
+
+	if (before < 0)
+		return NULL;
+	SSL_up_ref(ssl);
+	bufferevent_getcb(underlying, &read, &write, &event, &arg);
+	bev = bufferevent_openssl_filter_new(base, underlying, ssl, state, options);
+	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
+		SSL_free(ssl);
+	if (bev != NULL && evpy_missed(before)) {
+		evpy_tls_free(bev);
+		bev = NULL;
+	}
+	if (bev == NULL) {
+		bufferevent_setcb(underlying, read, write, event, arg);
+		bufferevent_disable(underlying, (EV_READ | EV_WRITE) & ~enabled);
+	}
+	evpy_unguard(before);
+	if (bev == NULL)
+		return NULL;
+	evpy_tls_hide(underlying);
+	if (state != BUFFEREVENT_SSL_OPEN) /* a pair would wait for the other side to begin */
+		bufferevent_trigger(underlying, EV_WRITE,
+		    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	return bev;
+}
+
 /* Makes a bufferevent that owns `ssl`; the caller keeps a reference of its own. With CLOSE_ON_FREE
  * libevent frees the SSL itself, and does so at once when it fails (I1); without, it lets the SSL
- * go with the bufferevent, which is what evpy_tls_free() is for. */
+ * go with the bufferevent, which is what evpy_tls_free() is for. libevent doesn't survive it when it gets
+ * no memory for half of this, nor look whether OpenSSL got what connects the SSL with the socket. */
 static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferevent *underlying,
     evutil_socket_t fd, SSL *ssl, int state, int options)
 {
 	struct bufferevent *bev;
-	struct evpy_rest *rest = NULL;
+	struct evpy_rest *rest;
+	int before;
 
-	if (underlying == NULL && (rest = evpy_rest_new(ssl)) == NULL) {
+	if (underlying != NULL)
+		return evpy_tls_over(base, underlying, ssl, state, options);
+	if ((rest = evpy_rest_new(ssl)) == NULL) {
 		errno = ENOMEM;
 		return NULL;
 	}
+	before = evpy_guard();
+	if (before < 0)
+		return NULL;
 	SSL_up_ref(ssl);
-	if (underlying != NULL)
-		bev = bufferevent_openssl_filter_new(base, underlying, ssl, state, options);
-	else
-		bev = bufferevent_openssl_socket_new(base, fd, ssl, state, options);
+	bev = bufferevent_openssl_socket_new(base, fd, ssl, state, options);
 	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
 		SSL_free(ssl);
-	if (bev != NULL && underlying != NULL) {
-		evpy_tls_hide(underlying);
-		if (state != BUFFEREVENT_SSL_OPEN) /* a pair would wait for the other side to begin */
-			bufferevent_trigger(underlying, EV_WRITE,
-			    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
-	} else if (bev != NULL) {
+	if (bev != NULL) {
 		SSL_set_read_ahead(ssl, 0); /* or it would take data with the end of the handshake */
 		rest->bev = bev;
 		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL ||
-		    evbuffer_add_cb(bev->output, evpy_on_tls_output, rest) == NULL) {
+		    evbuffer_add_cb(bev->output, evpy_on_tls_output, rest) == NULL ||
+		    evpy_missed(before) || (fd >= 0 && SSL_get_wbio(ssl) == NULL)) {
 			evpy_tls_disown(bev, ssl, options);
+			bev = NULL;
 			errno = ENOMEM;
-			return NULL;
 		}
-		evpy_rest_look(rest);
 	}
+	evpy_unguard(before);
+	if (bev != NULL)
+		evpy_rest_look(rest);
 	return bev;
 }
 

@@ -101,7 +101,7 @@ struct evbuffer_iovec {
 	...;
 };
 
-/* Frees what libevent hands over: a line, a decoded URI. Not for event_set_mem_functions. */
+/* Frees what libevent hands over: a line, a decoded URI. */
 void free(void *);
 
 /* 1 when this module was built with libevent_openssl. */

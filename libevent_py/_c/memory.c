@@ -1,0 +1,645 @@
+/* All memory that libevent and this module take and give back, which comes from malloc().
+ *
+ * Three things are done to it. It can be counted, and any allocation be made to fail, for those who test what
+ * happens then (`libevent_py.debug`). And memory can be put aside for calls that libevent doesn't survive, or
+ * doesn't notice, when it gets none: see evpy_guard(). Without any of that each call goes straight on.
+ *
+ * A block is the plain one of malloc(), whoever asked for it and whatever has been switched on since: so
+ * it doesn't matter who frees it, or when. */
+
+#include <pthread.h>
+#ifdef __APPLE__
+#include <malloc/malloc.h>
+#define EVPY_SIZE(memory) malloc_size(memory)
+#else
+#include <malloc.h>
+#define EVPY_SIZE(memory) malloc_usable_size((void *)(memory))
+#endif
+#include <string.h>
+#include <event2/event.h>
+#if LIBEVENT_PY_HAVE_TLS
+#include <openssl/crypto.h>
+#endif
+
+/* Who asks for memory. */
+enum { EVPY_ANY, EVPY_LIBEVENT, EVPY_OURS, EVPY_OPENSSL, EVPY_SOURCES };
+
+struct evpy_usage {
+	size_t blocks;
+	size_t bytes;
+	size_t peak_blocks;
+	size_t peak_bytes;
+	size_t allocations;
+	size_t refused;
+};
+
+struct evpy_block {
+	uintptr_t address; /* 0 where the table has room */
+	size_t size;
+	size_t number; /* of the allocation that it came from */
+	int source;
+};
+
+/* Memory put aside.
+ *
+ * Much of libevent doesn't look whether it has got memory, or can't take back what it has made by then: the
+ * first half of a pair, a callback without which a bufferevent never writes. So before such a call memory is
+ * put aside, and while the call lasts what malloc() refuses comes from there. The call succeeds, and who made it
+ * sees that memory ran short, takes back what has been made, which is whole, and fails. */
+
+/* More than any one call asks for. The large ones take what a socket gives at once. */
+static const struct {
+	int blocks;
+	size_t size;
+} evpy_asides[] = {{40, 2048}, {8, 20 * 1024}};
+
+#define EVPY_ASIDES (sizeof evpy_asides / sizeof *evpy_asides)
+#define EVPY_ASIDE_MOST 40
+
+struct evpy_aside {
+	void *blocks[EVPY_ASIDES][EVPY_ASIDE_MOST];
+	int left[EVPY_ASIDES];
+	void *named; /* one more, of a size that somebody has named */
+	size_t named_size;
+	int depth; /* how many guards there are, one inside the other */
+	int missed; /* how often malloc() has refused meanwhile */
+	int lacked; /* and which of these was the last for which there was nothing here, either */
+};
+
+/* This thread's while it is guarded; that of the loop that it runs, also below a callback, which is on its own;
+ * and those that wait for the next. */
+static _Thread_local struct evpy_aside *evpy_guarding, *evpy_looping;
+static struct evpy_aside *evpy_spares[4];
+
+static struct evpy_aside *evpy_aside_get(void)
+{
+	struct evpy_aside *aside = NULL;
+	size_t i;
+
+	for (i = 0; aside == NULL && i < sizeof evpy_spares / sizeof *evpy_spares; ++i)
+		if (__atomic_load_n(&evpy_spares[i], __ATOMIC_RELAXED) != NULL)
+			aside = __atomic_exchange_n(&evpy_spares[i], NULL, __ATOMIC_ACQ_REL);
+	return aside != NULL ? aside : calloc(1, sizeof *aside);
+}
+
+static void evpy_aside_free(struct evpy_aside *aside)
+{
+	size_t i;
+
+	for (i = 0; i < EVPY_ASIDES; ++i)
+		while (aside->left[i] > 0)
+			free(aside->blocks[i][--aside->left[i]]);
+	free(aside);
+}
+
+/* Keep it for the next guard, if there is room. */
+static void evpy_aside_keep(struct evpy_aside *aside)
+{
+	struct evpy_aside *none;
+	size_t i;
+
+	for (i = 0; i < sizeof evpy_spares / sizeof *evpy_spares; ++i) {
+		none = NULL;
+		if (__atomic_compare_exchange_n(
+			&evpy_spares[i], &none, aside, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			return;
+	}
+	evpy_aside_free(aside);
+}
+
+/* Put aside what is missing; tell whether it is all there. */
+static int evpy_aside_fill(struct evpy_aside *aside)
+{
+	size_t i;
+
+	for (i = 0; i < EVPY_ASIDES; ++i)
+		while (aside->left[i] < evpy_asides[i].blocks) {
+			void *block = malloc(evpy_asides[i].size);
+
+			if (block == NULL)
+				return 0;
+			aside->blocks[i][aside->left[i]++] = block;
+		}
+	return 1;
+}
+
+static void evpy_unguard(int before);
+
+/* Guard what this thread does until evpy_unguard(). Returns what that one takes, or -1 and ENOMEM when nothing
+ * can be put aside. */
+static int evpy_guard(void)
+{
+	struct evpy_aside *aside = evpy_guarding;
+
+	if (aside == NULL)
+		aside = evpy_aside_get();
+	if (aside == NULL || !evpy_aside_fill(aside)) {
+		if (aside != NULL && aside->depth == 0)
+			evpy_aside_free(aside);
+		errno = ENOMEM;
+		return -1;
+	}
+	evpy_guarding = aside;
+	++aside->depth;
+	return aside->missed;
+}
+
+/* The same with room for one block of `size` bytes. */
+static int evpy_guard_for(size_t size)
+{
+	int before = evpy_guard();
+
+	if (before < 0 || size <= evpy_asides[EVPY_ASIDES - 1].size || evpy_guarding->named != NULL)
+		return before;
+	evpy_guarding->named = malloc(size);
+	evpy_guarding->named_size = size;
+	if (evpy_guarding->named != NULL)
+		return before;
+	evpy_unguard(before);
+	errno = ENOMEM;
+	return -1;
+}
+
+/* Tell whether memory ran short since evpy_guard() returned `before`. */
+static int evpy_missed(int before)
+{
+	return evpy_guarding->missed != before;
+}
+
+/* Tell whether anything has got no memory at all: it was too large, or too much. */
+static int evpy_lacked(int before)
+{
+	return evpy_guarding->lacked > before;
+}
+
+/* End the guard; errno is ENOMEM afterwards if memory ran short. */
+static void evpy_unguard(int before)
+{
+	struct evpy_aside *aside = evpy_guarding;
+	int error = aside->missed != before ? ENOMEM : errno;
+
+	if (--aside->depth == 0) {
+		evpy_guarding = NULL;
+		free(aside->named);
+		aside->named = NULL;
+		aside->missed = aside->lacked = 0;
+		evpy_aside_keep(aside);
+	}
+	errno = error;
+}
+
+/* A loop is guarded, too, as libevent makes things there by itself. Whom it calls is not: Python's functions get
+ * to know that there is no memory. So what is short there is libevent's own, and a byte to the log's pipe has the
+ * loop ask for it. */
+
+/* Guard the loop that this thread begins; returns what evpy_loop_end() takes. */
+static struct evpy_aside *evpy_loop_begin(void)
+{
+	struct evpy_aside *outer = evpy_looping;
+
+	evpy_looping = evpy_guard() < 0 ? NULL : evpy_guarding;
+	return outer;
+}
+
+/* How often memory has run short in the loop since this was last asked. */
+static int evpy_loop_missed(void)
+{
+	struct evpy_aside *aside = evpy_looping;
+	int missed = aside == NULL ? 0 : aside->missed;
+
+	if (aside != NULL) {
+		aside->missed = aside->lacked = 0;
+		evpy_aside_fill(aside);
+	}
+	return missed;
+}
+
+static void evpy_loop_end(struct evpy_aside *outer)
+{
+	if (evpy_looping != NULL) {
+		int error = errno;
+
+		evpy_unguard(0);
+		errno = error;
+	}
+	evpy_looping = outer;
+}
+
+static void evpy_poke_loops(void);
+
+static void *evpy_aside_take(struct evpy_aside *aside, size_t size)
+{
+	void *memory = NULL;
+	size_t i;
+
+	for (i = 0; i < EVPY_ASIDES; ++i)
+		if (size <= evpy_asides[i].size && aside->left[i] > 0)
+			return aside->blocks[i][--aside->left[i]];
+	if (aside->named != NULL && size <= aside->named_size) {
+		memory = aside->named;
+		aside->named = NULL;
+	}
+	return memory;
+}
+
+/* What malloc() has refused. */
+static void *evpy_from_aside(size_t size)
+{
+	struct evpy_aside *aside = evpy_guarding;
+	void *memory = NULL;
+
+	if (aside != NULL) {
+		++aside->missed;
+		memory = evpy_aside_take(aside, size);
+		if (memory == NULL)
+			aside->lacked = aside->missed;
+		else if (aside == evpy_looping)
+			evpy_poke_loops();
+	}
+	errno = ENOMEM;
+	return memory;
+}
+
+/* Counting. */
+
+/* Whether blocks are counted, and OpenSSL's with them. */
+static int evpy_counting, evpy_counting_openssl;
+
+static struct {
+	struct evpy_usage usage[EVPY_SOURCES];
+	struct evpy_block *blocks; /* by address: a hash table with open addressing */
+	size_t room; /* a power of two, at least twice as many as there are blocks */
+	struct {
+		size_t countdown; /* 1: the next one fails */
+		int source;
+		int onwards;
+	} refusing;
+} evpy_counted;
+
+/* Nothing else is done while it is held: so who holds any other lock may take it. */
+static pthread_mutex_t evpy_counted_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void evpy_counted_hold(void)
+{
+	pthread_mutex_lock(&evpy_counted_lock);
+}
+
+static void evpy_counted_leave(void)
+{
+	pthread_mutex_unlock(&evpy_counted_lock);
+}
+
+static size_t evpy_slot_of(uintptr_t address)
+{
+	return (size_t)((uint64_t)address * 0x9E3779B97F4A7C15u >> 20) & (evpy_counted.room - 1);
+}
+
+/* Where a block is in the table, or where there is room for it. */
+static struct evpy_block *evpy_find(uintptr_t address)
+{
+	size_t slot = evpy_slot_of(address);
+
+	while (evpy_counted.blocks[slot].address != 0 &&
+	    evpy_counted.blocks[slot].address != address)
+		slot = (slot + 1) & (evpy_counted.room - 1);
+	return &evpy_counted.blocks[slot];
+}
+
+static int evpy_table_grow(void)
+{
+	struct evpy_block *old = evpy_counted.blocks;
+	size_t room = evpy_counted.room, i;
+
+	evpy_counted.blocks = calloc(room ? 2 * room : 4096, sizeof *old);
+	if (evpy_counted.blocks == NULL) {
+		evpy_counted.blocks = old;
+		return -1;
+	}
+	evpy_counted.room = room ? 2 * room : 4096;
+	for (i = 0; i < room; ++i)
+		if (old[i].address != 0)
+			*evpy_find(old[i].address) = old[i];
+	free(old);
+	return 0;
+}
+
+static void evpy_note_block(struct evpy_usage *usage, size_t size)
+{
+	++usage->blocks;
+	usage->bytes += size;
+	if (usage->blocks > usage->peak_blocks)
+		usage->peak_blocks = usage->blocks;
+	if (usage->bytes > usage->peak_bytes)
+		usage->peak_bytes = usage->bytes;
+}
+
+static void evpy_forget_block(struct evpy_block *block)
+{
+	size_t mask = evpy_counted.room - 1;
+	size_t hole = (size_t)(block - evpy_counted.blocks), slot = hole;
+	const int sources[] = {EVPY_ANY, block->source};
+	size_t i;
+
+	for (i = 0; i < 2; ++i) {
+		--evpy_counted.usage[sources[i]].blocks;
+		evpy_counted.usage[sources[i]].bytes -= block->size;
+	}
+	/* Those that lie further on because of this one move up. */
+	for (;;) {
+		evpy_counted.blocks[hole].address = 0;
+		do {
+			size_t home;
+
+			slot = (slot + 1) & mask;
+			if (evpy_counted.blocks[slot].address == 0)
+				return;
+			home = evpy_slot_of(evpy_counted.blocks[slot].address);
+			if (((slot - home) & mask) >= ((slot - hole) & mask))
+				break;
+		} while (1);
+		evpy_counted.blocks[hole] = evpy_counted.blocks[slot];
+		hole = slot;
+	}
+}
+
+/* Count an allocation; tell whether it may be tried. */
+static int evpy_admit(int source)
+{
+	const int sources[] = {EVPY_ANY, source};
+	int refused = 0;
+	size_t i;
+
+	if (evpy_counted.refusing.countdown > 0 &&
+	    (evpy_counted.refusing.source == EVPY_ANY || evpy_counted.refusing.source == source)) {
+		refused = evpy_counted.refusing.countdown == 1;
+		if (!refused || !evpy_counted.refusing.onwards)
+			--evpy_counted.refusing.countdown;
+	}
+	for (i = 0; i < 2; ++i) {
+		++evpy_counted.usage[sources[i]].allocations;
+		evpy_counted.usage[sources[i]].refused += (size_t)refused;
+	}
+	return !refused;
+}
+
+/* Note a new block; -1 if there is no room for the note. */
+static int evpy_enter(int source, void *memory, size_t size)
+{
+	struct evpy_block *block;
+
+	if (2 * (evpy_counted.usage[EVPY_ANY].blocks + 1) > evpy_counted.room &&
+	    evpy_table_grow() < 0)
+		return -1;
+	block = evpy_find((uintptr_t)memory);
+	if (block->address != 0) { /* somebody has freed it behind our back */
+		evpy_forget_block(block);
+		block = evpy_find((uintptr_t)memory);
+	}
+	block->address = (uintptr_t)memory;
+	block->size = size;
+	block->number = evpy_counted.usage[EVPY_ANY].allocations;
+	block->source = source;
+	evpy_note_block(&evpy_counted.usage[EVPY_ANY], size);
+	evpy_note_block(&evpy_counted.usage[source], size);
+	return 0;
+}
+
+static void *evpy_counted_new(int source, size_t size)
+{
+	void *memory;
+
+	evpy_counted_hold();
+	memory = evpy_admit(source) ? malloc(size) : NULL;
+	if (memory == NULL && source != EVPY_OPENSSL)
+		memory = evpy_from_aside(size);
+	if (memory != NULL && evpy_enter(source, memory, size) < 0) {
+		free(memory);
+		memory = NULL;
+	}
+	evpy_counted_leave();
+	if (memory == NULL)
+		errno = ENOMEM;
+	return memory;
+}
+
+static void evpy_counted_free(void *memory)
+{
+	struct evpy_block *block;
+
+	if (memory == NULL)
+		return;
+	evpy_counted_hold();
+	block = evpy_find((uintptr_t)memory);
+	if (block->address != 0)
+		evpy_forget_block(block);
+	evpy_counted_leave(); /* before free(), after which another thread may get and enter it */
+	free(memory);
+}
+
+static void *evpy_grown(void *old, size_t size)
+{
+	size_t before = EVPY_SIZE(old);
+	void *memory = evpy_from_aside(size);
+
+	if (memory != NULL) {
+		memcpy(memory, old, before < size ? before : size);
+		free(old);
+	}
+	return memory;
+}
+
+static void *evpy_counted_resize(int source, void *old, size_t size)
+{
+	struct evpy_block *block, kept;
+	void *memory;
+
+	evpy_counted_hold();
+	block = evpy_find((uintptr_t)old);
+	kept = *block;
+	memory = evpy_admit(source) ? realloc(old, size) : NULL;
+	if (memory == NULL && source != EVPY_OPENSSL)
+		memory = evpy_grown(old, size);
+	if (memory != NULL) {
+		if (kept.address != 0)
+			evpy_forget_block(block);
+		/* One that came from before counting may find no room, and stays unknown. */
+		evpy_enter(kept.address != 0 ? kept.source : source, memory, size);
+	}
+	evpy_counted_leave();
+	if (memory == NULL)
+		errno = ENOMEM;
+	return memory;
+}
+
+/* What libevent calls, and this module. */
+
+static void *evpy_take(int source, size_t size)
+{
+	void *memory;
+
+	if (__atomic_load_n(&evpy_counting, __ATOMIC_RELAXED))
+		return evpy_counted_new(source, size);
+	memory = malloc(size);
+	return memory != NULL ? memory : evpy_from_aside(size);
+}
+
+static void *evpy_resize(int source, void *old, size_t size)
+{
+	void *memory;
+
+	if (old == NULL)
+		return evpy_take(source, size);
+	if (__atomic_load_n(&evpy_counting, __ATOMIC_RELAXED))
+		return evpy_counted_resize(source, old, size);
+	memory = realloc(old, size);
+	return memory != NULL ? memory : evpy_grown(old, size);
+}
+
+static void evpy_free(void *memory)
+{
+	if (__atomic_load_n(&evpy_counting, __ATOMIC_RELAXED))
+		evpy_counted_free(memory);
+	else
+		free(memory);
+}
+
+static void *evpy_malloc(size_t size)
+{
+	return evpy_take(EVPY_OURS, size);
+}
+
+/* By calloc(), which leaves much memory untouched. */
+static void *evpy_calloc(size_t n, size_t size)
+{
+	void *memory = NULL;
+
+	if (!__atomic_load_n(&evpy_counting, __ATOMIC_RELAXED))
+		memory = calloc(n, size);
+	if (memory == NULL && (memory = evpy_take(EVPY_OURS, n * size)) != NULL)
+		memset(memory, 0, n * size);
+	return memory;
+}
+
+static char *evpy_strdup(const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = evpy_take(EVPY_OURS, size);
+
+	return copy == NULL ? NULL : memcpy(copy, text, size);
+}
+
+static void *evpy_libevent_malloc(size_t size)
+{
+	return evpy_take(EVPY_LIBEVENT, size);
+}
+
+static void *evpy_libevent_realloc(void *old, size_t size)
+{
+	return evpy_resize(EVPY_LIBEVENT, old, size);
+}
+
+#if LIBEVENT_PY_HAVE_TLS
+/* OpenSSL asks for nothing, too, and may ask to make something nothing. */
+
+static void *evpy_openssl_malloc(size_t size, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return size == 0 ? NULL : evpy_counted_new(EVPY_OPENSSL, size);
+}
+
+static void evpy_openssl_free(void *memory, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	evpy_counted_free(memory);
+}
+
+static void *evpy_openssl_realloc(void *old, size_t size, const char *file, int line)
+{
+	if (old == NULL)
+		return evpy_openssl_malloc(size, file, line);
+	if (size == 0) {
+		evpy_counted_free(old);
+		return NULL;
+	}
+	return evpy_counted_resize(EVPY_OPENSSL, old, size);
+}
+#endif
+
+/* Count from now on. */
+static int evpy_count_memory(void)
+{
+	int ready;
+
+	evpy_counted_hold();
+	ready = evpy_counted.room > 0 || evpy_table_grow() == 0;
+	evpy_counted_leave();
+	if (!ready)
+		return -1;
+	__atomic_store_n(&evpy_counting, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int evpy_counts(int source)
+{
+	return source == EVPY_OPENSSL ? evpy_counting_openssl : evpy_counting;
+}
+
+static void evpy_usage(int source, struct evpy_usage *usage)
+{
+	evpy_counted_hold();
+	*usage = evpy_counted.usage[source];
+	evpy_counted_leave();
+}
+
+/* Write up to `room` of the blocks of `source` to `blocks`, in no order; return how many there are. */
+static size_t evpy_live_blocks(int source, struct evpy_block *blocks, size_t room)
+{
+	size_t found = 0, i;
+
+	evpy_counted_hold();
+	for (i = 0; i < evpy_counted.room; ++i) {
+		const struct evpy_block *block = &evpy_counted.blocks[i];
+
+		if (block->address == 0 || (source != EVPY_ANY && block->source != source))
+			continue;
+		if (found < room)
+			blocks[found] = *block;
+		++found;
+	}
+	evpy_counted_leave();
+	return found;
+}
+
+/* Refuse the `nth` allocation from now of `source`, and with `onwards` all after it; none with 0. */
+static void evpy_refuse(int source, size_t nth, int onwards)
+{
+	evpy_counted_hold();
+	evpy_counted.refusing.countdown = nth;
+	evpy_counted.refusing.source = source;
+	evpy_counted.refusing.onwards = onwards;
+	evpy_counted_leave();
+}
+
+static void evpy_use_memory(void)
+{
+	event_set_mem_functions(evpy_libevent_malloc, evpy_libevent_realloc, evpy_free);
+}
+
+/* As the loader brings this module in: before any lock is made that is held while memory is asked for, so that
+ * this one is the last to be taken around a fork(); and before OpenSSL, which takes other functions only until
+ * it has asked for anything, is used by the modules of Python that are imported next. */
+__attribute__((constructor)) static void evpy_memory_begin(void)
+{
+	const char *wanted = getenv("LIBEVENT_PY_COUNT_MEMORY");
+
+	pthread_atfork(evpy_counted_hold, evpy_counted_leave, evpy_counted_leave);
+	evpy_use_memory();
+	if (wanted == NULL || *wanted == '\0' || evpy_count_memory() < 0)
+		return;
+#if LIBEVENT_PY_HAVE_TLS
+	evpy_counting_openssl =
+	    CRYPTO_set_mem_functions(evpy_openssl_malloc, evpy_openssl_realloc, evpy_openssl_free);
+#endif
+}
