@@ -1,4 +1,4 @@
-"""A fork while a lock of libevent's is held: by who forks, or by another thread, gone in the child."""
+"""A fork while a lock of libevent's is held: by who forks, or by a thread that is gone then."""
 
 from __future__ import annotations
 
