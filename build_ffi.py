@@ -52,6 +52,7 @@ NOUNS = (
     "http",
     "http_compat",
     "http_struct",
+    "http_framing",
     "http_server",
     "http_client",
     "tag",

@@ -8,6 +8,7 @@ nearly all, nothing is made: a request can be asked whether its connection is st
 from __future__ import annotations
 
 import functools
+import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
@@ -207,6 +208,24 @@ class HttpServerConnection(Handle):
             self._on_close(self)  # the collector may have finalized what it would use
 
 
+def write_at_last(base: Any, evcon: Any) -> None:
+    """Have what C's connection *evcon* is about to be given written, even if the loop ends before.
+
+    As far as its socket takes it, which is not waited for.
+    """
+    if evcon:
+        bev = lib.evhttp_connection_get_bufferevent(evcon)
+        lib.bufferevent_incref(bev)
+        base.graveyard.append((functools.partial(_push, base, os.getpid()), bev))
+
+
+def _push(base: Any, process: int, bev: Any) -> None:
+    if process == os.getpid() and not base.closed:
+        base.tell(lib.evpy_http_push, bev)
+    else:  # it is the parent's to be written, or there is nothing left to write
+        lib.bufferevent_decref(bev)
+
+
 def address_of(pointer: Any) -> int:
     """Return where C's *pointer* points to."""
     return int(ffi.cast("uintptr_t", pointer))
@@ -234,5 +253,5 @@ def evpy_http_written(key: int) -> None:
             try:
                 callback(request)
             except BaseException as error:
-                base.report(error, connection)
+                request.raised(error)
             return

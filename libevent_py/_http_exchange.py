@@ -19,13 +19,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from libevent_py import errors, util
+from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child, live
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
 from libevent_py.errors import DnsError, HttpError
 from libevent_py.event import Event
+from libevent_py.http_headers import Headers
 
 if TYPE_CHECKING:
     from libevent_py.http_client import HttpRequest
@@ -40,6 +41,9 @@ REASONS = {
     HttpRequestError.DATA_TOO_LONG: "the response's body is malformed or too long",
 }
 
+#: How many informational responses (1xx) one request may get before its answer.
+MOST_INFORMATIONAL = 100
+
 #: The longest that libevent waits before it tries again to connect, in seconds.
 LONGEST_WAIT = 3600.0
 
@@ -53,6 +57,7 @@ class Exchange(Child):
         "_defers",
         "_ends_itself",
         "_initial_retry",
+        "_link",
         "_on_close",
         "_process",
         "_resolver",
@@ -80,6 +85,8 @@ class Exchange(Child):
     _defers: bool
 
     def _begin(self) -> None:
+        #: What is ours in C, made with the pointer.
+        self._link: Any = None
         #: What evhttp has, and its pointer, or None.
         self._current: HttpRequest | None = None
         self._sent: Any = None
@@ -150,9 +157,10 @@ class Exchange(Child):
         self._stale = self._defers
         base.live[request.key] = request
         command, uri = request._asked
-        if base.call(lib.evpy_client_make_request, self.pointer, sent, int(command), uri):
+        make = lib.evpy_client_make_request
+        if base.call(make, self.pointer, self._link, sent, int(command), uri):
             error = errors.failed(lib.evhttp_make_request)
-            _forget(sent)
+            _forget(self._link, sent)
             self._conclude(request, self._error(request, "it can't be sent", error))
 
     def _headers_came(self, request: HttpRequest) -> int:
@@ -164,19 +172,40 @@ class Exchange(Child):
             self.base.report(error, request)
         return -1
 
+    def _informed(self, request: HttpRequest, code: int) -> int:
+        """Tell the user of an informational response, of which there can't be any number."""
+        request._informed += 1
+        if request._informed > MOST_INFORMATIONAL:
+            request._refused = f"more than {MOST_INFORMATIONAL} informational responses have come"
+            return -1
+        try:
+            if not request._cancelled and request._on_informational is not None:
+                headers = Headers(request.input_headers.items())
+                request._on_informational(request, code, headers)
+            return 0 if self._current is request else -1
+        except BaseException as error:
+            self.base.report(error, request)
+        return -1
+
     def _ended(self, request: HttpRequest, answered: bool, why: int) -> None:
         """Take it that evhttp is finished with *request*, for the errno *why* if that is one."""
-        _forget(self._sent)
+        sent, pointer = self._sent, self.pointer
         if answered:
-            self.base.defer(_let_go, self._sent)  # evhttp still looks at it afterwards
-            if self._sent.response_code == 0:
-                self._could_not_connect(request, why)
-                return
+            self.base.defer(_let_go, sent)  # evhttp still looks at it afterwards
+            if sent.response_code and lib.evpy_client_is_spent(pointer, self._link, sent):
+                lib.evpy_client_reset(self._below())
+        _forget(self._link, sent)
+        if answered and sent.response_code == 0:
+            self._could_not_connect(request, why)
+            return
         self._tries = 0
         if request._cancelled:
             self._conclude(request, self._cancelled(request))
         elif answered:
             self._conclude(request, None)
+        elif request._refused:
+            code = request._code = HttpRequestError.INVALID_HEADER
+            self._conclude(request, self._error(request, request._refused, None, code))
         else:
             code = HttpRequestError(lib.EVREQ_HTTP_EOF if request._code is None else request._code)
             error = self._error(request, REASONS[code], self._cause(code, why), code)
@@ -229,6 +258,8 @@ class Exchange(Child):
         if request._connection is None:
             return
         self._release(request)
+        if not request.closed:
+            lib.evpy_client_freeze(request.pointer, False)
         request._connection = None
         request.error = error
         try:
@@ -310,7 +341,7 @@ class Exchange(Child):
         """Have evhttp forget the request that it has, with the connection made for it."""
         lib.evpy_lookup_cancel(self._below())  # with TLS, libevent doesn't
         self.base.call(lib.evhttp_cancel_request, self._sent)
-        _forget(self._sent)
+        _forget(self._link, self._sent)
 
     def _was_closed(self) -> None:
         if self._on_close is not None and not self.closed:
@@ -344,27 +375,26 @@ class Exchange(Child):
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the connection, and after it the request that it has, at a clean moment."""
-        return functools.partial(free_soon, self.base, self._sent, self._process)
+        return functools.partial(free_soon, self.base, self._link, self._sent, self._process)
 
 
-def free_soon(base: Any, sent: Any, process: int, pointer: Any) -> None:
+def free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> None:
     """Free a connection that *process* has made, which has the request *sent*, when it may be."""
     if base.busy() and not base.closed:
-        base.graveyard.append((functools.partial(_free, sent, process), pointer))
+        base.graveyard.append((functools.partial(_free, link, sent, process), pointer))
         base.defer(_let_go, sent)
     else:
-        _free(sent, process, pointer)
+        _free(link, sent, process, pointer)
 
 
-def _free(sent: Any, process: int, pointer: Any) -> None:
-    lib.evpy_client_connection_free(pointer, process != os.getpid())
+def _free(link: Any, sent: Any, process: int, pointer: Any) -> None:
+    lib.evpy_client_connection_free(pointer, link, process != os.getpid())
     if sent is not None:
-        _forget(sent)
+        _forget(ffi.NULL, sent)
 
 
-def _forget(sent: Any) -> None:
-    """Have a request forget the connection that it was on, as evhttp often does not (P2)."""
-    sent.evcon = ffi.NULL
+#: Have a request forget the connection that it was on, as evhttp often does not (P2).
+_forget = lib.evpy_client_forget
 
 
 def _let_go(_pointer: Any) -> None:
@@ -392,6 +422,23 @@ def evpy_client_header(key: int) -> int:
     if request.base.parked is not None:  # to refuse it would shut the parent's connection down
         return 0
     return int(request._connection._headers_came(request))
+
+
+@ffi.def_extern(onerror=errors.kept, error=-1)
+def evpy_client_informed(key: int, code: int) -> int:
+    request = live.objects.get(key)
+    if request is None:
+        return -1
+    if request.base.parked is not None:
+        return 0
+    return int(request._connection._informed(request, code))
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_refused(key: int, reason: Any) -> None:
+    request = _asked(key)
+    if request is not None:
+        request._refused = _convert.text(reason)
 
 
 @ffi.def_extern(onerror=errors.kept)

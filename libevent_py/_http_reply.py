@@ -12,14 +12,15 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_connection import HttpServerConnection, address_of
+from libevent_py._http_connection import HttpServerConnection, address_of, write_at_last
+from libevent_py._http_framing import MISFRAMED, misframed
 from libevent_py._lifetime import described, get_ident, live, without_pointer
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.http_request import Request
 
 #: How far a reply has come.
-ASKED, STARTED, ANSWERED = range(3)
+UNANSWERED, STARTED, ANSWERED = range(3)
 
 #: The reason phrases that have been used, as C takes them; None has libevent choose.
 _reasons: dict[str | None, Any] = {None: ffi.NULL}
@@ -102,15 +103,23 @@ class HttpServerRequest(Request):
     # The answer.
 
     def send_reply(self, code: int, reason: str | None = None, body: Any = b"") -> None:
-        """Answer with the status *code*, from 100 to 999, its *reason* and *body*.
+        """Answer with the status *code*, from 200 to 999, its *reason* and *body*.
 
         None for *reason* stands for libevent's own phrase. *body* is bytes, or any object with the
         buffer protocol, and comes after what has been added to `output_buffer`; a `Buffer` is
         emptied, without copying. Unlike in C, nothing of it is sent where a reply has no body, as
-        to HEAD, which is told its length: the client would take it for the next reply. When the
-        client has gone, nothing happens. Raises `ClosedError` when it has been answered,
-        `RuntimeError` after `send_reply_start`, `ValueError` for a *reason* that isn't one line of
-        Latin-1.
+        to HEAD, which is told its length: the client would take it for the next reply. With the
+        header Transfer-Encoding, which can only be "chunked", it is sent as a chunk to a client
+        that knows these. When the client has gone, nothing happens.
+
+        Requests that a client has sent without waiting are answered one after the other, also when
+        it has closed its half of the connection. But as in C, a client that closes its half while a
+        reply is written to it is taken for gone, and gets no more of it than the socket has taken.
+
+        Raises `ClosedError` when it has been answered, `RuntimeError` after `send_reply_start`,
+        `ValueError` for a *reason* that isn't one line of Latin-1, for a code below 200, which
+        would be no answer, and for headers that are wrong about the body, as a Content-Length of
+        another length.
         Wraps ``evhttp_send_reply``.
         """
         base = self.base
@@ -120,24 +129,27 @@ class HttpServerRequest(Request):
         self.pointer  # noqa: B018  (it may have been answered)
         if self._state:
             raise self._begun("send_reply")
-        if type(code) is not int or not 100 <= code <= 999:
-            code = _convert.integer(code, "code", 100, 999)
+        if type(code) is not int or not 200 <= code <= 999:
+            code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         if type(body) is bytes and inside:
             pointer = self._answered()
-            if reply(pointer, code, text, body, len(body)):
+            if result := reply(pointer, code, text, body, len(body)):
                 self._unanswered(pointer)
-                raise failure(lib.evhttp_send_reply)
+                raise self._not_sent(result, lib.evhttp_send_reply, len(body))
             return
         function: Callable[..., Any] = lib.evpy_http_reply_buffer
+        arguments: tuple[Any, ...]
         if isinstance(body, Buffer):
-            arguments: tuple[Any, ...] = (body.pointer,)
+            body._check_changeable()
+            size, arguments = len(body), (body.pointer,)
         else:
             function, arguments = reply, _convert.octets(body, "body")
+            size = arguments[1]
         pointer = self._answered()
-        if base.call(_sent, function, pointer, code, text, *arguments):
+        if result := base.call(_sent, function, pointer, code, text, *arguments):
             self._unanswered(pointer)
-            raise failure(lib.evhttp_send_reply, *_ends(body))
+            raise self._not_sent(result, lib.evhttp_send_reply, size, *_ends(body))
 
     def send_error(self, code: int, reason: str | None = None) -> None:
         """Answer with an error page of libevent's own, and close the connection.
@@ -150,7 +162,7 @@ class HttpServerRequest(Request):
         self.pointer  # noqa: B018  (it may have been answered)
         if self._state:
             raise self._begun("send_error")
-        code = _convert.integer(code, "code", 100, 999)
+        code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self.base.call(lib.evpy_http_reply_error, self._answered(), code, text)
 
@@ -158,18 +170,20 @@ class HttpServerRequest(Request):
         """Begin to answer with the status *code*; `send_reply_chunk` and `send_reply_end` follow.
 
         *code* and *reason* are as for `send_reply`. What has been added to `output_buffer` is the
-        first chunk. Without a Content-Length a client of HTTP/1.1 gets chunks, any other one the
-        end of the connection as that of the body. Raises the same errors as `send_reply`.
+        first chunk. With the header Content-Length, all chunks together must have that length.
+        Without it a client of HTTP/1.1 gets chunks, any other one the end of the connection as that
+        of the body, also when it has asked to be kept. Raises the same errors as `send_reply`.
         Wraps ``evhttp_send_reply_start``.
         """
         self.base.check_thread()
         pointer = self.pointer
         if self._state:
             raise self._begun("send_reply_start")
-        code = _convert.integer(code, "code", 100, 999)
+        code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
-        if self.base.call(_sent, lib.evpy_http_reply_start, pointer, code, text) < 0:
-            raise failure(lib.evhttp_send_reply_start)
+        result = self.base.call(_sent, lib.evpy_http_reply_start, pointer, code, text)
+        if result < 0:
+            raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
         self._state = STARTED
 
     def send_reply_chunk(
@@ -182,7 +196,7 @@ class HttpServerRequest(Request):
         the client goes. Until then it keeps the request alive. Return whether the client was still
         there; when it has gone, nothing is sent, as in C. Nor is an empty chunk, which would be the
         end, or one where the reply has no body. Raises `RuntimeError` before `send_reply_start`,
-        `ClosedError` after `send_reply_end`.
+        `ClosedError` after `send_reply_end`, `ValueError` for more than the reply's Content-Length.
         Wraps ``evhttp_send_reply_chunk``, ``evhttp_send_reply_chunk_with_cb``.
         """
         self.base.check_thread()
@@ -193,6 +207,7 @@ class HttpServerRequest(Request):
             _convert.callback(callback)
         arguments: tuple[Any, ...]
         if isinstance(data, Buffer):
+            data._check_changeable()
             function, size, arguments = lib.evpy_http_reply_chunk_buffer, len(data), (data.pointer,)
         else:
             function, arguments = lib.evpy_http_reply_chunk, _convert.octets(data)
@@ -203,6 +218,12 @@ class HttpServerRequest(Request):
         called = callback is not None and connection is not None
         key = connection.key if connection is not None else 0
         sent = self.base.call(_sent, function, pointer, *arguments, called, key)
+        if sent == MISFRAMED:
+            missing = lib.evpy_http_missing(pointer)
+            raise ValueError(
+                f"data must have at most the {missing} bytes that the reply's Content-Length has "
+                f"left, not {size}"
+            )
         if sent < 0:
             raise failure(lib.evhttp_send_reply_chunk, *_ends(data))
         if self.closed:  # a callback of one of the buffers has ended it
@@ -228,17 +249,20 @@ class HttpServerRequest(Request):
     def send_reply_end(self) -> None:
         """Say that the answer is complete.
 
-        Raises `RuntimeError` before `send_reply_start`, for which C would send nothing at all.
+        Raises `RuntimeError` before `send_reply_start`, for which C would send nothing at all, and
+        `ValueError` when it has less than its Content-Length: send the rest, or `close` it.
         Wraps ``evhttp_send_reply_end``.
         """
         self.base.check_thread()
-        self.pointer  # noqa: B018  (it may have been answered)
+        pointer = self.pointer
         if self._state != STARTED:
             raise self._not_begun("send_reply_end")
+        if missing := lib.evpy_http_missing(pointer):
+            raise ValueError(f"the reply is {missing} bytes shorter than its Content-Length")
         connection = self._known()
         if connection is not None:
             connection.writing = None  # C doesn't tell any more
-        self.base.call(lib.evhttp_send_reply_end, self._answered())
+        self.base.call(lib.evpy_http_reply_end, self._answered())
 
     @property
     def on_complete(self) -> Callable[[HttpServerRequest], object] | None:
@@ -289,13 +313,21 @@ class HttpServerRequest(Request):
 
     def _unanswered(self, pointer: Any) -> None:
         """Put the pointer back, as C could not take the reply."""
-        self._state = ASKED
+        self._state = UNANSWERED
         self._put(pointer)
         connection = self._known()
         if connection is not None:
             connection.awaiting = None
         if self.root.current is not self:
             self.root.held.add(self, pointer)
+
+    def _not_sent(
+        self, result: int, function: Any, size: int, *ends: tuple[Buffer, int]
+    ) -> Exception:
+        """Return why C's *function* could not send a reply with *size* bytes of body."""
+        if result == MISFRAMED:
+            return misframed(self.output_headers, len(self.output_buffer) + size)
+        return failure(function, *ends)
 
     def _begun(self, function: str) -> RuntimeError:
         return RuntimeError(f"{function}() was called after send_reply_start(): end that one")
@@ -307,9 +339,18 @@ class HttpServerRequest(Request):
         """Tell whether it still waits for an answer, and this process is the one to give it."""
         return not self.closed and self.base.parked is None
 
-    def fail(self) -> None:
-        """Answer for a handler that has raised."""
-        lib.evpy_http_abandon(self._answered())
+    def raised(self, error: BaseException) -> None:
+        """Report what a handler has raised, and answer for it unless `EventBase.on_error` has."""
+        base = self.base
+        base.report(error, self)
+        if self.unanswered():
+            if not self._state:
+                write_at_last(base, lib.evhttp_request_get_connection(self.pointer))
+            lib.evpy_http_abandon(self._answered())
+
+    def _is_on(self, evcon: Any) -> bool:
+        """Tell whether it came by C's connection *evcon*."""
+        return bool(lib.evhttp_request_get_connection(self.pointer) == evcon)
 
     def completed(self, pointer: Any) -> None:
         """Tell who wants to know that it has been written, before C frees it."""
@@ -319,6 +360,8 @@ class HttpServerRequest(Request):
         try:
             assert self._on_complete is not None
             self._on_complete(self)
+        except BaseException as error:
+            self.base.report(error, self)
         finally:
             root.current = outer
             self._end()
@@ -360,5 +403,5 @@ def evpy_http_completed(key: int, pointer: Any) -> None:
             try:
                 request.completed(pointer)
             except BaseException as error:
-                base.report(error, request.server)
+                base.report(error, request)
             return

@@ -15,6 +15,9 @@ METHODS = (
     HttpCommand.GET | HttpCommand.POST | HttpCommand.HEAD | HttpCommand.PUT | HttpCommand.DELETE
 )
 
+#: The methods that evhttp is to allow always, because it asks (`_c/http_server.c`).
+ASKED = HttpCommand.HEAD | HttpCommand.CONNECT
+
 #: The largest number that a limit can be: C's ev_ssize_t.
 MOST = lib.EV_SSIZE_MAX
 
@@ -63,7 +66,7 @@ class Settings(Child):
     def allowed_methods(self, methods: int) -> None:
         flags = _convert.flags(HttpCommand, methods, "allowed_methods")
         self.base.check_thread()
-        lib.evhttp_set_allowed_methods(self.pointer, flags)
+        lib.evhttp_set_allowed_methods(self.pointer, flags | ASKED)
         self._methods = flags
 
     @property

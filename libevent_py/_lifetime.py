@@ -616,6 +616,20 @@ class Root(Handle):
             if not self.calls:
                 live.remove(self)
 
+    def tell(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Enter C by *function*, which may call back; what that raises waits for who raises it."""
+        if self.running:
+            function(*arguments)
+            return
+        self.calls += 1
+        try:
+            live.add(self)
+            errors.enter(None, function, *arguments)
+        finally:
+            self.calls -= 1
+            if not self.calls:
+                live.remove(self)
+
     def busy(self) -> bool:
         """Tell whether C, or a method, may be in the middle of using something of this base."""
         return self.running or self.calls > 0 or in_the_middle(self, sys._getframe(1))

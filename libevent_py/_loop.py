@@ -408,8 +408,10 @@ class Loop(Root):
     def on_error(self) -> Callable[[Exception, Any], object] | None:
         """What gets an exception that a callback raised, with the object whose callback it was.
 
-        ``on_error(exception, source)`` takes it instead of the loop, which goes on. None: the
-        exception stops the loop and comes out of it. KeyboardInterrupt and SystemExit always do.
+        ``on_error(exception, source)`` takes it instead of the loop, which goes on. *source* is the
+        request where a server's handler has raised, of HTTP, RPC or DNS, which it may answer. None:
+        the exception stops the loop and comes out of it, once a server's client has been told that
+        its request has failed. KeyboardInterrupt and SystemExit always do.
         """
         return self._on_error
 

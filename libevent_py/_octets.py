@@ -120,6 +120,9 @@ class Octets(Handle):
             return function(self.pointer, other.pointer, *arguments)
         return self._call(other._call, function, self.pointer, other.pointer, *arguments)
 
+    def _check_changeable(self) -> None:
+        """Raise `ValueError` where the buffer is one that can only be looked at."""
+
     def _unusable(self) -> Exception:
         return super()._unusable() if self._owner is None else self._owner._unusable()
 
@@ -477,9 +480,10 @@ def headroom(frames: int = 12) -> None:
 
 
 def checked(buffer: Any, name: str = "buffer") -> Octets:
-    """Return *buffer*, or raise `TypeError` unless it is a `Buffer`."""
+    """Return *buffer*, which is to be changed, or raise `TypeError` unless it is a `Buffer`."""
     if not isinstance(buffer, Octets):
         raise TypeError(f"{name} must be a Buffer, not {buffer!r}")
+    buffer._check_changeable()
     return buffer
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import empty, fill, next_key, shared
-from libevent_py._octets import END, SIZE_MAX, checked, failure
+from libevent_py._octets import END, SIZE_MAX, failure
 from libevent_py._references import references, release
 from libevent_py._watched import Watched
 from libevent_py.enums import FileSegmentFlag
@@ -114,7 +114,9 @@ class Shared(Watched):
         buffer a copy is added. Raises `ValueError` if *other* is this buffer.
         Wraps ``evbuffer_add_buffer_reference``.
         """
-        if checked(other, "other").pointer == self.pointer:
+        if not isinstance(other, Watched):
+            raise TypeError(f"other must be a Buffer, not {other!r}")
+        if other.pointer == self.pointer:
             raise ValueError("other must be another buffer")
         if other._unshared():
             self.add(bytes(other))

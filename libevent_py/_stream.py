@@ -32,6 +32,13 @@ EventCallback = Callable[[Any, BufferEventFlag], object]
 
 Callbacks = tuple[DataCallback | None, DataCallback | None, EventCallback | None]
 
+#: What to do instead of using a bufferevent that HTTP has.
+INSTEAD = (
+    "it can be asked, but not used: send by HttpConnection.make_request() or "
+    "HttpServerRequest.send_reply(), set HttpConnection.timeout or HttpServer.timeout, and close "
+    "the connection"
+)
+
 #: What can happen to a bufferevent, by C's number.
 FLAGS = tuple(BufferEventFlag(number) for number in range(2 * BufferEventFlag.CONNECTED))
 
@@ -62,6 +69,9 @@ class Stream(Eager):
     )
 
     rank = 2
+
+    #: What its input and its output are.
+    _buffer_kind: type[Buffer] = BorrowedBuffer
 
     error: OSError | None
 
@@ -140,7 +150,7 @@ class Stream(Eager):
         if self._given_to is not None:
             raise ValueError(
                 f"this {type(self).__name__} belongs to {self._given_to!r}, which has its "
-                "callbacks and its descriptor, and closes it"
+                f"callbacks and its descriptor, and closes it: {INSTEAD}"
             )
 
     @contextlib.contextmanager
@@ -284,7 +294,7 @@ class Stream(Eager):
         pointer, lent = self.pointer, self._lent_input
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = BorrowedBuffer.borrowed(lib.bufferevent_get_input(pointer), self)
+            buffer = self._buffer_kind.borrowed(lib.bufferevent_get_input(pointer), self)
             self._lent_input = weakref.ref(buffer)
         return buffer
 
@@ -300,7 +310,7 @@ class Stream(Eager):
         pointer, lent = self.pointer, self._lent_output
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = BorrowedBuffer.borrowed(lib.bufferevent_get_output(pointer), self)
+            buffer = self._buffer_kind.borrowed(lib.bufferevent_get_output(pointer), self)
             self._lent_output = weakref.ref(buffer)
         return buffer
 
@@ -339,13 +349,11 @@ class Stream(Eager):
         Unlike in C, `on_read` is told by the loop of input that is there already when reading
         begins, and a filter lets pass what waits below it. Wraps ``bufferevent_enable``.
         """
-        self._check_not_given()
         what = self._directions(what)
         self.base.call(lib.evpy_bufferevent_enable, self.pointer, what)
 
     def disable(self, what: int) -> None:
         """Stop to read, write or both, as *what* says. Wraps ``bufferevent_disable``."""
-        self._check_not_given()
         what = self._directions(what)
         errors.call(lib.bufferevent_disable, self.pointer, what)
 
@@ -364,7 +372,6 @@ class Stream(Eager):
         the loop also calls it when *low* sinks to what there is already. Setting the marks of a
         filter may call back at once. Wraps ``bufferevent_setwatermark``.
         """
-        self._check_not_given()
         what = self._directions(what)
         low = _convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = _convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
@@ -418,7 +425,6 @@ class Stream(Eager):
         other half the end. Return whether there was anything to do: a socket has nothing to flush.
         Wraps ``bufferevent_flush``.
         """
-        self._check_not_given()
         what = self._directions(what)
         mode = FlushMode(mode)
         return bool(self.base.call(lib.bufferevent_flush, self.pointer, what, mode))
@@ -429,7 +435,6 @@ class Stream(Eager):
         *options* are of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
         Wraps ``bufferevent_trigger``.
         """
-        self._check_not_given()
         what = self._directions(what)
         options = _convert.flags(TriggerOption, options, "options")
         self.base.call(lib.bufferevent_trigger, self.pointer, what, options)
@@ -440,7 +445,6 @@ class Stream(Eager):
         Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
         Wraps ``bufferevent_trigger_event``.
         """
-        self._check_not_given()
         self.base.check_thread()
         what = _convert.flags(BufferEventFlag, what, "what")
         options = _convert.flags(TriggerOption, options, "options")

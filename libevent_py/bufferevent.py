@@ -12,6 +12,7 @@ from libevent_py._connect import Connecting
 from libevent_py._eager import Arena
 from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Filter, checked_filter, free_upper
+from libevent_py._given import GivenBuffer, given
 from libevent_py._lifetime import next_key
 from libevent_py._stream import (
     Callbacks,
@@ -21,6 +22,7 @@ from libevent_py._stream import (
     checked_options,
 )
 from libevent_py.base import EventBase
+from libevent_py.buffer import BorrowedBuffer
 from libevent_py.enums import BufferEventOption
 from libevent_py.tls import Connection, TlsContext
 
@@ -396,7 +398,12 @@ class BufferEvent(Connecting):
             raise ValueError("the bufferevent must be made without EAGER")
         if self._rate_limit is not None or self._group is not None:
             raise ValueError("the bufferevent must not have a rate limit")
+        if any(type(buffer) is not BorrowedBuffer for buffer in self.lent()):
+            raise ValueError("the bufferevent must not have memory reserved in its output")
         self._given_to = owner
+        self.__class__ = given(type(self))
+        for buffer in self.lent():
+            buffer.__class__ = GivenBuffer
         lib.evpy_bufferevent_setcb(pointer, False, False, False, self.key)
         self._on_read = self._on_write = self._on_event = None
         self.base.live.pop(self.key, None)
@@ -406,7 +413,7 @@ class BufferEvent(Connecting):
     @classmethod
     def borrowed(cls, base: EventBase, pointer: Any, owner: Any) -> BufferEvent:
         """Make the object of a bufferevent that C has made for *owner*, which frees it."""
-        bev = cls.__new__(cls)
+        bev: BufferEvent = cls.__new__(given(cls))
         bev._begin()
         options = BufferEventOption.CLOSE_ON_FREE
         bev._start(base, next_key(), pointer, options, (None, None, None), given_to=owner)

@@ -80,8 +80,9 @@ class DnsServer(Child):
 
         *address* is (host, port), which is bound, or a bound UDP socket: a descriptor, which from
         now on belongs to the server, or a socket object, which is detached from it. It is set not
-        to block. When the callback raises, the query is answered SERVERFAILED. A query that
-        libevent can't read is ignored, and so is one with a name that no answer could repeat.
+        to block. When the callback raises, the query is answered SERVERFAILED, unless
+        `EventBase.on_error`, which gets the request with what was raised, has answered it. A query
+        that libevent can't read is ignored, and so is one with a name that no answer could repeat.
         What the socket has received before is discarded: the kernel must first be told to keep
         from libevent datagrams without a DNS header, at which it crashes. Only Linux can do so:
         elsewhere `NotImplementedError` is raised. Raises `OSError` when the address can't be had.
@@ -548,6 +549,6 @@ def evpy_dns_query(
     try:
         server._callback(request)
     except BaseException as error:
-        server.base.report(error, server)
+        server.base.report(error, request)
         request._fail()
     return True

@@ -13,12 +13,14 @@ from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
+from libevent_py._http_framing import MISFRAMED, misframed
 from libevent_py._lifetime import Child, Fresh, Handle, described, known_as, next_key, shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventOption, HttpCommand, HttpConnectionFlag, HttpRequestError
 from libevent_py.errors import HttpError
+from libevent_py.http_headers import Headers
 from libevent_py.http_request import Request, RequestBuffer
 from libevent_py.tls import TlsContext
 
@@ -26,6 +28,10 @@ from libevent_py.tls import TlsContext
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
 _DEFERRED = BufferEventOption.DEFER_CALLBACKS
+
+# Looked up once, for what is called for every request.
+frame = lib.evpy_client_frame
+NO_BODY = lib.EVPY_NO_BODY
 
 RequestCallback = Callable[[Any], object]
 
@@ -78,9 +84,12 @@ class HttpRequest(Request, Fresh):
         "_cancelled",
         "_code",
         "_connection",
+        "_informed",
         "_on_chunk",
         "_on_error",
         "_on_header",
+        "_on_informational",
+        "_refused",
         "_tried",
         "_watched",
         "error",
@@ -96,14 +105,19 @@ class HttpRequest(Request, Fresh):
         on_header: RequestCallback | None = None,
         on_chunk: RequestCallback | None = None,
         on_error: Callable[[Any, HttpRequestError], object] | None = None,
+        on_informational: Callable[[Any, int, Headers], object] | None = None,
     ) -> None:
         """Make a request, to be filled in and given to `HttpConnection.make_request`.
 
         Whatever happens then, ``callback(request)`` is called once: with a response, or with
-        `error` set. ``on_header(request)`` is called when the response's headers have come, also
-        those of "100 Continue"; when it returns False or raises, the request fails with EOF.
-        ``on_chunk(request)`` is called for each part of the body, which is in `input_buffer` and
-        is thrown away after it; of a chunked body for each chunk, once that is whole.
+        `error` set. ``on_header(request)`` is called when the response's headers have come; when it
+        returns False or raises, the request fails with EOF.
+        ``on_informational(request, code, headers)`` is called for each informational response that
+        comes before, as 100 Continue or 103 Early Hints; when it raises, the request fails, too. In
+        C there is only the code 100, of which the header callback is told, and any other of 1xx is
+        taken for the response. ``on_chunk(request)`` is called for each part of the body, which is
+        in `input_buffer` and is thrown away after it; of a chunked body for each chunk, once that
+        is whole.
         ``on_error(request, code)`` is called before *callback* where libevent gives a reason. As in
         C, no header Host is added: HTTP/1.1 wants one.
         Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
@@ -111,11 +125,19 @@ class HttpRequest(Request, Fresh):
         """
         self._check_unmade()
         self._callback = _convert.callback(callback)
-        given = {"on_header": on_header, "on_chunk": on_chunk, "on_error": on_error}
+        given = {
+            "on_header": on_header,
+            "on_chunk": on_chunk,
+            "on_error": on_error,
+            "on_informational": on_informational,
+        }
         for name, other in given.items():
             if other is not None:
                 _convert.callback(other, name)
         self._on_header, self._on_chunk, self._on_error = on_header, on_chunk, on_error
+        self._on_informational = on_informational
+        #: How many informational responses have come, and why the response is refused, or "".
+        self._informed, self._refused = 0, ""
         self._connection: HttpConnection | None = None
         self._asked: tuple[HttpCommand, bytes] | None = None
         self._cancelled = self._tried = False
@@ -242,12 +264,14 @@ class HttpConnection(Exchange):
         below = ffi.NULL if bev is None else bev.give(self)
         host, port = self._address
         make = lib.evpy_client_connection_new
-        pointer = make(base.pointer, dns, below, host.encode("latin-1"), port, key)
+        link = ffi.new("struct evpy_client **")
+        pointer = make(base.pointer, dns, below, host.encode("latin-1"), port, key, link)
         if not pointer:
             if bev is not None:
                 bev.taken_back()
                 lib.bufferevent_free(below)
             raise errors.failed(lib.evhttp_connection_base_new)
+        self._link = link[0]
         self._tls = None if bev is None else bev._tls
         self._defers = bev is not None and bool(bev._options & _DEFERRED)
         self._lent_bev = None if bev is None else weakref.ref(bev)
@@ -302,11 +326,17 @@ class HttpConnection(Exchange):
         """Send *request*, once those made before it have ended, and connect first if need be.
 
         *command* is of `HttpCommand`. *uri* is what the request line asks for: a path, for a proxy
-        a whole URI, for CONNECT a host and a port. The body is in the request's `output_buffer`,
-        which for POST and PUT the header Content-Length is made from; a `FileSegment` there that is
-        mapped is sent without being read into memory. Each request is made once.
-        Where a name is looked up at once, the callback may be called before this returns. Raises
-        `ValueError` for a URI with spaces or control characters. Wraps ``evhttp_make_request``.
+        a whole URI, for CONNECT a host and a port. Each request is made once. Where a name is
+        looked up at once, the callback may be called before this returns.
+
+        The body is what the request's `output_buffer` holds now, which can't be changed any more; a
+        `FileSegment` there that is mapped is sent without being read into memory. Its header
+        Content-Length is added, unlike in C for every method, unless there is a header
+        Transfer-Encoding, which can only be "chunked": then it is sent as a chunk.
+
+        Raises `ValueError` for a URI with spaces or control characters, for headers that are wrong
+        about the body, as a Content-Length of another length, and for a body of CONNECT or TRACE.
+        Wraps ``evhttp_make_request``.
         """
         if not isinstance(request, HttpRequest):
             raise TypeError(f"request must be an HttpRequest, not {request!r}")
@@ -318,6 +348,7 @@ class HttpConnection(Exchange):
         if request._asked is not None:
             raise RuntimeError("this HttpRequest has been made already: each is made once")
         asked = _command(command), _target(uri)
+        _frame(request, asked[0])
         request._asked, request._connection, request.base = asked, self, self.base
         self._waiting.append(request)
         with self.base.telling():
@@ -543,6 +574,18 @@ class HttpConnection(Exchange):
         Wraps ``evhttp_connection_free``.
         """
         super().close()
+
+
+def _frame(request: HttpRequest, command: HttpCommand) -> None:
+    """Have the body of *request* framed, for good, or raise an error that says why it can't be."""
+    result = frame(request.pointer, command)
+    if not result:
+        return
+    if result == MISFRAMED:
+        raise misframed(request.output_headers, len(request.output_buffer))
+    if result == NO_BODY:
+        raise ValueError(f"{command.name} must have no body: there is none in HTTP")
+    raise MemoryError("evhttp_make_request: there is no memory for it")
 
 
 def _command(command: int) -> HttpCommand:

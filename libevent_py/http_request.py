@@ -22,6 +22,8 @@ from libevent_py.http_uri import Uri
 
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
+#: What CONNECT is to C while it is being refused.
+COMMANDS[HttpCommand.CONNECT | HttpCommand.GET] = HttpCommand.CONNECT
 
 
 @known_as("Buffer")

@@ -10,7 +10,8 @@ from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import Held, HttpServerConnection, address_of
 from libevent_py._http_listening import Listening
-from libevent_py._http_reply import ANSWERED, ASKED, HttpServerRequest
+from libevent_py._http_reply import ANSWERED, UNANSWERED, HttpServerRequest
+from libevent_py._http_settings import ASKED, METHODS
 from libevent_py._lifetime import Handle, live, next_key
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -34,8 +35,9 @@ class HttpServer(Listening):
     """A server of HTTP, and with `tls` of HTTPS; usable in ``with``, which closes it.
 
     It lives until it is closed, or its base is: nobody has to keep it. A handler is called as
-    ``handler(request)`` with an `HttpServerRequest`. When it raises before it has answered, the
-    client gets 500.
+    ``handler(request)`` with an `HttpServerRequest`. When it raises before it has answered,
+    `EventBase.on_error` gets the request, and may answer it; else the client gets 500, before the
+    exception comes out of the loop. A reply that has been begun is cut off.
     """
 
     __slots__ = (
@@ -78,6 +80,8 @@ class HttpServer(Listening):
         self.plain = True
         super().__init__(base, next_key(), pointer)
         base.live[self.key] = self
+        lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
+        lib.evpy_http_set_gencb(pointer, False, self.key)
 
     def lent(self) -> list[Handle]:
         """Return whatever ends with it."""
@@ -147,7 +151,7 @@ class HttpServer(Listening):
         self.base.check_thread()
         pointer = self.pointer
         old = self._routes.pop(None, None)
-        key = next_key()
+        key = self.key if handler is None else next_key()
         lib.evpy_http_set_gencb(pointer, handler is not None, key)
         if old is not None:
             self.base.live.pop(old, None)
@@ -297,7 +301,11 @@ class HttpServer(Listening):
 
     def doom(self, pointer: Any) -> None:
         """Free the connection *pointer*, now or at a clean moment, with its requests."""
+        current = self.current
+        if current is not None and not current.closed and current._is_on(pointer):
+            current._end()
         self.held.end(pointer)
+        lib.evpy_http_mute(pointer)
         where = address_of(pointer)
         self.doomed[where] = pointer
         base = self.base
@@ -340,7 +348,10 @@ class HttpServer(Listening):
                 self._parent.remove_virtual_host(self)
             for bound in self.bound_sockets:
                 bound.close()
+            self._mute()
             for connection in self.connections.values():
+                if not connection.closed:
+                    lib.evpy_http_mute(connection.pointer)
                 base.live.pop(connection.key, None)
                 connection.end()
             for _, bev in self._given.values():
@@ -353,6 +364,18 @@ class HttpServer(Listening):
         super().close()
         self.connections.clear()
         self.doomed.clear()
+
+    def _mute(self) -> None:
+        """Have nothing more sent for those whose requests are not answered."""
+        requests = [pointer for _, pointer in self.held.requests.values()]
+        if self.current is not None and not self.current.closed:
+            requests.append(self.current.pointer)
+        for guest in self.held.guests:
+            requests += guest.requests()
+        for pointer in requests:
+            evcon = lib.evhttp_request_get_connection(pointer)
+            if evcon:
+                lib.evpy_http_mute(evcon)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
@@ -381,22 +404,34 @@ def _free(held: Held, given: dict[int, tuple[Any, Any]], _kept: Any, pointer: An
         lib.bufferevent_decref(given.popitem()[1][0])
 
 
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_http_allowed(key: int, method: int) -> int:
+    found = live.objects.get(key)
+    if found is None:
+        return 0
+    root = found if isinstance(found, HttpServer) else found.server
+    while root._parent is not None:
+        root = root._parent
+    return method & root._methods
+
+
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_request(key: int, pointer: Any) -> None:
     route = live.objects.get(key)
-    if route is None:  # the server is about to be freed
-        lib.evpy_http_reply_error(pointer, lib.HTTP_SERVUNAVAIL, ffi.NULL)
+    if route is None:  # the server is closed, and about to be freed with its requests
         return
     server = route.server
     root = server
     while root._parent is not None:
         root = root._parent
+    if root.doomed and address_of(lib.evhttp_request_get_connection(pointer)) in root.doomed:
+        return  # so is the connection
     base = server.base
     request = HttpServerRequest.__new__(HttpServerRequest)
     request.base = base
     request.server = server
     request.root = root
-    request.key = request._state = ASKED
+    request.key = request._state = UNANSWERED
     request._input = request._output = request._on_complete = None
     request.sends_files = False if root.plain else None
     request.pointer = pointer
@@ -406,9 +441,7 @@ def evpy_http_request(key: int, pointer: Any) -> None:
         if request._state != ANSWERED and request.unanswered():
             root.held.add(request, pointer)
     except BaseException as error:
-        if request.unanswered():
-            request.fail()
-        base.report(error, server)
+        request.raised(error)
     finally:
         root.current = None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_connection import HttpServerConnection
+from libevent_py._http_connection import HttpServerConnection, write_at_last
 from libevent_py._lifetime import Child, Handle, described, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
@@ -51,6 +51,10 @@ class Served:
         self.names: dict[bytes, int] = {}
         #: By the number of its pointer; each goes when C has been told to answer it.
         self.calls: dict[int, tuple[Any, weakref.ref[Rpc]]] = {}
+
+    def requests(self) -> list[Any]:
+        """Return C's HTTP requests that the calls are which are not answered yet."""
+        return [lib.evpy_rpc_http_request(pointer) for pointer, _ in self.calls.values()]
 
     def refuse(self, pointer: Any) -> None:
         """Answer by 503 what nobody will answer any more, whether a hook holds it up or not."""
@@ -318,7 +322,8 @@ class RpcServer(End):
         """Have calls of *name*, with messages of the class *request*, handled by ``handler(rpc)``.
 
         It reads ``rpc.request``, fills in ``rpc.reply``, an object of the class *reply*, and calls
-        ``rpc.done()``, then or later. When it raises, the call is answered by 503. Raises
+        ``rpc.done()``, then or later. When it raises, the call is answered by 503, unless
+        `EventBase.on_error`, which gets *rpc* with what was raised, has answered it. Raises
         `ValueError` when the path ``/.rpc.NAME`` is taken, which C does not look at (R2).
         Wraps ``evrpc_register_rpc``, ``evrpc_register_generic``.
         """
@@ -417,8 +422,10 @@ class RpcServer(End):
             rpc.reply = made.reply()
             made.handler(rpc)
         except BaseException as error:
-            self.base.report(error, self)
+            self.base.report(error, rpc)
             if self.base.parked is None and not rpc.closed and not rpc._answered:
+                http = lib.evpy_rpc_http_request(pointer)
+                write_at_last(self.base, lib.evhttp_request_get_connection(http))
                 rpc.fail()
         return True
 

@@ -415,15 +415,34 @@ def test_what_the_callback_raises_comes_out_and_the_server_failed(base: EventBas
 def test_what_it_raises_after_the_answer_changes_no_answer(base: EventBase) -> None:
     taken: list[tuple[Exception, Any]] = []
     base.on_error = lambda error, source: taken.append((error, source))
+    asked: list[DnsServerRequest] = []
 
     def answer(request: DnsServerRequest) -> None:
+        asked.append(request)
         request.respond(DnsResult.REFUSED)
         raise ZeroDivisionError
 
     with DnsServer(base, ANYWHERE, answer) as server, Client(server) as client:
         assert client.ask(NAME).code == DnsResult.REFUSED
         assert client.ask(NAME).code == DnsResult.REFUSED
-    assert [(type(error), source) for error, source in taken] == [(ZeroDivisionError, server)] * 2
+    assert [type(error) for error, _ in taken] == [ZeroDivisionError] * 2
+    assert [source for _, source in taken] == asked
+
+
+def test_on_error_gets_the_request_and_may_answer_it(base: EventBase) -> None:
+    told = []
+
+    def on_error(error: Exception, request: DnsServerRequest) -> None:
+        told.append((type(error), request.questions[0].name, request.server))
+        request.respond(DnsResult.REFUSED)
+
+    def answer(request: DnsServerRequest) -> None:
+        raise ZeroDivisionError
+
+    base.on_error = on_error
+    with DnsServer(base, ANYWHERE, answer) as server, Client(server) as client:
+        assert client.ask(NAME).code == DnsResult.REFUSED
+        assert told == [(ZeroDivisionError, NAME.decode(), server)]
 
 
 def test_the_callback_can_be_replaced(base: EventBase) -> None:

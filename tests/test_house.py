@@ -37,6 +37,7 @@ FLOORS = """
     _eager
     _stream
     _filter
+    _given
     _connect
     bufferevent
     listener
@@ -44,6 +45,7 @@ FLOORS = """
     _dns_lookup dns
     dns_server
     http_headers
+    _http_framing
     http_uri
     http_request
     _http_exchange

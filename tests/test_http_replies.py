@@ -92,8 +92,8 @@ def test_a_reason_is_one_line(server: HttpServer, reason: str) -> None:
     assert answer(server, handler)[0] == "HTTP/1.1 200 très bien"
 
 
-@pytest.mark.parametrize("code", [99, 1000, -1, "200", None, 200.0])
-def test_a_code_has_three_digits(server: HttpServer, code: Any) -> None:
+@pytest.mark.parametrize("code", [99, 100, 101, 103, 199, 1000, -1, "200", None, 200.0])
+def test_a_code_is_that_of_a_final_answer(server: HttpServer, code: Any) -> None:
     def handler(request: HttpServerRequest) -> None:
         for reply in (request.send_reply, request.send_error, request.send_reply_start):
             with pytest.raises((ValueError, TypeError), match="code must be"):
@@ -112,9 +112,7 @@ def test_text_is_no_body(server: HttpServer) -> None:
     assert answer(server, handler)[0] == "HTTP/1.1 200 OK"
 
 
-@pytest.mark.parametrize(
-    ("method", "code"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("GET", 100)]
-)
+@pytest.mark.parametrize(("method", "code"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_where_a_reply_has_no_body_none_is_sent(
     base: EventBase, server: HttpServer, method: str, code: int
 ) -> None:

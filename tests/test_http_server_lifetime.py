@@ -128,16 +128,13 @@ def test_a_handler_may_close_what_has_called_it(
             request.send_reply_start(200)
         called.append(request)
         (request.connection if what == "connection" else server).close()  # type: ignore[union-attr]
-        assert request.closed is (what == "server")
+        assert request.closed
 
     server.set_gencb(handler)
     client = Client(base, where(server)).send(get())
-    client.rest()
+    assert client.rest() == b""
     assert called
-    assert bool(client.received) is started
-    assert b"\r\n0\r\n" not in client.received
     settle(base)
-    assert called[0].closed
     assert server.closed is (what == "server")
 
 

@@ -176,14 +176,23 @@ def test_what_a_handler_raises_comes_out_and_its_call_is_refused(world: World) -
 
     world.server.register("Raise", Msg, Kill, handler)
     reported: list[Any] = []
-    world.base.on_error = lambda error, source: reported.append((type(error), source))
+    world.base.on_error = lambda error, rpc: reported.append((type(error), rpc.name, rpc.server))
     refused(world, "Raise")
-    assert reported == [(ZeroDivisionError, world.server)]
+    assert reported == [(ZeroDivisionError, "Raise", world.server)]
     world.base.on_error = None
     call = world.call("Raise")
     with pytest.raises(ZeroDivisionError):
         run_until(world.base, lambda: call.status is not None)
     run_until(world.base, lambda: call.status is not None)
+
+
+def test_on_error_may_answer_a_call_whose_handler_has_raised(world: World) -> None:
+    def handler(rpc: Rpc) -> None:
+        raise ZeroDivisionError
+
+    world.server.register("Raise", Msg, Kill, handler)
+    world.base.on_error = lambda error, rpc: answer(rpc)
+    assert ended(world, "Raise").reply == REPLY
 
 
 def test_a_handler_that_raises_after_its_reply_has_replied(world: World) -> None:

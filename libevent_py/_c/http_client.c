@@ -1,6 +1,19 @@
 /* Trampolines of the client's struct evhttp_request and evhttp_connection; `arg` is a key, as in event.c. */
 
 #include <fcntl.h>
+#include <sys/socket.h>
+
+/* What is ours of a connection: evhttp has one request of it at a time. */
+struct evpy_client {
+	/* What evhttp has, or NULL. */
+	struct evhttp_request *sent;
+	/* Whether its request line is still to be written, or has just been. */
+	int waits, begins;
+	enum evhttp_cmd_type type;
+	struct bufferevent *bev;
+	/* Whether something had come when it was sent: then nobody can tell whose answer is whose. */
+	int looked, early;
+};
 
 /* Why the connection could not be made, while evhttp tells of it: it closes the socket before, which
  * changes errno. */
@@ -13,12 +26,101 @@ static void evpy_on_client_done(struct evhttp_request *req, void *key)
 	EVPY_CALL(evpy_client_done((uintptr_t)key, req != NULL, why));
 }
 
-static int evpy_on_client_header(struct evhttp_request *req, void *key)
+/* A 1xx is no answer, but for 101; libevent knows of 100 only, takes the others for the answer, and keeps
+ * the headers of each for those of the answer. To be told that there is room for writing is what it waits
+ * for before it reads on; TLS without anything to write would never tell. */
+static int evpy_client_informational(struct evhttp_request *req, uintptr_t key)
 {
+	struct bufferevent *bev;
 	int result = -1;
 
-	(void)req;
-	EVPY_CALL(result = evpy_client_header((uintptr_t)key));
+	EVPY_CALL(result = evpy_client_informed(key, req->response_code));
+	if (result < 0)
+		return -1;
+	evhttp_clear_headers(req->input_headers);
+	if (req->response_code == 100)
+		evbuffer_unfreeze(req->output_buffer, 1); /* the body that had to wait for it */
+	req->response_code = 100;
+	bev = evhttp_connection_get_bufferevent(req->evcon);
+	bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	return 0;
+}
+
+/* Why a response can't be taken, or NULL: its end, or what comes behind it, would be anybody's guess. */
+static const char *evpy_client_refusal(struct evhttp_request *req)
+{
+	const struct evkeyval *header;
+	int lengths = 0, codings = 0;
+
+	if (req->response_code < 100 || req->response_code > 999)
+		return "the response's status code is none";
+	if (req->response_code == 101 &&
+	    evhttp_find_header(req->output_headers, "Upgrade") == NULL)
+		return "the response switches to another protocol, which was not asked for";
+	for (header = req->input_headers->tqh_first; header != NULL; header = header->next.tqe_next) {
+		lengths += evutil_ascii_strcasecmp(header->key, "Content-Length") == 0;
+		codings += evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0;
+	}
+	if (lengths > 1)
+		return "the response has more than one Content-Length";
+	if (lengths > 0 && codings > 0)
+		return "the response has both Content-Length and Transfer-Encoding";
+	return NULL;
+}
+
+static int evpy_client_is_bare(const struct evhttp_request *req)
+{
+	int code = req->response_code;
+
+	return code < 200 || code == HTTP_NOCONTENT || code == HTTP_NOTMODIFIED ||
+	    req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_CONNECT;
+}
+
+/* Without a length a body ends with the connection. libevent takes it for empty where there is a header
+ * Connection, unless that says "close", as by then is true. */
+static void evpy_client_read_to_end(struct evhttp_request *req)
+{
+	struct evkeyvalq *headers = req->input_headers;
+
+	if (evpy_client_is_bare(req) || evhttp_find_header(headers, "Connection") == NULL ||
+	    evhttp_find_header(headers, "Content-Length") != NULL ||
+	    evpy_http_lists(headers, "Transfer-Encoding", "chunked"))
+		return;
+	evpy_http_remove(headers, "Connection");
+	evhttp_add_header(headers, "Connection", "close");
+}
+
+static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
+{
+	int code = req->response_code;
+	const char *refusal;
+
+	if (code >= 100 && code < 200 && code != 101)
+		return evpy_client_informational(req, key);
+	refusal = evpy_client_refusal(req);
+	if (refusal != NULL) {
+		EVPY_CALL(evpy_client_refused(key, refusal));
+		return -1;
+	}
+	if (req->type == EVHTTP_REQ_CONNECT && code >= 300) /* else libevent leaves its body unread */
+		req->type = EVPY_REFUSED_CONNECT;
+	evpy_client_read_to_end(req);
+	return 1;
+}
+
+static int evpy_on_client_header(struct evhttp_request *req, void *key)
+{
+	return evpy_client_take_headers(req, (uintptr_t)key);
+}
+
+static int evpy_on_client_header_told(struct evhttp_request *req, void *key)
+{
+	int result = evpy_client_take_headers(req, (uintptr_t)key);
+
+	if (result > 0) {
+		result = -1;
+		EVPY_CALL(result = evpy_client_header((uintptr_t)key));
+	}
 	return result;
 }
 
@@ -37,6 +139,26 @@ static void evpy_on_client_closed(struct evhttp_connection *evcon, void *key)
 {
 	(void)evcon;
 	EVPY_CALL(evpy_client_closed((uintptr_t)key));
+}
+
+/* The body is what it was when the request was made: so much has been announced. */
+static void evpy_client_freeze(struct evhttp_request *req, int frozen)
+{
+	int at_front;
+
+	for (at_front = 0; at_front < 2; ++at_front) {
+		if (frozen)
+			evbuffer_freeze(req->output_buffer, at_front);
+		else
+			evbuffer_unfreeze(req->output_buffer, at_front);
+	}
+}
+
+static int evpy_client_expects(const struct evhttp_request *req)
+{
+	const char *value = evhttp_find_header(req->output_headers, "Expect");
+
+	return value != NULL && evutil_ascii_strcasecmp(value, "100-continue") == 0;
 }
 
 /* Makes a request that is ours to free, whatever becomes of it (P2). */
@@ -59,45 +181,114 @@ static struct evhttp_request *evpy_client_request_new(uintptr_t key, int header,
 	}
 	evhttp_request_own(req);
 	evhttp_request_set_error_cb(req, evpy_on_client_error);
-	if (header)
-		evhttp_request_set_header_cb(req, evpy_on_client_header);
+	evhttp_request_set_header_cb(
+	    req, header ? evpy_on_client_header_told : evpy_on_client_header);
 	if (chunk)
 		evhttp_request_set_chunked_cb(req, evpy_on_client_chunk);
 	return req;
 }
 
-/* When it fails, `bev` is the caller's to free, and evhttp_connection_free() would use what has not been made. */
-static struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
-    struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key)
+/* Whether something has come that nobody has taken: data, or the end. */
+static int evpy_client_has_come(struct bufferevent *bev)
 {
-	struct evhttp_connection *evcon;
+	evutil_socket_t fd = bufferevent_getfd(bev);
+	ssize_t length;
+	char byte;
+
+	if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		return 1;
+	if (fd < 0)
+		return 0;
+	length = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (length < 0)
+		return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+#if LIBEVENT_PY_HAVE_OPENSSL
+	/* By TLS there is more to say than data, such as tickets for later sessions. */
+	if (length > 0 && bufferevent_openssl_get_ssl(bev) != NULL)
+		return 0;
+#endif
+	return 1;
+}
+
+/* evhttp writes the request line, adds Content-Length to a POST or PUT that has none, also to one that is
+ * chunked, and then writes the headers one by one. So the request is none of these for that moment; by
+ * now the body is to be taken, unless it has to wait for "100 Continue". */
+static void evpy_on_client_output(
+    struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct evpy_client *client = arg;
+	struct evhttp_request *req = client->sent;
+
+	(void)output;
+	if (req == NULL || info->n_added == 0)
+		return;
+	if (client->waits) {
+		client->waits = 0;
+		client->early = !client->looked && evpy_client_has_come(client->bev);
+		if (!evpy_client_expects(req))
+			evbuffer_unfreeze(req->output_buffer, 1);
+		if (req->type != EVHTTP_REQ_POST && req->type != EVHTTP_REQ_PUT)
+			return;
+		client->begins = 1;
+		client->type = req->type;
+		req->type = EVHTTP_REQ_PATCH;
+	} else if (client->begins) {
+		client->begins = 0;
+		req->type = client->type;
+	}
+}
+
+/* When it fails, `bev` is the caller's to free, and evhttp_connection_free() would use what has not been made.
+ * *ours is for evpy_client_connection_free. */
+static struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
+    struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key,
+    struct evpy_client **ours)
+{
+	struct bufferevent *made = bev;
+	struct evhttp_connection *evcon = NULL;
+	struct evpy_client *client;
 	int before = evpy_guard();
 
 	if (before < 0)
 		return NULL;
-	evcon = evhttp_connection_base_bufferevent_new(base, dns, bev, host, (ev_uint16_t)port);
+	client = evpy_calloc(1, sizeof *client);
+	if (client != NULL && made == NULL)
+		made = bufferevent_socket_new(base, -1, 0);
+	if (client != NULL && made != NULL &&
+	    evbuffer_add_cb(bufferevent_get_output(made), evpy_on_client_output, client) != NULL)
+		evcon = evhttp_connection_base_bufferevent_new(base, dns, made, host, (ev_uint16_t)port);
 	if (evcon != NULL && evpy_missed(before)) {
-		if (bev != NULL)
-			bufferevent_incref(bev);
+		bufferevent_incref(made);
 		evhttp_connection_free(evcon);
 		evcon = NULL;
 	}
 	evpy_unguard(before);
 	if (evcon == NULL) {
+		if (made != NULL)
+			evbuffer_remove_cb(bufferevent_get_output(made), evpy_on_client_output, client);
+		if (bev == NULL && made != NULL)
+			bufferevent_free(made);
+		free(client);
 		errno = ENOMEM;
 		return NULL;
 	}
 	evhttp_connection_set_closecb(evcon, evpy_on_client_closed, (void *)key);
+	client->bev = made;
+	*ours = client;
 	return evcon;
 }
 
 /* What is freed tells nobody that it is closed (O6), and looks nothing up any longer (F9). evhttp shuts
  * the socket down, which ends it for another process, too: in a child, one that is the parent's is
  * replaced before. */
-static void evpy_client_connection_free(struct evhttp_connection *evcon, int inherited)
+static void evpy_client_connection_free(
+    struct evhttp_connection *evcon, struct evpy_client *client, int inherited)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	evutil_socket_t fd = bufferevent_getfd(bev);
+
+	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_client_output, client);
+	free(client);
 
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
@@ -128,7 +319,7 @@ static void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, 
 /* evhttp's own callback for the end of connecting, which is the same for all. */
 static bufferevent_event_cb evpy_client_connected;
 
-static void evpy_on_client_connected(struct bufferevent *bev, short what, void *evcon)
+static void evpy_client_wrapped(struct bufferevent *bev, short what, void *evcon)
 {
 	/* Where TLS may end without notice, a connection that is refused is such an end, too. */
 	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
@@ -140,10 +331,21 @@ static void evpy_on_client_connected(struct bufferevent *bev, short what, void *
 	evpy_client_why = 0;
 }
 
+/* evhttp, idle, drops a connection when it is told that there is something to read. */
+static void evpy_client_reset(struct bufferevent *bev)
+{
+	bufferevent_data_cb read;
+	void *evcon;
+
+	bufferevent_getcb(bev, &read, NULL, NULL, &evcon);
+	if (read != NULL && bufferevent_getfd(bev) >= 0)
+		read(bev, evcon);
+}
+
 /* Returns nonzero when nothing will come of the request, with the reason in errno. While connecting,
  * evhttp has set no callbacks for data. */
-static int evpy_client_make_request(struct evhttp_connection *evcon, struct evhttp_request *req,
-    int command, const char *uri)
+static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy_client *client,
+    struct evhttp_request *req, int command, const char *uri)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	bufferevent_data_cb read, write;
@@ -153,19 +355,89 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evht
 
 	if (before < 0)
 		return 1;
-	/* What came behind the last response would be taken for the next: evhttp, idle, drops the
-	 * connection when told that there is something to read. */
-	if (evbuffer_get_length(bufferevent_get_input(bev)) > 0)
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
+	/* What came behind the last response, or before this request, would be taken for the next. */
+	if (evpy_client_has_come(bev))
+		evpy_client_reset(bev);
+	evpy_client_freeze(req, 1);
+	client->sent = req;
+	client->waits = 1;
+	client->looked = bufferevent_getfd(bev) >= 0;
+	client->begins = client->early = 0;
 	failed = evhttp_make_request(evcon, req, command, uri) != 0;
 	evpy_unguard(before);
 	if (failed)
 		return 1;
 	bufferevent_getcb(bev, &read, &write, &event, &arg);
-	if (read == NULL && write == NULL && event != NULL && event != evpy_on_client_connected) {
+	if (read == NULL && write == NULL && event != NULL && event != evpy_client_wrapped) {
 		evpy_client_connected = event;
-		bufferevent_setcb(bev, NULL, NULL, evpy_on_client_connected, arg);
+		bufferevent_setcb(bev, NULL, NULL, evpy_client_wrapped, arg);
 	}
+	return 0;
+}
+
+/* The request has ended, and is evhttp's no longer; which often keeps that to itself (P2). */
+static void evpy_client_forget(struct evpy_client *client, struct evhttp_request *req)
+{
+	if (client != NULL && client->sent == req) {
+		if (client->begins)
+			req->type = client->type;
+		client->sent = NULL;
+	}
+	if (req->type == EVPY_REFUSED_CONNECT)
+		req->type = EVHTTP_REQ_CONNECT;
+	req->evcon = NULL;
+	evpy_client_freeze(req, 0);
+}
+
+/* Whether a connection must not be used again after that response: the server closes it, or speaks
+ * another protocol by now, or it can't be told what of it belongs to which request. */
+static int evpy_client_is_spent(
+    struct evhttp_connection *evcon, const struct evpy_client *client, struct evhttp_request *req)
+{
+	struct evkeyvalq *headers = req->input_headers;
+	struct evpy_framing framing = evpy_http_framing(headers);
+	int code = req->response_code;
+
+	if (req->type == EVHTTP_REQ_CONNECT && code >= 200 && code < 300)
+		return 0; /* the next ones go by way of the proxy */
+	if (client->early || code == 101 || evpy_http_lists(headers, "Connection", "close"))
+		return 1;
+	if ((req->major < 1 || (req->major == 1 && req->minor < 1)) &&
+	    !evpy_http_lists(headers, "Connection", "keep-alive"))
+		return 1;
+	if (code == HTTP_NOCONTENT && (framing.chunked || framing.length > 0))
+		return 1;
+	if (evbuffer_get_length(req->output_buffer) > 0)
+		return 1; /* a body that the server may still expect */
+	return evbuffer_get_length(
+		   bufferevent_get_input(evhttp_connection_get_bufferevent(evcon))) > 0;
+}
+
+/* What make_request refuses besides wrong headers. */
+#define EVPY_NO_BODY (-5)
+
+/* Frames the body, for ever: 0, -1 without memory, EVPY_MISFRAMED, or EVPY_NO_BODY for a method that has
+ * none. Where a method calls for a body, an empty one is told, too, as libevent itself does for two. */
+static int evpy_client_frame(struct evhttp_request *req, int command)
+{
+	size_t size = evbuffer_get_length(req->output_buffer);
+	struct evpy_framing framing = evpy_http_framing(req->output_headers);
+	int wants = command == EVHTTP_REQ_POST || command == EVHTTP_REQ_PUT ||
+	    command == EVHTTP_REQ_PATCH;
+
+	if (framing.problem || (framing.length >= 0 && (ev_uint64_t)framing.length != size))
+		return EVPY_MISFRAMED;
+	if ((command == EVHTTP_REQ_TRACE || command == EVHTTP_REQ_CONNECT) &&
+	    (size > 0 || framing.chunked))
+		return EVPY_NO_BODY;
+	if (framing.chunked) {
+		if (evpy_http_chunk_whole(req->output_buffer) < 0)
+			return -1;
+	} else if (framing.length < 0 && (size > 0 || wants)) {
+		if (evpy_http_add_length(req->output_headers, size) < 0)
+			return -1;
+	}
+	evpy_client_freeze(req, 1);
 	return 0;
 }
 

@@ -1,15 +1,72 @@
 /* Trampolines of struct evhttp, and replies; `arg` is a key, as in event.c. */
 
 #include <netinet/tcp.h>
+static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
+
+/* A request whose body libevent has not read, as that of HEAD, or not in the way that it is framed: the
+ * rest of it would be taken for the client's next request. */
+static int evpy_http_is_misread(const struct evhttp_request *req)
+{
+	const struct evkeyval *header;
+	const char *length = NULL, *coding = NULL;
+
+	for (header = req->input_headers->tqh_first; header != NULL; header = header->next.tqe_next) {
+		char first = header->key[0] | 0x20;
+
+		if (first == 'c' && evutil_ascii_strcasecmp(header->key, "Content-Length") == 0) {
+			if (length != NULL)
+				return 1;
+			length = header->value;
+		} else if (first == 't' &&
+		    evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0) {
+			coding = header->value;
+		}
+	}
+	if (coding != NULL &&
+	    (length != NULL || !req->chunked || req->major < 1 || (req->major == 1 && req->minor < 1)))
+		return 1;
+	return (req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_TRACE) &&
+	    (coding != NULL || (length != NULL && evpy_http_number(length) != 0));
+}
+
+/* libevent would refuse HEAD and CONNECT by a page that their clients take for the next reply: so it
+ * allows them always, and asks here. */
+static int evpy_http_is_allowed(const struct evhttp_request *req, void *key)
+{
+	int allowed = 1;
+
+	if (req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_CONNECT)
+		EVPY_CALL(allowed = evpy_http_allowed((uintptr_t)key, req->type));
+	return allowed;
+}
 
 static void evpy_on_http_request(struct evhttp_request *req, void *key)
 {
-	EVPY_CALL(evpy_http_request((uintptr_t)key, req));
+	if (!evpy_http_is_allowed(req, key))
+		evpy_http_reply_error(req, HTTP_NOTIMPLEMENTED, NULL);
+	else if (evpy_http_is_misread(req))
+		evpy_http_reply_error(req, HTTP_BADREQUEST, NULL);
+	else
+		EVPY_CALL(evpy_http_request((uintptr_t)key, req));
 }
 
+/* For what has no handler, for the same reason. */
+static void evpy_on_http_nobody(struct evhttp_request *req, void *key)
+{
+	int allowed = evpy_http_is_allowed(req, key);
+
+	evpy_http_reply_error(req, allowed ? HTTP_NOTFOUND : HTTP_NOTIMPLEMENTED, NULL);
+}
+
+/* It is asked once more what it was. */
 static void evpy_on_http_completed(struct evhttp_request *req, void *key)
 {
+	enum evhttp_cmd_type type = req->type;
+
+	if (type == EVPY_REFUSED_CONNECT)
+		req->type = EVHTTP_REQ_CONNECT;
 	EVPY_CALL(evpy_http_completed((uintptr_t)key, req));
+	req->type = type;
 }
 
 static void evpy_on_http_written(struct evhttp_connection *evcon, void *key)
@@ -107,7 +164,7 @@ static int evpy_http_set_cb(struct evhttp *http, const char *path, uintptr_t key
 
 static void evpy_http_set_gencb(struct evhttp *http, int handled, uintptr_t key)
 {
-	evhttp_set_gencb(http, handled ? evpy_on_http_request : NULL, (void *)key);
+	evhttp_set_gencb(http, handled ? evpy_on_http_request : evpy_on_http_nobody, (void *)key);
 }
 
 static void evpy_on_http_input(
@@ -159,37 +216,120 @@ static void evpy_http_set_timeout(struct evhttp *http, double seconds)
 	evhttp_set_timeout_tv(http, seconds < 0 ? NULL : &tv);
 }
 
+/* A client may say all that it wants, and that this was all, before the first answer. libevent reads on
+ * while a reply is being written, to learn that the client has gone, and would close the connection at
+ * that end, with the requests that it has read already. */
+static void evpy_http_read_no_further(struct bufferevent *bev)
+{
+	if (bev != NULL && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
+		bufferevent_disable(bev, EV_READ);
+}
+
+/* Whether a reply of that status to that request has no body. */
+static int evpy_http_is_bare(const struct evhttp_request *req, int code)
+{
+	return req->type == EVHTTP_REQ_HEAD || code < 200 || code == HTTP_NOCONTENT ||
+	    code == HTTP_NOTMODIFIED || (req->type == EVHTTP_REQ_CONNECT && code < 300);
+}
+
+static void evpy_http_refuse_connect(struct evhttp_request *req, int code)
+{
+	if (req->type == EVHTTP_REQ_CONNECT && code >= 300)
+		req->type = EVPY_REFUSED_CONNECT;
+}
+
+static int evpy_http_is_old(const struct evhttp_request *req)
+{
+	return req->major < 1 || (req->major == 1 && req->minor < 1);
+}
+
+/* Has libevent, which reads only the first header Connection of each side, and of it the first word, say
+ * and do the same: close, or not. `ends` says that it must, as only the end of the connection is that
+ * of the body. */
+static void evpy_http_persist(struct evhttp_request *req, int ends)
+{
+	struct evkeyvalq *in = req->input_headers, *out = req->output_headers;
+	int old = evpy_http_is_old(req);
+	int closes = ends || evpy_http_lists(in, "Connection", "close") ||
+	    evpy_http_lists(out, "Connection", "close");
+
+	if (old && !evpy_http_lists(in, "Connection", "keep-alive"))
+		closes = 1;
+	if (closes && !old && req->type == EVHTTP_REQ_CONNECT) { /* this libevent keeps open */
+		evpy_http_remove(out, "Connection");
+		evpy_http_remove(in, "Connection");
+	} else if (closes) {
+		evpy_http_remove(out, "Connection");
+		evpy_http_remove(in, "Connection");
+		evhttp_add_header(in, "Connection", "close");
+	} else if (old) { /* libevent says it once more */
+		evpy_http_remove(out, "Connection");
+	}
+}
+
+/* Takes the headers that tell of no body, or of a coding that the client's version doesn't have. */
+static void evpy_http_trim_headers(struct evhttp_request *req, int code)
+{
+	struct evkeyvalq *headers = req->output_headers;
+	int none = code < 200 || code == HTTP_NOCONTENT ||
+	    (req->type == EVHTTP_REQ_CONNECT && code < 300);
+
+	if (none)
+		evpy_http_remove(headers, "Content-Length");
+	if (none || evpy_http_is_old(req))
+		evpy_http_remove(headers, "Transfer-Encoding");
+}
+
+/* Whether a whole body of that size, with what is in the output already, is what the headers say. */
+static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
+{
+	struct evpy_framing framing = evpy_http_framing(req->output_headers);
+
+	size += evbuffer_get_length(req->output_buffer);
+	return !framing.problem && (framing.length < 0 || evpy_http_is_bare(req, code) ||
+	    (ev_uint64_t)framing.length == size);
+}
+
 /* Where a reply has no body, libevent would send one all the same, and the client take it for the next
  * reply. To HEAD libevent doesn't tell how long the body would be; without memory for that header, the
  * reply is a good one, too. */
-static void evpy_http_trim(struct evhttp_request *req, int code)
+static int evpy_http_send(struct evhttp_request *req, int code, const char *reason)
 {
+	struct bufferevent *bev = NULL;
+	struct evpy_framing framing;
 	size_t size = evbuffer_get_length(req->output_buffer);
-	int none = code < 200 || code == HTTP_NOCONTENT || code == HTTP_NOTMODIFIED ||
-	    req->type == EVHTTP_REQ_CONNECT;
-	char text[24];
 
-	if (!none && req->type != EVHTTP_REQ_HEAD)
-		return;
-	if (!none && size > 0 &&
-	    evhttp_find_header(req->output_headers, "Content-Length") == NULL &&
-	    evhttp_find_header(req->output_headers, "Transfer-Encoding") == NULL) {
-		snprintf(text, sizeof text, "%zu", size);
-		evhttp_add_header(req->output_headers, "Content-Length", text);
+	evpy_http_trim_headers(req, code);
+	framing = evpy_http_framing(req->output_headers);
+	if (evpy_http_is_bare(req, code)) {
+		if (req->type == EVHTTP_REQ_HEAD && code != HTTP_NOCONTENT &&
+		    code != HTTP_NOTMODIFIED && size > 0 && framing.length < 0 && !framing.chunked)
+			evpy_http_add_length(req->output_headers, size);
+		evbuffer_drain(req->output_buffer, size);
+	} else if (framing.chunked && evpy_http_chunk_whole(req->output_buffer) < 0) {
+		return -1;
 	}
-	evbuffer_drain(req->output_buffer, size);
+	evpy_http_refuse_connect(req, code);
+	evpy_http_persist(req, 0);
+	if (req->evcon != NULL)
+		bev = evhttp_connection_get_bufferevent(req->evcon);
+	evhttp_send_reply(req, code, reason, NULL);
+	evpy_http_read_no_further(bev);
+	return 0;
 }
 
 /* evhttp doesn't look whether it gets memory for the parts of a reply, and would send it without them, or never. So
  * some is put aside while it makes one. */
 
-/* After each of these but in case of failure, -1, the request is libevent's to free, or has been freed
- * (O3, O4). */
+/* After each of these but in case of failure, -1 or EVPY_MISFRAMED, the request is libevent's to free, or
+ * has been freed (O3, O4). */
 static int evpy_http_reply(
     struct evhttp_request *req, int code, const char *reason, const void *body, size_t size)
 {
-	int before;
+	int before, sent;
 
+	if (!evpy_http_fits(req, code, size))
+		return EVPY_MISFRAMED;
 	if (size > 0 && evbuffer_add(req->output_buffer, body, size) < 0)
 		return -1;
 	before = evpy_guard();
@@ -197,32 +337,34 @@ static int evpy_http_reply(
 		evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
 		return -1;
 	}
-	evpy_http_trim(req, code);
-	evhttp_send_reply(req, code, reason, NULL);
+	sent = evpy_http_send(req, code, reason);
 	evpy_unguard(before);
-	return 0;
+	return sent;
 }
 
 /* libevent itself ignores that it can't take the body. */
 static int evpy_http_reply_buffer(
     struct evhttp_request *req, int code, const char *reason, struct evbuffer *body)
 {
-	int before = evpy_guard();
+	int before, sent;
 
+	if (!evpy_http_fits(req, code, evbuffer_get_length(body)))
+		return EVPY_MISFRAMED;
+	before = evpy_guard();
 	if (before < 0)
 		return -1;
 	if (evbuffer_add_buffer(req->output_buffer, body) < 0) {
 		evpy_unguard(before);
 		return -1;
 	}
-	evpy_http_trim(req, code);
-	evhttp_send_reply(req, code, reason, NULL);
+	sent = evpy_http_send(req, code, reason);
 	evpy_unguard(before);
-	return 0;
+	return sent;
 }
 
-/* What has been put into the body already doesn't belong there. libevent gives up a connection here
- * when it is out of memory, but not that there is none (O5). */
+/* What has been put into the body already doesn't belong there; and where a reply has no body, libevent's
+ * page doesn't either, which it can't add while the buffer is frozen. libevent gives up a connection
+ * here when it is out of memory, but not that there is none (O5). */
 static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason)
 {
 	int before;
@@ -233,33 +375,50 @@ static void evpy_http_reply_error(struct evhttp_request *req, int code, const ch
 	}
 	before = evpy_guard(); /* it is sent without, too: it has nobody to tell */
 	evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
+	if (evpy_http_is_bare(req, code))
+		evbuffer_freeze(req->output_buffer, 0);
+	evpy_http_refuse_connect(req, code);
 	evhttp_send_error(req, code, reason);
 	if (before >= 0)
 		evpy_unguard(before);
 }
 
 /* 1 when it is on its way, 0 when there was nothing to send, -1 when there is no memory, or the buffer
- * is frozen. */
+ * is frozen. `ntoread` has no more use for libevent by now: it is what the body lacks of its length. */
 static int evpy_http_chunk(
     struct evhttp_request *req, struct evbuffer *data, int called, uintptr_t key)
 {
+	struct bufferevent *bev =
+	    req->evcon == NULL ? NULL : evhttp_connection_get_bufferevent(req->evcon);
 	size_t length = evbuffer_get_length(data);
-	int before = evpy_guard();
+	int before = evpy_guard(), sent;
 
 	if (before < 0)
 		return -1;
 	evhttp_send_reply_chunk_with_cb(
 	    req, data, called ? evpy_on_http_written : NULL, (void *)key);
 	evpy_unguard(before);
-	return length > evbuffer_get_length(data);
+	sent = length > evbuffer_get_length(data);
+	if (sent && req->ntoread >= 0)
+		req->ntoread -= (ev_int64_t)length;
+	evpy_http_read_no_further(bev);
+	return sent;
+}
+
+static int evpy_http_is_too_long(const struct evhttp_request *req, size_t size)
+{
+	return req->evcon != NULL && req->ntoread >= 0 && size > (ev_uint64_t)req->ntoread;
 }
 
 static int evpy_http_reply_chunk(
     struct evhttp_request *req, const void *data, size_t size, int called, uintptr_t key)
 {
-	struct evbuffer *way = evbuffer_new();
+	struct evbuffer *way;
 	int result = -1;
 
+	if (evpy_http_is_too_long(req, size))
+		return EVPY_MISFRAMED;
+	way = evbuffer_new();
 	if (way != NULL && evbuffer_add(way, data, size) == 0)
 		result = evpy_http_chunk(req, way, called, key);
 	if (way != NULL)
@@ -270,9 +429,12 @@ static int evpy_http_reply_chunk(
 static int evpy_http_reply_chunk_buffer(
     struct evhttp_request *req, struct evbuffer *data, int called, uintptr_t key)
 {
-	struct evbuffer *way = evbuffer_new();
+	struct evbuffer *way;
 	int result = -1;
 
+	if (evpy_http_is_too_long(req, evbuffer_get_length(data)))
+		return EVPY_MISFRAMED;
+	way = evbuffer_new();
 	if (way != NULL && evbuffer_add_buffer(way, data) == 0)
 		result = evpy_http_chunk(req, way, called, key);
 	if (way != NULL)
@@ -280,12 +442,19 @@ static int evpy_http_reply_chunk_buffer(
 	return result;
 }
 
-/* libevent would send what is in the body already as it is, before the first chunk. */
+/* libevent would send what is in the body already as it is, before the first chunk; say "chunked" again
+ * where the headers do so; and tell a client of HTTP/1.0 that is to be kept that there is no body. */
 static int evpy_http_reply_start(struct evhttp_request *req, int code, const char *reason)
 {
-	struct evbuffer *way = evbuffer_new();
-	int before = evpy_guard();
+	struct evpy_framing framing = evpy_http_framing(req->output_headers);
+	int bare = evpy_http_is_bare(req, code), before;
+	size_t size = evbuffer_get_length(req->output_buffer);
+	struct evbuffer *way;
 
+	if (framing.problem || (!bare && framing.length >= 0 && size > (ev_uint64_t)framing.length))
+		return EVPY_MISFRAMED;
+	way = evbuffer_new();
+	before = evpy_guard();
 	if (way == NULL || before < 0 || evbuffer_add_buffer(way, req->output_buffer) < 0) {
 		if (before >= 0)
 			evpy_unguard(before);
@@ -293,11 +462,68 @@ static int evpy_http_reply_start(struct evhttp_request *req, int code, const cha
 			evbuffer_free(way);
 		return -1;
 	}
+	evpy_http_trim_headers(req, code);
+	if (!bare)
+		evpy_http_remove(req->output_headers, "Transfer-Encoding");
+	evpy_http_refuse_connect(req, code);
+	evpy_http_persist(req, evpy_http_is_old(req) && !bare && framing.length < 0);
 	evhttp_send_reply_start(req, code, reason);
-	evhttp_send_reply_chunk(req, way);
+	req->ntoread = bare ? -1 : framing.length;
+	evpy_http_chunk(req, way, 0, 0);
 	evpy_unguard(before);
 	evbuffer_free(way);
 	return 0;
+}
+
+/* How many bytes of a reply that has been begun are still to come, as its length says. */
+static ev_int64_t evpy_http_missing(const struct evhttp_request *req)
+{
+	return req->evcon == NULL || req->ntoread < 0 ? 0 : req->ntoread;
+}
+
+static void evpy_http_reply_end(struct evhttp_request *req)
+{
+	struct bufferevent *bev = NULL;
+
+	/* Else it is over when this returns, and the next request may be read. */
+	if (req->evcon != NULL) {
+		bev = evhttp_connection_get_bufferevent(req->evcon);
+		if (!req->chunked && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+			bev = NULL;
+	}
+	evhttp_send_reply_end(req);
+	evpy_http_read_no_further(bev);
+}
+
+/* Nothing more is sent, read or told until the connection can be freed; not even when libevent is told to,
+ * by an RPC that is refused, say, and takes reading and writing up again. */
+static void evpy_http_mute(struct evhttp_connection *evcon)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+	struct evbuffer *output = bufferevent_get_output(bev);
+
+	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	evbuffer_unfreeze(output, 1);
+	evbuffer_drain(output, evbuffer_get_length(output));
+	evbuffer_freeze(output, 1);
+	evbuffer_freeze(output, 0);
+}
+
+/* Writes at once what a loop that has been stopped would not, as far as the socket takes it; in the way
+ * of the loop, for whatever the bytes go through. Takes a reference. */
+static void evpy_http_push(struct bufferevent *bev)
+{
+	struct evbuffer *output = bufferevent_get_output(bev);
+	size_t left = (size_t)-1;
+
+	while (bufferevent_get_enabled(bev) & EV_WRITE && bufferevent_getfd(bev) >= 0 &&
+	    evbuffer_get_length(output) > 0 && evbuffer_get_length(output) < left) {
+		left = evbuffer_get_length(output);
+		event_get_callback(&bev->ev_write)(
+		    bufferevent_getfd(bev), EV_WRITE, event_get_callback_arg(&bev->ev_write));
+	}
+	bufferevent_decref(bev);
 }
 
 /* For a request that nobody will answer any more. One that has been answered in part, by which it has

@@ -1,6 +1,7 @@
 /* Ours. */
 
 extern "Python" void evpy_http_request(uintptr_t key, struct evhttp_request *request);
+extern "Python" int evpy_http_allowed(uintptr_t key, int method);
 extern "Python" void evpy_http_completed(uintptr_t key, struct evhttp_request *request);
 extern "Python" void evpy_http_written(uintptr_t key);
 extern "Python" void evpy_http_closed(uintptr_t key);
@@ -25,6 +26,10 @@ int evpy_http_reply_chunk(struct evhttp_request *req, const void *data, size_t s
     uintptr_t key);
 int evpy_http_reply_chunk_buffer(struct evhttp_request *req, struct evbuffer *data, int called,
     uintptr_t key);
+void evpy_http_reply_end(struct evhttp_request *req);
+ev_int64_t evpy_http_missing(const struct evhttp_request *req);
+void evpy_http_mute(struct evhttp_connection *evcon);
+void evpy_http_push(struct bufferevent *bev);
 void evpy_http_abandon(struct evhttp_request *req);
 void evpy_http_free_orphan(struct evhttp_request *req);
 

@@ -29,6 +29,7 @@ from libevent_py import (
     HttpServerRequest,
     TlsContext,
 )
+from libevent_py._ffi import ffi, lib
 from tests.http_peers import Asked
 from tests.peers import connected
 from tests.web import parsed
@@ -112,6 +113,9 @@ class Site:
         assert connection.address[0] == self.host
         if "X-Negative" in self.headers:
             request.output_headers["Content-Length"] = "-100"
+            request.output_buffer.add(BODY)
+            lib.evhttp_send_reply(request._answered(), 200, FINE.encode(), ffi.NULL)
+            return
         request.send_reply(200, FINE, b"" if "Empty" in self.headers else BODY)
 
     def _later(self, request: HttpServerRequest, wait: float) -> None:
