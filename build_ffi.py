@@ -53,6 +53,7 @@ NOUNS = (
     "http_compat",
     "http_struct",
     "http_framing",
+    "http_chunks",
     "http_server",
     "http_client",
     "tag",

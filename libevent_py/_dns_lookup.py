@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import described, live, next_key
+from libevent_py._lifetime import described, live, next_key, tells
 from libevent_py.enums import AddrInfoError, DnsResult, DnsType
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Lookup:
         """Tell the callback what libevent has not."""
         raise NotImplementedError
 
+    @tells
     def _tell(self, *answer: Any) -> None:
         base = self.dns_base.base
         if base.collected:  # and what the callback would use, too

@@ -146,6 +146,8 @@ class HttpServerConnection(Handle):
     def bufferevent(self) -> BufferEvent:
         """The `BufferEvent` that it goes through, which ends with it, and is for asking only.
 
+        Whatever would use it, or its buffers, raises `ValueError`: answer by
+        `HttpServerRequest.send_reply` and its kind, and set `HttpServer.timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
         self.base.check_thread()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, live
+from libevent_py._lifetime import Child, live, tells
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
 from libevent_py.errors import DnsError, HttpError
@@ -253,6 +253,7 @@ class Exchange(Child):
             self._current = self._sent = None
             self.base.live.pop(request.key, None)
 
+    @tells
     def _finish(self, request: HttpRequest, error: HttpError | None) -> None:
         """Tell the user, once, how *request* has ended."""
         if request._connection is None:

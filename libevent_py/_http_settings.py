@@ -90,9 +90,10 @@ class Settings(Child):
     def max_body_size(self) -> int | None:
         """How many bytes a request's body may have, or None for no limit.
 
-        It is for connections that are accepted from now on; more is answered with 413. Where
-        `max_headers_size` is set, too, a connection fails that has more waiting to be parsed than
-        both and 64 KiB: unlike in C, where a line that tells a chunk's size may grow for ever.
+        It is for connections that are accepted from now on; more is answered with 413, and so are
+        chunks that have extensions, however short. Where `max_headers_size` is set, too, a
+        connection fails that has more waiting to be parsed than both and 64 KiB: unlike in C, where
+        a line that tells a chunk's size may grow for ever.
         Wraps ``evhttp_set_max_body_size``.
         """
         return self._max_body_size

@@ -353,6 +353,16 @@ def any_thread(function: Function) -> Function:
     return function
 
 
+#: The code of what tells the user something: see `tells`.
+_telling: set[CodeType] = set()
+
+
+def tells(function: Function) -> Function:
+    """Note that *function* calls the user back where a method can stand whatever is done there."""
+    _telling.add(function.__code__)
+    return function
+
+
 def frames(frame: FrameType | None) -> Iterator[FrameType]:
     """Yield *frame* and those below it, down to where the thread began."""
     while frame is not None:
@@ -389,8 +399,11 @@ def in_the_middle(base: Root, frame: FrameType | None) -> bool:
         name = frame.f_globals.get("__name__")
         if type(name) is not str or not name.startswith(PACKAGE):
             within = False
-        elif not within and _is_about(base, frame):
-            return True
+        elif not within:
+            if frame.f_code in _telling:
+                return False
+            if _is_about(base, frame):
+                return True
         frame = frame.f_back
     return False
 

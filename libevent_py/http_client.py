@@ -76,6 +76,11 @@ class HttpRequest(Request, Fresh):
 
     One that is dropped and nobody has wanted to send is told of by a `ResourceWarning`, which
     ``python -X dev`` shows.
+
+    Unlike in C, extensions of the response's chunks, as in ``5;name=value``, are ignored. Trailer
+    fields are dropped. A response that isn't clear about where its body ends fails with
+    INVALID_HEADER; after one that may have left something behind, the next request has a connection
+    of its own.
     """
 
     __slots__ = (
@@ -360,7 +365,9 @@ class HttpConnection(Exchange):
     def bufferevent(self) -> BufferEvent:
         """The bufferevent that it uses, which belongs to it, and can be asked but not used.
 
-        Such as for what TLS has agreed on. Wraps ``evhttp_connection_get_bufferevent``.
+        Such as for what TLS has agreed on. Whatever would use it, or its buffers, raises
+        `ValueError`: send by `make_request`, and set `timeout`.
+        Wraps ``evhttp_connection_get_bufferevent``.
         """
         self.base.check_thread()
         pointer, lent = self._below(), self._lent_bev

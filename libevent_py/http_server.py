@@ -38,6 +38,10 @@ class HttpServer(Listening):
     ``handler(request)`` with an `HttpServerRequest`. When it raises before it has answered,
     `EventBase.on_error` gets the request, and may answer it; else the client gets 500, before the
     exception comes out of the loop. A reply that has been begun is cut off.
+
+    A request that isn't clear about where its body ends is answered with 400, and its connection
+    closed. As in C, one whose chunks have extensions, as in ``5;name=value``, is answered with 413,
+    and trailer fields are dropped.
     """
 
     __slots__ = (

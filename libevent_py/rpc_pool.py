@@ -9,7 +9,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, askable, described, live, next_key
+from libevent_py._lifetime import Child, Handle, askable, described, live, next_key, tells
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -115,6 +115,7 @@ class RpcCall(Context):
         self._sent = self._sent or result is CONTINUE
         super()._go_on(pointer, result)
 
+    @tells
     def _ended(self, status: RpcStatus, http: Any, data: bytes) -> None:
         self._take()
         if status is RpcStatus.NONE:

@@ -83,15 +83,17 @@ def test_so_it_is_over_tls(base: EventBase, server: HttpServer, authority: Autho
     got: list[bytes] = []
 
     def ask() -> None:
-        with socket.create_connection(where(server), timeout=PATIENCE) as plain:
-            with context.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
-                secure.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
-                received = b""
-                while b"</HTML>" not in received:
-                    data = secure.recv(65536)
-                    assert data
-                    received += data
-                got.append(received)
+        with (
+            socket.create_connection(where(server), timeout=PATIENCE) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            secure.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            received = b""
+            while b"</HTML>" not in received:
+                data = secure.recv(65536)
+                assert data
+                received += data
+            got.append(received)
 
     thread = threading.Thread(target=ask)
     thread.start()

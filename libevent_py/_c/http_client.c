@@ -13,6 +13,7 @@ struct evpy_client {
 	struct bufferevent *bev;
 	/* Whether something had come when it was sent: then nobody can tell whose answer is whose. */
 	int looked, early;
+	struct evpy_chunks chunks;
 };
 
 /* Why the connection could not be made, while evhttp tells of it: it closes the socket before, which
@@ -90,6 +91,40 @@ static void evpy_client_read_to_end(struct evhttp_request *req)
 	evhttp_add_header(headers, "Connection", "close");
 }
 
+/* Without memory for that, the response can't go on. */
+static void evpy_client_filter(struct evpy_client *client, size_t from)
+{
+	struct bufferevent *bev = client->bev;
+
+	if (evpy_chunks_filter(&client->chunks, bufferevent_get_input(bev), from) < 0) {
+		client->chunks.state = EVPY_CHUNKS_OFF;
+		shutdown(bufferevent_getfd(bev), SHUT_RDWR);
+	}
+}
+
+static void evpy_on_client_input(
+    struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct evpy_client *client = arg;
+
+	if (client->chunks.state != EVPY_CHUNKS_OFF && info->n_added > 0 && !client->chunks.busy)
+		evpy_client_filter(client, evbuffer_get_length(input) - info->n_added);
+}
+
+/* The body begins here. That libevent is to read chunks is known to it by now, unless it is too old to
+ * look before. */
+static void evpy_client_begin_chunks(struct evhttp_request *req)
+{
+	struct evpy_client *client = req->on_complete_cb_arg;
+	const char *coding = evhttp_find_header(req->input_headers, "Transfer-Encoding");
+
+	if (client == NULL || coding == NULL || evpy_client_is_bare(req) ||
+	    !(req->chunked || evpy_http_is(coding, "chunked")))
+		return;
+	evpy_chunks_begin(&client->chunks);
+	evpy_client_filter(client, 0);
+}
+
 static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
 {
 	int code = req->response_code;
@@ -105,6 +140,7 @@ static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
 	if (req->type == EVHTTP_REQ_CONNECT && code >= 300) /* else libevent leaves its body unread */
 		req->type = EVPY_REFUSED_CONNECT;
 	evpy_client_read_to_end(req);
+	evpy_client_begin_chunks(req);
 	return 1;
 }
 
@@ -238,6 +274,12 @@ static void evpy_on_client_output(
 	}
 }
 
+static void evpy_client_unhook(struct bufferevent *bev, struct evpy_client *client)
+{
+	evbuffer_remove_cb(bufferevent_get_input(bev), evpy_on_client_input, client);
+	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_client_output, client);
+}
+
 /* When it fails, `bev` is the caller's to free, and evhttp_connection_free() would use what has not been made.
  * *ours is for evpy_client_connection_free. */
 static struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
@@ -255,6 +297,7 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	if (client != NULL && made == NULL)
 		made = bufferevent_socket_new(base, -1, 0);
 	if (client != NULL && made != NULL &&
+	    evbuffer_add_cb(bufferevent_get_input(made), evpy_on_client_input, client) != NULL &&
 	    evbuffer_add_cb(bufferevent_get_output(made), evpy_on_client_output, client) != NULL)
 		evcon = evhttp_connection_base_bufferevent_new(base, dns, made, host, (ev_uint16_t)port);
 	if (evcon != NULL && evpy_missed(before)) {
@@ -265,10 +308,10 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	evpy_unguard(before);
 	if (evcon == NULL) {
 		if (made != NULL)
-			evbuffer_remove_cb(bufferevent_get_output(made), evpy_on_client_output, client);
+			evpy_client_unhook(made, client);
 		if (bev == NULL && made != NULL)
 			bufferevent_free(made);
-		free(client);
+		evpy_free(client);
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -287,8 +330,8 @@ static void evpy_client_connection_free(
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	evutil_socket_t fd = bufferevent_getfd(bev);
 
-	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_client_output, client);
-	free(client);
+	evpy_client_unhook(bev, client);
+	evpy_free(client);
 
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
@@ -363,6 +406,8 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	client->waits = 1;
 	client->looked = bufferevent_getfd(bev) >= 0;
 	client->begins = client->early = 0;
+	client->chunks.state = EVPY_CHUNKS_OFF;
+	evhttp_request_set_on_complete_cb(req, NULL, client); /* for evpy_client_begin_chunks to find it */
 	failed = evhttp_make_request(evcon, req, command, uri) != 0;
 	evpy_unguard(before);
 	if (failed)
@@ -386,6 +431,7 @@ static void evpy_client_forget(struct evpy_client *client, struct evhttp_request
 	if (req->type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;
 	req->evcon = NULL;
+	req->on_complete_cb_arg = NULL;
 	evpy_client_freeze(req, 0);
 }
 
