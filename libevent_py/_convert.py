@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import errno
 import functools
 import math
 import operator
 import os
 import re
 import socket
+import stat
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 from libevent_py._ffi import ffi, lib
@@ -182,6 +184,25 @@ def descriptor(value: Any, name: str = "fd") -> int:
     except OSError as error:
         raise OSError(error.errno, f"{name} {fd}: {error.strerror}") from None
     return int(fd)
+
+
+def fd_with(fd: int, base: Any) -> str:
+    """Return what to say of *fd* when the backend of C's *base* refuses it, by C's errno."""
+    code = ffi.errno
+    said = f"fd {fd} with {text(lib.event_base_get_method(base))}"
+    ffi.errno = code
+    if code != errno.EPERM:
+        return said
+    mode = os.fstat(fd).st_mode
+    kind = "a device of that kind"
+    if stat.S_ISDIR(mode):
+        kind = "a directory"
+    elif stat.S_ISREG(mode):
+        kind = "a regular file"
+    return (
+        f"{said}, which can wait for a socket, a pipe or a terminal, but not for {kind}; "
+        'EventBase(method="poll") takes any'
+    )
 
 
 def surrendered(fd: Any, name: str = "fd") -> None:

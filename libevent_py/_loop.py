@@ -315,7 +315,8 @@ class Loop(Root):
             failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
         if failed:
             del self.onces[key]
-            raise errors.failed(lib.event_base_once, "" if what is TIMEOUT else f"fd {number}")
+            where = "" if what is TIMEOUT else _convert.fd_with(number, self.pointer)
+            raise errors.failed(lib.event_base_once, where)
 
     @staticmethod
     def _once_what(what: int) -> int:

@@ -57,7 +57,9 @@ class BufferEvent(Connecting):
         *fd* is a descriptor or a socket object; it is set not to block. With CLOSE_ON_FREE it
         belongs to the bufferevent, and a socket object is detached from it; without, a socket
         object is kept alive. Writing is enabled from the start, reading is not. The callbacks are
-        as in `setcb`. Wraps ``bufferevent_socket_new``.
+        as in `setcb`. Unlike in C, where nothing would ever be read or written, it raises `OSError`
+        when the backend can't wait for *fd*, as epoll can't for a regular file.
+        Wraps ``bufferevent_socket_new``.
         """
         self._check_unmade()
         _check_base(base)
@@ -473,6 +475,8 @@ def _usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
         return -1
     number = _convert.descriptor(fd)
     base.check_selectable(number)
+    if lib.evpy_check_waitable(base.pointer, number):
+        raise errors.failed(lib.bufferevent_socket_new, _convert.fd_with(number, base.pointer))
     if options & BufferEventOption.CLOSE_ON_FREE:
         _convert.surrendered(fd)
     errors.call(lib.evutil_make_socket_nonblocking, number)

@@ -185,8 +185,9 @@ class Event(Child):
 
     def _refused(self) -> Exception:
         self._tried()
-        kind = "signal" if self._what & lib_SIGNAL else "fd"
-        return errors.failed(lib.event_add, f"{kind} {self._fd} with {self.base.method}")
+        if self._what & lib_SIGNAL:
+            return errors.failed(lib.event_add, f"signal {self._fd} with {self.base.method}")
+        return errors.failed(lib.event_add, _convert.fd_with(self._fd, self.base.pointer))
 
     def delete(self, *, block: bool | None = None) -> None:
         """Have the event wait no longer, and not fire though it be active already.

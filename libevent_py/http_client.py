@@ -403,7 +403,7 @@ class HttpConnection(Exchange):
 
     def _set(self, name: str, value: Any, function: Callable[..., Any], *arguments: Any) -> None:
         self.base.check_thread()
-        function(self.pointer, *arguments)
+        errors.call(function, self.pointer, *arguments)
         self._settings[name] = value
 
     @property
@@ -494,7 +494,7 @@ class HttpConnection(Exchange):
     def local_address(self, address: str) -> None:
         self._check_unused("local_address")
         _convert.sockaddr((address, 0))
-        function = lib.evhttp_connection_set_local_address
+        function = lib.evpy_client_connection_set_local_address
         self._set("local_address", address, function, address.encode())
 
     @property

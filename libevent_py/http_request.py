@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from libevent_py import errors
 from libevent_py._attached import Attached
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Handle, askable, described, keep_for, known_as
@@ -152,7 +153,10 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_host``.
         """
-        return _latin1(lib.evhttp_request_get_host(self.pointer))
+        host = lib.evpy_http_host(self.pointer)
+        if not host and ffi.errno:
+            raise errors.failed(lib.evhttp_request_get_host)
+        return _latin1(host)
 
     @property
     def version(self) -> tuple[int, int]:

@@ -128,7 +128,7 @@ class Listener(Child):
         make = lib.evpy_listener_new
         pointer = errors.enter(None, make, base.pointer, fd, flags, backlog, called, key)
         if pointer == ffi.NULL:
-            raise errors.failed(lib.evconnlistener_new, f"fd {fd} with {base.method}")
+            raise errors.failed(lib.evconnlistener_new, _convert.fd_with(fd, base.pointer))
         super().__init__(base, key, pointer)
         base.live[key] = self
 

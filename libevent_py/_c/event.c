@@ -6,6 +6,10 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/select.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 
 /* How often this process came out of a fork() as the child. */
 static int evpy_forks;
@@ -140,12 +144,52 @@ static int evpy_next_beyond_select(const struct event_base *base)
 	return fd >= FD_SETSIZE;
 }
 
+static int evpy_is_stream(evutil_socket_t fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode));
+}
+
+/* With a changelist epoll is asked only by the loop, and that it refuses is no more than a warning in the
+ * log. So one of our own is asked before. */
+static int evpy_is_refused_later(struct event *ev)
+{
+	int refused = 0;
+#ifdef __linux__
+	struct epoll_event any = {0, {0}};
+	int epoll;
+
+	if (ev->ev_fd < 0 || !(ev->ev_events & (EV_READ | EV_WRITE | EV_CLOSED)) ||
+	    strcmp(event_base_get_method(ev->ev_base), "epoll (with changelist)") != 0 ||
+	    event_pending(ev, EV_READ | EV_WRITE | EV_CLOSED, NULL) || evpy_is_stream(ev->ev_fd))
+		return 0;
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll < 0)
+		return 1;
+	refused = epoll_ctl(epoll, EPOLL_CTL_ADD, ev->ev_fd, &any) < 0;
+	if (refused) {
+		int error = errno;
+
+		close(epoll);
+		errno = error;
+	} else {
+		close(epoll);
+	}
+#else
+	(void)ev;
+#endif
+	return refused;
+}
+
 static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
 {
 	if (evpy_beyond_select(ev->ev_base, ev->ev_fd)) {
 		errno = EINVAL;
 		return -1;
 	}
+	if (evpy_is_refused_later(ev))
+		return -1;
 	errno = 0;
 	return event_add(ev, tv);
 }
@@ -166,6 +210,25 @@ static void evpy_event_rouse(struct event *timer, double seconds)
 {
 	if (evpy_event_add(timer, seconds) < 0)
 		event_active(timer, EV_TIMEOUT, 1);
+}
+
+/* evconnlistener_new(), evconnlistener_set_cb() and what makes a bufferevent don't tell when the backend
+ * refuses the descriptor. */
+static int evpy_is_refused(struct event_base *base, evutil_socket_t fd)
+{
+	struct event *ev = event_new(base, fd, EV_READ | EV_PERSIST, NULL, NULL);
+	int refused = ev == NULL || evpy_event_add(ev, -1.0) < 0, error = errno;
+
+	if (ev != NULL)
+		event_free(ev);
+	errno = error;
+	return refused;
+}
+
+/* Sockets and pipes are refused by none. */
+static int evpy_check_waitable(struct event_base *base, evutil_socket_t fd)
+{
+	return evpy_is_stream(fd) || !evpy_is_refused(base, fd) ? 0 : -1;
 }
 
 /* In the middle of a signal's calls event_active() would only have those to come forgotten. */

@@ -171,6 +171,7 @@ int evpy_beyond_select(const struct event_base *base, evutil_socket_t fd);
 int evpy_next_beyond_select(const struct event_base *base);
 int evpy_event_add(struct event *ev, double seconds);
 void evpy_event_rouse(struct event *timer, double seconds);
+int evpy_check_waitable(struct event_base *base, evutil_socket_t fd);
 int evpy_event_add_timeval(struct event *ev, const struct timeval *tv);
 void evpy_event_active(struct event *ev);
 void evpy_event_active_as(struct event *ev, int what, short ncalls);

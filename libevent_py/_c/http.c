@@ -216,3 +216,13 @@ static char *evpy_http_uriencode(const char *octets, ev_ssize_t size, int space_
 	evpy_unguard(before);
 	return encoded;
 }
+
+/* NULL with errno 0: nobody has said which host. */
+static const char *evpy_http_host(struct evhttp_request *req)
+{
+	unsigned before = evpy_warned;
+	const char *host = evhttp_request_get_host(req);
+
+	errno = host == NULL && evpy_warned != before ? ENOMEM : 0;
+	return host;
+}

@@ -232,3 +232,4 @@ int evpy_uri_set(struct evhttp_uri *uri,
 struct evhttp_uri *evpy_uri_copy(const struct evhttp_uri *uri);
 char *evpy_http_uriencode(const char *octets, ev_ssize_t size, int space_to_plus);
 char *evpy_uri_join(struct evhttp_uri *uri);
+const char *evpy_http_host(struct evhttp_request *req);

@@ -359,6 +359,19 @@ static void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, 
 	evhttp_connection_set_timeout_tv(evcon, seconds < 0 ? NULL : &tv);
 }
 
+/* libevent doesn't say that it has no memory for the address, and goes on without. */
+static int evpy_client_connection_set_local_address(
+    struct evhttp_connection *evcon, const char *address)
+{
+	unsigned before = evpy_warned;
+
+	evhttp_connection_set_local_address(evcon, address);
+	if (evpy_warned == before)
+		return 0;
+	errno = ENOMEM;
+	return -1;
+}
+
 /* evhttp's own callback for the end of connecting, which is the same for all. */
 static bufferevent_event_cb evpy_client_connected;
 

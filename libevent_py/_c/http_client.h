@@ -29,3 +29,5 @@ int evpy_client_is_spent(struct evhttp_connection *evcon, const struct evpy_clie
     struct evhttp_request *req);
 void evpy_client_reset(struct bufferevent *bev);
 void evpy_client_settle(struct evhttp_connection *evcon, uintptr_t key);
+int evpy_client_connection_set_local_address(
+    struct evhttp_connection *evcon, const char *address);

@@ -28,18 +28,6 @@ static void evpy_on_accept_error(struct evconnlistener *listener, void *key)
 	EVPY_CALL(evpy_accept_error((uintptr_t)key, error));
 }
 
-/* evconnlistener_new() and evconnlistener_set_cb() don't tell when the backend refuses the descriptor. */
-static int evpy_is_refused(struct event_base *base, evutil_socket_t fd)
-{
-	struct event *ev = event_new(base, fd, EV_READ | EV_PERSIST, NULL, NULL);
-	int refused = ev == NULL || evpy_event_add(ev, -1.0) < 0, error = errno;
-
-	if (ev != NULL)
-		event_free(ev);
-	errno = error;
-	return refused;
-}
-
 /* As in C, while there has never been a callback, connections wait in the kernel. */
 static struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_socket_t fd,
     unsigned flags, int backlog, int callback, uintptr_t key)

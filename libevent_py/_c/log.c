@@ -38,6 +38,9 @@ static int evpy_pokes(int severity)
 /* Set where libevent is about to warn of what is meant to be: that warning is nobody's (R1). */
 static _Thread_local int evpy_log_expected;
 
+/* How often libevent has warned this thread: all that tells that some of its functions have failed. */
+static _Thread_local unsigned evpy_warned;
+
 static void evpy_on_log(int severity, const char *text)
 {
 	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
@@ -48,6 +51,7 @@ static void evpy_on_log(int severity, const char *text)
 		evpy_log_expected = 0;
 		return;
 	}
+	evpy_warned += severity == EVENT_LOG_WARN;
 	message = malloc(sizeof *message + size);
 	/* An error is libevent's last word before it ends the process: nobody may fetch it. */
 	if (severity == EVENT_LOG_ERR || message == NULL)
