@@ -6,9 +6,10 @@ base is, and what it calls back is the base's affair.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
@@ -40,7 +41,10 @@ class Attached(Mixin):
         owner = self._owner
         owner.base.check_thread()
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
-        return slot(self)
+        try:
+            return slot(self)
+        except AttributeError:  # other code has closed it since
+            raise self._unusable() from None
 
     @pointer.setter
     def pointer(self, pointer: Any) -> None:
@@ -62,6 +66,17 @@ class Attached(Mixin):
 
     def _why_absent(self) -> str | None:
         return super()._why_absent() or self._owner._why_absent()
+
+    @contextlib.contextmanager
+    def _callable(self) -> Iterator[None]:
+        """Note that C may call, from now on; unless other code closes the buffer meanwhile."""
+        live = self._owner.base.live
+        live[self._key] = self
+        try:
+            yield
+        except errors.ClosedError:
+            live.pop(self._key, None)
+            raise
 
     def _take(self) -> Any:
         base = self._owner.base
@@ -117,6 +132,11 @@ class Deferral(Child):
         """Return the buffer, if it is still held."""
         buffer = self._buffer()
         return [] if buffer is None else [buffer]
+
+    def leave(self) -> None:
+        """Leave the buffer to another."""
+        self.base.ledger.pop(self.key, None)
+        self._take()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]

@@ -71,7 +71,10 @@ class Connecting(Layered):
         self._prepare(pointer)
         self._lookup = Lookup(host, dns_base)
         base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
-        self.look()
+        if not self.closed:
+            if dns_base is not None and dns_base.closed:  # by other code, too soon
+                self.do_without(dns_base)
+            self.look()
 
     def _prepare(self, pointer: Any) -> None:
         """Raise an error unless there may be a new socket, or the one that there is may connect.
@@ -87,14 +90,8 @@ class Connecting(Layered):
             self.base.check_selectable(-1)
             self._connected_by_us = True
             return
-        borrowed = socket.socket(fileno=fd)
-        try:
-            borrowed.getpeername()
-        except OSError:
-            return
-        finally:
-            borrowed.detach()
-        raise OSError(errno.EISCONN, f"fd {fd}: it is already connected")
+        if lib.evpy_socket_name(fd, True, ffi.NULL, 0) >= 0:
+            raise OSError(errno.EISCONN, f"fd {fd}: it is already connected")
 
     def _is_looking_up(self) -> bool:
         """Tell whether a lookup goes on, of which a connection may come."""

@@ -326,22 +326,31 @@ def unpack_address(pointer: Any, length: int) -> Address:
     raise ValueError(f"address must be of AF_INET, AF_INET6 or AF_UNIX, not of family {family}")
 
 
-def socket_name(fd: int) -> Any:
-    """Return the address that the socket *fd* is bound to."""
-    # By no copy of the descriptor: the process may have run out of them.
-    borrowed = socket.socket(fileno=fd)
-    try:
-        return borrowed.getsockname()
-    finally:
-        borrowed.detach()
-
-
 def told_socket_name(fd: int) -> str:
     """Return the text that tells the address of *fd*, or why there is none."""
     try:
-        return repr(socket_name(fd))
+        return repr(_socket_name(fd))
     except OSError as error:  # as when somebody else has closed it
         return f"no address ({error.strerror})"
+
+
+def name_of(owner: Any, fd: int) -> Address:
+    """Return the address that *owner*'s socket *fd* is bound to."""
+    try:
+        return _socket_name(fd)
+    except OSError:
+        owner.pointer  # noqa: B018  (if other code has closed it, that is why)
+        raise
+
+
+def _socket_name(fd: int) -> Address:
+    # Not by a socket object, which would close *fd* if an interrupt came before it could let go.
+    storage = ffi.new("struct sockaddr_storage *")
+    address = ffi.cast("struct sockaddr *", storage)
+    length = lib.evpy_socket_name(fd, False, address, ffi.sizeof(storage[0]))
+    if length < 0:
+        raise OSError(ffi.errno, f"fd {fd}: {os.strerror(ffi.errno)}")
+    return unpack_address(address, length)
 
 
 def text(pointer: Any) -> str:

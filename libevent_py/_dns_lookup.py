@@ -69,6 +69,8 @@ class Lookup:
         try:
             if self._call(function, pointer, *arguments, key, self._handle):
                 raise errors.failed(self._named(function), repr(what))
+            if dns.closed:  # by other code, before there was anything to cancel
+                self.withdraw(pointer)
         except BaseException:
             if self._handle[0] == ffi.NULL and not self._told:
                 self._forget()

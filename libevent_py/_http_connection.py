@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, askable, described, live, next_key
+from libevent_py._lifetime import Handle, askable, copied, described, live, next_key
 from libevent_py.bufferevent import BufferEvent
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Held:
     def add(self, request: HttpServerRequest, pointer: Any) -> None:
         """Answer *request* when its user drops it."""
         key = next_key()
-        self.requests[key] = weakref.ref(request, functools.partial(self._dropped, key)), pointer
+        ref = weakref.ref(request, functools.partial(self._dropped, key))
+        self.requests[key] = ref, copied(pointer)  # which is nobody's on the way to C
         request.key = key
 
     def _dropped(self, key: int, _ref: Any) -> None:
@@ -49,7 +50,8 @@ class Held:
             self.base.bury(key, self._abandon, key)
 
     def _abandon(self, key: int) -> None:
-        if key in self.requests:  # its connection may have been freed meanwhile
+        # Its connection may have been freed meanwhile; with the base, nobody can answer.
+        if key in self.requests and not self.base.closed:
             lib.evpy_http_abandon(self.requests.pop(key)[1])
 
     def alive(self) -> list[HttpServerRequest]:
@@ -62,8 +64,10 @@ class Held:
         for guest in self.guests:
             guest.end(evcon)
         for key, (ref, pointer) in list(self.requests.items()):
+            if key not in self.requests:  # other code has answered it meanwhile
+                continue
             if lib.evhttp_request_get_connection(pointer) == evcon:
-                del self.requests[key]
+                self.requests.pop(key, None)
                 request = ref()
                 if request is not None:
                     request._end()
@@ -104,6 +108,10 @@ class HttpServerConnection(Handle):
         server.connections[self.where] = self
         self.base.live[self.key] = self
         lib.evpy_http_watch(pointer, self.key)
+        if server.closed:  # by other code, which did not know of this
+            self.base.live.pop(self.key, None)
+            server.connections.pop(self.where, None)
+            self.end()
 
     def _may_ask(self) -> bool:
         return askable(self.base)

@@ -119,8 +119,8 @@ class Exchange(Child):
             while self._may_send():
                 if self._stale and lib.bufferevent_getfd(self._below()) < 0:
                     self._settle()
-                else:
-                    self._send(self._waiting.popleft())
+                elif (request := next(iter(self._waiting), None)) is not None:
+                    self._send(request)
         finally:
             self._sending = False
             if self._may_send():  # a callback has raised
@@ -142,15 +142,20 @@ class Exchange(Child):
         self._go_on()
 
     def _send(self, request: HttpRequest) -> None:
-        base, sent = self.base, request.pointer
-        if self._resolver is not None and self._resolver.closed:  # in a forked child
-            self._conclude(request, self._error(request, "its DnsBase is closed"))
-            return
+        base, sent, waiting = self.base, request.pointer, self._waiting
+        failure: HttpError | None = None
         try:
-            if lib.bufferevent_getfd(self._below()) < 0:
+            if self._resolver is not None and self._resolver.closed:  # in a forked child
+                failure = self._error(request, "its DnsBase is closed")
+            elif lib.bufferevent_getfd(self._below()) < 0:
                 base.check_selectable(-1)
         except OSError as beyond:
-            self._conclude(request, self._error(request, "it can't be sent", beyond))
+            failure = self._error(request, "it can't be sent", beyond)
+        if not waiting or waiting[0] is not request:  # other code has ended it
+            return
+        del waiting[0]  # no call from here on: nobody finds it neither here nor there
+        if failure is not None:
+            self._conclude(request, failure)
             return
         assert request._asked is not None
         self._current, self._sent, self._used = request, sent, True
@@ -332,17 +337,23 @@ class Exchange(Child):
             self._conclude(request, self._cancelled(request))
 
     def _cancel_now(self, request: HttpRequest) -> None:
-        if request is self._current and not self.closed:
-            try:
-                self._take_back()
-            finally:
-                self._conclude(request, self._cancelled(request))
-
-    def _take_back(self) -> None:
         """Have evhttp forget the request that it has, with the connection made for it."""
+        sent, begun = self._sent, False
+        if request is not self._current or self.closed:
+            return
         lib.evpy_lookup_cancel(self._below())  # with TLS, libevent doesn't
-        self.base.call(lib.evhttp_cancel_request, self._sent)
-        _forget(self._link, self._sent)
+
+        def cancel() -> None:
+            nonlocal begun
+            begun = True  # an interrupt comes before this, or after C's call
+            lib.evhttp_cancel_request(sent)
+
+        try:
+            self.base.call(cancel)
+        finally:
+            if begun:
+                _forget(self._link, sent)
+                self._conclude(request, self._cancelled(request))
 
     def _was_closed(self) -> None:
         if self._on_close is not None and not self.closed:

@@ -5,6 +5,7 @@ However they come about, each is a `Listener` that has been given to the server.
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_settings import Settings
-from libevent_py._lifetime import Handle, askable, described, live, slot
+from libevent_py._lifetime import Handle, askable, copied, described, live, slot, take, when_let_go
 from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener
 from libevent_py.vulnerabilities import known_vulnerabilities
@@ -35,11 +36,9 @@ class BoundSocket(Handle):
 
     __slots__ = ("_listener", "server")
 
-    def __init__(self, server: Any, pointer: Any, listener: Listener) -> None:
+    def __init__(self, server: Any, listener: Listener) -> None:
         self.server = server
         self._listener = listener
-        super().__init__(pointer)
-        listener.give(self)
 
     def _may_ask(self) -> bool:
         return askable(self.server.base)
@@ -89,15 +88,21 @@ class BoundSocket(Handle):
             return
         server = self.server
         server.base.check_thread()
-        pointer = self.pointer
-        self.end()
+        try:
+            http, pointer = copied(server.pointer), copied(self.pointer)
+        except AttributeError:
+            raise RuntimeError("this BoundSocket is still being made") from None
+        held = self.end()
+        if self not in server.bound:  # other code has closed it in between
+            return
         server.bound.remove(self)
-        lib.evhttp_del_accept_socket(server.pointer, pointer)
+        when_let_go(held, functools.partial(lib.evhttp_del_accept_socket, http, pointer))
 
-    def end(self) -> None:
-        """Be closed, as C closes the socket."""
-        self._take()
+    def end(self) -> list[Any]:
+        """Be closed, as C closes the socket; return the pointers that a method is about to use."""
+        held = take((self, self._listener))
         self._listener.taken_back()
+        return held
 
 
 class Listening(Settings):
@@ -168,9 +173,21 @@ class Listening(Settings):
             raise ValueError("a virtual host can't listen: its parent does")
         if not isinstance(listener.address, tuple):
             _check_mended()
-        bound = errors.new(lib.evpy_http_bind, pointer, listener.pointer)
-        self.bound.append(BoundSocket(self, bound, listener))
-        return self.bound[-1]
+        bound, callback = BoundSocket(self, listener), listener._callback
+        place = ffi.new("struct evhttp_bound_socket **")
+        listener.give(bound)
+        try:
+            errors.call(lib.evpy_http_bind, pointer, listener.pointer, place)
+        finally:
+            if place[0]:
+                bound.pointer = place[0]
+                self.bound.append(bound)
+            else:
+                listener._bound, listener._callback = None, callback
+        if self.closed:  # other code has closed it: C frees this with it
+            bound.end()
+            raise self._unusable()
+        return bound
 
     @property
     def bound_sockets(self) -> list[BoundSocket]:

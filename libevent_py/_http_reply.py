@@ -98,7 +98,9 @@ class HttpServerRequest(Request):
         if not evcon:
             return None
         known: HttpServerConnection | None = self.root.connections.get(address_of(evcon))
-        return HttpServerConnection(self.root, evcon) if known is None else known
+        connection = HttpServerConnection(self.root, evcon) if known is None else known
+        self.pointer  # noqa: B018  (other code may have closed the server since)
+        return connection
 
     # The answer.
 
@@ -299,14 +301,17 @@ class HttpServerRequest(Request):
             if connection is not None:
                 connection.awaiting = self
                 lib.evpy_http_await(pointer, connection.key)
-        if self.key:
-            self.root.held.requests.pop(self.key, None)
-            self.key = 0
         if self._input is not None or self._output is not None:
             for buffer in self.lent():
                 buffer._take()
             self._input = self._output = None
-        self._state = ANSWERED
+        requests, key = self.root.held.requests, self.key
+        if self.__class__ is Answered:  # other code has ended it
+            raise self._unusable()
+        self._state = ANSWERED  # no call from here on: nobody sees the half of it
+        if key in requests:
+            del requests[key]
+        self.key = 0
         del self.pointer  # what `_take` does, as fast as a request for each reply wants it
         self.__class__ = Answered
         return pointer

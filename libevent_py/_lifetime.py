@@ -64,7 +64,7 @@ import threading
 import warnings
 import weakref
 from collections import ChainMap, deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from types import CodeType, FrameType, TracebackType
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
@@ -149,15 +149,17 @@ class Handle:
     def _take(self) -> Any:
         """Empty the slot, and return what was in it or None: whoever gets it frees it."""
         try:
-            slot(self)
-            kind: Any = type(self)
-            kind = without_pointer(kind)
-            pointer = slot(self)
-            del self.pointer  # no call from here to the next line: nobody sees it empty and open
-            self.__class__ = kind
+            while True:
+                kind: Any = type(self)  # which other code may change, as it may take the pointer
+                slot(self)
+                bare = without_pointer(kind)
+                pointer = slot(self)
+                if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
+                    del self.pointer
+                    self.__class__ = bare
+                    return pointer
         except AttributeError:  # it is empty, or another thread has just emptied it
             return None
-        return pointer
 
     def _put(self, pointer: Any) -> None:
         """Put back into the slot what `_take` has taken."""
@@ -291,7 +293,7 @@ def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
     C's, and not run any Python.
     """
     ref = weak(pointer, _let_go)
-    _held[id(ref)] = ref, free, ffi.cast(ffi.typeof(pointer), pointer)
+    _held[id(ref)] = ref, free, copied(pointer)
     return pointer
 
 
@@ -302,8 +304,12 @@ def unshare(pointer: Any) -> None:
 
 
 def _let_go(ref: weakref.ref[Any]) -> None:
-    _, free, pointer = _held.pop(id(ref))
+    _, free, pointer = _held.pop(id(ref), (None, _leave, None))  # unshared, or never in it
     free(pointer)
+
+
+def _leave(_pointer: Any) -> None:
+    """Free nothing."""
 
 
 def keep_for(pointers: list[Any], owner: Any) -> None:
@@ -316,8 +322,10 @@ def keep_for(pointers: list[Any], owner: Any) -> None:
 
 
 def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
-    """Call *function* as soon as nobody holds any of *pointers*."""
+    """Call *function* as soon as nobody holds any of *pointers*, with none at once."""
     left = len(pointers)
+    if not left:
+        function()
 
     def gone(_pointer: Any) -> None:
         nonlocal left
@@ -327,6 +335,11 @@ def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
 
     for pointer in pointers:
         shared(pointer, gone)
+
+
+def copied(pointer: Any) -> Any:
+    """Return another pointer to the same, for who frees it when *pointer* is let go."""
+    return ffi.cast(ffi.typeof(pointer), pointer)
 
 
 # Who is on the way to C.
@@ -386,6 +399,16 @@ def outside(frame: FrameType | None) -> FrameType | None:
 def mentions(frame: FrameType, handle: Handle) -> bool:
     """Tell whether one of *frame*'s variables is *handle*."""
     return any(value is handle for value in frame.f_locals.values())
+
+
+def take(handles: Iterable[Handle]) -> list[Any]:
+    """Take the pointers of *handles*, and return those that a method is about to use."""
+    held = []
+    for handle in handles:
+        pointer = handle._take()
+        if pointer is not None and sys.getrefcount(pointer) > ALONE and handle._is_in_use():
+            held.append(pointer)
+    return held
 
 
 def in_the_middle(base: Root, frame: FrameType | None) -> bool:
@@ -773,6 +796,7 @@ class Root(Handle):
             errors.enter(None, self._free, pointer)
         finally:
             self.running = False
+            self.live.clear()
             live.remove(self)
         errors.settle(before)
 
@@ -840,8 +864,9 @@ class Child(Handle):
     def __init__(self, base: Root, key: int, pointer: Any) -> None:
         self.base: Any = base
         self.key = key
+        ref = weak(self)
+        base.ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
         self.pointer = pointer
-        base.ledger[key] = weak(self)
 
     #: Frees the C object.
     free: Callable[[Any], object]
@@ -852,6 +877,10 @@ class Child(Handle):
     def lent(self) -> list[Handle]:
         """Return the handles of what C made as parts of this object, which end with it."""
         return []
+
+    def _take_lent(self) -> list[Any]:
+        """Take the pointers of what is `lent`; return those that must be let go before `free`."""
+        return take(self.lent())
 
     def do_without(self, other: Child) -> None:
         """Use *other* no longer, which is of the same base and about to be closed."""
@@ -870,17 +899,12 @@ class Child(Handle):
         if pointer is not None:
             held = sys.getrefcount(pointer) > ALONE and self._is_in_use()
             taken = [pointer] if held else []
-            for handle in self.lent():
-                lent = handle._take()
-                if lent is None:
-                    continue
-                if sys.getrefcount(lent) > ALONE and handle._is_in_use():
-                    taken.append(lent)
+            taken += self._take_lent()
             if not taken:
                 base.bury(self.key, self.free, pointer)
                 return
-            copy = ffi.cast(ffi.typeof(pointer), pointer)
-            when_let_go(taken, functools.partial(base.bury, self.key, self.free, copy))
+            free = functools.partial(base.bury, self.key, self.free, copied(pointer))
+            when_let_go(taken, free)
         elif base.parked is not None:  # it is the parent process's, unless reinit() shares it
             base.ledger.pop(self.key, None)
             for handle in self.lent():

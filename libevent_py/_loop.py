@@ -376,7 +376,7 @@ class Loop(Root):
         """
         waiting = bool(self._quiet)
         self._quiet.append((function, args))
-        if now and not waiting and not self.running and not self.calls and not self.closed:
+        if now and not waiting and not self.busy() and not self.closed:
             self._use_quiet(self.pointer)
         if self._quiet and self._waker is not None:
             self._rouse()

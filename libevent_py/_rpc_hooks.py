@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, known_as, live
+from libevent_py._lifetime import Child, Handle, in_the_middle, known_as, live
 from libevent_py._watched import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http_request import Request, RequestBuffer
@@ -100,11 +101,17 @@ class Context(Handle):
             raise ValueError(f"result must be CONTINUE or TERMINATE, not {result!r}")
         if not self._paused:
             raise RuntimeError("no hook holds this RPC up, or none has returned PAUSE yet")
-        self._paused = False  # type: ignore[misc]  # its subclasses have the slot
         self._go_on(pointer, result)
 
     def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
-        self.end.enter(self.end.let_go_on, self.end.pointer, pointer, result)
+        end = self.end.pointer
+
+        def resume() -> None:
+            if self._paused:  # else other code has resumed it
+                self._paused = False  # type: ignore[misc]  # its subclasses have the slot
+                self.end.let_go_on(end, pointer, result)  # no call from there to here
+
+        self.end.enter(resume)
 
     def add_meta(self, key: str | bytes, data: Any) -> None:
         """Keep *data*, bytes of which there must be some, as *key* with this RPC until it is over.
@@ -233,7 +240,8 @@ class End(Child):
     def _later(self, free: Callable[[Any], object], what: Any) -> None:
         """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
         base = self.base
-        if not self._depth and base.parked is None:
+        busy = self._depth or in_the_middle(base, sys._getframe(1))
+        if not busy and base.parked is None:
             self.enter(free, what)
             return
         base.graveyard.append((free, what))

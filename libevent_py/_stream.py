@@ -476,12 +476,12 @@ class Stream(Eager):
         self.base.check_thread()
         pointer, base, thread = self.pointer, self.base, get_ident()
         base.holds.append(thread)
-        lib.bufferevent_lock(pointer)
-        try:
+        try:  # an interrupt comes after C's call, not before it
+            lib.bufferevent_lock(pointer)
             yield
         finally:
-            lib.bufferevent_unlock(pointer)
             base.holds.remove(thread)
+            lib.bufferevent_unlock(pointer)
 
 
 def checked_callbacks(

@@ -166,8 +166,8 @@ class Watched(Octets):
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         pointer, thread = self.pointer, get_ident()
-        lib.evbuffer_lock(pointer)
-        try:
+        try:  # an interrupt comes after C's call, not before it
+            lib.evbuffer_lock(pointer)
             yield
         finally:
             if thread != get_ident():

@@ -89,13 +89,20 @@ class Buffer(Shared):
         if running.depth:
             raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
         base.check_thread()
-        pointer = self.pointer
-        base_pointer = base.pointer
-        self.__class__ = deferring(type(self))
-        self._key = self._key or next_key()
-        self._owner = Deferral(base, self._key, pointer, self)
-        self._plain = False
+        kind = type(self)
+        deferred, key = deferring(kind), self._key or next_key()
+        base_pointer, pointer = base.pointer, self.pointer
         _lifetime.unshare(pointer)
+        owner = Deferral(base, key, pointer, self)
+        if self.__class__ is kind:  # no call from here on: nobody sees the half of it
+            self._key, self._owner, self._plain = key, owner, False
+            self.__class__ = deferred
+        elif self._owner is None:  # other code has closed it
+            owner.close()
+            raise self._unusable()
+        else:
+            owner.leave()
+            raise RuntimeError("the callbacks of this buffer have been deferred meanwhile")
         lib.evbuffer_defer_callbacks(pointer, base_pointer)
 
 
@@ -116,7 +123,10 @@ class BorrowedBuffer(Attached, Buffer):
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
         if base.arena.bev is owner:
             owner.reclaim()
-        return slot(self)
+        try:
+            return slot(self)
+        except AttributeError:  # other code has closed it since
+            raise self._unusable() from None
 
     @pointer.setter
     def pointer(self, pointer: Any) -> None:
@@ -139,9 +149,9 @@ class BorrowedBuffer(Attached, Buffer):
         raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        self._owner.base.live[self._key] = self  # C's entry stays for as long as the bufferevent
-        self._owner.expect_callbacks()
-        super()._watch(callbacks)
+        with self._callable():  # C's entry stays for as long as the bufferevent
+            self._owner.expect_callbacks()
+            super()._watch(callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
         with self._owner.holding_tls():

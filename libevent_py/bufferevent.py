@@ -403,6 +403,7 @@ class BufferEvent(Connecting):
         if any(type(buffer) is not BorrowedBuffer for buffer in self.lent()):
             raise ValueError("the bufferevent must not have memory reserved in its output")
         self._given_to = owner
+        self.pointer  # noqa: B018  (other code may have closed it until here)
         self.__class__ = given(type(self))
         for buffer in self.lent():
             buffer.__class__ = GivenBuffer
@@ -426,6 +427,8 @@ class BufferEvent(Connecting):
         for handle in self.lent():
             handle._take()
         self._take()
+        self.base.live.pop(self.key, None)
+        self.base.ledger.pop(self.key, None)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]

@@ -282,7 +282,8 @@ class DnsBase(Child):
         self.pointer  # noqa: B018  (a closed one has nobody to ask)
         self._late.append(self._clear)
         if not waiting:
-            self.base.when_quiet(self._catch_up)
+            with self.base.telling():
+                self.base.when_quiet(self._catch_up)
 
     def _clear(self) -> None:
         pointer = self.pointer
@@ -429,6 +430,8 @@ class DnsBase(Child):
             super().close()
             return
         pointer = self._take()  # nothing may begin with it in the callbacks that are told now
+        if pointer is None:  # other code has closed it in between
+            return
         with base.telling():
             for ref in list(base.ledger.values()):
                 child = ref()

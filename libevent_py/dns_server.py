@@ -146,7 +146,7 @@ class DnsServer(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        return _convert.socket_name(self.fd)
+        return _convert.name_of(self, self.fd)
 
     def close(self) -> None:
         """Drop the requests that are not answered, and close the socket; once.
@@ -374,7 +374,13 @@ class DnsServerRequest(Child):
         self.pointer  # noqa: B018  (an answered one says so)
         if err is not NONE:
             err = _convert.integer(err, "err", 0, 15)
-        result = respond(self._end(), err)  # it never calls back
+        server = self.server
+        port = server.pointer  # held meanwhile: C looks at it once more
+        pointer = self._end()
+        if pointer is None:
+            raise self._unusable()
+        result = respond(pointer, err)  # it never calls back
+        del port
         if result:
             failure = errors.failed(lib.evdns_server_request_respond)
             if result < 0:
@@ -443,18 +449,18 @@ def _checked(fd: Any) -> int:
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
     number = _convert.descriptor(fd, "address")
+    copy = os.dup(number)  # an interrupt may close it
     try:
-        borrowed = socket.socket(fileno=number)
+        borrowed = socket.socket(fileno=copy)
     except OSError:
+        os.close(copy)
         raise ValueError(f"address must be a socket, not {fd!r}") from None
-    try:
+    with borrowed:
         if borrowed.type != socket.SOCK_DGRAM:
             raise ValueError(f"address must be a UDP socket, not {fd!r}")
         if borrowed.family != socket.AF_UNIX and borrowed.getsockname()[1] == 0:
             raise ValueError(f"address must be a bound socket, not {fd!r}")
         _guard(borrowed)
-    finally:
-        borrowed.detach()
     return number
 
 

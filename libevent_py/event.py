@@ -360,6 +360,8 @@ class Event(Child):
             self._disarm()
             return
         base, key, pointer = self.base, self.key, self._take()
+        if pointer is None:  # other code has closed it in between
+            return
         lib.evpy_finalize_event(pointer)
         self._disarm()  # after C has put back the signal handler that it found
         base.ledger.pop(key, None)

@@ -262,15 +262,23 @@ class HttpConnection(Exchange):
         key = next_key()
         bev = self._chosen(base, bufferevent, tls, server_hostname)
         super().__init__(base, key, self._new(base, key, bev))
+        if dns_base is not None and dns_base.closed:  # by other code, which did not know of this
+            self.close()
+            raise dns_base._unusable()
 
     def _new(self, base: EventBase, key: int, bev: BufferEvent | None) -> Any:
         """Make C's object, which takes *bev*."""
         dns = ffi.NULL if self._resolver is None else self._resolver.pointer
-        below = ffi.NULL if bev is None else bev.give(self)
         host, port = self._address
-        make = lib.evpy_client_connection_new
+        name, make = host.encode("latin-1"), lib.evpy_client_connection_new
         link = ffi.new("struct evpy_client **")
-        pointer = make(base.pointer, dns, below, host.encode("latin-1"), port, key, link)
+        try:
+            below = ffi.NULL if bev is None else bev.give(self)
+            pointer = make(base.pointer, dns, below, name, port, key, link)
+        except BaseException:  # an interrupt: what C has made is lost
+            if bev is not None and bev._given_to is self:
+                bev.taken_back()
+            raise
         if not pointer:
             if bev is not None:
                 bev.taken_back()

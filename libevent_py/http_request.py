@@ -51,8 +51,8 @@ class RequestBuffer(BorrowedBuffer):
     unfreeze = freeze
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        self._owner.base.live[self._key] = self  # C's entry stays for as long as the request
-        Watched._watch(self, callbacks)
+        with self._callable():  # C's entry stays for as long as the request
+            Watched._watch(self, callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
         Watched._changed(self, info)

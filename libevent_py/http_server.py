@@ -130,7 +130,14 @@ class HttpServer(Listening):
         if lib.evpy_http_set_cb(pointer, what, key):
             raise MemoryError("evhttp_set_cb: there is no memory for it")
         self._routes[what] = key
+        self._route(key, handler)
+
+    def _route(self, key: int, handler: Handler) -> None:
+        """Have C find *handler*, unless other code has closed the server since."""
         self.base.live[key] = Route(self, handler)
+        if self.closed:
+            self.base.live.pop(key, None)
+            raise self._unusable()
 
     def del_cb(self, path: str | bytes) -> None:
         """Call *path*'s handler no longer, also inside itself.
@@ -161,7 +168,7 @@ class HttpServer(Listening):
             self.base.live.pop(old, None)
         if handler is not None:
             self._routes[None] = key
-            self.base.live[key] = Route(self, handler)
+            self._route(key, handler)
 
     # What connections go through.
 
@@ -277,9 +284,18 @@ class HttpServer(Listening):
             if above is vhost:
                 raise ValueError("vhost is this server, or what this server is a virtual host of")
             above = above._parent
-        errors.call(lib.evhttp_add_virtual_host, pointer, what, upper)
-        vhost._parent = self
-        self._vhosts[vhost] = pattern
+        added = True
+        try:  # an interrupt comes after C's call, not before it
+            added = not lib.evhttp_add_virtual_host(pointer, what, upper)
+        finally:
+            if added:
+                vhost._parent = self
+                self._vhosts[vhost] = pattern
+        if not added:
+            raise errors.failed(lib.evhttp_add_virtual_host)
+        if self.closed or vhost.closed:  # by other code, and so freed each by itself
+            self._part_from(pointer, vhost, upper)
+            raise (self if self.closed else vhost)._unusable()
 
     def remove_virtual_host(self, vhost: HttpServer) -> None:
         """Make *vhost* a server of its own again.
@@ -291,9 +307,14 @@ class HttpServer(Listening):
         pointer = self.pointer
         if vhost not in self._vhosts:
             raise ValueError(f"{vhost!r} is no virtual host of this server")
-        errors.call(lib.evhttp_remove_virtual_host, pointer, vhost.pointer)
-        del self._vhosts[vhost]
-        vhost._parent = None
+        self._part_from(pointer, vhost, vhost.pointer)
+
+    def _part_from(self, pointer: Any, vhost: HttpServer, upper: Any) -> None:
+        try:  # an interrupt comes after C's call, not before it
+            lib.evhttp_remove_virtual_host(pointer, upper)
+        finally:
+            vhost._parent = None
+            self._vhosts.pop(vhost, None)
 
     @property
     def virtual_hosts(self) -> dict[HttpServer, str]:
@@ -320,13 +341,14 @@ class HttpServer(Listening):
             self._free_doomed(where)
 
     def _free_doomed(self, where: int) -> None:
-        if where in self.doomed:  # C may have freed it meanwhile
-            pointer = self.doomed[where]
+        pointer = self.doomed.get(where)
+        if pointer is not None:  # C may have freed it meanwhile
             self.held.end(pointer)  # what a handler has left unanswered since
             lib.evhttp_connection_free(pointer)
             connection = self.connections.get(where)
             if connection is not None:  # C's callback finds it only where the loop runs
                 self.base.live.pop(connection.key, None)
+                connection.end()
                 self.forget(connection)
 
     def forget(self, connection: HttpServerConnection) -> None:
@@ -380,6 +402,10 @@ class HttpServer(Listening):
             evcon = lib.evhttp_request_get_connection(pointer)
             if evcon:
                 lib.evpy_http_mute(evcon)
+
+    def _take_lent(self) -> list[Any]:
+        super()._take_lent()
+        return []  # what frees the server waits for all methods that are under way
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]

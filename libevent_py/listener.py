@@ -196,7 +196,7 @@ class Listener(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        return _convert.socket_name(self.fd)
+        return _convert.name_of(self, self.fd)
 
     def accept_failed(self, code: int) -> None:
         """Tell who wants to know that a connection could not be accepted, and why."""

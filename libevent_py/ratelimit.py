@@ -141,6 +141,11 @@ class Limited(Child):
 
     def close(self) -> None:
         """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread."""
+        group = self._group
+        if group is not None and self.base.parked is None and not self.closed:
+            self.base.check_thread()
+            lib.bufferevent_disable(self.pointer, lib.EV_READ | lib.EV_WRITE)
+            _left(self, group._members)  # while an interrupt has not yet kept it from being freed
         super().close()
         self._leave()
 
@@ -159,7 +164,7 @@ class Limited(Child):
         """Belong to no group as far as Python knows; return the one that it was."""
         group, self._group = self._group, None
         if group is not None:
-            del group._members[self.key]
+            group._members.pop(self.key, None)
         return group
 
     def set_rate_limit(self, limit: RateLimit | None) -> None:
@@ -245,24 +250,41 @@ class Limited(Child):
         self._check_limitable()
         while self._group is not None:  # a callback may have added it to a third one
             self.remove_from_rate_limit_group()
-        pointer, joined = self.pointer, group.pointer
+        pointer = self.pointer
+        group.pointer  # noqa: B018  (nor one that other code has closed since)
         self._group = group
         group._members[self.key] = self
         self._set_callbacks()
         try:
-            errors.call(lib.bufferevent_add_to_rate_limit_group, pointer, joined)
+            self._join(pointer)
         except MemoryError:
             self._leave()
             raise
+        self.pointer  # noqa: B018  (other code may have closed either of them)
+        group.pointer  # noqa: B018
+
+    def _join(self, pointer: Any) -> None:
+        """Have C know of the group that Python knows of, which other code may change meanwhile."""
+        group: Any = self
+        held = []  # no group may be freed that C has just been told of
+        while group is not self._group:
+            group = self._group
+            if group is None:
+                lib.bufferevent_remove_from_rate_limit_group(pointer)
+            else:
+                held.append(group.pointer)
+                errors.call(lib.bufferevent_add_to_rate_limit_group, pointer, held[-1])
 
     def remove_from_rate_limit_group(self) -> None:
         """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
         self.base.check_thread()
         pointer = self.pointer
-        group = self._leave()  # which may have no other reference, and must not go before this
+        group, self._group = self._group, None  # which must not go before C has done its part
         if group is not None:
             self._set_callbacks()
             self.base.call(lib.bufferevent_remove_from_rate_limit_group, pointer)
+            if self._group is not group:  # a callback may have it join once more
+                group._members.pop(self.key, None)
 
     @property
     def rate_limit_group(self) -> RateLimitGroup | None:
@@ -516,12 +538,8 @@ class RateLimitGroup(Child):
     def _dismiss(self) -> None:
         """Have all members leave the group."""
         for member in list(self._members.values()):
-            if member._group is self:  # a callback of another one may have closed it
-                member._leave()
-                with contextlib.suppress(AttributeError):  # closed, and so in no group any more
-                    lib.bufferevent_remove_from_rate_limit_group(slot(member))
-                if not member.closed:
-                    member._set_callbacks()
+            if _left(member, self._members) and not member.closed:
+                member._set_callbacks()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
@@ -530,9 +548,7 @@ class RateLimitGroup(Child):
 
         def free(pointer: Any) -> None:
             for member in list(members.values()):  # where the group was dropped with them
-                member._leave()
-                with contextlib.suppress(AttributeError):
-                    lib.bufferevent_remove_from_rate_limit_group(slot(member))
+                _left(member, members)
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.
             base.graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
@@ -542,3 +558,19 @@ class RateLimitGroup(Child):
                 base.defer(base.exhume)
 
         return free
+
+
+def _left(member: Limited, members: dict[int, Limited]) -> bool:
+    """Have *member* leave the group of *members*; return False if it is in another one by now.
+
+    First in C: an interrupt in between must not leave a member of what is about to be freed.
+    """
+    group = member._group
+    if group is not None and group._members is not members:
+        return False
+    with contextlib.suppress(AttributeError):  # closed, and so in no group any more
+        lib.bufferevent_remove_from_rate_limit_group(slot(member))
+    if member._group is group:
+        member._group = None
+    members.pop(member.key, None)
+    return True

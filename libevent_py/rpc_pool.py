@@ -9,7 +9,7 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, askable, described, live, next_key, tells
+from libevent_py._lifetime import Child, Handle, askable, described, live, next_key, shared, tells
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -79,7 +79,8 @@ class RpcCall(Context):
         #: The number of the connection that it has been given to, or None.
         self._connection: int | None = None
         self._key = next_key()
-        self._record = errors.new(lib.evpy_call_new, pool.pointer, name, data, len(data), self._key)
+        record = errors.new(lib.evpy_call_new, pool.pointer, name, data, len(data), self._key)
+        self._record = shared(record, lib.evpy_call_free)
         self._context = lib.evpy_call_context(self._record)
         super().__init__(self._context)
 
@@ -213,9 +214,23 @@ class RpcPool(End):
             raise TypeError(f"connection must be an HttpConnection, not {connection!r}")
         if connection.base is not self.base:
             raise ValueError("connection must have the same base as the pool")
-        pointer = take_over(connection)
-        self._made.connections[number(pointer)] = connection, pointer
-        self.enter(lib.evpy_rpc_pool_add_connection, pool, pointer)
+        self._give(pool, connection, take_over(connection))
+
+    def _give(self, pool: Any, connection: HttpConnection, pointer: Any) -> None:
+        """Have C's *pool* use *connection*, whose pointer has been taken."""
+        known, key, added = self._made.connections, number(pointer), False
+
+        def add() -> None:
+            nonlocal added
+            added = True  # an interrupt comes before this, or after C's call
+            known[key] = connection, pointer
+            lib.evpy_rpc_pool_add_connection(pool, pointer)
+
+        try:
+            self.enter(add)
+        finally:
+            if not added:
+                give_back(connection, pointer)
 
     def remove_connection(self, connection: HttpConnection) -> None:
         """Make no calls on *connection* any more; it is its own again.
@@ -231,9 +246,15 @@ class RpcPool(End):
         key, (_, pointer) = found[0]
         if any(call._connection == key for call in self._made.calls.values()):
             raise RuntimeError("a call is under way on this connection")
-        lib.evrpc_pool_remove_connection(pool, pointer)
-        del self._made.connections[key]
+        self._take_back(pool, key, pointer)
         give_back(connection, pointer)
+
+    def _take_back(self, pool: Any, key: int, pointer: Any) -> None:
+        """Have C's *pool* use a connection no longer."""
+        try:  # an interrupt comes after C's call, not before it
+            lib.evrpc_pool_remove_connection(pool, pointer)
+        finally:
+            self._made.connections.pop(key, None)
 
     @property
     def connections(self) -> list[HttpConnection]:
@@ -269,6 +290,11 @@ class RpcPool(End):
         self._made.calls[call._key] = call
         self.base.live[call._key] = call
         self.base.live[self.key] = self
+        if self.closed:  # by other code, which has not told this call; it frees it
+            self.base.live.pop(call._key, None)
+            self.base.live.pop(self.key, None)
+            call._take()
+            raise self._unusable()
         self.enter(lib.evpy_rpc_make_request, call.pointer)
         return call
 
@@ -334,9 +360,10 @@ class RpcPool(End):
         """Have evrpc look for calls that wait: it doesn't after one that could not be sent."""
         if self.closed or all(call._connection is not None for call in self._made.calls.values()):
             return
-        for _, connection in list(self._made.connections.values())[:1]:
-            lib.evrpc_pool_remove_connection(self.pointer, connection)
-            self.enter(lib.evpy_rpc_pool_add_connection, self.pointer, connection)
+        pool = self.pointer
+        for key, (connection, pointer) in list(self._made.connections.items())[:1]:
+            self._take_back(pool, key, pointer)
+            self._give(pool, connection, pointer)
 
     def close(self) -> None:
         """Make no calls any more, and close the connections; a second time does nothing.
@@ -351,6 +378,8 @@ class RpcPool(End):
             return
         base.check_thread()
         pointer = self._take()
+        if pointer is None:  # other code has closed it in between
+            return
         calls = list(self._made.calls.values())
         for call in calls:
             call._take()
@@ -391,7 +420,8 @@ def take_over(connection: HttpConnection) -> Any:
     pointer = connection.pointer
     if connection._current is not None or connection._waiting:
         raise ValueError("connection must have no request under way")
-    connection._take()
+    if connection._take() is None:  # other code has closed it since
+        raise connection._unusable()
     connection.base.ledger.pop(connection.key, None)
     return pointer
 

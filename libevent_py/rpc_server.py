@@ -8,6 +8,7 @@ handler that raises) is answered by 503.
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,16 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection, write_at_last
-from libevent_py._lifetime import Child, Handle, described, live, next_key
+from libevent_py._lifetime import (
+    ALONE,
+    Child,
+    Handle,
+    copied,
+    described,
+    in_the_middle,
+    live,
+    next_key,
+)
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -41,12 +51,12 @@ class Served:
 
     __slots__ = ("calls", "held", "http", "live", "names", "pointer", "server")
 
-    def __init__(self, server: RpcServer, pointer: Any) -> None:
-        self.pointer: Any = pointer
+    def __init__(self, server: RpcServer, below: Any, pointer: Any) -> None:
+        self.pointer: Any = copied(pointer)  # that of the server tells who is on the way to C
         self.server = weakref.ref(server)
-        self.http: Any = server.http.pointer
+        self.http: Any = copied(below)
         self.held = server.http.held
-        self.live = server.base.live
+        self.live = server.http.base.live
         #: The keys of the RPCs, by name.
         self.names: dict[bytes, int] = {}
         #: By the number of its pointer; each goes when C has been told to answer it.
@@ -82,8 +92,8 @@ class Served:
     def end(self, evcon: Any) -> None:
         """Answer the calls of the connection *evcon*, which is about to be freed with them."""
         server = self.server()
-        if server is not None and server._depth:  # C is at work on one: there will be another time
-            return
+        if server is not None and (server._depth or in_the_middle(server.base, sys._getframe(1))):
+            return  # C is at work on one, or a method: there will be another time
         for pointer, _ in list(self.calls.values()):
             http = lib.evpy_rpc_http_request(pointer)
             if lib.evhttp_request_get_connection(http) == evcon:
@@ -158,7 +168,7 @@ class Rpc(Context, Child):
         self._http: weakref.ref[HookedRequest] | None = None
         self._number = number(pointer)
         super().__init__(server.base, next_key(), pointer)
-        server._served.calls[self._number] = pointer, weakref.ref(self)
+        server._served.calls[self._number] = copied(pointer), weakref.ref(self)
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if self.name is not None:
@@ -210,13 +220,15 @@ class Rpc(Context, Child):
         Wraps ``evrpc_request_done``.
         """
         self._check_open()
-        data = bytes(self.reply)
+        data, calls = bytes(self.reply), self.end._served.calls
         errors.call(lib.evpy_rpc_fill, self.pointer, data, len(data))
         self._answered = True
         try:
             self.end.enter(lib.evpy_rpc_answer, self.pointer)
         finally:
             if not self._paused:
+                if self._number in calls:  # at once: an interrupt must not leave it there
+                    del calls[self._number]
                 self._over()
 
     def fail(self) -> None:
@@ -225,7 +237,13 @@ class Rpc(Context, Child):
             self.base.check_thread()
         else:
             self._check_open()
-        self.end.enter(self.end._served.refuse, self.pointer)
+        refuse, pointer = self.end._served.refuse, self.pointer
+        if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # in the middle of a method
+            self._lose()
+            self.base.graveyard.append((refuse, copied(pointer)))
+            self.base.wake()
+        else:
+            self.end.enter(refuse, pointer)
 
     def close(self) -> None:
         """Answer by 503 unless the call is answered already."""
@@ -245,12 +263,15 @@ class Rpc(Context, Child):
             raise RuntimeError("no handler has been given this RPC yet")
 
     def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+        calls = self.end._served.calls
         if not self._answered and result is CONTINUE:
             self.end._arriving[self._number] = self
         try:
             super()._go_on(pointer, result)
         finally:
             if not self._paused and (self._answered or not self._asked):
+                if self._number in calls:  # as in `done`
+                    del calls[self._number]
                 self._over()
 
     def _over(self) -> None:
@@ -300,14 +321,17 @@ class RpcServer(End):
         self.http = http
         #: Calls that hooks have let pass, on their way to a handler.
         self._arriving: dict[int, Rpc] = {}
-        pointer = errors.new(lib.evrpc_init, http.pointer)
-        key = next_key()
+        below = http.pointer
+        pointer, key = errors.new(lib.evrpc_init, below), next_key()
+        self._served = Served(self, below, pointer)
         super().__init__(base, key, pointer)
-        self._served = Served(self, pointer)
         http.held.guests.append(self._served)
         base.live[key] = self
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
+        if http.closed:  # by other code: it frees this with the rest
+            self._lose()
+            raise http._unusable()
 
     def _facts(self, ask: bool) -> Iterator[str]:
         yield f"{len(self._served.calls)} calls await an answer"

@@ -124,14 +124,17 @@ class FileSegment(Handle):
         self.pointer  # noqa: B018  (a closed segment has no part)
         if sendfile or self._flags & NO_SENDFILE:
             return part
-        if self._read is None:
+        read = self._read
+        if read is None:
             fd = lib.evpy_segment_fd(part)
             if size_of(fd) < self._offset + self.length:
                 raise ValueError("the segment's file has become shorter")
-            self._read = self._new(fd, self._flags | NO_SENDFILE)
+            read = self._new(fd, self._flags | NO_SENDFILE)
             if self._cleanup is not None:
-                self._watch(self._read, self._cleanup)
-        return self._read
+                self._watch(read, self._cleanup)
+            if not self.closed:
+                self._read = read
+        return read
 
     def close(self) -> None:
         """Let go of the file, which is closed when no buffer contains any of it.

@@ -145,16 +145,16 @@ static void evpy_http_hurry(evutil_socket_t fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-static struct evhttp_bound_socket *evpy_http_bind(
-    struct evhttp *http, struct evconnlistener *listener)
+/* What comes of it is in `bound`, where also who is interrupted on the way back finds it. */
+static int evpy_http_bind(
+    struct evhttp *http, struct evconnlistener *listener, struct evhttp_bound_socket **bound)
 {
-	struct evhttp_bound_socket *bound = evhttp_bind_listener(http, listener);
-
-	if (bound != NULL) {
-		evconnlistener_set_error_cb(listener, evpy_on_http_accept_error);
-		evpy_http_hurry(evconnlistener_get_fd(listener)); /* its connections inherit that */
-	}
-	return bound;
+	*bound = evhttp_bind_listener(http, listener);
+	if (*bound == NULL)
+		return -1;
+	evconnlistener_set_error_cb(listener, evpy_on_http_accept_error);
+	evpy_http_hurry(evconnlistener_get_fd(listener)); /* its connections inherit that */
+	return 0;
 }
 
 static int evpy_http_set_cb(struct evhttp *http, const char *path, uintptr_t key)

@@ -8,7 +8,8 @@ extern "Python" void evpy_http_closed(uintptr_t key);
 extern "Python" struct bufferevent *evpy_http_bev(uintptr_t key);
 extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int error);
 
-struct evhttp_bound_socket *evpy_http_bind(struct evhttp *http, struct evconnlistener *listener);
+int evpy_http_bind(
+    struct evhttp *http, struct evconnlistener *listener, struct evhttp_bound_socket **bound);
 int evpy_http_set_cb(struct evhttp *http, const char *path, uintptr_t key);
 void evpy_http_set_gencb(struct evhttp *http, int handled, uintptr_t key);
 void evpy_http_bound(struct bufferevent *bev, size_t most);

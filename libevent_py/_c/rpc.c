@@ -205,6 +205,7 @@ struct evpy_call {
 	struct evbuffer *reply;
 	struct evrpc_request_wrapper *context;
 	struct evhttp_request *http; /* while it is ours to free */
+	int held; /* by C, and by Python */
 };
 
 /* The call whose request evrpc makes: its next step is to ask the hooks. */
@@ -213,8 +214,12 @@ static _Thread_local struct evpy_call *evpy_marshalled;
 /* evrpc's own callback for the end of an HTTP request. */
 static void (*evpy_reply_done)(struct evhttp_request *, void *);
 
+/* An interrupt may keep Python from hearing that a call is over: so the record is freed only when Python
+ * has let go of it, too. */
 static void evpy_call_free(struct evpy_call *call)
 {
+	if (__atomic_sub_fetch(&call->held, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
 	if (call->request != NULL)
 		evbuffer_free(call->request);
 	if (call->reply != NULL)
@@ -251,6 +256,7 @@ static void evpy_on_call_done(struct evrpc_status *status, void *request, void *
 	(void)reply;
 	if (call->http != NULL)
 		evhttp_request_free(call->http);
+	call->http = NULL;
 	EVPY_CALL(evpy_rpc_done(call->key, status->error, status->http_req, call->reply));
 	evpy_call_free(call);
 }
@@ -319,6 +325,7 @@ static struct evpy_call *evpy_call_new(
 	if (call == NULL)
 		return NULL;
 	call->key = key;
+	call->held = 1;
 	if ((call->request = evbuffer_new()) == NULL || (call->reply = evbuffer_new()) == NULL ||
 	    evbuffer_add(call->request, data, size) < 0 ||
 	    (call->context = evrpc_make_request_ctx(pool, call, call, name, evpy_call_marshal,
@@ -326,6 +333,7 @@ static struct evpy_call *evpy_call_new(
 		evpy_call_free(call);
 		return NULL;
 	}
+	call->held = 2;
 	return call;
 }
 
@@ -345,6 +353,8 @@ static void evpy_call_abort(struct evpy_call *call)
 {
 	struct evhttp_request *request = call->http;
 
+	if (request == NULL)
+		return;
 	call->http = NULL;
 	request->cb = evpy_on_nothing;
 	evhttp_cancel_request(request);

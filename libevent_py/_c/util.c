@@ -16,6 +16,23 @@ static int evpy_has_secure_rng_add_bytes(void)
 	return evutil_secure_rng_add_bytes != NULL;
 }
 
+/* The length of a socket's own name, or of its peer's, or -1. */
+static int evpy_socket_name(evutil_socket_t fd, int peer, struct sockaddr *address, int size)
+{
+	struct sockaddr_storage storage;
+	ev_socklen_t length = sizeof storage;
+	struct sockaddr *found = (struct sockaddr *)&storage;
+
+	memset(&storage, 0, sizeof storage);
+	if ((peer ? getpeername(fd, found, &length) : getsockname(fd, found, &length)) < 0)
+		return -1;
+	if (length > sizeof storage)
+		length = sizeof storage;
+	if (address != NULL)
+		memcpy(address, found, (int)length < size ? (size_t)length : (size_t)size);
+	return (int)length;
+}
+
 static void evpy_secure_rng_add_bytes(const char *dat, size_t datlen)
 {
 	if (evpy_has_secure_rng_add_bytes())
