@@ -33,6 +33,13 @@ def only(method: str, **options: Any) -> EventBase:
         return EventBase(config)
 
 
+#: As in pyproject.toml: tests make events and requests only to look at them, or to drop them.
+WARNINGS = [
+    *("-W", "error"),
+    *("-W", "ignore:<Event at:ResourceWarning", "-W", "ignore:<HttpRequest at:ResourceWarning"),
+]
+
+
 def run_python(
     code: str,
     *arguments: str,
@@ -48,12 +55,12 @@ def run_python(
     """
     code = textwrap.dedent(code)
     environment = {**os.environ, "MALLOC_PERTURB_": "165", **(env or {})}
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code, *arguments]
+    command = [sys.executable, "-X", "dev", *WARNINGS, "-c", code, *arguments]
     output = _run(command, environment, status, stderr)
     if valgrind:
         environment["PYTHONMALLOC"] = "malloc"
         checker = ["valgrind", "--quiet", "--error-exitcode=99", "--undef-value-errors=no"]
-        plain = [sys.executable, "-W", "error", "-c", code, *arguments]
+        plain = [sys.executable, *WARNINGS, "-c", code, *arguments]
         _run([*checker, *plain], environment, status, None)
     return output
 

@@ -403,7 +403,7 @@ def test_a_connection_that_gets_no_memory_is_refused_or_made() -> None:
 def test_a_resolver_works_on_after_an_operation_without_memory() -> None:
     code = """
         file = tempfile.NamedTemporaryFile()
-        file.write(b"192.0.2.1 one.example two.example\\n" * 500)
+        file.write(b"192.0.2.1 one.example two.example\\n" * 5 + b"#" * 30000)  # too large
         file.flush()
 
         def begin(base):

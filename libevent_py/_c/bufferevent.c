@@ -100,7 +100,8 @@ static void evpy_bufferevent_free_with_fd(struct bufferevent *bev)
 /* libevent doesn't look whether it got the callbacks without which nothing is ever written, nor the lock; and it
  * can't take back half of a pair (bufferevent_pair_elt_new()). So these are made with memory put aside. */
 
-static struct bufferevent *evpy_bufferevent_socket_new(struct event_base *base, evutil_socket_t fd, int options)
+static struct bufferevent *evpy_bufferevent_socket_new(
+    struct event_base *base, evutil_socket_t fd, int options)
 {
 	struct bufferevent *bev;
 	int before = evpy_guard();
