@@ -138,7 +138,7 @@ class Stream(Eager):
 
     def _check_unmanaged(self) -> None:
         """Raise `ValueError` where it belongs to what stands on it (F10)."""
-        if self._managed_by is not None:
+        if self._managed_by is not None and not self._managed_by.closed:
             raise ValueError(
                 f"this {type(self).__name__} is the underlying one of {self._managed_by!r}, which "
                 "has its callbacks and its descriptor: use that, or close it first"

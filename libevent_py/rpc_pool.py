@@ -157,9 +157,9 @@ class Made:
         waiting = []
         for call in list(self.calls.values()):
             self.live.pop(call._key, None)
-            if call._paused:
-                lib.evpy_rpc_resume_request(pool, call._context, TERMINATE)
-            elif call._connection is not None:
+            if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE):
+                continue  # it has been held up
+            if call._connection is not None:
                 lib.evpy_call_abort(call._record)
             else:
                 waiting.append(call._record)

@@ -220,15 +220,22 @@ class Rpc(Context, Child):
         Wraps ``evrpc_request_done``.
         """
         self._check_open()
-        data, calls = bytes(self.reply), self.end._served.calls
-        errors.call(lib.evpy_rpc_fill, self.pointer, data, len(data))
-        self._answered = True
+        data, calls, pointer = bytes(self.reply), self.end._served.calls, self.pointer
+        errors.call(lib.evpy_rpc_fill, pointer, data, len(data))
+
+        self.end._answering[self._number] = self
+
+        def answer() -> Any:
+            self._answered = True
+            if self._number in calls:  # no call from here to C's, after which it is freed
+                del calls[self._number]
+            return lib.evpy_rpc_answer(pointer)
+
         try:
-            self.end.enter(lib.evpy_rpc_answer, self.pointer)
+            self.end.enter(answer)
         finally:
-            if not self._paused:
-                if self._number in calls:  # at once: an interrupt must not leave it there
-                    del calls[self._number]
+            self.end._answering.pop(self._number, None)
+            if self._answered and not self._paused:
                 self._over()
 
     def fail(self) -> None:
@@ -251,6 +258,10 @@ class Rpc(Context, Child):
             return
         if self.base.parked is not None:
             super().close()
+        elif (
+            self._number not in self.end._served.calls
+        ):  # an interrupt has kept it from being noted
+            self._over()
         else:
             self.fail()
 
@@ -263,15 +274,22 @@ class Rpc(Context, Child):
             raise RuntimeError("no handler has been given this RPC yet")
 
     def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
-        calls = self.end._served.calls
+        calls, end = self.end._served.calls, self.end.pointer
         if not self._answered and result is CONTINUE:
             self.end._arriving[self._number] = self
+
+        def resume() -> None:
+            if not self._paused:  # other code has resumed it
+                return
+            self._paused = False
+            if (self._answered or result is TERMINATE) and self._number in calls:
+                del calls[self._number]  # C frees it
+            self.end.let_go_on(end, pointer, result)
+
         try:
-            super()._go_on(pointer, result)
+            self.end.enter(resume)
         finally:
             if not self._paused and (self._answered or not self._asked):
-                if self._number in calls:  # as in `done`
-                    del calls[self._number]
                 self._over()
 
     def _over(self) -> None:
@@ -301,7 +319,7 @@ class RpcServer(End):
     It lives until it is closed, or its HTTP server is, or its base: nobody has to keep it.
     """
 
-    __slots__ = ("_arriving", "_served", "http")
+    __slots__ = ("_answering", "_arriving", "_served", "http")
 
     http: HttpServer
 
@@ -321,6 +339,8 @@ class RpcServer(End):
         self.http = http
         #: Calls that hooks have let pass, on their way to a handler.
         self._arriving: dict[int, Rpc] = {}
+        #: Calls that are being answered.
+        self._answering: dict[int, Rpc] = {}
         below = http.pointer
         pointer, key = errors.new(lib.evrpc_init, below), next_key()
         self._served = Served(self, below, pointer)
@@ -409,7 +429,12 @@ class RpcServer(End):
         """Return what the hooks make of the call whose context is *pointer*."""
         if not self._hooks[when]:
             return CONTINUE
-        rpc = Rpc(self, pointer) if when is RpcHook.INPUT else self._rpc(pointer)
+        key, calls = number(pointer), self._served.calls
+        if when is RpcHook.INPUT:
+            rpc = Rpc(self, pointer)
+        else:  # C has yet to free it, while the hooks are asked and where they hold it up
+            rpc = self._answering[key]
+            calls[key] = copied(pointer), weakref.ref(rpc)
         result = TERMINATE
         try:
             result = self._ask(when, rpc, request, data)
@@ -420,13 +445,10 @@ class RpcServer(End):
                 rpc._paused = True
                 self.base.defer(id, rpc)  # C has yet to note it before it can be dropped
             elif when is RpcHook.INPUT:
-                self._arriving[number(pointer)] = rpc
+                self._arriving[key] = rpc
+            else:
+                calls.pop(key, None)
         return result
-
-    def _rpc(self, pointer: Any) -> Rpc:
-        rpc = self._served.calls[number(pointer)][1]()
-        assert rpc is not None  # it is in done()
-        return rpc
 
     def handle(self, made: Registered, pointer: Any) -> bool:
         """Have *made*'s handler answer the call whose context is *pointer*, or return False."""
