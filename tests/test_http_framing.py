@@ -390,19 +390,17 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(SMUGGLED)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 TWO_MINDED = {
-    "HEAD with a body": b"HEAD / HTTP/1.1\r\n" + LENGTH,
-    "TRACE with a body": b"TRACE / HTTP/1.1\r\n" + LENGTH,
-    "HEAD with chunks": b"HEAD / HTTP/1.1\r\n" + CHUNKED,
     "a method that there is not": b"FOO / HTTP/1.1\r\n" + LENGTH,
     "an unknown coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n",
     "chunks before there were any": b"POST / HTTP/1.0\r\nConnection: keep-alive\r\n" + CHUNKED,
     "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 0\r\n" + LENGTH,
     "a length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 5\r\n" + CHUNKED,
+    "a length and chunks of HEAD": b"HEAD / HTTP/1.1\r\nContent-Length: 0\r\n" + CHUNKED,
 }
 
 
 @pytest.mark.parametrize("head", TWO_MINDED.values(), ids=TWO_MINDED)
-def test_a_body_is_never_taken_for_the_next_request(
+def test_a_request_whose_body_could_be_taken_for_the_next_one_is_refused(
     base: EventBase, server: HttpServer, head: bytes
 ) -> None:
     asked: list[str] = []
@@ -417,6 +415,33 @@ def test_a_body_is_never_taken_for_the_next_request(
     assert got.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501"))
     assert got.count(b"HTTP/1.") == 1
     assert asked == []
+
+
+@pytest.mark.parametrize("how", ["whole", "chunks", "error"])
+@pytest.mark.parametrize("method", ["HEAD", "TRACE"])
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED], ids=["length", "chunks"])
+def test_a_body_that_libevent_leaves_unread_is_never_taken_for_the_next_request(
+    base: EventBase, server: HttpServer, method: str, framing: bytes, how: str
+) -> None:
+    asked: list[str] = []
+
+    def handler(request: HttpServerRequest) -> None:
+        asked.append(request.uri)
+        if how == "whole":
+            request.send_reply(200)
+        elif how == "error":
+            request.send_error(403)
+        else:
+            request.send_reply_start(200)
+            request.send_reply_chunk(b"chunk")
+            base.once(lambda fd, what: request.send_reply_end(), timeout=0.01)
+
+    server.set_gencb(handler)
+    head = f"{method} /first HTTP/1.1\r\nHost: a.test\r\n".encode() + framing
+    got = Client(base, where(server)).send(head + b"\r\n" + SMUGGLED).rest()
+    assert got.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in got
+    assert asked == ["/first"]
 
 
 def test_head_without_a_body_may_say_so(base: EventBase, server: HttpServer) -> None:

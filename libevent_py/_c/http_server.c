@@ -3,30 +3,40 @@
 #include <netinet/tcp.h>
 static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
 
-/* A request whose body libevent has not read, as that of HEAD, or not in the way that it is framed: the
- * rest of it would be taken for the client's next request. */
+static int evpy_http_is_old(const struct evhttp_request *req)
+{
+	return req->major < 1 || (req->major == 1 && req->minor < 1);
+}
+
+/* A request that libevent has not read in the way that it is framed, as two of the headers that tell it say
+ * different things, or one of them something that libevent doesn't know: the rest of it would be taken
+ * for the client's next request. */
 static int evpy_http_is_misread(const struct evhttp_request *req)
 {
 	const struct evkeyval *header;
-	const char *length = NULL, *coding = NULL;
+	int lengths = 0, codings = 0;
 
 	for (header = req->input_headers->tqh_first; header != NULL; header = header->next.tqe_next) {
 		char first = header->key[0] | 0x20;
 
-		if (first == 'c' && evutil_ascii_strcasecmp(header->key, "Content-Length") == 0) {
-			if (length != NULL)
-				return 1;
-			length = header->value;
-		} else if (first == 't' &&
-		    evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0) {
-			coding = header->value;
-		}
+		if (first == 'c')
+			lengths += evutil_ascii_strcasecmp(header->key, "Content-Length") == 0;
+		else if (first == 't')
+			codings += evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0;
 	}
-	if (coding != NULL &&
-	    (length != NULL || !req->chunked || req->major < 1 || (req->major == 1 && req->minor < 1)))
-		return 1;
-	return (req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_TRACE) &&
-	    (coding != NULL || (length != NULL && evpy_http_number(length) != 0));
+	return lengths > 1 || (codings > 0 && (lengths > 0 || !req->chunked || evpy_http_is_old(req)));
+}
+
+/* Of these libevent reads no body, though the client may send one. */
+static int evpy_http_leaves_body(const struct evhttp_request *req)
+{
+	const char *length;
+
+	if (req->type != EVHTTP_REQ_HEAD && req->type != EVHTTP_REQ_TRACE)
+		return 0;
+	length = evhttp_find_header(req->input_headers, "Content-Length");
+	return (length != NULL && evpy_http_number(length) != 0) ||
+	    evhttp_find_header(req->input_headers, "Transfer-Encoding") != NULL;
 }
 
 /* libevent would refuse HEAD and CONNECT by a page that their clients take for the next reply: so it
@@ -238,11 +248,6 @@ static void evpy_http_refuse_connect(struct evhttp_request *req, int code)
 		req->type = EVPY_REFUSED_CONNECT;
 }
 
-static int evpy_http_is_old(const struct evhttp_request *req)
-{
-	return req->major < 1 || (req->major == 1 && req->minor < 1);
-}
-
 /* Has libevent, which reads only the first header Connection of each side, and of it the first word, say
  * and do the same: close, or not. `ends` says that it must, as only the end of the connection is that
  * of the body. */
@@ -250,7 +255,8 @@ static void evpy_http_persist(struct evhttp_request *req, int ends)
 {
 	struct evkeyvalq *in = req->input_headers, *out = req->output_headers;
 	int old = evpy_http_is_old(req);
-	int closes = ends || evpy_http_lists(in, "Connection", "close") ||
+	int closes = ends || evpy_http_leaves_body(req) ||
+	    evpy_http_lists(in, "Connection", "close") ||
 	    evpy_http_lists(out, "Connection", "close");
 
 	if (old && !evpy_http_lists(in, "Connection", "keep-alive"))
