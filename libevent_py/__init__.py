@@ -165,6 +165,7 @@ __all__ = [
     "ListenerOption",
     "LogSeverity",
     "LoopFlag",
+    "MemorySource",
     "Message",
     "MonotonicFlag",
     "Query",

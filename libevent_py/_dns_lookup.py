@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import described, live, next_key, tells
+from libevent_py._frames import tells
+from libevent_py._lifetime import described, live, next_key
 from libevent_py.enums import AddrInfoError, DnsResult, DnsType
 
 if TYPE_CHECKING:

@@ -55,7 +55,6 @@ A base, or a buffer, that another thread was in the middle of using is lost in t
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import itertools
 import os
@@ -65,15 +64,23 @@ import warnings
 import weakref
 from collections import ChainMap, deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from types import CodeType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
+from libevent_py._frames import (
+    at_work,
+    frames,
+    handles,
+    in_the_middle,
+    is_ours,
+    mentions,
+    outside,
+)
 from libevent_py._references import references, release_to
 
 Self = TypeVar("Self", bound="Handle")
-Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=type)
 
 
@@ -274,6 +281,8 @@ described(
     pointer="The C object, for calling `libevent_py.lib` with it; raises `ClosedError` once closed."
 )(Handle)
 
+handles.append(Handle)
+
 #: `Handle.pointer` as the slot that it is, even where the object's class hides it.
 slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
 fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
@@ -344,9 +353,6 @@ def copied(pointer: Any) -> Any:
 
 # Who is on the way to C.
 
-#: What this package's modules begin with; `libevent_py` itself has no functions.
-PACKAGE = f"{__package__}."
-
 
 def _alone() -> int:
     pointer = object()
@@ -355,50 +361,6 @@ def _alone() -> int:
 
 #: What `sys.getrefcount` says of what only one variable holds.
 ALONE = _alone()
-
-#: The code of what any thread may call: see `any_thread`.
-_exempt: set[CodeType] = set()
-
-
-def any_thread(function: Function) -> Function:
-    """Note that any thread may call *function*, which takes care of itself."""
-    _exempt.add(function.__code__)
-    return function
-
-
-#: The code of what tells the user something: see `tells`.
-_telling: set[CodeType] = set()
-
-
-def tells(function: Function) -> Function:
-    """Note that *function* calls the user back where a method can stand whatever is done there."""
-    _telling.add(function.__code__)
-    return function
-
-
-def frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield *frame* and those below it, down to where the thread began."""
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def is_ours(frame: FrameType) -> bool:
-    """Tell whether it is this package that runs in *frame*."""
-    name = frame.f_globals.get("__name__")
-    return type(name) is str and name.startswith(PACKAGE)
-
-
-def outside(frame: FrameType | None) -> FrameType | None:
-    """Return the frame that has called this package, whose *frame* belongs to that call."""
-    while frame is not None and is_ours(frame):
-        frame = frame.f_back
-    return frame
-
-
-def mentions(frame: FrameType, handle: Handle) -> bool:
-    """Tell whether one of *frame*'s variables is *handle*."""
-    return any(value is handle for value in frame.f_locals.values())
 
 
 def take(handles: Iterable[Handle]) -> list[Any]:
@@ -409,55 +371,6 @@ def take(handles: Iterable[Handle]) -> list[Any]:
         if pointer is not None and sys.getrefcount(pointer) > ALONE and handle._is_in_use():
             held.append(pointer)
     return held
-
-
-def in_the_middle(base: Root, frame: FrameType | None) -> bool:
-    """Tell whether the caller *frame* runs inside a method that is about *base* or what is on it.
-
-    Such as a signal handler that comes while the method is under way.
-    """
-    # In one piece, without `outside` and `is_ours`: this is asked at each start of a loop.
-    within = True
-    while frame is not None:
-        name = frame.f_globals.get("__name__")
-        if type(name) is not str or not name.startswith(PACKAGE):
-            within = False
-        elif not within:
-            if frame.f_code in _telling:
-                return False
-            if _is_about(base, frame):
-                return True
-        frame = frame.f_back
-    return False
-
-
-def at_work(base: Root, frame: FrameType | None) -> bool:
-    """Tell whether another thread, at *frame*, is in a method about *base* or what is on it.
-
-    What any thread may call isn't counted.
-    """
-    exempt = False
-    for outer in reversed(list(frames(frame))):  # from the outside: what it calls is exempt, too
-        if not is_ours(outer):
-            exempt = exempt and outer.f_globals is vars(contextlib)
-        elif outer.f_code in _exempt:
-            exempt = True
-        elif not exempt and _is_about(base, outer):
-            return True
-    return False
-
-
-def _is_about(base: Root, frame: FrameType) -> bool:
-    return any(_is_of(base, value) for value in frame.f_locals.values())
-
-
-def _is_of(base: Root, value: Any) -> bool:
-    """Tell whether *value* is *base*, or a handle that belongs to it."""
-    if value is base:
-        return True
-    if not issubclass(type(value), Handle):  # isinstance() would ask the value itself
-        return False
-    return getattr(value, "base", None) is base or _is_of(base, getattr(value, "_owner", None))
 
 
 class WithoutPointer:

@@ -18,15 +18,8 @@ from typing import Any
 from libevent_py import _convert, debug, errors, log
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import (
-    Root,
-    any_thread,
-    get_ident,
-    in_the_middle,
-    is_alive,
-    live,
-    next_key,
-)
+from libevent_py._frames import any_thread, in_the_middle
+from libevent_py._lifetime import Root, get_ident, is_alive, live, next_key
 from libevent_py._wakeup import in_main_thread, wakeup
 from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
 

@@ -400,8 +400,10 @@ class DnsBase(Child):
         self.base.check_thread()
         path = ffi.NULL if hosts_fname is None else _path(hosts_fname, "hosts_fname")
         load = lib.evdns_base_load_hosts
-        if errors.guarded(load, self.pointer, path):
-            raise _unparsed(load, 1, os.fsdecode(hosts_fname or ""))
+        try:
+            errors.guarded(load, self.pointer, path)
+        except (errors.LibeventError, OSError):
+            raise _unparsed(load, 1, os.fsdecode(hosts_fname or "")) from None
 
     def clear_host_addresses(self) -> None:
         """Forget what hosts have been loaded. Wraps ``evdns_base_clear_host_addresses``."""

@@ -192,7 +192,7 @@ class MemorySource(Number):
     """Who has asked for memory that `debug` counts."""
 
     ANY = lib.EVPY_ANY, "Anybody."
-    LIBEVENT = lib.EVPY_LIBEVENT, "libevent."
+    LIBEVENT = lib.EVPY_LIBEVENT, "The library itself."
     OURS = lib.EVPY_OURS, "This package's own part in C."
     OPENSSL = lib.EVPY_OPENSSL, "OpenSSL."
 

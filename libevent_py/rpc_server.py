@@ -15,17 +15,9 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
+from libevent_py._frames import in_the_middle
 from libevent_py._http_connection import HttpServerConnection, write_at_last
-from libevent_py._lifetime import (
-    ALONE,
-    Child,
-    Handle,
-    copied,
-    described,
-    in_the_middle,
-    live,
-    next_key,
-)
+from libevent_py._lifetime import ALONE, Child, Handle, copied, described, live, next_key
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,

@@ -27,7 +27,7 @@ FLOORS = """
     _ffi
     _names
     errors enums
-    _load _convert _references _lifetime _wakeup _signals
+    _load _convert _references _frames _lifetime _wakeup _signals
     debug log util config _loop base
     event
     _octets _watched _attached segment _shared buffer
@@ -234,7 +234,7 @@ def is_sentence(docstring: str | None) -> bool:
 
 #: What public classes have for the package alone: machinery, of which a comment tells where it is.
 MACHINERY = {
-    "Root": "arena calls collected condemned gate graveyard holds home ledger live lost parked "
+    "Root": "arena calls collected condemned gate graveyard holds ledger live lost parked "
     "running thread",
     "Loop": "onces wakers",
     "Stream": "sends_files",

@@ -387,8 +387,8 @@ def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events() -> N
             events.clear()
 
         making, dropping = threading.Thread(target=make), threading.Thread(target=drop)
+        dropping.start()  # first: it must not get the number of a thread that has ended
         making.start()
-        dropping.start()
         making.join(60)  # so that the base has no owner, and whoever drops the event frees it
         base = bases[0]
         made.set()
