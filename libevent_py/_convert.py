@@ -331,7 +331,7 @@ def told_socket_name(fd: int) -> str:
     try:
         return repr(_socket_name(fd))
     except OSError as error:  # as when somebody else has closed it
-        return f"no address ({error.strerror})"
+        return f"no address ({os.strerror(error.errno or 0)})"
 
 
 def name_of(owner: Any, fd: int) -> Address:

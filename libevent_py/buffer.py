@@ -88,6 +88,7 @@ class Buffer(Shared):
             raise RuntimeError("the callbacks of this buffer are deferred already, or can't be")
         if running.depth:
             raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
+        self.pointer  # noqa: B018  (a closed one says so first)
         base.check_thread()
         kind = type(self)
         deferred, key = deferring(kind), self._key or next_key()

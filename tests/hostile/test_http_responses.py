@@ -94,6 +94,18 @@ FAILED: dict[HttpRequestError, dict[str, bytes]] = {
         "100 and no more": CONTINUE,
     },
     HttpRequestError.INVALID_HEADER: {
+        "a negative code": line(b"HTTP/1.1 -200 OK"),
+        "a code of two digits": line(b"HTTP/1.1 20 OK"),
+        "a code of four digits": line(b"HTTP/1.1 2000 OK"),
+        "a code of 2**31": line(b"HTTP/1.1 2147483648 OK"),
+        "a code of a hundred digits": line(b"HTTP/1.1 " + b"2" * 100 + b" OK"),
+        "the same Content-Length twice": OK
+        + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "two Content-Lengths that differ": OK
+        + b"Content-Length: 5\r\nContent-Length: 2\r\n\r\nhello",
+        "101 that nobody asked for": (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n\x81\x05hello"
+        ),
         "an empty line": b"\r\n",
         "a hundred empty lines": b"\r\n" * 100,
         "a NUL": b"\0\r\n\r\n",
@@ -154,7 +166,6 @@ FAILED: dict[HttpRequestError, dict[str, bytes]] = {
         "a chunk size of 2**64 and 5": chunks(b"10000000000000005\r\nhello\r\n" + END),
         "a chunk size of a hundred digits": chunks(b"f" * 100 + b"\r\nhello"),
         "a chunk longer than its size": chunks(b"2\r\nhello\r\n" + END),
-        "a chunk extension": chunks(b"5;name=value\r\nhello\r\n" + END),
         "chunks too many in sum": chunks((b"1000\r\n" + b"x" * 4096 + b"\r\n") * 20 + END),
         "a trailer without a colon": chunks(b"5\r\nhello\r\n0\r\nnonsense\r\n\r\n"),
         "a trailer without end": chunks(b"5\r\nhello\r\n0\r\nX: " + b"x" * 20000),
@@ -166,14 +177,9 @@ ANSWERED: dict[str, Answer] = {
     "a status line without a reason": Answer(line(b"HTTP/1.1 200")),
     "a status line with an empty reason": Answer(line(b"HTTP/1.1 200 ")),
     "a code with letters behind": Answer(line(b"HTTP/1.1 200x OK")),
-    "a negative code": Answer(line(b"HTTP/1.1 -200 OK"), status=-200),
     "a code with a plus": Answer(line(b"HTTP/1.1 +200 OK")),
-    "a code of two digits": Answer(line(b"HTTP/1.1 20 OK"), status=20),
-    "a code of four digits": Answer(line(b"HTTP/1.1 2000 OK"), status=2000),
     "a code of 999": Answer(line(b"HTTP/1.1 999 OK"), status=999),
-    "a code of 2**31": Answer(line(b"HTTP/1.1 2147483648 OK"), status=-2147483648),
     "a code of 2**32 and 200": Answer(line(b"HTTP/1.1 4294967496 OK")),
-    "a code of a hundred digits": Answer(line(b"HTTP/1.1 " + b"2" * 100 + b" OK"), status=-1),
     "HTTP/0.9": Answer(line(b"HTTP/0.9 200 OK")),
     "HTTP/1.10": Answer(line(b"HTTP/1.10 200 OK")),
     "HTTP/-1.1": Answer(line(b"HTTP/-1.1 200 OK")),
@@ -199,14 +205,8 @@ ANSWERED: dict[str, Answer] = {
     "a Content-Length with a plus": Answer(length(b"+5")),
     "a Content-Length with a NUL": Answer(length(b"5\x005")),
     "a Content-Length that is too small": Answer(length(b"2"), body=b"he"),
-    "the same Content-Length twice": Answer(
-        OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"
-    ),
-    "two Content-Lengths that differ": Answer(
-        OK + b"Content-Length: 5\r\nContent-Length: 2\r\n\r\nhello"
-    ),
     "no length at all": Answer(OK + b"\r\nhello"),
-    "no length, but kept alive": Answer(OK + b"Connection: keep-alive\r\n\r\nhello", body=b""),
+    "no length, but kept alive": Answer(OK + b"Connection: keep-alive\r\n\r\nhello"),
     "an unknown coding": Answer(
         coded(b"Transfer-Encoding: wombat"), body=b"5\r\nhello\r\n0\r\n\r\n"
     ),
@@ -232,12 +232,8 @@ ANSWERED: dict[str, Answer] = {
     "a hundred responses to one request": Answer(HELLO * 100),
     "100 that nobody waited for": Answer(CONTINUE + HELLO),
     "100 a hundred times": Answer(CONTINUE * 100 + HELLO),
-    "101 that nobody asked for": Answer(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n\x81\x05hello", status=101, body=b""
-    ),
-    "103 before the response": Answer(
-        b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + HELLO, status=103, body=b""
-    ),
+    "a chunk extension": Answer(chunks(b"5;name=value\r\nhello\r\n" + END)),
+    "103 before the response": Answer(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + HELLO),
     "204 with a body": Answer(
         b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", status=204, body=b""
     ),

@@ -235,6 +235,7 @@ def trigger(base: EventBase, options: BufferEventOption, how: TriggerOption) -> 
     reads = 0
     told = BufferEventFlag(0)
     triggered = False
+    deferred = how & TriggerOption.DEFER_CALLBACKS or options & DEFER
 
     def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
         nonlocal told
@@ -260,7 +261,6 @@ def trigger(base: EventBase, options: BufferEventOption, how: TriggerOption) -> 
         bev.trigger(READ, how)
         assert reads == 1
         bev.trigger(READ, how | IGNORE)
-        deferred = how & TriggerOption.DEFER_CALLBACKS or options & DEFER
         assert reads == (1 if deferred else 2)
         bev.setwatermark(READ, low, high)
 
@@ -271,7 +271,9 @@ def trigger(base: EventBase, options: BufferEventOption, how: TriggerOption) -> 
         bev.connect(listener.address)
         base.once(lambda fd, what: pytest.fail("nothing has been triggered"), timeout=PATIENCE)
         assert base.dispatch() is True
-    assert reads == 2
+    # Unlike in C, the loop tells of what there is when the low watermark sinks to it: once more,
+    # or at once with what has been deferred.
+    assert reads == (2 if deferred else 3)
     assert told == ALL
 
 
