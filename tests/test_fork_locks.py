@@ -482,7 +482,10 @@ def test_a_base_in_the_middle_of_another_thread_s_call_is_lost_in_the_child() ->
             base, near, BufferEventOption.CLOSE_ON_FREE | BufferEventOption.THREADSAFE
         )
         bev.output.add_cb(lambda buffer, info: (inside.set(), leave.wait(60)))
-        thread = threading.Thread(target=bev.write, args=(b"x",))
+        def work():
+            base.take_over()
+            bev.write(b"x")
+        thread = threading.Thread(target=work)
         thread.start()
         assert inside.wait(60)
         def use():
@@ -515,6 +518,7 @@ def test_a_base_of_which_another_thread_holds_a_lock_is_lost_in_the_child() -> N
             base, near, BufferEventOption.CLOSE_ON_FREE | BufferEventOption.THREADSAFE
         )
         def hold():
+            base.take_over()
             with bev.lock():
                 holds.set()
                 leave.wait(60)
