@@ -573,7 +573,7 @@ def test_where_there_is_no_memory_everything_stays_as_it_was(tmp_path: Path) -> 
                 assert b"".join(seen) == b"zero"
                 if not failed:
                     break
-            assert 0 < n < 99, n
+            assert 0 < n < 99, (n, added, operations.index((operation, added)))
         for opened in lazy, eager:
             opened.close()
 

@@ -511,13 +511,15 @@ static void *evpy_malloc(size_t size)
 /* By calloc(), which leaves much memory untouched. */
 static void *evpy_calloc(size_t n, size_t size)
 {
-	void *memory = NULL;
+	void *memory;
 
-	if (!__atomic_load_n(&evpy_counting, __ATOMIC_RELAXED))
-		memory = calloc(n, size);
-	if (memory == NULL && (memory = evpy_take(EVPY_OURS, n * size)) != NULL)
-		memset(memory, 0, n * size);
-	return memory;
+	if (__atomic_load_n(&evpy_counting, __ATOMIC_RELAXED))
+		memory = evpy_take(EVPY_OURS, n * size);
+	else if ((memory = calloc(n, size)) != NULL)
+		return memory;
+	else
+		memory = evpy_from_aside(n * size);
+	return memory == NULL ? NULL : memset(memory, 0, n * size);
 }
 
 static char *evpy_strdup(const char *text)
