@@ -139,7 +139,7 @@ def test_what_the_backend_cannot_wait_for_is_an_error(base: EventBase, tmp_path:
     assert base.method == "epoll"
     with (
         open(tmp_path / "file", "w+b") as file,
-        pytest.raises(PermissionError, match="bufferevent_socket_new.*regular file"),
+        pytest.raises(PermissionError, match=r"bufferevent_socket_new.*regular file"),
     ):
         BufferEvent(base, file, NO_OPTION)
 

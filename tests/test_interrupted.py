@@ -1,7 +1,7 @@
 """What other code does in the middle of a method: a signal handler, a finalizer, an argument's own.
 
 Python runs it between any two steps of a method, and it may close the very object whose pointer the
-method is about to give to C. `tests/test_close_anywhere.py` does so at each step of every method;
+method is about to give to C. `python -m tests.sweep CLASS` does so at each step of every method;
 here are the ways in which it comes about.
 """
 
