@@ -400,8 +400,9 @@ class DnsBase(Child):
         self.base.check_thread()
         path = ffi.NULL if hosts_fname is None else _path(hosts_fname, "hosts_fname")
         load = lib.evdns_base_load_hosts
+        pointer = self.pointer
         try:
-            errors.guarded(load, self.pointer, path)
+            errors.guarded(load, pointer, path)
         except (errors.LibeventError, OSError):
             raise _unparsed(load, 1, os.fsdecode(hosts_fname or "")) from None
 
