@@ -519,8 +519,7 @@ WARNINGS = (
         "evhttp_connection_base_bufferevent_new",
         "%s: calloc failed",
         RAISES,
-        "HttpConnection: MemoryError; a server closes what it has accepted",
-        trigger="connection",
+        "HttpConnection: MemoryError, from memory put aside; a server closes what it has accepted",
     ),
     Warning(
         "http.c",
