@@ -23,7 +23,8 @@ from typing import Any
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, live, shared
+from libevent_py._lifetime import Handle, live
+from libevent_py._pointers import shared
 from libevent_py._secured import Secured
 from libevent_py.enums import BufferEventOption
 

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, askable, copied, described, live, next_key
+from libevent_py._lifetime import Handle, askable, live, next_key
+from libevent_py._pointers import copied
 from libevent_py.bufferevent import BufferEvent
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_settings import Settings
-from libevent_py._lifetime import Handle, askable, copied, described, live, slot, take, when_let_go
+from libevent_py._lifetime import Handle, askable, live, slot, take
+from libevent_py._pointers import copied, when_let_go
 from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener
 from libevent_py.vulnerabilities import known_vulnerabilities

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection, address_of, write_at_last
 from libevent_py._http_framing import MISFRAMED, misframed
-from libevent_py._lifetime import described, get_ident, live, without_pointer
+from libevent_py._lifetime import get_ident, live, without_pointer
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.http_request import Request

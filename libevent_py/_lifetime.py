@@ -31,7 +31,7 @@ put into the base's graveyard, and freed in the loop's own thread at its next cl
 
 *Shared pointers.* What has no base, as a buffer, has no thread either, and may be closed while a
 call to it is under way: in one of its own callbacks (D2), or in another thread. So its pointer is
-one that frees it with the last who holds it (`shared`), and who calls C with a pointer holds it.
+one that frees it with the last who holds it (`_pointers`), and who calls C with a pointer holds it.
 
 *Held.* Python may run other code in the middle of any method: a signal handler, a finalizer that
 the collector calls, an argument's own ``__index__``. That code may close the object whose pointer
@@ -68,6 +68,7 @@ from types import FrameType, TracebackType
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from libevent_py import errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import (
     at_work,
@@ -78,10 +79,10 @@ from libevent_py._frames import (
     mentions,
     outside,
 )
+from libevent_py._pointers import ALONE, copied, lose, when_let_go
 from libevent_py._references import references, release_to
 
 Self = TypeVar("Self", bound="Handle")
-Kind = TypeVar("Kind", bound=type)
 
 
 class Live:
@@ -244,37 +245,9 @@ class Handle:
 NOT_MADE = "not made"
 
 
-def known_as(name: str) -> Callable[[Kind], Kind]:
-    """Have a class that isn't given out go by the *name* of one that is, in texts and errors."""
-
-    def rename(kind: Kind) -> Kind:
-        kind.__name__ = kind.__qualname__ = name
-        return kind
-
-    return rename
-
-
-def described(**attributes: str) -> Callable[[Kind], Kind]:
-    """Have ``help`` say what *attributes* of a class are: its slots, or a named tuple's fields."""
-
-    def describe(kind: Kind) -> Kind:
-        own: Any = vars(kind)
-        if issubclass(kind, tuple):
-            for name, text in attributes.items():
-                own[name].__doc__ = text
-        else:  # help() looks there
-            slots = dict.fromkeys(own["__slots__"]) | attributes
-            if slots.keys() != set(own["__slots__"]):
-                raise TypeError(f"{kind.__name__} hasn't all of {', '.join(attributes)}")
-            kind.__slots__ = slots  # type: ignore[attr-defined]
-        return kind
-
-    return describe
-
-
 def askable(base: Any) -> bool:
     """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
-    return base.parked is None and get_ident() == (base.thread or base.home)
+    return base.parked is None and get_ident() == base.thread
 
 
 described(
@@ -287,80 +260,6 @@ handles.append(Handle)
 slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
 fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
 empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
-
-
-#: What `shared` pointers are freed with, and which: by `id` of the weak reference to each.
-_held: dict[int, tuple[weakref.ref[Any], Callable[[Any], object], Any]] = {}
-
-
-def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
-    """Return *pointer* after arranging for *free* of it when nobody holds it any longer.
-
-    Who calls C with it holds it, too: so it is not freed below a callback, or another thread, that
-    is inside such a call. A pointer is nothing that the collector would finalize (as it would
-    ``ffi.gc``'s): so finalizers find what it points to alive, and may keep it so. *free* must be
-    C's, and not run any Python.
-    """
-    ref = weak(pointer, _let_go)
-    _held[id(ref)] = ref, free, copied(pointer)
-    return pointer
-
-
-def unshare(pointer: Any) -> None:
-    """Undo `shared`: from now on somebody else frees *pointer*."""
-    for ref in weakref.getweakrefs(pointer):
-        _held.pop(id(ref), None)
-
-
-def _let_go(ref: weakref.ref[Any]) -> None:
-    _, free, pointer = _held.pop(id(ref), (None, _leave, None))  # unshared, or never in it
-    free(pointer)
-
-
-def _leave(_pointer: Any) -> None:
-    """Free nothing."""
-
-
-def keep_for(pointers: list[Any], owner: Any) -> None:
-    """Keep *owner*, a `shared` pointer, for as long as anybody holds one of *pointers*.
-
-    They are to parts of what it points to.
-    """
-    for pointer in filter(None, pointers):
-        shared(pointer, lambda _pointer: owner)
-
-
-def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
-    """Call *function* as soon as nobody holds any of *pointers*, with none at once."""
-    left = len(pointers)
-    if not left:
-        function()
-
-    def gone(_pointer: Any) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            function()
-
-    for pointer in pointers:
-        shared(pointer, gone)
-
-
-def copied(pointer: Any) -> Any:
-    """Return another pointer to the same, for who frees it when *pointer* is let go."""
-    return ffi.cast(ffi.typeof(pointer), pointer)
-
-
-# Who is on the way to C.
-
-
-def _alone() -> int:
-    pointer = object()
-    return sys.getrefcount(pointer)
-
-
-#: What `sys.getrefcount` says of what only one variable holds.
-ALONE = _alone()
 
 
 def take(handles: Iterable[Handle]) -> list[Any]:
@@ -894,14 +793,11 @@ def _lose() -> None:
     """
     where = ffi.new("uintptr_t *")
     while thread := lib.evpy_lost(where):
-        for key, (_, _, pointer) in list(_held.items()):
-            if ffi.cast("uintptr_t", pointer) == where[0]:
-                del _held[key]  # it is not freed either
-                lost_buffers.add(where[0])
-                break
-        else:
-            for base in _users(thread):
-                base.lost = True
+        if lose(where[0]):  # it is not freed either
+            lost_buffers.add(where[0])
+            continue
+        for base in _users(thread):
+            base.lost = True
 
 
 def _users(thread: int) -> list[Root]:

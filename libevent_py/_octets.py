@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, empty, fill, lost_buffers, shared, slot
+from libevent_py._lifetime import Child, Handle, empty, fill, lost_buffers, slot
+from libevent_py._pointers import shared
 from libevent_py._references import references, release
 from libevent_py.enums import EolStyle
 

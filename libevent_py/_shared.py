@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import empty, fill, next_key, shared
+from libevent_py._lifetime import empty, fill, next_key
 from libevent_py._octets import END, SIZE_MAX, failure
+from libevent_py._pointers import shared
 from libevent_py._references import references, release
 from libevent_py._watched import Watched
 from libevent_py.enums import FileSegmentFlag

@@ -14,9 +14,10 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
+from libevent_py._described import described
 from libevent_py._eager import Arena, Eager
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import described, get_ident, live
+from libevent_py._lifetime import get_ident, live
 from libevent_py.base import EventBase
 from libevent_py.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.enums import (

@@ -3,7 +3,7 @@
 libevent keeps a list of callbacks for each buffer, and walks it without looking out for who frees
 an entry meanwhile (D3). So it gets one entry per buffer, which stays until the buffer ends, and
 which calls Python's list. Nobody frees a buffer below its own callbacks either, as the call into C
-that they come from holds it (`_lifetime.shared`).
+that they come from holds it (`_pointers.shared`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import described, get_ident, next_key
+from libevent_py._lifetime import get_ident, next_key
 from libevent_py._octets import Octets, failure
 
 #: The buffers that have, or had, callbacks, by the key that C has.

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from libevent_py import _convert, _signals, debug, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import described, get_ident
+from libevent_py._lifetime import get_ident
 from libevent_py._loop import Loop
 from libevent_py.config import SUPPORTED_METHODS, EventConfig, checked_method
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag

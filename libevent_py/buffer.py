@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from libevent_py import _lifetime
 from libevent_py._attached import Attached, Deferral, deferring
+from libevent_py._described import known_as
 from libevent_py._ffi import lib
-from libevent_py._lifetime import empty, fill, get_ident, known_as, next_key, slot
+from libevent_py._lifetime import empty, fill, get_ident, next_key, slot
 from libevent_py._octets import checked as checked
+from libevent_py._pointers import unshare
 from libevent_py._references import references, release
 from libevent_py._shared import Shared
 from libevent_py._watched import BufferCallback as BufferCallback
@@ -93,7 +94,7 @@ class Buffer(Shared):
         kind = type(self)
         deferred, key = deferring(kind), self._key or next_key()
         base_pointer, pointer = base.pointer, self.pointer
-        _lifetime.unshare(pointer)
+        unshare(pointer)
         owner = Deferral(base, key, pointer, self)
         if self.__class__ is kind:  # no call from here on: nobody sees the half of it
             self._key, self._owner, self._plain = key, owner, False

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, shared
+from libevent_py._lifetime import Handle
+from libevent_py._pointers import shared
 from libevent_py.enums import EventBaseFlag, EventFeature
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from libevent_py import _convert, errors, log
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, described, live, next_key
+from libevent_py._lifetime import Child, live, next_key
 from libevent_py.base import EventBase
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 

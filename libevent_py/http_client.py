@@ -11,10 +11,12 @@ from typing import Any, ClassVar, SupportsIndex
 from libevent_py import _convert, errors
 from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
+from libevent_py._described import described, known_as
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
 from libevent_py._http_framing import MISFRAMED, misframed
-from libevent_py._lifetime import Child, Fresh, Handle, described, known_as, next_key, shared
+from libevent_py._lifetime import Child, Fresh, Handle, next_key
+from libevent_py._pointers import shared
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from libevent_py import _convert, errors
+from libevent_py._described import known_as
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, known_as, shared
+from libevent_py._lifetime import Handle
+from libevent_py._pointers import shared
 
 Default = TypeVar("Default")
 Text: TypeAlias = "str | bytes"

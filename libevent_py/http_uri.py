@@ -13,7 +13,8 @@ from typing import Any, AnyStr
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, shared
+from libevent_py._lifetime import Handle
+from libevent_py._pointers import shared
 from libevent_py.enums import UriFlag
 from libevent_py.http_headers import Text, uri_text
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, described, next_key, slot
+from libevent_py._lifetime import Child, next_key, slot
 from libevent_py.base import EventBase
 
 #: No limit.

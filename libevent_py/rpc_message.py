@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 from libevent_py import _convert, tag
-from libevent_py._lifetime import described
+from libevent_py._described import described
 from libevent_py.buffer import Buffer
 from libevent_py.errors import TagError
 

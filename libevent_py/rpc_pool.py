@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import tells
-from libevent_py._lifetime import Child, Handle, askable, described, live, next_key, shared
+from libevent_py._lifetime import Child, Handle, askable, live, next_key
+from libevent_py._pointers import shared
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,

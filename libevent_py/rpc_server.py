@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import in_the_middle
 from libevent_py._http_connection import HttpServerConnection, write_at_last
-from libevent_py._lifetime import ALONE, Child, Handle, copied, described, live, next_key
+from libevent_py._lifetime import Child, Handle, live, next_key
+from libevent_py._pointers import ALONE, copied
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,

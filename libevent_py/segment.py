@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import _convert, errors
+from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, described, next_key, shared
+from libevent_py._lifetime import Handle, next_key
+from libevent_py._pointers import shared
 from libevent_py._references import Cleanup, references, release
 from libevent_py.enums import FileSegmentFlag
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, shared
+from libevent_py._lifetime import Handle
+from libevent_py._pointers import shared
 from libevent_py.enums import TlsState, TlsVersion
 from libevent_py.errors import TlsError
 

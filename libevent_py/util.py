@@ -12,7 +12,8 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._convert import Address
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, shared
+from libevent_py._lifetime import Handle
+from libevent_py._pointers import shared
 from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
 
 AddrInfo = tuple[int, int, int, str, Address]

@@ -9,7 +9,7 @@ import sys
 from typing import NamedTuple
 
 from libevent_py import _probe
-from libevent_py._lifetime import described
+from libevent_py._described import described
 from libevent_py._probe import State
 
 #: How long the other Python may take, in seconds.

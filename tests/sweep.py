@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import EventBase, LibeventError, _lifetime, errors
+from libevent_py import EventBase, LibeventError, _pointers, errors
 from libevent_py._lifetime import live, roots
 from libevent_py._references import references, release
 from libevent_py._wakeup import wakeup
@@ -236,7 +236,7 @@ def leftovers() -> dict[str, Any]:
         "what callbacks have raised": list(errors.entered.here.raised),
         "the loop that runs": errors.entered.here.loop,
         "the bases": len(roots),
-        "the pointers that are freed when let go": len(_lifetime._held),
+        "the pointers that are freed when let go": len(_pointers._held),
         "what C refers to": len(references),
     }
 

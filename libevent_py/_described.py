@@ -1,0 +1,36 @@
+"""How classes are told of: what ``help`` says of their attributes, and the name they go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def known_as(name: str) -> Callable[[Kind], Kind]:
+    """Have a class that isn't given out go by the *name* of one that is, in texts and errors."""
+
+    def rename(kind: Kind) -> Kind:
+        kind.__name__ = kind.__qualname__ = name
+        return kind
+
+    return rename
+
+
+def described(**attributes: str) -> Callable[[Kind], Kind]:
+    """Have ``help`` say what *attributes* of a class are: its slots, or a named tuple's fields."""
+
+    def describe(kind: Kind) -> Kind:
+        own: Any = vars(kind)
+        if issubclass(kind, tuple):
+            for name, text in attributes.items():
+                own[name].__doc__ = text
+        else:  # help() looks there
+            slots = dict.fromkeys(own["__slots__"]) | attributes
+            if slots.keys() != set(own["__slots__"]):
+                raise TypeError(f"{kind.__name__} hasn't all of {', '.join(attributes)}")
+            kind.__slots__ = slots  # type: ignore[attr-defined]
+        return kind
+
+    return describe
