@@ -536,9 +536,9 @@ class Root(Handle):
         """
         if self.closed:
             return
+        self.check_closable()  # first: whoever is refused has not become the owner
         if self.thread != get_ident():
             self.claim()
-        self.check_closable()
         before = errors.waiting()
         errors.enter(None, self._close, sys._getframe(1))
         errors.settle(before)
@@ -579,8 +579,7 @@ class Root(Handle):
         self.graveyard.clear()
 
     def check_closable(self) -> None:
-        """Raise an error unless everything made on the base may be closed here and now."""
-        self.check_thread()
+        """Raise an error unless this thread can close everything made on the base."""
 
     def _close_children(self) -> None:
         known: set[int] = set()

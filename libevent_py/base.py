@@ -302,8 +302,7 @@ class EventBase(Loop):
     # The end.
 
     def check_closable(self) -> None:
-        """Raise an error unless everything made on the base may be closed here and now."""
-        self.check_thread()
+        """Raise an error unless this thread can close everything made on the base."""
         _signals.check_closable(self)
 
     def _free(self, pointer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 import threading
 import time
@@ -77,6 +78,16 @@ def test_any_thread_that_finds_it_idle_may_close_it(
     other.submit(base.close).result(PATIENCE)
     assert base.closed
     assert event.closed
+
+
+def test_who_is_refused_to_close_it_does_not_become_its_owner(
+    base: EventBase, other: ThreadPoolExecutor
+) -> None:
+    event = Event.signal(base, signal.SIGUSR1, print).add()
+    with pytest.raises(ThreadError, match="main thread"):
+        other.submit(base.close).result(PATIENCE)
+    event.delete()
+    assert not base.closed
 
 
 def test_when_its_owner_has_ended_it_goes_to_the_next_who_uses_it(
