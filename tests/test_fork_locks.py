@@ -13,7 +13,7 @@ DEBUG = pytest.mark.parametrize("debug", ["", "lock_debugging"], ids=["plain", "
 #: What each program begins with. `child` runs a function in a forked child, which must come to an
 #: end by itself; `forked` is for the rest of a program that has forked in a callback.
 PRELUDE = """
-import os, signal, socket, subprocess, sys, threading, time, traceback, warnings
+import contextlib, os, signal, socket, subprocess, sys, threading, time, traceback, warnings
 from libevent_py import *
 from libevent_py import debug, ffi, lib
 
@@ -54,6 +54,23 @@ def refused(*functions):
             assert "make another one" in str(error), error
         else:
             raise AssertionError(f"{function} is not refused")
+
+@contextlib.contextmanager
+def held_elsewhere(lock, base=None):
+    \"\"\"Have another thread, *base*'s owner then, hold what ``lock()`` gives.\"\"\"
+    holds, leave = threading.Event(), threading.Event()
+    def hold():
+        if base is not None:
+            base.take_over()
+        with lock():
+            holds.set()
+            leave.wait(60)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(60)
+    yield
+    leave.set()
+    thread.join()
 
 class Busy(threading.Thread):
     \"\"\"A thread that does the same again and again inside a ``with`` block.\"\"\"
@@ -383,14 +400,6 @@ def test_what_another_thread_holds_for_long_is_lost_in_the_child() -> None:
         import gc
         buffer, other, base = Buffer(b"x"), Buffer(b"other"), EventBase()
         gc.freeze()  # as servers do before they fork
-        holds, leave = threading.Event(), threading.Event()
-        def hold():
-            with buffer.lock():
-                holds.set()
-                leave.wait(60)
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert holds.wait(60)
 
         def use():
             refused(
@@ -429,15 +438,14 @@ def test_what_another_thread_holds_for_long_is_lost_in_the_child() -> None:
             else:
                 sys.exit()
 
-        child(generations)
-        child(lambda: end("close"))
-        child(lambda: end("drop"))
-        pid = fork()
-        if pid == 0:
-            sys.exit()  # with all that Python does then
-        wait(pid)
-        leave.set()
-        thread.join()
+        with held_elsewhere(buffer.lock):
+            child(generations)
+            child(lambda: end("close"))
+            child(lambda: end("drop"))
+            pid = fork()
+            if pid == 0:
+                sys.exit()  # with all that Python does then
+            wait(pid)
         child(lambda: buffer.add(b"y"))
         assert bytes(buffer) == b"x"
         """,
@@ -450,22 +458,13 @@ def test_a_buffer_that_is_lost_in_the_child_is_never_touched_there() -> None:
     run(
         """
         buffer = Buffer(b"x")
-        holds, leave = threading.Event(), threading.Event()
-        def hold():
-            with buffer.lock():
-                holds.set()
-                leave.wait(60)
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert holds.wait(60)
         def use():
             refused(lambda: len(buffer))
             buffer.close()
             with Buffer(b"own") as own:
                 own.drain(1)
-        child(use)
-        leave.set()
-        thread.join()
+        with held_elsewhere(buffer.lock):
+            child(use)
         """,
         "lock_debugging",
     )
@@ -512,27 +511,17 @@ def test_a_base_of_which_another_thread_holds_a_lock_is_lost_in_the_child() -> N
     run(
         """
         base, idle = EventBase(), EventBase()
-        holds, leave = threading.Event(), threading.Event()
         near, far = socket.socketpair()
         bev = BufferEvent(
             base, near, BufferEventOption.CLOSE_ON_FREE | BufferEventOption.THREADSAFE
         )
-        def hold():
-            base.take_over()
-            with bev.lock():
-                holds.set()
-                leave.wait(60)
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert holds.wait(60)
         def use():
             refused(base.reinit, base.dispatch, bev.lock().__enter__)
             base.close()
             idle.reinit()
             idle.close()
-        child(use)
-        leave.set()
-        thread.join()
+        with held_elsewhere(bev.lock, base):
+            child(use)
         idle.close()
         base.close()
         far.close()
