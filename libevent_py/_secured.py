@@ -7,6 +7,7 @@ from typing import Any
 
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
+from libevent_py._pointers import shared
 from libevent_py.enums import BufferEventFlag, TlsVersion
 from libevent_py.errors import TlsError
 from libevent_py.ratelimit import AT_ONCE, Limited, RateLimit
@@ -70,7 +71,9 @@ class Secured(Limited):
                 f"this {type(self).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
                 "those that have"
             )
-        return self._tls, lib.bufferevent_openssl_get_ssl(pointer)
+        ssl = lib.bufferevent_openssl_get_ssl(pointer)
+        lib.SSL_up_ref(ssl)  # for a signal handler may close the bufferevent before it is used
+        return self._tls, shared(ssl, lib.SSL_free)
 
     def _agreed(self) -> Any:
         """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""
@@ -81,8 +84,8 @@ class Secured(Limited):
     def ssl(self) -> Any:
         """The ``SSL *``, for calling `libevent_py.lib` with it while the bufferevent is open.
 
-        It ends with the bufferevent: `lib.SSL_up_ref` keeps its memory, but where it stands on
-        another bufferevent nothing may be read or written by it any more.
+        It ends with the bufferevent: its memory stays for as long as it is held here, but where it
+        stands on another bufferevent nothing may be read or written by it any more.
         Wraps ``bufferevent_openssl_get_ssl``.
         """
         return self._secured()[1]

@@ -243,10 +243,8 @@ def test_a_raw_connection_goes_on_in_another_bufferevent(
         again = []
         for end, sock in zip(both, (left, right), strict=True):
             raw = end.bev.ssl
-            lib.SSL_up_ref(raw)
             end.bev.close()
             again.append(End(BufferEvent.tls, base, sock, raw, TlsState.OPEN, options=DEFERRED))
-            lib.SSL_free(raw)
         settle(base)
         again[0].bev.write(b"as before")
         run_until(base, lambda: again[1].received)
@@ -254,6 +252,37 @@ def test_a_raw_connection_goes_on_in_another_bufferevent(
         assert again[0].bev.tls_version == "TLSv1.3"
         for end in again:
             end.bev.close()
+
+
+def test_what_points_to_tls_keeps_it_though_the_bufferevent_is_closed() -> None:
+    """Or who is about to ask OpenSSL, when a signal handler closes it, would ask what is freed."""
+    run_python(
+        """
+        import gc, socket
+        from libevent_py import *
+        from libevent_py import lib
+
+        with EventBase() as base:
+            context = TlsContext(verify=False)
+            for _ in range(10):
+                here, there = socket.socketpair()
+                bev = BufferEvent.tls(base, here, context)
+                pair = BufferEvent.pair(base)
+                upper = BufferEvent.tls_filter(pair[0], context)
+                held = bev.ssl, upper.ssl
+                bev.close()
+                upper.close()
+                base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+                base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+                for ssl in held:
+                    assert not lib.SSL_is_init_finished(ssl)
+                    assert lib.SSL_get_version(ssl)
+                    lib.SSL_get_shutdown(ssl)
+                del held, ssl
+                there.close()
+        """,
+        valgrind=True,
+    )
 
 
 def test_a_raw_connection_needs_a_state_and_brings_its_own_host(
