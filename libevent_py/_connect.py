@@ -60,19 +60,19 @@ class Connecting(Layered):
         base = self.base
         base.check_thread()
         self._settle()
-        pointer = self.pointer
         resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
         name = _convert.host_alone(host)
         port = _convert.integer(port, "port", 1, 65535)
         if family not in FAMILIES:
             raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")
+        pointer = self.pointer
         if self._is_looking_up():
             raise RuntimeError("connect_hostname() was called while an earlier lookup goes on")
         self._prepare(pointer)
         self._lookup = Lookup(host, dns_base)
         base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
         if not self.closed:
-            if dns_base is not None and dns_base.closed:  # by other code, too soon
+            if getattr(dns_base, "closed", False):  # by other code, too soon
                 self.do_without(dns_base)
             self.look()
 

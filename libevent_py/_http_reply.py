@@ -129,13 +129,13 @@ class HttpServerRequest(Request):
         inside = base.thread == get_ident()
         if not inside:
             base.check_thread()
-        self.pointer  # noqa: B018  (it may have been answered)
-        if self._state:
-            raise self._begun("send_reply")
         if type(code) is not int or not 200 <= code <= 999:
             code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         if type(body) is bytes and inside:
+            self.pointer  # noqa: B018  (hot: `_check_unbegun`)
+            if self._state:
+                raise self._begun("send_reply")
             pointer = self._answered()
             if result := reply(pointer, code, text, body, len(body)):
                 self._unanswered(pointer)
@@ -149,6 +149,7 @@ class HttpServerRequest(Request):
         else:
             function, arguments = reply, _convert.octets(body, "body")
             size = arguments[1]
+        self._check_unbegun("send_reply")
         pointer = self._answered()
         if result := base.call(_sent, function, pointer, code, text, *arguments):
             self._unanswered(pointer)
@@ -162,11 +163,9 @@ class HttpServerRequest(Request):
         to `output_buffer`, are dropped. Raises the same errors. Wraps ``evhttp_send_error``.
         """
         self.base.check_thread()
-        self.pointer  # noqa: B018  (it may have been answered)
-        if self._state:
-            raise self._begun("send_error")
         code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
+        self._check_unbegun("send_error")
         self.base.call(lib.evpy_http_reply_error, self._answered(), code, text)
 
     def send_reply_start(self, code: int, reason: str | None = None) -> None:
@@ -179,11 +178,10 @@ class HttpServerRequest(Request):
         Wraps ``evhttp_send_reply_start``.
         """
         self.base.check_thread()
-        pointer = self.pointer
-        if self._state:
-            raise self._begun("send_reply_start")
         code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
+        self._check_unbegun("send_reply_start")
+        pointer = self.pointer
         result = self.base.call(_sent, lib.evpy_http_reply_start, pointer, code, text)
         if result < 0:
             raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
@@ -203,9 +201,6 @@ class HttpServerRequest(Request):
         Wraps ``evhttp_send_reply_chunk``, ``evhttp_send_reply_chunk_with_cb``.
         """
         self.base.check_thread()
-        pointer = self.pointer
-        if self._state != STARTED:
-            raise self._not_begun("send_reply_chunk")
         if callback is not None:
             _convert.callback(callback)
         arguments: tuple[Any, ...]
@@ -217,6 +212,9 @@ class HttpServerRequest(Request):
             size = arguments[1]
         if size > MOST:
             raise ValueError(f"data must have at most {MOST} bytes, not {size}")
+        pointer = self.pointer
+        if self._state != STARTED:
+            raise self._not_begun("send_reply_chunk")
         connection = self._known() if callback is None else self.connection
         called = callback is not None and connection is not None
         key = connection.key if connection is not None else 0
@@ -334,6 +332,12 @@ class HttpServerRequest(Request):
         if result == MISFRAMED:
             return misframed(self.output_headers, len(self.output_buffer) + size)
         return failure(function, *ends)
+
+    def _check_unbegun(self, function: str) -> None:
+        """Raise an error if it has been answered, even in part; an argument may have done that."""
+        self.pointer  # noqa: B018  (it may have been answered)
+        if self._state:
+            raise self._begun(function)
 
     def _begun(self, function: str) -> RuntimeError:
         return RuntimeError(f"{function}() was called after send_reply_start(): end that one")

@@ -96,11 +96,11 @@ class Shared(Watched):
         buffer. What is written to it meanwhile may or may not be sent.
         Wraps ``evbuffer_add_reference``.
         """
-        pointer = self.pointer
         octets, size = _convert.octets(data)
         view = ffi.from_buffer(octets) if type(octets) is bytes else octets
         if references:
             release()
+        pointer = self.pointer  # the last, for what comes before may close the buffer
         if not size:  # which older versions of libevent stumble over (D6)
             return
         if self._call(refer, pointer, view, size):

@@ -251,11 +251,11 @@ class Stream(Eager):
         if base.thread != get_ident():
             base.check_thread()
         arena = base.arena
-        pointer = self.pointer
         if type(data) is bytes:
             size = len(data)
         else:
             data, size = _convert.octets(data)
+        pointer = self.pointer
         if arena.bev is self:
             unsent = arena.unsent
             end = unsent + size

@@ -232,12 +232,10 @@ class DnsServerRequest(Child):
     @flags.setter
     def flags(self, flags: int) -> None:
         self.base.check_thread()
-        pointer = self.pointer
         if isinstance(flags, int):
             flags &= ~QUERY_FLAGS  # so that flags |= AA is one to write
-        errors.call(
-            lib.evdns_server_request_set_flags, pointer, _convert.flags(DnsFlag, flags, "flags")
-        )
+        number = _convert.flags(DnsFlag, flags, "flags")
+        errors.call(lib.evdns_server_request_set_flags, self.pointer, number)
 
     @property
     def address(self) -> Any:

@@ -7,9 +7,11 @@ here are the ways in which it comes about.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,10 +25,12 @@ from libevent_py import (
     EventBase,
     EventFlag,
     HttpRequest,
+    HttpServer,
+    HttpServerRequest,
     LoopFlag,
 )
 from libevent_py.util import MonotonicTimer
-from tests.support import run_python
+from tests.support import PATIENCE, run_python
 
 ONCE_NOW = LoopFlag.ONCE | LoopFlag.NONBLOCK
 
@@ -211,6 +215,57 @@ def test_an_argument_may_close_what_it_is_given_to(name: str) -> None:
     assert not base.ledger
     base.close()
     there.close()
+
+
+#: Ways to answer a request with an argument that is asked what it is worth.
+ANSWERS: dict[str, Callable[[HttpServerRequest, Any], object]] = {
+    "send_reply": lambda request, evil: request.send_reply(evil),
+    "send_reply with a body": lambda request, evil: request.send_reply(evil, None, bytearray(1)),
+    "send_error": lambda request, evil: request.send_error(evil),
+    "send_reply_start": lambda request, evil: request.send_reply_start(evil),
+}
+
+
+class Code(Evil):
+    """A status code that does something when it is asked what it is worth."""
+
+    def __index__(self) -> int:
+        self.act()
+        return 200
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    ("meanwhile", "error"), [("send_reply", ClosedError), ("send_reply_start", RuntimeError)]
+)
+def test_an_argument_may_answer_the_request_first(
+    base: EventBase, name: str, meanwhile: str, error: type[Exception]
+) -> None:
+    """And then it isn't answered, or begun, a second time."""
+    refused: list[str] = []
+
+    def handler(request: HttpServerRequest) -> None:
+        with pytest.raises(error) as caught:
+            ANSWERS[name](request, Code(lambda: getattr(request, meanwhile)(204)))
+        refused.append(str(caught.value))
+        if not request.closed:
+            request.send_reply_end()
+
+    server = HttpServer(base)
+    server.set_gencb(handler)
+    where = "127.0.0.1", server.bind_socket("127.0.0.1", 0).port
+    with socket.create_connection(where) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        client.settimeout(0.001)
+        received, end = b"", time.monotonic() + PATIENCE
+        while not received.endswith(b"\r\n\r\n"):
+            assert time.monotonic() < end
+            base.loop(ONCE_NOW)
+            with contextlib.suppress(TimeoutError):
+                received += client.recv(4096)
+    assert len(refused) == 1
+    assert received.count(b"HTTP/1.1 204") == received.count(b"HTTP/1.1 ") == 1
+    server.close()
 
 
 @pytest.mark.parametrize("act", ["loop", "close"])

@@ -306,9 +306,17 @@ def test_signal_events_are_closed_in_the_main_thread_or_not_at_all(base: EventBa
     """C10: only there can Python's handler be set again; nothing is half closed."""
     event = Event.signal(base, signal.SIGUSR1, print).add()
     timer = Event.timer(base, print).add(1000)
+
+    def take_over_and(function: Callable[[], object]) -> None:
+        base.take_over()
+        function()
+
+    with pytest.raises(ThreadError, match="main thread"):
+        Thread(base.close).join()
     for function in (base.close, event.close, event.delete):
         with pytest.raises(ThreadError, match="main thread"):
-            Thread(function).join()
+            Thread(take_over_and, function).join()
+    base.take_over()
     assert not base.closed
     assert timer.pending()
     assert event.pending()
