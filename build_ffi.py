@@ -54,6 +54,7 @@ NOUNS = (
     "http_struct",
     "http_framing",
     "http_chunks",
+    "http_flow",
     "http_server",
     "http_client",
     "tag",

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
+from libevent_py._http_end import GONE
+from libevent_py._http_flow import Flow
 from libevent_py._lifetime import Handle, askable, live, next_key
 from libevent_py._pointers import copied
 from libevent_py.bufferevent import BufferEvent
 
 if TYPE_CHECKING:
+    from libevent_py._http_end import Ending
     from libevent_py._http_reply import HttpServerRequest
 
 
@@ -32,10 +35,12 @@ class Held:
     answered for them, or its client would wait for ever (O3).
     """
 
-    __slots__ = ("base", "guests", "requests")
+    __slots__ = ("base", "connections", "guests", "requests")
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: Any, connections: dict[int, HttpServerConnection]) -> None:
         self.base = base
+        #: The connections that somebody has asked for, by where they are in C.
+        self.connections = connections
         #: What has requests of its own here, which must end before: RPC servers (R2).
         self.guests: list[Any] = []
         self.requests: dict[int, tuple[weakref.ref[HttpServerRequest], Any]] = {}
@@ -54,7 +59,12 @@ class Held:
     def _abandon(self, key: int) -> None:
         # Its connection may have been freed meanwhile; with the base, nobody can answer.
         if key in self.requests and not self.base.closed:
-            lib.evpy_http_abandon(self.requests.pop(key)[1])
+            pointer = self.requests.pop(key)[1]
+            evcon = lib.evhttp_request_get_connection(pointer)
+            connection = self.connections.get(address_of(evcon)) if evcon else None
+            if connection is not None and connection.ending is not None:
+                connection.ending.fails("it was dropped before its answer was complete")
+            lib.evpy_http_abandon(pointer)
 
     def alive(self) -> list[HttpServerRequest]:
         """Return those that somebody holds."""
@@ -86,20 +96,40 @@ class Held:
     base="The event base in whose loop it is served.",
     server="The `HttpServer` that has accepted it.",
 )
-class HttpServerConnection(Handle):
+class HttpServerConnection(Flow):
     """A connection that a server has accepted, with one request after the other.
 
     It ends when libevent frees it: after the last reply, or when the client has gone.
     """
 
-    __slots__ = ("_bev", "_on_close", "awaiting", "base", "key", "server", "where", "writing")
+    __slots__ = (
+        "_bev",
+        "_flow",
+        "_limited",
+        "_on_close",
+        "_paused",
+        "awaiting",
+        "base",
+        "ending",
+        "key",
+        "reading",
+        "server",
+        "where",
+        "writing",
+    )
 
     def __init__(self, server: Any, pointer: Any, bev: BufferEvent | None = None) -> None:
         self.base = server.base
         self.server = server
         self.key = next_key()
         self._bev = bev
+        self._limited: BufferEvent | None = None
+        self._paused = False
         self._on_close: Callable[[Any], object] | None = None
+        #: The request whose headers have come, but not yet all of its body, or None.
+        self.reading: HttpServerRequest | None = None
+        #: Who is to be told how its request ends, or None.
+        self.ending: Ending | None = None
         #: The request that has been answered and waits to be told so, or None.
         self.awaiting: HttpServerRequest | None = None
         #: What to call when the last chunk has been written, and of which request, or None.
@@ -107,9 +137,10 @@ class HttpServerConnection(Handle):
         super().__init__(pointer)
         #: Where C's object is: what the server knows it by.
         self.where = address_of(pointer)
+        #: What C keeps of it until its end.
+        self._flow = errors.new(lib.evpy_http_watch, pointer, self.key)
         server.connections[self.where] = self
         self.base.live[self.key] = self
-        lib.evpy_http_watch(pointer, self.key)
         if server.closed:  # by other code, which did not know of this
             self.base.live.pop(self.key, None)
             server.connections.pop(self.where, None)
@@ -128,8 +159,12 @@ class HttpServerConnection(Handle):
         return self.base.why_unusable(self) or super()._unusable()
 
     def lent(self) -> list[Handle]:
-        """Return the bufferevent, once it has been asked for, and its buffers."""
-        return [] if self._bev is None else [self._bev, *self._bev.lent()]
+        """Return what ends with it: the bufferevent, once it has been asked for, its buffers, and
+        the request that is being read.
+        """
+        reading = self.reading
+        request = [] if reading is None else [*reading.lent(), reading]
+        return request if self._bev is None else [self._bev, *self._bev.lent(), *request]
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -186,7 +221,7 @@ class HttpServerConnection(Handle):
         nothing.
 
         Unlike in C, it may be called anywhere: inside callbacks C's object is freed later (O6, O7).
-        Requests of it that wait for an answer are closed.
+        Requests of it that wait for an answer are closed, after their `HttpServerRequest.on_end`.
         Wraps ``evhttp_connection_free``.
         """
         if self.closed:
@@ -194,28 +229,41 @@ class HttpServerConnection(Handle):
         base = self.base
         base.check_thread()
         pointer = self.pointer  # raises in a forked child: it is the parent's
+        ending, self.ending = self.ending, None
         self.end()
-        self.server.doom(pointer)
+        self.server.doom(pointer, ending)
 
     def adopt(self, bev: BufferEvent) -> None:
         """Have *bev* for its bufferevent, instead of an object of its own for the same."""
+        limit = group = None
+        if self._limited is not None:
+            limit, group = self.rate_limit, self.rate_limit_group
+            self._forget_limits()
         if self._bev is not None:
             self._bev.taken_back()
         self._bev = bev
+        if limit is not None:
+            self.rate_limit = limit
+        if group is not None:
+            self.rate_limit_group = group
 
     def end(self) -> None:
         """Be closed, and whatever belongs to it."""
+        self._forget_limits()
         for handle in self.lent():
             handle._take()
         if self._bev is not None:
             self._bev.taken_back()
-        self.awaiting = self.writing = None
+        self.awaiting = self.writing = self.reading = self._limited = None
         self._take()
 
     def gone(self) -> None:
         """Know that C frees its object now."""
         told = not self.closed
+        ending, self.ending = self.ending, None
         self.end()
+        if ending is not None and not self.base.collected:
+            ending.tell(GONE)
         if told and self._on_close is not None and not self.base.collected:
             self._on_close(self)  # the collector may have finalized what it would use
 
@@ -265,5 +313,5 @@ def evpy_http_written(key: int) -> None:
             try:
                 callback(request)
             except BaseException as error:
-                request.raised(error)
+                request.raised(error, "the callback of send_reply_chunk()")
             return

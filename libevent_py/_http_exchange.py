@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import tells
+from libevent_py._http_flow import Flow
 from libevent_py._lifetime import Child, live
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
@@ -49,7 +50,7 @@ MOST_INFORMATIONAL = 100
 LONGEST_WAIT = 3600.0
 
 
-class Exchange(Child):
+class Exchange(Flow, Child):
     """What `HttpConnection` does with its requests."""
 
     __slots__ = (
@@ -58,8 +59,10 @@ class Exchange(Child):
         "_defers",
         "_ends_itself",
         "_initial_retry",
+        "_limited",
         "_link",
         "_on_close",
+        "_paused",
         "_process",
         "_resolver",
         "_retries",
@@ -92,7 +95,8 @@ class Exchange(Child):
         self._current: HttpRequest | None = None
         self._sent: Any = None
         self._waiting: deque[HttpRequest] = deque()
-        self._sending = self._ends_itself = self._used = False
+        self._sending = self._ends_itself = self._used = self._paused = False
+        self._limited: BufferEvent | None = None
         #: Whether callbacks for a connection that has ended may be in line, and are waited for.
         self._stale = self._settling = False
         #: What waits to connect once more, or None.
@@ -102,14 +106,6 @@ class Exchange(Child):
         self._on_close: Callable[[Any], object] | None = None
         #: The process that has made it.
         self._process = os.getpid()
-
-    @property
-    def bufferevent(self) -> BufferEvent:
-        """The bufferevent that it uses."""
-        raise NotImplementedError
-
-    def _below(self) -> Any:
-        return lib.evhttp_connection_get_bufferevent(self.pointer)
 
     def _go_on(self) -> None:
         """Send what waits, unless something is under way."""
@@ -163,8 +159,8 @@ class Exchange(Child):
         self._stale = self._defers
         base.live[request.key] = request
         command, uri = request._asked
-        make = lib.evpy_client_make_request
-        if base.call(make, self.pointer, self._link, sent, int(command), uri):
+        make, body = lib.evpy_client_make_request, (request._framing, request._open)
+        if base.call(make, self.pointer, self._link, sent, int(command), uri, *body):
             error = errors.failed(lib.evhttp_make_request)
             _forget(self._link, sent)
             self._conclude(request, self._error(request, "it can't be sent", error))
@@ -388,6 +384,7 @@ class Exchange(Child):
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the connection, and after it the request that it has, at a clean moment."""
+        self._forget_limits()
         return functools.partial(free_soon, self.base, self._link, self._sent, self._process)
 
 
@@ -462,6 +459,17 @@ def evpy_client_chunk(key: int) -> None:
             request._on_chunk(request)
         except BaseException as error:
             request.base.report(error, request)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_ready(key: int) -> None:
+    request = _asked(key)
+    if request is not None and not request._cancelled:
+        try:
+            request._on_write(request)
+        except BaseException as error:  # nobody would send the rest
+            request.base.report(error, request)
+            request.cancel()
 
 
 @ffi.def_extern(onerror=errors.kept)

@@ -1,4 +1,4 @@
-"""What a server does with a request: answer it, once, whole or in chunks.
+"""What a server does with a request: read it, and answer it, once, each whole or in parts.
 
 C's request may be freed as soon as it has been answered, at a time that nobody is told (O3, O4). So
 by then its object has no way to it any more, and every reply takes the pointer away first.
@@ -6,6 +6,7 @@ by then its object has no way to it any more, and every reply takes the pointer 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,14 +15,16 @@ from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import HttpServerConnection, address_of, write_at_last
+from libevent_py._http_end import GONE, Ending, ended_by, named
 from libevent_py._http_framing import MISFRAMED, misframed
 from libevent_py._lifetime import get_ident, live, without_pointer
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
+from libevent_py.errors import HttpError
 from libevent_py.http_request import Request
 
-#: How far a reply has come.
-UNANSWERED, STARTED, ANSWERED = range(3)
+#: How far a reply has come; a request that is READING can't be answered yet.
+UNANSWERED, STARTED, ANSWERED, READING = range(4)
 
 #: The reason phrases that have been used, as C takes them; None has libevent choose.
 _reasons: dict[str | None, Any] = {None: ffi.NULL}
@@ -34,6 +37,8 @@ reply = lib.evpy_http_reply
 
 
 @described(
+    error="Why it has ended otherwise than by its complete answer, as an `HttpError`, or None; set "
+    "before `on_end` is called.",
     server="The `HttpServer` whose handler has got it, which may be a virtual host.",
 )
 class HttpServerRequest(Request):
@@ -42,10 +47,19 @@ class HttpServerRequest(Request):
 
     Once answered it is closed, and so is what has been borrowed from it. One that is dropped
     without an answer is answered with 500; one whose answer has been begun has its connection cut,
-    so that the client sees that it isn't complete.
+    so that the client sees that it isn't complete. `on_end` tells how it has ended.
     """
 
-    __slots__ = ("_on_complete", "_state", "key", "root", "server")
+    __slots__ = (
+        "_on_chunk",
+        "_on_complete",
+        "_on_end",
+        "_state",
+        "error",
+        "key",
+        "root",
+        "server",
+    )
 
     server: Any
 
@@ -54,6 +68,8 @@ class HttpServerRequest(Request):
 
     #: How far the answer has come.
     _state: int
+
+    error: HttpError | None
 
     #: What it is held by while it waits for an answer, or 0.
     key: int
@@ -280,16 +296,136 @@ class HttpServerRequest(Request):
         self.pointer  # noqa: B018  (once it has been answered, it is too late)
         self._on_complete = None if callback is None else _convert.callback(callback, "on_complete")
 
+    # The body, in parts.
+
+    @property
+    def on_chunk(self) -> Callable[[HttpServerRequest], object] | None:
+        """What is called as ``on_chunk(request)`` for each part of the body, or None.
+
+        Set it in `HttpServer.on_headers`: else the body is collected in `input_buffer`, as in C.
+        The part is in `input_buffer`, and thrown away afterwards; of a chunked body it is a chunk,
+        or part of one that is longer than 64 KiB. Its handler is called when the body is complete,
+        without it. `HttpServerConnection.pause` has the client wait. When it raises, the rest of
+        the body is thrown away, and the client gets 500. Setting it raises `RuntimeError` once the
+        body has come.
+        Wraps ``evhttp_request_set_chunked_cb``.
+        """
+        return self._on_chunk
+
+    @on_chunk.setter
+    def on_chunk(self, callback: Callable[[HttpServerRequest], object] | None) -> None:
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._state != READING:
+            raise RuntimeError("on_chunk must be set in on_headers: the body has come")
+        self._on_chunk = None if callback is None else _convert.callback(callback, "on_chunk")
+        if callback is not None:
+            lib.evpy_http_take_chunks(pointer)
+
+    def part_came(self) -> None:
+        """Hand out what has come of the body; or throw it away, where nobody wants it."""
+        if self._on_chunk is not None and self.error is None:
+            try:
+                self._on_chunk(self)
+            except BaseException as error:
+                self.cannot_read("on_chunk", error)
+
+    def cannot_read(self, who: str, error: BaseException) -> None:
+        """Have the rest of the body thrown away, as *who* has raised, and the client get 500."""
+        if not self.closed:
+            self.error = self.ended_by(f"{who} raised {type(error).__name__}", error)
+            lib.evpy_http_take_chunks(self.pointer)
+        self.base.report(error, self)
+
     # How it ends.
+
+    @property
+    def on_end(self) -> Callable[[HttpServerRequest], object] | None:
+        """What is called once as ``on_end(request)`` when the request has ended, however; or None.
+
+        When `error` is None, its answer has been written completely. Else that says why not: the
+        client has gone or was idle for too long, the connection, the server or the base was closed,
+        the handler has raised, the request was closed or dropped, or libevent has answered by
+        itself, as with 413. That a client has gone is noticed only while the connection is being
+        read or written, and not while it is paused. Inside, the request can be asked once
+        more, for a log for instance, but not answered; if it has been dropped, it is another object
+        for the same. When the client has gone before the answer was complete, the request goes on
+        afterwards, for who still answers it, though nobody gets that.
+
+        It isn't called where the garbage collector finds the base together with all that is made on
+        it, nor in a forked child that has not called `EventBase.reinit`. Setting it for a request
+        whose client has gone calls it at once. Setting it raises `RuntimeError` inside this
+        callback, and `ClosedError` once the request has ended.
+        """
+        return self._on_end
+
+    @on_end.setter
+    def on_end(self, callback: Callable[[HttpServerRequest], object] | None) -> None:
+        self.base.check_thread()
+        pointer = self.pointer
+        if callback is not None:
+            _convert.callback(callback, "on_end")
+        connection = self.connection
+        if connection is None or self._state == ANSWERED:
+            if self.error is not None or self._state == ANSWERED:
+                raise RuntimeError("on_end can't be set for a request that has ended")
+            self._on_end = callback
+            if callback is not None:
+                self.error = self.ended_by(GONE)
+                callback(self)
+            return
+        self._on_end = callback
+        connection.ending = None
+        if callback is not None:
+            another = functools.partial(made, self.base, self.server, self.root, pointer)
+            connection.ending = Ending(self, callback, another)
+            lib.evpy_http_await(pointer, connection._flow)
+
+    def _ends(self, text: str, cause: BaseException | None = None) -> None:
+        """Have `on_end` know why there is no answer of its user's."""
+        ending = self._ending()
+        if ending is not None:
+            ending.fails(text, cause)
+
+    def _ending(self) -> Ending | None:
+        connection = None if self._on_end is None else self._known()
+        return None if connection is None else connection.ending
+
+    def told(self, pointer: Any, callback: Callable[[Any], object], *, last: bool = False) -> None:
+        """Have *callback* called, and be what C's *pointer* is for meanwhile.
+
+        When it is the *last* of it, it can't be answered any more, nor asked afterwards.
+        """
+        root, ended = self.root, self.closed
+        outer, root.current = root.current, self
+        if ended:
+            self._put(pointer)
+        if last:
+            self._state = ANSWERED
+        try:
+            callback(self)
+        except BaseException as error:
+            self.base.report(error, self)
+        finally:
+            root.current = outer
+            if ended or last:
+                self._end()
 
     def close(self) -> None:
         """Answer with 500, or cut the connection where the answer has been begun, as is done for
-        a request that is dropped.
+        a request that is dropped; or close the connection while the body is still coming.
 
         Once it has been answered, nothing happens. Wraps ``evhttp_send_error``.
         """
-        if not self.closed:
-            self.base.check_thread()
+        if self.closed or self._state == ANSWERED:
+            return
+        self.base.check_thread()
+        self._ends("it was closed before its answer was complete")
+        if self._state == READING:
+            connection = self.connection
+            assert connection is not None
+            connection.close()
+        else:
             self.base.call(lib.evpy_http_abandon, self._answered())
 
     def _answered(self) -> Any:
@@ -299,7 +435,7 @@ class HttpServerRequest(Request):
             connection = self.connection
             if connection is not None:
                 connection.awaiting = self
-                lib.evpy_http_await(pointer, connection.key)
+                lib.evpy_http_await(pointer, connection._flow)
         if self._input is not None or self._output is not None:
             for buffer in self.lent():
                 buffer._take()
@@ -340,45 +476,69 @@ class HttpServerRequest(Request):
             raise self._begun(function)
 
     def _begun(self, function: str) -> RuntimeError:
-        return RuntimeError(f"{function}() was called after send_reply_start(): end that one")
+        why = "after send_reply_start(): end that one"
+        return RuntimeError(f"{function}() was called {self._too_early_or_late() or why}")
 
     def _not_begun(self, function: str) -> RuntimeError:
-        return RuntimeError(f"{function}() was called before send_reply_start()")
+        why = "before send_reply_start()"
+        return RuntimeError(f"{function}() was called {self._too_early_or_late() or why}")
+
+    def _too_early_or_late(self) -> str | None:
+        """Return why it can't be answered now in any way, or None."""
+        if self._state == READING:
+            return "before all of the body has come: answer in the handler, or later"
+        return "after the request has ended" if self._state == ANSWERED else None
 
     def unanswered(self) -> bool:
         """Tell whether it still waits for an answer, and this process is the one to give it."""
         return not self.closed and self.base.parked is None
 
-    def raised(self, error: BaseException) -> None:
-        """Report what a handler has raised, and answer for it unless `EventBase.on_error` has."""
+    def raised(self, error: BaseException, who: str = "its handler") -> None:
+        """Report what *who* has raised, and answer for it unless `EventBase.on_error` has."""
         base = self.base
         base.report(error, self)
         if self.unanswered():
-            if not self._state:
-                write_at_last(base, lib.evhttp_request_get_connection(self.pointer))
-            lib.evpy_http_abandon(self._answered())
+            self.fail(self.ended_by(f"{who} raised {type(error).__name__}", error))
+
+    def fail(self, error: HttpError) -> None:
+        """Answer for a handler that can't, for the reason *error*."""
+        ending = self._ending()
+        if ending is not None:
+            ending.error = error
+        if not self._state:
+            write_at_last(self.base, lib.evhttp_request_get_connection(self.pointer))
+        lib.evpy_http_abandon(self._answered())
+
+    def ended_by(self, text: str, cause: BaseException | None = None) -> HttpError:
+        """Return the error that tells why it has ended without an answer of its user's."""
+        return ended_by(named(self), text, cause)
 
     def _is_on(self, evcon: Any) -> bool:
         """Tell whether it came by C's connection *evcon*."""
         return bool(lib.evhttp_request_get_connection(self.pointer) == evcon)
 
-    def completed(self, pointer: Any) -> None:
-        """Tell who wants to know that it has been written, before C frees it."""
-        root = self.root
-        outer, root.current = root.current, self
-        self._put(pointer)
-        try:
-            assert self._on_complete is not None
-            self._on_complete(self)
-        except BaseException as error:
-            self.base.report(error, self)
-        finally:
-            root.current = outer
-            self._end()
+    def _is_cut(self) -> bool:
+        """Tell whether it can't be read any more, as its connection has been closed."""
+        connection = None if self.closed else self._known()
+        return self.closed or (connection is not None and connection.closed)
 
 
 #: What a request's class is once it has been answered.
 Answered: Any = without_pointer(HttpServerRequest)
+
+
+def made(base: Any, server: Any, root: Any, pointer: Any) -> HttpServerRequest:
+    """Return an object for C's *pointer*, of a request that *root* has got for *server*."""
+    request = HttpServerRequest.__new__(HttpServerRequest)
+    request.base = base
+    request.server = server
+    request.root = root
+    request.key = request._state = UNANSWERED
+    request._input = request._output = request.error = None
+    request._on_complete = request._on_chunk = request._on_end = None
+    request.sends_files = False if root.plain else None
+    request.pointer = pointer
+    return request
 
 
 def _ends(body: Any) -> list[tuple[Buffer, int]]:
@@ -408,10 +568,27 @@ def _phrase(reason: str | None) -> Any:
 def evpy_http_completed(key: int, pointer: Any) -> None:
     for base in live.bases:
         connection = base.live.get(key)
-        if connection is not None and connection.awaiting is not None:
+        if connection is None:
+            continue
+        reading, connection.reading = connection.reading, None
+        if reading is not None:  # no handler has got it
+            code = int(pointer.response_code)
+            reading._ends(f"libevent has answered it with {code}")
+        if connection.awaiting is not None:
             request, connection.awaiting = connection.awaiting, None
-            try:
-                request.completed(pointer)
-            except BaseException as error:
-                base.report(error, request)
+            request.told(pointer, request._on_complete)
+        if connection.ending is not None:
+            ending, connection.ending = connection.ending, None
+            ending.tell(None)
+        if reading is not None:
+            reading._end()
+        return
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_part(key: int) -> None:
+    for base in live.bases:
+        connection = base.live.get(key)
+        if connection is not None and connection.reading is not None:
+            connection.reading.part_came()
             return

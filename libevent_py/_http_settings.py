@@ -9,6 +9,7 @@ from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._lifetime import Child
 from libevent_py.enums import HttpCommand, HttpServerFlag
+from libevent_py.ratelimit import RateLimit, RateLimitGroup
 
 #: The methods that evhttp allows at first.
 METHODS = (
@@ -37,6 +38,8 @@ class Settings(Child):
         "_max_body_size",
         "_max_headers_size",
         "_methods",
+        "_rate_limit",
+        "_rate_limit_group",
         "_timeout",
     )
 
@@ -49,6 +52,8 @@ class Settings(Child):
         self._max_body_size: int | None = None
         self._max_headers_size: int | None = None
         self._methods = METHODS
+        self._rate_limit: RateLimit | None = None
+        self._rate_limit_group: RateLimitGroup | None = None
         self._timeout: Timeout = None
         super().__init__(base, key, pointer)
 
@@ -114,16 +119,64 @@ class Settings(Child):
             return 0
         return headers + body + AHEAD
 
+    def _greets(self) -> bool:
+        """Tell whether something is done to each connection when it is new."""
+        raise NotImplementedError
+
     def _set_bevcb(self) -> None:
-        called = self._bevcb is not None
+        called = self._bevcb is not None or self._greets()
         lib.evpy_http_set_bevcb(self.pointer, called, self.key, self._most)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How fast each connection may read and write, or None, as at first, for any speed.
+
+        It is the `HttpServerConnection.rate_limit` of connections that are accepted from now on,
+        each with a limit of its own. Wraps ``bufferevent_set_rate_limit``.
+        """
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        return self._rate_limit
+
+    @rate_limit.setter
+    def rate_limit(self, limit: RateLimit | None) -> None:
+        if limit is not None and not isinstance(limit, RateLimit):
+            raise TypeError(f"rate_limit must be a RateLimit, not {limit!r}")
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._rate_limit = limit
+        self._set_bevcb()
+
+    @property
+    def rate_limit_group(self) -> RateLimitGroup | None:
+        """The `RateLimitGroup` whose limit all connections share, or None, as at first.
+
+        It is the `HttpServerConnection.rate_limit_group` of connections that are accepted from now
+        on, until the group is closed. Raises `ValueError` for a group of another event base.
+        Wraps ``bufferevent_add_to_rate_limit_group``.
+        """
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        return self._rate_limit_group
+
+    @rate_limit_group.setter
+    def rate_limit_group(self, group: RateLimitGroup | None) -> None:
+        if group is not None:
+            if not isinstance(group, RateLimitGroup):
+                raise TypeError(f"rate_limit_group must be a RateLimitGroup, not {group!r}")
+            if group.base is not self.base:
+                raise ValueError("rate_limit_group must be of the server's own event base")
+            group.pointer  # noqa: B018  (a closed one has no members)
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._rate_limit_group = group
+        self._set_bevcb()
 
     @property
     def timeout(self) -> Timeout:
         """After how many seconds a connection that nothing comes by, or goes by, is closed.
 
         None stands for never. It is for connections that are accepted from now on, and doesn't
-        count while a handler's answer is awaited. Unlike in C, 0 is the shortest time and not none.
+        count while a handler's answer is awaited, nor for reading while that is paused. Unlike in
+        C, 0 is the shortest time and not none.
         Wraps ``evhttp_set_timeout``, ``evhttp_set_timeout_tv``.
         """
         return self._timeout

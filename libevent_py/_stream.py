@@ -36,8 +36,8 @@ Callbacks = tuple[DataCallback | None, DataCallback | None, EventCallback | None
 #: What to do instead of using a bufferevent that HTTP has.
 INSTEAD = (
     "it can be asked, but not used: send by HttpConnection.make_request() or "
-    "HttpServerRequest.send_reply(), set HttpConnection.timeout or HttpServer.timeout, and close "
-    "the connection"
+    "HttpServerRequest.send_reply(), set HttpConnection.timeout or HttpServer.timeout, and "
+    "pause(), limit and close() the connection"
 )
 
 #: What can happen to a bufferevent, by C's number.

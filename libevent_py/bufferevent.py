@@ -429,12 +429,14 @@ class BufferEvent(Connecting):
         self._take()
         self.base.live.pop(self.key, None)
         self.base.ledger.pop(self.key, None)
+        self._leave()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns."""
         if self._given_to is not None:
-            return _leave
+            grouped = self._group is not None  # who has it may end after the group
+            return lib.bufferevent_remove_from_rate_limit_group if grouped else _leave
         secured = self._tls is not None
         if self._underlying is not None:
             upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free

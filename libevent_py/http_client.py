@@ -14,6 +14,7 @@ from libevent_py._convert import Timeout
 from libevent_py._described import described, known_as
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_exchange import Exchange
+from libevent_py._http_flow import WHOLE, framed, result_of, sender, unsent
 from libevent_py._http_framing import MISFRAMED, misframed
 from libevent_py._lifetime import Child, Fresh, Handle, next_key
 from libevent_py._pointers import shared
@@ -91,11 +92,15 @@ class HttpRequest(Request, Fresh):
         "_cancelled",
         "_code",
         "_connection",
+        "_framing",
         "_informed",
+        "_left",
         "_on_chunk",
         "_on_error",
         "_on_header",
         "_on_informational",
+        "_on_write",
+        "_open",
         "_refused",
         "_tried",
         "_watched",
@@ -113,6 +118,7 @@ class HttpRequest(Request, Fresh):
         on_chunk: RequestCallback | None = None,
         on_error: Callable[[Any, HttpRequestError], object] | None = None,
         on_informational: Callable[[Any, int, Headers], object] | None = None,
+        on_write: RequestCallback | None = None,
     ) -> None:
         """Make a request, to be filled in and given to `HttpConnection.make_request`.
 
@@ -124,9 +130,16 @@ class HttpRequest(Request, Fresh):
         C there is only the code 100, of which the header callback is told, and any other of 1xx is
         taken for the response. ``on_chunk(request)`` is called for each part of the body, which is
         in `input_buffer` and is thrown away after it; of a chunked body for each chunk, once that
-        is whole.
+        is whole, or, unlike in C, for parts of one that is longer than 64 KiB.
+        `HttpConnection.pause` has the parts wait.
         ``on_error(request, code)`` is called before *callback* where libevent gives a reason. As in
         C, no header Host is added: HTTP/1.1 wants one.
+
+        With *on_write* the body is sent in parts by `send_request_chunk`, so that no more of it
+        need be in memory than the server takes, until `send_request_end`: ``on_write(request)`` is
+        called each time when all has been written, first when the request's head has. When it
+        raises, the request is cancelled. The header Content-Length says how long the body will be;
+        without it, chunks are sent. C has nothing like it.
         Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
         ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
         """
@@ -137,14 +150,18 @@ class HttpRequest(Request, Fresh):
             "on_chunk": on_chunk,
             "on_error": on_error,
             "on_informational": on_informational,
+            "on_write": on_write,
         }
         for name, other in given.items():
             if other is not None:
                 _convert.callback(other, name)
         self._on_header, self._on_chunk, self._on_error = on_header, on_chunk, on_error
-        self._on_informational = on_informational
+        self._on_informational, self._on_write = on_informational, on_write
         #: How many informational responses have come, and why the response is refused, or "".
         self._informed, self._refused = 0, ""
+        #: How its body is framed, whether more is to come, and how many bytes, or None.
+        self._framing, self._open = WHOLE, on_write is not None
+        self._left: int | None = None
         self._connection: HttpConnection | None = None
         self._asked: tuple[HttpCommand, bytes] | None = None
         self._cancelled = self._tried = False
@@ -196,6 +213,67 @@ class HttpRequest(Request, Fresh):
         """
         if self._connection is not None:
             self._connection.cancel(self)
+
+    # A body in parts.
+
+    def _check_open(self, function: str) -> None:
+        """Raise `RuntimeError` where no part of the body can be sent."""
+        self.base.check_thread()
+        if self._on_write is None:
+            raise RuntimeError(f"{function}() is for an HttpRequest that is made with on_write")
+        if self._asked is None:
+            raise RuntimeError(f"{function}() was called before make_request()")
+        if not self._open:
+            raise RuntimeError(f"{function}() was called after send_request_end()")
+
+    def send_request_chunk(self, data: Any) -> bool:
+        """Send *data*, the next part of the body of a request that is made with ``on_write``.
+
+        *data* is bytes, any object with the buffer protocol, or a `Buffer`, which is emptied. What
+        the server doesn't take stays in memory: so wait for ``on_write`` before the next part.
+        Return whether it is on its way. It isn't when the request has ended, or when the server has
+        answered already with a status of 300 or more: then the rest of the body isn't sent, and the
+        connection ends with the response. Nor is an empty part. Any other answer is read once the
+        body has been sent. The connection's timeout counts from the last byte that the server has
+        taken, also while it waits for more of the body.
+
+        Raises `RuntimeError` before `HttpConnection.make_request` and after `send_request_end`,
+        `ValueError` for more than Content-Length says.
+        """
+        self._check_open("send_request_chunk")
+        send, arguments, size = sender(data)
+        connection = self._connection
+        if connection is None:
+            return False
+        connection.pointer  # noqa: B018  (in a forked child the request is the parent's)
+        if self._left is not None and size > self._left:
+            raise ValueError(f"data must have at most the {self._left} bytes left, not {size}")
+        if size == 0:
+            return False
+        link, pointer = connection._link, self.pointer
+        sent = self.base.call(result_of, send, link, pointer, self._framing, *arguments)
+        if sent < 0:
+            raise unsent(data)
+        if self._left is not None and sent:
+            self._left -= size
+        return bool(sent)
+
+    def send_request_end(self) -> None:
+        """Say that the body is complete; when the request has ended, nothing happens.
+
+        Raises `RuntimeError` before `HttpConnection.make_request` and a second time, `ValueError`
+        when Content-Length says that more is to come: `cancel` what can't be completed.
+        """
+        self._check_open("send_request_end")
+        connection = self._connection
+        if connection is not None:
+            connection.pointer  # noqa: B018  (in a forked child the request is the parent's)
+            link, pointer = connection._link, self.pointer
+            if self._left and not lib.evpy_client_answered(link, pointer):
+                raise ValueError(f"the body lacks {self._left} bytes that Content-Length says")
+            if lib.evpy_client_send_end(link, pointer, self._framing) < 0:
+                raise unsent(None)
+        self._open = False
 
     def _lend(self, pointer: Any) -> RequestBuffer:
         buffer = ClientBuffer.borrowed(pointer, self)
@@ -347,7 +425,8 @@ class HttpConnection(Exchange):
         The body is what the request's `output_buffer` holds now, which can't be changed any more; a
         `FileSegment` there that is mapped is sent without being read into memory. Its header
         Content-Length is added, unlike in C for every method, unless there is a header
-        Transfer-Encoding, which can only be "chunked": then it is sent as a chunk.
+        Transfer-Encoding, which can only be "chunked": then it is sent as a chunk. Or it is sent in
+        parts, for which see `HttpRequest`.
 
         Raises `ValueError` for a URI with spaces or control characters, for headers that are wrong
         about the body, as a Content-Length of another length, and for a body of CONNECT or TRACE.
@@ -363,7 +442,10 @@ class HttpConnection(Exchange):
         if request._asked is not None:
             raise RuntimeError("this HttpRequest has been made already: each is made once")
         asked = _command(command), _target(uri)
-        _frame(request, asked[0])
+        if request._on_write is None:
+            _frame(request, asked[0])
+        else:
+            request._framing, request._left = framed(request, asked[0])
         request._asked, request._connection, request.base = asked, self, self.base
         self._waiting.append(request)
         with self.base.telling():

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._http_connection import Held, HttpServerConnection, address_of
+from libevent_py._http_end import Ending
 from libevent_py._http_listening import Listening
-from libevent_py._http_reply import ANSWERED, UNANSWERED, HttpServerRequest
+from libevent_py._http_reply import ANSWERED, READING, UNANSWERED, HttpServerRequest, made
 from libevent_py._http_settings import ASKED, METHODS
 from libevent_py._lifetime import Handle, live, next_key
 from libevent_py.base import EventBase
@@ -24,11 +25,12 @@ BevCallback: TypeAlias = Callable[[EventBase], "BufferEvent | None"]
 class Route:
     """What C calls for a path, or for all others."""
 
-    __slots__ = ("handler", "server")
+    __slots__ = ("handler", "on_end", "server")
 
-    def __init__(self, server: HttpServer, handler: Handler) -> None:
+    def __init__(self, server: HttpServer, handler: Handler, on_end: Handler | None) -> None:
         self.server = server
         self.handler = handler
+        self.on_end = on_end
 
 
 class HttpServer(Listening):
@@ -46,7 +48,9 @@ class HttpServer(Listening):
 
     __slots__ = (
         "_given",
+        "_on_headers",
         "_routes",
+        "_streams",
         "_tls",
         "_vhosts",
         "connections",
@@ -79,7 +83,10 @@ class HttpServer(Listening):
         #: The connections that are to be freed at the next clean moment, by where they are.
         self.doomed: dict[int, Any] = {}
         #: The requests that wait for an answer.
-        self.held = Held(base)
+        self.held = Held(base, self.connections)
+        self._on_headers: Handler | None = None
+        # Whether requests have told of their headers, and some may still.
+        self._streams = False
         #: Whether all its connections go straight to a socket.
         self.plain = True
         super().__init__(base, next_key(), pointer)
@@ -115,13 +122,16 @@ class HttpServer(Listening):
 
     # Who answers.
 
-    def set_cb(self, path: str | bytes, handler: Handler) -> None:
+    def set_cb(self, path: str | bytes, handler: Handler, *, on_end: Handler | None = None) -> None:
         """Have ``handler(request)`` called for requests of *path*, as it is once decoded.
 
-        Raises `ValueError` when *path* has a handler already. Wraps ``evhttp_set_cb``.
+        *on_end* is what their `HttpServerRequest.on_end` is when the handler is called. Raises
+        `ValueError` when *path* has a handler already. Wraps ``evhttp_set_cb``.
         """
         what = _convert.string(path, "path")
         _convert.callback(handler, "handler")
+        if on_end is not None:
+            _convert.callback(on_end, "on_end")
         self.base.check_thread()
         pointer = self.pointer
         if what in self._routes:
@@ -130,11 +140,11 @@ class HttpServer(Listening):
         if lib.evpy_http_set_cb(pointer, what, key):
             raise MemoryError("evhttp_set_cb: there is no memory for it")
         self._routes[what] = key
-        self._route(key, handler)
+        self._route(key, Route(self, handler, on_end))
 
-    def _route(self, key: int, handler: Handler) -> None:
-        """Have C find *handler*, unless other code has closed the server since."""
-        self.base.live[key] = Route(self, handler)
+    def _route(self, key: int, route: Route) -> None:
+        """Have C find *route*, unless other code has closed the server since."""
+        self.base.live[key] = route
         if self.closed:
             self.base.live.pop(key, None)
             raise self._unusable()
@@ -152,13 +162,15 @@ class HttpServer(Listening):
         lib.evhttp_del_cb(pointer, what)
         self.base.live.pop(self._routes.pop(what), None)
 
-    def set_gencb(self, handler: Handler | None) -> None:
+    def set_gencb(self, handler: Handler | None, *, on_end: Handler | None = None) -> None:
         """Have ``handler(request)`` called for requests of paths that have none of their own.
 
-        With None libevent answers them with 404. Wraps ``evhttp_set_gencb``.
+        With None libevent answers them with 404. *on_end* is as in `set_cb`.
+        Wraps ``evhttp_set_gencb``.
         """
-        if handler is not None:
-            _convert.callback(handler, "handler")
+        for name, callback in {"handler": handler, "on_end": on_end}.items():
+            if callback is not None:
+                _convert.callback(callback, name)
         self.base.check_thread()
         pointer = self.pointer
         old = self._routes.pop(None, None)
@@ -168,7 +180,36 @@ class HttpServer(Listening):
             self.base.live.pop(old, None)
         if handler is not None:
             self._routes[None] = key
-            self._route(key, handler)
+            self._route(key, Route(self, handler, on_end))
+
+    @property
+    def on_headers(self) -> Handler | None:
+        """What is called as ``on_headers(request)`` when the headers of a request have come, or
+        None.
+
+        By then its body has not, which `HttpServerRequest.on_chunk`, set here, gets in parts; and
+        `HttpServerConnection.pause` has the client wait with it. It can't be answered before its
+        handler is called, which is once all of the body has come: libevent would take the rest for
+        the next request. Before that, its connection can be closed. It is for connections that are
+        accepted from now on; a request of another, or one that libevent answers by itself, has it
+        called just before the handler, or not at all. Of virtual hosts, that of the server that
+        has accepted the connection is called, and only the handler learns whose request it is.
+        When it raises, the body is thrown away, and the client gets 500. Raises `ValueError` for a
+        virtual host. C has nothing like it before libevent 2.2.
+        """
+        return self._on_headers
+
+    @on_headers.setter
+    def on_headers(self, callback: Handler | None) -> None:
+        if callback is not None:
+            _convert.callback(callback, "on_headers")
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed server has no requests)
+        if callback is not None and self._parent is not None:
+            raise ValueError("on_headers must be set on the server that this is a virtual host of")
+        self._on_headers = callback
+        self._streams = self._streams or callback is not None
+        self._set_bevcb()
 
     # What connections go through.
 
@@ -214,10 +255,11 @@ class HttpServer(Listening):
 
     def new_bev(self) -> Any:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
-        assert self._bevcb is not None
-        bev = self._bevcb(self.base)
+        bev = None if self._bevcb is None else self._bevcb(self.base)
         self.pointer  # noqa: B018  (the callback may have closed it)
         most = self._most
+        if bev is None and self._greets():
+            bev = BufferEvent(self.base)
         if bev is None:
             base, bound = self.base.pointer, ffi.cast("void *", most)
             return lib.evpy_http_bounded(base, bound) if most else ffi.NULL
@@ -251,10 +293,76 @@ class HttpServer(Listening):
         lib.bufferevent_decref(pointer)
         if not evcon:
             bev.taken_back()
-        elif (known := self.connections.get(address_of(evcon))) is not None:
-            known.adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
+            return
+        connection = self.connections.get(address_of(evcon))
+        if connection is not None:
+            connection.adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
         else:
-            HttpServerConnection(self, evcon, bev)
+            connection = HttpServerConnection(self, evcon, bev)
+        if self._greets():
+            self._greet(connection)
+
+    def _greets(self) -> bool:
+        """Tell whether it does something to each of its connections when that is new."""
+        group = self._rate_limit_group
+        limited = self._rate_limit is not None or (group is not None and not group.closed)
+        return limited or self._on_headers is not None
+
+    def _greet(self, connection: HttpServerConnection) -> None:
+        """Do to *connection*, which is new, what is asked for each."""
+        if self._rate_limit is not None:
+            connection.rate_limit = self._rate_limit
+        group = self._rate_limit_group
+        if group is not None and not group.closed:
+            connection.rate_limit_group = group
+        if self._on_headers is not None:
+            errors.call(lib.evpy_http_stream, connection._flow)
+
+    def headers_came(self, connection: HttpServerConnection, pointer: Any) -> None:
+        """Tell of C's request *pointer*, the body of which is still to come."""
+        request = made(self.base, self, self, pointer)
+        request._state = READING
+        connection.reading = request
+        self._tell_headers(request)
+
+    def _tell_headers(self, request: HttpServerRequest) -> None:
+        if self._on_headers is not None:
+            try:
+                self._on_headers(request)
+            except BaseException as error:
+                request.cannot_read("on_headers", error)
+
+    def _read(self, pointer: Any) -> HttpServerRequest | None:
+        """Return the request that C's *pointer* is of, if it is still to be handled.
+
+        Its body has come; and if it could not tell of its headers before, it does so now.
+        """
+        where = address_of(lib.evhttp_request_get_connection(pointer))
+        connection = self.connections.get(where)
+        request = None if connection is None else connection.reading
+        if request is None and (connection is None or not connection.closed):
+            request = self._read_late(pointer)
+            connection = self.connections.get(where)
+        if connection is not None:
+            connection.reading = None
+        if request is None or request.closed:
+            return None
+        if connection is not None and connection.closed:
+            request._end()
+            return None
+        request._state = UNANSWERED
+        return request
+
+    def _read_late(self, pointer: Any) -> HttpServerRequest:
+        """Tell of C's request *pointer*, all of which has come already."""
+        request = self.current = made(self.base, self, self, pointer)
+        request._state = READING
+        self._tell_headers(request)
+        if request._on_chunk is not None and not request._is_cut():
+            request.part_came()
+            if not request._is_cut():
+                request.input_buffer.drain(len(request.input_buffer))
+        return request
 
     # Virtual hosts.
 
@@ -324,16 +432,26 @@ class HttpServer(Listening):
 
     # The end.
 
-    def doom(self, pointer: Any) -> None:
-        """Free the connection *pointer*, now or at a clean moment, with its requests."""
-        current = self.current
-        if current is not None and not current.closed and current._is_on(pointer):
-            current._end()
-        self.held.end(pointer)
+    def doom(self, pointer: Any, ending: Ending | None) -> None:
+        """Free the connection *pointer*, now or at a clean moment, with its requests.
+
+        Who waits for the end of one is told so first.
+        """
         lib.evpy_http_mute(pointer)
         where = address_of(pointer)
         self.doomed[where] = pointer
-        base = self.base
+        try:
+            if ending is not None:
+                _outside(self.base, ending.end, "its connection was closed")
+        finally:
+            if where in self.doomed:  # or the server has been closed meanwhile
+                self._free_soon(where, pointer)
+
+    def _free_soon(self, where: int, pointer: Any) -> None:
+        base, current = self.base, self.current
+        if current is not None and not current.closed and current._is_on(pointer):
+            current._end()
+        self.held.end(pointer)
         if base.busy():
             base.graveyard.append((self._free_doomed, where))
             base.wake()
@@ -368,12 +486,30 @@ class HttpServer(Listening):
         base = self.base
         base.check_thread()
         if base.parked is None:
+            for bound in self.bound_sockets:
+                bound.close()
+        try:
+            if base.parked is None:
+                _outside(base, self._tell_ends)
+        finally:
+            if not self.closed:
+                self._close()
+
+    def _tell_ends(self) -> None:
+        """Tell who waits for the end of a request that the server is closed."""
+        text = f"its {'base' if self.base.closed else 'server'} was closed"
+        while waiting := [one for one in self.connections.values() if one.ending is not None]:
+            ending, waiting[0].ending = waiting[0].ending, None
+            assert ending is not None
+            ending.end(text)
+
+    def _close(self) -> None:
+        base = self.base
+        if base.parked is None:
             for vhost in list(self._vhosts):
                 vhost.close()
             if self._parent is not None:
                 self._parent.remove_virtual_host(self)
-            for bound in self.bound_sockets:
-                bound.close()
             self._mute()
             for connection in self.connections.values():
                 if not connection.closed:
@@ -412,7 +548,20 @@ class HttpServer(Listening):
         """What frees the server, once no callback of it can be below."""
         if self._parent is not None:
             return _leave
+        for connection in self.connections.values():  # where it was dropped with them
+            connection._forget_limits()
         return functools.partial(_free_soon, self.base, self.held, self._given, self._kept)
+
+
+def _outside(base: Any, function: Callable[..., object], *arguments: Any) -> None:
+    """Call what tells users something: what they free is freed afterwards, as in C's callbacks.
+
+    What they raise comes out afterwards; of the loop, or of closing the base, while that runs.
+    """
+    if base.running:
+        function(*arguments)
+    else:
+        base.call(function, *arguments)
 
 
 def _leave(_pointer: Any) -> None:
@@ -457,16 +606,17 @@ def evpy_http_request(key: int, pointer: Any) -> None:
     if root.doomed and address_of(lib.evhttp_request_get_connection(pointer)) in root.doomed:
         return  # so is the connection
     base = server.base
-    request = HttpServerRequest.__new__(HttpServerRequest)
-    request.base = base
+    request = root._read(pointer) if root._streams else made(base, server, root, pointer)
+    if request is None:  # what has been told of its headers has closed the connection
+        return
     request.server = server
-    request.root = root
-    request.key = request._state = UNANSWERED
-    request._input = request._output = request._on_complete = None
-    request.sends_files = False if root.plain else None
-    request.pointer = pointer
     root.current = request
     try:
+        if request.error is not None:
+            request.fail(request.error)
+            return
+        if route.on_end is not None:
+            request.on_end = route.on_end
         route.handler(request)
         if request._state != ANSWERED and request.unanswered():
             root.held.add(request, pointer)
@@ -474,6 +624,15 @@ def evpy_http_request(key: int, pointer: Any) -> None:
         request.raised(error)
     finally:
         root.current = None
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_http_headers(key: int, pointer: Any) -> None:
+    for base in live.bases:
+        connection = base.live.get(key)
+        if connection is not None and not connection.closed:
+            connection.server.headers_came(connection, pointer)
+            return
 
 
 #: What has C close the connection: with NULL, where TLS has failed, it would go on without.

@@ -181,6 +181,10 @@ class Limited(Child):
         self.pointer  # noqa: B018  (what is closed has none)
         if limit is not None:
             self._check_limitable()
+        self._limit(limit)
+
+    def _limit(self, limit: RateLimit | None) -> None:
+        """Do what `set_rate_limit` does, also for who has been given it."""
         old, self._rate_limit = self._rate_limit, limit if limit is None else _checked(limit)
         self._set_callbacks()
         if self._changing:  # by a callback of `_change`, which comes to that when it returns
@@ -240,31 +244,39 @@ class Limited(Child):
         where `set_rate_limit` does.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
+        self._check_group(group)
+        if group is self._group:
+            return
+        self._check_limitable()
+        self._join(group)
+
+    def _check_group(self, group: RateLimitGroup) -> None:
+        """Raise an error for what is no open group of the same event base."""
         self.base.check_thread()
         if not isinstance(group, RateLimitGroup):
             raise TypeError(f"group must be a RateLimitGroup, not {group!r}")
         if group.base is not self.base:
             raise ValueError("group must be of the bufferevent's own event base")
         group.pointer  # noqa: B018  (a closed one is none to leave another for)
-        if group is self._group:
-            return
-        self._check_limitable()
+
+    def _join(self, group: RateLimitGroup) -> None:
+        """Become a member of *group*, which it isn't yet; also for who has been given it."""
         while self._group is not None:  # a callback may have added it to a third one
-            self.remove_from_rate_limit_group()
+            self._quit()
         pointer = self.pointer
         group.pointer  # noqa: B018  (nor one that other code has closed since)
         self._group = group
         group._members[self.key] = self
         self._set_callbacks()
         try:
-            self._join(pointer)
+            self._settle_group(pointer)
         except MemoryError:
             self._leave()
             raise
         self.pointer  # noqa: B018  (other code may have closed either of them)
         group.pointer  # noqa: B018
 
-    def _join(self, pointer: Any) -> None:
+    def _settle_group(self, pointer: Any) -> None:
         """Have C know of the group that Python knows of, which other code may change meanwhile."""
         group: Any = self
         held = []  # no group may be freed that C has just been told of
@@ -278,6 +290,10 @@ class Limited(Child):
 
     def remove_from_rate_limit_group(self) -> None:
         """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
+        self._quit()
+
+    def _quit(self) -> None:
+        """Leave the group, if there is one; also for who has been given it."""
         self.base.check_thread()
         pointer = self.pointer
         group, self._group = self._group, None  # which must not go before C has done its part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from libevent_py import (
     BufferEvent,
@@ -97,6 +97,9 @@ def then_close(data: bytes) -> Callable[[BufferEvent], object]:
     return answer
 
 
+Self = TypeVar("Self", bound="Asked")
+
+
 class Asked:
     """A request that notes what becomes of it, with its response."""
 
@@ -123,12 +126,12 @@ class Asked:
         return self.request.error
 
     def on(
-        self,
+        self: Self,
         connection: HttpConnection,
         uri: str = "/",
         command: HttpCommand = HttpCommand.GET,
         body: bytes = b"",
-    ) -> Asked:
+    ) -> Self:
         """Make the request on *connection*."""
         if not self.request.output_headers:
             self.request.output_headers["Host"] = "server.test"

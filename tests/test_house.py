@@ -48,9 +48,10 @@ FLOORS = """
     _http_framing
     http_uri
     http_request
+    _http_flow
     _http_exchange
     http_client
-    _http_connection _http_reply _http_settings _http_listening http_server
+    _http_end _http_connection _http_reply _http_settings _http_listening http_server
     tag
     rpc_message _rpc_hooks rpc_server rpc_pool
     __init__
@@ -245,7 +246,7 @@ MACHINERY = {
     "HttpServerRequest": "key root",
     "HttpServer": "connections current doomed held plain",
     "Listening": "bound",
-    "HttpServerConnection": "awaiting key where writing",
+    "HttpServerConnection": "awaiting ending key reading where writing",
     "Child": "rank",
 }
 

@@ -14,11 +14,47 @@ struct evpy_client {
 	/* Whether something had come when it was sent: then nobody can tell whose answer is whose. */
 	int looked, early;
 	struct evpy_chunks chunks;
+	struct evpy_http_flow *flow;
 };
 
 /* Why the connection could not be made, while evhttp tells of it: it closes the socket before, which
  * changes errno. */
 static _Thread_local int evpy_client_why;
+
+/* TLS counts a new connection from nothing, and libevent, which remembers how many bytes the last one
+ * had, gives so many back to the limits of the bufferevent and of its group. So they are taken again. */
+
+struct bufferevent_private; /* begins with the bufferevent */
+int bufferevent_decrement_read_buckets_(struct bufferevent_private *bev, ev_ssize_t bytes);
+int bufferevent_decrement_write_buckets_(struct bufferevent_private *bev, ev_ssize_t bytes);
+
+static void evpy_client_note_counts(struct evpy_http_flow *flow)
+{
+#if LIBEVENT_PY_HAVE_TLS
+	SSL *ssl = bufferevent_openssl_get_ssl(flow->bev);
+
+	if (ssl != NULL) {
+		flow->has_read = (ev_ssize_t)BIO_number_read(SSL_get_rbio(ssl));
+		flow->has_written = (ev_ssize_t)BIO_number_written(SSL_get_wbio(ssl));
+	}
+#else
+	(void)flow;
+#endif
+}
+
+static void evpy_client_recount(struct evpy_http_flow *flow)
+{
+	struct bufferevent *bev = flow->bev;
+	ev_ssize_t has_read = flow->has_read, has_written = flow->has_written;
+
+	flow->has_read = flow->has_written = 0;
+	if (has_read == 0 && has_written == 0)
+		return;
+	bufferevent_lock(bev);
+	bufferevent_decrement_read_buckets_((struct bufferevent_private *)bev, has_read);
+	bufferevent_decrement_write_buckets_((struct bufferevent_private *)bev, has_written);
+	bufferevent_unlock(bev);
+}
 
 static void evpy_on_client_done(struct evhttp_request *req, void *key)
 {
@@ -115,14 +151,14 @@ static void evpy_on_client_input(
  * look before. */
 static void evpy_client_begin_chunks(struct evhttp_request *req)
 {
-	struct evpy_client *client = req->on_complete_cb_arg;
+	struct evpy_http_flow *flow = req->on_complete_cb_arg;
 	const char *coding = evhttp_find_header(req->input_headers, "Transfer-Encoding");
 
-	if (client == NULL || coding == NULL || evpy_client_is_bare(req) ||
+	if (flow == NULL || coding == NULL || evpy_client_is_bare(req) ||
 	    !(req->chunked || evpy_http_is(coding, "chunked")))
 		return;
-	evpy_chunks_begin(&client->chunks);
-	evpy_client_filter(client, 0);
+	evpy_chunks_begin(&flow->client->chunks);
+	evpy_client_filter(flow->client, 0);
 }
 
 static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
@@ -162,7 +198,7 @@ static int evpy_on_client_header_told(struct evhttp_request *req, void *key)
 
 static void evpy_on_client_chunk(struct evhttp_request *req, void *key)
 {
-	(void)req;
+	evpy_http_rejoin(req);
 	EVPY_CALL(evpy_client_chunk((uintptr_t)key));
 }
 
@@ -171,10 +207,13 @@ static void evpy_on_client_error(enum evhttp_request_error code, void *key)
 	EVPY_CALL(evpy_client_error((uintptr_t)key, code));
 }
 
-static void evpy_on_client_closed(struct evhttp_connection *evcon, void *key)
+static void evpy_on_client_closed(struct evhttp_connection *evcon, void *arg)
 {
+	struct evpy_http_flow *flow = arg;
+
 	(void)evcon;
-	EVPY_CALL(evpy_client_closed((uintptr_t)key));
+	evpy_client_note_counts(flow);
+	EVPY_CALL(evpy_client_closed(flow->key));
 }
 
 /* The body is what it was when the request was made: so much has been announced. */
@@ -300,7 +339,11 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	    evbuffer_add_cb(bufferevent_get_input(made), evpy_on_client_input, client) != NULL &&
 	    evbuffer_add_cb(bufferevent_get_output(made), evpy_on_client_output, client) != NULL)
 		evcon = evhttp_connection_base_bufferevent_new(base, dns, made, host, (ev_uint16_t)port);
-	if (evcon != NULL && evpy_missed(before)) {
+	if (evcon != NULL)
+		client->flow = evpy_http_flow_new(evcon, key);
+	if (evcon != NULL && (client->flow == NULL || evpy_missed(before))) {
+		if (client->flow != NULL)
+			evpy_http_flow_free(client->flow);
 		bufferevent_incref(made);
 		evhttp_connection_free(evcon);
 		evcon = NULL;
@@ -315,8 +358,9 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 		errno = ENOMEM;
 		return NULL;
 	}
-	evhttp_connection_set_closecb(evcon, evpy_on_client_closed, (void *)key);
 	client->bev = made;
+	client->flow->client = client;
+	evhttp_connection_set_closecb(evcon, evpy_on_client_closed, client->flow);
 	*ours = client;
 	return evcon;
 }
@@ -330,11 +374,13 @@ static void evpy_client_connection_free(
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	evutil_socket_t fd = bufferevent_getfd(bev);
 
-	evpy_client_unhook(bev, client);
-	evpy_free(client);
-
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
+	evpy_client_unhook(bev, client);
+	evpy_http_flow_free(client->flow);
+	evpy_free(client);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	bufferevent_remove_from_rate_limit_group(bev);
+	evpy_bufferevent_unlimit(bev, 1);
 	evpy_lookup_cancel(bev);
 	if (fd >= 0 && inherited) {
 		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -372,19 +418,255 @@ static int evpy_client_connection_set_local_address(
 	return -1;
 }
 
+/* A body that its user sends bit by bit. evhttp takes a request for sent, and waits for the response,
+ * once it is told that all which it has written is gone. So it isn't told before the end of the body;
+ * its callbacks, the same for all connections, are ours till then. */
+
+enum { EVPY_BODY_WHOLE, EVPY_BODY_LENGTH, EVPY_BODY_CHUNKED };
+
+/* As much as is kept of what a server says before it has got all. */
+#define EVPY_EARLY (1 << 16)
+
+static bufferevent_data_cb evpy_client_written;
+static bufferevent_event_cb evpy_client_failed;
+
+/* libevent keeps the front of a socket's output frozen, but not that of TLS, from which it could take
+ * nothing any more. */
+static void evpy_client_drop_output(struct evbuffer *output)
+{
+	int frozen = evpy_buffer_frozen(output, 1);
+
+	if (frozen)
+		evbuffer_unfreeze(output, 1);
+	evbuffer_drain(output, evbuffer_get_length(output));
+	if (frozen)
+		evbuffer_freeze(output, 1);
+}
+
+static void evpy_client_end_body(struct evpy_http_flow *flow)
+{
+	struct bufferevent *bev = flow->bev;
+
+	flow->body = EVPY_BODY_WHOLE;
+	if (flow->progress != NULL)
+		evbuffer_remove_cb_entry(bufferevent_get_output(bev), flow->progress);
+	flow->progress = NULL;
+	bufferevent_setwatermark(bev, EV_READ, 0, 0);
+}
+
+static void evpy_on_client_ready(struct bufferevent *bev, void *arg)
+{
+	struct evpy_http_flow *flow = arg;
+
+	if (flow->asked != NULL && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+		EVPY_CALL(evpy_client_ready((uintptr_t)flow->asked->cb_arg));
+}
+
+static void evpy_on_client_body_failed(struct bufferevent *bev, short what, void *arg)
+{
+	struct evpy_http_flow *flow = arg;
+
+	evpy_client_failed(bev, what, flow->evcon);
+}
+
+/* The timeout for the server to say something counts from the last that it has taken. */
+static void evpy_on_client_progress(
+    struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct evpy_http_flow *flow = arg;
+
+	(void)output;
+	if (info->n_deleted > 0 && flow->bev->writecb == evpy_on_client_ready)
+		bufferevent_enable(flow->bev, EV_READ);
+}
+
+/* A server that refuses needn't take the rest. Else it gets all before its answer is looked at. */
+static void evpy_on_client_early(struct bufferevent *bev, void *arg)
+{
+	struct evpy_http_flow *flow = arg;
+	char status[sizeof "HTTP/1.1 400" - 1];
+
+	if (evbuffer_copyout(bufferevent_get_input(bev), status, sizeof status) <
+		(ev_ssize_t)sizeof status ||
+	    memcmp(status, "HTTP/", 5) != 0 || status[9] < '3' || status[9] > '9')
+		return;
+	if (evhttp_add_header(flow->asked->output_headers, "Connection", "close") < 0)
+		return;
+	evpy_client_end_body(flow);
+	evpy_client_drop_output(bufferevent_get_output(bev));
+	bufferevent_setcb(bev, NULL, evpy_client_written, evpy_client_failed, flow->evcon);
+	evpy_client_written(bev, flow->evcon);
+}
+
+/* Where evhttp has just written the head of a request, and what there was of the body. Without memory
+ * the request fails. */
+static void evpy_client_begin_body(struct evpy_http_flow *flow)
+{
+	struct bufferevent *bev = flow->bev;
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event;
+	void *evcon;
+
+	bufferevent_getcb(bev, &read, &write, &event, &evcon);
+	if (flow->body == EVPY_BODY_WHOLE || read != NULL || write == NULL ||
+	    write == evpy_on_client_ready)
+		return;
+	if (flow->open)
+		flow->progress =
+		    evbuffer_add_cb(bufferevent_get_output(bev), evpy_on_client_progress, flow);
+	if (flow->open && flow->progress == NULL) {
+		bufferevent_trigger_event(
+		    bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
+	} else if (flow->open) {
+		evpy_client_written = write;
+		evpy_client_failed = event;
+		bufferevent_setcb(bev, evpy_on_client_early, evpy_on_client_ready,
+		    evpy_on_client_body_failed, flow);
+		bufferevent_setwatermark(bev, EV_READ, 0, EVPY_EARLY);
+	} else {
+		flow->body = EVPY_BODY_WHOLE;
+	}
+}
+
+/* What evhttp gives a bufferevent to write, or, before it has written the head, what it will write behind
+ * that; or NULL when the server has answered already. */
+static struct evbuffer *evpy_client_way(struct evpy_http_flow *flow, struct evhttp_request *req)
+{
+	if (flow->asked != req)
+		return req->output_buffer;
+	if (flow->body == EVPY_BODY_WHOLE)
+		return NULL;
+	return flow->bev->writecb == evpy_on_client_ready ? bufferevent_get_output(flow->bev)
+							  : req->output_buffer;
+}
+
+/* The body is frozen as that of any request that has been made: only this adds to it. */
+static int evpy_client_add_part(struct evpy_http_flow *flow, struct evhttp_request *req,
+    struct evbuffer *way, struct evbuffer *part)
+{
+	int result;
+
+	if (way == req->output_buffer)
+		evbuffer_unfreeze(way, 0);
+	result = evbuffer_add_buffer(way, part);
+	if (way == req->output_buffer)
+		evbuffer_freeze(way, 0);
+	else if (result == 0) /* and timeouts begin anew */
+		bufferevent_enable(flow->bev, EV_READ | EV_WRITE);
+	return result;
+}
+
+/* 1 when it is on its way, 0 when the server has answered already, -1 when there is no memory. */
+static int evpy_client_send_part(struct evpy_http_flow *flow, struct evhttp_request *req, int body,
+    struct evbuffer *part, int failed)
+{
+	struct evbuffer *way = evpy_client_way(flow, req), *head = evbuffer_new();
+	int result = -1;
+
+	if (way == NULL)
+		result = 0;
+	else if (!failed && head != NULL &&
+	    (body != EVPY_BODY_CHUNKED ||
+		(evbuffer_add_printf(head, "%zx\r\n", evbuffer_get_length(part)) >= 0 &&
+		    evbuffer_add(part, "\r\n", 2) == 0)) &&
+	    evbuffer_prepend_buffer(part, head) == 0 &&
+	    evpy_client_add_part(flow, req, way, part) == 0)
+		result = 1;
+	if (head != NULL)
+		evbuffer_free(head);
+	return result;
+}
+
+static int evpy_client_send(struct evpy_client *client, struct evhttp_request *req, int body,
+    const void *data, size_t size)
+{
+	struct evpy_http_flow *flow = client->flow;
+	struct evbuffer *part = evbuffer_new();
+	int result;
+
+	if (part == NULL)
+		return -1;
+	result = evpy_client_send_part(flow, req, body, part, evbuffer_add(part, data, size) < 0);
+	evbuffer_free(part);
+	return result;
+}
+
+/* `data` is left as it is where nothing is sent. */
+static int evpy_client_send_buffer(struct evpy_client *client, struct evhttp_request *req, int body,
+    struct evbuffer *data)
+{
+	struct evpy_http_flow *flow = client->flow;
+	struct evbuffer *part;
+	int result;
+
+	if (evpy_client_way(flow, req) == NULL)
+		return 0;
+	if ((part = evbuffer_new()) == NULL)
+		return -1;
+	result = evpy_client_send_part(flow, req, body, part, evbuffer_add_buffer(part, data) < 0);
+	evbuffer_free(part);
+	return result;
+}
+
+static int evpy_client_add_last(struct evhttp_request *req, struct evbuffer *way)
+{
+	int result;
+
+	if (way == req->output_buffer)
+		evbuffer_unfreeze(way, 0);
+	result = evbuffer_add(way, "0\r\n\r\n", 5);
+	if (way == req->output_buffer)
+		evbuffer_freeze(way, 0);
+	return result;
+}
+
+static int evpy_client_send_end(struct evpy_client *client, struct evhttp_request *req, int body)
+{
+	struct evpy_http_flow *flow = client->flow;
+	struct bufferevent *bev = flow->bev;
+	struct evbuffer *way = evpy_client_way(flow, req);
+
+	if (way == NULL)
+		return 0;
+	if (body == EVPY_BODY_CHUNKED && evpy_client_add_last(req, way) < 0)
+		return -1;
+	if (flow->asked == req)
+		flow->open = 0;
+	if (way != req->output_buffer) {
+		evpy_client_end_body(flow);
+		bufferevent_setcb(bev, NULL, evpy_client_written, evpy_client_failed, flow->evcon);
+		if (evbuffer_get_length(way) == 0)
+			bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
+	}
+	return 1;
+}
+
+/* Tells whether the rest of a body isn't wanted any more. */
+static int evpy_client_answered(struct evpy_client *client, struct evhttp_request *req)
+{
+	return evpy_client_way(client->flow, req) == NULL;
+}
+
 /* evhttp's own callback for the end of connecting, which is the same for all. */
 static bufferevent_event_cb evpy_client_connected;
 
-static void evpy_client_wrapped(struct bufferevent *bev, short what, void *evcon)
+static void evpy_client_wrapped(struct bufferevent *bev, short what, void *arg)
 {
+	struct evpy_http_flow *flow = arg;
 	/* Where TLS may end without notice, a connection that is refused is such an end, too. */
 	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
 
 	if (what & BEV_EVENT_CONNECTED)
+	if (what & BEV_EVENT_CONNECTED) {
 		evpy_http_hurry(bufferevent_getfd(bev));
+		evpy_client_recount(flow);
+	} else {
+		evpy_client_note_counts(flow);
+	}
 	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : error;
-	evpy_client_connected(bev, what, evcon);
+	evpy_client_connected(bev, what, flow->evcon);
 	evpy_client_why = 0;
+	evpy_client_begin_body(flow);
 }
 
 /* evhttp, idle, drops a connection when it is told that there is something to read. */
@@ -401,14 +683,19 @@ static void evpy_client_reset(struct bufferevent *bev)
 /* Returns nonzero when nothing will come of the request, with the reason in errno. While connecting,
  * evhttp has set no callbacks for data. */
 static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy_client *client,
-    struct evhttp_request *req, int command, const char *uri)
+    struct evhttp_request *req, int command, const char *uri, int body, int open)
 {
-	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+	struct evpy_http_flow *flow = client->flow;
+	struct bufferevent *bev = flow->bev;
 	bufferevent_data_cb read, write;
 	bufferevent_event_cb event;
 	void *arg;
-	int before = evpy_guard(), failed; /* or it would send half a request, or wait without a timer */
+	int before, failed;
 
+	flow->first = &flow->asked;
+	if (req->chunk_cb != NULL && evpy_http_flow_watch(flow) < 0)
+		return 1;
+	before = evpy_guard(); /* or it would send half a request, or wait without a timer */
 	if (before < 0)
 		return 1;
 	/* What came behind the last response, or before this request, would be taken for the next. */
@@ -420,7 +707,11 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	client->looked = bufferevent_getfd(bev) >= 0;
 	client->begins = client->early = 0;
 	client->chunks.state = EVPY_CHUNKS_OFF;
-	evhttp_request_set_on_complete_cb(req, NULL, client); /* for evpy_client_begin_chunks to find it */
+	flow->asked = req;
+	flow->left = 0;
+	flow->body = body;
+	flow->open = open;
+	evhttp_request_set_on_complete_cb(req, NULL, flow); /* for the callbacks to find it */
 	failed = evhttp_make_request(evcon, req, command, uri) != 0;
 	evpy_unguard(before);
 	if (failed)
@@ -428,9 +719,18 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	bufferevent_getcb(bev, &read, &write, &event, &arg);
 	if (read == NULL && write == NULL && event != NULL && event != evpy_client_wrapped) {
 		evpy_client_connected = event;
-		bufferevent_setcb(bev, NULL, NULL, evpy_client_wrapped, arg);
+		bufferevent_setcb(bev, NULL, NULL, evpy_client_wrapped, flow);
 	}
+	evpy_client_begin_body(flow);
 	return 0;
+}
+
+/* Nothing of its body is to be sent any more. */
+static void evpy_client_release(struct evpy_http_flow *flow)
+{
+	if (flow->body != EVPY_BODY_WHOLE)
+		evpy_client_end_body(flow);
+	flow->asked = NULL;
 }
 
 /* The request has ended, and is evhttp's no longer; which often keeps that to itself (P2). */
@@ -440,6 +740,7 @@ static void evpy_client_forget(struct evpy_client *client, struct evhttp_request
 		if (client->begins)
 			req->type = client->type;
 		client->sent = NULL;
+		evpy_client_release(client->flow);
 	}
 	if (req->type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;

@@ -3,30 +3,6 @@
 #include <netinet/tcp.h>
 static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
 
-static int evpy_http_is_old(const struct evhttp_request *req)
-{
-	return req->major < 1 || (req->major == 1 && req->minor < 1);
-}
-
-/* A request that libevent has not read in the way that it is framed, as two of the headers that tell it say
- * different things, or one of them something that libevent doesn't know: the rest of it would be taken
- * for the client's next request. */
-static int evpy_http_is_misread(const struct evhttp_request *req)
-{
-	const struct evkeyval *header;
-	int lengths = 0, codings = 0;
-
-	for (header = req->input_headers->tqh_first; header != NULL; header = header->next.tqe_next) {
-		char first = header->key[0] | 0x20;
-
-		if (first == 'c')
-			lengths += evutil_ascii_strcasecmp(header->key, "Content-Length") == 0;
-		else if (first == 't')
-			codings += evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0;
-	}
-	return lengths > 1 || (codings > 0 && (lengths > 0 || !req->chunked || evpy_http_is_old(req)));
-}
-
 /* Of these libevent reads no body, though the client may send one. */
 static int evpy_http_leaves_body(const struct evhttp_request *req)
 {
@@ -54,7 +30,7 @@ static void evpy_on_http_request(struct evhttp_request *req, void *key)
 {
 	if (!evpy_http_is_allowed(req, key))
 		evpy_http_reply_error(req, HTTP_NOTIMPLEMENTED, NULL);
-	else if (evpy_http_is_misread(req))
+	else if (evpy_http_is_misread(req, req->chunked))
 		evpy_http_reply_error(req, HTTP_BADREQUEST, NULL);
 	else
 		EVPY_CALL(evpy_http_request((uintptr_t)key, req));
@@ -69,14 +45,16 @@ static void evpy_on_http_nobody(struct evhttp_request *req, void *key)
 }
 
 /* It is asked once more what it was. */
-static void evpy_on_http_completed(struct evhttp_request *req, void *key)
+static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 {
+	struct evpy_http_flow *flow = arg;
 	enum evhttp_cmd_type type = req->type;
 
 	if (type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;
-	EVPY_CALL(evpy_http_completed((uintptr_t)key, req));
+	EVPY_CALL(evpy_http_completed(flow->key, req));
 	req->type = type;
+	evpy_http_expect(flow);
 }
 
 static void evpy_on_http_written(struct evhttp_connection *evcon, void *key)
@@ -85,10 +63,17 @@ static void evpy_on_http_written(struct evhttp_connection *evcon, void *key)
 	EVPY_CALL(evpy_http_written((uintptr_t)key));
 }
 
-static void evpy_on_http_closed(struct evhttp_connection *evcon, void *key)
+/* evhttp frees the bufferevent after this; by then its limit and its group may be gone (J1, J3). */
+static void evpy_on_http_closed(struct evhttp_connection *evcon, void *arg)
 {
-	(void)evcon;
-	EVPY_CALL(evpy_http_closed((uintptr_t)key));
+	struct evpy_http_flow *flow = arg;
+
+	bufferevent_disable(flow->bev, EV_READ | EV_WRITE);
+	bufferevent_remove_from_rate_limit_group(flow->bev);
+	evpy_bufferevent_unlimit(flow->bev, 1);
+	EVPY_CALL(evpy_http_closed(flow->key));
+	evhttp_connection_set_closecb(evcon, NULL, NULL);
+	evpy_http_flow_free(flow);
 }
 
 /* The connection that evhttp has made for a bufferevent, whose callbacks' `arg` it is; or NULL when it
@@ -552,12 +537,16 @@ static void evpy_http_free_orphan(struct evhttp_request *req)
 		evhttp_request_free(req);
 }
 
-static void evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key)
+static struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key)
 {
-	evhttp_connection_set_closecb(evcon, evpy_on_http_closed, (void *)key);
+	struct evpy_http_flow *flow = evpy_http_flow_new(evcon, key);
+
+	if (flow != NULL)
+		evhttp_connection_set_closecb(evcon, evpy_on_http_closed, flow);
+	return flow;
 }
 
-static void evpy_http_await(struct evhttp_request *req, uintptr_t key)
+static void evpy_http_await(struct evhttp_request *req, struct evpy_http_flow *flow)
 {
-	evhttp_request_set_on_complete_cb(req, evpy_on_http_completed, (void *)key);
+	evhttp_request_set_on_complete_cb(req, evpy_on_http_completed, flow);
 }

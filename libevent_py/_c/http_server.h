@@ -34,6 +34,6 @@ void evpy_http_push(struct bufferevent *bev);
 void evpy_http_abandon(struct evhttp_request *req);
 void evpy_http_free_orphan(struct evhttp_request *req);
 
-void evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key);
-void evpy_http_await(struct evhttp_request *req, uintptr_t key);
+struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key);
+void evpy_http_await(struct evhttp_request *req, struct evpy_http_flow *flow);
 struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev);
