@@ -41,6 +41,7 @@ FILES = ["sendfile"]  # tested in test_samples_files.py
 TLS = ["tls_echo"]  # tested in test_samples_tls.py
 DNS = ["dns_example", "dns_server"]  # in test_samples_dns.py, test_samples_dns_server.py
 HTTP = ["http_hello", "http_server", "http_stream", "https_server"]  # in test_samples_http.py
+HTTP_PROXIES = ["http_reverse_proxy"]  # tested in test_samples_http_proxy.py
 HTTP_CLIENTS = ["https_client", "http_connect"]  # tested in test_samples_http_client.py
 RPC = ["rpc_weather"]  # tested in test_samples_rpc.py
 SAMPLES = [
@@ -54,12 +55,19 @@ SAMPLES = [
     *TLS,
     *DNS,
     *HTTP,
+    *HTTP_PROXIES,
     *HTTP_CLIENTS,
     *RPC,
 ]
 
 #: How long a sample may be that does more than show how something is done, in lines.
-LONG = {"le_proxy": 140, "dns_example": 120, "dns_server": 120, "http_server": 150}
+LONG = {
+    "le_proxy": 140,
+    "dns_example": 120,
+    "dns_server": 120,
+    "http_server": 150,
+    "http_reverse_proxy": 280,
+}
 
 #: How long something that must not happen is waited for, in seconds.
 MOMENT = 0.2
