@@ -362,6 +362,9 @@ class Exchange(Flow, Child):
     def close(self) -> None:
         if self.closed:
             return
+        self.base.check_thread()
+        if self.base.parked is None:
+            self._forget_limits()  # before the bufferevent is closed with the rest
         super().close()
         timer, self._timer = self._timer, None
         if timer is not None:

@@ -7,12 +7,13 @@ in every state of the connection. Each of those has its own end.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from libevent_py import _convert
 from libevent_py._ffi import lib
-from libevent_py._lifetime import Handle
+from libevent_py._lifetime import Handle, slot
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.bufferevent import BufferEvent
@@ -130,8 +131,9 @@ class Flow(Handle):
         limited, self._limited = self._limited, None  # type: ignore[misc]
         if limited is None:
             return
-        if not limited.closed and limited.rate_limit_group is not None:
-            lib.bufferevent_remove_from_rate_limit_group(limited.pointer)
+        if limited._group is not None:  # first in C: the group may go with its last member
+            with contextlib.suppress(AttributeError):  # closed, or the parent process's
+                lib.bufferevent_remove_from_rate_limit_group(slot(limited))
         limited.taken_back()
 
 

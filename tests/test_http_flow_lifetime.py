@@ -229,3 +229,83 @@ def test_everything_dropped_while_it_is_paused_and_limited_is_collected() -> Non
         print("done")
     """
     assert run_python(code, valgrind=True) == "done\n"
+
+
+ALONE = """
+    import gc, socket, sys, time
+    from libevent_py import (
+        BufferEvent, EventBase, HttpConnection, HttpRequest, HttpCommand, HttpServer, LoopFlag,
+        RateLimit, RateLimitGroup,
+    )
+
+    NOUN, END, WHERE = sys.argv[1:]
+    base = EventBase()
+
+    def group():
+        return RateLimitGroup(base, RateLimit(10**6))
+
+    def made():
+        if NOUN == "BufferEvent":
+            here, there = socket.socketpair()
+            kept.append(there)
+            bev = BufferEvent(base, here)
+            bev.enable(2)
+            bev.add_to_rate_limit_group(group())
+            return bev
+        if NOUN == "HttpConnection":
+            connection = HttpConnection(base, None, "127.0.0.1", 1)
+            connection.rate_limit_group = group()
+            return connection
+        server, held = HttpServer(base), []
+        kept.append(server)
+        if NOUN == "HttpServer":
+            server.rate_limit_group = group()
+        server.set_gencb(held.append)
+        kept.append(socket.create_connection(server.bind_socket("127.0.0.1", 0).address))
+        kept[-1].sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+        until = time.monotonic() + 60
+        while not held and time.monotonic() < until:
+            base.loop(LoopFlag.NONBLOCK)
+        connection = held[0].connection
+        if NOUN == "HttpServer":
+            assert connection.rate_limit_group is server.rate_limit_group
+            server.rate_limit_group = None
+            return connection
+        connection.rate_limit_group = group()
+        return connection
+
+    kept = []
+    thing = made()
+    bev = getattr(thing, "bufferevent", None) if END == "close with its bufferevent held" else None
+
+    def end():
+        global thing
+        if END == "drop":
+            del thing
+            gc.collect()
+        elif END == "close the base":
+            pass
+        else:
+            thing.close()
+
+    if WHERE == "in the loop":
+        base.defer(end)
+        base.loop(LoopFlag.NONBLOCK)
+    else:
+        end()
+    for each in kept:
+        each.close()
+    base.close()
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("where", ["in the loop", "outside"])
+@pytest.mark.parametrize(
+    "end", ["close", "close with its bufferevent held", "drop", "close the base"]
+)
+@pytest.mark.parametrize(
+    "noun", ["BufferEvent", "HttpConnection", "HttpServerConnection", "HttpServer"]
+)
+def test_a_group_that_only_its_member_keeps_goes_after_it(noun: str, end: str, where: str) -> None:
+    assert run_python(ALONE, noun, end, where) == "done\n"
