@@ -476,13 +476,15 @@ class Stream(Eager):
         """
         self.base.check_thread()
         pointer, base, thread = self.pointer, self.base, get_ident()
-        base.holds.append(thread)
-        try:  # an interrupt comes after C's call, not before it
-            lib.bufferevent_lock(pointer)
-            yield
+        try:  # an interrupt comes after each call, not before it
+            base.holds.append(thread)
+            try:
+                lib.bufferevent_lock(pointer)
+                yield
+            finally:
+                lib.bufferevent_unlock(pointer)
         finally:
             base.holds.remove(thread)
-            lib.bufferevent_unlock(pointer)
 
 
 def checked_callbacks(

@@ -263,23 +263,26 @@ class Limited(Child):
         """Become a member of *group*, which it isn't yet; also for who has been given it."""
         while self._group is not None:  # a callback may have added it to a third one
             self._quit()
+        # Let go in this order: what is closed here meanwhile leaves a group before that is freed.
         pointer = self.pointer
-        group.pointer  # noqa: B018  (nor one that other code has closed since)
+        held = [group.pointer]
         self._group = group
         group._members[self.key] = self
         self._set_callbacks()
         try:
-            self._settle_group(pointer)
+            self._settle_group(pointer, held)
         except MemoryError:
             self._leave()
             raise
         self.pointer  # noqa: B018  (other code may have closed either of them)
         group.pointer  # noqa: B018
 
-    def _settle_group(self, pointer: Any) -> None:
-        """Have C know of the group that Python knows of, which other code may change meanwhile."""
+    def _settle_group(self, pointer: Any, held: list[Any]) -> None:
+        """Have C know of the group that Python knows of, which other code may change meanwhile.
+
+        *held* gets what C has been told of: it must not be freed before *pointer* is let go.
+        """
         group: Any = self
-        held = []  # no group may be freed that C has just been told of
         while group is not self._group:
             group = self._group
             if group is None:
