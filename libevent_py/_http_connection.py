@@ -68,12 +68,12 @@ class Held:
 
     def alive(self) -> list[HttpServerRequest]:
         """Return those that somebody holds."""
-        found = [ref() for ref, _ in self.requests.values()]
+        found = [ref() for ref, _ in list(self.requests.values())]
         return [request for request in found if request is not None]
 
     def end(self, evcon: Any) -> None:
         """End those of the connection *evcon*, which is about to be freed with them."""
-        for guest in self.guests:
+        for guest in list(self.guests):
             guest.end(evcon)
         for key, (ref, pointer) in list(self.requests.items()):
             if key not in self.requests:  # other code has answered it meanwhile
@@ -86,10 +86,10 @@ class Held:
 
     def free_orphans(self) -> None:
         """Free those whose clients have gone, as the rest is freed with the server."""
-        while self.guests:
-            self.guests.pop().free()
-        while self.requests:
-            lib.evpy_http_free_orphan(self.requests.popitem()[1][1])
+        for guest in list(self.guests):
+            guest.free()
+        for _, (_, pointer) in taken_out(self.requests):
+            lib.evpy_http_free_orphan(pointer)
 
 
 @described(
@@ -228,10 +228,11 @@ class HttpServerConnection(Flow):
             return
         base = self.base
         base.check_thread()
-        pointer = self.pointer  # raises in a forked child: it is the parent's
-        ending, self.ending = self.ending, None
-        self.end()
-        self.server.doom(pointer, ending)
+        self.pointer  # noqa: B018  (in a forked child it is the parent's)
+        pointer = self.end()
+        if pointer is not None:  # or other code has closed it in between
+            ending, self.ending = self.ending, None
+            self.server.doom(pointer, ending)
 
     def adopt(self, bev: BufferEvent) -> None:
         """Have *bev* for its bufferevent, instead of an object of its own for the same."""
@@ -247,15 +248,15 @@ class HttpServerConnection(Flow):
         if group is not None:
             self.rate_limit_group = group
 
-    def end(self) -> None:
-        """Be closed, and whatever belongs to it."""
+    def end(self) -> Any:
+        """Be closed, and whatever belongs to it; return the pointer to the first who calls it."""
         self._forget_limits()
         for handle in self.lent():
             handle._take()
         if self._bev is not None:
             self._bev.taken_back()
         self.awaiting = self.writing = self.reading = self._limited = None
-        self._take()
+        return self._take()
 
     def gone(self) -> None:
         """Know that C frees its object now."""
@@ -266,6 +267,16 @@ class HttpServerConnection(Flow):
             ending.tell(GONE)
         if told and self._on_close is not None and not self.base.collected:
             self._on_close(self)  # the collector may have finalized what it would use
+
+
+def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the items of *things*, each out of it by then, whatever other code does meanwhile."""
+    while True:
+        try:
+            item = things.popitem()
+        except KeyError:
+            return
+        yield item
 
 
 def write_at_last(base: Any, evcon: Any) -> None:

@@ -148,17 +148,18 @@ class Exchange(Flow, Child):
                 base.check_selectable(-1)
         except OSError as beyond:
             failure = self._error(request, "it can't be sent", beyond)
+        assert request._asked is not None
+        command, uri = request._asked
+        called, key, defers = base.live, request.key, self._defers
         if not waiting or waiting[0] is not request:  # other code has ended it
             return
         del waiting[0]  # no call from here on: nobody finds it neither here nor there
         if failure is not None:
             self._conclude(request, failure)
             return
-        assert request._asked is not None
-        self._current, self._sent, self._used = request, sent, True
-        self._stale = self._defers
-        base.live[request.key] = request
-        command, uri = request._asked
+        self._current, self._sent = request, sent
+        called[key] = request
+        self._used, self._stale = True, defers
         make, body = lib.evpy_client_make_request, (request._framing, request._open)
         if base.call(make, self.pointer, self._link, sent, int(command), uri, *body):
             error = errors.failed(lib.evhttp_make_request)

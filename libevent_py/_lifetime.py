@@ -732,7 +732,10 @@ class Child(Handle):
             return
         complaint = self._armed is UNUSED and self._complaint()
         kind: Any = type(self)
-        del self.pointer
+        try:
+            del self.pointer
+        except AttributeError:  # other code has just closed it
+            return
         self.__class__ = without_pointer(kind)  # a user's finalizer may come later in this cycle
         self.base.bury(self.key, self.free, pointer)
         if complaint:

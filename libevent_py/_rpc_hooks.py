@@ -69,6 +69,10 @@ class HookedRequest(Request):
         self._owner = owner  # who ends it, and so must live as long
         self._begin(base, pointer)
 
+    def close(self) -> None:
+        """Raise `ValueError`: the RPC frees it."""
+        raise ValueError("the HTTP request of an RPC ends with the RPC")
+
     def _lend(self, pointer: Any) -> RequestBuffer:
         buffer = HookedBuffer.borrowed(pointer, self)
         assert isinstance(buffer, HookedBuffer)

@@ -102,7 +102,7 @@ def reclaim(base: Root) -> None:
     if _owner is None or _owner() is not base:
         return
     tv = ffi.new("struct timeval *")
-    for key in [key for keys in _waiting.values() for key in keys]:
+    for key in [key for keys in list(_waiting.values()) for key in list(keys)]:
         pointer = base.live[key].pointer
         timeout = -1.0
         if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
@@ -122,7 +122,7 @@ def forget(base: Root) -> None:
 
 
 def _after_fork() -> None:
-    for signum in _waiting:
+    for signum in list(_waiting):
         restore(signum)
 
 

@@ -427,7 +427,7 @@ class DnsBase(Child):
         if self.closed:
             return
         base.check_thread()
-        for lookup in self.lookups.values():
+        for lookup in list(self.lookups.values()):
             lookup.close()
         if base.parked is not None:
             super().close()

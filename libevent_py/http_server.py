@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_connection import Held, HttpServerConnection, address_of
+from libevent_py._http_connection import Held, HttpServerConnection, address_of, taken_out
 from libevent_py._http_end import Ending
 from libevent_py._http_listening import Listening
 from libevent_py._http_reply import ANSWERED, READING, UNANSWERED, HttpServerRequest, made
@@ -99,11 +99,11 @@ class HttpServer(Listening):
         requests = self.held.alive()
         if self.current is not None:
             requests.append(self.current)
-        connections = self.connections.values()
+        connections, given = list(self.connections.values()), list(self._given.values())
         return [
             *(handle for request in requests for handle in (*request.lent(), request)),
             *(handle for one in connections for handle in (*one.lent(), one)),
-            *(handle for _, bev in self._given.values() for handle in (*bev.lent(), bev)),
+            *(handle for _, bev in given for handle in (*bev.lent(), bev)),
             *self.bound,
         ]
 
@@ -440,6 +440,8 @@ class HttpServer(Listening):
         lib.evpy_http_mute(pointer)
         where = address_of(pointer)
         self.doomed[where] = pointer
+        if self.closed:  # by other code: it frees this with the rest
+            self.doomed.clear()
         try:
             if ending is not None:
                 _outside(self.base, ending.end, "its connection was closed")
@@ -498,10 +500,14 @@ class HttpServer(Listening):
     def _tell_ends(self) -> None:
         """Tell who waits for the end of a request that the server is closed."""
         text = f"its {'base' if self.base.closed else 'server'} was closed"
-        while waiting := [one for one in self.connections.values() if one.ending is not None]:
-            ending, waiting[0].ending = waiting[0].ending, None
-            assert ending is not None
-            ending.end(text)
+        told = True
+        while told:  # who is told may have another one wait
+            told = False
+            for connection in list(self.connections.values()):
+                ending, connection.ending = connection.ending, None
+                if ending is not None:
+                    told = True
+                    ending.end(text)
 
     def _close(self) -> None:
         base = self.base
@@ -511,14 +517,14 @@ class HttpServer(Listening):
             if self._parent is not None:
                 self._parent.remove_virtual_host(self)
             self._mute()
-            for connection in self.connections.values():
+            for connection in list(self.connections.values()):
                 if not connection.closed:
                     lib.evpy_http_mute(connection.pointer)
                 base.live.pop(connection.key, None)
                 connection.end()
-            for _, bev in self._given.values():
+            for _, bev in list(self._given.values()):
                 bev.taken_back()
-            for key in self._routes.values():
+            for key in list(self._routes.values()):
                 base.live.pop(key, None)
         else:  # freed, if at all, after reinit()
             for bound in self.bound:
@@ -529,7 +535,7 @@ class HttpServer(Listening):
 
     def _mute(self) -> None:
         """Have nothing more sent for those whose requests are not answered."""
-        requests = [pointer for _, pointer in self.held.requests.values()]
+        requests = [pointer for _, pointer in list(self.held.requests.values())]
         if self.current is not None and not self.current.closed:
             requests.append(self.current.pointer)
         for guest in self.held.guests:
@@ -548,7 +554,7 @@ class HttpServer(Listening):
         """What frees the server, once no callback of it can be below."""
         if self._parent is not None:
             return _leave
-        for connection in self.connections.values():  # where it was dropped with them
+        for connection in list(self.connections.values()):  # where it was dropped with them
             connection._forget_limits()
         return functools.partial(_free_soon, self.base, self.held, self._given, self._kept)
 
@@ -579,8 +585,8 @@ def _free_soon(base: Any, held: Held, given: dict[int, Any], kept: Any, pointer:
 def _free(held: Held, given: dict[int, tuple[Any, Any]], _kept: Any, pointer: Any) -> None:
     held.free_orphans()
     lib.evhttp_free(pointer)
-    while given:
-        lib.bufferevent_decref(given.popitem()[1][0])
+    for _, (bev, _) in taken_out(given):
+        lib.bufferevent_decref(bev)
 
 
 @ffi.def_extern(onerror=errors.kept, error=0)

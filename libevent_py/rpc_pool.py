@@ -155,7 +155,7 @@ class Made:
 
     def free(self, pool: Any) -> None:
         """Free the pool in C, and close its connections; nobody waits for its calls by now."""
-        for _, pointer in self.connections.values():
+        for _, pointer in list(self.connections.values()):
             lib.evrpc_pool_remove_connection(pool, pointer)
         waiting = []
         for call in list(self.calls.values()):
@@ -170,7 +170,7 @@ class Made:
         lib.evrpc_pool_free(pool)
         for record in waiting:
             lib.evpy_call_free(record)
-        for connection, pointer in self.connections.values():
+        for connection, pointer in list(self.connections.values()):
             give_back(connection, pointer)
             connection.close()
         self.connections.clear()
@@ -243,11 +243,11 @@ class RpcPool(End):
         """
         pool = self.pointer
         self.base.check_thread()
-        found = [item for item in self._made.connections.items() if item[1][0] is connection]
+        found = [item for item in list(self._made.connections.items()) if item[1][0] is connection]
         if not found:
             raise ValueError("connection is not one of this pool's")
         key, (_, pointer) = found[0]
-        if any(call._connection == key for call in self._made.calls.values()):
+        if any(call._connection == key for call in list(self._made.calls.values())):
             raise RuntimeError("a call is under way on this connection")
         self._take_back(pool, key, pointer)
         give_back(connection, pointer)
@@ -262,7 +262,7 @@ class RpcPool(End):
     @property
     def connections(self) -> list[HttpConnection]:
         """The connections that calls are made on."""
-        return [connection for connection, _ in self._made.connections.values()]
+        return [connection for connection, _ in list(self._made.connections.values())]
 
     def call(
         self,
@@ -305,7 +305,8 @@ class RpcPool(End):
         """Return what the hooks make of the call whose context is *pointer*."""
         if self.closed:
             return TERMINATE
-        call = next(call for call in self._made.calls.values() if call._context == pointer)
+        calls = list(self._made.calls.values())
+        call = next(call for call in calls if call._context == pointer)
         if when is RpcHook.OUTPUT:
             call._connection = number(lib.evrpc_hook_get_connection(pointer))
             connection = self._made.connections[call._connection][0]
@@ -361,7 +362,8 @@ class RpcPool(End):
 
     def _nudge(self) -> None:
         """Have evrpc look for calls that wait: it doesn't after one that could not be sent."""
-        if self.closed or all(call._connection is not None for call in self._made.calls.values()):
+        calls = list(self._made.calls.values())
+        if self.closed or all(call._connection is not None for call in calls):
             return
         pool = self.pointer
         for key, (connection, pointer) in list(self._made.connections.items())[:1]:

@@ -58,7 +58,7 @@ class Served:
 
     def requests(self) -> list[Any]:
         """Return C's HTTP requests that the calls are which are not answered yet."""
-        return [lib.evpy_rpc_http_request(pointer) for pointer, _ in self.calls.values()]
+        return [lib.evpy_rpc_http_request(pointer) for pointer, _ in list(self.calls.values())]
 
     def refuse(self, pointer: Any) -> None:
         """Answer by 503 what nobody will answer any more, whether a hook holds it up or not."""
@@ -104,8 +104,9 @@ class Served:
             self.held.guests.remove(self)
         for name in list(self.names):
             self.unregister(name)
-        lib.evrpc_free(self.pointer)
-        self.pointer = None
+        pointer, self.pointer = self.pointer, None
+        if pointer is not None:  # or other code has freed it in between
+            lib.evrpc_free(pointer)
 
 
 class Registered:
@@ -409,7 +410,7 @@ class RpcServer(End):
     def _lose(self) -> Any:
         self.base.live.pop(self.key, None)
         self.base.ledger.pop(self.key, None)
-        for _, ref in self._served.calls.values():
+        for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
                 rpc._lose()
         return self._take()
