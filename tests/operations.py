@@ -1,7 +1,8 @@
 """Every operation of every public class, each as a function of the scene that it is tried in.
 
 A name is that of a method or a property, with ``=`` behind it for setting one, and with a slash and
-a word behind it where there are several ways to use it.
+a word behind it where there are several ways to use it. What the module ``tag`` does to buffers is
+there, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
+import gc
 import os
 import signal
 import socket
@@ -57,7 +59,7 @@ from libevent_py import (
     tag,
 )
 from libevent_py.util import MonotonicTimer
-from tests.rpc_messages import REQUEST, Kill, Msg
+from tests.rpc_messages import REQUEST, Kill, Msg, Run
 from tests.scenes import ONCE_NOW, file, ignore, passing, port
 
 READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
@@ -99,7 +101,11 @@ def entered(s: Any) -> None:
 
 
 def finalized(s: Any) -> None:
-    del s.it
+    """Drop what the operation is of, under whatever names the scene has it."""
+    it = s.it
+    for name in [name for name, thing in vars(s).items() if thing is it]:
+        delattr(s, name)
+    del it
 
 
 def not_copied(s: Any) -> None:
@@ -139,10 +145,17 @@ def dispatched(s: Any) -> None:
     it.dispatch()
 
 
+def collected(s: Any) -> None:
+    """Drop the base with all that is made on it, as one cycle."""
+    for name in ("event", "it", "base"):
+        vars(s).pop(name, None)
+    gc.collect()
+
+
 EVENT_BASE: Operations = {
     **HANDLE,
     "__init__": lambda s: EventBase(s.config, priorities=3),
-    "__del__": finalized,
+    "__del__": collected,
     **get("method", "features", "n_priorities", "running_event", "got_exit", "got_break"),
     **get("gettimeofday_cached", "gettime_monotonic", "on_error"),
     **put("on_error", ignore),
@@ -250,16 +263,6 @@ def watched(s: Any) -> None:
     s.it.add_cb(ignore)
 
 
-def unmarshalled(s: Any) -> Any:
-    tag.marshal(s.target, 1, b"data")
-    return tag.unmarshal(s.target)
-
-
-def unmarshalled_int(s: Any) -> Any:
-    tag.marshal_int(s.target, 1, 5)
-    return tag.unmarshal_int(s.target, 1)
-
-
 BUFFER: Operations = {
     **HANDLE,
     "__init__": lambda s: Buffer(bytearray(b"data")),
@@ -309,17 +312,47 @@ BUFFER: Operations = {
     "search_eol": lambda s: s.it.search_eol(),
     "read": read_from,
     "write": written_to,
-    "tag.marshal": lambda s: tag.marshal(s.it, 1, b"data"),
-    "tag.marshal_buffer": lambda s: tag.marshal_buffer(s.it, 1, s.other),
-    "tag.marshal_int": lambda s: tag.marshal_int(s.it, 1, 5),
-    "tag.marshal_string": lambda s: tag.marshal_string(s.it, 1, "text"),
-    "tag.peek": lambda s: tag.peek(s.it),
-    "tag.unmarshal": unmarshalled,
-    "tag.unmarshal_int": unmarshalled_int,
+}
+
+
+def after(marshal: str, value: Any, unmarshal: str, *more: Any) -> Operations:
+    """Return the operation that calls *unmarshal* after *value* has been put there by *marshal*."""
+
+    def operation(s: Any) -> Any:
+        target = s.target
+        getattr(tag, marshal)(target, 1, value)
+        return getattr(tag, unmarshal)(target, *more)
+
+    return {unmarshal: operation}
+
+
+TAG: Operations = {
+    "init": lambda s: tag.init(),
+    "marshal": lambda s: tag.marshal(s.it, 1, b"data"),
+    "marshal/a bytearray": lambda s: tag.marshal(s.it, 1, bytearray(b"data")),
+    "marshal_buffer": lambda s: tag.marshal_buffer(s.it, 1, s.other),
+    "marshal_int": lambda s: tag.marshal_int(s.it, 1, 5),
+    "marshal_int64": lambda s: tag.marshal_int64(s.it, 1, 5),
+    "marshal_string": lambda s: tag.marshal_string(s.it, 1, "text"),
+    "marshal_timeval": lambda s: tag.marshal_timeval(s.it, 1, 1.5),
+    "encode_int": lambda s: tag.encode_int(s.it, 5),
+    "encode_int64": lambda s: tag.encode_int64(s.it, 5),
+    "peek": lambda s: tag.peek(s.it),
+    **after("marshal", b"data", "peek_length"),
+    **after("marshal", b"data", "payload_length"),
+    **after("marshal", b"data", "unmarshal"),
+    **after("marshal", b"data", "unmarshal_header"),
+    **after("marshal", b"data", "consume"),
+    **after("marshal_int", 5, "unmarshal_int", 1),
+    **after("marshal_int64", 5, "unmarshal_int64", 1),
+    **after("marshal", b"data", "unmarshal_fixed", 1, 4),
+    **after("marshal_string", "text", "unmarshal_string", 1),
+    **after("marshal_timeval", 1.5, "unmarshal_timeval", 1),
 }
 
 BUFFER_CALLBACK: Operations = {
     "__init__": lambda s: s.buffer.add_cb(ignore),
+    "__repr__": lambda s: repr(s.it),
     **get("callback", "buffer", "enabled"),
     **put("enabled", False),
     "remove": lambda s: s.it.remove(),
@@ -532,8 +565,13 @@ HTTP_SERVER: Operations = {
     **CHILD,
     "__init__": lambda s: HttpServer(s.base),
     "set_cb": lambda s: s.it.set_cb("/another", ignore),
+    "set_cb/with on_end": lambda s: s.it.set_cb("/another", ignore, on_end=ignore),
     "del_cb": lambda s: s.it.del_cb("/path"),
     "set_gencb": lambda s: s.it.set_gencb(print),
+    **get("on_headers", "rate_limit", "rate_limit_group"),
+    **put("on_headers", ignore),
+    **put("rate_limit", LIMIT),
+    **put("rate_limit_group", lambda s: s.group),
     "set_bevcb": lambda s: s.it.set_bevcb(lambda base: None),
     **get("tls", "virtual_hosts", "bound_sockets", "allowed_methods", "max_headers_size"),
     **get("max_body_size", "timeout", "default_content_type", "flags"),
@@ -560,8 +598,27 @@ BOUND_SOCKET: Operations = {
     **get("listener", "fd", "address", "port", "server"),
 }
 
+
+def paused(s: Any) -> None:
+    it = s.it
+    it.pause()
+    it.resume()
+
+
+#: What clients' connections and servers' have in common.
+FLOW: Operations = {
+    **called("pause", "resume"),
+    "pause/and resume": paused,
+    **get("paused", "rate_limit", "rate_limit_group"),
+    **put("rate_limit", RATE),
+    "rate_limit=/to none": lambda s: setattr(s.it, "rate_limit", None),
+    **put("rate_limit_group", lambda s: s.group),
+    "rate_limit_group=/to none": lambda s: setattr(s.it, "rate_limit_group", None),
+}
+
 HTTP_SERVER_CONNECTION: Operations = {
     **HANDLE,
+    **FLOW,
     "__init__": lambda s: s.request.connection,
     **get("peer", "address", "bufferevent", "on_close", "base", "server"),
     **put("on_close", print),
@@ -592,7 +649,9 @@ def streamed(s: Any) -> None:
 
 HTTP_SERVER_REQUEST: Operations = {
     **EITHER,
-    **get("peer", "server", "on_complete"),
+    **get("peer", "server", "on_complete", "on_chunk", "on_end", "error"),
+    **put("on_chunk", ignore),
+    **put("on_end", ignore),
     "send_reply": lambda s: s.it.send_reply(200, None, b"body"),
     "send_reply/a bytearray": lambda s: s.it.send_reply(200, "Fine", bytearray(b"body")),
     "send_reply/a buffer": lambda s: s.it.send_reply(200, None, s.buffer),
@@ -605,14 +664,25 @@ HTTP_SERVER_REQUEST: Operations = {
     **put("on_complete", print),
 }
 
+
+def in_parts(s: Any) -> None:
+    it, request = s.it, HttpRequest(ignore, on_write=ignore)
+    request.output_headers["Content-Length"] = "4"
+    it.make_request(request, HttpCommand.POST, "/")
+    request.send_request_chunk(b"data")
+    request.send_request_end()
+
+
 HTTP_CONNECTION: Operations = {
     **CHILD,
+    **FLOW,
     "__init__": lambda s: HttpConnection(s.base, s.dns, "127.0.0.1", port()),
     "__init__/with a bufferevent": lambda s: HttpConnection(
         s.base, None, "127.0.0.1", port(), bufferevent=s.bev
     ),
     "__init__/with TLS": lambda s: HttpConnection(s.base, None, "127.0.0.1", port(), tls=s.context),
     "make_request": lambda s: s.it.make_request(s.request, HttpCommand.GET, "/"),
+    "make_request/in parts": in_parts,
     **get("bufferevent", "peer", "address", "timeout", "family", "flags", "max_headers_size"),
     **get("max_body_size", "local_address", "local_port", "retries", "initial_retry", "on_close"),
     **put("timeout", 1.0),
@@ -628,10 +698,22 @@ HTTP_CONNECTION: Operations = {
     **called("free_on_completion"),
 }
 
+
+def ended(s: Any) -> None:
+    it = s.it
+    it.send_request_chunk(b"data")
+    it.send_request_end()
+
+
 HTTP_REQUEST: Operations = {
     **EITHER,
     "__init__": lambda s: HttpRequest(ignore, on_header=ignore, on_chunk=ignore, on_error=ignore),
-    **called("cancel"),
+    "__del__": finalized,
+    **called("cancel", "send_request_end"),
+    "send_request_chunk": lambda s: s.it.send_request_chunk(b"data"),
+    "send_request_chunk/a bytearray": lambda s: s.it.send_request_chunk(bytearray(b"data")),
+    "send_request_chunk/a buffer": lambda s: s.it.send_request_chunk(s.body),
+    "send_request_end/after a part": ended,
     **get("error"),
 }
 
@@ -730,7 +812,16 @@ RPC_CALL: Operations = {
     "__init__": lambda s: s.pool.call("Message", REQUEST, Kill, ignore),
 }
 
+
+def without_field(s: Any) -> None:
+    del s.it.from_name
+
+
 MESSAGE: Operations = {
+    "a field": lambda s: s.it.from_name,
+    "a field, set": lambda s: setattr(s.it, "to_name", "another"),
+    "a field of messages, set": lambda s: setattr(s.it, "run", [Run(how="so")]),
+    "a field, deleted": without_field,
     "__init__": lambda s: Msg(from_name="a", to_name="b"),
     **called("missing", "clear", "__bytes__"),
     **get("complete"),
@@ -747,6 +838,7 @@ OPERATIONS: dict[str, Operations] = {
     "EventConfig": EVENT_CONFIG,
     "MonotonicTimer": MONOTONIC_TIMER,
     "Buffer": BUFFER,
+    "tag": TAG,
     "BufferCallback": BUFFER_CALLBACK,
     "FileSegment": FILE_SEGMENT,
     "BufferEvent": BUFFER_EVENT,

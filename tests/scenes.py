@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
 import socket
 import struct
@@ -48,6 +47,7 @@ from libevent_py import (
     Uri,
 )
 from libevent_py.util import MonotonicTimer
+from tests.certificates import Authority
 from tests.dns_packets import query
 from tests.rpc_messages import REQUEST, Kill, Msg, answer
 
@@ -57,9 +57,6 @@ THREADSAFE, DEFER = BufferEventOption.THREADSAFE, BufferEventOption.DEFER_CALLBA
 
 #: The most turns of a loop in which what takes no time has happened.
 TURNS = 10_000
-
-#: Where the certificates of TLS are: a server's and its key, in PEM.
-CERTIFICATES = Path(os.environ.get("LIBEVENT_PY_CERTIFICATES", "."))
 
 
 def ignore(*_arguments: object) -> None:
@@ -73,10 +70,10 @@ def nothing() -> None:
 class Scene:
     """The objects of one try; an attribute for each, and how those are closed that can be."""
 
-    base: Any
+    #: The base, once there is one, and until the operation has dropped it.
+    base: Any = None
 
     def __init__(self) -> None:
-        self.base = None
         self.it: Any = None
         #: How each is closed, by the name of the attribute, in the order in which they are made.
         self.closes: dict[str, str] = {}
@@ -144,11 +141,12 @@ SCENES: dict[str, dict[str, Callable[[Scene], None]]] = {}
 Maker = Callable[[Scene], None]
 
 
-def scene(kind: str, name: str = "") -> Callable[[Maker], Maker]:
-    """Note a function that makes the scene *name* of the class *kind*."""
+def scene(kind: str, name: str = "", *others: str) -> Callable[[Maker], Maker]:
+    """Note a function that makes the scene *name* of the class *kind*, and of *others*."""
 
     def note(make: Maker) -> Maker:
-        SCENES.setdefault(kind, {})[name] = make
+        for each in (kind, *others):
+            SCENES.setdefault(each, {})[name] = make
         return make
 
     return note
@@ -209,11 +207,14 @@ def file() -> Any:
 @functools.cache
 def server_context() -> TlsContext:
     """Return the process's context of servers."""
-    return TlsContext(
-        server_side=True,
-        certfile=CERTIFICATES / "server.pem",
-        keyfile=CERTIFICATES / "server.key",
-    )
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        Authority(directory)
+        return TlsContext(
+            server_side=True,
+            certfile=directory / "server.pem",
+            keyfile=directory / "server.key",
+        )
 
 
 # The base, its events and what it is configured by.
@@ -290,13 +291,13 @@ def filled(s: Scene, buffer: Buffer) -> None:
     s.callback = None
 
 
-@scene("Buffer")
+@scene("Buffer", "", "tag")
 def _(s: Scene) -> None:
     s.based()
     filled(s, s.add("it", Buffer()))
 
 
-@scene("Buffer", "watched")
+@scene("Buffer", "watched", "tag")
 def _(s: Scene) -> None:
     s.based()
     filled(s, s.add("it", Buffer()))
@@ -320,7 +321,7 @@ def _(s: Scene) -> None:
     s.it = s.bev.output
 
 
-@scene("Buffer", "input of a socket")
+@scene("Buffer", "input of a socket", "tag")
 def _(s: Scene) -> None:
     s.add("bev", BufferEvent(s.based(), s.pair()))
     s.bev.enable(READ)
@@ -683,7 +684,7 @@ def serving(s: Scene, handler: Callable[..., None]) -> int:
 def asked(s: Scene, message: bytes = POST) -> None:
     """Have a server that has been asked, and has its connection."""
     held: list[Any] = []
-    client_of(s, serving(s, held.append), message)
+    s.client = client_of(s, serving(s, held.append), message)
     s.run_until(lambda: held)
     s.add("request", held.pop())
     s.add("connection", s.request.connection)
@@ -704,16 +705,57 @@ def in_handler(s: Scene, prepare: Callable[[Any], object] = ignore) -> None:
     s.entered_by(lambda: client_of(s, number, POST), slot)
 
 
+def in_part(s: Scene, name: str, prepare: Callable[[Any], object]) -> None:
+    """Have the operation run where the body of a request is still coming, in the callback *name*.
+
+    That is ``on_headers`` of the server, or ``on_chunk`` of the request.
+    """
+    slot: list[Callable[..., None]] = [ignore]
+
+    def came(request: Any) -> None:
+        s.add("request", request)
+        s.add("connection", request.connection)
+        prepare(request)
+        del request
+        slot[0]()
+
+    def on_headers(request: Any) -> None:
+        if name == "on_chunk":
+            request.on_chunk = came
+        else:
+            came(request)
+
+    number = serving(s, ignore)
+    s.http.on_headers = on_headers
+    data = POST if name == "on_chunk" else POST.removesuffix(b"data")
+    s.entered_by(lambda: client_of(s, number, data), slot)
+
+
+def in_end(s: Scene) -> None:
+    """Have the operation run in the ``on_end`` of a request, whose client has gone."""
+    asked(s)
+    slot: list[Callable[..., None]] = [ignore]
+    s.request.on_end = lambda request: slot[0]()
+    s.request.send_reply_start(200)
+    s.entered_by(s.client.close, slot)
+
+
 def given(s: Scene, message: bytes = POST) -> None:
     """Have a server that has been asked, and be that what has been asked."""
     asked(s, message)
     s.it = s.request
 
 
+def limited(s: Scene) -> None:
+    """Have a group of connections that share a limit."""
+    s.add("group", RateLimitGroup(s.base, RateLimit(1000, 1000, 1000, 1000)))
+
+
 @scene("HttpServer")
 def _(s: Scene) -> None:
     asked(s)
     s.it = s.http
+    limited(s)
     s.it.set_cb("/path", ignore)
     s.it.add_server_alias("alias")
     s.add("vhost", HttpServer(s.base))
@@ -728,6 +770,7 @@ def _(s: Scene) -> None:
 @scene("HttpServer", "a virtual host")
 def _(s: Scene) -> None:
     asked(s)
+    limited(s)
     s.add("it", HttpServer(s.base))
     s.it.set_cb("/path", ignore)
     s.it.add_server_alias("alias")
@@ -750,12 +793,39 @@ def _(s: Scene) -> None:
 @scene("HttpServerConnection")
 def _(s: Scene) -> None:
     asked(s)
+    limited(s)
     s.it = s.connection
+
+
+@scene("HttpServerConnection", "limited and paused, whose request waits to end")
+def _(s: Scene) -> None:
+    asked(s)
+    limited(s)
+    s.request.on_end = ignore
+    s.it = s.connection
+    s.it.on_close = ignore
+    s.it.rate_limit = RateLimit(1000, 1000, 1000, 1000)
+    s.it.rate_limit_group = s.group
+    s.it.pause()
 
 
 @scene("HttpServerConnection", "in a handler")
 def _(s: Scene) -> None:
     in_handler(s, lambda request: setattr(s, "it", request.connection))
+    limited(s)
+
+
+@scene("HttpServerConnection", "in on_end")
+def _(s: Scene) -> None:
+    in_end(s)
+    limited(s)
+    s.it = s.connection
+
+
+@scene("HttpServerConnection", "in on_headers")
+def _(s: Scene) -> None:
+    in_part(s, "on_headers", lambda request: setattr(s, "it", request.connection))
+    limited(s)
 
 
 @scene("HttpServerRequest", "waiting")
@@ -788,6 +858,32 @@ def _(s: Scene) -> None:
     s.add("buffer", Buffer(b"body"))
 
 
+@scene("HttpServerRequest", "whose end is awaited")
+def _(s: Scene) -> None:
+    given(s)
+    s.request.on_end = s.request.on_complete = ignore
+    s.add("buffer", Buffer(b"body"))
+
+
+@scene("HttpServerRequest", "in on_headers")
+def _(s: Scene) -> None:
+    in_part(s, "on_headers", lambda request: setattr(s, "it", request))
+    s.add("buffer", Buffer(b"body"))
+
+
+@scene("HttpServerRequest", "in on_chunk")
+def _(s: Scene) -> None:
+    in_part(s, "on_chunk", lambda request: setattr(s, "it", request))
+    s.add("buffer", Buffer(b"body"))
+
+
+@scene("HttpServerRequest", "in on_end")
+def _(s: Scene) -> None:
+    in_end(s)
+    s.it = s.request
+    s.add("buffer", Buffer(b"body"))
+
+
 # HTTP clients.
 
 
@@ -817,24 +913,50 @@ def under_way(s: Scene) -> None:
     s.run_until(lambda: s.first.response_code)
 
 
+def beside(s: Scene) -> None:
+    """Make what a connection's methods are given, unless there is one already."""
+    if not hasattr(s, "dns"):
+        s.add("dns", DnsBase(s.base, DnsBaseFlag(0)))
+    s.add("context", TlsContext(verify=False, check_hostname=False))
+    s.add("bev", BufferEvent(s.base))
+    s.add("request", HttpRequest(ignore))
+    limited(s)
+
+
 @scene("HttpConnection", "idle")
 def _(s: Scene) -> None:
     s.based()
     s.add("dns", DnsBase(s.base, DnsBaseFlag(0)))
-    s.add("context", TlsContext(verify=False, check_hostname=False))
     s.add("it", HttpConnection(s.base, s.dns, "127.0.0.1", port()))
-    s.add("bev", BufferEvent(s.base))
-    s.add("request", HttpRequest(ignore))
+    beside(s)
+
+
+@scene("HttpConnection", "with TLS")
+def _(s: Scene) -> None:
+    s.based()
+    tls = TlsContext(verify=False, check_hostname=False)
+    s.add("it", HttpConnection(s.base, None, "127.0.0.1", port(), tls=tls))
+    s.add("first", HttpRequest(ignore))
+    s.it.make_request(s.first, HttpCommand.GET, "/")
+    s.base.loop(ONCE_NOW)
+    beside(s)
 
 
 @scene("HttpConnection", "under way")
 def _(s: Scene) -> None:
     under_way(s)
     s.it = s.connection
-    s.add("dns", DnsBase(s.base, DnsBaseFlag(0)))
-    s.add("context", TlsContext(verify=False, check_hostname=False))
-    s.add("bev", BufferEvent(s.base))
-    s.add("request", HttpRequest(ignore))
+    beside(s)
+
+
+@scene("HttpConnection", "limited and paused")
+def _(s: Scene) -> None:
+    under_way(s)
+    s.it = s.connection
+    beside(s)
+    s.it.rate_limit = RateLimit(1000, 1000, 1000, 1000)
+    s.it.rate_limit_group = s.group
+    s.it.pause()
 
 
 @scene("HttpConnection", "looking up")
@@ -842,36 +964,38 @@ def _(s: Scene) -> None:
     s.based()
     s.add("dns", DnsBase(s.base, DnsBaseFlag(0)))
     s.dns.nameserver_ip_add("127.0.0.1:9")
-    s.add("context", TlsContext(verify=False, check_hostname=False))
     s.add("it", HttpConnection(s.base, s.dns, "example.test", 80))
     s.add("first", HttpRequest(ignore))
     s.it.make_request(s.first, HttpCommand.GET, "/")
-    s.add("bev", BufferEvent(s.base))
-    s.add("request", HttpRequest(ignore))
+    beside(s)
 
 
 @scene("HttpRequest", "unmade")
 def _(s: Scene) -> None:
     s.add("it", HttpRequest(ignore))
     s.it.output_headers["A"] = "b"
+    s.add("body", Buffer(b"body"))
 
 
 @scene("HttpRequest", "waiting")
 def _(s: Scene) -> None:
     asking(s)
     s.it = s.second
+    s.add("body", Buffer(b"body"))
 
 
 @scene("HttpRequest", "under way")
 def _(s: Scene) -> None:
     under_way(s)
     s.it = s.first
+    s.add("body", Buffer(b"body"))
 
 
 @scene("HttpRequest", "in its callback")
 def _(s: Scene) -> None:
     under_way(s)
     s.it = s.first
+    s.add("body", Buffer(b"body"))
     slot: list[Callable[..., None]] = [ignore]
     s.first._callback = lambda request: slot[0]()
     s.entered_by(lambda: s.server.send(b"67890"), slot)
@@ -881,11 +1005,41 @@ def _(s: Scene) -> None:
 def _(s: Scene) -> None:
     asking(s)
     s.it = s.first
+    s.add("body", Buffer(b"body"))
     slot: list[Callable[..., None]] = [ignore]
     s.first._on_header = lambda request: slot[0]()
     answer_by(s)
     data = b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 10\r\n\r\n12345"
     s.entered_by(lambda: s.server.send(data), slot)
+
+
+def in_parts(s: Scene, on_write: Callable[..., None], length: int | None) -> None:
+    """Have a request under way whose body is sent in parts."""
+    s.add("connection", HttpConnection(s.based(), None, "127.0.0.1", port()))
+    s.add("it", HttpRequest(ignore, on_write=on_write))
+    if length is not None:
+        s.it.output_headers["Content-Length"] = str(length)
+    s.connection.make_request(s.it, HttpCommand.POST, "/")
+    s.add("body", Buffer(b"body"))
+
+
+@scene("HttpRequest", "in parts, before there is a connection")
+def _(s: Scene) -> None:
+    in_parts(s, ignore, 4)
+
+
+@scene("HttpRequest", "in parts")
+def _(s: Scene) -> None:
+    written: list[Any] = []
+    in_parts(s, lambda request: written.append(1), None)
+    s.run_until(lambda: written)
+
+
+@scene("HttpRequest", "in parts, in its callback")
+def _(s: Scene) -> None:
+    slot: list[Callable[..., None]] = [ignore]
+    in_parts(s, lambda request: slot[0](), None)
+    s.entered_by(nothing, slot)
 
 
 @scene("Headers")
