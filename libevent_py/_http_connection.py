@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from libevent_py._http_reply import HttpServerRequest
 
 
+#: What C returns for a request that nobody in C has any more.
+ORPHAN = lib.EVPY_ORPHAN
+
+
 class Held:
     """The requests of a server that have been left unanswered for now.
 
@@ -64,7 +68,8 @@ class Held:
             connection = self.connections.get(address_of(evcon)) if evcon else None
             if connection is not None and connection.ending is not None:
                 connection.ending.fails("it was dropped before its answer was complete")
-            lib.evpy_http_abandon(pointer)
+            if lib.evpy_http_abandon(pointer) == ORPHAN:
+                free_orphan(self.base, pointer)
 
     def alive(self) -> list[HttpServerRequest]:
         """Return those that somebody holds."""
@@ -269,6 +274,15 @@ class HttpServerConnection(Flow):
             self._on_close(self)  # the collector may have finalized what it would use
 
 
+def free_orphan(base: Any, pointer: Any) -> None:
+    """Free C's request *pointer*, which is an `ORPHAN`, as soon as no method can be about it."""
+    if base.busy():
+        base.graveyard.append((lib.evpy_http_free_orphan, pointer))
+        base.wake()
+    else:
+        lib.evpy_http_free_orphan(pointer)
+
+
 def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield the items of *things*, each out of it by then, whatever other code does meanwhile."""
     while True:
@@ -303,16 +317,20 @@ def address_of(pointer: Any) -> int:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_closed(key: int) -> None:
+def evpy_http_closed(key: int) -> int:
+    """Return 1 when it is known: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
-        connection = base.live.pop(key, None)
+        connection = base.live.get(key)
         if connection is not None:
             try:
                 connection.server.forget(connection)
                 connection.gone()
             except BaseException as error:
                 base.report(error, connection)
-            return
+                connection.end()  # that may have come from anywhere
+            base.live.pop(key, None)
+            break
+    return 1
 
 
 @ffi.def_extern(onerror=errors.kept)

@@ -14,8 +14,15 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._http_connection import HttpServerConnection, address_of, write_at_last
+from libevent_py._http_connection import (
+    ORPHAN,
+    HttpServerConnection,
+    address_of,
+    free_orphan,
+    write_at_last,
+)
 from libevent_py._http_end import GONE, Ending, ended_by, named
+from libevent_py._http_flow import result_of
 from libevent_py._http_framing import MISFRAMED, misframed
 from libevent_py._lifetime import get_ident, live, without_pointer
 from libevent_py._octets import FRONT, failure
@@ -154,6 +161,9 @@ class HttpServerRequest(Request):
                 raise self._begun("send_reply")
             pointer = self._answered()
             if result := reply(pointer, code, text, body, len(body)):
+                if result == ORPHAN:
+                    free_orphan(base, pointer)
+                    return
                 self._unanswered(pointer)
                 raise self._not_sent(result, lib.evhttp_send_reply, len(body))
             return
@@ -167,7 +177,7 @@ class HttpServerRequest(Request):
             size = arguments[1]
         self._check_unbegun("send_reply")
         pointer = self._answered()
-        if result := base.call(_sent, function, pointer, code, text, *arguments):
+        if result := base.call(self._sent, function, pointer, code, text, *arguments):
             self._unanswered(pointer)
             raise self._not_sent(result, lib.evhttp_send_reply, size, *_ends(body))
 
@@ -182,7 +192,7 @@ class HttpServerRequest(Request):
         code = _convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_error")
-        self.base.call(lib.evpy_http_reply_error, self._answered(), code, text)
+        self.base.call(self._sent, lib.evpy_http_reply_error, self._answered(), code, text)
 
     def send_reply_start(self, code: int, reason: str | None = None) -> None:
         """Begin to answer with the status *code*; `send_reply_chunk` and `send_reply_end` follow.
@@ -198,7 +208,7 @@ class HttpServerRequest(Request):
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_reply_start")
         pointer = self.pointer
-        result = self.base.call(_sent, lib.evpy_http_reply_start, pointer, code, text)
+        result = self.base.call(self._sent, lib.evpy_http_reply_start, pointer, code, text)
         if result < 0:
             raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
         self._state = STARTED
@@ -234,7 +244,7 @@ class HttpServerRequest(Request):
         connection = self._known() if callback is None else self.connection
         called = callback is not None and connection is not None
         key = connection.key if connection is not None else 0
-        sent = self.base.call(_sent, function, pointer, *arguments, called, key)
+        sent = self.base.call(result_of, function, pointer, *arguments, called, key)
         if sent == MISFRAMED:
             missing = lib.evpy_http_missing(pointer)
             raise ValueError(
@@ -279,7 +289,7 @@ class HttpServerRequest(Request):
         connection = self._known()
         if connection is not None:
             connection.writing = None  # C doesn't tell any more
-        self.base.call(lib.evpy_http_reply_end, self._answered())
+        self.base.call(self._sent, lib.evpy_http_reply_end, self._answered())
 
     @property
     def on_complete(self) -> Callable[[HttpServerRequest], object] | None:
@@ -426,7 +436,7 @@ class HttpServerRequest(Request):
             assert connection is not None
             connection.close()
         else:
-            self.base.call(lib.evpy_http_abandon, self._answered())
+            self.base.call(self._sent, lib.evpy_http_abandon, self._answered())
 
     def _answered(self) -> Any:
         """Take the pointer away, for a reply that C is about to be told."""
@@ -450,6 +460,14 @@ class HttpServerRequest(Request):
         del self.pointer  # what `_take` does, as fast as a request for each reply wants it
         self.__class__ = Answered
         return pointer
+
+    def _sent(self, function: Callable[..., Any], pointer: Any, *arguments: Any) -> int:
+        """Call *function* as `result_of` does, and free *pointer* where libevent no longer will."""
+        result = result_of(function, pointer, *arguments)
+        if result != ORPHAN:
+            return result
+        free_orphan(self.base, pointer)
+        return 0
 
     def _unanswered(self, pointer: Any) -> None:
         """Put the pointer back, as C could not take the reply."""
@@ -507,7 +525,7 @@ class HttpServerRequest(Request):
             ending.error = error
         if not self._state:
             write_at_last(self.base, lib.evhttp_request_get_connection(self.pointer))
-        lib.evpy_http_abandon(self._answered())
+        self._sent(lib.evpy_http_abandon, self._answered())
 
     def ended_by(self, text: str, cause: BaseException | None = None) -> HttpError:
         """Return the error that tells why it has ended without an answer of its user's."""
@@ -544,12 +562,6 @@ def made(base: Any, server: Any, root: Any, pointer: Any) -> HttpServerRequest:
 def _ends(body: Any) -> list[tuple[Buffer, int]]:
     """Return what may be frozen of *body*, and so be why it could not be taken."""
     return [(body, FRONT)] if isinstance(body, Buffer) else []
-
-
-def _sent(function: Callable[..., Any], *arguments: Any) -> int:
-    """Call *function*, and return -2 where it fails with -1: `errors.call` would ask errno why."""
-    result = int(function(*arguments))
-    return -2 if result == -1 else result
 
 
 def _phrase(reason: str | None) -> Any:

@@ -464,12 +464,14 @@ class HttpServer(Listening):
         pointer = self.doomed.get(where)
         if pointer is not None:  # C may have freed it meanwhile
             self.held.end(pointer)  # what a handler has left unanswered since
-            lib.evhttp_connection_free(pointer)
-            connection = self.connections.get(where)
-            if connection is not None:  # C's callback finds it only where the loop runs
-                self.base.live.pop(connection.key, None)
-                connection.end()
-                self.forget(connection)
+            try:
+                errors.call(lib.evhttp_connection_free, pointer)
+            finally:
+                connection = self.connections.get(where)
+                if connection is not None:  # C's callback finds it only where the loop runs
+                    self.base.live.pop(connection.key, None)
+                    connection.end()
+                    self.forget(connection)
 
     def forget(self, connection: HttpServerConnection) -> None:
         """Know no longer of *connection*, which C frees."""
@@ -584,9 +586,11 @@ def _free_soon(base: Any, held: Held, given: dict[int, Any], kept: Any, pointer:
 
 def _free(held: Held, given: dict[int, tuple[Any, Any]], _kept: Any, pointer: Any) -> None:
     held.free_orphans()
-    lib.evhttp_free(pointer)
-    for _, (bev, _) in taken_out(given):
-        lib.bufferevent_decref(bev)
+    try:
+        errors.call(lib.evhttp_free, pointer)
+    finally:
+        for _, (bev, _) in taken_out(given):
+            lib.bufferevent_decref(bev)
 
 
 @ffi.def_extern(onerror=errors.kept, error=0)

@@ -847,9 +847,28 @@ def _(s: Scene) -> None:
 def _(s: Scene) -> None:
     given(s)
     s.request.send_reply_start(200)
+    s.client.close()
+    s.run_until(lambda: s.request.connection is None)
+    s.add("buffer", Buffer(b"body"))
+    s.add("reply", s.request, "send_reply_end")
+
+
+@scene("HttpServerRequest", "whose connection has been closed")
+def _(s: Scene) -> None:
+    given(s)
+    s.request.send_reply_start(200)
     s.connection.close()
     s.base.loop(ONCE_NOW)
     s.add("buffer", Buffer(b"body"))
+
+
+@scene("HttpServerRequest", "whose reply has all been written")
+def _(s: Scene) -> None:
+    given(s, POST.replace(b"1.1", b"1.0"))
+    s.request.send_reply_start(200)
+    s.run_until(lambda: not s.connection.bufferevent.output)
+    s.add("buffer", Buffer(b"body"))
+    s.add("reply", s.request, "send_reply_end")
 
 
 @scene("HttpServerRequest", "in its handler")

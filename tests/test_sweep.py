@@ -43,6 +43,12 @@ FOUND = [
     ("RpcServer", "", "close", "drop"),
     # A group that was freed before its new member, whose connection was closed, had left it.
     ("HttpConnection", "idle", "rate_limit_group=", "close all"),
+    # A request whose client has gone, which answering frees, and one whose answer is all written.
+    ("HttpServerRequest", "in on_end", "evhttp_uri", "close request"),
+    ("HttpServerRequest", "of a client that has gone", "a header", "close reply"),
+    ("HttpServerRequest", "whose reply has all been written", "a header", "close reply"),
+    # A connection that C freed while an interrupt kept its object from knowing.
+    ("HttpServerRequest", "whose reply has all been written", "send_reply_end", "interrupt"),
     # A lock that was counted as held where it had never been taken.
     ("BufferEvent", "THREADSAFE", "lock", "interrupt"),
 ]

@@ -1,7 +1,7 @@
 /* Trampolines of struct evhttp, and replies; `arg` is a key, as in event.c. */
 
 #include <netinet/tcp.h>
-static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
+static int evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
 
 /* Of these libevent reads no body, though the client may send one. */
 static int evpy_http_leaves_body(const struct evhttp_request *req)
@@ -71,7 +71,8 @@ static void evpy_on_http_closed(struct evhttp_connection *evcon, void *arg)
 	bufferevent_disable(flow->bev, EV_READ | EV_WRITE);
 	bufferevent_remove_from_rate_limit_group(flow->bev);
 	evpy_bufferevent_unlimit(flow->bev, 1);
-	EVPY_CALL(evpy_http_closed(flow->key));
+	/* Once more where an interrupt has kept it from knowing that C frees what it has a pointer to. */
+	EVPY_CALL((void)(evpy_http_closed(flow->key) || evpy_http_closed(flow->key)));
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	evpy_http_flow_free(flow);
 }
@@ -281,12 +282,15 @@ static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 	    (ev_uint64_t)framing.length == size);
 }
 
+/* What libevent would free at once: but a method may be in the middle of using it. */
+#define EVPY_ORPHAN 1
+
 /* Where a reply has no body, libevent would send one all the same, and the client take it for the next
  * reply. To HEAD libevent doesn't tell how long the body would be; without memory for that header, the
  * reply is a good one, too. */
 static int evpy_http_send(struct evhttp_request *req, int code, const char *reason)
 {
-	struct bufferevent *bev = NULL;
+	struct bufferevent *bev;
 	struct evpy_framing framing;
 	size_t size = evbuffer_get_length(req->output_buffer);
 
@@ -302,8 +306,9 @@ static int evpy_http_send(struct evhttp_request *req, int code, const char *reas
 	}
 	evpy_http_refuse_connect(req, code);
 	evpy_http_persist(req, 0);
-	if (req->evcon != NULL)
-		bev = evhttp_connection_get_bufferevent(req->evcon);
+	if (req->evcon == NULL)
+		return EVPY_ORPHAN;
+	bev = evhttp_connection_get_bufferevent(req->evcon);
 	evhttp_send_reply(req, code, reason, NULL);
 	evpy_http_read_no_further(bev);
 	return 0;
@@ -313,7 +318,7 @@ static int evpy_http_send(struct evhttp_request *req, int code, const char *reas
  * some is put aside while it makes one. */
 
 /* After each of these but in case of failure, -1 or EVPY_MISFRAMED, the request is libevent's to free, or
- * has been freed (O3, O4). */
+ * has been freed (O3, O4); after EVPY_ORPHAN it is there for evpy_http_free_orphan. */
 static int evpy_http_reply(
     struct evhttp_request *req, int code, const char *reason, const void *body, size_t size)
 {
@@ -356,14 +361,12 @@ static int evpy_http_reply_buffer(
 /* What has been put into the body already doesn't belong there; and where a reply has no body, libevent's
  * page doesn't either, which it can't add while the buffer is frozen. libevent gives up a connection
  * here when it is out of memory, but not that there is none (O5). */
-static void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason)
+static int evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason)
 {
 	int before;
 
-	if (req->evcon == NULL) {
-		evhttp_request_free(req);
-		return;
-	}
+	if (req->evcon == NULL)
+		return EVPY_ORPHAN;
 	before = evpy_guard(); /* it is sent without, too: it has nobody to tell */
 	evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
 	if (evpy_http_is_bare(req, code))
@@ -372,6 +375,7 @@ static void evpy_http_reply_error(struct evhttp_request *req, int code, const ch
 	evhttp_send_error(req, code, reason);
 	if (before >= 0)
 		evpy_unguard(before);
+	return 0;
 }
 
 /* 1 when it is on its way, 0 when there was nothing to send, -1 when there is no memory, or the buffer
@@ -472,18 +476,23 @@ static ev_int64_t evpy_http_missing(const struct evhttp_request *req)
 	return req->evcon == NULL || req->ntoread < 0 ? 0 : req->ntoread;
 }
 
-static void evpy_http_reply_end(struct evhttp_request *req)
+static int evpy_http_reply_end(struct evhttp_request *req)
 {
-	struct bufferevent *bev = NULL;
+	struct bufferevent *bev;
 
-	/* Else it is over when this returns, and the next request may be read. */
-	if (req->evcon != NULL) {
-		bev = evhttp_connection_get_bufferevent(req->evcon);
-		if (!req->chunked && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
-			bev = NULL;
+	if (req->evcon == NULL)
+		return EVPY_ORPHAN;
+	bev = evhttp_connection_get_bufferevent(req->evcon);
+	if (!req->chunked && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+		/* It is over when this returns, and the next request may be read. */
+		req->flags |= EVHTTP_REQ_DEFER_FREE;
+		evhttp_send_reply_end(req);
+		req->evcon = NULL;
+		return EVPY_ORPHAN;
 	}
 	evhttp_send_reply_end(req);
 	evpy_http_read_no_further(bev);
+	return 0;
 }
 
 /* Nothing more is sent, read or told until the connection can be freed; not even when libevent is told to,
@@ -520,21 +529,22 @@ static void evpy_http_push(struct bufferevent *bev)
 /* For a request that nobody will answer any more. One that has been answered in part, by which it has
  * become a response, must not look complete to the client: so its connection is cut, and libevent, which
  * finds that out in its own time, frees the request with it as `userdone` says that nobody else will. */
-static void evpy_http_abandon(struct evhttp_request *req)
+static int evpy_http_abandon(struct evhttp_request *req)
 {
-	if (req->evcon == NULL || req->kind == EVHTTP_REQUEST) {
-		evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
-	} else {
-		req->userdone = 1;
-		shutdown(bufferevent_getfd(evhttp_connection_get_bufferevent(req->evcon)), SHUT_RDWR);
-	}
+	if (req->evcon == NULL || req->kind == EVHTTP_REQUEST)
+		return evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
+	req->userdone = 1;
+	shutdown(bufferevent_getfd(evhttp_connection_get_bufferevent(req->evcon)), SHUT_RDWR);
+	return 0;
 }
 
-/* A request whose client has gone belongs to nobody in C (O5). */
+/* A request whose client has gone belongs to nobody in C (O5), nor does what has just been answered. */
 static void evpy_http_free_orphan(struct evhttp_request *req)
 {
-	if (req->evcon == NULL)
+	if (req->evcon == NULL) {
+		req->flags &= ~(EVHTTP_REQ_DEFER_FREE | EVHTTP_REQ_NEEDS_FREE);
 		evhttp_request_free(req);
+	}
 }
 
 static struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key)

@@ -4,7 +4,7 @@ extern "Python" void evpy_http_request(uintptr_t key, struct evhttp_request *req
 extern "Python" int evpy_http_allowed(uintptr_t key, int method);
 extern "Python" void evpy_http_completed(uintptr_t key, struct evhttp_request *request);
 extern "Python" void evpy_http_written(uintptr_t key);
-extern "Python" void evpy_http_closed(uintptr_t key);
+extern "Python" int evpy_http_closed(uintptr_t key);
 extern "Python" struct bufferevent *evpy_http_bev(uintptr_t key);
 extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int error);
 
@@ -17,21 +17,22 @@ struct bufferevent *evpy_http_bounded(struct event_base *base, void *most);
 void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, size_t most);
 void evpy_http_set_timeout(struct evhttp *http, double seconds);
 
+#define EVPY_ORPHAN ...
 int evpy_http_reply(struct evhttp_request *req, int code, const char *reason, const void *body,
     size_t size);
 int evpy_http_reply_buffer(struct evhttp_request *req, int code, const char *reason,
     struct evbuffer *body);
-void evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
+int evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
 int evpy_http_reply_start(struct evhttp_request *req, int code, const char *reason);
 int evpy_http_reply_chunk(struct evhttp_request *req, const void *data, size_t size, int called,
     uintptr_t key);
 int evpy_http_reply_chunk_buffer(struct evhttp_request *req, struct evbuffer *data, int called,
     uintptr_t key);
-void evpy_http_reply_end(struct evhttp_request *req);
+int evpy_http_reply_end(struct evhttp_request *req);
 ev_int64_t evpy_http_missing(const struct evhttp_request *req);
 void evpy_http_mute(struct evhttp_connection *evcon);
 void evpy_http_push(struct bufferevent *bev);
-void evpy_http_abandon(struct evhttp_request *req);
+int evpy_http_abandon(struct evhttp_request *req);
 void evpy_http_free_orphan(struct evhttp_request *req);
 
 struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key);
