@@ -111,7 +111,9 @@ class Layered(Stream):
         for handle in self.lent():
             handle._take()
         heir._lent_input = heir._lent_output = None
-        heir._inherit(self._take())
+        pointer = self._take()
+        if pointer is not None:  # or other code has closed it in between
+            heir._inherit(pointer)
         return True
 
     def _leads_nowhere(self) -> bool:

@@ -23,7 +23,14 @@ from tests.scenes import SCENES
 from tests.support import PATIENCE
 
 #: Of the acts of those that have very many scenes and operations, one of so many is tried here.
-SHARES = {"BufferEvent": 6, "Buffer": 3, "HttpConnection": 2, "HttpServerRequest": 2}
+SHARES = {
+    "Buffer": 3,
+    "BufferEvent": 8,
+    "HttpConnection": 3,
+    "HttpRequest": 2,
+    "HttpServer": 2,
+    "HttpServerRequest": 4,
+}
 
 
 #: What the sweep has found, each tried here at all of its lines: class, scene, operation and act.
@@ -49,6 +56,8 @@ FOUND = [
     ("HttpServerRequest", "whose reply has all been written", "a header", "close reply"),
     # A connection that C freed while an interrupt kept its object from knowing.
     ("HttpServerRequest", "whose reply has all been written", "send_reply_end", "interrupt"),
+    # What is closed once it has been flushed, which other code closed before that could begin.
+    ("BufferEvent", "TLS through another", "close/and flush", "close below"),
     # A lock that was counted as held where it had never been taken.
     ("BufferEvent", "THREADSAFE", "lock", "interrupt"),
 ]
