@@ -111,12 +111,12 @@ class Exchange(Flow, Child):
         """Send what waits, unless something is under way."""
         if self._sending:
             return
-        self._sending = True
+        self._sending, waiting = True, self._waiting
         try:
             while self._may_send():
                 if self._stale and lib.bufferevent_getfd(self._below()) < 0:
                     self._settle()
-                elif (request := next(iter(self._waiting), None)) is not None:
+                elif (request := waiting[0] if waiting else None) is not None:
                     self._send(request)
         finally:
             self._sending = False
@@ -161,9 +161,10 @@ class Exchange(Flow, Child):
         called[key] = request
         self._used, self._stale = True, defers
         make, body = lib.evpy_client_make_request, (request._framing, request._open)
-        if base.call(make, self.pointer, self._link, sent, int(command), uri, *body):
+        pointer, link = self.pointer, self._link
+        if base.call(make, pointer, link, sent, int(command), uri, *body):
             error = errors.failed(lib.evhttp_make_request)
-            _forget(self._link, sent)
+            _forget(link, sent)
             self._conclude(request, self._error(request, "it can't be sent", error))
 
     def _headers_came(self, request: HttpRequest) -> int:

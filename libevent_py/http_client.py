@@ -245,12 +245,12 @@ class HttpRequest(Request, Fresh):
         connection = self._connection
         if connection is None:
             return False
-        connection.pointer  # noqa: B018  (in a forked child the request is the parent's)
+        _held, link = connection.pointer, connection._link  # held, or the link would go
         if self._left is not None and size > self._left:
             raise ValueError(f"data must have at most the {self._left} bytes left, not {size}")
         if size == 0:
             return False
-        link, pointer = connection._link, self.pointer
+        pointer = self.pointer
         sent = self.base.call(result_of, send, link, pointer, self._framing, *arguments)
         if sent < 0:
             raise unsent(data)
@@ -267,8 +267,8 @@ class HttpRequest(Request, Fresh):
         self._check_open("send_request_end")
         connection = self._connection
         if connection is not None:
-            connection.pointer  # noqa: B018  (in a forked child the request is the parent's)
-            link, pointer = connection._link, self.pointer
+            _held, link = connection.pointer, connection._link  # held, or the link would go
+            pointer = self.pointer
             if self._left and not lib.evpy_client_answered(link, pointer):
                 raise ValueError(f"the body lacks {self._left} bytes that Content-Length says")
             if lib.evpy_client_send_end(link, pointer, self._framing) < 0:
