@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._ffi import lib
-from libevent_py._lifetime import Child, Handle, Root, empty, fill, slot
-from libevent_py._octets import headroom
+from libevent_py._handle import Handle, empty, fill, slot
+from libevent_py._lifetime import Child, Root
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 
 #: What comes before a user's class must not have slots of its own: its objects become `Deferring`.
@@ -57,7 +57,7 @@ class Attached(Mixin):
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C where what it calls back belongs to the owner's base; also return failures."""
         if self._callbacks:
-            headroom()
+            errors.headroom()
         result = self._owner.base.call(_without_failing, function, *arguments)
         return -1 if result is None else result
 

@@ -23,8 +23,9 @@ from typing import Any
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, live
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle
+from libevent_py._lifetime import live
+from libevent_py._pointers import new_owned
 from libevent_py._secured import Secured
 from libevent_py.enums import BufferEventOption
 
@@ -35,7 +36,7 @@ class Arena(Handle):
     __slots__ = ("bev", "input", "output", "room", "unread", "unsent")
 
     def __init__(self) -> None:
-        super().__init__(shared(errors.new(lib.evpy_arena_new), lib.evpy_arena_free))
+        super().__init__(new_owned(lib.evpy_arena_free, lib.evpy_arena_new))
         self.input = ffi.buffer(self.pointer.input)
         self.output = ffi.buffer(self.pointer.output)
         #: The eager bufferevent whose read callback runs.

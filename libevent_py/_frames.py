@@ -8,13 +8,15 @@ what such a method is about.
 from __future__ import annotations
 
 import contextlib
+import dis
+import itertools
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: The class of what stands for something of C's: `_lifetime.Handle`, which is above this module.
+#: The class of what stands for something of C's: `_handle.Handle`, which is above this module.
 handles: list[type] = []
 
 #: What this package's modules begin with; `libevent_py` itself has no functions.
@@ -113,3 +115,22 @@ def _is_of(base: Any, value: Any) -> bool:
     if not issubclass(type(value), tuple(handles)):  # isinstance() would ask the value itself
         return False
     return getattr(value, "base", None) is base or _is_of(base, getattr(value, "_owner", None))
+
+
+def came_at_entry(error: BaseException) -> bool:
+    """Tell whether *error* came just where the function began that the one catching it has called.
+
+    So an interrupt has kept that function from doing anything.
+    """
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    if inner is None:  # it came after a call, or that was one of C's
+        return False
+    return inner.tb_lasti <= _beginning(inner.tb_frame.f_code)
+
+
+def _beginning(code: CodeType) -> int:
+    """Return where what *code* does begins, behind what CPython itself needs there."""
+    for before, one in itertools.pairwise(dis.get_instructions(code)):
+        if before.opname == "RESUME":
+            return one.offset
+    return 0

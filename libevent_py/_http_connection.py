@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Handle
 from libevent_py._http_end import GONE
 from libevent_py._http_flow import Flow
-from libevent_py._lifetime import Handle, askable, live, next_key
+from libevent_py._lifetime import askable, live, next_key
 from libevent_py._pointers import copied
 from libevent_py.bufferevent import BufferEvent
 
@@ -234,10 +235,13 @@ class HttpServerConnection(Flow):
         base = self.base
         base.check_thread()
         self.pointer  # noqa: B018  (in a forked child it is the parent's)
-        pointer = self.end()
-        if pointer is not None:  # or other code has closed it in between
-            ending, self.ending = self.ending, None
-            self.server.doom(pointer, ending)
+        pointer = None
+        try:
+            pointer = self.end()
+        finally:
+            if pointer is not None:  # or other code has closed it in between
+                ending, self.ending = self.ending, None
+                self.server.doom(pointer, ending)
 
     def adopt(self, bev: BufferEvent) -> None:
         """Have *bev* for its bufferevent, instead of an object of its own for the same."""

@@ -63,6 +63,7 @@ class Exchange(Flow, Child):
         "_link",
         "_on_close",
         "_paused",
+        "_place",
         "_process",
         "_resolver",
         "_retries",
@@ -89,8 +90,9 @@ class Exchange(Flow, Child):
     _defers: bool
 
     def _begin(self) -> None:
-        #: What is ours in C, made with the pointer.
+        #: What is ours in C, and where C puts that together with the pointer.
         self._link: Any = None
+        self._place: Any = None
         #: What evhttp has, and its pointer, or None.
         self._current: HttpRequest | None = None
         self._sent: Any = None
@@ -390,7 +392,7 @@ class Exchange(Flow, Child):
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the connection, and after it the request that it has, at a clean moment."""
         self._forget_limits()
-        return functools.partial(free_soon, self.base, self._link, self._sent, self._process)
+        return functools.partial(free_soon, self.base, self._place[0], self._sent, self._process)
 
 
 def free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> None:

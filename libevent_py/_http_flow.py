@@ -13,7 +13,7 @@ from typing import Any
 
 from libevent_py import _convert
 from libevent_py._ffi import lib
-from libevent_py._lifetime import Handle, slot
+from libevent_py._handle import Handle, slot
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.bufferevent import BufferEvent

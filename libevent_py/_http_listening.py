@@ -13,8 +13,9 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Handle, slot, take
 from libevent_py._http_settings import Settings
-from libevent_py._lifetime import Handle, askable, live, slot, take
+from libevent_py._lifetime import askable, live
 from libevent_py._pointers import copied, when_let_go
 from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener
@@ -177,8 +178,8 @@ class Listening(Settings):
             _check_mended()
         bound, callback = BoundSocket(self, listener), listener._callback
         place = ffi.new("struct evhttp_bound_socket **")
-        listener.give(bound)
         try:
+            listener.give(bound)
             errors.call(lib.evpy_http_bind, pointer, listener.pointer, place)
         finally:
             if place[0]:

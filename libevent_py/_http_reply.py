@@ -14,6 +14,7 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import without_pointer
 from libevent_py._http_connection import (
     ORPHAN,
     HttpServerConnection,
@@ -24,7 +25,7 @@ from libevent_py._http_connection import (
 from libevent_py._http_end import GONE, Ending, ended_by, named
 from libevent_py._http_flow import result_of
 from libevent_py._http_framing import MISFRAMED, misframed
-from libevent_py._lifetime import get_ident, live, without_pointer
+from libevent_py._lifetime import get_ident, live
 from libevent_py._octets import FRONT, failure
 from libevent_py.buffer import Buffer
 from libevent_py.errors import HttpError

@@ -13,11 +13,7 @@ timer that nobody holds fires; an object that can't be called goes with its last
 base that is dropped with everything on it is one unreachable cycle, which the collector frees.
 Nobody has to store anything to keep it alive.
 
-*The pointer is the state.* `Handle.pointer` is a plain slot, as fast as Python has it. Whoever
-frees the object first empties the slot, and the object becomes one of a subclass in which
-``pointer`` is a property that raises `ClosedError`. So there is no flag to forget, no way to C that
-does not ask, and nothing to pay for asking. (A ``__getattr__`` that raises would do the same, but
-slow each attribute of the class down.)
+*The pointer is the state.* `_handle` tells of it, and of interrupts.
 
 *The ledger.* A base knows everything made on it, by weak references. `Root.close` closes all of it
 in the order of rule B2: events first, so that draining the loop runs none of their callbacks; then
@@ -56,6 +52,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import itertools
 import os
 import sys
@@ -63,26 +60,32 @@ import threading
 import warnings
 import weakref
 from collections import ChainMap, deque
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from types import FrameType, TracebackType
-from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
+from collections.abc import Callable, MutableMapping
+from types import FrameType
+from typing import Any, ClassVar
 
 from libevent_py import errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import (
     at_work,
-    frames,
-    handles,
+    came_at_entry,
     in_the_middle,
-    is_ours,
-    mentions,
-    outside,
 )
-from libevent_py._pointers import ALONE, copied, lose, when_let_go
+from libevent_py._handle import (
+    Fresh,
+    Handle,
+    Making,
+    WithoutPointer,
+    came_to_be,
+    finalizers,
+    left_alone,
+    slot,
+    take,
+    without_pointer,
+)
+from libevent_py._pointers import ALONE, Countdown, copied, forget_all, lose
 from libevent_py._references import references, release_to
-
-Self = TypeVar("Self", bound="Handle")
 
 
 class Live:
@@ -129,201 +132,13 @@ next_key = itertools.count(1).__next__
 get_ident = threading.get_ident
 weak = weakref.ref
 
-
-class Handle:
-    """A C object with one owner in Python; usable in ``with``, which closes it."""
-
-    __slots__ = ("__weakref__", "pointer")
-
-    #: The C object, for calling `libevent_py.lib` with it; raises `ClosedError` once it is closed.
-    pointer: Any
-
-    def __init__(self, pointer: Any) -> None:
-        self.pointer = pointer
-
-    def _check_unmade(self) -> None:
-        """Refuse to be made a second time: C's first object would be lost."""
-        if hasattr(self, "pointer"):
-            raise RuntimeError(f"this {type(self).__name__} has been made already")
-
-    def _unusable(self) -> Exception:
-        return errors.ClosedError(f"this {type(self).__name__} is closed")
-
-    def _is_in_use(self) -> bool:
-        """Tell whether the caller runs inside a method of this object, or one that it is given."""
-        outer = frames(outside(sys._getframe(1)))
-        return any(is_ours(frame) and mentions(frame, self) for frame in outer)
-
-    def _take(self) -> Any:
-        """Empty the slot, and return what was in it or None: whoever gets it frees it."""
-        try:
-            while True:
-                kind: Any = type(self)  # which other code may change, as it may take the pointer
-                slot(self)
-                bare = without_pointer(kind)
-                pointer = slot(self)
-                if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
-                    del self.pointer
-                    self.__class__ = bare
-                    return pointer
-        except AttributeError:  # it is empty, or another thread has just emptied it
-            return None
-
-    def _put(self, pointer: Any) -> None:
-        """Put back into the slot what `_take` has taken."""
-        self.__class__ = with_pointer(type(self))
-        fill(self, pointer)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the object, or what it belongs to, is closed."""
-        return False
-
-    def close(self) -> None:
-        """Free the C object; a second time does nothing."""
-        raise NotImplementedError
-
-    def __enter__(self: Self) -> Self:
-        self.pointer  # noqa: B018  (a closed object can't be entered)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be copied or pickled: the copy would free the C object once more."""
-        raise TypeError(f"{type(self).__name__} objects can't be copied or pickled")
-
-    def __repr__(self) -> str:
-        """Tell where the C object is, or why there is none, and what is known of it; never raise.
-
-        C is asked only where it may be: not in another thread than the base's, where the object
-        could be freed meanwhile, nor in a forked child before `EventBase.reinit`.
-        """
-        told: list[str] = []
-        try:
-            absent = self._why_absent()
-            told.append(absent or f"at {int(ffi.cast('uintptr_t', slot(self))):#x}")
-            if absent != NOT_MADE:
-                for fact in self._facts(not absent and self._may_ask()):
-                    told.append(fact)
-        except (AttributeError, errors.LibeventError):
-            # Being made, or closed by a signal handler or the collector: there is no more to tell.
-            told[:1] = [self._why_absent() or told[0]] if told else [NOT_MADE]
-        return f"<{type(self).__name__} {', '.join(told)}>"
-
-    def _why_absent(self) -> str | None:
-        """Return why there is no C object, or None if there is one."""
-        if not isinstance(self, WithoutPointer):
-            try:
-                slot(self)
-            except AttributeError:
-                return NOT_MADE
-        if self.closed:
-            return self._end_word()
-        return "in a forked child" if isinstance(self, WithoutPointer) else None
-
-    def _end_word(self) -> str:
-        """Return what has become of it when it is closed."""
-        return "closed"
-
-    def _may_ask(self) -> bool:
-        """Tell whether C may be asked about it in this thread."""
-        return True
-
-    def _facts(self, ask: bool) -> Iterator[str]:
-        """Yield what there is to tell of it: with *ask* what C knows, else what Python does."""
-        return iter(())
-
-
-#: Why `Handle.__repr__` finds no C object where ``__init__`` has not been called, or has raised.
-NOT_MADE = "not made"
+#: How many calls deep the closing of a base may go: where there is no room, it isn't begun.
+HEADROOM = 60
 
 
 def askable(base: Any) -> bool:
     """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
     return base.parked is None and get_ident() == base.thread
-
-
-described(
-    pointer="The C object, for calling `libevent_py.lib` with it; raises `ClosedError` once closed."
-)(Handle)
-
-handles.append(Handle)
-
-#: `Handle.pointer` as the slot that it is, even where the object's class hides it.
-slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
-fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
-empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
-
-
-def take(handles: Iterable[Handle]) -> list[Any]:
-    """Take the pointers of *handles*, and return those that a method is about to use."""
-    held = []
-    for handle in handles:
-        pointer = handle._take()
-        if pointer is not None and sys.getrefcount(pointer) > ALONE and handle._is_in_use():
-            held.append(pointer)
-    return held
-
-
-class WithoutPointer:
-    """What an object is besides, once its pointer has been taken."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls) -> None:
-        """Keep `without_pointer` from the ``__init_subclass__`` of a user's class."""
-
-    @property
-    def pointer(self) -> Any:
-        raise self._unusable()  # type: ignore[attr-defined]
-
-    @pointer.deleter
-    def pointer(self) -> None:
-        raise AttributeError("pointer")
-
-    @property
-    def closed(self) -> bool:
-        return isinstance(self._unusable(), errors.ClosedError)  # type: ignore[attr-defined]
-
-
-def without_pointer(kind: Any) -> Any:
-    """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
-    if "_without_pointer" not in vars(kind):  # kept there, so that the two go together
-        members: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__}
-        if getattr(kind, "__del__", None) in (Child.__del__, Fresh.__del__):
-            members["__del__"] = _left_alone  # they would take some time to find nothing
-        kind._without_pointer = type(kind)(kind.__name__, (WithoutPointer, kind), members)
-    return kind._without_pointer
-
-
-def with_pointer(kind: type[Handle]) -> type[Handle]:
-    """Return the class that `without_pointer` made *kind* from."""
-    return kind.__bases__[1]
-
-
-class Fresh(Handle):
-    """What is of no use until it has been given to C once: dropped before, it says so."""
-
-    __slots__ = ()
-
-    def complaint(self) -> str:
-        """Return what is to be said where it is dropped; "" when it has been of use."""
-        raise NotImplementedError
-
-    def __del__(self) -> None:
-        try:
-            slot(self)
-        except AttributeError:  # it never came to be
-            return
-        if complaint := self.complaint():
-            warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
 
 class Root(Handle):
@@ -332,6 +147,7 @@ class Root(Handle):
     __slots__ = (
         "arena",
         "calls",
+        "closing",
         "collected",
         "condemned",
         "gate",
@@ -345,7 +161,7 @@ class Root(Handle):
         "thread",
     )
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, making: Making) -> None:
         #: What C may call, by key.
         self.live: dict[int, Any] = {}
         #: Everything made on this base and not closed, by key.
@@ -367,13 +183,16 @@ class Root(Handle):
         self.arena: Any = None
         #: How many calls outside the loop have entered C that may call back.
         self.calls = 0
-        #: For each `with` block that holds the lock of something made on the base, its thread.
-        self.holds: list[int] = []
-        #: The pointer of a base that the collector has finalized before its children.
+        #: How many `with` blocks of each thread hold the lock of something made on the base.
+        self.holds: dict[int, int] = {}
+        #: The pointer of a base that is closed, but not freed: it is being closed, or the collector
+        #: has finalized it before its children.
         self.condemned: Any = None
+        #: Whether what is condemned is being freed, by who sees to all that there is.
+        self.closing = False
         #: Whether the collector has found it, perhaps with what its callbacks use.
         self.collected = False
-        super().__init__(pointer)
+        making.into(self)
         roots.add(self)
 
     def _unusable(self) -> Exception:
@@ -462,7 +281,11 @@ class Root(Handle):
         finally:
             self.calls -= 1
             if not self.calls:
-                live.remove(self)
+                try:
+                    live.remove(self)
+                except BaseException:  # an interrupt has kept it from that
+                    live.remove(self)
+                    raise
 
     def tell(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Enter C by *function*, which may call back; what that raises waits for who raises it."""
@@ -476,7 +299,11 @@ class Root(Handle):
         finally:
             self.calls -= 1
             if not self.calls:
-                live.remove(self)
+                try:
+                    live.remove(self)
+                except BaseException:  # an interrupt has kept it from that
+                    live.remove(self)
+                    raise
 
     def busy(self) -> bool:
         """Tell whether C, or a method, may be in the middle of using something of this base."""
@@ -486,21 +313,55 @@ class Root(Handle):
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
-        if self.thread == get_ident() and self.parked is None and self.condemned is None:
-            self.ledger.pop(key, None)
-            free(pointer)
+        here = self.parked is None and (self.condemned is None or self.closing)
+        if here and self.thread == get_ident():
+            try:
+                free(pointer)
+            except BaseException as error:
+                self._bury_again(error, free, pointer)
+                raise
+            finally:
+                self.ledger.pop(key, None)
             return
         with self.gate:  # so that nobody frees the base meanwhile
-            self.ledger.pop(key, None)
-            if self.parked is not None:  # the fork came in the middle of closing it
-                self.graveyard.append((free, pointer))
-                return
-            with _claiming:
-                if not self.closed and not is_alive(self.thread):  # nor does anybody run the loop
+            try:
+                now = self._frees_now()
+                if now:
                     free(pointer)
-                    return
+                else:
+                    self.graveyard.append((free, pointer))
+            except BaseException as error:
+                self._bury_again(error, free, pointer)
+                raise
+            finally:
+                self.ledger.pop(key, None)
+        if not now:
+            try:
+                self._has_buried()
+            except BaseException:  # an interrupt must not keep the last child from freeing the base
+                self._has_buried()
+                raise
+
+    def _bury_again(
+        self, error: BaseException, free: Callable[[Any], object], pointer: Any
+    ) -> None:
+        """Have *free* called later if *error*, an interrupt, has come just where it began."""
+        if came_at_entry(error):
             self.graveyard.append((free, pointer))
-            last = self.condemned is not None and not self.ledger
+
+    def _frees_now(self) -> bool:
+        """Tell whether whoever holds the gate may free what is on the base: its owner has ended."""
+        if self.parked is not None or self.closed:  # a fork may come in the middle of closing it
+            return False
+        with _claiming:
+            return not is_alive(self.thread)  # nor does anybody run the loop
+
+    def _has_buried(self) -> None:
+        """Have what is in the graveyard freed: by the loop, or with the base by the last child."""
+        if self.parked is not None:
+            return
+        with self.gate:
+            last = self.condemned is not None and not self.closing and not self.ledger
         if last:
             self._free_condemned()
         else:
@@ -513,8 +374,13 @@ class Root(Handle):
         """
         graveyard = self.graveyard
         while graveyard:
-            free, pointer = graveyard.popleft()
-            free(pointer)
+            free, pointer = graveyard[0]
+            del graveyard[0]  # no call from here to free(): nobody interrupts
+            try:
+                free(pointer)
+            except BaseException as error:
+                self._bury_again(error, free, pointer)
+                raise
         if references:
             release_to(lambda error: self.report(error, self))
 
@@ -534,11 +400,12 @@ class Root(Handle):
         objects are closed, and what they share with the parent is left alone. Wraps
         ``event_base_free``.
         """
-        if self.closed:
+        if self.closed and (self.condemned is None or self.closing):
             return
         self.check_closable()  # first: whoever is refused has not become the owner
         if self.thread != get_ident():
             self.claim()
+        errors.headroom(HEADROOM)
         before = errors.waiting()
         errors.enter(None, self._close, sys._getframe(1))
         errors.settle(before)
@@ -552,28 +419,46 @@ class Root(Handle):
             raise RuntimeError("close() was called where the lock of a bufferevent is held")
         if in_the_middle(self, caller):
             raise RuntimeError("close() was called in the middle of another call about the base")
-        self.running = True
+        self.running = self.closing = True
         try:
             with self.gate:
-                pointer = self._take()
-            if self.parked is None and pointer is not None:
+                self._condemn()
+            if self.parked is None and self.condemned is not None:
                 live.add(self)
                 self._close_children()
+                if self.ledger:
+                    self._forget_orphans()
                 with self.gate:
-                    if self.parked is None:  # or a callback has forked, and this is the child
-                        self.condemned = pointer
+                    self.closing = False
                     last = not self.ledger  # or another finalizer has yet to come for its child
                 if last:
                     self._free_condemned()
-            if self.parked is not None:
+            if self.parked is not None:  # since then or for long
                 self._abandon()
         finally:
-            self.running = False
-            live.remove(self)
+            self.running = self.closing = False
+            try:
+                live.remove(self)
+            except BaseException:  # an interrupt has kept it from that
+                live.remove(self)
+                raise
+
+    def _condemn(self) -> None:
+        """Be closed, but have the pointer, until it is freed."""
+        try:
+            kind: Any = type(self)
+            slot(self)
+            bare = without_pointer(kind)
+            pointer = slot(self)
+            self.condemned = pointer  # no call from here on: see `_take`
+            del self.pointer
+            self.__class__ = bare
+        except AttributeError:
+            return
 
     def _abandon(self) -> None:
         """Leave what there is in C to the parent process."""
-        self.parked = None
+        self.parked = self.condemned = None
         self.ledger.clear()
         self.live.clear()
         self.graveyard.clear()
@@ -589,7 +474,34 @@ class Root(Handle):
             children = [child for _, ref in unknown if (child := ref()) is not None]
             children.reverse()  # what was made later may stand on what was made earlier
             for child in sorted(children, key=lambda child: child.rank):
-                child.close()
+                if not came_to_be(child):  # an interrupt has kept it from that
+                    self.ledger.pop(child.key, None)
+                    continue
+                try:
+                    child.close()
+                except BaseException as error:  # be it that of a user's class: the rest is closed
+                    errors.keep(error)
+                if self.parked is None and not child.closed:
+                    child._dispose()
+
+    def _forget_orphans(self) -> None:
+        """Wait no longer for children that an interrupt has kept from saying that they are closed.
+
+        Be it just where their finalizer began. A dead child may also be one whose finalizer
+        the collector has yet to call: but not when it has run once more. And one that is closed may
+        be so by a method that has called who closes the base.
+        """
+        known = [(key, ref()) for key, ref in list(self.ledger.items())]
+        dead = [
+            key
+            for key, child in known
+            if child is None or (child.closed and not child._is_in_use())
+        ]
+        before = gc.get_stats()[-1]["collections"]
+        gc.collect()
+        if gc.get_stats()[-1]["collections"] > before:  # else it is at work: below, or elsewhere
+            for key in dead:
+                self.ledger.pop(key, None)
 
     def _free(self, pointer: Any) -> None:
         """Free the base's own C objects; its children are closed by now, or in the graveyard."""
@@ -597,25 +509,36 @@ class Root(Handle):
 
     def _free_condemned(self) -> None:
         """Free the base in the collector's stead; finalizers of its events still run."""
-        pointer, self.condemned = self.condemned, None
+        pointer = self.condemned
         if pointer is None:  # in a forked child
             return
         before = errors.waiting()
-        self.running = True
-        live.add(self)
+        self.running = self.closing = True
         try:
+            live.add(self)
             errors.enter(None, self._free, pointer)
         finally:
-            self.running = False
+            self.running = self.closing = False
             self.live.clear()
-            live.remove(self)
+            try:
+                live.remove(self)
+            except BaseException:  # an interrupt has kept it from that
+                live.remove(self)
+                raise
         errors.settle(before)
 
     def __del__(self) -> None:
-        pointer = self._take()
-        if pointer is None or self.parked is not None:
-            return
-        self.condemned, self.collected = pointer, True
+        try:
+            self._finalize()
+        except BaseException:  # an interrupt, which stays in here anyway
+            self._finalize()
+            raise
+
+    def _finalize(self) -> None:
+        self._condemn()
+        if getattr(self, "condemned", None) is None or self.parked is not None:
+            return  # it is freed, or has never come to be
+        self.collected = True
         if not self.ledger:
             self._free_condemned()
 
@@ -629,7 +552,7 @@ class Root(Handle):
             self.running = False
             self.calls = 0
             self.thread = get_ident()
-        self.holds = [thread for thread in self.holds if thread == get_ident()]
+        self.holds = {me: n for me, n in self.holds.items() if me == get_ident()}
         closing = self.closed
         if self.parked is not None or (closing and not self.ledger and not self.running):
             return
@@ -672,12 +595,26 @@ class Child(Handle):
     #: that can be is a slot which is there for something else: to keep it costs nothing.
     _armed: Any = None
 
+    #: Whether it has anything `lent`.
+    _lends: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls._lends = cls.lent is not Child.lent
+
     def __init__(self, base: Root, key: int, pointer: Any) -> None:
         self.base: Any = base
         self.key = key
         ref = weak(self)
         base.ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
-        self.pointer = pointer
+        if type(pointer) is not Making:
+            self.pointer = pointer
+            return
+        try:
+            pointer.into(self)
+        finally:
+            if not came_to_be(self):
+                base.ledger.pop(key, None)
 
     #: Frees the C object.
     free: Callable[[Any], object]
@@ -705,39 +642,87 @@ class Child(Handle):
         if self.closed:
             return
         base.check_thread()
-        pointer = self._take()
-        base.live.pop(self.key, None)
-        if pointer is not None:
-            held = sys.getrefcount(pointer) > ALONE and self._is_in_use()
-            taken = [pointer] if held else []
-            taken += self._take_lent()
-            if not taken:
-                base.bury(self.key, self.free, pointer)
-                return
-            free = functools.partial(base.bury, self.key, self.free, copied(pointer))
-            when_let_go(taken, free)
-        elif base.parked is not None:  # it is the parent process's, unless reinit() shares it
+        if base.parked is None:
+            self._dispose()
+        elif id(self) in base.parked:  # it is the parent process's, unless reinit() shares it
+            base.live.pop(self.key, None)
             base.ledger.pop(self.key, None)
             for handle in self.lent():
                 base.parked.pop(id(handle), None)
             base.graveyard.append((self.free, base.parked.pop(id(self))[1]))
+
+    def _dispose(self) -> None:
+        """Take the pointer from its slot, and free it: now, at a clean moment, or when let go.
+
+        The part of `close` that no class of a user's can leave out.
+        """
+        base: Root = self.base
+        free, kind = self.free, type(self)
+        todo = False
+        try:
+            slot(self)
+            bare: Any = without_pointer(kind)
+            pointer = slot(self)
+            if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
+                del self.pointer
+                self.__class__ = bare
+                todo = True
+        except AttributeError:  # other code has closed it
+            return
+        if not todo:  # other code has had it become of another class
+            self._dispose()
+            return
+        held: list[Any] = []
+        grave = None
+        try:
+            base.live.pop(self.key, None)
+            if sys.getrefcount(pointer) > ALONE and self._is_in_use():
+                held = [pointer]
+            if self._lends:
+                held += self._take_lent()
+            if held:
+                grave = Countdown(functools.partial(base.bury, self.key, free, copied(pointer)))
+                grave.begin(held)
+                return
+            owned = base.thread == get_ident()
+            todo = False  # no call from here on: nobody interrupts
+            if owned and base.parked is None and (base.condemned is None or base.closing):
+                free(pointer)
+            else:
+                base.bury(self.key, free, pointer)
+        except BaseException as error:
+            if todo and not (grave and grave.began):
+                take(self.lent())
+                base.graveyard.append((free, pointer))
+                held.clear()
+            elif not todo:
+                base._bury_again(error, free, pointer)
+            raise
+        finally:
+            if not held:
+                base.ledger.pop(self.key, None)
 
     def _may_ask(self) -> bool:
         return askable(self.base)
 
     def __del__(self) -> None:
         try:
-            pointer = slot(self)
+            slot(self)
         except AttributeError:  # it is closed, or never came to be
             return
-        complaint = self._armed is UNUSED and self._complaint()
-        kind: Any = type(self)
+        except BaseException:  # an interrupt, which stays in here anyway
+            self._dispose()
+            raise
+        complaint: str | bool = False
         try:
-            del self.pointer
-        except AttributeError:  # other code has just closed it
-            return
-        self.__class__ = without_pointer(kind)  # a user's finalizer may come later in this cycle
-        self.base.bury(self.key, self.free, pointer)
+            complaint = self._armed is UNUSED and self._complaint()
+        finally:
+            try:
+                self._dispose()
+            except BaseException:
+                if not isinstance(self, WithoutPointer):
+                    self._dispose()
+                raise
         if complaint:
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
@@ -757,6 +742,8 @@ class Child(Handle):
         return ""
 
 
+finalizers.add(Child.__del__)
+
 #: What `Child._armed` is until there has been any use of it: false, and nothing else's value.
 UNUSED: tuple[()] = ()
 
@@ -764,15 +751,12 @@ UNUSED: tuple[()] = ()
 REFERENCES_HERE = 3
 
 
-def _left_alone(_handle: Handle) -> None:
-    """Do nothing, in the place of a finalizer."""
-
-
 @atexit.register
 def _at_exit() -> None:
     """Leave the rest to the system: finalizers come when what they need has been taken down."""
+    forget_all()
     for kind in (Root, Child, Fresh):
-        kind.__del__ = _left_alone  # type: ignore[method-assign]
+        kind.__del__ = left_alone  # type: ignore[method-assign]
 
 
 def is_alive(thread: int) -> bool:

@@ -8,6 +8,7 @@ graveyard, the other when the time of `Loop.loopexit` has come.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from libevent_py import _convert, debug, errors, log
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import any_thread, in_the_middle
+from libevent_py._handle import Making
 from libevent_py._lifetime import Root, get_ident, is_alive, live, next_key
 from libevent_py._wakeup import in_main_thread, wakeup
 from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
@@ -56,7 +58,7 @@ class Loop(Root):
         "wakers",
     )
 
-    def __init__(self, pointer: Any, nolock: bool) -> None:
+    def __init__(self, making: Making, nolock: bool) -> None:
         #: The callbacks given to `once`, by key.
         self.onces: dict[int, Callable[[int, EventFlag], object]] = {}
         #: What to do when one of the base's own events fires, by key.
@@ -72,13 +74,13 @@ class Loop(Root):
         self._waker: Any = None
         self._exiter: Any = None
         self._exit_at: float | None = None
-        super().__init__(pointer)
+        super().__init__(making)
 
     def _equip(self) -> None:
         """Make what the base itself needs of C, once it has its priorities."""
-        self._onces = errors.new(lib.evpy_onces_new, self.pointer)
-        self._waker = self._new_timer(Loop._work)
-        self._exiter = self._new_timer(Loop._exit)
+        errors.put(functools.partial(setattr, self, "_onces"), lib.evpy_onces_new, self.pointer)
+        self._make_timer("_waker", Loop._work)
+        self._make_timer("_exiter", Loop._exit)
 
     def dispatch(self) -> bool:
         """Run the loop until it is told to stop, or until no events are left.
@@ -131,8 +133,13 @@ class Loop(Root):
                 return result
         finally:
             self.running = False
-            live.remove(self)
-            self._clean_up()
+            try:
+                live.remove(self)
+            except BaseException:  # an interrupt has kept it from that
+                live.remove(self)
+                raise
+            finally:
+                self._clean_up()
 
     @contextlib.contextmanager
     def _woken(self) -> Iterator[None]:
@@ -153,28 +160,33 @@ class Loop(Root):
     def _watch(self, name: str, fd: int, react: Callable[[Loop], None]) -> None:
         """Have *react* called when *fd* is ready, by an event that doesn't keep the loop alive."""
         key = next_key()
+        made: list[Any] = []
         what = EventFlag.READ | EventFlag.PERSIST
-        ev = errors.new(lib.evpy_wake_new, self.pointer, fd, what, key, True)
-        if lib.evpy_event_add(ev, -1.0):
-            failure = errors.failed(lib.event_add)
-            lib.event_free(ev)
-            raise failure
         self.wakers[key] = react
-        self._pipes[name] = key, ev
+        try:
+            errors.put(made.append, lib.evpy_wake_new, self.pointer, fd, what, key, True)
+            errors.call(lib.evpy_event_add, made[0], -1.0)
+            self._pipes[name] = key, made[0]
+        finally:
+            if name not in self._pipes:
+                self.wakers.pop(key, None)
+                if made:
+                    lib.event_free(made[0])
 
     def _unwatch(self, name: str) -> None:
         if name in self._pipes:
-            key, ev = self._pipes.pop(name)
-            del self.wakers[key]
+            key, ev = self._pipes[name]
+            self.wakers.pop(key, None)
+            del self._pipes[name]  # no call from here to the next line: nobody interrupts
             lib.event_free(ev)
 
-    def _new_timer(self, react: Callable[[Loop], None]) -> Any:
+    def _make_timer(self, name: str, react: Callable[[Loop], None]) -> None:
         """Make a timer of the base's own, as urgent as an event is by default."""
-        key = next_key()
-        ev = errors.new(lib.evpy_wake_new, self.pointer, -1, 0, key, False)
-        lib.event_priority_set(ev, lib.event_base_get_npriorities(self.pointer) // 2)
+        key, pointer = next_key(), self.pointer
         self.wakers[key] = react
-        return ev
+        store = functools.partial(setattr, self, name)
+        errors.put(store, lib.evpy_wake_new, pointer, -1, 0, key, False)
+        lib.event_priority_set(getattr(self, name), lib.event_base_get_npriorities(pointer) // 2)
 
     def _logged(self) -> None:
         wakeup().log.take()
@@ -189,8 +201,8 @@ class Loop(Root):
         """Leave the base as the next loop must find it."""
         if self.parked is None:
             if self._exit_at is not None:
-                self._exit_at = None
                 lib.event_del(self._exiter)
+                self._exit_at = None
             self.exhume()
             self._use_quiet(self.pointer)
         log.flush()
@@ -210,7 +222,8 @@ class Loop(Root):
         with self._from_any_thread():
             self.pointer  # noqa: B018  (a closed base has no timer)
             moment = time.monotonic() + timeout
-            if self._exit_at is None or moment < self._exit_at:
+            set_at = self._exit_at if lib.event_pending(self._exiter, TIMEOUT, ffi.NULL) else None
+            if set_at is None or moment < set_at:
                 errors.call(lib.evpy_event_add, self._exiter, timeout)
                 self._exit_at = moment
 
@@ -439,19 +452,28 @@ class Loop(Root):
     def _free(self, pointer: Any) -> None:
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
         self.onces.clear()
-        if self._onces is not None:
-            lib.evpy_onces_free(self._onces)
-        for ev in (self._waker, self._exiter, *(ev for _, ev in self._pipes.values())):
-            if ev is not None:
-                lib.event_free(ev)
-        self._waker = self._exiter = None
-        self._pipes.clear()
         self._jobs.clear()
+        # An interrupt may come after each call, and this be called once more.
+        if self._onces is not None:
+            onces, self._onces = self._onces, None
+            lib.evpy_onces_free(onces)
+        if self._waker is not None:
+            waker, self._waker = self._waker, None
+            lib.event_free(waker)
+        if self._exiter is not None:
+            exiter, self._exiter = self._exiter, None
+            lib.event_free(exiter)
+        for name in list(self._pipes):
+            self._unwatch(name)
         self._drain(pointer)
         if self.parked is None:
-            errors.enter(pointer, lib.event_base_free, pointer)
+            errors.enter(pointer, self._free_base, pointer)
             self.exhume()
         log.flush()
+
+    def _free_base(self, pointer: Any) -> None:
+        self.condemned = None
+        lib.event_base_free(pointer)
 
     def _drain(self, pointer: Any) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""

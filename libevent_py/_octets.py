@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, Handle, empty, fill, lost_buffers, slot
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle, empty, fill, slot
+from libevent_py._lifetime import Child, lost_buffers
+from libevent_py._pointers import owned
 from libevent_py._references import references, release
 from libevent_py.enums import EolStyle
 
@@ -99,17 +100,17 @@ class Octets(Handle):
         self._owner = self._entry = None
         self._key, self._callbacks = 0, ()
         self._plain = True
-        pointer = new()
-        if not pointer:
+        self.pointer = owned(free, new)
+        if not self.pointer:
+            del self.pointer
             raise failure(lib.evbuffer_new)
-        self.pointer = shared(pointer, free)
         if type(data) is not bytes or data:  # of no bytes C makes a piece of memory, too
             self.add(data)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function* where callbacks may run; return its result, also when it fails."""
         if self._callbacks:
-            headroom()
+            errors.headroom()
         before = errors.waiting()
         result = errors.enter(None, function, *arguments)
         errors.settle(before)
@@ -469,15 +470,6 @@ def failure(
             )
     ffi.errno = errno.ENOMEM if fd is None else reason
     return errors.failed(function, "" if fd is None else f"fd {fd}")
-
-
-def headroom(frames: int = 12) -> None:
-    """Raise `RecursionError` here unless there is room for what callbacks need.
-
-    There it could not come out: what handles it needs some room, too.
-    """
-    if frames:
-        headroom(frames - 1)
 
 
 def checked(buffer: Any, name: str = "buffer") -> Octets:

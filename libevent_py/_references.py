@@ -43,11 +43,21 @@ def release_to(report: Callable[[BaseException], object], key: int = 0) -> None:
     *key* is the first of it, if that has been asked for already.
     """
     while key := key or released():
-        kept, key = references.pop(key, None), 0
-        if isinstance(kept, Cleanup):
-            kept.waits -= 1
-            if not kept.waits and kept.callback is not None:
+        kept = references.get(key)
+        cleanup = kept if isinstance(kept, Cleanup) else None
+        if key in references:  # no call from here on: it is let go of once, whatever interrupts
+            del references[key]
+            if cleanup is not None:
+                cleanup.waits -= 1
+        else:
+            cleanup = None
+        del kept
+        try:
+            lib.evpy_released_done(key)
+            key = 0
+        finally:  # though an interrupt has come
+            if cleanup is not None and not cleanup.waits and cleanup.callback is not None:
                 try:
-                    kept.callback()
+                    cleanup.callback()
                 except BaseException as error:
                     report(error)

@@ -7,7 +7,7 @@ from typing import Any
 
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
-from libevent_py._pointers import shared
+from libevent_py._pointers import owned
 from libevent_py.enums import BufferEventFlag, TlsVersion
 from libevent_py.errors import TlsError
 from libevent_py.ratelimit import AT_ONCE, Limited, RateLimit
@@ -71,9 +71,8 @@ class Secured(Limited):
                 f"this {type(self).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
                 "those that have"
             )
-        ssl = lib.bufferevent_openssl_get_ssl(pointer)
-        lib.SSL_up_ref(ssl)  # for a signal handler may close the bufferevent before it is used
-        return self._tls, shared(ssl, lib.SSL_free)
+        # A reference of its own: a signal handler may close the bufferevent before it is used.
+        return self._tls, owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
 
     def _agreed(self) -> Any:
         """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""

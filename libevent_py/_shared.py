@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import empty, fill, next_key
+from libevent_py._handle import empty, fill
+from libevent_py._lifetime import next_key
 from libevent_py._octets import END, SIZE_MAX, failure
-from libevent_py._pointers import shared
+from libevent_py._pointers import owned, shared
 from libevent_py._references import references, release
 from libevent_py._watched import Watched
 from libevent_py.enums import FileSegmentFlag
@@ -289,10 +290,9 @@ class Space:
         self.kind: Any = None
         self.reserved: Any = None
         self.size = size
-        reserved = lib.evpy_reserve(size)
-        if reserved == ffi.NULL:
+        self.views = owned(lib.evpy_views_free, lib.evpy_reserve, size)
+        if not self.views:
             raise failure(lib.evbuffer_reserve_space)
-        self.views = shared(reserved, lib.evpy_views_free)
         octets = memory(self.views.views)
         self.view = memoryview(octets)
         self._seen = weakref.ref(octets)

@@ -87,21 +87,19 @@ class Stream(Eager):
         *,
         calls_back: bool = False,
         given_to: Any = None,
+        tls: Any = None,
     ) -> None:
-        """Take charge of C's new *pointer*, and let C call from now on."""
+        """Take charge of C's new *pointer*, or make it, and let C call from now on."""
         if base.arena is None:
             base.arena = Arena()
-        super().__init__(base, key, pointer)
         #: What it stands on, or None.
         self._underlying = underlying
         #: What stands on it, and has its callbacks meanwhile, or None.
         self._managed_by: Stream | None = None
         #: The HTTP connection or server whose C object has it and frees it, or None.
         self._given_to: Any = given_to
-        if underlying is not None:
-            underlying._managed_by = self
         self._options = options
-        self._tls = self._held = None
+        self._tls, self._held = tls, None
         self._lent_input: weakref.ref[Buffer] | None = None
         self._lent_output: weakref.ref[Buffer] | None = None
         self._calls_back = calls_back or underlying is not None
@@ -110,6 +108,9 @@ class Stream(Eager):
         #: Whether its output has had files to send, or None where it sends only what is in memory.
         self.sends_files: bool | None = None
         self._on_read, self._on_write, self._on_event = callbacks
+        super().__init__(base, key, pointer)
+        if underlying is not None:
+            underlying._managed_by = self
         if given_to is not None:
             del base.ledger[key]
             return
@@ -476,15 +477,19 @@ class Stream(Eager):
         """
         self.base.check_thread()
         pointer, base, thread = self.pointer, self.base, get_ident()
-        try:  # an interrupt comes after each call, not before it
-            base.holds.append(thread)
-            try:
+        before = base.holds.get(thread, 0)
+        try:
+            base.holds[thread] = before + 1
+            try:  # an interrupt comes after C's call, not before it
                 lib.bufferevent_lock(pointer)
                 yield
             finally:
                 lib.bufferevent_unlock(pointer)
         finally:
-            base.holds.remove(thread)
+            if before:
+                base.holds[thread] = before
+            else:
+                del base.holds[thread]
 
 
 def checked_callbacks(

@@ -5,8 +5,8 @@ How its loop runs is told in `_loop`, how it ends in `_lifetime`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from libevent_py import _convert, _signals, debug, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Making
 from libevent_py._lifetime import get_ident
 from libevent_py._loop import Loop
 from libevent_py.config import SUPPORTED_METHODS, EventConfig, checked_method
@@ -97,7 +98,10 @@ class EventBase(Loop):
         debug.too_late("event base")
         if _highest_reserved() >= lib.FD_SETSIZE:
             _check_method(config)
-        super().__init__(_new(config, method), nolock)
+        what = ffi.NULL if config is None else config.pointer
+        failure = functools.partial(_unmakable, config, method)
+        make = lib.evpy_event_base_new_with_config
+        super().__init__(Making(make, what, failure=failure), nolock)
         if priorities is not None:
             errors.call(lib.event_base_priority_init, self.pointer, priorities)
         self._equip()
@@ -315,30 +319,22 @@ def _highest_reserved() -> int:
 
     Raises `OSError` unless it can have as many as it needs: C would end the process (A1).
     """
-    with contextlib.ExitStack() as reserved:
-        highest = -1
-        for _ in range(3):
-            for fd in os.pipe():
-                reserved.callback(os.close, fd)
-                highest = max(highest, fd)
+    highest = int(lib.evpy_highest_reserved())
+    if highest < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
     return highest
 
 
-def _new(config: EventConfig | None, method: str | None = None) -> Any:
-    """Return C's new base as *config* asks, or raise why there is none."""
-    pointer = errors.call(
-        lib.evpy_event_base_new_with_config, ffi.NULL if config is None else config.pointer
-    )
-    if pointer:
-        return pointer
+def _unmakable(config: EventConfig | None, method: str | None = None) -> Exception:
+    """Return why C could not make a base as *config* asks."""
     failure = errors.failed(lib.event_base_new_with_config)
     if not isinstance(failure, errors.LibeventError):
-        raise failure
+        return failure
     asked = SUPPORTED_METHODS if method is None else (method,)
     refusals = (config or EventConfig()).refusals(asked)
     if refusals is None:
-        raise failure
-    raise errors.LibeventError(
+        return failure
+    return errors.LibeventError(
         f"event_base_new_with_config: no backend will do: {'; '.join(refusals)}"
     )
 
@@ -347,10 +343,10 @@ def _check_method(config: EventConfig | None) -> None:
     """Raise `OSError` if a base of *config* would use select."""
     # Without locks it watches nothing yet: so one can be made to see.
     with (config or EventConfig()).like(EventBaseFlag.NOLOCK) as nolock:
-        pointer = _new(nolock)
-    method = _convert.text(lib.event_base_get_method(pointer))
-    lib.event_base_free(pointer)
-    if method == "select":
+        uses_select = lib.evpy_config_uses_select(nolock.pointer)
+        if uses_select < 0:
+            raise _unmakable(nolock)
+    if uses_select:
         raise _beyond_select("the base's own descriptors")
 
 

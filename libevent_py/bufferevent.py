@@ -13,6 +13,7 @@ from libevent_py._eager import Arena
 from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Filter, checked_filter, free_upper
 from libevent_py._given import GivenBuffer, given
+from libevent_py._handle import Making, came_to_be
 from libevent_py._lifetime import next_key
 from libevent_py._stream import (
     Callbacks,
@@ -67,17 +68,18 @@ class BufferEvent(Connecting):
         callbacks = checked_callbacks(on_read, on_write, on_event)
         number = _usable(base, fd, options)
         for_c = options & ~BufferEventOption.EAGER
-        pointer = errors.new(lib.evpy_bufferevent_socket_new, base.pointer, number, for_c)
-        if BufferEventOption.EAGER in options:
-            lib.bufferevent_set_max_single_read(pointer, lib.EVPY_ARENA)
+        making = Making(lib.evpy_bufferevent_socket_new, base.pointer, number, for_c)
         self._begin()
         try:
-            self._start(base, next_key(), pointer, options, callbacks)
-        except BaseException:  # then the descriptor is still who gave it's to close
-            self._options = options & ~BufferEventOption.CLOSE_ON_FREE
+            self._start(base, next_key(), making, options, callbacks)
+            if BufferEventOption.EAGER in options:
+                lib.bufferevent_set_max_single_read(self.pointer, lib.EVPY_ARENA)
+            self.sends_files = False
+            self._adopt(fd)
+        except BaseException:
+            if isinstance(fd, int) or fd.fileno() >= 0:  # it is still who gave it's to close
+                self._options = options & ~BufferEventOption.CLOSE_ON_FREE
             raise
-        self.sends_files = False
-        self._adopt(fd)
 
     def _begin(self) -> None:
         self._connected_by_us = False
@@ -98,12 +100,18 @@ class BufferEvent(Connecting):
         flags = checked_options(flags | BufferEventOption.DEFER_CALLBACKS)
         flags &= ~BufferEventOption.EAGER
         pointers = ffi.new("struct bufferevent *[2]")
-        errors.call(lib.evpy_bufferevent_pair_new, base.pointer, flags, pointers)
         one, other = cls.__new__(cls), cls.__new__(cls)
-        for bev, pointer, partner in (one, pointers[0], other), (other, pointers[1], one):
-            bev._begin()
-            bev._partner = weakref.ref(partner)
-            bev._start(base, next_key(), pointer, flags, (None, None, None), calls_back=True)
+        try:
+            errors.call(lib.evpy_bufferevent_pair_new, base.pointer, flags, pointers)
+            for bev, pointer, partner in (one, pointers[0], other), (other, pointers[1], one):
+                bev._begin()
+                bev._partner = weakref.ref(partner)
+                bev._start(base, next_key(), pointer, flags, (None, None, None), calls_back=True)
+        except BaseException:
+            for bev, pointer in zip((one, other), pointers, strict=True):
+                if pointer and not came_to_be(bev):
+                    lib.evpy_bufferevent_free(pointer)
+            raise
         return one, other
 
     @classmethod
@@ -147,7 +155,7 @@ class BufferEvent(Connecting):
         bev._input_filter = checked_filter(input_filter, "input_filter")
         bev._output_filter = checked_filter(output_filter, "output_filter")
         below, key = underlying._give_up(), next_key()
-        pointer = errors.new(
+        making = Making(
             lib.evpy_filter_new,
             below,
             input_filter is not None,
@@ -155,7 +163,7 @@ class BufferEvent(Connecting):
             flags & ~BufferEventOption.CLOSE_ON_FREE,
             key,
         )
-        bev._start(base, key, pointer, flags, callbacks, underlying)
+        bev._start(base, key, making, flags, callbacks, underlying)
         return bev
 
     @classmethod
@@ -250,24 +258,27 @@ class BufferEvent(Connecting):
         for_c = options
         if underlying is not None:  # by libevent's own rule it would be freed with this one (H1)
             for_c &= ~BufferEventOption.CLOSE_ON_FREE
+        bev = cls.__new__(cls)
+        bev._begin()
+        making = Making(
+            lib.evpy_tls_new,
+            base.pointer,
+            ffi.NULL if underlying is None else underlying.pointer,
+            fd,
+            connection.ssl,
+            connection.state,
+            for_c,
+            enter=base.call,  # what is below may be a filter, which is called
+            failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
+        )
         try:
-            pointer = base.call(  # what is below may be a filter, which is called
-                lib.evpy_tls_new,
-                base.pointer,
-                ffi.NULL if underlying is None else underlying.pointer,
-                fd,
-                connection.ssl,
-                connection.state,
-                for_c,
+            bev._start(
+                *(base, next_key(), making, options, callbacks, underlying),
+                calls_back=True,
+                tls=connection,
             )
         finally:
             connection.release()
-        if not pointer:
-            raise errors.failed(lib.bufferevent_openssl_socket_new)
-        bev = cls.__new__(cls)
-        bev._begin()
-        bev._start(base, next_key(), pointer, options, callbacks, underlying, calls_back=True)
-        bev._tls = connection
         return bev
 
     def _give_up(self) -> Any:

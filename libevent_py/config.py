@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from libevent_py import _convert, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle
+from libevent_py._pointers import new_owned
 from libevent_py.enums import EventBaseFlag, EventFeature
 
 
@@ -77,7 +77,7 @@ class EventConfig(Handle):
         self._cpus: int | None = None
         if isinstance(avoid, str) or not isinstance(avoid, Iterable):
             raise TypeError(f"avoid must be a collection of names, not {avoid!r}")
-        super().__init__(shared(errors.new(lib.event_config_new), lib.event_config_free))
+        super().__init__(new_owned(lib.event_config_free, lib.event_config_new))
         for name in avoid:
             self.avoid_method(name)
         if require:

@@ -33,6 +33,7 @@ from libevent_py._dns_lookup import (
     ResolveCallback,
 )
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Making
 from libevent_py._lifetime import Child, next_key
 from libevent_py.base import EventBase
 from libevent_py.enums import AddrInfoFlag, DnsBaseFlag, DnsOption, DnsQueryFlag, DnsType
@@ -89,10 +90,9 @@ class DnsBase(Child):
         self._max_inflight = b"64"
         if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
             self._note_max_inflight(RESOLV_CONF)
-        pointer = errors.enter(None, lib.evpy_dns_base_new, base.pointer, flags)
-        if pointer == ffi.NULL:
-            raise _uninitialized(flags)
-        super().__init__(base, next_key(), pointer)
+        make, failure = lib.evpy_dns_base_new, functools.partial(_uninitialized, flags)
+        making = Making(make, base.pointer, flags, failure=failure)
+        super().__init__(base, next_key(), making)
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if ask:
@@ -432,18 +432,27 @@ class DnsBase(Child):
         if base.parked is not None:
             super().close()
             return
-        pointer = self._take()  # nothing may begin with it in the callbacks that are told now
-        if pointer is None:  # other code has closed it in between
-            return
+        free = functools.partial(_free, base, self.lookups, False)
         with base.telling():
-            for ref in list(base.ledger.values()):
-                child = ref()
-                try:
-                    if child is not None and base.parked is None:  # or a callback has forked
-                        child.do_without(self)
-                except BaseException as error:  # a callback's: there may be others to tell
-                    errors.keep(error)
-            base.bury(self.key, functools.partial(_free, base, self.lookups, False), pointer)
+            pointer = None
+            try:
+                pointer = self._take()  # nothing may begin with it in the callbacks that come now
+                if pointer is not None:  # else other code has closed it in between
+                    self._tell_users()
+            finally:
+                if pointer is not None:
+                    base.bury(self.key, free, pointer)
+
+    def _tell_users(self) -> None:
+        """Have those who look names up by it do without."""
+        base = self.base
+        for ref in list(base.ledger.values()):
+            child = ref()
+            try:
+                if child is not None and base.parked is None:  # or a callback has forked
+                    child.do_without(self)
+            except BaseException as error:  # a callback's: there may be others to tell
+                errors.keep(error)
 
 
 def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) -> None:
@@ -452,11 +461,13 @@ def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) ->
     One that was *dropped* may have been finalized before what connects by it, in the same cycle:
     so it waits.
     """
-    for lookup in list(lookups.values()):
-        lookup.withdraw(pointer)
-        lookup.drop()
-    lib.evpy_lookup_cancel_all(pointer)
-    base.when_quiet(_freed, lookups, pointer, now=not dropped)
+    try:
+        for lookup in list(lookups.values()):
+            lookup.withdraw(pointer)
+            lookup.drop()
+        lib.evpy_lookup_cancel_all(pointer)
+    finally:  # though an interrupt has come
+        base.when_quiet(_freed, lookups, pointer, now=not dropped)
 
 
 def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:

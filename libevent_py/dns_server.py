@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from libevent_py import _convert, errors, log
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import came_to_be
 from libevent_py._lifetime import Child, live, next_key
 from libevent_py.base import EventBase
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
@@ -72,6 +73,8 @@ class DnsServer(Child):
 
     __slots__ = ("_c", "_callback", "_fd")
 
+    _c: Any
+
     _callback: DnsServerCallback
 
     rank = 1
@@ -95,17 +98,20 @@ class DnsServer(Child):
         base.check_thread()
         self._callback = _convert.callback(callback)
         if not isinstance(address, tuple):
-            self._start(base, _checked(address))
-            if isinstance(address, socket.socket):
-                address.detach()
+            try:
+                self._start(base, _checked(address))
+            finally:
+                if isinstance(address, socket.socket) and getattr(self, "_c", None) is not None:
+                    address.detach()
             return
         bound = _bound(address)
         try:
             self._start(base, bound.fileno())
-        except BaseException:
-            bound.close()
-            raise
-        bound.detach()
+        finally:
+            if getattr(self, "_c", None) is None:
+                bound.close()
+            else:  # C closes it, whatever comes between
+                bound.detach()
 
     def _start(self, base: EventBase, fd: int) -> None:
         base.check_selectable(fd)
@@ -113,13 +119,18 @@ class DnsServer(Child):
         # libevent wouldn't close 0 (N2).
         self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
         key = next_key()
+        self._c = None
         try:
-            self._c = errors.new(lib.evpy_dns_server_new, base.pointer, self._fd, key)
+            store = functools.partial(setattr, self, "_c")
+            errors.put(store, lib.evpy_dns_server_new, base.pointer, self._fd, key)
+            super().__init__(base, key, self._c.port)
         except BaseException:
-            if not fd:
-                os.close(self._fd)
+            if not came_to_be(self):
+                if self._c is not None:
+                    lib.evpy_dns_server_free(self._c, self._c.port)  # which closes the socket
+                elif not fd:
+                    os.close(self._fd)
             raise
-        super().__init__(base, key, self._c.port)
         base.live[key] = self
         if not fd:
             os.close(fd)

@@ -187,6 +187,21 @@ def new(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
+def put(store: Callable[[Any], object], function: Callable[..., Any], *arguments: Any) -> None:
+    """Enter C by *function* for a new object, and hand its pointer to *store*; or raise why not.
+
+    *store* must be C's own, such as a bound method of a list. Then no signal handler runs between
+    the two, which might raise and lose the object.
+    """
+    if not call(handed, store, function, arguments):
+        raise failed(function)
+
+
+def handed(store: Callable[[Any], object], function: Callable[..., Any], arguments: Any) -> Any:
+    """Do what `put` does, and return what is empty where C has returned NULL."""
+    return list(map(store, filter(None, itertools.starmap(function, (arguments,)))))
+
+
 def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
     """Enter C by *function*, as `call` does, with memory put aside for where there is none.
 
@@ -229,6 +244,15 @@ def _take_along(here: Entry, before: int, error: BaseException) -> None:
     for earlier in here.raised[before:]:
         _chain(error, earlier)
     del here.raised[before:]
+
+
+def headroom(frames: int = 12) -> None:
+    """Raise `RecursionError` here unless there is room for what callbacks need.
+
+    There it could not come out: what handles it needs some room, too.
+    """
+    if frames:
+        headroom(frames - 1)
 
 
 #: Run before a failure is raised: `log` hands on here what libevent has logged about it.

@@ -16,7 +16,7 @@ from libevent_py import _convert, _signals, debug, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import any_thread
-from libevent_py._lifetime import UNUSED, Child, get_ident, live, next_key
+from libevent_py._lifetime import UNUSED, Child, get_ident, live, next_key, weak
 from libevent_py._loop import FLAGS, IO
 from libevent_py.base import CommonTimeout, EventBase
 from libevent_py.enums import EventFlag
@@ -27,7 +27,6 @@ EventCallback = Callable[[Any, int, EventFlag], object]
 _ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
 _TIMEOUT = EventFlag.TIMEOUT
 new_object: Callable[[type[E]], E] = object.__new__
-make_child = Child.__init__
 event_active = lib.evpy_event_active  # an attribute of lib costs as much as a short call
 event_add = lib.evpy_event_add
 event_del = lib.evpy_event_del
@@ -440,10 +439,18 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     event._what = what
     event._armed = UNUSED
     event._then = None
-    pointer = event_new(base.pointer, fd, what, key)
-    if not pointer:
-        raise errors.failed(lib.event_new)
-    make_child(event, base, key, pointer)
+    # What Child's own does, as fast as an event for each request wants it.
+    event.base = base
+    event.key = key
+    base.ledger[key] = weak(event)
+    try:
+        pointer = event_new(base.pointer, fd, what, key)
+        if not pointer:
+            raise errors.failed(lib.event_new)
+    except BaseException:
+        base.ledger.pop(key, None)
+        raise
+    event.pointer = pointer
     return event
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import weakref
@@ -13,11 +14,12 @@ from libevent_py._connect import FAMILIES, _resolver
 from libevent_py._convert import Timeout
 from libevent_py._described import described, known_as
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Fresh, Handle, Making, came_to_be
 from libevent_py._http_exchange import Exchange
 from libevent_py._http_flow import WHOLE, framed, result_of, sender, unsent
 from libevent_py._http_framing import MISFRAMED, misframed
-from libevent_py._lifetime import Child, Fresh, Handle, next_key
-from libevent_py._pointers import shared
+from libevent_py._lifetime import Child, next_key
+from libevent_py._pointers import new_owned
 from libevent_py._watched import BufferCallback, Watched
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -171,8 +173,8 @@ class HttpRequest(Request, Fresh):
         #: Its buffers that have callbacks, by key: they are kept for as long as it is.
         self._watched: dict[int, RequestBuffer] = {}
         called = on_header is not None, on_chunk is not None
-        pointer = errors.new(lib.evpy_client_request_new, self.key, *called)
-        self._begin(_Nowhere(), shared(pointer, lib.evhttp_request_free))
+        free, make = lib.evhttp_request_free, lib.evpy_client_request_new
+        self._begin(_Nowhere(), new_owned(free, make, self.key, *called))
 
     def complaint(self) -> str:
         """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
@@ -341,34 +343,32 @@ class HttpConnection(Exchange):
         self._settings: dict[str, Any] = {}
         key = next_key()
         bev = self._chosen(base, bufferevent, tls, server_hostname)
-        super().__init__(base, key, self._new(base, key, bev))
+        self._make_with(base, key, bev)
         if dns_base is not None and dns_base.closed:  # by other code, which did not know of this
             self.close()
             raise dns_base._unusable()
 
-    def _new(self, base: EventBase, key: int, bev: BufferEvent | None) -> Any:
-        """Make C's object, which takes *bev*."""
+    def _make_with(self, base: EventBase, key: int, bev: BufferEvent | None) -> None:
+        """Have C make its object, which takes *bev*."""
         dns = ffi.NULL if self._resolver is None else self._resolver.pointer
         host, port = self._address
         name, make = host.encode("latin-1"), lib.evpy_client_connection_new
-        link = ffi.new("struct evpy_client **")
-        try:
-            below = ffi.NULL if bev is None else bev.give(self)
-            pointer = make(base.pointer, dns, below, name, port, key, link)
-        except BaseException:  # an interrupt: what C has made is lost
-            if bev is not None and bev._given_to is self:
-                bev.taken_back()
-            raise
-        if not pointer:
-            if bev is not None:
-                bev.taken_back()
-                lib.bufferevent_free(below)
-            raise errors.failed(lib.evhttp_connection_base_new)
-        self._link = link[0]
         self._tls = None if bev is None else bev._tls
         self._defers = bev is not None and bool(bev._options & _DEFERRED)
         self._lent_bev = None if bev is None else weakref.ref(bev)
-        return pointer
+        self._place = ffi.new("struct evpy_client **")
+        below = ffi.NULL if bev is None else bev.pointer
+        try:
+            if bev is not None:
+                bev.give(self)
+            failure = functools.partial(errors.failed, lib.evhttp_connection_base_new)
+            what = base.pointer, dns, below, name, port, key, self._place
+            super().__init__(base, key, Making(make, *what, failure=failure))
+            self._link = self._place[0]
+        finally:
+            if bev is not None and bev._given_to is self and not came_to_be(self):
+                bev.taken_back()
+                lib.bufferevent_free(below)
 
     def _chosen(
         self,

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias, TypeVar
 from libevent_py import _convert, errors
 from libevent_py._described import known_as
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle
+from libevent_py._pointers import new_owned
 
 Default = TypeVar("Default")
 Text: TypeAlias = "str | bytes"
@@ -49,7 +49,7 @@ class Headers(Handle):
 
     def __init__(self, items: Pairs = ()) -> None:
         self._check_unmade()
-        super().__init__(shared(errors.new(lib.evpy_headers_new), lib.evpy_headers_free))
+        super().__init__(new_owned(lib.evpy_headers_free, lib.evpy_headers_new))
         for name, value in _pairs(items):
             self.add(name, value)
 
@@ -226,11 +226,8 @@ class Headers(Handle):
     def _packed(self, name: Any) -> list[str]:
         """Return all names and values or, with a *name*, its values."""
         size = ffi.new("size_t *")
-        packed = errors.new(lib.evpy_headers_pack, self.pointer, name, size)
-        try:
-            octets = bytes(ffi.buffer(packed, size[0]))
-        finally:
-            free(packed)
+        packed = new_owned(free, lib.evpy_headers_pack, self.pointer, name, size)
+        octets = bytes(ffi.buffer(packed, size[0]))
         return octets.decode(self._charset, self._errors).split("\0")[:-1]
 
 

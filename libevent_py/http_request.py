@@ -15,7 +15,8 @@ from libevent_py import errors
 from libevent_py._attached import Attached
 from libevent_py._described import described, known_as
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, askable
+from libevent_py._handle import Handle
+from libevent_py._lifetime import askable
 from libevent_py._pointers import keep_for
 from libevent_py._watched import BufferCallback, BufferInfo, Watched
 from libevent_py.buffer import BorrowedBuffer, Buffer

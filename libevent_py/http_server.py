@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Handle, Making
 from libevent_py._http_connection import Held, HttpServerConnection, address_of, taken_out
 from libevent_py._http_end import Ending
 from libevent_py._http_listening import Listening
 from libevent_py._http_reply import ANSWERED, READING, UNANSWERED, HttpServerRequest, made
 from libevent_py._http_settings import ASKED, METHODS
-from libevent_py._lifetime import Handle, live, next_key
+from libevent_py._lifetime import live, next_key
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.tls import TlsContext
@@ -68,7 +69,6 @@ class HttpServer(Listening):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
-        pointer = errors.new(lib.evhttp_new, base.pointer)
         #: The routes, by path; None stands for all others.
         self._routes: dict[bytes | None, int] = {}
         self._tls: TlsContext | None = None
@@ -89,8 +89,9 @@ class HttpServer(Listening):
         self._streams = False
         #: Whether all its connections go straight to a socket.
         self.plain = True
-        super().__init__(base, next_key(), pointer)
+        super().__init__(base, next_key(), Making(lib.evhttp_new, base.pointer))
         base.live[self.key] = self
+        pointer = self.pointer
         lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
         lib.evpy_http_set_gencb(pointer, False, self.key)
 
@@ -531,9 +532,11 @@ class HttpServer(Listening):
         else:  # freed, if at all, after reinit()
             for bound in self.bound:
                 bound.end()
-        super().close()
-        self.connections.clear()
-        self.doomed.clear()
+        try:
+            super().close()
+        finally:
+            self.connections.clear()
+            self.doomed.clear()
 
     def _mute(self) -> None:
         """Have nothing more sent for those whose requests are not answered."""
@@ -585,12 +588,14 @@ def _free_soon(base: Any, held: Held, given: dict[int, Any], kept: Any, pointer:
 
 
 def _free(held: Held, given: dict[int, tuple[Any, Any]], _kept: Any, pointer: Any) -> None:
-    held.free_orphans()
     try:
-        errors.call(lib.evhttp_free, pointer)
-    finally:
-        for _, (bev, _) in taken_out(given):
-            lib.bufferevent_decref(bev)
+        held.free_orphans()
+    finally:  # though an interrupt has come
+        try:
+            errors.call(lib.evhttp_free, pointer)
+        finally:
+            for _, (bev, _) in taken_out(given):
+                lib.bufferevent_decref(bev)
 
 
 @ffi.def_extern(onerror=errors.kept, error=0)

@@ -13,8 +13,8 @@ from typing import Any, AnyStr
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle
+from libevent_py._pointers import new_owned, owned
 from libevent_py.enums import UriFlag
 from libevent_py.http_headers import Text, uri_text
 
@@ -57,11 +57,8 @@ class Uri(Handle):
     def __init__(self) -> None:
         """Make a URI without any part. Wraps ``evhttp_uri_new``."""
         self._check_unmade()
-        self._own(errors.new(lib.evhttp_uri_new), UriFlag(0))
-
-    def _own(self, pointer: Any, flags: UriFlag) -> None:
-        self._flags = flags
-        self.pointer = shared(pointer, lib.evhttp_uri_free)
+        self._flags = UriFlag(0)
+        self.pointer = new_owned(lib.evhttp_uri_free, lib.evhttp_uri_new)
 
     @classmethod
     def parse(cls, text: Text, flags: int = UriFlag(0)) -> Uri:
@@ -74,18 +71,19 @@ class Uri(Handle):
         source = uri_text(text, "text")
         flags = _convert.flags(UriFlag, flags, "flags")
         uri = cls.__new__(cls)
-        ffi.errno = 0
-        pointer = lib.evhttp_uri_parse_with_flags(source, flags)
+        parse = lib.evhttp_uri_parse_with_flags
+        pointer = owned(lib.evhttp_uri_free, parse, source, flags)
         if not pointer:
-            raise _refused(lib.evhttp_uri_parse_with_flags, f"text must be a URI, not {text!r}")
-        uri._own(pointer, flags)
+            raise _refused(parse, f"text must be a URI, not {text!r}")
+        uri._flags, uri.pointer = flags, pointer
         return uri
 
     @classmethod
     def copied(cls, pointer: Any, flags: int = UriFlag.NONCONFORMANT) -> Uri:
         """Make a URI that has the same parts as C's *pointer*, a request's for example."""
         uri = cls.__new__(cls)
-        uri._own(errors.new(lib.evpy_uri_copy, pointer), UriFlag.NONCONFORMANT)
+        uri._flags = UriFlag.NONCONFORMANT
+        uri.pointer = new_owned(lib.evhttp_uri_free, lib.evpy_uri_copy, pointer)
         uri.flags = UriFlag(flags)
         return uri
 

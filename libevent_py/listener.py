@@ -13,6 +13,7 @@ from typing import Any
 
 from libevent_py import _convert, errors, log
 from libevent_py._ffi import ffi, lib
+from libevent_py._handle import Making, came_to_be
 from libevent_py._lifetime import Child, get_ident, live, next_key, roots
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
@@ -72,10 +73,11 @@ class Listener(Child):
         try:
             flags |= ListenerOption.CLOSE_ON_FREE
             self._start(base, bound.fileno(), callback, backlog, flags)
-        except BaseException:
-            bound.close()
-            raise
-        bound.detach()
+        finally:
+            if came_to_be(self):  # then C closes it, whatever comes between
+                bound.detach()
+            else:
+                bound.close()
 
     @classmethod
     def from_fd(
@@ -124,12 +126,13 @@ class Listener(Child):
         self._bound: Any = None
         backlog = _convert.integer(backlog, "backlog", -1, 2**31 - 1)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
-        key, called = next_key(), callback is not None
-        make = lib.evpy_listener_new
-        pointer = errors.enter(None, make, base.pointer, fd, flags, backlog, called, key)
-        if pointer == ffi.NULL:
-            raise errors.failed(lib.evconnlistener_new, _convert.fd_with(fd, base.pointer))
-        super().__init__(base, key, pointer)
+        key, called, below = next_key(), callback is not None, base.pointer
+        making = Making(
+            lib.evpy_listener_new,
+            *(below, fd, flags, backlog, called, key),
+            failure=lambda: errors.failed(lib.evconnlistener_new, _convert.fd_with(fd, below)),
+        )
+        super().__init__(base, key, making)
         base.live[key] = self
 
     @property

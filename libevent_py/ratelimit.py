@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Child, next_key, slot
+from libevent_py._handle import Making, slot
+from libevent_py._lifetime import Child, next_key
 from libevent_py.base import EventBase
 
 #: No limit.
@@ -436,11 +437,11 @@ class RateLimitGroup(Child):
         base.check_thread()
         numbers = _numbers(_checked(limit))
         share = _convert.integer(min_share, "min_share", 1, lib.EV_SSIZE_MAX)
-        pointer = errors.new(lib.evpy_rate_limit_group_new, base.pointer, *numbers)
-        super().__init__(base, next_key(), pointer)
         self._limit = limit
         #: Its members, by key.
         self._members: dict[int, Limited] = {}
+        making = Making(lib.evpy_rate_limit_group_new, base.pointer, *numbers)
+        super().__init__(base, next_key(), making)
         self.min_share = share
 
     def _facts(self, ask: bool) -> Iterator[str]:

@@ -11,8 +11,9 @@ from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import tells
-from libevent_py._lifetime import Child, Handle, askable, live, next_key
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle, Making
+from libevent_py._lifetime import Child, askable, live, next_key
+from libevent_py._pointers import new_owned
 from libevent_py._rpc_hooks import (
     CONTINUE,
     PAUSE,
@@ -82,8 +83,8 @@ class RpcCall(Context):
         #: The number of the connection that it has been given to, or None.
         self._connection: int | None = None
         self._key = next_key()
-        record = errors.new(lib.evpy_call_new, pool.pointer, name, data, len(data), self._key)
-        self._record = shared(record, lib.evpy_call_free)
+        asked = pool.pointer, name, data, len(data), self._key
+        self._record = new_owned(lib.evpy_call_free, lib.evpy_call_new, *asked)
         self._context = lib.evpy_call_context(self._record)
         super().__init__(self._context)
 
@@ -198,7 +199,7 @@ class RpcPool(End):
         base.pointer  # noqa: B018  (nothing is made on a closed base)
         self._made = Made(base)
         key = next_key()
-        super().__init__(base, key, errors.new(lib.evpy_rpc_pool_new, key))
+        super().__init__(base, key, Making(lib.evpy_rpc_pool_new, key))
 
     def _facts(self, ask: bool) -> Iterator[str]:
         yield f"{len(self._made.connections)} connections"

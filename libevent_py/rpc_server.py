@@ -17,8 +17,9 @@ from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import in_the_middle
+from libevent_py._handle import Handle, Making
 from libevent_py._http_connection import HttpServerConnection, write_at_last
-from libevent_py._lifetime import Child, Handle, live, next_key
+from libevent_py._lifetime import Child, live, next_key
 from libevent_py._pointers import ALONE, copied
 from libevent_py._rpc_hooks import (
     CONTINUE,
@@ -36,6 +37,8 @@ from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http_server import HttpServer
 from libevent_py.rpc_message import Message
 
+evrpc_free = lib.evrpc_free
+
 #: A handler of calls: ``handler(rpc)`` fills in ``rpc.reply`` and calls ``rpc.done()``.
 Handler = Callable[[Any], object]
 
@@ -43,10 +46,12 @@ Handler = Callable[[Any], object]
 class Served:
     """What C has of a server: its RPCs' names, and its calls that are not answered yet."""
 
-    __slots__ = ("calls", "held", "http", "live", "names", "pointer", "server")
+    __slots__ = ("calls", "freed", "held", "http", "live", "names", "pointer", "server")
 
-    def __init__(self, server: RpcServer, below: Any, pointer: Any) -> None:
-        self.pointer: Any = copied(pointer)  # that of the server tells who is on the way to C
+    def __init__(self, server: RpcServer, below: Any) -> None:
+        #: A copy: that of the server tells who is on the way to C. None until C has made it.
+        self.pointer: Any = None
+        self.freed = False
         self.server = weakref.ref(server)
         self.http: Any = copied(below)
         self.held = server.http.held
@@ -93,10 +98,12 @@ class Served:
             if lib.evhttp_request_get_connection(http) == evcon:
                 self.refuse(pointer)
 
-    def free(self, _pointer: Any = None) -> None:
+    def free(self, pointer: Any = None) -> None:
         """Free the server in C; a second time does nothing."""
-        if self.pointer is None:
+        if self.freed:
             return
+        if self.pointer is None:  # an interrupt came right after it had been made
+            self.pointer = pointer
         server = self.server()
         if server is not None:
             server._lose()
@@ -104,9 +111,9 @@ class Served:
             self.held.guests.remove(self)
         for name in list(self.names):
             self.unregister(name)
-        pointer, self.pointer = self.pointer, None
-        if pointer is not None:  # or other code has freed it in between
-            lib.evrpc_free(pointer)
+        if not self.freed:  # or other code has freed it in between
+            self.freed = True  # no call from here to the next line: nobody interrupts
+            evrpc_free(self.pointer)
 
 
 class Registered:
@@ -336,10 +343,12 @@ class RpcServer(End):
         self._arriving: dict[int, Rpc] = {}
         #: Calls that are being answered.
         self._answering: dict[int, Rpc] = {}
-        below = http.pointer
-        pointer, key = errors.new(lib.evrpc_init, below), next_key()
-        self._served = Served(self, below, pointer)
-        super().__init__(base, key, pointer)
+        below, key = http.pointer, next_key()
+        self.base = base
+        self._served = Served(self, below)
+        super().__init__(base, key, Making(lib.evrpc_init, below))
+        pointer = self.pointer
+        self._served.pointer = copied(pointer)
         http.held.guests.append(self._served)
         base.live[key] = self
         for when in RpcHook:

@@ -9,9 +9,10 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._described import described
-from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle, next_key
-from libevent_py._pointers import shared
+from libevent_py._ffi import lib
+from libevent_py._handle import Handle
+from libevent_py._lifetime import next_key
+from libevent_py._pointers import owned
 from libevent_py._references import Cleanup, references, release
 from libevent_py.enums import FileSegmentFlag
 
@@ -77,10 +78,11 @@ class FileSegment(Handle):
             os.close(fd)
 
     def _new(self, fd: int, flags: int) -> Any:
-        part = lib.evpy_segment_new(os.dup(fd), self._offset, self.length, flags)
-        if part == ffi.NULL:
+        what = fd, self._offset, self.length, flags
+        part = owned(lib.evpy_segment_free, lib.evpy_segment_new, *what)
+        if not part:
             raise errors.failed(lib.evbuffer_file_segment_new, f"fd {fd}")
-        return shared(part, lib.evpy_segment_free)
+        return part
 
     def _facts(self, ask: bool) -> Iterator[str]:
         yield f"{self.length} bytes from {self._offset} on"

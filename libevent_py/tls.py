@@ -15,8 +15,8 @@ from typing import Any
 
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle
+from libevent_py._pointers import owned
 from libevent_py.enums import TlsState, TlsVersion
 from libevent_py.errors import TlsError
 
@@ -75,7 +75,7 @@ class TlsContext(Handle):
         self._check_hostname = bool(check_hostname) and self._verify and not server_side
         protocols = _protocols(alpn_protocols)
         method = lib.TLS_server_method if server_side else lib.TLS_client_method
-        super().__init__(shared(_call(lib.SSL_CTX_new, method()), lib.SSL_CTX_free))
+        super().__init__(_call(owned, lib.SSL_CTX_free, lib.SSL_CTX_new, method()))
         self._set_versions(minimum_version, maximum_version)
         lib.SSL_CTX_set_mode(self.pointer, lib.SSL_MODE_RELEASE_BUFFERS)
         if certfile is not None:

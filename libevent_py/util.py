@@ -12,8 +12,8 @@ from typing import Any
 from libevent_py import _convert, errors
 from libevent_py._convert import Address
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import Handle
-from libevent_py._pointers import shared
+from libevent_py._handle import Handle
+from libevent_py._pointers import new_owned
 from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
 
 AddrInfo = tuple[int, int, int, str, Address]
@@ -365,8 +365,8 @@ class MonotonicTimer(Handle):
         ``evutil_configure_monotonic_time``.
         """
         flags = _convert.flags(MonotonicFlag, flags, "flags")
-        pointer = errors.new(lib.evutil_monotonic_timer_new)
-        super().__init__(shared(pointer, lib.evutil_monotonic_timer_free))
+        make, free = lib.evutil_monotonic_timer_new, lib.evutil_monotonic_timer_free
+        super().__init__(new_owned(free, make))
         errors.call(lib.evutil_configure_monotonic_time, self.pointer, flags)
 
     def time(self) -> float:

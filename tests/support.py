@@ -88,3 +88,26 @@ def run_c(source: str, place: Path, *libraries: str) -> str:
     return subprocess.run(
         [program], stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE
     ).stdout
+
+
+def swept(tmp_path: Path, kind: str, *arguments: str) -> None:
+    """Have `tests/sweep.py` try *kind* by its lines, in a process of its own."""
+    state = tmp_path / "state"
+    state.write_bytes(bytes(4096))
+    environment = {
+        **os.environ,
+        "LIBEVENT_PY_SWEEP_STATE": str(state),
+        "MALLOC_PERTURB_": "165",
+        "PYTHONMALLOC": "malloc",
+    }
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.sweep", kind]
+    done = subprocess.run(
+        [*command, "--lines", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+    )
+    at = state.read_bytes().rstrip(b"\0").decode()
+    assert done.returncode == 0, f"at {at}:\n{done.stdout}{done.stderr}"
+    assert f"{kind}: " in done.stdout

@@ -27,7 +27,7 @@ FLOORS = """
     _ffi
     _names
     errors enums
-    _load _convert _references _described _pointers _frames _lifetime _wakeup _signals
+    _load _convert _references _described _pointers _frames _handle _lifetime _wakeup _signals
     debug log util config _loop base
     event
     _octets _watched _attached segment _shared buffer
@@ -65,6 +65,10 @@ MODULES = [module for module in ORDER if module != BUILT]
 
 #: cffi's own ways to keep callbacks and objects alive: C has keys, and `_lifetime` decides.
 NEVER = ["callback", "from_handle", "gc", "new_handle"]
+
+#: But what keeps `shared` pointers holds these, so that the collector never finalizes one: C alone
+#: then frees what is let go, where no interrupt can come between.
+ONLY_THERE = ("gc", "_pointers")
 
 #: Trampolines whose exceptions Python prints, because nobody is left to raise them to.
 LAST_WORDS = {"evpy_fatal"}
@@ -235,7 +239,7 @@ def is_sentence(docstring: str | None) -> bool:
 
 #: What public classes have for the package alone: machinery, of which a comment tells where it is.
 MACHINERY = {
-    "Root": "arena calls collected condemned gate graveyard holds ledger live lost parked "
+    "Root": "arena calls closing collected condemned gate graveyard holds ledger live lost parked "
     "running thread",
     "Loop": "onces wakers",
     "Stream": "sends_files",
@@ -305,7 +309,7 @@ def test_a_docstring_that_says_what_it_wraps_ends_with_it() -> None:
 def test_nothing_is_kept_alive_by_cffi(name: str) -> None:
     for module in MODULES:
         for node in ast.walk(tree(module)):
-            if isinstance(node, ast.Attribute):
+            if isinstance(node, ast.Attribute) and (name, module) != ONLY_THERE:
                 assert ast.unparse(node) != f"ffi.{name}", f"{module}.py:{node.lineno}"
 
 

@@ -44,7 +44,7 @@ from libevent_py import (
     lib,
     util,
 )
-from libevent_py._lifetime import Handle
+from libevent_py._handle import Handle
 from libevent_py.rpc_message import Int
 from tests.support import run_python
 

@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import enum
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -20,7 +17,7 @@ import libevent_py
 from libevent_py import tag
 from tests.operations import OPERATIONS
 from tests.scenes import SCENES
-from tests.support import PATIENCE
+from tests.support import swept
 
 #: Of the acts of those that have very many scenes and operations, one of so many is tried here.
 SHARES = {
@@ -77,29 +74,6 @@ def test_what_has_crashed_or_been_left_is_not_at_any_line(
     swept(tmp_path, kind, "--scene", scene, "--only", operation, "--act", act)
 
 
-def swept(tmp_path: Path, kind: str, *arguments: str) -> None:
-    """Sweep *kind* by its lines in a process of its own."""
-    state = tmp_path / "state"
-    state.write_bytes(bytes(4096))
-    environment = {
-        **os.environ,
-        "LIBEVENT_PY_SWEEP_STATE": str(state),
-        "MALLOC_PERTURB_": "165",
-        "PYTHONMALLOC": "malloc",
-    }
-    command = [sys.executable, "-X", "faulthandler", "-m", "tests.sweep", kind]
-    done = subprocess.run(
-        [*command, "--lines", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=5 * PATIENCE,
-    )
-    at = state.read_bytes().rstrip(b"\0").decode()
-    assert done.returncode == 0, f"at {at}:\n{done.stdout}{done.stderr}"
-    assert f"{kind}: " in done.stdout
-
-
 # Whether there is an operation for everything.
 
 #: The classes that are left out, and why.
@@ -147,8 +121,8 @@ MACHINERY = {
     "Loop": "claim report telling wake when_quiet",
     "RateLimitGroup": "free",
     "Request": "lent",
-    "Root": "bury busy call check_closable check_found check_thread claim exhume park report tell "
-    "unpark wake why_unusable wrong_thread",
+    "Root": "bury busy call check_closable check_found check_thread claim exhume "
+    "park report tell unpark wake why_unusable wrong_thread",
     "Rpc": "free lent",
     "RpcPool": "do_without free hook lent over over_late",
     "RpcServer": "free handle hook",
@@ -163,7 +137,9 @@ MEMBERS_LEFT_OUT = {
     "DnsServerRequest.__init__": "it raises TypeError at once, always",
     "HttpServerRequest.__init__": "as DnsServerRequest.__init__",
     "Rpc.__init__": "as DnsServerRequest.__init__",
-    "Message.__init_subclass__": "it is for a new class, which has nothing in C",
+    "Child.__init_subclass__": "it is for a new class, which has nothing in C",
+    "Handle.__init_subclass__": "as Child.__init_subclass__",
+    "Message.__init_subclass__": "as Child.__init_subclass__",
 }
 
 

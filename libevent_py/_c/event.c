@@ -3,6 +3,7 @@
  * What libevent gets as `arg` is a key, a number that no other object ever gets. Python finds the object
  * by it, or finds nothing when libevent calls late. */
 
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/select.h>
@@ -89,6 +90,39 @@ static struct event_base *evpy_event_base_new_with_config(const struct event_con
 	}
 	evpy_unguard(before);
 	return base;
+}
+
+/* The highest of the descriptors that a new base would get, or -1 when it can't have as many. Here, as an
+ * interrupt in Python would leave some of them open. */
+static int evpy_highest_reserved(void)
+{
+	int fds[6], highest = -1, n, error;
+
+	for (n = 0; n < 6; ++n) {
+		fds[n] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		if (fds[n] < 0)
+			break;
+		if (fds[n] > highest)
+			highest = fds[n];
+	}
+	error = n < 6 ? errno : 0;
+	while (n-- > 0)
+		close(fds[n]);
+	errno = error;
+	return error == 0 ? highest : -1;
+}
+
+/* Whether a base of this configuration uses select; -1 if there can be none. */
+static int evpy_config_uses_select(const struct event_config *config)
+{
+	struct event_base *base = evpy_event_base_new_with_config(config);
+	int result;
+
+	if (base == NULL)
+		return -1;
+	result = strcmp(event_base_get_method(base), "select") == 0;
+	event_base_free(base);
+	return result;
 }
 
 static struct event *evpy_event_new(

@@ -167,6 +167,8 @@ struct event *evpy_event_new(
 struct event *evpy_wake_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key, int internal);
 #define FD_SETSIZE ...
+int evpy_highest_reserved(void);
+int evpy_config_uses_select(const struct event_config *config);
 int evpy_beyond_select(const struct event_base *base, evutil_socket_t fd);
 int evpy_next_beyond_select(const struct event_base *base);
 int evpy_event_add(struct event *ev, double seconds);

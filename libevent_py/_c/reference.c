@@ -29,21 +29,32 @@ static void evpy_release(struct evpy_release *release)
 		event_active(evpy_waker, EV_TIMEOUT, 1);
 }
 
-/* Take the key of something that libevent has let go of, or 0. */
+/* The key of something that libevent has let go of, or 0. It stays listed until Python has done with it: an
+ * interrupt may come right behind this call. */
 static uintptr_t evpy_released(void)
 {
-	struct evpy_release *release;
 	uintptr_t key = 0;
 
 	evpy_memory_hold();
-	release = evpy_releases;
-	if (release != NULL)
-		evpy_releases = release->next;
+	if (evpy_releases != NULL)
+		key = evpy_releases->key;
 	evpy_memory_leave();
-	if (release != NULL)
-		key = release->key;
-	evpy_free(release);
 	return key;
+}
+
+/* Take a key off the list, unless another thread has. */
+static void evpy_released_done(uintptr_t key)
+{
+	struct evpy_release **at, *release;
+
+	evpy_memory_hold();
+	for (at = &evpy_releases; *at != NULL && (*at)->key != key; at = &(*at)->next)
+		;
+	release = *at;
+	if (release != NULL)
+		*at = release->next;
+	evpy_memory_leave();
+	evpy_free(release);
 }
 
 static void evpy_on_reference_cleanup(const void *data, size_t size, void *release)

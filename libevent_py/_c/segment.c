@@ -5,6 +5,8 @@
  * own; if it is in memory, buffers then refer to the keeper's; and a segment for sendfile(), which is
  * never read, can be lost only once. */
 
+#include <fcntl.h>
+
 struct evpy_segment {
 	struct evbuffer_file_segment *segment; /* NULL once a failure has taken it. */
 	struct evpy_keeper *keeper;
@@ -25,18 +27,23 @@ static int evpy_segment_fd(const struct evpy_segment *part)
 	return part->fd;
 }
 
-/* The descriptor is closed when nothing needs it any more, which on failure is at once. */
+/* The descriptor is duplicated. */
 static struct evpy_segment *evpy_segment_new(
-    int fd, ev_off_t offset, ev_off_t length, unsigned flags)
+    int file, ev_off_t offset, ev_off_t length, unsigned flags)
 {
 	struct evpy_segment *part = evpy_calloc(1, sizeof *part);
 	struct evpy_keeper *keeper = evpy_keeper_new(1);
 	struct evbuffer_iovec vec;
 	struct evpy_view view;
-	int error = ENOMEM, before = evpy_guard(); /* or it would go on without its lock */
+	int fd = -1, error = ENOMEM, before = evpy_guard(); /* or it would go on without its lock */
 
 	if (part == NULL || keeper == NULL || before < 0)
 		goto failed;
+	fd = fcntl(file, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0) {
+		error = errno;
+		goto failed;
+	}
 	errno = 0;
 	part->segment =
 	    evbuffer_file_segment_new(fd, offset, length, flags | EVBUF_FS_CLOSE_ON_FREE);

@@ -535,6 +535,15 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 	return bev;
 }
 
+/* With a reference of its own. */
+static SSL *evpy_tls_ssl(struct bufferevent *bev)
+{
+	SSL *ssl = bufferevent_openssl_get_ssl(bev);
+
+	SSL_up_ref(ssl);
+	return ssl;
+}
+
 /* Tells whether there was a connection for TLS to go through. */
 static int evpy_tls_reached(struct bufferevent *bev)
 {

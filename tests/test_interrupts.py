@@ -1,0 +1,193 @@
+"""KeyboardInterrupt at each step of each method, and what else ends one midway: nothing is left.
+
+`tests/sweep.py` tries it, and looks for descriptors, bases and pointers that are still there.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from libevent_py import BufferEvent, Event, EventBase, Listener
+from libevent_py._lifetime import live, roots
+from tests.interposing import Interposer
+from tests.operations import OPERATIONS
+from tests.support import swept
+
+#: Of how many steps in each method one is tried, where all of them would take too long.
+MOST = {"BufferEvent": 2, "Buffer": 8}
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path) -> None:
+    some = ["--most", str(MOST[kind])] if kind in MOST else []
+    swept(tmp_path, kind, "--act", "interrupt", *some)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted(function: Callable[[], object]) -> int:
+    """Interrupt *function* at each instruction where a signal handler can run; count them."""
+    number = 0
+    while True:
+        interposer = Interposer(interrupt, number, signals=True)
+        try:
+            interposer.run(function)
+        except KeyboardInterrupt:
+            number += 1
+            continue
+        return number
+
+
+def test_a_base_that_is_interrupted_while_it_is_made_leaves_no_descriptor() -> None:
+    EventBase().close()
+    gc.collect()
+    before, bases = descriptors(), len(roots)
+
+    made: list[EventBase] = []
+
+    def make() -> None:
+        made.append(EventBase(method="poll", priorities=3))
+
+    assert interrupted(make) > 50
+    for base in made:
+        base.close()
+    made.clear()
+    del base
+    gc.collect()
+    assert (descriptors(), len(roots), live.bases) == (before, bases, ())
+
+
+def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
+    with EventBase() as base:
+        base.dispatch()
+
+        def run() -> None:
+            base.once(lambda fd, what: None)
+            base.dispatch()
+
+        assert interrupted(run) > 30
+        assert not base.running
+        assert live.bases == ()
+        run()
+
+
+def test_a_close_that_is_interrupted_is_ended_by_the_next() -> None:
+    gc.collect()
+    before, bases = descriptors(), len(roots)
+    number = 0
+    while True:
+        base = EventBase()
+        event = Event.timer(base, print).add(1000)
+        pair = BufferEvent.pair(base)
+        listener = Listener(base, ("127.0.0.1", 0), None)
+        interposer = Interposer(interrupt, number, signals=True)
+        try:
+            interposer.run(base.close)
+        except KeyboardInterrupt:
+            number += 1
+        ended = interposer.where is None
+        base.close()
+        assert base.closed
+        assert all(each.closed for each in (event, listener, *pair))
+        del base, event, pair, listener
+        gc.collect()
+        assert (descriptors(), len(roots), live.bases) == (before, bases, ())
+        if ended:
+            break
+    assert number > 100
+
+
+# What else ends a close midway.
+
+
+def deep(levels: int, function: Callable[[], object]) -> object:
+    return deep(levels - 1, function) if levels else function()
+
+
+def test_a_close_near_the_recursion_limit_is_refused_or_done() -> None:
+    """Else the base was half closed, and never freed."""
+    gc.collect()
+    before, bases, refused = descriptors(), len(roots), 0
+    for levels in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+        base = EventBase()
+        Event.timer(base, print).add(5)
+        BufferEvent.pair(base)
+        try:
+            deep(levels, base.close)
+        except RecursionError:
+            refused += 1
+        base.close()
+        del base
+    gc.collect()
+    assert 0 < refused < 150
+    assert (descriptors(), len(roots)) == (before, bases)
+
+
+def test_a_base_is_freed_though_a_user_s_close_raises() -> None:
+    class Mine(Event):
+        def close(self, finalize: Callable[[object], object] | None = None) -> None:
+            raise ZeroDivisionError
+
+    gc.collect()
+    before = descriptors()
+    base = EventBase()
+    mine = Mine.timer(base, print).add(5)
+    other = Event.timer(base, print).add(5)
+    with pytest.raises(ZeroDivisionError):
+        base.close()
+    assert base.closed
+    assert mine.closed
+    assert other.closed
+    del base, mine, other
+    gc.collect()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("calls", [True, False], ids=["calls super", "doesn't"])
+def test_a_user_s_finalizer_is_followed_by_the_one_that_frees(calls: bool) -> None:
+    seen: list[str] = []
+
+    class Mine(Event):
+        def __del__(self) -> None:
+            seen.append("mine")
+            if calls:
+                super().__del__()
+
+    class Heir(Mine):
+        pass
+
+    class Base(EventBase):
+        def __del__(self) -> None:
+            seen.append("base")
+
+    gc.collect()
+    before = descriptors()
+    base = Base()
+    for kind in (Mine, Heir):
+        event = kind.timer(base, print).add(5)
+        event.delete()
+        del event
+    assert seen == ["mine", "mine"]
+    base.close()
+    assert not base.ledger
+    del base
+    gc.collect()
+    assert seen[2:] == ["base"]
+    base = Base()
+    base.once(lambda fd, what: None)
+    del base
+    gc.collect()
+    assert seen[3:] == ["base"]
+    assert descriptors() == before
