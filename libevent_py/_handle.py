@@ -41,10 +41,6 @@ class Handle:
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
 
-    def _make(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Enter C by *function* for the pointer, which it puts into the slot."""
-        errors.put(functools.partial(fill, self), function, *arguments)
-
     def _check_unmade(self) -> None:
         """Refuse to be made a second time: C's first object would be lost."""
         if hasattr(self, "pointer"):
