@@ -170,7 +170,9 @@ class Interposer:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         known, signals, lines = kinds(frame.f_code), self.signals, self.lines
-        was_quiet, looked, handler, line = False, True, -1, -1
+        # Where a function begins CPython looks, too; but what was under way before this has begun.
+        beginning = min(known)
+        was_quiet, looked, handler, line = False, False, -1, -1
 
         def step(frame: FrameType, event: str, _argument: Any) -> Any:
             nonlocal was_quiet, looked, handler, line
@@ -178,6 +180,7 @@ class Interposer:
                 was_quiet = False  # an exception has been made
                 return step
             quiet, looks, now = known[frame.f_lasti]
+            looked = looked or frame.f_lasti == beginning
             possible = looked and now == handler if signals else not (quiet and was_quiet)
             was_quiet, looked, handler = quiet, looks, now
             if not possible or (lines and frame.f_lineno == line):
