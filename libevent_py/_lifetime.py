@@ -146,6 +146,7 @@ class Root(Handle):
 
     __slots__ = (
         "arena",
+        "awaited",
         "calls",
         "closing",
         "collected",
@@ -166,6 +167,8 @@ class Root(Handle):
         self.live: dict[int, Any] = {}
         #: Everything made on this base and not closed, by key.
         self.ledger: dict[int, weakref.ref[Child]] = {}
+        #: The keys of what is closed, but freed only when its pointer is let go.
+        self.awaited: set[int] = set()
         #: What is to be freed at the next clean moment.
         self.graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
         #: The thread that alone may use this base: that made it, or has taken it over since.
@@ -313,6 +316,7 @@ class Root(Handle):
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
+        self.awaited.discard(key)
         here = self.parked is None and (self.condemned is None or self.closing)
         if here and self.thread == get_ident():
             try:
@@ -495,7 +499,8 @@ class Root(Handle):
         dead = [
             key
             for key, child in known
-            if child is None or (child.closed and not child._is_in_use())
+            if key not in self.awaited
+            and (child is None or (child.closed and not child._is_in_use()))
         ]
         before = gc.get_stats()[-1]["collections"]
         gc.collect()
@@ -682,6 +687,7 @@ class Child(Handle):
                 held += self._take_lent()
             if held:
                 grave = Countdown(functools.partial(base.bury, self.key, free, copied(pointer)))
+                base.awaited.add(self.key)
                 grave.begin(held)
                 return
             owned = base.thread == get_ident()
@@ -693,6 +699,7 @@ class Child(Handle):
         except BaseException as error:
             if todo and not (grave and grave.began):
                 take(self.lent())
+                base.awaited.discard(self.key)
                 base.graveyard.append((free, pointer))
                 held.clear()
             elif not todo:

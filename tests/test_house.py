@@ -239,8 +239,8 @@ def is_sentence(docstring: str | None) -> bool:
 
 #: What public classes have for the package alone: machinery, of which a comment tells where it is.
 MACHINERY = {
-    "Root": "arena calls closing collected condemned gate graveyard holds ledger live lost parked "
-    "running thread",
+    "Root": "arena awaited calls closing collected condemned gate graveyard holds ledger live lost "
+    "parked running thread",
     "Loop": "onces wakers",
     "Stream": "sends_files",
     "DnsBase": "free lookups",

@@ -17,7 +17,7 @@ from libevent_py import BufferEvent, Event, EventBase, Listener
 from libevent_py._lifetime import live, roots
 from tests.interposing import Interposer
 from tests.operations import OPERATIONS
-from tests.support import swept
+from tests.support import run_python, swept
 
 #: Of how many steps in each method one is tried, where all of them would take too long.
 MOST = {"BufferEvent": 2, "Buffer": 8}
@@ -191,3 +191,24 @@ def test_a_user_s_finalizer_is_followed_by_the_one_that_frees(calls: bool) -> No
     gc.collect()
     assert seen[3:] == ["base"]
     assert descriptors() == before
+
+
+def test_a_base_waits_for_what_an_exception_keeps_from_being_let_go() -> None:
+    """Freed before, it would be used by what is freed when the traceback goes."""
+    code = """
+    from libevent_py import *
+    base = EventBase()
+    def on_event(bev, what):
+        bev.close()
+        raise ZeroDivisionError
+    bev = BufferEvent(base, on_event=on_event)
+    try:
+        bev.connect_hostname(None, "." * 300, 80)
+    except ZeroDivisionError as error:
+        kept = error
+    base.close()
+    assert base.closed and base.condemned is not None
+    del kept
+    assert base.condemned is None
+    """
+    run_python(code, valgrind=True)

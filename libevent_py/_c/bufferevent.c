@@ -129,6 +129,8 @@ static int evpy_bufferevent_pair_new(struct event_base *base, int options, struc
 		bufferevent_free(pair[1]);
 		result = -1;
 	}
+	if (result < 0)
+		pair[0] = pair[1] = NULL;
 	evpy_unguard(before);
 	return result;
 }
