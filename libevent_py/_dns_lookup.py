@@ -138,13 +138,21 @@ class Lookup:
 
     @tells
     def _tell(self, *answer: Any) -> None:
+        """Call the callback, unless it has been: C asks once more where an interrupt has come."""
         base = self.dns_base.base
-        if base.collected:  # and what the callback would use, too
-            return
-        try:
-            self.callback(self, *answer)
-        except BaseException as error:
-            base.report(error, self)
+        # Where the collector has found the base, it has found what the callback would use, too.
+        if not self._told and not base.collected:
+            try:
+                self._told = True  # no call from here to the callback's own
+                self.callback(self, *answer)
+            except BaseException as error:
+                base.report(error, self)
+        self._told = True
+        base.live.pop(self._key, None)
+
+    def _ends(self) -> None:
+        """Be no lookup under way any more."""
+        self.dns_base.lookups.pop(self._key, None)
 
 
 @described(
@@ -193,7 +201,8 @@ class DnsLookup(Lookup):
 
     def answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
         """Call the callback with what C has found."""
-        self._forget()
+        self._handle[0] = NULL  # C frees it now, whatever interrupts
+        self._ends()
         if result == CANCEL and self._closing and not self._cancelled:
             result = SHUTDOWN
         found = self._read(count, addresses) if result == NONE else []
@@ -249,7 +258,8 @@ class AddrInfoLookup(Lookup):
 
     def answer(self, code: int, found: Any) -> None:
         """Call the callback with what C has found, which stays C's."""
-        self._forget()
+        self._handle[0] = NULL  # C frees it now, whatever interrupts
+        self._ends()
         if code == AddrInfoError.CANCEL and self._closing and not self._cancelled:
             code = AddrInfoError.FAIL
         failure = None
@@ -262,14 +272,18 @@ class AddrInfoLookup(Lookup):
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_dns_resolved(key: int, result: int, count: int, ttl: int, addresses: Any) -> None:
+def evpy_dns_resolved(key: int, result: int, count: int, ttl: int, addresses: Any) -> int:
+    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     lookup = live.objects.get(key)
     if lookup is not None:
         lookup.answer(result, count, ttl, addresses)
+    return 1
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_dns_addrinfo(key: int, result: int, found: Any) -> None:
+def evpy_dns_addrinfo(key: int, result: int, found: Any) -> int:
+    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     lookup = live.objects.get(key)
     if lookup is not None:
         lookup.answer(result, found)
+    return 1

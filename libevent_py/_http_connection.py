@@ -81,7 +81,7 @@ class Held:
         """End those of the connection *evcon*, which is about to be freed with them."""
         for guest in list(self.guests):
             guest.end(evcon)
-        for key, (ref, pointer) in list(self.requests.items()):
+        for key, (ref, pointer) in self.requests.copy().items():
             if key not in self.requests:  # other code has answered it meanwhile
                 continue
             if lib.evhttp_request_get_connection(pointer) == evcon:
@@ -326,19 +326,22 @@ def evpy_http_closed(key: int) -> int:
     for base in live.bases:
         connection = base.live.get(key)
         if connection is not None:
+            server = connection.server
+            server.doomed.pop(connection.where, None)
             try:
-                connection.server.forget(connection)
-                connection.gone()
+                connection.gone()  # known till then, or its request would make another for the same
             except BaseException as error:
                 base.report(error, connection)
                 connection.end()  # that may have come from anywhere
+            server.forget(connection)
             base.live.pop(key, None)
             break
     return 1
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_written(key: int) -> None:
+def evpy_http_written(key: int) -> int:
+    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base.live.get(key)
         if connection is not None and connection.writing is not None:
@@ -347,4 +350,5 @@ def evpy_http_written(key: int) -> None:
                 callback(request)
             except BaseException as error:
                 request.raised(error, "the callback of send_reply_chunk()")
-            return
+            break
+    return 1

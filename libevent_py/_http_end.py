@@ -24,7 +24,7 @@ GONE = "its client has gone, or was idle for too long, before the answer was com
 class Ending:
     """Whom to tell how a request has ended; its connection has it."""
 
-    __slots__ = ("_another", "_callback", "_pointer", "_request", "_what", "error")
+    __slots__ = ("_another", "_callback", "_pointer", "_request", "_what", "error", "told")
 
     def __init__(
         self,
@@ -40,6 +40,8 @@ class Ending:
         self._what = named(request)
         #: Why it will end otherwise than by its user's own answer, if that is known before.
         self.error: HttpError | None = None
+        #: Whether the callback has been called.
+        self.told = False
 
     def fails(self, text: str, cause: BaseException | None = None) -> None:
         """Know that it will end without an answer of its user's, and why."""
@@ -51,13 +53,19 @@ class Ending:
 
         Until then it can be asked, and when this is the *last* of it, not any more.
         """
+        if self.told:
+            return
         if text is not None:
             self.fails(text)
         request = self._request()
         if request is None:
             request, last = self._another(), True
         request.error = self.error
-        request.told(self._pointer, self._callback, last=last)
+        request.told(self._pointer, self._call, last=last)
+
+    def _call(self, request: HttpServerRequest) -> None:
+        self.told = True  # no call from here to the callback's own
+        self._callback(request)
 
     def end(self, text: str) -> None:
         """Tell that it has been ended, for the reason *text*."""

@@ -125,7 +125,7 @@ class HttpServerRequest(Request):
         known: HttpServerConnection | None = self.root.connections.get(address_of(evcon))
         connection = HttpServerConnection(self.root, evcon) if known is None else known
         self.pointer  # noqa: B018  (other code may have closed the server since)
-        return connection
+        return None if connection.closed else connection
 
     # The answer.
 
@@ -578,24 +578,30 @@ def _phrase(reason: str | None) -> Any:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_completed(key: int, pointer: Any) -> None:
+def evpy_http_completed(key: int, pointer: Any) -> int:
+    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base.live.get(key)
         if connection is None:
             continue
-        reading, connection.reading = connection.reading, None
+        reading = connection.reading
         if reading is not None:  # no handler has got it
             code = int(pointer.response_code)
             reading._ends(f"libevent has answered it with {code}")
         if connection.awaiting is not None:
             request, connection.awaiting = connection.awaiting, None
             request.told(pointer, request._on_complete)
-        if connection.ending is not None:
-            ending, connection.ending = connection.ending, None
+        ending = connection.ending
+        if ending is not None:
             ending.tell(None)
+            if connection.ending is ending:
+                connection.ending = None
         if reading is not None:
+            if connection.reading is reading:
+                connection.reading = None
             reading._end()
-        return
+        break
+    return 1
 
 
 @ffi.def_extern(onerror=errors.kept)

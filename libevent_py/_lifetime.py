@@ -472,7 +472,8 @@ class Root(Handle):
 
     def _close_children(self) -> None:
         known: set[int] = set()
-        while unknown := [item for item in list(self.ledger.items()) if item[0] not in known]:
+        # A copy: to list tuples may run the collector, whose finalizers change the ledger.
+        while unknown := [item for item in self.ledger.copy().items() if item[0] not in known]:
             # Those who are told may make something new, which is closed then.
             known.update(key for key, _ in unknown)
             children = [child for _, ref in unknown if (child := ref()) is not None]
@@ -495,7 +496,7 @@ class Root(Handle):
         the collector has yet to call: but not when it has run once more. And one that is closed may
         be so by a method that has called who closes the base.
         """
-        known = [(key, ref()) for key, ref in list(self.ledger.items())]
+        known = [(key, ref()) for key, ref in self.ledger.copy().items()]
         dead = [
             key
             for key, child in known
@@ -562,7 +563,7 @@ class Root(Handle):
         if self.parked is not None or (closing and not self.ledger and not self.running):
             return
         handles: list[Handle] = [] if closing else [self]
-        for ref in self.ledger.values():
+        for ref in list(self.ledger.values()):
             if (child := ref()) is not None:
                 handles += [child, *child.lent()]
         parked = {id(handle): (handle, handle._take()) for handle in handles}

@@ -149,7 +149,7 @@ def forget_all() -> None:
 
 def lose(address: int) -> bool:
     """Have nobody free the pointer to *address*, and tell whether it was a `shared` one."""
-    for number, (_, pointer) in list(_held.items()):
+    for number, (_, pointer) in _held.copy().items():
         if int(ffi.cast("uintptr_t", pointer)) == address:
             ffi.gc(pointer, None)
             del _held[number]

@@ -244,7 +244,7 @@ class RpcPool(End):
         """
         pool = self.pointer
         self.base.check_thread()
-        found = [item for item in list(self._made.connections.items()) if item[1][0] is connection]
+        found = [item for item in self._made.connections.copy().items() if item[1][0] is connection]
         if not found:
             raise ValueError("connection is not one of this pool's")
         key, (_, pointer) = found[0]
@@ -367,7 +367,7 @@ class RpcPool(End):
         if self.closed or all(call._connection is not None for call in calls):
             return
         pool = self.pointer
-        for key, (connection, pointer) in list(self._made.connections.items())[:1]:
+        for key, (connection, pointer) in list(self._made.connections.copy().items())[:1]:
             self._take_back(pool, key, pointer)
             self._give(pool, connection, pointer)
 

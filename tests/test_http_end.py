@@ -490,3 +490,21 @@ def test_whatever_is_closed_inside_touches_no_freed_memory() -> None:
         print("done")
     """
     assert run_python(code, valgrind=True) == "done\n"
+
+
+def test_the_connection_of_a_client_that_has_gone_is_none_in_on_end(
+    base: EventBase, server: HttpServer
+) -> None:
+    """Another object for it would be used when C had freed it."""
+    seen: list[Any] = []
+
+    def on_headers(request: HttpServerRequest) -> None:
+        request.on_end = lambda request: seen.append(request.connection)
+
+    server.on_headers = on_headers
+    client = Client(base, where(server))
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+    settle(base)
+    client.close()
+    run_until(base, lambda: seen)
+    assert seen == [None]

@@ -40,6 +40,7 @@ from tests.http_flows import (
 )
 from tests.http_peers import Asked, Server, client, response
 from tests.peers import settle
+from tests.support import run_python
 from tests.tls_peers import client_context, server_context
 from tests.web import Client, get, where
 
@@ -710,3 +711,48 @@ def test_an_upload_may_end_in_any_way(
     assert asked.error is not None
     if not base.closed:
         server.close()
+
+
+def test_a_server_that_refuses_over_tls_while_a_part_is_sent_is_heard_once(
+    authority: Authority,
+) -> None:
+    """The call for what has been written is deferred there; evhttp asserts that it gets no two."""
+    run_python(
+        """
+        import socket, ssl, sys, threading, time
+        from libevent_py import *
+        listening = socket.create_server(("127.0.0.1", 0))
+        answered = threading.Event()
+        def serve():
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(sys.argv[1], sys.argv[2])
+            with context.wrap_socket(listening.accept()[0], server_side=True) as peer:
+                peer.recv(1000)
+                peer.sendall(b"HTTP/1.1 413 no\\r\\nContent-Length: 0\\r\\n\\r\\n")
+                answered.set()
+                while peer.recv(1000):
+                    pass
+        thread = threading.Thread(target=serve)
+        thread.start()
+        def on_write(request):
+            assert answered.wait(60)
+            request.send_request_chunk(b"x" * 100)
+        codes = []
+        with EventBase() as base:
+            port = listening.getsockname()[1]
+            context = TlsContext(cafile=sys.argv[3])
+            connection = HttpConnection(base, None, "127.0.0.1", port, tls=context)
+            def done(request):
+                codes.append((request.response_code, request.error))
+            request = HttpRequest(done, on_write=on_write)
+            request.output_headers["Host"] = "127.0.0.1"
+            connection.make_request(request, HttpCommand.POST, "/")
+            base.dispatch()
+        assert codes == [(413, None)]
+        thread.join()
+        listening.close()
+        """,
+        str(authority.server.certfile),
+        str(authority.server.keyfile),
+        str(authority.ca.certfile),
+    )

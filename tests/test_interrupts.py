@@ -5,19 +5,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from libevent_py import BufferEvent, Event, EventBase, Listener
+from libevent_py import (
+    BufferEvent,
+    DnsBase,
+    DnsServer,
+    DnsServerRequest,
+    Event,
+    EventBase,
+    HttpServer,
+    HttpServerRequest,
+    Listener,
+)
 from libevent_py._lifetime import live, roots
 from tests.interposing import Interposer
 from tests.operations import OPERATIONS
-from tests.support import run_python, swept
+from tests.support import PATIENCE, run_python, swept
 
 #: Of how many steps in each method one is tried, where all of them would take too long.
 MOST = {"BufferEvent": 2, "Buffer": 8}
@@ -212,3 +226,117 @@ def test_a_base_waits_for_what_an_exception_keeps_from_being_let_go() -> None:
     assert base.condemned is None
     """
     run_python(code, valgrind=True)
+
+
+# What C calls.
+
+
+class Within(Interposer):
+    """One that acts only in functions of the names *names*."""
+
+    names: tuple[str, ...] = ()
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_name not in self.names:
+            return None
+        return super()._called(frame, event, argument)
+
+
+def dispatch(base: EventBase, names: str, number: int, told: list[Any]) -> bool:
+    """Run the loop until it is *told*, interrupting *names* at *number*; tell whether that came."""
+    interposer = Within(interrupt, number, signals=True)
+    interposer.names = tuple(names.split())
+    base.loopexit(PATIENCE)
+    with contextlib.suppress(KeyboardInterrupt):
+        interposer.run(base.dispatch)
+    if not told:
+        base.loopexit(PATIENCE)
+        base.dispatch()
+    return interposer.where is not None
+
+
+@pytest.mark.parametrize("asks", ["resolve_ipv4", "getaddrinfo"])
+def test_a_lookup_is_told_once_though_its_answer_is_interrupted(asks: str) -> None:
+    """C frees what the lookup has a handle of."""
+    number, interrupts = 0, True
+    while interrupts:
+        told: list[object] = []
+
+        def serve(request: DnsServerRequest) -> None:
+            request.add_a_reply(request.questions[0].name, "127.0.0.1", ttl=5)
+            request.respond()
+
+        with EventBase() as base:
+
+            def answered(
+                *answer: object, base: EventBase = base, told: list[object] = told
+            ) -> None:
+                told.append(answer)
+                base.loopexit()
+
+            server = DnsServer(base, ("127.0.0.1", 0), serve)
+            dns = DnsBase(base, 0)
+            dns.nameserver_sockaddr_add(server.address)
+            if asks == "getaddrinfo":
+                dns.getaddrinfo("a.test", "80", answered)
+            else:
+                dns.resolve_ipv4("a.test", 0, answered)
+            names = "evpy_dns_resolved evpy_dns_addrinfo answer _ends _read _tell"
+            interrupts = dispatch(base, names, number, told)
+            dns.close()
+            server.close()
+        assert len(told) == 1, number
+        number += 1
+    assert number > 8
+
+
+def test_the_end_of_a_request_is_told_once_though_that_is_interrupted() -> None:
+    """C frees the request then."""
+    number, interrupts = 0, True
+    while interrupts:
+        told: list[tuple[str, object]] = []
+
+        def on_end(request: HttpServerRequest, told: list[tuple[str, object]] = told) -> None:
+            told.append((request.uri, request.error))
+            request.input_headers.items()
+            request.base.loopexit()
+
+        def handler(request: HttpServerRequest) -> None:
+            request.on_end = on_end
+            request.send_reply(200, None, b"x")
+
+        with EventBase() as base:
+            server = HttpServer(base)
+            server.set_gencb(handler)
+            port = server.bind_socket("127.0.0.1", 0).port
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n")
+                interrupts = dispatch(base, "evpy_http_completed tell", number, told)
+            server.close()
+        assert told == [("/one", None)], number
+        number += 1
+    assert number > 5
+
+
+def test_a_base_closes_though_the_collector_frees_what_is_on_it_meanwhile() -> None:
+    class Node:
+        pass
+
+    for round in range(30):
+        gc.disable()
+        base = EventBase()
+        kept = [Event.timer(base, print).add(99) for _ in range(2000)]
+        for _ in range(20):
+            node = Node()
+            node.event, node.node = Event.timer(base, print).add(99), node  # type: ignore[attr-defined]
+            node.event.delete()  # type: ignore[attr-defined]
+        del node
+        pairs = [(n, n) for n in range(30_000)]  # so that new ones are really allocated
+        thresholds = gc.get_threshold()
+        gc.set_threshold(gc.get_count()[0] + 100 * round + 1, 1000, 1000)
+        gc.enable()
+        base.close()
+        gc.set_threshold(*thresholds)
+        assert base.closed
+        del kept, pairs
+        gc.collect()

@@ -6,12 +6,15 @@
 static void evpy_on_resolved(int result, char type, int count, int ttl, void *addresses, void *key)
 {
 	(void)type;
-	EVPY_CALL(evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses));
+	/* Once more where an interrupt has kept it from knowing that C frees what it has a handle of. */
+	EVPY_CALL((void)(evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses) ||
+	    evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses)));
 }
 
 static void evpy_on_addrinfo(int result, struct evutil_addrinfo *res, void *key)
 {
-	EVPY_CALL(evpy_dns_addrinfo((uintptr_t)key, result, res));
+	EVPY_CALL((void)(evpy_dns_addrinfo((uintptr_t)key, result, res) ||
+	    evpy_dns_addrinfo((uintptr_t)key, result, res)));
 	if (res != NULL)
 		evutil_freeaddrinfo(res);
 }

@@ -122,8 +122,8 @@ int evdns_base_get_nameserver_addr(struct evdns_base *base, int idx,
 
 /* Ours. */
 
-extern "Python" void evpy_dns_resolved(uintptr_t key, int result, int count, int ttl, void *addresses);
-extern "Python" void evpy_dns_addrinfo(uintptr_t key, int result, struct evutil_addrinfo *res);
+extern "Python" int evpy_dns_resolved(uintptr_t key, int result, int count, int ttl, void *addresses);
+extern "Python" int evpy_dns_addrinfo(uintptr_t key, int result, struct evutil_addrinfo *res);
 
 struct evdns_base *evpy_dns_base_new(struct event_base *base, int flags);
 int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, int flags, uintptr_t key, void **handle);

@@ -495,7 +495,8 @@ static void evpy_on_client_early(struct bufferevent *bev, void *arg)
 	evpy_client_end_body(flow);
 	evpy_client_drop_output(bufferevent_get_output(bev));
 	bufferevent_setcb(bev, NULL, evpy_client_written, evpy_client_failed, flow->evcon);
-	evpy_client_written(bev, flow->evcon);
+	/* Not here: TLS may have put off a call for what it has written before, and evhttp must not get two. */
+	bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* Where evhttp has just written the head of a request, and what there was of the body. Without memory

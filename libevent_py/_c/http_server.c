@@ -52,7 +52,8 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 
 	if (type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;
-	EVPY_CALL(evpy_http_completed(flow->key, req));
+	/* Once more where an interrupt has kept it from knowing that C frees the request. */
+	EVPY_CALL((void)(evpy_http_completed(flow->key, req) || evpy_http_completed(flow->key, req)));
 	req->type = type;
 	evpy_http_expect(flow);
 }
@@ -60,7 +61,7 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 static void evpy_on_http_written(struct evhttp_connection *evcon, void *key)
 {
 	(void)evcon;
-	EVPY_CALL(evpy_http_written((uintptr_t)key));
+	EVPY_CALL((void)(evpy_http_written((uintptr_t)key) || evpy_http_written((uintptr_t)key)));
 }
 
 /* evhttp frees the bufferevent after this; by then its limit and its group may be gone (J1, J3). */

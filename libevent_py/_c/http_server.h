@@ -2,8 +2,8 @@
 
 extern "Python" void evpy_http_request(uintptr_t key, struct evhttp_request *request);
 extern "Python" int evpy_http_allowed(uintptr_t key, int method);
-extern "Python" void evpy_http_completed(uintptr_t key, struct evhttp_request *request);
-extern "Python" void evpy_http_written(uintptr_t key);
+extern "Python" int evpy_http_completed(uintptr_t key, struct evhttp_request *request);
+extern "Python" int evpy_http_written(uintptr_t key);
 extern "Python" int evpy_http_closed(uintptr_t key);
 extern "Python" struct bufferevent *evpy_http_bev(uintptr_t key);
 extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int error);
