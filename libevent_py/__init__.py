@@ -20,6 +20,7 @@ from libevent_py._dns_lookup import AddrInfoLookup as AddrInfoLookup
 from libevent_py._dns_lookup import DnsLookup as DnsLookup
 from libevent_py._ffi import ffi as ffi
 from libevent_py._ffi import lib as lib
+from libevent_py._http_asking import HttpRequest as HttpRequest
 from libevent_py._http_connection import HttpServerConnection as HttpServerConnection
 from libevent_py._http_listening import BoundSocket as BoundSocket
 from libevent_py._http_reply import HttpServerRequest as HttpServerRequest
@@ -82,7 +83,6 @@ from libevent_py.errors import ThreadError as ThreadError
 from libevent_py.errors import TlsError as TlsError
 from libevent_py.event import Event as Event
 from libevent_py.http_client import HttpConnection as HttpConnection
-from libevent_py.http_client import HttpRequest as HttpRequest
 from libevent_py.http_headers import Headers as Headers
 from libevent_py.http_headers import Query as Query
 from libevent_py.http_headers import parse_query as parse_query

@@ -31,7 +31,7 @@ from libevent_py.event import Event
 from libevent_py.http_headers import Headers
 
 if TYPE_CHECKING:
-    from libevent_py.http_client import HttpRequest
+    from libevent_py._http_asking import HttpRequest
 
 #: What libevent's own words for a failure mean.
 REASONS = {

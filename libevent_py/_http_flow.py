@@ -1,4 +1,4 @@
-"""How fast the bytes of an HTTP connection come: reading that is paused, limits, bodies in parts.
+"""How fast the bytes of an HTTP connection come: reading that is paused, and limits.
 
 evhttp enables reading again and again, whatever its user has done to the bufferevent. So a pause is
 one more reason for libevent itself to suspend reading, as its watermarks and limits are, and holds
@@ -8,20 +8,12 @@ in every state of the connection. Each of those has its own end.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
-from libevent_py import _convert
 from libevent_py._ffi import lib
 from libevent_py._handle import Handle, slot
-from libevent_py._octets import FRONT, failure
-from libevent_py.buffer import Buffer
 from libevent_py.bufferevent import BufferEvent
-from libevent_py.enums import HttpCommand
 from libevent_py.ratelimit import RateLimit, RateLimitGroup
-
-#: How a request's body is framed that is sent in parts, by C's numbers; WHOLE is one that isn't.
-WHOLE, LENGTH, CHUNKED = range(3)
 
 
 class Flow(Handle):
@@ -135,59 +127,3 @@ class Flow(Handle):
             with contextlib.suppress(AttributeError):  # closed, or the parent process's
                 lib.bufferevent_remove_from_rate_limit_group(slot(limited))
         limited.taken_back()
-
-
-# A client's body, in parts.
-
-
-def framed(request: Any, command: HttpCommand) -> tuple[int, int | None]:
-    """Return how the body of *request* is framed, and how many bytes are to come, if that is known.
-
-    Nobody else can add to it then. Raises `ValueError` for a method that has no body, and for
-    headers that don't go with one that is sent in parts.
-    """
-    if command in (HttpCommand.CONNECT, HttpCommand.TRACE):
-        raise ValueError(f"{command.name} must have no body: there is none in HTTP")
-    framing = _framed(request)
-    lib.evpy_client_freeze(request.pointer, True)
-    return framing
-
-
-def _framed(request: Any) -> tuple[int, int | None]:
-    if request.output_buffer:
-        raise ValueError("output_buffer must be empty where the body is sent in on_write")
-    headers = request.output_headers
-    if "Expect" in headers:
-        raise ValueError("output_headers must have no Expect where the body is sent in on_write")
-    lengths, codings = headers.get_all("Content-Length"), headers.get_all("Transfer-Encoding")
-    if lengths and codings:
-        raise ValueError("output_headers must not have Content-Length and Transfer-Encoding")
-    if lengths:
-        if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
-            raise ValueError(f"Content-Length must be one number of bytes, not {lengths!r}")
-        return LENGTH, int(lengths[0])
-    if not codings:
-        headers["Transfer-Encoding"] = "chunked"
-    elif [coding.lower() for coding in codings] != ["chunked"]:
-        raise ValueError(f"Transfer-Encoding must be chunked, not {codings!r}")
-    return CHUNKED, None
-
-
-def sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
-    """Return what sends *data*, what for, and how many bytes that are."""
-    if isinstance(data, Buffer):
-        return lib.evpy_client_send_buffer, (data.pointer,), len(data)
-    octets = _convert.octets(data)
-    return lib.evpy_client_send, octets, octets[1]
-
-
-def result_of(function: Callable[..., Any], *arguments: Any) -> int:
-    """Call *function*, and return -2 where it fails with -1: `errors.call` would ask errno why."""
-    result = int(function(*arguments))
-    return -2 if result == -1 else result
-
-
-def unsent(data: Any) -> Exception:
-    """Return the exception for a part of a body that C could not take."""
-    ends = [(data, FRONT)] if isinstance(data, Buffer) else []
-    return failure(lib.evbuffer_add_buffer, *ends)

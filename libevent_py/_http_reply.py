@@ -23,10 +23,9 @@ from libevent_py._http_connection import (
     write_at_last,
 )
 from libevent_py._http_end import GONE, Ending, ended_by, named
-from libevent_py._http_flow import result_of
 from libevent_py._http_framing import MISFRAMED, misframed
 from libevent_py._lifetime import get_ident, live
-from libevent_py._octets import FRONT, failure
+from libevent_py._octets import FRONT, failure, result_of
 from libevent_py.buffer import Buffer
 from libevent_py.errors import HttpError
 from libevent_py.http_request import Request

@@ -472,6 +472,12 @@ def failure(
     return errors.failed(function, "" if fd is None else f"fd {fd}")
 
 
+def result_of(function: Callable[..., Any], *arguments: Any) -> int:
+    """Call *function*, and return -2 where it fails with -1: `errors.call` would ask errno why."""
+    result = int(function(*arguments))
+    return -2 if result == -1 else result
+
+
 def checked(buffer: Any, name: str = "buffer") -> Octets:
     """Return *buffer*, which is to be changed, or raise `TypeError` unless it is a `Buffer`."""
     if not isinstance(buffer, Octets):

@@ -49,6 +49,7 @@ FLOORS = """
     http_uri
     http_request
     _http_flow
+    _http_asking
     _http_exchange
     http_client
     _http_end _http_connection _http_reply _http_settings _http_listening http_server
