@@ -16,7 +16,7 @@ from libevent_py import _convert, errors, util
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import tells
-from libevent_py._lifetime import live, next_key
+from libevent_py._live import live, next_key
 from libevent_py.enums import AddrInfoError, DnsResult, DnsType
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Handle
-from libevent_py._lifetime import live
+from libevent_py._live import live
 from libevent_py._pointers import new_owned
 from libevent_py._secured import Secured
 from libevent_py.enums import BufferEventOption

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 from libevent_py import _convert, errors
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import slot
-from libevent_py._lifetime import live
+from libevent_py._live import live
 from libevent_py._stream import Stream
 from libevent_py.buffer import Buffer
 from libevent_py.enums import (

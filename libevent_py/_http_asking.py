@@ -10,7 +10,7 @@ from libevent_py._described import described, known_as
 from libevent_py._ffi import lib
 from libevent_py._handle import Fresh, Handle
 from libevent_py._http_framing import MISFRAMED, misframed
-from libevent_py._lifetime import next_key
+from libevent_py._live import next_key
 from libevent_py._octets import FRONT, failure, result_of
 from libevent_py._pointers import new_owned
 from libevent_py._watched import BufferCallback, Watched

@@ -20,7 +20,8 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Handle
 from libevent_py._http_end import GONE
 from libevent_py._http_flow import Flow
-from libevent_py._lifetime import askable, live, next_key
+from libevent_py._lifetime import askable
+from libevent_py._live import live, next_key
 from libevent_py._pointers import copied
 from libevent_py.bufferevent import BufferEvent
 

@@ -23,7 +23,8 @@ from libevent_py import _convert, errors, util
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import tells
 from libevent_py._http_flow import Flow
-from libevent_py._lifetime import Child, live
+from libevent_py._lifetime import Child
+from libevent_py._live import live
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
 from libevent_py.errors import DnsError, HttpError

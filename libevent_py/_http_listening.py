@@ -15,7 +15,8 @@ from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Handle, slot, take
 from libevent_py._http_settings import Settings
-from libevent_py._lifetime import askable, live
+from libevent_py._lifetime import askable
+from libevent_py._live import live
 from libevent_py._pointers import copied, when_let_go
 from libevent_py.enums import ListenerOption
 from libevent_py.listener import Listener

@@ -24,7 +24,8 @@ from libevent_py._http_connection import (
 )
 from libevent_py._http_end import GONE, Ending, ended_by, named
 from libevent_py._http_framing import MISFRAMED, misframed
-from libevent_py._lifetime import get_ident, live
+from libevent_py._lifetime import get_ident
+from libevent_py._live import live
 from libevent_py._octets import FRONT, failure, result_of
 from libevent_py.buffer import Buffer
 from libevent_py.errors import HttpError

@@ -21,7 +21,8 @@ from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import any_thread, in_the_middle
 from libevent_py._handle import Making
-from libevent_py._lifetime import Root, get_ident, is_alive, live, next_key
+from libevent_py._lifetime import Root, get_ident, is_alive
+from libevent_py._live import live, next_key
 from libevent_py._wakeup import in_main_thread, wakeup
 from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
 

@@ -11,7 +11,8 @@ from libevent_py._described import known_as
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import in_the_middle
 from libevent_py._handle import Handle
-from libevent_py._lifetime import Child, live
+from libevent_py._lifetime import Child
+from libevent_py._live import live
 from libevent_py._watched import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http_request import Request, RequestBuffer

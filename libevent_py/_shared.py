@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import _convert
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import empty, fill
-from libevent_py._lifetime import next_key
+from libevent_py._live import next_key
 from libevent_py._octets import END, SIZE_MAX, failure
 from libevent_py._pointers import owned, shared
 from libevent_py._references import references, release

@@ -17,7 +17,8 @@ from libevent_py._convert import Timeout
 from libevent_py._described import described
 from libevent_py._eager import Arena, Eager
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import get_ident, live
+from libevent_py._lifetime import get_ident
+from libevent_py._live import live
 from libevent_py.base import EventBase
 from libevent_py.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.enums import (

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._lifetime import get_ident, next_key
+from libevent_py._lifetime import get_ident
+from libevent_py._live import next_key
 from libevent_py._octets import Octets, failure
 
 #: The buffers that have, or had, callbacks, by the key that C has.

@@ -9,7 +9,8 @@ from libevent_py._attached import Attached, Deferral, deferring
 from libevent_py._described import known_as
 from libevent_py._ffi import lib
 from libevent_py._handle import empty, fill, slot
-from libevent_py._lifetime import get_ident, next_key
+from libevent_py._lifetime import get_ident
+from libevent_py._live import next_key
 from libevent_py._octets import checked as checked
 from libevent_py._pointers import unshare
 from libevent_py._references import references, release

@@ -14,7 +14,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._filter import Filter, checked_filter, free_upper
 from libevent_py._given import GivenBuffer, given
 from libevent_py._handle import Making, came_to_be
-from libevent_py._lifetime import next_key
+from libevent_py._live import next_key
 from libevent_py._stream import (
     Callbacks,
     DataCallback,

@@ -34,7 +34,8 @@ from libevent_py._dns_lookup import (
 )
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Making
-from libevent_py._lifetime import Child, next_key
+from libevent_py._lifetime import Child
+from libevent_py._live import next_key
 from libevent_py.base import EventBase
 from libevent_py.enums import AddrInfoFlag, DnsBaseFlag, DnsOption, DnsQueryFlag, DnsType
 

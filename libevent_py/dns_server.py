@@ -16,7 +16,8 @@ from libevent_py import _convert, errors, log
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import came_to_be
-from libevent_py._lifetime import Child, live, next_key
+from libevent_py._lifetime import Child
+from libevent_py._live import live, next_key
 from libevent_py.base import EventBase
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 

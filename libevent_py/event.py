@@ -16,7 +16,8 @@ from libevent_py import _convert, _signals, debug, errors
 from libevent_py._convert import Timeout
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import any_thread
-from libevent_py._lifetime import UNUSED, Child, get_ident, live, next_key, weak
+from libevent_py._lifetime import UNUSED, Child, get_ident, weak
+from libevent_py._live import live, next_key
 from libevent_py._loop import FLAGS, IO
 from libevent_py.base import CommonTimeout, EventBase
 from libevent_py.enums import EventFlag

@@ -16,7 +16,8 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Handle, Making, came_to_be
 from libevent_py._http_asking import HttpRequest, frame_whole, framed
 from libevent_py._http_exchange import Exchange
-from libevent_py._lifetime import Child, next_key
+from libevent_py._lifetime import Child
+from libevent_py._live import next_key
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventOption, HttpCommand, HttpConnectionFlag

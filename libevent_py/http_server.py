@@ -14,7 +14,7 @@ from libevent_py._http_end import Ending
 from libevent_py._http_listening import Listening
 from libevent_py._http_reply import ANSWERED, READING, UNANSWERED, HttpServerRequest, made
 from libevent_py._http_settings import ASKED, METHODS
-from libevent_py._lifetime import live, next_key
+from libevent_py._live import live, next_key
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.tls import TlsContext

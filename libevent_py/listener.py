@@ -14,7 +14,8 @@ from typing import Any
 from libevent_py import _convert, errors, log
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Making, came_to_be
-from libevent_py._lifetime import Child, get_ident, live, next_key, roots
+from libevent_py._lifetime import Child, get_ident, roots
+from libevent_py._live import live, next_key
 from libevent_py.base import EventBase
 from libevent_py.bufferevent import BufferEvent
 from libevent_py.enums import ListenerOption

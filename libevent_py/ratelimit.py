@@ -18,7 +18,8 @@ from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._handle import Making, slot
-from libevent_py._lifetime import Child, next_key
+from libevent_py._lifetime import Child
+from libevent_py._live import next_key
 from libevent_py.base import EventBase
 
 #: No limit.

@@ -12,7 +12,8 @@ from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
 from libevent_py._frames import tells
 from libevent_py._handle import Handle, Making
-from libevent_py._lifetime import Child, askable, live, next_key
+from libevent_py._lifetime import Child, askable
+from libevent_py._live import live, next_key
 from libevent_py._pointers import new_owned
 from libevent_py._rpc_hooks import (
     CONTINUE,

@@ -19,7 +19,8 @@ from libevent_py._ffi import ffi, lib
 from libevent_py._frames import in_the_middle
 from libevent_py._handle import Handle, Making
 from libevent_py._http_connection import HttpServerConnection, write_at_last
-from libevent_py._lifetime import Child, live, next_key
+from libevent_py._lifetime import Child
+from libevent_py._live import live, next_key
 from libevent_py._pointers import ALONE, copied
 from libevent_py._rpc_hooks import (
     CONTINUE,

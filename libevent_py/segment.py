@@ -11,7 +11,7 @@ from libevent_py import _convert, errors
 from libevent_py._described import described
 from libevent_py._ffi import lib
 from libevent_py._handle import Handle
-from libevent_py._lifetime import next_key
+from libevent_py._live import next_key
 from libevent_py._pointers import owned
 from libevent_py._references import Cleanup, references, release
 from libevent_py.enums import FileSegmentFlag

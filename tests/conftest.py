@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from libevent_py import EventBase, EventConfig, errors
-from libevent_py._lifetime import live, roots
+from libevent_py._lifetime import roots
+from libevent_py._live import live
 from libevent_py._wakeup import wakeup
 from tests import debian
 from tests.certificates import Authority

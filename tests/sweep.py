@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import EventBase, LibeventError, _pointers, errors
-from libevent_py._lifetime import live, roots
+from libevent_py._lifetime import roots
+from libevent_py._live import live
 from libevent_py._references import references, release
 from libevent_py._wakeup import wakeup
 from tests.interposing import Interposer

@@ -27,7 +27,8 @@ from libevent_py import (
     LoopFlag,
     errors,
 )
-from libevent_py._lifetime import live, roots
+from libevent_py._lifetime import roots
+from libevent_py._live import live
 from tests.support import run_python
 
 READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST

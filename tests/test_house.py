@@ -27,7 +27,7 @@ FLOORS = """
     _ffi
     _names
     errors enums
-    _load _convert _references _described _pointers _frames _handle _lifetime _wakeup _signals
+    _load _convert _references _described _pointers _frames _handle _live _lifetime _wakeup _signals
     debug log util config _loop base
     event
     _octets _watched _attached segment _shared buffer

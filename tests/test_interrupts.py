@@ -28,7 +28,8 @@ from libevent_py import (
     HttpServerRequest,
     Listener,
 )
-from libevent_py._lifetime import live, roots
+from libevent_py._lifetime import roots
+from libevent_py._live import live
 from tests.interposing import Interposer
 from tests.operations import OPERATIONS
 from tests.support import PATIENCE, run_python, swept

@@ -486,7 +486,8 @@ OUT_OF_MEMORY = """
     import sys
     from libevent_py import *
     from libevent_py import errors
-    from libevent_py._lifetime import live, roots
+    from libevent_py._lifetime import roots
+    from libevent_py._live import live
 
     shim = ctypes.CDLL(sys.argv[1])
     countdown = ctypes.c_int.in_dll(shim, "allocations_until_failure")

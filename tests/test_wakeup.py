@@ -214,7 +214,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
         import signal
         import socket
         from libevent_py import Event, EventBase, EventFlag, LoopFlag, errors
-        from libevent_py._lifetime import live
+        from libevent_py._live import live
 
         class Rang(BaseException):
             pass
