@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from libevent_py import _convert, errors, log
 from libevent_py._described import described
 from libevent_py._ffi import ffi, lib
-from libevent_py._handle import came_to_be
+from libevent_py._handle import came_to_be, slot, without_pointer
 from libevent_py._lifetime import Child
 from libevent_py._live import live, next_key
 from libevent_py.base import EventBase
@@ -45,6 +46,7 @@ LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 NONE = DnsResult.NONE
 add_a = lib.evdns_server_request_add_a_reply
 respond = lib.evpy_dns_respond
+new_object: Callable[[Any], Any] = object.__new__
 
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
@@ -184,10 +186,15 @@ class DnsServer(Child):
 
     def _abandon(self, pointer: Any) -> None:
         """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""
-        if self.closed:  # responding to the last request of a closed port touches what is freed
-            lib.evdns_server_request_drop(pointer)
-        else:
-            respond(pointer, SERVERFAILED)
+        port: Any = None  # responding to the last request of a closed one uses what is freed
+        try:
+            with contextlib.suppress(errors.ClosedError):
+                port = self.pointer  # held meanwhile, so that nobody closes it
+        finally:  # though an interrupt has come
+            if port is None:
+                lib.evdns_server_request_drop(pointer)
+            else:
+                respond(pointer, SERVERFAILED)
 
 
 @described(
@@ -385,13 +392,7 @@ class DnsServerRequest(Child):
         self.pointer  # noqa: B018  (an answered one says so)
         if err is not NONE:
             err = _convert.integer(err, "err", 0, 15)
-        server = self.server
-        port = server.pointer  # held meanwhile: C looks at it once more
-        pointer = self._end()
-        if pointer is None:
-            raise self._unusable()
-        result = respond(pointer, err)  # it never calls back
-        del port
+        result = self._answer(int(err))
         if result:
             failure = errors.failed(lib.evdns_server_request_respond)
             if result < 0:
@@ -410,15 +411,27 @@ class DnsServerRequest(Child):
             self.free = lib.evdns_server_request_drop
             super().close()
 
-    def _end(self) -> Any:
-        """Return the pointer, which is the caller's now."""
-        self.base.ledger.pop(self.key, None)
-        return self._take()
+    def _answer(self, err: int) -> int:
+        """Have C, which never calls back, answer with *err*; return what it does."""
+        port = self.server.pointer  # held meanwhile: C looks at it once more
+        kind = type(self)
+        try:
+            slot(self)
+            bare: Any = without_pointer(kind)
+            pointer = slot(self)
+            del self.pointer  # no call from here to C's: nobody interrupts
+            self.__class__ = bare
+            return int(respond(pointer, err))
+        except AttributeError:  # other code has ended it
+            raise self._unusable() from None
+        finally:
+            del port
+            self.base.ledger.pop(self.key, None)
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""
         if not self.closed and self.base.parked is None:
-            self.server._abandon(self._end())
+            super().close()  # which does what `free` says
 
     def _unusable(self) -> Exception:
         why = super()._unusable()
@@ -555,17 +568,25 @@ def _ttl(value: Any) -> int:
     return _convert.integer(value, "ttl", 0, 2**31 - 1)
 
 
-@ffi.def_extern(error=1, onerror=errors.kept)
+@ffi.def_extern(onerror=errors.kept)
 def evpy_dns_query(
-    key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int
-) -> bool:
+    key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int, taken: Any
+) -> None:
+    """Note in *taken* that the request is somebody's: C drops what an interrupt leaves nobody's."""
     server = live.objects.get(key)
     if server is None or server.base.parked is not None:
-        return False
-    request = DnsServerRequest(server, pointer, count, ffi.string(name), type, dns_class)
+        return
+    request = new_object(DnsServerRequest)
+    taken[0] = True
+    try:
+        DnsServerRequest.__init__(
+            request, server, pointer, count, ffi.string(name), type, dns_class
+        )
+    except BaseException:
+        taken[0] = came_to_be(request)
+        raise
     try:
         server._callback(request)
     except BaseException as error:
         server.base.report(error, request)
         request._fail()
-    return True

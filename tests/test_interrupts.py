@@ -27,6 +27,7 @@ from libevent_py import (
     HttpServer,
     HttpServerRequest,
     Listener,
+    LoopFlag,
 )
 from libevent_py._lifetime import roots
 from libevent_py._live import live
@@ -289,6 +290,33 @@ def test_a_lookup_is_told_once_though_its_answer_is_interrupted(asks: str) -> No
         assert len(told) == 1, number
         number += 1
     assert number > 8
+
+
+def test_a_query_that_an_interrupt_leaves_nobody_s_keeps_no_socket_open() -> None:
+    """N2: libevent waits with the socket for each request that is neither answered nor dropped."""
+    before, number = descriptors(), 0
+    query = b"\0\1\1\0\0\1\0\0\0\0\0\0\1a\4test\0\0\1\0\1"
+    interposer = None
+    while interposer is None or interposer.where is not None:
+        interposer = Within(interrupt, number, signals=True)
+        interposer.names = (
+            "evpy_dns_query",
+            "__init__",
+            "_question",
+            "respond",
+            "_answer",
+            "_fail",
+        )
+        with EventBase() as base, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            server = DnsServer(base, ("127.0.0.1", 0), lambda request: request.respond())
+            client.sendto(query, server.address)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.loop, LoopFlag.ONCE)
+            base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+            server.close()
+        assert descriptors() == before, interposer.where
+        number += 1
+    assert number > 20
 
 
 def test_the_end_of_a_request_is_told_once_though_that_is_interrupted() -> None:

@@ -69,8 +69,9 @@ static void evpy_on_dns_ready(evutil_socket_t fd, short what, void *arg)
 		    server->waiting[server->first++ % EVPY_DNS_WAITING];
 		const struct evdns_server_question *asked = request->questions[0];
 
-		EVPY_CALL(taken = evpy_dns_query(server->key, request, request->nquestions, asked->name,
-		    asked->type, asked->dns_question_class));
+		taken = 0;
+		EVPY_CALL(evpy_dns_query(server->key, request, request->nquestions, asked->name,
+		    asked->type, asked->dns_question_class, &taken));
 		if (!taken)
 			evdns_server_request_drop(request);
 	}

@@ -1,7 +1,7 @@
 /* Ours. */
 
-extern "Python" int evpy_dns_query(uintptr_t key, struct evdns_server_request *request,
-    int count, const char *name, int type, int dns_class);
+extern "Python" void evpy_dns_query(uintptr_t key, struct evdns_server_request *request,
+    int count, const char *name, int type, int dns_class, int *taken);
 
 struct evpy_dns_server {
 	struct evdns_server_port *port;
