@@ -610,21 +610,29 @@ def evpy_http_allowed(key: int, method: int) -> int:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_request(key: int, pointer: Any) -> None:
+def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
+    """Note in *begun* that the request is somebody's: else C answers it, after an interrupt."""
     route = live.objects.get(key)
     if route is None:  # the server is closed, and about to be freed with its requests
+        begun[0] = True
         return
     server = route.server
     root = server
     while root._parent is not None:
         root = root._parent
     if root.doomed and address_of(lib.evhttp_request_get_connection(pointer)) in root.doomed:
+        begun[0] = True
         return  # so is the connection
     base = server.base
-    request = root._read(pointer) if root._streams else made(base, server, root, pointer)
-    if request is None:  # what has been told of its headers has closed the connection
-        return
-    request.server = server
+    if root._streams:
+        request = root._read(pointer)
+        begun[0] = True
+        if request is None:  # what has been told of its headers has closed the connection
+            return
+        request.server = server
+    else:
+        request = made(base, server, root, pointer)
+        begun[0] = True  # no call from here to what answers for a handler that raises
     root.current = request
     try:
         if request.error is not None:

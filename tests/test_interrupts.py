@@ -24,6 +24,7 @@ from libevent_py import (
     DnsServerRequest,
     Event,
     EventBase,
+    EventFlag,
     HttpServer,
     HttpServerRequest,
     Listener,
@@ -317,6 +318,37 @@ def test_a_query_that_an_interrupt_leaves_nobody_s_keeps_no_socket_open() -> Non
         assert descriptors() == before, interposer.where
         number += 1
     assert number > 20
+
+
+def test_a_client_is_answered_though_an_interrupt_keeps_its_request_from_the_handler() -> None:
+    number, interposer = 0, None
+    while interposer is None or interposer.where is not None:
+        interposer = Within(interrupt, number, signals=True)
+        interposer.names = ("evpy_http_request", "made")
+        with EventBase() as base, socket.socket() as client:
+            server = HttpServer(base)
+            server.set_gencb(lambda request: request.send_reply(200, "OK", b"x"))
+            bound = server.bind_socket("127.0.0.1", 0)
+            client.connect(("127.0.0.1", bound.port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.setblocking(False)
+            answered: list[bytes] = []
+
+            def came(
+                event: Event, fd: int, what: EventFlag, answered: list[bytes] = answered
+            ) -> None:
+                answered.append(os.read(fd, 1000))
+                event.base.loopexit()
+
+            Event(base, client, EventFlag.READ, came).add(PATIENCE)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.dispatch)
+            if not answered:
+                base.dispatch()
+            server.close()
+        assert answered[0][:12] in (b"HTTP/1.1 200", b"HTTP/1.1 500"), interposer.where
+        number += 1
+    assert number > 3
 
 
 def test_the_end_of_a_request_is_told_once_though_that_is_interrupted() -> None:

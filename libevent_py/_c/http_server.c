@@ -28,12 +28,17 @@ static int evpy_http_is_allowed(const struct evhttp_request *req, void *key)
 
 static void evpy_on_http_request(struct evhttp_request *req, void *key)
 {
+	int begun = 0;
+
 	if (!evpy_http_is_allowed(req, key))
 		evpy_http_reply_error(req, HTTP_NOTIMPLEMENTED, NULL);
 	else if (evpy_http_is_misread(req, req->chunked))
 		evpy_http_reply_error(req, HTTP_BADREQUEST, NULL);
-	else
-		EVPY_CALL(evpy_http_request((uintptr_t)key, req));
+	else {
+		EVPY_CALL(evpy_http_request((uintptr_t)key, req, &begun));
+		if (!begun) /* an interrupt has kept it from being anybody's */
+			evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
+	}
 }
 
 /* For what has no handler, for the same reason. */

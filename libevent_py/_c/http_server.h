@@ -1,6 +1,7 @@
 /* Ours. */
 
-extern "Python" void evpy_http_request(uintptr_t key, struct evhttp_request *request);
+extern "Python" void evpy_http_request(
+    uintptr_t key, struct evhttp_request *request, int *begun);
 extern "Python" int evpy_http_allowed(uintptr_t key, int method);
 extern "Python" int evpy_http_completed(uintptr_t key, struct evhttp_request *request);
 extern "Python" int evpy_http_written(uintptr_t key);
