@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from libevent_py import EventBase, version
-from libevent_py._doctor import report
-from libevent_py._index import Place, absent, declared, places
+from libevent_py._cli.doctor import report
+from libevent_py._cli.find import Place, absent, declared, places
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from libevent_py._core.names import name_of as name_of
 from libevent_py._ffi import ffi, lib
-from libevent_py._names import name_of as name_of
 
 if sys.version_info < (3, 11):
     BaseExceptionGroup: Any = None

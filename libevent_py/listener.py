@@ -11,17 +11,18 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import _convert, errors, log
+from libevent_py import errors, log
+from libevent_py._core import convert
+from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.handle import Making, came_to_be
+from libevent_py._core.owner import Child, get_ident, roots
 from libevent_py._ffi import ffi, lib
-from libevent_py._handle import Making, came_to_be
-from libevent_py._lifetime import Child, get_ident, roots
-from libevent_py._live import live, next_key
-from libevent_py.base import EventBase
-from libevent_py.bufferevent import BufferEvent
+from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import ListenerOption
-from libevent_py.event import Event
+from libevent_py.event.base import EventBase
+from libevent_py.event.event import Event
 
-ListenerCallback = Callable[[Any, int, _convert.Address], object]
+ListenerCallback = Callable[[Any, int, convert.Address], object]
 ErrorCallback = Callable[[Any, OSError], object]
 
 _DEFAULT = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_FREE
@@ -46,7 +47,7 @@ class Listener(Child):
     def __init__(
         self,
         base: EventBase,
-        address: _convert.Address,
+        address: convert.Address,
         callback: ListenerCallback | None,
         *,
         backlog: int = -1,
@@ -67,7 +68,7 @@ class Listener(Child):
         Wraps ``evconnlistener_new_bind``.
         """
         self._check_unmade()
-        flags = _convert.flags(ListenerOption, options, "options")
+        flags = convert.flags(ListenerOption, options, "options")
         if backlog == 0:
             raise ValueError("backlog must not be 0: the socket doesn't listen yet")
         bound = _bound(address, flags)
@@ -98,12 +99,12 @@ class Listener(Child):
         so on, as many as LISTEN_FDS in the environment says, if LISTEN_PID is this process.
         Wraps ``evconnlistener_new``.
         """
-        flags = _convert.flags(ListenerOption, options, "options")
-        number = _convert.descriptor(fd)
+        flags = convert.flags(ListenerOption, options, "options")
+        number = convert.descriptor(fd)
         if not stat.S_ISSOCK(os.fstat(number).st_mode):  # C would not say that it can't wait for it
             raise ValueError(f"fd must be a socket, not {fd!r}")
         if flags & ListenerOption.CLOSE_ON_FREE:
-            _convert.surrendered(fd)
+            convert.surrendered(fd)
         listener = cls.__new__(cls)
         listener._start(base, number, callback, backlog, flags)
         if not isinstance(fd, int):
@@ -119,19 +120,19 @@ class Listener(Child):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
-        self._callback = None if callback is None else _convert.callback(callback)
+        self._callback = None if callback is None else convert.callback(callback)
         self._on_error: ErrorCallback | None = None
         self._resting = False
         self._socket: Any = None
         #: The `BoundSocket` of the HTTP server that accepts its connections and frees it, or None.
         self._bound: Any = None
-        backlog = _convert.integer(backlog, "backlog", -1, 2**31 - 1)
+        backlog = convert.integer(backlog, "backlog", -1, 2**31 - 1)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
         key, called, below = next_key(), callback is not None, base.pointer
         making = Making(
             lib.evpy_listener_new,
             *(below, fd, flags, backlog, called, key),
-            failure=lambda: errors.failed(lib.evconnlistener_new, _convert.fd_with(fd, below)),
+            failure=lambda: errors.failed(lib.evconnlistener_new, convert.fd_with(fd, below)),
         )
         super().__init__(base, key, making)
         base.live[key] = self
@@ -152,7 +153,7 @@ class Listener(Child):
             raise ValueError(f"this Listener belongs to {self._bound!r}, which has its connections")
         called = callback is not None
         if called:
-            _convert.callback(callback)
+            convert.callback(callback)
         if errors.enter(None, lib.evpy_listener_set_cb, self.pointer, called, self.key):
             raise errors.failed(lib.evconnlistener_set_cb, f"fd {self.fd}")
         self._callback = callback
@@ -168,7 +169,7 @@ class Listener(Child):
 
     @on_error.setter
     def on_error(self, callback: ErrorCallback | None) -> None:
-        self._on_error = None if callback is None else _convert.callback(callback, "on_error")
+        self._on_error = None if callback is None else convert.callback(callback, "on_error")
 
     def enable(self) -> None:
         """Accept connections. Wraps ``evconnlistener_enable``."""
@@ -188,7 +189,7 @@ class Listener(Child):
         if ask:
             fd = int(lib.evconnlistener_get_fd(self.pointer))
             yield f"fd {fd}"
-            yield _convert.told_socket_name(fd)
+            yield convert.told_socket_name(fd)
         if self._resting:
             yield "resting"
 
@@ -200,7 +201,7 @@ class Listener(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
-        return _convert.name_of(self, self.fd)
+        return convert.name_of(self, self.fd)
 
     def accept_failed(self, code: int) -> None:
         """Tell who wants to know that a connection could not be accepted, and why."""
@@ -253,12 +254,12 @@ def _leave(_pointer: Any) -> None:
     """Leave it to the one that it has been given to."""
 
 
-def _bound(address: _convert.Address, flags: ListenerOption) -> socket.socket:
+def _bound(address: convert.Address, flags: ListenerOption) -> socket.socket:
     """Return a new socket that is bound to *address* with what *flags* ask for.
 
     Made here rather than in C, which loses errno on the way.
     """
-    target = _convert.sockaddr(address)
+    target = convert.sockaddr(address)
     family = target.pointer.sa_family
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -292,7 +293,7 @@ def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
         listener = base.live.get(key)
         if listener is not None:
             try:
-                listener._callback(listener, fd, _convert.unpack_address(address, length))
+                listener._callback(listener, fd, convert.unpack_address(address, length))
             except BaseException as error:
                 base.report(error, listener)
             else:

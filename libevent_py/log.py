@@ -14,7 +14,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from libevent_py import _convert, errors
+from libevent_py import errors
+from libevent_py._core import convert
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DebugLogging, LogSeverity
 
@@ -49,7 +50,7 @@ def set_log_callback(callback: LogCallback | None) -> None:
     """
     global _callback
     flush()
-    _callback = to_logging if callback is None else _convert.callback(callback)
+    _callback = to_logging if callback is None else convert.callback(callback)
 
 
 def flush() -> None:
@@ -70,7 +71,7 @@ def _take() -> None:
     message = lib.evpy_log_take()
     while message != ffi.NULL:
         severity = LogSeverity(lib.evpy_message_severity(message))
-        _taken.append((severity, _convert.text(lib.evpy_message_text(message))))
+        _taken.append((severity, convert.text(lib.evpy_message_text(message))))
         message = lib.evpy_message_next(message)
 
 
@@ -85,7 +86,7 @@ def enable_debug_logging(which: int = DebugLogging.ALL) -> None:
     A running loop hands these messages on in batches, and the rest when it ends.
     Wraps ``event_enable_debug_logging``.
     """
-    lib.event_enable_debug_logging(_convert.integer(which, "which", 0, DebugLogging.ALL))
+    lib.event_enable_debug_logging(convert.integer(which, "which", 0, DebugLogging.ALL))
 
 
 def set_fatal_callback(callback: Callable[[int], object] | None) -> None:
@@ -97,7 +98,7 @@ def set_fatal_callback(callback: Callable[[int], object] | None) -> None:
     Wraps ``event_set_fatal_callback``.
     """
     global _fatal
-    _fatal = None if callback is None else _convert.callback(callback)
+    _fatal = None if callback is None else convert.callback(callback)
     lib.evpy_fatal_install(callback is not None)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, SupportsFloat
 
-from libevent_py import _convert
+from libevent_py._core import convert
+from libevent_py._core.names import name_of
+from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
-from libevent_py._names import name_of
-from libevent_py._octets import END, FRONT, MOST, Octets, checked, failure
-from libevent_py._references import references, release
-from libevent_py.buffer import Buffer
+from libevent_py.buffer.buffer import Buffer
+from libevent_py.buffer.octets import END, FRONT, MOST, Octets, checked, failure
 from libevent_py.errors import TagError
 
 LARGEST = 2**32 - 1
@@ -35,7 +35,7 @@ def init() -> None:
 
 def marshal(buffer: Buffer, tag: int, data: Any) -> None:
     """Append *data*, up to 2 GiB of bytes, as an item. Wraps ``evtag_marshal``."""
-    octets, size = _convert.octets(data)
+    octets, size = convert.octets(data)
     if size >= MOST:
         raise ValueError(f"data must be shorter than {MOST} bytes, not {size}")
     _put(buffer, lib.evtag_marshal, lib.EVPY_TAG_BYTES, octets, tag=_tag(tag), length=size)
@@ -58,13 +58,13 @@ def marshal_buffer(buffer: Buffer, tag: int, data: Buffer) -> None:
 
 def marshal_int(buffer: Buffer, tag: int, number: int) -> None:
     """Append *number*, of 32 bits and no sign, as an item. Wraps ``evtag_marshal_int``."""
-    number = _convert.integer(number, "number", 0, LARGEST)
+    number = convert.integer(number, "number", 0, LARGEST)
     _put(buffer, lib.evtag_marshal_int, lib.EVPY_TAG_INT, tag=_tag(tag), number=number)
 
 
 def marshal_int64(buffer: Buffer, tag: int, number: int) -> None:
     """Append *number*, of 64 bits and no sign, as an item. Wraps ``evtag_marshal_int64``."""
-    number = _convert.integer(number, "number", 0, LARGEST64)
+    number = convert.integer(number, "number", 0, LARGEST64)
     _put(buffer, lib.evtag_marshal_int64, lib.EVPY_TAG_INT64, tag=_tag(tag), number=number)
 
 
@@ -74,7 +74,7 @@ def marshal_string(buffer: Buffer, tag: int, string: str | bytes) -> None:
     Lone surrogates become the bytes that `unmarshal_string` made them of.
     Wraps ``evtag_marshal_string``.
     """
-    marshal(buffer, tag, _convert.string(_encoded(string), "string"))
+    marshal(buffer, tag, convert.string(_encoded(string), "string"))
 
 
 def marshal_timeval(buffer: Buffer, tag: int, seconds: SupportsFloat) -> None:
@@ -82,19 +82,19 @@ def marshal_timeval(buffer: Buffer, tag: int, seconds: SupportsFloat) -> None:
 
     Wraps ``evtag_marshal_timeval``.
     """
-    time = _convert.timeval(seconds, "seconds")
+    time = convert.timeval(seconds, "seconds")
     _put(buffer, lib.evtag_marshal_timeval, lib.EVPY_TAG_TIMEVAL, tag=_tag(tag), time=time[0])
 
 
 def encode_int(buffer: Buffer, number: int) -> None:
     """Append *number*, of 32 bits and no sign, without a tag. Wraps ``evtag_encode_int``."""
-    number = _convert.integer(number, "number", 0, LARGEST)
+    number = convert.integer(number, "number", 0, LARGEST)
     _put(buffer, lib.evtag_encode_int, lib.EVPY_TAG_BARE_INT, number=number)
 
 
 def encode_int64(buffer: Buffer, number: int) -> None:
     """Append *number*, of 64 bits and no sign, without a tag. Wraps ``evtag_encode_int64``."""
-    number = _convert.integer(number, "number", 0, LARGEST64)
+    number = convert.integer(number, "number", 0, LARGEST64)
     _put(buffer, lib.evtag_encode_int64, lib.EVPY_TAG_BARE_INT64, number=number)
 
 
@@ -169,7 +169,7 @@ def unmarshal_fixed(buffer: Buffer, need_tag: int, length: int) -> bytes:
 
     Wraps ``evtag_unmarshal_fixed``.
     """
-    length = _convert.integer(length, "length", 0, MOST)
+    length = convert.integer(length, "length", 0, MOST)
     return _payload(buffer, lib.evtag_unmarshal_fixed, _need(need_tag), length)[1]
 
 
@@ -189,22 +189,22 @@ def unmarshal_timeval(buffer: Buffer, need_tag: int) -> float:
     Wraps ``evtag_unmarshal_timeval``.
     """
     item = _take(buffer, lib.evtag_unmarshal_timeval, lib.EVPY_TAG_TIMEVAL, _need(need_tag))
-    return _convert.from_timeval(item.time)
+    return convert.from_timeval(item.time)
 
 
 def _tag(tag: int) -> int:
-    return _convert.integer(tag, "tag", 0, LARGEST)
+    return convert.integer(tag, "tag", 0, LARGEST)
 
 
 def _need(need_tag: int) -> int:
-    return _convert.integer(need_tag, "need_tag", 0, LARGEST)
+    return convert.integer(need_tag, "need_tag", 0, LARGEST)
 
 
 def _encoded(string: str | bytes) -> str | bytes:
     try:
         return string.encode("utf-8", "surrogateescape") if isinstance(string, str) else string
     except UnicodeEncodeError:
-        return string  # of which `_convert.string` says what is wrong
+        return string  # of which `convert.string` says what is wrong
 
 
 def _put(

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from libevent_py import _convert, errors
-from libevent_py._convert import Address
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.convert import Address
+from libevent_py._core.handle import Handle
+from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
-from libevent_py._handle import Handle
-from libevent_py._pointers import new_owned
 from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
 
 AddrInfo = tuple[int, int, int, str, Address]
@@ -27,7 +28,7 @@ DATE_SIZE = 30
 
 
 def _c_int(value: int, name: str) -> int:
-    return _convert.integer(value, name, -(2**31), 2**31 - 1)
+    return convert.integer(value, name, -(2**31), 2**31 - 1)
 
 
 # Descriptors.
@@ -55,7 +56,7 @@ def make_socket_nonblocking(fd: Any) -> None:
     A Python socket does not notice; its own `setblocking` does the same and does. Raises `OSError`.
     Wraps ``evutil_make_socket_nonblocking``.
     """
-    errors.call(lib.evutil_make_socket_nonblocking, _convert.descriptor(fd))
+    errors.call(lib.evutil_make_socket_nonblocking, convert.descriptor(fd))
 
 
 def make_socket_closeonexec(fd: Any) -> None:
@@ -63,7 +64,7 @@ def make_socket_closeonexec(fd: Any) -> None:
 
     Wraps ``evutil_make_socket_closeonexec``.
     """
-    errors.call(lib.evutil_make_socket_closeonexec, _convert.descriptor(fd))
+    errors.call(lib.evutil_make_socket_closeonexec, convert.descriptor(fd))
 
 
 def make_listen_socket_reuseable(fd: Any) -> None:
@@ -71,7 +72,7 @@ def make_listen_socket_reuseable(fd: Any) -> None:
 
     Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable``.
     """
-    errors.call(lib.evutil_make_listen_socket_reuseable, _convert.descriptor(fd))
+    errors.call(lib.evutil_make_listen_socket_reuseable, convert.descriptor(fd))
 
 
 def make_listen_socket_reuseable_port(fd: Any) -> None:
@@ -79,7 +80,7 @@ def make_listen_socket_reuseable_port(fd: Any) -> None:
 
     Does nothing but on Linux. Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable_port``.
     """
-    errors.call(lib.evutil_make_listen_socket_reuseable_port, _convert.descriptor(fd))
+    errors.call(lib.evutil_make_listen_socket_reuseable_port, convert.descriptor(fd))
 
 
 def make_listen_socket_ipv6only(fd: Any) -> None:
@@ -87,7 +88,7 @@ def make_listen_socket_ipv6only(fd: Any) -> None:
 
     Wraps ``evutil_make_listen_socket_ipv6only``.
     """
-    errors.call(lib.evutil_make_listen_socket_ipv6only, _convert.descriptor(fd))
+    errors.call(lib.evutil_make_listen_socket_ipv6only, convert.descriptor(fd))
 
 
 def make_tcp_listen_socket_deferred(fd: Any) -> None:
@@ -96,7 +97,7 @@ def make_tcp_listen_socket_deferred(fd: Any) -> None:
     Does nothing where the system can't. Raises `OSError`.
     Wraps ``evutil_make_tcp_listen_socket_deferred``.
     """
-    errors.call(lib.evutil_make_tcp_listen_socket_deferred, _convert.descriptor(fd))
+    errors.call(lib.evutil_make_tcp_listen_socket_deferred, convert.descriptor(fd))
 
 
 def closesocket(fd: int | socket.socket) -> None:
@@ -105,7 +106,7 @@ def closesocket(fd: int | socket.socket) -> None:
     An event that waits for it must be deleted before. Raises `OSError`. Wraps
     ``evutil_closesocket``.
     """
-    number = _convert.descriptor(fd)
+    number = convert.descriptor(fd)
     if isinstance(fd, socket.socket):
         fd.detach()  # else it would close, later, whatever has the number then (A9)
     elif not isinstance(fd, int):
@@ -129,11 +130,11 @@ def inet_ntop(family: int, packed: Any) -> str:
     Wraps ``evutil_inet_ntop``.
     """
     size = _packed_size(family)
-    memory, length = _convert.octets(packed, "packed")
+    memory, length = convert.octets(packed, "packed")
     if length != size:
         raise ValueError(f"packed must be {size} bytes for this family, not {length}")
     out = ffi.new("char[]", LONGEST_TEXT)
-    return _convert.text(errors.new(lib.evutil_inet_ntop, family, memory, out, LONGEST_TEXT))
+    return convert.text(errors.new(lib.evutil_inet_ntop, family, memory, out, LONGEST_TEXT))
 
 
 def inet_pton(family: int, text: str | bytes) -> bytes:
@@ -156,7 +157,7 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
 
 def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: Any) -> bytes:
     memory = ffi.new("unsigned char[]", _packed_size(family))
-    if function(family, _convert.string(text, "text"), memory, *out) != 1:
+    if function(family, convert.string(text, "text"), memory, *out) != 1:
         kind = "an IPv4" if family == socket.AF_INET else "an IPv6"
         raise ValueError(f"text must be {kind} address, not {text!r}")
     return bytes(ffi.buffer(memory))
@@ -171,9 +172,9 @@ def parse_sockaddr_port(text: str | bytes) -> Address:
     out = ffi.new("struct sockaddr_storage *")
     length = ffi.new("int *", ffi.sizeof(out[0]))
     pointer = ffi.cast("struct sockaddr *", out)
-    if lib.evutil_parse_sockaddr_port(_convert.string(text, "text"), pointer, length) != 0:
+    if lib.evutil_parse_sockaddr_port(convert.string(text, "text"), pointer, length) != 0:
         raise ValueError(f"text must be an address, with or without a port, not {text!r}")
-    return _convert.unpack_address(pointer, length[0])
+    return convert.unpack_address(pointer, length[0])
 
 
 def sockaddr_cmp(sa1: Address, sa2: Address, include_port: bool = True) -> int:
@@ -182,7 +183,7 @@ def sockaddr_cmp(sa1: Address, sa2: Address, include_port: bool = True) -> int:
     The port counts with *include_port*; flow and scope never do. As in C two paths are never equal.
     Wraps ``evutil_sockaddr_cmp``.
     """
-    one, other = _convert.sockaddr(sa1), _convert.sockaddr(sa2)
+    one, other = convert.sockaddr(sa1), convert.sockaddr(sa2)
     return int(lib.evutil_sockaddr_cmp(one.pointer, other.pointer, bool(include_port)))
 
 
@@ -229,24 +230,24 @@ def addrinfo_question(
 ) -> tuple[Any, Any, Any]:
     """Return what `getaddrinfo` is asked as C takes it; *name* is that of the second argument."""
     hints = ffi.new("struct evutil_addrinfo *")
-    hints.ai_flags = _convert.flags(AddrInfoFlag, flags, "flags")
+    hints.ai_flags = convert.flags(AddrInfoFlag, flags, "flags")
     hints.ai_family = _c_int(family, "family")
     hints.ai_socktype = _c_int(type, "type")
     hints.ai_protocol = _c_int(proto, "proto")
-    node = ffi.NULL if host is None else _convert.host_name(host)
+    node = ffi.NULL if host is None else convert.host_name(host)
     if service is None:
         return node, ffi.NULL, hints
     if isinstance(service, (str, bytes)):
-        return node, _convert.string(service, name), hints
-    return node, b"%d" % _convert.integer(service, name, 0, 65535), hints
+        return node, convert.string(service, name), hints
+    return node, b"%d" % convert.integer(service, name, 0, 65535), hints
 
 
 def unpack_addrinfo(ai: Any) -> list[AddrInfo]:
     """Return the list in C's ``struct evutil_addrinfo *``, which may be NULL, in Python's form."""
     found = []
     while ai != ffi.NULL:
-        name = "" if ai.ai_canonname == ffi.NULL else _convert.text(ai.ai_canonname)
-        address = _convert.unpack_address(ai.ai_addr, ai.ai_addrlen)
+        name = "" if ai.ai_canonname == ffi.NULL else convert.text(ai.ai_canonname)
+        address = convert.unpack_address(ai.ai_addr, ai.ai_addrlen)
         family = _member(socket.AddressFamily, ai.ai_family)
         kind = _member(socket.SocketKind, ai.ai_socktype)
         found.append((family, kind, int(ai.ai_protocol), name, address))
@@ -264,7 +265,7 @@ def _member(kind: Callable[[int], int], number: int) -> int:
 
 def gai_strerror(code: int) -> str:
     """Return what *code*, one of `AddrInfoError`, means. Wraps ``evutil_gai_strerror``."""
-    return _convert.text(lib.evutil_gai_strerror(_c_int(code, "code")))
+    return convert.text(lib.evutil_gai_strerror(_c_int(code, "code")))
 
 
 # Text.
@@ -275,7 +276,7 @@ def ascii_strcasecmp(str1: str | bytes, str2: str | bytes) -> int:
 
     Wraps ``evutil_ascii_strcasecmp``.
     """
-    one, other = _convert.string(str1, "str1"), _convert.string(str2, "str2")
+    one, other = convert.string(str1, "str1"), convert.string(str2, "str2")
     return int(lib.evutil_ascii_strcasecmp(one, other))
 
 
@@ -284,8 +285,8 @@ def ascii_strncasecmp(str1: str | bytes, str2: str | bytes, n: int) -> int:
 
     Wraps ``evutil_ascii_strncasecmp``.
     """
-    one, other = _convert.string(str1, "str1"), _convert.string(str2, "str2")
-    n = _convert.integer(n, "n", 0, lib.EV_SIZE_MAX)
+    one, other = convert.string(str1, "str1"), convert.string(str2, "str2")
+    n = convert.integer(n, "n", 0, lib.EV_SIZE_MAX)
     return int(lib.evutil_ascii_strncasecmp(one, other, n))
 
 
@@ -297,7 +298,7 @@ def date_rfc1123(moment: datetime.datetime | None = None) -> str:
     tm = ffi.NULL if moment is None else _utc(moment)
     out = ffi.new("char[]", DATE_SIZE)
     errors.call(lib.evutil_date_rfc1123, out, DATE_SIZE, tm)
-    return _convert.text(out)
+    return convert.text(out)
 
 
 def _utc(moment: datetime.datetime) -> Any:
@@ -330,7 +331,7 @@ def secure_rng_init() -> None:
 
 def secure_rng_get_bytes(n: int) -> bytes:
     """Return *n* random bytes that nobody can foretell. Wraps ``evutil_secure_rng_get_bytes``."""
-    memory = bytearray(_convert.integer(n, "n", 0, lib.EV_SSIZE_MAX))
+    memory = bytearray(convert.integer(n, "n", 0, lib.EV_SSIZE_MAX))
     lib.evutil_secure_rng_get_bytes(ffi.from_buffer(memory), len(memory))
     return bytes(memory)
 
@@ -364,7 +365,7 @@ class MonotonicTimer(Handle):
         FALLBACK has it made of the wall clock. Wraps ``evutil_monotonic_timer_new``,
         ``evutil_configure_monotonic_time``.
         """
-        flags = _convert.flags(MonotonicFlag, flags, "flags")
+        flags = convert.flags(MonotonicFlag, flags, "flags")
         make, free = lib.evutil_monotonic_timer_new, lib.evutil_monotonic_timer_free
         super().__init__(new_owned(free, make))
         errors.call(lib.evutil_configure_monotonic_time, self.pointer, flags)
@@ -377,7 +378,7 @@ class MonotonicTimer(Handle):
         tv = ffi.new("struct timeval *")
         with _reading:
             errors.call(lib.evutil_gettime_monotonic, self.pointer, tv)
-        return _convert.from_timeval(tv)
+        return convert.from_timeval(tv)
 
     def close(self) -> None:
         """Free the clock; a second time does nothing. Wraps ``evutil_monotonic_timer_free``."""

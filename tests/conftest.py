@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from libevent_py import EventBase, EventConfig, errors
-from libevent_py._lifetime import roots
-from libevent_py._live import live
-from libevent_py._wakeup import wakeup
+from libevent_py._core.dispatch import live
+from libevent_py._core.owner import roots
+from libevent_py._core.wakeup import wakeup
 from tests import debian
 from tests.certificates import Authority
 

@@ -18,7 +18,7 @@ PRELUDE = """
     import warnings
     from libevent_py import *
     from libevent_py import debug, rpc_message, tag, ffi, lib
-    from libevent_py._references import release
+    from libevent_py._core.references import release
 
     NOW = LoopFlag.NONBLOCK | LoopFlag.ONCE
     READ, WRITE = EventFlag.READ, EventFlag.WRITE

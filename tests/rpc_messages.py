@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from libevent_py import EventBase, HttpConnection, HttpServer, Message, Rpc, RpcPool, RpcServer
-from libevent_py.rpc_message import Array, Bytes, Int, Int64, String, Struct
+from libevent_py.rpc.message import Array, Bytes, Int, Int64, String, Struct
 
 
 class Kill(Message):

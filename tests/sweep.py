@@ -21,11 +21,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import EventBase, LibeventError, _pointers, errors
-from libevent_py._lifetime import roots
-from libevent_py._live import live
-from libevent_py._references import references, release
-from libevent_py._wakeup import wakeup
+from libevent_py import EventBase, LibeventError, errors
+from libevent_py._core import pointers
+from libevent_py._core.dispatch import live
+from libevent_py._core.owner import roots
+from libevent_py._core.references import references, release
+from libevent_py._core.wakeup import wakeup
 from tests.interposing import Interposer
 from tests.operations import OPERATIONS, Operation
 from tests.scenes import ONCE_NOW, SCENES, Scene, accept_all
@@ -248,7 +249,7 @@ def leftovers() -> dict[str, Any]:
         "what callbacks have raised": list(errors.entered.here.raised),
         "the loop that runs": errors.entered.here.loop,
         "the bases": len(roots),
-        "the pointers that are freed when let go": len(_pointers._held),
+        "the pointers that are freed when let go": len(pointers._held),
         "what C refers to": len(references),
     }
 

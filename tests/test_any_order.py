@@ -27,8 +27,8 @@ from libevent_py import (
     LoopFlag,
     errors,
 )
-from libevent_py._lifetime import roots
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
+from libevent_py._core.owner import roots
 from tests.support import run_python
 
 READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST

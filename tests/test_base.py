@@ -514,7 +514,7 @@ def test_there_is_no_global_base(pair: Pair) -> None:
             make()
     for name in ("event_init", "event_dispatch", "event_loopexit", "event_set"):
         assert hasattr(lib, name)  # the raw layer has libevent 1.x's, and nobody here calls them
-        for module in Path(libevent_py.__file__).parent.glob("*.py"):
+        for module in Path(libevent_py.__file__).parent.rglob("*.py"):
             assert f"lib.{name}(" not in module.read_text()
 
 

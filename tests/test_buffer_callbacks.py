@@ -23,7 +23,7 @@ from libevent_py import (
     errors,
     lib,
 )
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
 from tests.peers import Pair, settle
 from tests.support import PATIENCE, run_python, shown
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, EventFlag, LibeventError
-from libevent_py._references import references
+from libevent_py._core.references import references
 from tests.peers import Pair, run_until
 from tests.support import PATIENCE, run_python, shown
 
@@ -335,7 +335,7 @@ def test_parent_and_child_each_release_their_own() -> None:
     code = """
         import os
         from libevent_py import Buffer
-        from libevent_py._references import references
+        from libevent_py._core.references import references
 
         buffer = Buffer()
         buffer.add_reference(bytearray(b"hello"))

@@ -411,7 +411,7 @@ def test_no_view_ever_shows_memory_that_is_not_there() -> None:
     code = """
         import gc, os, random, threading
         from libevent_py import Buffer, BufferEvent, EventBase, FileSegment
-        from libevent_py._references import references
+        from libevent_py._core.references import references
 
         dice = random.Random(3)
         views, buffers = [], [Buffer() for _ in range(4)]
@@ -518,7 +518,7 @@ def test_where_there_is_no_memory_everything_stays_as_it_was(tmp_path: Path) -> 
         from libevent_py import (
             Buffer, BufferEvent, EventBase, FileSegment, FileSegmentFlag, LoopFlag
         )
-        from libevent_py._references import references
+        from libevent_py._core.references import references
 
         logging.disable()  # libevent warns
         failing = ctypes.CDLL(None)

@@ -33,7 +33,7 @@ from libevent_py import (
     RpcServer,
     TlsContext,
 )
-from libevent_py._lifetime import roots
+from libevent_py._core.owner import roots
 from tests.rpc_messages import REQUEST, Kill, Msg, answer
 from tests.support import run_python
 

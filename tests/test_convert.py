@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from libevent_py import EventFlag, MonotonicFlag, _convert
+from libevent_py import EventFlag, MonotonicFlag
+from libevent_py._core import convert
 from libevent_py._ffi import ffi, lib
 
 PATH_ROOM = ffi.sizeof(ffi.new("struct sockaddr_un *").sun_path)
@@ -37,8 +38,8 @@ class File:
 
 
 def round_trip(address: Any) -> Any:
-    sockaddr = _convert.sockaddr(address)
-    return _convert.unpack_address(sockaddr.pointer, sockaddr.length)
+    sockaddr = convert.sockaddr(address)
+    return convert.unpack_address(sockaddr.pointer, sockaddr.length)
 
 
 # Seconds.
@@ -48,35 +49,35 @@ def round_trip(address: Any) -> Any:
     "value", [2.5, Decimal("2.5"), Fraction(5, 2)], ids=["float", "Decimal", "Fraction"]
 )
 def test_every_kind_of_number_can_be_seconds(value: Any) -> None:
-    seconds = _convert.seconds(value)
+    seconds = convert.seconds(value)
     assert (type(seconds), seconds) == (float, 2.5)
 
 
 def test_an_integer_can_be_seconds() -> None:
-    assert _convert.seconds(0) == 0.0
-    assert _convert.seconds(Index()) == 7.0
-    assert _convert.seconds(_convert.MAX_SECONDS) == _convert.MAX_SECONDS
+    assert convert.seconds(0) == 0.0
+    assert convert.seconds(Index()) == 7.0
+    assert convert.seconds(convert.MAX_SECONDS) == convert.MAX_SECONDS
 
 
 @pytest.mark.parametrize("value", ["5", b"5", bytearray(b"5"), None, 1j, [1]])
 def test_what_is_no_number_is_refused_as_seconds(value: Any) -> None:
     with pytest.raises(TypeError, match="pause must be a number of seconds, not "):
-        _convert.seconds(value, "pause")
+        convert.seconds(value, "pause")
 
 
 @pytest.mark.parametrize(
-    "value", [-1, -1e-9, _convert.MAX_SECONDS + 1, float("inf"), float("nan"), 10**400, -(10**400)]
+    "value", [-1, -1e-9, convert.MAX_SECONDS + 1, float("inf"), float("nan"), 10**400, -(10**400)]
 )
 def test_seconds_that_no_timeval_holds_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="pause must be from 0 to 2147483647 seconds, not "):
-        _convert.seconds(value, "pause")
+        convert.seconds(value, "pause")
 
 
 def test_no_timeout_is_a_negative_number_for_our_c() -> None:
-    assert _convert.optional_seconds(None) == -1.0
-    assert _convert.optional_seconds(0) == 0.0
+    assert convert.optional_seconds(None) == -1.0
+    assert convert.optional_seconds(0) == 0.0
     with pytest.raises(ValueError, match="timeout must be from 0"):
-        _convert.optional_seconds(-1)
+        convert.optional_seconds(-1)
 
 
 @pytest.mark.parametrize(
@@ -88,68 +89,68 @@ def test_no_timeout_is_a_negative_number_for_our_c() -> None:
         (0.0000004, (0, 0)),
         (0.9999999, (1, 0)),
         (2.9999996, (3, 0)),
-        (_convert.MAX_SECONDS, (_convert.MAX_SECONDS, 0)),
+        (convert.MAX_SECONDS, (convert.MAX_SECONDS, 0)),
     ],
 )
 def test_a_timeval_is_rounded_to_microseconds_and_never_has_a_million(
     seconds: float, fields: tuple[int, int]
 ) -> None:
-    tv = _convert.timeval(seconds)
+    tv = convert.timeval(seconds)
     assert (tv.tv_sec, tv.tv_usec) == fields
-    assert _convert.from_timeval(tv) == pytest.approx(seconds, abs=5e-7)
+    assert convert.from_timeval(tv) == pytest.approx(seconds, abs=5e-7)
 
 
 def test_a_timeval_holds_the_time_of_day_to_the_microsecond() -> None:
     tv = ffi.new("struct timeval *", (1_700_000_000, 123_457))
-    assert f"{_convert.from_timeval(tv):.6f}" == "1700000000.123457"
+    assert f"{convert.from_timeval(tv):.6f}" == "1700000000.123457"
 
 
 # Flags and integers.
 
 
 def test_flags_become_members_of_their_enumeration() -> None:
-    flags = _convert.flags(EventFlag, lib.EV_READ | lib.EV_PERSIST, "what")
+    flags = convert.flags(EventFlag, lib.EV_READ | lib.EV_PERSIST, "what")
     assert flags == EventFlag.READ | EventFlag.PERSIST
     assert isinstance(flags, EventFlag)
-    assert _convert.flags(EventFlag, 0, "what") == EventFlag(0)
+    assert convert.flags(EventFlag, 0, "what") == EventFlag(0)
 
 
 @pytest.mark.parametrize("value", [-1, 0x1000, 0x1002, 2**40])
 def test_bits_that_an_enumeration_does_not_know_are_refused(value: int) -> None:
     with pytest.raises(ValueError, match=r"what has bits that EventFlag does not know: -?0x"):
-        _convert.flags(EventFlag, value, "what")
+        convert.flags(EventFlag, value, "what")
 
 
 @pytest.mark.parametrize("value", [True, False, None, 2.0, "READ", Index()])
 def test_what_is_no_int_is_refused_as_flags(value: Any) -> None:
     with pytest.raises(TypeError, match="what must be of EventFlag, not "):
-        _convert.flags(EventFlag, value, "what")
+        convert.flags(EventFlag, value, "what")
 
 
 def test_another_enumerations_flags_count_by_their_bits() -> None:
-    assert _convert.flags(EventFlag, MonotonicFlag.FALLBACK, "what") is EventFlag.READ
+    assert convert.flags(EventFlag, MonotonicFlag.FALLBACK, "what") is EventFlag.READ
 
 
 def test_integers_keep_to_their_range() -> None:
-    assert [_convert.integer(number, "n", 3, 7) for number in (3, 7, Index())] == [3, 7, 7]
+    assert [convert.integer(number, "n", 3, 7) for number in (3, 7, Index())] == [3, 7, 7]
     for number in (2, 8, -(10**30), 10**30):
         with pytest.raises(ValueError, match=f"n must be from 3 to 7, not {number}"):
-            _convert.integer(number, "n", 3, 7)
+            convert.integer(number, "n", 3, 7)
 
 
 @pytest.mark.parametrize("value", [3.0, "3", b"3", None, int, Index])
 def test_what_is_no_integer_is_refused_as_one(value: Any) -> None:
     with pytest.raises(TypeError, match="n must be an integer, not "):
-        _convert.integer(value, "n", 0, 9)
+        convert.integer(value, "n", 0, 9)
 
 
 # Callbacks.
 
 
 def test_a_callback_is_anything_that_can_be_called() -> None:
-    assert _convert.callback(print) is print
+    assert convert.callback(print) is print
     with pytest.raises(TypeError, match="on_read must be callable, not 'print'"):
-        _convert.callback("print", "on_read")
+        convert.callback("print", "on_read")
 
 
 # Octets.
@@ -159,25 +160,25 @@ def test_a_callback_is_anything_that_can_be_called() -> None:
     "data", [b"abc", bytearray(b"abc"), memoryview(b"abc"), memoryview(b"xabcx")[1:4]]
 )
 def test_octets_are_any_objects_memory_and_its_length(data: Any) -> None:
-    memory, length = _convert.octets(data)
+    memory, length = convert.octets(data)
     taken = ffi.new("char[]", length)
     ffi.memmove(taken, memory, length)
     assert (bytes(ffi.buffer(taken)), length) == (b"abc", 3)
 
 
 def test_octets_of_wide_items_are_counted_in_bytes() -> None:
-    assert _convert.octets(memoryview(bytes(12)).cast("i"))[1] == 12
+    assert convert.octets(memoryview(bytes(12)).cast("i"))[1] == 12
 
 
 @pytest.mark.parametrize("data", ["abc", 3, None, [1, 2]])
 def test_what_has_no_memory_is_refused_as_octets(data: Any) -> None:
     with pytest.raises(TypeError, match="chunk must be bytes or have the buffer protocol, not "):
-        _convert.octets(data, "chunk")
+        convert.octets(data, "chunk")
 
 
 def test_scattered_memory_is_refused_as_octets() -> None:
     with pytest.raises(ValueError, match="chunk must be contiguous"):
-        _convert.octets(memoryview(b"abcdef")[::2], "chunk")
+        convert.octets(memoryview(b"abcdef")[::2], "chunk")
 
 
 # Descriptors.
@@ -185,28 +186,28 @@ def test_scattered_memory_is_refused_as_octets() -> None:
 
 def test_a_descriptor_is_a_number_or_has_one(pair: tuple[socket.socket, socket.socket]) -> None:
     left, _ = pair
-    assert _convert.descriptor(left.fileno()) == left.fileno()
-    assert _convert.descriptor(left) == left.fileno()
-    assert _convert.descriptor(File(left.fileno())) == left.fileno()
+    assert convert.descriptor(left.fileno()) == left.fileno()
+    assert convert.descriptor(left) == left.fileno()
+    assert convert.descriptor(File(left.fileno())) == left.fileno()
 
 
 @pytest.mark.parametrize("value", [None, "1", 1.0, True, Index()])
 def test_what_has_no_descriptor_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="sock must be a file descriptor or have a fileno"):
-        _convert.descriptor(value, "sock")
+        convert.descriptor(value, "sock")
 
 
-@pytest.mark.parametrize("value", [-1, -(2**31), _convert.MAX_FD + 1, File(-1), File(2**63)])
+@pytest.mark.parametrize("value", [-1, -(2**31), convert.MAX_FD + 1, File(-1), File(2**63)])
 def test_a_number_that_is_no_descriptor_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="sock must be an open file descriptor, not "):
-        _convert.descriptor(value, "sock")
+        convert.descriptor(value, "sock")
 
 
 def test_a_closed_socket_is_refused() -> None:
     sock = socket.socket()
     sock.close()
     with pytest.raises(ValueError, match="fd must be an open file descriptor, not -1"):
-        _convert.descriptor(sock)
+        convert.descriptor(sock)
 
 
 def test_a_closed_descriptor_is_refused_by_errno_and_name() -> None:
@@ -214,14 +215,14 @@ def test_a_closed_descriptor_is_refused_by_errno_and_name() -> None:
         fd = os.dup(file.fileno())
     os.close(fd)
     with pytest.raises(OSError, match=f"sock {fd}: Bad file descriptor"):
-        _convert.descriptor(fd, "sock")
+        convert.descriptor(fd, "sock")
 
 
 # Addresses.
 
 
 def test_an_ipv4_address_is_in_network_order() -> None:
-    sockaddr = _convert.sockaddr(("1.2.3.4", 0x1234))
+    sockaddr = convert.sockaddr(("1.2.3.4", 0x1234))
     sin = ffi.cast("struct sockaddr_in *", sockaddr.pointer)
     assert sin.sin_family == socket.AF_INET
     assert bytes(ffi.buffer(ffi.addressof(sin, "sin_port"))) == b"\x12\x34"
@@ -230,7 +231,7 @@ def test_an_ipv4_address_is_in_network_order() -> None:
 
 
 def test_an_ipv6_address_has_flow_and_scope() -> None:
-    sockaddr = _convert.sockaddr(("1:2::ff", 80, 0x12345, 9))
+    sockaddr = convert.sockaddr(("1:2::ff", 80, 0x12345, 9))
     sin6 = ffi.cast("struct sockaddr_in6 *", sockaddr.pointer)
     assert sin6.sin6_family == socket.AF_INET6
     assert bytes(ffi.buffer(ffi.addressof(sin6, "sin6_port"))) == b"\0\x50"
@@ -293,7 +294,7 @@ def test_addresses_are_those_that_the_system_takes_and_gives(tmp_path: Path) -> 
 )
 def test_what_has_not_the_form_of_an_address_is_refused(address: Any) -> None:
     with pytest.raises(TypeError, match=r"address must be \(host, port\) or a path, not "):
-        _convert.sockaddr(address)
+        convert.sockaddr(address)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ def test_the_part_of_an_address_that_is_wrong_is_named(
     address: Any, error: type[Exception], complaint: str
 ) -> None:
     with pytest.raises(error, match=complaint):
-        _convert.sockaddr(address)
+        convert.sockaddr(address)
 
 
 NO_HOSTS = ["localhost", "1.2.3", "256.0.0.1", "1.2.3.4 ", "::1::", "fe80::1%nowhere", "ü"]
@@ -321,13 +322,13 @@ NO_HOSTS = ["localhost", "1.2.3", "256.0.0.1", "1.2.3.4 ", "::1::", "fe80::1%now
 @pytest.mark.parametrize("host", [*NO_HOSTS, "\0", "1.2.3.4\0", "\ud800", "x" * 10_000])
 def test_a_host_that_would_have_to_be_looked_up_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="address must have a numeric IPv4 or IPv6 host, not "):
-        _convert.sockaddr((host, 80))
+        convert.sockaddr((host, 80))
 
 
 @pytest.mark.parametrize("path", ["", b"", "a\0b", "x" * PATH_ROOM, b"\0" + b"x" * PATH_ROOM])
 def test_a_path_that_no_socket_can_have_is_refused(path: Any) -> None:
     with pytest.raises(ValueError, match=f"address must be a path of 1 to {PATH_ROOM - 1} bytes"):
-        _convert.sockaddr(path)
+        convert.sockaddr(path)
 
 
 LOOK_LIKE_HOSTS = [
@@ -351,7 +352,7 @@ def test_a_path_that_looks_like_a_host_is_refused_with_what_to_write(
 ) -> None:
     """Or a listener would make a file of that name, and wait there for ever."""
     with pytest.raises(ValueError, match="looks like a host: give ") as caught:
-        _convert.sockaddr(address)
+        convert.sockaddr(address)
     text = os.fsdecode(address)
     assert f"give {instead}, or for a file of that name {'./' + text!r}" in str(caught.value)
     assert round_trip("./" + text) == "./" + text
@@ -369,18 +370,18 @@ def test_any_other_name_is_a_path(path: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1:80", "[::1]:80", "example.com:80", b"a:1", ":80"])
 def test_a_host_with_a_port_in_it_is_refused_where_the_port_comes_beside_it(host: Any) -> None:
     with pytest.raises(ValueError, match=r"host must have no port in it, not .*: give .* as port"):
-        _convert.host_alone(host)
+        convert.host_alone(host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0", "::1:80", "example.com", "a"])
 def test_a_host_without_one_is_taken_as_it_is(host: str) -> None:
-    assert _convert.host_alone(host) == host.encode()
+    assert convert.host_alone(host) == host.encode()
 
 
 def test_the_address_of_a_socket_without_one_is_an_empty_path() -> None:
-    sockaddr = _convert.sockaddr("/tmp/s")
+    sockaddr = convert.sockaddr("/tmp/s")
     length = ffi.offsetof("struct sockaddr_un", "sun_path")
-    assert _convert.unpack_address(sockaddr.pointer, length) == ""
+    assert convert.unpack_address(sockaddr.pointer, length) == ""
 
 
 @pytest.mark.parametrize("family", [socket.AF_UNSPEC, 250])
@@ -389,19 +390,19 @@ def test_an_address_of_another_family_is_refused(family: int) -> None:
     storage.ss_family = family
     pointer = ffi.cast("struct sockaddr *", storage)
     with pytest.raises(ValueError, match=f"not of family {int(family)}"):
-        _convert.unpack_address(pointer, ffi.sizeof(storage[0]))
+        convert.unpack_address(pointer, ffi.sizeof(storage[0]))
 
 
 def test_an_address_of_no_length_is_refused_unread() -> None:
     with pytest.raises(ValueError, match="not of family 0"):
-        _convert.unpack_address(ffi.NULL, 0)
+        convert.unpack_address(ffi.NULL, 0)
 
 
 # Text.
 
 
 def test_text_from_c_is_utf_8_with_other_bytes_escaped() -> None:
-    assert _convert.text(ffi.new("char[]", b"caf\xc3\xa9 \xff")) == "café \\xff"
+    assert convert.text(ffi.new("char[]", b"caf\xc3\xa9 \xff")) == "café \\xff"
 
 
 def test_text_taken_from_c_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,6 +412,6 @@ def test_text_taken_from_c_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
         free: Callable[[Any], None] = staticmethod(freed.append)
 
     string = ffi.new("char[]", b"taken")
-    monkeypatch.setattr(_convert, "lib", Lib)
-    assert _convert.taken_text(string) == "taken"
+    monkeypatch.setattr(convert, "lib", Lib)
+    assert convert.taken_text(string) == "taken"
     assert freed == [string]

@@ -28,7 +28,7 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
 from tests.dns_peers import SILENCE, NameServer, Told, client_of
 from tests.peers import run_until, settle
 from tests.support import run_python

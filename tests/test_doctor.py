@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import libevent_py
-from libevent_py import EventBase, EventFeature, Vulnerability, _doctor, _probe, ffi, lib
+from libevent_py import EventBase, EventFeature, Vulnerability, ffi, lib
 from libevent_py.__main__ import main
-from libevent_py._doctor import report, table
+from libevent_py._cli import doctor
+from libevent_py._cli.doctor import report, table
+from libevent_py.vulnerabilities import probe
 from tests.support import PATIENCE, ROOT
 
 
@@ -49,8 +51,8 @@ def test_it_names_the_tls_library(lines: list[str]) -> None:
 
 
 def test_it_says_where_everything_was_loaded_from(lines: list[str]) -> None:
-    found = dict(line.split(None, 1) for line in lines[6 : 6 + len(_probe.files()) + 1])
-    assert found == {"python": sys.executable, **_probe.files()}
+    found = dict(line.split(None, 1) for line in lines[6 : 6 + len(probe.files()) + 1])
+    assert found == {"python": sys.executable, **probe.files()}
     for part, file in found.items():
         assert Path(file).is_file(), part
 
@@ -80,14 +82,14 @@ def test_without_tls_it_says_none(
         def evpy_openssl(self) -> object:
             return ffi.NULL
 
-    monkeypatch.setattr(_doctor, "lib", Without())
+    monkeypatch.setattr(doctor, "lib", Without())
     assert list(report())[4] == "TLS: none"
 
 
 def test_why_a_hole_is_unknown_is_told() -> None:
     hole = Vulnerability("CVE-0", "A hole", "unknown", "nobody looked")
-    assert _doctor.told(hole) == "A hole (nobody looked)"
-    assert _doctor.told(hole._replace(state="fixed")) == "A hole"
+    assert doctor.told(hole) == "A hole (nobody looked)"
+    assert doctor.told(hole._replace(state="fixed")) == "A hole"
 
 
 def test_the_command_line_prints_it(capsys: pytest.CaptureFixture[str], lines: list[str]) -> None:

@@ -26,7 +26,7 @@ from libevent_py import (
     ffi,
     lib,
 )
-from libevent_py._names import STANDS_FOR, name_of
+from libevent_py._core.names import STANDS_FOR, name_of
 from tests.support import ROOT, run_python
 
 GROUPS = sys.version_info >= (3, 11)

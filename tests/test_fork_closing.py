@@ -105,7 +105,7 @@ ENDS = {
 PROGRAM = """
 import os, signal, socket, sys, warnings
 from libevent_py import *
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
 from tests.rpc_messages import *
 
 warnings.simplefilter("ignore", ResourceWarning)
@@ -180,7 +180,7 @@ def test_what_is_closed_where_a_child_was_forked_is_closed_in_it(what: str, when
 CLOSING = """
 import os, signal, socket, sys, warnings
 from libevent_py import *
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
 from tests.rpc_messages import *
 
 warnings.simplefilter("ignore", ResourceWarning)

@@ -20,7 +20,7 @@ from libevent_py import (
     HttpRequest,
     ThreadError,
 )
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
 from tests.http_peers import NOTHING, OK, Asked, Server, ask, chunked, client
 from tests.peers import is_open, nobody_listens, run_until, settle
 from tests.support import PATIENCE, run_python

@@ -326,7 +326,7 @@ def test_closing_inside_touches_no_memory_that_is_freed() -> None:
         """
         import itertools, socket
         from libevent_py import *
-        from libevent_py.rpc_message import Int
+        from libevent_py.rpc.message import Int
         class One(Message):
             n = Int(1)
         def run(what, how):

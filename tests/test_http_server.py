@@ -28,11 +28,11 @@ from libevent_py import (
     Listener,
     LoopFlag,
     TlsContext,
-    _http_listening,
     lib,
 )
-from libevent_py._probe import State
-from libevent_py.vulnerabilities import Vulnerability
+from libevent_py.http import bound_socket
+from libevent_py.vulnerabilities.known import Vulnerability
+from libevent_py.vulnerabilities.probe import State
 from tests.certificates import Authority
 from tests.peers import connected, is_open, run_until
 from tests.web import Client, ask, curl, get, parsed
@@ -271,7 +271,7 @@ def test_a_path_is_refused_where_its_clients_could_end_the_process(
     state: State,
 ) -> None:
     hole = Vulnerability("CVE-2026-63388", "a hole", state, "what was seen")
-    monkeypatch.setattr(_http_listening, "known_vulnerabilities", lambda: [hole])
+    monkeypatch.setattr(bound_socket, "known_vulnerabilities", lambda: [hole])
     with (
         Listener(base, str(tmp_path / "server"), None) as listener,
         pytest.raises(LibeventError, match=rf"{state} in it \(what was seen\)"),

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 import libevent_py
-from libevent_py import EventBase, _index
+from libevent_py import EventBase
 from libevent_py.__main__ import main
-from libevent_py._index import absent, declared, places, wrapped
+from libevent_py._cli import find
+from libevent_py._cli.find import absent, declared, places, wrapped
 from tests.support import PATIENCE
 from tests.test_raw import cdef, declarations, function_name, not_declared
 
@@ -70,7 +71,10 @@ def known_to(noun: str) -> set[str]:
 
 
 def test_each_place_is_where_its_definition_begins() -> None:
-    lines = {path.name: path.read_text().splitlines() for path in PACKAGE.glob("*.py")}
+    lines = {
+        path.relative_to(PACKAGE).as_posix(): path.read_text().splitlines()
+        for path in PACKAGE.rglob("*.py")
+    }
     for found in places().values():
         for place in found:
             package, _, file = place.path.partition("/")
@@ -113,7 +117,7 @@ def test_the_base_classes_that_are_private_go_by_their_heirs_names(
     heir = 'class One(Root):\n    def __init__(self):\n        """Make. Wraps ``a_new``."""\n'
     (tmp_path / "_root.py").write_text(root)
     (tmp_path / "one.py").write_text(heir + "class Two(Root):\n    pass\n")
-    monkeypatch.setattr(_index, "PACKAGE", tmp_path)
+    monkeypatch.setattr(find, "PACKAGE", tmp_path)
     assert places() == {
         "a_free": [
             ("One.close", f"{tmp_path.name}/_root.py", 2),
@@ -144,7 +148,7 @@ def test_the_command_line_says_where_a_function_is_wrapped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (place,) = places()["event_add"]
-    expected = f"Event.add  libevent_py/event.py:{place.line}\n"
+    expected = f"Event.add  libevent_py/event/event.py:{place.line}\n"
     assert run(capsys, "event_add") == (0, expected, "")
 
 
@@ -155,12 +159,12 @@ def test_it_says_so_of_each_place_a_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_it_knows_what_a_macro_has_become(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "evsignal_new")[1].startswith("Event.signal  libevent_py/event.py:")
+    assert run(capsys, "evsignal_new")[1].startswith("Event.signal  libevent_py/event/event.py:")
 
 
 def test_it_knows_the_method_that_a_class_inherits(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "event_base_free")[1].startswith(
-        "EventBase.close  libevent_py/_lifetime.py:"
+        "EventBase.close  libevent_py/_core/owner.py:"
     )
 
 
@@ -182,7 +186,7 @@ def test_it_says_why_a_function_can_not_even_be_called(capsys: pytest.CaptureFix
 def test_it_does_without_a_reason_where_the_tables_are_not_installed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_index, "PACKAGE", tmp_path)
+    monkeypatch.setattr(find, "PACKAGE", tmp_path)
     assert absent("event_base_set") is None
     assert run(capsys, "event_base_set") == (
         1,
@@ -224,7 +228,7 @@ def test_it_says_what_an_old_name_stands_for(capsys: pytest.CaptureFixture[str])
     (place,) = places()["event_base_new"]
     assert run(capsys, "event_init")[2].splitlines()[1:3] == [
         "Use event_base_new instead:",
-        f"EventBase  libevent_py/base.py:{place.line}",
+        f"EventBase  libevent_py/event/base.py:{place.line}",
     ]
 
 
@@ -277,7 +281,7 @@ def test_it_says_what_a_macro_stands_for(capsys: pytest.CaptureFixture[str]) -> 
         "",
         "evtimer_add is a macro: an event_ function with some arguments filled in.\n"
         "Use event_add instead:\n"
-        f"Event.add  libevent_py/event.py:{place.line}\n",
+        f"Event.add  libevent_py/event/event.py:{place.line}\n",
     )
     assert run(capsys, "EVRPC_STRUCT")[2].endswith("Use rpc_message.Message instead.\n")
 

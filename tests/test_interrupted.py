@@ -40,7 +40,7 @@ def test_a_signal_handler_may_close_an_event_that_is_being_added_or_deleted() ->
         """
         import signal
         from libevent_py import ClosedError, Event, EventBase
-        from libevent_py._live import live
+        from libevent_py._core.dispatch import live
 
         base, box, refused = EventBase(), [], 0
 

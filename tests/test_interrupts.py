@@ -30,8 +30,8 @@ from libevent_py import (
     Listener,
     LoopFlag,
 )
-from libevent_py._lifetime import roots
-from libevent_py._live import live
+from libevent_py._core.dispatch import live
+from libevent_py._core.owner import roots
 from tests.interposing import Interposer
 from tests.operations import OPERATIONS
 from tests.support import PATIENCE, run_python, swept

@@ -27,7 +27,7 @@ from libevent_py import (
     Listener,
     LoopFlag,
 )
-from libevent_py._lifetime import roots
+from libevent_py._core.owner import roots
 from tests.support import run_python
 
 READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
@@ -486,8 +486,8 @@ OUT_OF_MEMORY = """
     import sys
     from libevent_py import *
     from libevent_py import errors
-    from libevent_py._lifetime import roots
-    from libevent_py._live import live
+    from libevent_py._core.owner import roots
+    from libevent_py._core.dispatch import live
 
     shim = ctypes.CDLL(sys.argv[1])
     countdown = ctypes.c_int.in_dll(shim, "allocations_until_failure")

@@ -90,7 +90,7 @@ def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dis
     assert {path.partition("/")[0] for path in names - package} == {
         f"libevent_py-{VERSION}.dist-info"
     }
-    modules = {f"libevent_py/{path.name}" for path in (ROOT / "libevent_py").glob("*.py")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "libevent_py").rglob("*.py")}
     built = {"libevent_py/_ffi.abi3.so", "libevent_py/_ffi.pyi", "libevent_py/py.typed"}
     reasons = {"libevent_py/_c/not_declared.toml", "libevent_py/_c/not_wrapped.toml"}
     assert package == modules | built | reasons

@@ -44,8 +44,8 @@ from libevent_py import (
     lib,
     util,
 )
-from libevent_py._handle import Handle
-from libevent_py.rpc_message import Int
+from libevent_py._core.handle import Handle
+from libevent_py.rpc.message import Int
 from tests.support import run_python
 
 READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST

@@ -8,7 +8,7 @@ import pytest
 
 from libevent_py import Buffer, Message, tag
 from libevent_py.errors import TagError
-from libevent_py.rpc_message import Array, Bytes, Int, Int64, String, Struct
+from libevent_py.rpc.message import Array, Bytes, Int, Int64, String, Struct
 from tests.rpc_messages import Kill, Msg, Run
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from libevent_py import EventBase, HttpConnection, HttpServer, Message, Rpc, RpcPool, RpcServer
 from libevent_py.enums import RpcStatus
-from libevent_py.rpc_message import Array, Bytes, Int, Int64, String, Struct
+from libevent_py.rpc.message import Array, Bytes, Int, Int64, String, Struct
 from tests import debian
 from tests.support import PATIENCE
 

@@ -25,7 +25,7 @@ from libevent_py import (
     LibeventError,
     LoopFlag,
 )
-from libevent_py._references import references
+from libevent_py._core.references import references
 from tests.peers import Pair, is_open, run_until, tcp_pair
 from tests.support import PATIENCE, run_python, shown
 

@@ -197,7 +197,7 @@ def test_the_openssl_is_the_one_that_libevent_openssl_is_linked_with() -> None:
 
 
 def test_another_openssl_below_libevent_openssl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from libevent_py import tls
+    from libevent_py.bufferevent import tls
 
     class Lib:
         def __getattr__(self, name: str) -> Any:

@@ -25,9 +25,9 @@ from libevent_py import (
     DnsError,
     LibeventError,
     MonotonicFlag,
-    _convert,
     util,
 )
+from libevent_py._core import convert
 from libevent_py._ffi import ffi, lib
 from libevent_py.errors import ClosedError
 from tests.support import PATIENCE, run_python
@@ -473,7 +473,7 @@ def test_no_addresses_are_an_empty_list() -> None:
 
 def test_a_kind_of_socket_that_python_has_no_name_for_stays_a_number() -> None:
     ai = ffi.new("struct evutil_addrinfo *")
-    sockaddr = _convert.sockaddr(("1.2.3.4", 5))
+    sockaddr = convert.sockaddr(("1.2.3.4", 5))
     ai.ai_family, ai.ai_socktype, ai.ai_protocol = socket.AF_INET, 4711, 4712
     ai.ai_addr, ai.ai_addrlen = sockaddr.pointer, sockaddr.length
     assert util.unpack_addrinfo(ai) == [(socket.AF_INET, 4711, 4712, "", ("1.2.3.4", 5))]

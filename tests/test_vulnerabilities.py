@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import libevent_py
-from libevent_py import Event, EventBase, Vulnerability, _probe, vulnerabilities
+from libevent_py import Event, EventBase, Vulnerability
+from libevent_py.vulnerabilities import known, probe
 from tests.support import PATIENCE, run_python
 
 MENDED = {f"CVE-2026-633{number}" for number in (79, 81, 82, 83, 84, 85, 87, 88)}
@@ -26,16 +27,16 @@ STATES = """
 import libevent_py
 for hole in libevent_py.known_vulnerabilities():
     print(hole.id, hole.state)
-print(libevent_py._probe.files())
+print(libevent_py.vulnerabilities.probe.files())
 """
 
 
 @pytest.fixture
 def _asked_anew() -> Any:
     """Forget what was found out before, and afterwards what was found out meanwhile."""
-    vulnerabilities._tried.cache_clear()
+    known._tried.cache_clear()
     yield
-    vulnerabilities._tried.cache_clear()
+    known._tried.cache_clear()
 
 
 def states(libraries: Path) -> dict[str, str]:
@@ -65,10 +66,10 @@ def test_the_probes_touch_no_memory_but_their_own_where_the_holes_are(unpatched:
     output = run_python(
         """
         import os
-        from libevent_py import _probe
+        from libevent_py.vulnerabilities import probe
 
-        _probe.PATIENCE = 300
-        for process, reader in [_probe.start(probe) for probe in _probe.PROBES]:
+        probe.PATIENCE = 300
+        for process, reader in [probe.start(probe) for probe in probe.PROBES]:
             # Valgrind makes the status 99 where it found something.
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             print(status, os.read(reader, 99).split(b'"')[1].decode())
@@ -93,7 +94,7 @@ def test_each_hole_is_told_by_name_state_and_reason() -> None:
 
 def test_it_is_tried_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     first = libevent_py.known_vulnerabilities()
-    monkeypatch.setattr(vulnerabilities, "_results", None)
+    monkeypatch.setattr(known, "_results", None)
     assert libevent_py.known_vulnerabilities() == first
 
 
@@ -156,14 +157,14 @@ def test_without_another_python_nothing_is_known(
 
 @pytest.mark.usefixtures("_asked_anew")
 def test_the_last_words_of_a_python_that_fails_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vulnerabilities, "CODE", "raise SystemExit('it is\\nMonday')")
+    monkeypatch.setattr(known, "CODE", "raise SystemExit('it is\\nMonday')")
     assert unknown() == "the probes could not be run: Monday"
 
 
 @pytest.mark.usefixtures("_asked_anew")
 def test_a_python_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vulnerabilities, "PATIENCE", 0.2)
-    monkeypatch.setattr(vulnerabilities, "CODE", "import time; time.sleep(60)")
+    monkeypatch.setattr(known, "PATIENCE", 0.2)
+    monkeypatch.setattr(known, "CODE", "import time; time.sleep(60)")
     assert "timed out" in unknown()
 
 
@@ -171,8 +172,8 @@ def test_a_python_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_found_out_about_another_library_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    elsewhere = {**_probe.files(), "event_core": "/elsewhere"}
-    monkeypatch.setattr(_probe, "files", lambda: elsewhere)
+    elsewhere = {**probe.files(), "event_core": "/elsewhere"}
+    monkeypatch.setattr(probe, "files", lambda: elsewhere)
     assert unknown().startswith("another Python finds another libevent: ")
 
 
@@ -181,13 +182,14 @@ def outcome(code: str) -> str:
     return run_python(
         f"""
         import os, signal, time
-        from libevent_py import _probe, errors, lib
+        from libevent_py.vulnerabilities import probe
+        from libevent_py import errors, lib
 
         def run():
             {code}
 
-        _probe.PATIENCE = 1
-        print(*_probe.collect(*_probe.start(_probe.Probe("", "", run))))
+        probe.PATIENCE = 1
+        print(*probe.collect(*probe.start(probe.Probe("", "", run))))
         """
     ).strip()
 
@@ -208,7 +210,7 @@ def test_whatever_a_probe_does_it_is_told(code: str, result: str) -> None:
 
 
 def test_a_probe_that_gets_no_answer_in_time_is_unknown() -> None:
-    code = "_ = [*_probe.turns(errors.new(lib.event_base_new))]"
+    code = "_ = [*probe.turns(errors.new(lib.event_base_new))]"
     assert outcome(code) == "unknown TimeoutError: libevent did not answer"
 
 
@@ -216,14 +218,14 @@ def test_without_a_loopback_interface_what_needs_it_is_unknown() -> None:
     output = run_python(
         """
         import socket
-        from libevent_py import _probe
+        from libevent_py.vulnerabilities import probe
 
         def refuse(*_, **__):
             raise OSError(99, "Cannot assign requested address")
 
         socket.create_server = refuse
-        for probe in _probe.PROBES:
-            state, detail = _probe.collect(*_probe.start(probe))
+        for probe in probe.PROBES:
+            state, detail = probe.collect(*probe.start(probe))
             if "Cannot assign" in detail:
                 print(probe.id, state)
         """
@@ -234,7 +236,7 @@ def test_without_a_loopback_interface_what_needs_it_is_unknown() -> None:
 
 
 def test_the_files_in_use_are_known() -> None:
-    found = _probe.files()
+    found = probe.files()
     assert found["extension"] == libevent_py._ffi.__file__
-    assert set(found) <= set(_probe.PARTS)
+    assert set(found) <= set(probe.PARTS)
     assert all(os.path.exists(file) for file in found.values())

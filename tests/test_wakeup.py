@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag
-from libevent_py._wakeup import wakeup
+from libevent_py._core.wakeup import wakeup
 from tests.support import PATIENCE, run_python
 
 NO_EXIT_ON_EMPTY, NONBLOCK, ONCE = LoopFlag.NO_EXIT_ON_EMPTY, LoopFlag.NONBLOCK, LoopFlag.ONCE
@@ -214,7 +214,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
         import signal
         import socket
         from libevent_py import Event, EventBase, EventFlag, LoopFlag, errors
-        from libevent_py._live import live
+        from libevent_py._core.dispatch import live
 
         class Rang(BaseException):
             pass
@@ -431,7 +431,7 @@ def test_a_renewed_pipe_has_the_same_numbers_and_is_no_longer_shared() -> None:
     run_python(
         """
         import os
-        from libevent_py._wakeup import wakeup
+        from libevent_py._core.wakeup import wakeup
 
         pipe = wakeup().signals
         numbers = pipe.reader.fileno(), pipe.writer.fileno()

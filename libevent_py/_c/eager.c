@@ -1,4 +1,4 @@
-/* The hot path of eager bufferevents; libevent_py/_eager.py tells what it is for. */
+/* The hot path of eager bufferevents; libevent_py/bufferevent/eager.py tells what it is for. */
 
 #include <unistd.h>
 

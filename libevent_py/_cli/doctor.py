@@ -1,0 +1,53 @@
+"""What ``python -m libevent_py doctor`` says: what is in use, where it is, and what ails it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterator
+
+from libevent_py import (
+    EventBase,
+    EventFeature,
+    Vulnerability,
+    known_vulnerabilities,
+    version,
+)
+from libevent_py._ffi import ffi, lib
+from libevent_py.vulnerabilities import probe
+
+
+def report() -> Iterator[str]:
+    """Yield the report, line by line."""
+    package, cffi = (importlib.metadata.version(name) for name in ("libevent_py", "cffi"))
+    yield f"libevent_py {package}, cffi {cffi}, Python {platform.python_version()}"
+    headers = ffi.string(lib.LIBEVENT_VERSION).decode()
+    yield f"libevent {version}, compiled against {headers}"
+    with EventBase() as base:
+        methods = ", ".join(base.supported_methods())
+        yield f"backends: {methods}; in use: {base.method}"
+        features = " ".join(
+            feature.name or "" for feature in EventFeature if feature & base.features
+        )
+        yield f"features of {base.method}: {features or 'none'}"
+    openssl = lib.evpy_openssl()
+    yield f"TLS: {ffi.string(openssl).decode() if openssl else 'none'}"
+    yield ""
+    yield from table([("python", sys.executable), *probe.files().items()])
+    yield ""
+    yield "Published security holes, tried out on this library:"
+    yield from table([(hole.id, hole.state, told(hole)) for hole in known_vulnerabilities()])
+
+
+def told(hole: Vulnerability) -> str:
+    """Return what there is to say of a hole: why it is unknown, too, where it is."""
+    return f"{hole.summary} ({hole.detail})" if hole.state == "unknown" else hole.summary
+
+
+def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield *rows* with their columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

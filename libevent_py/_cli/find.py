@@ -1,0 +1,134 @@
+"""Where each C function is wrapped: in the object whose docstring says ``Wraps``.
+
+The docstrings are read from the source, so that nothing has to be imported to be found.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from libevent_py._ffi import lib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PACKAGE = Path(__file__).parent.parent
+WRAPS = re.compile(r"\bWraps\s+(``\w+``(?:,\s+``\w+``)*)\.")
+
+
+class Place(NamedTuple):
+    """A class, method or function, and where its definition begins."""
+
+    name: str
+    path: str
+    line: int
+
+
+def places() -> dict[str, list[Place]]:
+    """Return, by C function, the places that wrap it."""
+    return _places(PACKAGE)
+
+
+@functools.cache
+def _places(package: Path) -> dict[str, list[Place]]:
+    modules = {
+        path.relative_to(package).as_posix(): ast.parse(path.read_bytes())
+        for path in sorted(package.rglob("*.py"))
+    }
+    heirs = _heirs(modules)
+    found: dict[str, list[Place]] = {}
+    for file, module in modules.items():
+        for owner, member, node in _definitions(module):
+            # What a private class has is known by the name of the classes made of it.
+            owners = heirs.get(owner, [owner])
+            for function in wrapped(ast.get_docstring(node) or ""):
+                for name in owners:
+                    place = Place(name + member, f"{package.name}/{file}", node.lineno)
+                    found.setdefault(function, []).append(place)
+    return found
+
+
+def wrapped(docstring: str) -> list[str]:
+    """Return the C functions that a docstring says it wraps."""
+    return [name for names in WRAPS.findall(docstring) for name in re.findall(r"\w+", names)]
+
+
+def _heirs(modules: dict[str, ast.Module]) -> dict[str, list[str]]:
+    """Return, by private class, the public classes that inherit from it."""
+    given_out = {
+        alias.asname
+        for node in modules.get("__init__.py", ast.Module([], [])).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    children: dict[str, list[str]] = {}
+    private: set[str] = set()
+    for file, module in modules.items():
+        for node in module.body:
+            if isinstance(node, ast.ClassDef):
+                if file.startswith("_") or (given_out and node.name not in given_out):
+                    private.add(node.name)
+                for base in node.bases:
+                    children.setdefault(ast.unparse(base), []).append(node.name)
+
+    def public(name: str) -> list[str]:
+        if name not in private:
+            return [name]
+        return [heir for child in children.get(name, []) for heir in public(child)]
+
+    return {name: public(name) or [name] for name in private}
+
+
+def _definitions(
+    module: ast.Module,
+) -> Iterator[tuple[str, str, ast.FunctionDef | ast.ClassDef]]:
+    """Yield each function and class with its name, and each method with its class's and its own."""
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name, "", node
+        if isinstance(node, ast.ClassDef):
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef):
+                    name = "" if member.name == "__init__" else f".{member.name}"
+                    yield node.name, name, member
+
+
+def declared(name: str) -> bool:
+    """Tell whether `lib` has libevent's function *name*, which may not be wrapped."""
+    ours = not name.startswith(("ev", "bufferevent_", "libevent_")) or name.startswith("evpy_")
+    return not ours and callable(getattr(lib, name, None))
+
+
+class Absent(NamedTuple):
+    """What there is to know of a function or macro that no object wraps, or of which there is none.
+
+    *instead* has the functions that do the same, or names of what Python has for it.
+    """
+
+    kind: str
+    why: str
+    instead: list[str]
+
+
+def absent(name: str) -> Absent | None:
+    """Return why *name* is not wrapped or declared; None where the tables don't have it."""
+    for path in sorted(PACKAGE.glob("_c/not_*.toml")):
+        table: dict[str, Any] = tomllib.loads(path.read_text())
+        for kind in ("functions", "macros"):
+            for group in table.get(kind, ()):
+                if name in group["names"]:
+                    return Absent(kind.removesuffix("s"), group["why"], instead(table, name))
+    return None
+
+
+def instead(table: dict[str, Any], name: str) -> list[str]:
+    """Return what a table names as doing what *name* does."""
+    return list(table.get("instead", {}).get(name, ()))

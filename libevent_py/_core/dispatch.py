@@ -1,0 +1,75 @@
+"""What C may call, and how that is found.
+
+*Ids.* libevent keeps a ``void *arg`` for each callback and hands it back, sometimes after the
+object it was made for has been freed. So what it gets is a key, a number that no other object ever
+gets, and the trampolines look the object up by it. A late callback finds nothing, and nothing
+happens.
+
+*Live means: C may call.* libevent calls back only while somebody has entered it: through the base's
+loop, or through a call that is documented to call back. Only for that time is the base among
+`live.bases`. And an object is in its base's ``live`` from the moment C may call it (an event while
+pending or active, a bufferevent or a listener until closed) until it no longer can. So a pending
+timer that nobody holds fires; an object that can't be called goes with its last reference; and a
+base that is dropped with everything on it is one unreachable cycle, which the collector frees.
+Nobody has to store anything to keep it alive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import ChainMap
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from libevent_py._core.owner import Root
+
+#: A key for whatever C may call back: a number never used again.
+next_key = itertools.count(1).__next__
+
+
+class Live:
+    """The bases that somebody has entered C with: where the trampolines look for what C calls."""
+
+    __slots__ = ("bases", "objects")
+
+    def __init__(self) -> None:
+        self.set(())
+
+    def add(self, base: Root) -> None:
+        """Look in *base* too, but not where an interrupt has kept `remove` from being called."""
+        with _entering:
+            others = [
+                other
+                for other in self.bases
+                if (other.running or other.calls) and other is not base
+            ]
+            self.set((*others, base))
+
+    def remove(self, base: Root) -> None:
+        """Look no longer in *base*."""
+        with _entering:
+            self.set(tuple(other for other in self.bases if other is not base))
+
+    def set(self, bases: tuple[Root, ...]) -> None:
+        """Look in *bases* from now on."""
+        #: What C may call, by key; with one base, as nearly always, its own dict.
+        self.objects: MutableMapping[int, Any] = (
+            bases[0].live if len(bases) == 1 else ChainMap(*(base.live for base in bases))
+        )
+        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
+        self.bases = bases
+
+
+live = Live()
+_entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
+
+
+def _after_fork() -> None:
+    global _entering
+    _entering = threading.RLock()  # another thread may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,130 @@
+"""Signal events: libevent's signal handlers beside Python's (C10).
+
+libevent has one base per process that gets signals, so the first to add a signal event keeps that
+part until its last one is gone. While an event waits for a signal, libevent's handler is in the
+place of Python's; when it is deleted, libevent puts back what it found, even if `signal.signal`
+has meanwhile asked for something else. So Python's handler is then set again, from Python's own
+books.
+
+In a forked child libevent's handlers would tell the parent of the child's signals (A8). So there
+too Python's handlers come back, until `reinit` has made the base the child's own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.wakeup import in_main_thread
+from libevent_py._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    from libevent_py._core.owner import Root
+
+VALID = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+#: The base that gets signals.
+_owner: weakref.ref[Root] | None = None
+
+#: The keys of the events that wait for a signal, by its number.
+_waiting: dict[int, set[int]] = {}
+
+
+def number(signum: Any) -> int:
+    """Return *signum* as an int, or raise an error unless it can be waited for."""
+    signum = convert.integer(signum, "signum", -(2**31), 2**31 - 1)
+    if signum not in VALID:
+        raise ValueError(f"signum must be a signal that can be caught, not {signum}")
+    return int(signum)
+
+
+def check_thread() -> None:
+    """Raise `ThreadError` unless this thread may set Python's handlers."""
+    if not in_main_thread():
+        raise errors.ThreadError("signal events can only be added and deleted in the main thread")
+
+
+def check_deletable(signum: int, key: int) -> None:
+    """Raise `ThreadError` if the event with *key* waits and this thread may not delete it."""
+    if key in _waiting.get(signum, ()):
+        check_thread()
+
+
+def check_closable(base: Root) -> None:
+    """Raise `ThreadError` if *base* has signal events that this thread may not delete."""
+    if _waiting and _owner is not None and _owner() is base:
+        check_thread()
+
+
+def claim(base: Root) -> None:
+    """Make *base* the one that gets signals, or raise an error when it can't be."""
+    global _owner
+    check_thread()
+    owner = None if _owner is None else _owner()
+    if owner is not base:
+        if owner is not None and _waiting and not owner.closed and owner.parked is None:
+            raise errors.LibeventError(
+                "another event base has signal events pending: only one per process can have them"
+            )
+        _waiting.clear()
+        _owner = weakref.ref(base)
+
+
+def added(signum: int, key: int) -> None:
+    """Note that the event with *key* waits for *signum*."""
+    _waiting.setdefault(signum, set()).add(key)
+
+
+def removed(signum: int, key: int) -> None:
+    """Note that the event with *key* no longer waits, and give Python its handler back."""
+    keys = _waiting.get(signum)
+    if keys is None or key not in keys:
+        return
+    keys.remove(key)
+    if not keys:
+        del _waiting[signum]
+        restore(signum)
+
+
+def restore(signum: int) -> None:
+    """Set Python's handler for *signum* again, where there is one and this thread may."""
+    handler = signal.getsignal(signum)
+    if handler is not None and in_main_thread():
+        signal.signal(signum, handler)
+
+
+def reclaim(base: Root) -> None:
+    """Add *base*'s signal events once more: after `event_reinit` not all backends have them."""
+    if _owner is None or _owner() is not base:
+        return
+    tv = ffi.new("struct timeval *")
+    for key in [key for keys in list(_waiting.values()) for key in list(keys)]:
+        pointer = base.live[key].pointer
+        timeout = -1.0
+        if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
+            timeout = max(0.0, convert.from_timeval(tv) - time.time())
+        lib.event_del(pointer)
+        errors.call(lib.evpy_event_add, pointer, timeout)
+
+
+def forget(base: Root) -> None:
+    """Note that *base* is freed: libevent has put back all handlers that it replaced."""
+    global _owner
+    if _owner is not None and _owner() in (base, None):
+        _owner = None
+        for signum in list(_waiting):
+            del _waiting[signum]
+            restore(signum)
+
+
+def _after_fork() -> None:
+    for signum in list(_waiting):
+        restore(signum)
+
+
+os.register_at_fork(after_in_child=_after_fork)

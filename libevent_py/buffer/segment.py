@@ -1,0 +1,160 @@
+"""``struct evbuffer_file_segment``: a part of a file, for as many buffers as need it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.described import described
+from libevent_py._core.dispatch import next_key
+from libevent_py._core.handle import Handle
+from libevent_py._core.pointers import owned
+from libevent_py._core.references import Cleanup, references, release
+from libevent_py._ffi import lib
+from libevent_py.enums import FileSegmentFlag
+
+NO_MMAP = FileSegmentFlag.DISABLE_MMAP
+NO_SENDFILE = FileSegmentFlag.DISABLE_SENDFILE
+
+
+@described(
+    length="How many bytes the segment has.",
+)
+class FileSegment(Handle):
+    """A part of a file, which any number of buffers may contain; usable in ``with``.
+
+    Its file stays open, and what has been read of it in memory, until the segment is closed and no
+    buffer contains any of it.
+    """
+
+    __slots__ = ("_cleanup", "_flags", "_offset", "_part", "_read", "length")
+
+    length: int
+
+    def __init__(
+        self,
+        file: Any,
+        offset: int = 0,
+        length: int = -1,
+        flags: int = NO_MMAP,
+        *,
+        on_cleanup: Callable[[], object] | None = None,
+    ) -> None:
+        """Make a segment of *length* bytes from *offset* on, or with -1 of all that follow there.
+
+        *file* is a regular file open for reading: a descriptor, or what has a ``fileno()``. It is
+        duplicated, so that it may be closed at once; CLOSE_ON_FREE does that, and is for a
+        descriptor. A socket's output sends straight from the file; for other buffers it is read
+        into memory when first needed, or with DISABLE_SENDFILE at once. Without DISABLE_MMAP it is
+        mapped into memory instead: then looking at a file that has become shorter ends the process.
+        DISABLE_LOCKING does nothing, since what holds the segment may go in any thread. Raises
+        `ValueError` for bytes that the file doesn't have; in C, -1 stands for as many as the file
+        has, wherever they begin. *on_cleanup* is as the attribute.
+        Wraps ``evbuffer_file_segment_new``.
+        """
+        self._check_unmade()
+        flags = convert.flags(FileSegmentFlag, flags, "flags")
+        fd = convert.descriptor(file, "file")
+        if flags & FileSegmentFlag.CLOSE_ON_FREE and not isinstance(file, int):
+            raise TypeError(f"file must be a descriptor with CLOSE_ON_FREE, not {file!r}")
+        if on_cleanup is not None:
+            convert.callback(on_cleanup, "on_cleanup")
+        size = size_of(fd)
+        self._offset = convert.integer(offset, "offset", 0, size)
+        length = convert.integer(length, "length", -1, size - self._offset)
+        self.length = size - self._offset if length < 0 else length
+        self._flags = flags & (NO_MMAP | NO_SENDFILE)
+        self._read: Any = None
+        self._cleanup: Cleanup | None = None
+        # Nothing can't be read or mapped (E4).
+        self._part = self._new(fd, self._flags if self.length else NO_MMAP)
+        super().__init__(self._part.segment)
+        if on_cleanup is not None:
+            self.on_cleanup = on_cleanup
+        if flags & FileSegmentFlag.CLOSE_ON_FREE:
+            os.close(fd)
+
+    def _new(self, fd: int, flags: int) -> Any:
+        what = fd, self._offset, self.length, flags
+        part = owned(lib.evpy_segment_free, lib.evpy_segment_new, *what)
+        if not part:
+            raise errors.failed(lib.evbuffer_file_segment_new, f"fd {fd}")
+        return part
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{self.length} bytes from {self._offset} on"
+
+    @property
+    def on_cleanup(self) -> Callable[[], object] | None:
+        """What is called, once, when the segment is closed and no buffer contains any of it; or
+        None.
+
+        It is called soon after: by the loop that has sent the last of it, or at the end of an
+        operation of any buffer, which then raises what it raises.
+        Wraps ``evbuffer_file_segment_add_cleanup_cb``.
+        """
+        return None if self._cleanup is None else self._cleanup.callback
+
+    @on_cleanup.setter
+    def on_cleanup(self, callback: Callable[[], object] | None) -> None:
+        self.pointer  # noqa: B018  (a closed segment may have been cleaned up)
+        if callback is not None:
+            convert.callback(callback, "on_cleanup")
+        if self._cleanup is None:
+            self._cleanup = Cleanup()
+            for part in (self._part, self._read):
+                if part is not None:
+                    self._watch(part, self._cleanup)
+        self._cleanup.callback = callback
+
+    @staticmethod
+    def _watch(part: Any, cleanup: Cleanup) -> None:
+        key = next_key()
+        if lib.evpy_segment_on_cleanup(part, key):
+            raise errors.failed(lib.evbuffer_file_segment_add_cleanup_cb)
+        cleanup.waits += 1
+        references[key] = cleanup
+
+    def part(self, sendfile: bool) -> Any:
+        """Return what C adds to a buffer: to one that sends from files, or to any other.
+
+        For the others it is another segment of the same bytes, made when first needed: where
+        libevent fails to read what it has sent from already, nobody knows who has to free it (E5).
+        """
+        part = self._part
+        self.pointer  # noqa: B018  (a closed segment has no part)
+        if sendfile or self._flags & NO_SENDFILE:
+            return part
+        read = self._read
+        if read is None:
+            fd = lib.evpy_segment_fd(part)
+            if size_of(fd) < self._offset + self.length:
+                raise ValueError("the segment's file has become shorter")
+            read = self._new(fd, self._flags | NO_SENDFILE)
+            if self._cleanup is not None:
+                self._watch(read, self._cleanup)
+            if not self.closed:
+                self._read = read
+        return read
+
+    def close(self) -> None:
+        """Let go of the file, which is closed when no buffer contains any of it.
+
+        A second time does nothing. Wraps ``evbuffer_file_segment_free``.
+        """
+        if self._take() is not None:
+            self._part = self._read = None
+            if references:
+                release()
+
+
+def size_of(fd: int) -> int:
+    """Return the size of the regular file *fd*; raise `ValueError` for anything else."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"file must be a regular file, which descriptor {fd} is not")
+    return status.st_size

@@ -1,0 +1,360 @@
+"""``bufferevent_ssl.h``: bufferevents that speak TLS, by the OpenSSL that libevent is linked with.
+
+The `ssl` module can't be used for it: it doesn't give its ``SSL *`` away, and may have an OpenSSL
+of its own, whose objects mean nothing to libevent's (I4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.handle import Handle
+from libevent_py._core.pointers import owned
+from libevent_py._ffi import ffi, lib
+from libevent_py.enums import TlsState, TlsVersion
+from libevent_py.errors import TlsError
+
+Path = str | bytes | os.PathLike[Any]
+
+
+class TlsContext(Handle):
+    """What TLS connections have in common: certificates, whom to believe, protocols, versions.
+
+    It may be closed, or dropped, while connections use it.
+    """
+
+    __slots__ = ("_check_hostname", "_server_side", "_verify")
+
+    def __init__(
+        self,
+        *,
+        server_side: bool = False,
+        certfile: Path | None = None,
+        keyfile: Path | None = None,
+        password: str | bytes | None = None,
+        verify: bool | None = None,
+        check_hostname: bool = True,
+        cafile: Path | None = None,
+        capath: Path | None = None,
+        alpn_protocols: Iterable[str] = (),
+        minimum_version: int = TlsVersion.TLSv1_2,
+        maximum_version: int | None = None,
+        ciphers: str | None = None,
+        ciphersuites: str | None = None,
+    ) -> None:
+        """Make a context for clients or, with *server_side*, for servers.
+
+        *certfile* is a PEM file with the certificate and those that lead from it to an authority,
+        *keyfile* one with its private key, by default the same; *password* is for an encrypted key.
+        A server needs them, a client where the server asks for them.
+
+        With *verify*, the default for clients, a peer must show a certificate of an authority in
+        *cafile*, a PEM file, or *capath*, a directory as ``openssl rehash`` makes it; without both,
+        of one that the system trusts. With *check_hostname* a server's must be for the host that
+        the client means, too.
+
+        *alpn_protocols* are the names to agree on, the best first: the server chooses, and refuses
+        a client that offers only others. *ciphers* is OpenSSL's list for up to TLS 1.2,
+        *ciphersuites* that for TLS 1.3.
+
+        Raises `OSError` for a file that can't be read, `TlsError` for what OpenSSL refuses, and
+        `LibeventError` when this module was built without TLS.
+        """
+        self._check_unmade()
+        _check_built()
+        if certfile is None and (server_side or keyfile is not None):
+            raise ValueError("certfile must be given for a server, and with a keyfile")
+        self._server_side = bool(server_side)
+        self._verify = not server_side if verify is None else bool(verify)
+        self._check_hostname = bool(check_hostname) and self._verify and not server_side
+        protocols = _protocols(alpn_protocols)
+        method = lib.TLS_server_method if server_side else lib.TLS_client_method
+        super().__init__(_call(owned, lib.SSL_CTX_free, lib.SSL_CTX_new, method()))
+        self._set_versions(minimum_version, maximum_version)
+        lib.SSL_CTX_set_mode(self.pointer, lib.SSL_MODE_RELEASE_BUFFERS)
+        if certfile is not None:
+            self._use_certificate(certfile, certfile if keyfile is None else keyfile, password)
+        if self._verify:
+            self._believe(cafile, capath)
+        if server_side:  # without it, a session of a verified client can't be resumed
+            _call(lib.SSL_CTX_set_session_id_context, self.pointer, b"libevent_py", 11)
+        if protocols and server_side:
+            _call(lib.evpy_tls_offer, self.pointer, protocols, len(protocols))
+        elif protocols:
+            _call(_unlike_others, self.pointer, protocols)
+        if ciphers is not None:
+            self._set_ciphers(lib.SSL_CTX_set_cipher_list, ciphers, "ciphers")
+        if ciphersuites is not None:
+            self._set_ciphers(lib.SSL_CTX_set_ciphersuites, ciphersuites, "ciphersuites")
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield "for servers" if self._server_side else "for clients"
+        yield "verifies" if self._verify else "doesn't verify"
+        if self._check_hostname:
+            yield "checks host names"
+
+    def _set_versions(self, minimum: int, maximum: int | None) -> None:
+        lowest = TlsVersion(minimum)
+        highest = TlsVersion.TLSv1_3 if maximum is None else TlsVersion(maximum)
+        if lowest > highest:
+            raise ValueError(
+                f"maximum_version must be at least {lowest.name}, the minimum, not {highest.name}"
+            )
+        _call(lib.SSL_CTX_set_min_proto_version, self.pointer, lowest)
+        if maximum is not None:
+            _call(lib.SSL_CTX_set_max_proto_version, self.pointer, highest)
+
+    def _use_certificate(self, certfile: Path, keyfile: Path, password: str | bytes | None) -> None:
+        certificate, key = _readable(certfile), _readable(keyfile)
+        secret = password.encode() if isinstance(password, str) else password
+        if secret is not None and not isinstance(secret, bytes):
+            raise TypeError(f"password must be text or bytes, not {password!r}")
+        _call(
+            lib.evpy_tls_use_certificate,
+            self.pointer,
+            certificate,
+            key,
+            ffi.NULL if secret is None else secret,
+            len(secret or b""),
+            subject=f"certfile {os.fspath(certfile)!r}, keyfile {os.fspath(keyfile)!r}",
+        )
+
+    def _believe(self, cafile: Path | None, capath: Path | None) -> None:
+        mode = lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+        lib.evpy_tls_set_verify(self.pointer, mode)
+        if cafile is None and capath is None:
+            _call(lib.SSL_CTX_set_default_verify_paths, self.pointer)
+            return
+        if capath is not None:
+            os.listdir(capath)
+            _call(lib.SSL_CTX_load_verify_locations, self.pointer, ffi.NULL, os.fsencode(capath))
+        if cafile is not None:
+            _call(
+                lib.SSL_CTX_load_verify_locations,
+                self.pointer,
+                _readable(cafile),
+                ffi.NULL,
+                subject=f"cafile {os.fspath(cafile)!r}",
+            )
+
+    def _set_ciphers(self, function: Callable[..., Any], names: str, argument: str) -> None:
+        if not isinstance(names, str):
+            raise TypeError(f"{argument} must be text, not {names!r}")
+        if "\0" in names:
+            raise ValueError(f"{argument} must be names, not {names!r}")
+        _call(function, self.pointer, names.encode(), subject=f"{argument} {names!r}")
+
+    @property
+    def server_side(self) -> bool:
+        """Whether it is for servers."""
+        return self._server_side
+
+    @property
+    def verify(self) -> bool:
+        """Whether peers must show a certificate that is believed."""
+        return self._verify
+
+    @property
+    def check_hostname(self) -> bool:
+        """Whether a server's certificate must be for the host that the client means."""
+        return self._check_hostname
+
+    def close(self) -> None:
+        """Free the context, once no connection uses it; a second time does nothing."""
+        self._take()
+
+    def connection(self, state: int | None, server_hostname: str | None) -> Connection:
+        """Make what a bufferevent of this context has of TLS, once the arguments are right."""
+        if state is None:
+            state = TlsState.ACCEPTING if self._server_side else TlsState.CONNECTING
+        state = TlsState(state)
+        if state == TlsState.OPEN:
+            raise ValueError("state OPEN is for an SSL * whose handshake is done, not a TlsContext")
+        if (state == TlsState.ACCEPTING) is not self._server_side:
+            side = "server" if self._server_side else "client"
+            raise ValueError(f"state can't be {state.name} with a {side}'s TlsContext")
+        if server_hostname is None and self._check_hostname:
+            raise ValueError(
+                "server_hostname must say whom the server's certificate is to be for; where that "
+                "doesn't matter, make the TlsContext with check_hostname=False"
+            )
+        if server_hostname is not None and self._server_side:
+            raise ValueError("server_hostname is for clients")
+        connection = Connection(_call(lib.SSL_new, self.pointer), state)
+        if server_hostname is not None:
+            try:
+                connection.expect(server_hostname, self._check_hostname)
+            except BaseException:
+                connection.release()
+                raise
+        return connection
+
+
+class Connection:
+    """What a bufferevent has of TLS beside what its ``SSL *`` knows."""
+
+    __slots__ = ("errors", "failure", "server_hostname", "ssl", "state")
+
+    def __init__(self, ssl: Any, state: TlsState) -> None:
+        #: For the one who makes the bufferevent, until `release`.
+        self.ssl = ssl
+        self.state = state
+        self.server_hostname: str | None = None
+        #: Why the connection has failed.
+        self.failure: TlsError | None = None
+        #: What OpenSSL said about it, the cause first.
+        self.errors: list[TlsError] = []
+
+    @classmethod
+    def of(cls, context: Any, state: int | None, server_hostname: str | None) -> Connection:
+        """Make one for *context*, a `TlsContext` or the raw layer's ``SSL *``."""
+        _check_built()
+        if isinstance(context, TlsContext):
+            return context.connection(state, server_hostname)
+        if not isinstance(context, ffi.CData) or ffi.typeof(context) is not SSL or not context:
+            raise TypeError(f"context must be a TlsContext or an SSL *, not {context!r}")
+        if server_hostname is not None:
+            raise ValueError("server_hostname must come with a TlsContext, not with an SSL *")
+        if state is None:
+            raise ValueError("state must be given with an SSL *")
+        connection = cls(context, TlsState(state))
+        lib.SSL_up_ref(context)
+        return connection
+
+    def release(self) -> None:
+        """Leave the ``SSL *`` to others."""
+        lib.SSL_free(self.ssl)
+
+    def expect(self, host: str, check: bool) -> None:
+        """Tell the server that *host* is meant; with *check*, its certificate must be for that."""
+        if not isinstance(host, str):
+            raise TypeError(f"server_hostname must be text, not {host!r}")
+        parameters = lib.SSL_get0_param(self.ssl)
+        packed = _packed_address(host)
+        if packed is None:
+            name = _host_name(host)
+            _call(lib.SSL_set_tlsext_host_name, self.ssl, name)
+            if check:
+                flags = lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
+                lib.X509_VERIFY_PARAM_set_hostflags(parameters, flags)
+                _call(lib.X509_VERIFY_PARAM_set1_host, parameters, name, len(name))
+        elif check:
+            _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
+        self.server_hostname = host
+
+
+#: The type of the raw layer's ``SSL *``.
+SSL = ffi.typeof("struct ssl_st *") if lib.LIBEVENT_PY_HAVE_OPENSSL else None
+
+
+def tls_error(code: int, ssl: Any = None, subject: str = "") -> TlsError:
+    """Return OpenSSL's error *code* as an exception, about *subject*.
+
+    If it says that a certificate was refused, *ssl* knows why.
+    """
+    space = ffi.new("char[256]")
+    lib.ERR_error_string_n(code, space, len(space))
+    library, _, reason = convert.text(space).split(":", 4)[2:]
+    mnemonic = reason.upper().replace(" ", "_")
+    library = library.removesuffix(" routines").removesuffix(" certificate").upper()
+    verdict, why = 0, ""
+    if ssl is not None and mnemonic == "CERTIFICATE_VERIFY_FAILED":
+        verdict = int(lib.SSL_get_verify_result(ssl))
+        why = convert.text(lib.X509_verify_cert_error_string(verdict))
+    text = ": ".join(filter(None, (subject, f"[{library}: {mnemonic}] {reason}", why)))
+    error = TlsError(lib.SSL_ERROR_SSL, text)
+    error.code, error.library, error.reason = code, library, mnemonic
+    error.verify_code, error.verify_message = verdict, why
+    return error
+
+
+def _call(function: Callable[..., Any], *arguments: Any, subject: str = "") -> Any:
+    """Return the result of OpenSSL's *function*, or raise why it is 0 or NULL.
+
+    None of these calls back, or says by errno what is wrong but for memory; so they have a door of
+    their own.
+    """
+    lib.ERR_clear_error()
+    ffi.errno = 0
+    result = function(*arguments)
+    if result:
+        return result
+    short = ffi.errno == errno.ENOMEM
+    subject = subject or errors.name_of(function)
+    code = lib.ERR_get_error()
+    lib.ERR_clear_error()
+    failure = tls_error(code, subject=subject) if code else None
+    if short or (failure is not None and failure.reason == "MALLOC_FAILURE"):
+        raise MemoryError(f"{subject}: {os.strerror(errno.ENOMEM)}")
+    raise failure or errors.LibeventError(f"{subject} failed")
+
+
+def _unlike_others(ctx: Any, protocols: bytes) -> bool:
+    return not lib.SSL_CTX_set_alpn_protos(ctx, protocols, len(protocols))
+
+
+def _protocols(names: Iterable[str]) -> bytes:
+    """Return the names of protocols as a handshake has them."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise TypeError(f"alpn_protocols must be a collection of names, not {names!r}")
+    result = b""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"alpn_protocols must be text, not {name!r}")
+        encoded = name.encode("latin-1", "replace")
+        if not 1 <= len(encoded) <= 255:
+            raise ValueError(f"alpn_protocols must have 1 to 255 characters each, not {name!r}")
+        result += bytes((len(encoded),)) + encoded
+    return result
+
+
+def _packed_address(host: str) -> bytes | None:
+    """Return the IPv4 or IPv6 address that *host* is, or None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            return socket.inet_pton(family, host.partition("%")[0])
+    return None
+
+
+def _host_name(host: str) -> bytes:
+    """Return the name of a host as a handshake and a certificate have it."""
+    try:
+        name = host.removesuffix(".").encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"server_hostname must be the name of a host, not {host!r}") from error
+    if not name or name[:1] == b"." or b"\0" in name or len(name) > 253:
+        raise ValueError(f"server_hostname must be the name of a host, not {host!r}")
+    return name
+
+
+def _readable(path: Path) -> bytes:
+    """Return *path* as C takes it, or raise `OSError` if the file can't be read."""
+    with open(path, "rb"):
+        return os.fsencode(path)
+
+
+def _check_built() -> None:
+    """Raise an error that says what is missing for TLS."""
+    if not lib.LIBEVENT_PY_HAVE_OPENSSL:
+        raise errors.LibeventError(
+            "libevent_py was built without TLS, because there was no libevent_openssl: install "
+            "libevent's and OpenSSL's development files and build it again"
+        )
+    if not lib.LIBEVENT_PY_HAVE_TLS:
+        raise errors.LibeventError(
+            "libevent_py was built without TLS, because there were no development files of the "
+            "OpenSSL that libevent_openssl is linked with: install them and build it again"
+        )
+    linked = lib.evpy_tls_linked()
+    if linked >> 28 != lib.OPENSSL_VERSION_NUMBER >> 28:
+        raise errors.LibeventError(
+            f"libevent_py was built with OpenSSL {lib.OPENSSL_VERSION_NUMBER >> 28}, but the "
+            f"libevent_openssl that the loader found is linked with OpenSSL {linked >> 28}"
+        )

@@ -1,0 +1,19 @@
+"""Names looked up and served: ``evdns``."""
+
+from libevent_py.dns.base import DnsBase as DnsBase
+from libevent_py.dns.base import err_to_string as err_to_string
+from libevent_py.dns.lookup import AddrInfoLookup as AddrInfoLookup
+from libevent_py.dns.lookup import DnsLookup as DnsLookup
+from libevent_py.dns.server import DnsQuestion as DnsQuestion
+from libevent_py.dns.server import DnsServer as DnsServer
+from libevent_py.dns.server import DnsServerRequest as DnsServerRequest
+
+__all__ = [
+    "AddrInfoLookup",
+    "DnsBase",
+    "DnsLookup",
+    "DnsQuestion",
+    "DnsServer",
+    "DnsServerRequest",
+    "err_to_string",
+]

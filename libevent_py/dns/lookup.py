@@ -1,0 +1,290 @@
+"""The lookups of a `DnsBase`: what is asked, and who is told of the answer.
+
+C's handle dies with the callback, which comes exactly once (L4). So a lookup is in its base's
+``live`` from before it is begun until it has been told, and holds its `DnsBase` that long. Should
+libevent lose an answer for want of memory, the end of the `DnsBase` tells of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import errors, util
+from libevent_py._core import convert
+from libevent_py._core.described import described
+from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.frames import tells
+from libevent_py._ffi import ffi, lib
+from libevent_py.enums import AddrInfoError, DnsResult, DnsType
+
+if TYPE_CHECKING:
+    from libevent_py.dns.base import DnsBase
+
+ResolveCallback = Callable[[Any, DnsResult, int, list[str]], object]
+AddrInfoCallback = Callable[[Any, "errors.DnsError | None", list[util.AddrInfo]], object]
+
+RESULTS = {int(result): result for result in DnsResult}
+
+# Looked up once: a member of an enumeration costs as much as a short call.
+NONE, CANCEL, SHUTDOWN = int(DnsResult.NONE), int(DnsResult.CANCEL), int(DnsResult.SHUTDOWN)
+A, AAAA, PTR = DnsType.A, DnsType.AAAA, DnsType.PTR
+AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+NULL = ffi.NULL
+new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
+
+
+@described(
+    callback="What is called with the answer.",
+    dns_base="Where the name is looked up.",
+)
+class Lookup:
+    """What all lookups have."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_closing",
+        "_handle",
+        "_key",
+        "_told",
+        "callback",
+        "dns_base",
+    )
+
+    #: C's function that cancels one.
+    _withdraw: Callable[[Any, Any], object]
+
+    def __init__(self, dns_base: DnsBase, callback: Any) -> None:
+        self.dns_base = dns_base
+        self.callback = callback
+        self._key = next_key()
+        self._handle = new_handle_place()
+        self._told = self._cancelled = self._closing = False
+
+    def _begin(self, what: object, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have C look *what* up by *function*; it may call back at once (M1)."""
+        dns, key = self.dns_base, self._key
+        base, pointer = dns.base, dns.pointer
+        dns.lookups[key] = base.live[key] = self
+        try:
+            if self._call(function, pointer, *arguments, key, self._handle):
+                raise errors.failed(self._named(function), repr(what))
+            if dns.closed:  # by other code, before there was anything to cancel
+                self.withdraw(pointer)
+        except BaseException:
+            if self._handle[0] == ffi.NULL and not self._told:
+                self._forget()
+            raise
+
+    def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that errors name for *function*."""
+        return function
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C, which may call back."""
+        return self.dns_base.base.call(function, *arguments)
+
+    def _forget(self) -> None:
+        dns, key = self.dns_base, self._key
+        self._told = True
+        self._handle[0] = NULL
+        dns.lookups.pop(key, None)
+        dns.base.live.pop(key, None)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the callback has not been called yet."""
+        return not self._told
+
+    def _told_state(self) -> str:
+        """Return how far it has come, and where C's handle is while there is one."""
+        if not self.pending:
+            return "ended"
+        handle = self._handle[0]
+        return f"pending at {int(ffi.cast('uintptr_t', handle)):#x}" if handle else "pending"
+
+    def cancel(self) -> None:
+        """Want no answer; the callback is told soon, in the loop, that the lookup was cancelled.
+
+        Or it gets the answer, if that is on its way already. Does nothing when the callback has
+        been called, or its `DnsBase` is closed.
+        """
+        dns = self.dns_base
+        if self._told or self._closing:
+            return
+        dns.base.check_thread()
+        self._cancelled = True
+        self.withdraw(dns.pointer)
+
+    def withdraw(self, pointer: Any) -> None:
+        """Cancel the lookup in C, whose evdns_base is *pointer*; for a second time if need be."""
+        if self._handle[0] != ffi.NULL:
+            self._withdraw(pointer, self._handle[0])
+
+    def close(self) -> None:
+        """Have a callback that is told of its cancelling hear that there is no `DnsBase` left."""
+        self._closing = True
+
+    def drop(self) -> None:
+        """Tell nobody, unless `close` was called: the user's own objects go with this one."""
+        if not self._closing:
+            self._forget()
+
+    def lose(self) -> None:
+        """Tell the callback what libevent has not."""
+        raise NotImplementedError
+
+    @tells
+    def _tell(self, *answer: Any) -> None:
+        """Call the callback, unless it has been: C asks once more where an interrupt has come."""
+        base = self.dns_base.base
+        # Where the collector has found the base, it has found what the callback would use, too.
+        if not self._told and not base.collected:
+            try:
+                self._told = True  # no call from here to the callback's own
+                self.callback(self, *answer)
+            except BaseException as error:
+                base.report(error, self)
+        self._told = True
+        base.live.pop(self._key, None)
+
+    def _ends(self) -> None:
+        """Be no lookup under way any more."""
+        self.dns_base.lookups.pop(self._key, None)
+
+
+@described(
+    name="What is looked up.",
+    type="What is wanted of it: `DnsType.A`, AAAA or PTR.",
+)
+class DnsLookup(Lookup):
+    """A name whose addresses are looked up, or an address whose name is."""
+
+    __slots__ = ("name", "type")
+
+    def __init__(
+        self, dns_base: DnsBase, name: str | bytes, type: DnsType, callback: ResolveCallback
+    ) -> None:
+        super().__init__(dns_base, convert.callback(callback))
+        self.name = name
+        self.type = type
+
+    def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that errors name: ours in C are for both kinds of addresses."""
+        if self.type is AAAA:
+            return lib.evdns_base_resolve_ipv6  # type: ignore[no-any-return]
+        if self.type is PTR and ":" in str(self.name):
+            return lib.evdns_base_resolve_reverse_ipv6  # type: ignore[no-any-return]
+        return function
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C, which never calls back at once (L5)."""
+        return function(*arguments)
+
+    def cancel(self) -> None:
+        """Want no answer; the callback is told soon, in the loop, with the result CANCEL.
+
+        Or it gets the answer, if that is on its way already. Does nothing when the callback has
+        been called, or its `DnsBase` is closed. Wraps ``evdns_cancel_request``.
+        """
+        super().cancel()
+
+    @staticmethod
+    def _withdraw(pointer: Any, handle: Any) -> None:
+        errors.guarded(lib.evdns_cancel_request, pointer, handle)
+
+    def lose(self) -> None:
+        """Tell the callback what libevent has not."""
+        self.answer(SHUTDOWN, 0, 0, ffi.NULL)
+
+    def answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
+        """Call the callback with what C has found."""
+        self._handle[0] = NULL  # C frees it now, whatever interrupts
+        self._ends()
+        if result == CANCEL and self._closing and not self._cancelled:
+            result = SHUTDOWN
+        found = self._read(count, addresses) if result == NONE else []
+        self._tell(RESULTS.get(result, result), max(ttl, 0), found)
+
+    def _read(self, count: int, addresses: Any) -> list[str]:
+        kind = self.type
+        if kind is PTR:
+            names = ffi.cast("char **", addresses)
+            return [convert.text(names[number]) for number in range(count)]
+        family, size = (AF_INET, 4) if kind is A else (AF_INET6, 16)
+        packed = ffi.buffer(addresses, count * size)[:]
+        if count == 1:
+            return [socket.inet_ntop(family, packed)]
+        starts = range(0, len(packed), size)
+        return [socket.inet_ntop(family, packed[start : start + size]) for start in starts]
+
+    def __repr__(self) -> str:
+        return f"<DnsLookup of {self.name!r}, {self.type.name}, {self._told_state()}>"
+
+
+@described(
+    host="The name or address that is looked up, or None.",
+    service="The port or the name of the service, or None.",
+)
+class AddrInfoLookup(Lookup):
+    """A host and a service that `DnsBase.getaddrinfo` looks up."""
+
+    __slots__ = ("host", "service")
+
+    def __init__(
+        self, dns_base: DnsBase, host: Any, service: Any, callback: AddrInfoCallback
+    ) -> None:
+        super().__init__(dns_base, convert.callback(callback))
+        self.host = host
+        self.service = service
+
+    def cancel(self) -> None:
+        """Want no answer; the callback is told soon, in the loop, of the error CANCEL.
+
+        Does nothing when the callback has been called, or its `DnsBase` is closed.
+        Wraps ``evdns_getaddrinfo_cancel``.
+        """
+        super().cancel()
+
+    @staticmethod
+    def _withdraw(pointer: Any, handle: Any) -> None:
+        errors.guarded(lib.evdns_getaddrinfo_cancel, handle)
+
+    def lose(self) -> None:
+        """Tell the callback what libevent has not."""
+        self.answer(AddrInfoError.FAIL, ffi.NULL)
+
+    def answer(self, code: int, found: Any) -> None:
+        """Call the callback with what C has found, which stays C's."""
+        self._handle[0] = NULL  # C frees it now, whatever interrupts
+        self._ends()
+        if code == AddrInfoError.CANCEL and self._closing and not self._cancelled:
+            code = AddrInfoError.FAIL
+        failure = None
+        if code:
+            failure = errors.DnsError(int(code), f"{self.host!r}: {util.gai_strerror(code)}")
+        self._tell(failure, util.unpack_addrinfo(found))
+
+    def __repr__(self) -> str:
+        return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {self._told_state()}>"
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_dns_resolved(key: int, result: int, count: int, ttl: int, addresses: Any) -> int:
+    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
+    lookup = live.objects.get(key)
+    if lookup is not None:
+        lookup.answer(result, count, ttl, addresses)
+    return 1
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_dns_addrinfo(key: int, result: int, found: Any) -> int:
+    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
+    lookup = live.objects.get(key)
+    if lookup is not None:
+        lookup.answer(result, found)
+    return 1

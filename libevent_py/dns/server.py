@@ -1,0 +1,593 @@
+"""``struct evdns_server_port``: a UDP socket that answers DNS queries."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import re
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from libevent_py import errors, log
+from libevent_py._core import convert
+from libevent_py._core.described import described
+from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.handle import came_to_be, slot, without_pointer
+from libevent_py._core.owner import Child
+from libevent_py._ffi import ffi, lib
+from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
+from libevent_py.event.base import EventBase
+
+DnsServerCallback = Callable[["DnsServerRequest"], object]
+
+#: An enumeration's own call takes ten times as long; and other numbers may come, too.
+TYPES = {int(member): member for member in DnsType}
+CLASSES = {int(member): member for member in DnsClass}
+
+#: What libevent leaves of a query's flags: its RD and CD bits.
+QUERY_FLAGS = 0x0110
+
+#: How many bytes libevent has for an answer, before it shortens what it sends to 512.
+ROOM = 1500
+#: How many labels it remembers, to write in two bytes what begins with one that it has written.
+REMEMBERED = 128
+
+#: How long a query's header is, in bytes. libevent crashes at a datagram that is shorter.
+HEADER = 12
+#: Linux's, from <asm/socket.h>.
+SO_ATTACH_FILTER = 26
+LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
+
+# Looked up once, for what is done for nearly every query.
+NONE = DnsResult.NONE
+add_a = lib.evdns_server_request_add_a_reply
+respond = lib.evpy_dns_respond
+new_object: Callable[[Any], Any] = object.__new__
+
+SERVERFAILED = int(DnsResult.SERVERFAILED)
+
+
+@described(
+    name='The name that is asked for; the root is ".".',
+    type="The type of records, a `DnsType` or another number.",
+    class_="Their class, a `DnsClass` or another number.",
+)
+class DnsQuestion(NamedTuple):
+    """What a DNS query asks for: a name as text, a type and a class of records.
+
+    The root is ".". A byte that isn't ASCII is a surrogate in the name, as in a file's.
+    """
+
+    name: str
+    type: int
+    class_: int
+
+
+class DnsServer(Child):
+    """A UDP socket with a callback for each DNS query; usable in ``with``, which closes it.
+
+    It lives until it is closed, or its base is: nobody has to keep it. Of queries that come all at
+    once, 256 wait for their turn; more are dropped. A forked child shares the socket.
+    """
+
+    __slots__ = ("_c", "_callback", "_fd")
+
+    _c: Any
+
+    _callback: DnsServerCallback
+
+    rank = 1
+
+    def __init__(self, base: EventBase, address: Any, callback: DnsServerCallback) -> None:
+        """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
+
+        *address* is (host, port), which is bound, or a bound UDP socket: a descriptor, which from
+        now on belongs to the server, or a socket object, which is detached from it. It is set not
+        to block. When the callback raises, the query is answered SERVERFAILED, unless
+        `EventBase.on_error`, which gets the request with what was raised, has answered it. A query
+        that libevent can't read is ignored, and so is one with a name that no answer could repeat.
+        What the socket has received before is discarded: the kernel must first be told to keep
+        from libevent datagrams without a DNS header, at which it crashes. Only Linux can do so:
+        elsewhere `NotImplementedError` is raised. Raises `OSError` when the address can't be had.
+        Wraps ``evdns_add_server_port_with_base``.
+        """
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        self._callback = convert.callback(callback)
+        if not isinstance(address, tuple):
+            try:
+                self._start(base, _checked(address))
+            finally:
+                if isinstance(address, socket.socket) and getattr(self, "_c", None) is not None:
+                    address.detach()
+            return
+        bound = _bound(address)
+        try:
+            self._start(base, bound.fileno())
+        finally:
+            if getattr(self, "_c", None) is None:
+                bound.close()
+            else:  # C closes it, whatever comes between
+                bound.detach()
+
+    def _start(self, base: EventBase, fd: int) -> None:
+        base.check_selectable(fd)
+        errors.call(lib.evutil_make_socket_nonblocking, fd)
+        # libevent wouldn't close 0 (N2).
+        self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
+        key = next_key()
+        self._c = None
+        try:
+            store = functools.partial(setattr, self, "_c")
+            errors.put(store, lib.evpy_dns_server_new, base.pointer, self._fd, key)
+            super().__init__(base, key, self._c.port)
+        except BaseException:
+            if not came_to_be(self):
+                if self._c is not None:
+                    lib.evpy_dns_server_free(self._c, self._c.port)  # which closes the socket
+                elif not fd:
+                    os.close(self._fd)
+            raise
+        base.live[key] = self
+        if not fd:
+            os.close(fd)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"fd {self._fd}"
+        if ask:
+            yield convert.told_socket_name(self._fd)
+
+    @property
+    def callback(self) -> DnsServerCallback:
+        """What is called as ``callback(request)``."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: DnsServerCallback) -> None:
+        self._callback = convert.callback(callback)
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor: the one given, but for 0, which is moved to another."""
+        self.pointer  # noqa: B018  (a closed one has none)
+        return self._fd
+
+    @property
+    def address(self) -> Any:
+        """The address that the socket is bound to."""
+        return convert.name_of(self, self.fd)
+
+    def close(self) -> None:
+        """Drop the requests that are not answered, and close the socket; once.
+
+        Queries that it has received, but not yet been called for, are dropped, too. Its own
+        callback may do so. Raises `ThreadError` in a wrong thread.
+        Wraps ``evdns_close_server_port``.
+        """
+        if self.closed:
+            return
+        self.base.check_thread()
+        for ref in list(self.base.ledger.values()):
+            child = ref()
+            if isinstance(child, DnsServerRequest) and child.server is self:
+                child.close()
+        super().close()
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What closes the port."""
+        return functools.partial(lib.evpy_dns_server_free, self._c)
+
+    def _abandon(self, pointer: Any) -> None:
+        """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""
+        port: Any = None  # responding to the last request of a closed one uses what is freed
+        try:
+            with contextlib.suppress(errors.ClosedError):
+                port = self.pointer  # held meanwhile, so that nobody closes it
+        finally:  # though an interrupt has come
+            if port is None:
+                lib.evdns_server_request_drop(pointer)
+            else:
+                respond(pointer, SERVERFAILED)
+
+
+@described(
+    questions="What is asked for: a list of `DnsQuestion`, nearly always of one.",
+    server="The `DnsServer` that has received it.",
+)
+class DnsServerRequest(Child):
+    """A query that a `DnsServer` has received; answered once, now or later.
+
+    One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
+    """
+
+    __slots__ = ("_asked", "_names", "_size", "free", "questions", "server")
+
+    def __init__(
+        self, server: DnsServer, pointer: Any, count: int, name: bytes, type: int, dns_class: int
+    ) -> None:
+        """Take over the request *pointer* of *count* questions; not for programs to call."""
+        self._check_unmade()
+        self.server = server
+        self.free = server._abandon
+        #: How long the answer is with all names in full, and which they are.
+        self._size = 18 + len(name)
+        self._names: tuple[bytes, ...] = (name,)
+        super().__init__(server.base, next_key(), pointer)
+        self.questions = [_question(name, type, dns_class)]
+        self._asked = self.questions[0].name
+        for number in range(1, count):
+            more = pointer.questions[number]
+            name = bytes(ffi.string(ffi.cast("char *", more.name)))
+            self._take_room(4, name)
+            self.questions.append(_question(name, more.type, more.dns_question_class))
+
+    def _end_word(self) -> str:
+        return "closed, answered or dropped"
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        for question in self.questions:
+            type = question.type
+            yield f"{question.name!r} {type.name if isinstance(type, DnsType) else type}"
+        if ask:
+            yield f"from {self.address!r}"
+
+    @property
+    def flags(self) -> DnsFlag:
+        """The flags of the answer: those set, and what is repeated of the query.
+
+        These are 0x0100, that recursion is desired, and 0x0010, that checking is disabled. AA, of
+        an authority, and what libevent calls RD (0x0080: recursion is available) can be set.
+        Wraps ``evdns_server_request_set_flags``.
+        """
+        return DnsFlag(self.pointer.flags)
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        self.base.check_thread()
+        if isinstance(flags, int):
+            flags &= ~QUERY_FLAGS  # so that flags |= AA is one to write
+        number = convert.flags(DnsFlag, flags, "flags")
+        errors.call(lib.evdns_server_request_set_flags, self.pointer, number)
+
+    @property
+    def address(self) -> Any:
+        """The address of who asks; "" for a UNIX socket without one.
+
+        Wraps ``evdns_server_request_get_requesting_addr``.
+        """
+        storage = ffi.new("struct sockaddr_storage *")
+        pointer = ffi.cast("struct sockaddr *", storage)
+        get = lib.evdns_server_request_get_requesting_addr
+        length = errors.call(get, self.pointer, pointer, ffi.sizeof(storage[0]))
+        return convert.unpack_address(pointer, length) if length else ""
+
+    def add_reply(
+        self,
+        section: DnsSection,
+        name: str | bytes,
+        type: int,
+        dns_class: int,
+        ttl: int,
+        data: Any,
+        is_name: bool = False,
+    ) -> None:
+        """Add a record to *section*, to be kept by others for *ttl* seconds.
+
+        *data* is its bytes: 4 for the type A, 16 for AAAA; with *is_name* it is a name. Names are
+        ASCII or what IDNA makes of them, "." is the root. Raises `ValueError` for what is no name
+        and for what doesn't fit into an answer of less than 1500 bytes. Of one of more than 512
+        bytes 512 are sent, marked as truncated. Wraps ``evdns_server_request_add_reply``.
+        """
+        section = DnsSection(convert.integer(section, "section", 0, 2))
+        owner = _name(name, "name")
+        type = convert.integer(type, "type", 0, 65535)
+        dns_class = convert.integer(dns_class, "dns_class", 0, 65535)
+        seconds = _ttl(ttl)
+        if is_name:
+            target = _name(data, "data")
+            pointer = self._reserve(0, owner, target=target)
+            self._add(pointer, section, owner, type, dns_class, seconds, -1, True, target)
+            return
+        octets, length = convert.octets(data)
+        expected = {DnsType.A: 4, DnsType.AAAA: 16}.get(type, length)  # type: ignore[call-overload]
+        if length != expected:
+            raise ValueError(f"data must be {expected} bytes for type {type}, not {length}")
+        pointer = self._reserve(length, owner)
+        octets = octets if length else ffi.NULL  # libevent can't copy nothing
+        self._add(pointer, section, owner, type, dns_class, seconds, length, False, octets)
+
+    @staticmethod
+    def _add(*arguments: Any) -> None:
+        errors.call(lib.evdns_server_request_add_reply, *arguments)
+
+    def add_a_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
+        """Answer with the IPv4 *addresses* of *name*, or one, to be kept for *ttl* seconds.
+
+        Unlike in C, each is a record: several in one are understood by nobody but libevent.
+        Raises what `add_reply` does. Wraps ``evdns_server_request_add_a_reply``.
+        """
+        self._add_addresses(add_a, socket.AF_INET, name, addresses, ttl)
+
+    def add_aaaa_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
+        """Answer with the IPv6 *addresses* of *name*, or one, to be kept for *ttl* seconds.
+
+        Unlike in C, each is a record: several in one are understood by nobody but libevent.
+        Raises what `add_reply` does. Wraps ``evdns_server_request_add_aaaa_reply``.
+        """
+        add = lib.evdns_server_request_add_aaaa_reply
+        self._add_addresses(add, socket.AF_INET6, name, addresses, ttl)
+
+    def _add_addresses(
+        self, add: Any, family: int, name: str | bytes, addresses: str | Iterable[str], ttl: int
+    ) -> None:
+        # What was asked for, nearly always: it has come from C.
+        owner = self._names[0] if name is self._asked else _name(name, "name")
+        seconds = _ttl(ttl)
+        if isinstance(addresses, str):
+            packed = packed_text(family, addresses)
+            if add(self._reserve(len(packed), owner), owner, 1, packed, seconds):
+                raise errors.failed(add)  # it never calls back
+            return
+        all_packed = [_packed(family, address) for address in addresses]
+        if not all_packed:
+            raise ValueError("addresses must not be empty")
+        pointer = self._reserve(sum(map(len, all_packed)), *[owner] * len(all_packed))
+        for packed in all_packed:
+            errors.call(add, pointer, owner, 1, packed, seconds)
+
+    def add_ptr_reply(self, address: str | bytes, hostname: str | bytes, ttl: int) -> None:
+        """Answer that *address* is *hostname*'s, to be kept for *ttl* seconds.
+
+        *address* is an IPv4 or IPv6 address, or a name such as 1.0.0.127.in-addr.arpa. Raises what
+        `add_reply` does. Wraps ``evdns_server_request_add_ptr_reply``.
+        """
+        owner = _name(_reversed(address), "address")
+        target, seconds = _name(hostname, "hostname"), _ttl(ttl)
+        pointer = self._reserve(0, owner, target=target)
+        add = lib.evdns_server_request_add_ptr_reply
+        errors.call(add, pointer, ffi.NULL, owner, target, seconds)
+
+    def add_cname_reply(self, name: str | bytes, cname: str | bytes, ttl: int) -> None:
+        """Answer that *name* is another for *cname*, to be kept for *ttl* seconds.
+
+        Raises what `add_reply` does. Wraps ``evdns_server_request_add_cname_reply``.
+        """
+        owner, target, seconds = _name(name, "name"), _name(cname, "cname"), _ttl(ttl)
+        pointer = self._reserve(0, owner, target=target)
+        errors.call(lib.evdns_server_request_add_cname_reply, pointer, owner, target, seconds)
+
+    def _reserve(self, size: int, *owners: bytes, target: bytes | None = None) -> Any:
+        """Return the pointer for adding records of *owners*, once there is room for them."""
+        self.base.check_thread()
+        pointer = self.pointer
+        names = owners if target is None else (*owners, target)
+        self._take_room(10 * len(owners) + size, *names)
+        return pointer
+
+    def _take_room(self, size: int, *names: bytes) -> None:
+        # A name that ended with the last byte of the room would be written one byte further.
+        size += self._size
+        for name in names:
+            size += len(name) + 2
+        names = self._names + names
+        if size >= ROOM and size - _saved(names) >= ROOM:
+            raise ValueError(f"the answer must stay below {ROOM} bytes: there is no room for more")
+        self._size, self._names = size, names
+
+    def respond(self, err: int = DnsResult.NONE) -> None:
+        """Send the answer with the code *err*, 0 to 15, and what has been added; once.
+
+        The request can't be used afterwards. Raises `BlockingIOError` when the socket's buffer is
+        full; that the network doesn't take the answer is only logged, as in C. Either way the
+        query stays unanswered. Wraps ``evdns_server_request_respond``.
+        """
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (an answered one says so)
+        if err is not NONE:
+            err = convert.integer(err, "err", 0, 15)
+        result = self._answer(int(err))
+        if result:
+            failure = errors.failed(lib.evdns_server_request_respond)
+            if result < 0:
+                raise failure
+            log.logger.warning("a DNS answer is dropped: %s", failure)
+
+    def drop(self) -> None:
+        """Leave the query unanswered. Wraps ``evdns_server_request_drop``."""
+        self.pointer  # noqa: B018  (an answered one says so)
+        self.close()
+
+    def close(self) -> None:
+        """Leave the query unanswered, unless it has been; a second time does nothing."""
+        if not self.closed:
+            self.base.check_thread()
+            self.free = lib.evdns_server_request_drop
+            super().close()
+
+    def _answer(self, err: int) -> int:
+        """Have C, which never calls back, answer with *err*; return what it does."""
+        port = self.server.pointer  # held meanwhile: C looks at it once more
+        kind = type(self)
+        try:
+            slot(self)
+            bare: Any = without_pointer(kind)
+            pointer = slot(self)
+            del self.pointer  # no call from here to C's: nobody interrupts
+            self.__class__ = bare
+            return int(respond(pointer, err))
+        except AttributeError:  # other code has ended it
+            raise self._unusable() from None
+        finally:
+            del port
+            self.base.ledger.pop(self.key, None)
+
+    def _fail(self) -> None:
+        """Answer SERVERFAILED, unless it has been answered."""
+        if not self.closed and self.base.parked is None:
+            super().close()  # which does what `free` says
+
+    def _unusable(self) -> Exception:
+        why = super()._unusable()
+        if isinstance(why, errors.ClosedError) and not self.server.closed:
+            return errors.ClosedError("this DnsServerRequest has been answered or dropped")
+        return why
+
+
+def _saved(names: tuple[bytes, ...]) -> int:
+    """Return how many bytes libevent saves, because what has come before is written as two."""
+    saved, known = 0, set()
+    for name in names:
+        rest = name
+        while rest and rest not in known:
+            known.add(rest)
+            rest = rest.partition(b".")[2]
+        saved += len(rest)
+    return saved if len(known) < REMEMBERED else 0
+
+
+def _bound(address: tuple[Any, ...]) -> socket.socket:
+    """Return a new UDP socket that is bound to *address*."""
+    target = convert.sockaddr(address)
+    made = socket.socket(target.pointer.sa_family, socket.SOCK_DGRAM)
+    try:
+        _guard(made)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno, f"address {address!r}: {error.strerror}") from None
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _checked(fd: Any) -> int:
+    """Return the descriptor that *fd* is or has, of a bound UDP socket, or raise an error."""
+    if not isinstance(fd, (int, socket.socket)):
+        raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
+    number = convert.descriptor(fd, "address")
+    copy = os.dup(number)  # an interrupt may close it
+    try:
+        borrowed = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise ValueError(f"address must be a socket, not {fd!r}") from None
+    with borrowed:
+        if borrowed.type != socket.SOCK_DGRAM:
+            raise ValueError(f"address must be a UDP socket, not {fd!r}")
+        if borrowed.family != socket.AF_UNIX and borrowed.getsockname()[1] == 0:
+            raise ValueError(f"address must be a bound socket, not {fd!r}")
+        _guard(borrowed)
+    return number
+
+
+def _guard(sock: socket.socket) -> None:
+    """Have the kernel drop datagrams without a whole header, and discard what is there already."""
+    if sys.platform != "linux":
+        raise NotImplementedError(
+            "this system can't keep from libevent the datagrams that crash its DNS server"
+        )
+    # The kernel counts UDP's own header, too.
+    least = HEADER if sock.family == socket.AF_UNIX else HEADER + 8
+    # Load the length; is it enough? Take everything, or else nothing.
+    steps = (0x80, 0, 0, 0), (0x35, 0, 1, least), (0x06, 0, 0, 2**32 - 1), (0x06, 0, 0, 0)
+    code = ffi.new("char[]", b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HP", len(steps), int(ffi.cast("uintptr_t", code)))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    while True:
+        try:
+            sock.recv(1, socket.MSG_DONTWAIT)
+        except ConnectionRefusedError:  # what it has sent before
+            continue
+        except BlockingIOError:
+            return
+
+
+@functools.lru_cache(maxsize=1024)  # what is asked for is asked for again
+def _question(name: bytes, type: int, dns_class: int) -> DnsQuestion:
+    text = name.decode("ascii", "surrogateescape") or "."
+    return DnsQuestion(text, TYPES.get(type, type), CLASSES.get(dns_class, dns_class))
+
+
+def _name(value: Any, argument: str) -> bytes:
+    """Return the name *value* as C takes it: its labels with dots between, the root as nothing."""
+    if isinstance(value, str):
+        try:
+            name = value.encode("ascii", "surrogateescape")
+        except UnicodeEncodeError:
+            try:
+                name = value.encode("idna")
+            except UnicodeError as error:
+                raise ValueError(f"{argument} must be a name for IDNA: {error}") from None
+    else:
+        name = convert.string(value, argument)
+    name = name[:-1] if name[-1:] == b"." else name or b"."
+    if len(name) > 253 or (name and not LABELS.fullmatch(name)):
+        raise ValueError(
+            f"{argument} must be at most 253 bytes, in labels of 1 to 63 without a NUL, "
+            f"not {value!r}"
+        )
+    return name
+
+
+def _packed(family: int, address: Any) -> bytes:
+    try:
+        return socket.inet_pton(family, address)
+    except (OSError, TypeError, ValueError):
+        kind = "IPv4" if family == socket.AF_INET else "IPv6"
+        raise ValueError(f"addresses must be {kind} addresses, not {address!r}") from None
+
+
+#: The same for text, which is answered again.
+packed_text = functools.lru_cache(maxsize=1024)(_packed)
+
+
+def _reversed(address: Any) -> Any:
+    """Return the name under which *address* is looked up, or what isn't one as it is."""
+    if isinstance(address, str):
+        for family, suffix in ((socket.AF_INET, "in-addr"), (socket.AF_INET6, "ip6")):
+            try:
+                packed = socket.inet_pton(family, address)
+            except (OSError, ValueError):
+                continue
+            parts = map(str, packed) if family == socket.AF_INET else packed.hex()
+            return ".".join([*reversed(list(parts)), suffix, "arpa"])
+    return address
+
+
+def _ttl(value: Any) -> int:
+    if type(value) is int and 0 <= value < 2**31:  # the rest takes longer to say so
+        return value
+    return convert.integer(value, "ttl", 0, 2**31 - 1)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_dns_query(
+    key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int, taken: Any
+) -> None:
+    """Note in *taken* that the request is somebody's: C drops what an interrupt leaves nobody's."""
+    server = live.objects.get(key)
+    if server is None or server.base.parked is not None:
+        return
+    request = new_object(DnsServerRequest)
+    taken[0] = True
+    try:
+        DnsServerRequest.__init__(
+            request, server, pointer, count, ffi.string(name), type, dns_class
+        )
+    except BaseException:
+        taken[0] = came_to_be(request)
+        raise
+    try:
+        server._callback(request)
+    except BaseException as error:
+        server.base.report(error, request)
+        request._fail()

@@ -1,0 +1,13 @@
+"""The base with its loop, and events."""
+
+from libevent_py.event.base import CommonTimeout as CommonTimeout
+from libevent_py.event.base import EventBase as EventBase
+from libevent_py.event.config import EventConfig as EventConfig
+from libevent_py.event.event import Event as Event
+
+__all__ = [
+    "CommonTimeout",
+    "Event",
+    "EventBase",
+    "EventConfig",
+]

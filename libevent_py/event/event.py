@@ -1,0 +1,487 @@
+"""``struct event``: a descriptor, a timer, a signal or a user's own, and its callback.
+
+An event is in its base's ``live`` while C may call it. `_armed` says so in Python; what C says is
+asked only where the two can part. A non-persistent event is deleted by libevent just before its
+callback runs, so it is disarmed after it unless the callback adds it or makes it active again.
+About any other event C is asked after the callback, until it says that the event stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from libevent_py import debug, errors
+from libevent_py._core import convert, signals
+from libevent_py._core.convert import Timeout
+from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.frames import any_thread
+from libevent_py._core.owner import UNUSED, Child, get_ident, weak
+from libevent_py._ffi import ffi, lib
+from libevent_py.enums import EventFlag
+from libevent_py.event.base import CommonTimeout, EventBase
+from libevent_py.event.loop import FLAGS, IO
+
+E = TypeVar("E", bound="Event")
+EventCallback = Callable[[Any, int, EventFlag], object]
+
+_ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
+_TIMEOUT = EventFlag.TIMEOUT
+new_object: Callable[[type[E]], E] = object.__new__
+event_active = lib.evpy_event_active  # an attribute of lib costs as much as a short call
+event_add = lib.evpy_event_add
+event_del = lib.evpy_event_del
+event_new = lib.evpy_event_new
+_MAX_SECONDS = convert.MAX_SECONDS
+_MICROSECOND = 1e-6  # a shorter timeout may be 0 for C
+
+
+class Event(Child):
+    """Something to wait for, on one base, with one callback; usable in ``with``, which closes it.
+
+    While it is pending it stays alive by itself; else it goes with the last reference to it. One
+    that goes without ever having been added or made active is told of by a `ResourceWarning`,
+    which ``python -X dev`` shows.
+    """
+
+    __slots__ = ("_armed", "_callback", "_fd", "_file", "_then", "_what")
+
+    #: Whether C may call it: None while it is called perhaps for the last time, UNUSED (false, too)
+    #: until it is added or made active.
+    _armed: bool | tuple[()] | None
+    _then: bool | None  # what _armed becomes when it fires: True when it stays pending
+    _callback: Callable[..., object]
+    _fd: int  # or the signal number
+    _file: Any
+    _what: int
+
+    rank = 0
+    free = staticmethod(lib.event_free)
+
+    def __init__(
+        self,
+        base: EventBase,
+        fd: Any,
+        what: int,
+        callback: EventCallback,
+        *,
+        priority: int | None = None,
+    ) -> None:
+        """Make an event that calls ``callback(event, fd, what)``; `add` has it wait.
+
+        *fd* is a descriptor, or anything with a ``fileno``, which is kept alive but not closed;
+        with SIGNAL it is a signal number; without READ, WRITE, CLOSED and SIGNAL it is -1. Delete
+        the event before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError`
+        naming what is wrong with an argument. Wraps ``event_new``.
+        """
+        if hasattr(self, "key"):
+            raise RuntimeError(f"this {type(self).__name__} has been made already")
+        what = convert.flags(EventFlag, what, "what")
+        number = _checked(fd, what)
+        _make(self, base, number, int(what), callback)
+        if fd is not number:
+            self._file = fd
+        if priority is not None:
+            self._armed = False  # nobody has it yet: nobody has forgotten it where this raises
+            self.priority = priority
+            self._armed = UNUSED
+
+    @classmethod
+    def timer(
+        cls: type[E], base: EventBase, callback: EventCallback, *, persist: bool = False
+    ) -> E:
+        """Make an event that fires after the timeout given to `add`, with *persist* repeatedly.
+
+        Wraps ``evtimer_new``.
+        """
+        if cls is not Event:
+            return cls(base, -1, lib_PERSIST if persist else 0, callback)
+        return _make(new_object(cls), base, -1, lib_PERSIST if persist else 0, callback)
+
+    @classmethod
+    def signal(
+        cls: type[E],
+        base: EventBase,
+        signum: int,
+        callback: EventCallback,
+        *,
+        persist: bool = True,
+    ) -> E:
+        """Make an event that fires when the process gets *signum*, instead of Python's handler.
+
+        Wraps ``evsignal_new``.
+        """
+        what = EventFlag.SIGNAL | EventFlag.PERSIST if persist else EventFlag.SIGNAL
+        return cls(base, signum, what, callback)
+
+    @classmethod
+    def user(cls: type[E], base: EventBase, callback: EventCallback) -> E:
+        """Make an event that only `active` fires. Wraps ``evuser_new``."""
+        if cls is not Event:
+            return cls(base, -1, 0, callback)
+        return _make(new_object(cls), base, -1, 0, callback)
+
+    # Waiting.
+
+    def add(self: E, timeout: Timeout | CommonTimeout = None) -> E:
+        """Have the event wait, for *timeout* seconds at most; return the event.
+
+        On a pending event a new timeout replaces the old one, and None leaves it. 0 fires in the
+        loop's next turn. What is active already only takes the timeout. Raises `OSError` when the
+        backend refuses the descriptor, as select does beyond FD_SETSIZE, where in C a fortified
+        libevent ends the process. Wraps ``event_add``.
+        """
+        base = self.base
+        if base.thread != get_ident():
+            base.check_thread()
+        what = self._what
+        if type(timeout) is float and 0.0 <= timeout <= _MAX_SECONDS:
+            seconds = timeout
+        elif isinstance(timeout, CommonTimeout):
+            return self._add_common(timeout)
+        else:
+            seconds = -1.0 if timeout is None else self._converted(timeout)
+        pointer = self.pointer
+        if what & lib_SIGNAL:
+            signals.claim(base)
+        if event_add(pointer, seconds):
+            raise self._refused()
+        if seconds >= 0 or what & lib_WAITS:
+            if seconds < _MICROSECOND:
+                self._then = None  # libevent doesn't begin a timeout of 0 anew
+            self._armed = True
+            base.live[self.key] = self
+            if what & lib_SIGNAL:
+                signals.added(self._fd, self.key)
+            try:
+                self.pointer  # noqa: B018
+            except errors.ClosedError:  # a signal handler has closed it: it goes with our pointer
+                self._disarm()
+                raise
+        return self
+
+    def _add_common(self: E, timeout: CommonTimeout) -> E:
+        if timeout.base is not self.base:
+            raise ValueError("timeout must be a CommonTimeout of the event's own base")
+        if self._what & lib_SIGNAL:
+            signals.claim(self.base)
+        tv, pointer = timeout.pointer, self.pointer  # held until `_check_open` has looked
+        if lib.evpy_event_add_timeval(pointer, tv):
+            raise self._refused()
+        self._armed = True
+        self.base.live[self.key] = self
+        if self._what & lib_SIGNAL:
+            signals.added(self._fd, self.key)
+        self._check_open()
+        return self
+
+    def _converted(self, timeout: Any) -> float:
+        self._tried()
+        return convert.seconds(timeout)
+
+    def _tried(self) -> None:
+        """Note that somebody has wanted it to wait, though an error may have kept it from that."""
+        if self._armed is UNUSED:
+            self._armed = False
+
+    def _refused(self) -> Exception:
+        self._tried()
+        if self._what & lib_SIGNAL:
+            return errors.failed(lib.event_add, f"signal {self._fd} with {self.base.method}")
+        return errors.failed(lib.event_add, convert.fd_with(self._fd, self.base.pointer))
+
+    def delete(self, *, block: bool | None = None) -> None:
+        """Have the event wait no longer, and not fire though it be active already.
+
+        *block* chooses between C's variants, which differ only for another thread than the loop's.
+        Wraps ``event_del``, ``event_del_block``, ``event_del_noblock``.
+        """
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._what & lib_SIGNAL:
+            signals.check_deletable(self._fd, self.key)
+        if event_del(pointer, -1 if block is None else bool(block)):
+            raise errors.failed(lib.event_del, f"fd {self._fd}")
+        self._disarm()
+
+    def remove_timer(self) -> None:
+        """Have the event wait without a timeout. Wraps ``event_remove_timer``."""
+        self.base.check_thread()
+        if lib.evpy_event_remove_timer(self.pointer):
+            raise errors.failed(lib.event_remove_timer)
+        self._then = None
+        if not lib.evpy_event_stays(self.pointer):
+            self._disarm()
+
+    @any_thread
+    def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
+        """Fire the event for *what*, whether it waits or not; from any thread.
+
+        It wakes the loop, which runs the callback if the event has not been closed by then. A
+        signal event's callback is called *ncalls* times. Wraps ``event_active``.
+        """
+        base, pointer = self.base, self.pointer
+        if base.thread != get_ident():  # whose loop may begin at any time
+            base.defer(self._active_here, *_activation(what, ncalls))
+        elif what is _TIMEOUT and ncalls == 1:
+            if self._armed is None and not self._what & lib_SIGNAL:
+                self._armed = True
+            elif not self._armed:
+                self._arm_once()
+            event_active(pointer)
+        else:
+            self._active_as(what, ncalls)
+
+    def _active_here(self, what: int, ncalls: int) -> None:
+        if not self.closed:
+            self.active(what, ncalls)
+
+    def _active_as(self, what: int, ncalls: int) -> None:
+        activation = _activation(what, ncalls)
+        pointer = self.pointer
+        if not self._armed:
+            self._arm_once()
+        lib.evpy_event_active_as(pointer, *activation)
+
+    def _arm_once(self) -> None:
+        """Note that C will call the event, though it doesn't wait for anything."""
+        if self._armed is not None:
+            self._then = None
+            self.base.live[self.key] = self
+            self._check_open()
+        elif self._what & lib_SIGNAL:
+            return  # loopbreak() takes back what is left of its calls: see when its callback ends
+        self._armed = True
+
+    def _check_open(self) -> None:
+        """Raise `ClosedError` if a signal handler has closed the event, which C won't call then."""
+        try:
+            self.pointer  # noqa: B018
+        except errors.ClosedError:
+            self._disarm()
+            raise
+
+    # What it is.
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self._what & lib_SIGNAL:
+            yield f"signal {self._fd}"
+        else:
+            yield "timer" if self._fd < 0 else f"fd {self._fd}"
+        if self._what:
+            yield EventFlag(self._what).names
+        if ask:
+            pending = EventFlag(lib.event_pending(self.pointer, _ALL, ffi.NULL))
+            yield f"pending {pending.names}" if pending else "not pending"
+
+    def pending(self, what: int = _ALL) -> EventFlag:
+        """Return for which of *what* the event waits or is active. Wraps ``event_pending``."""
+        what = convert.flags(EventFlag, what, "what")
+        return EventFlag(lib.event_pending(self.pointer, what, ffi.NULL))
+
+    @property
+    def expires(self) -> float | None:
+        """The Unix time in seconds when the timeout ends, or None without one.
+
+        Wraps ``event_pending``.
+        """
+        tv = ffi.new("struct timeval *")
+        if not lib.event_pending(self.pointer, _TIMEOUT, tv):
+            return None
+        return convert.from_timeval(tv)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether libevent knows the event, as it does until it is closed.
+
+        Wraps ``event_initialized``.
+        """
+        return bool(lib.event_initialized(self.pointer))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, or -1. Wraps ``event_get_fd``."""
+        return -1 if self._what & lib_SIGNAL else int(lib.event_get_fd(self.pointer))
+
+    @property
+    def signum(self) -> int | None:
+        """The signal number, or None. Wraps ``event_get_signal``."""
+        return int(lib.event_get_fd(self.pointer)) if self._what & lib_SIGNAL else None
+
+    @property
+    def what(self) -> EventFlag:
+        """What the event waits for and how.
+
+        Wraps ``event_get_events``, ``event_get_assignment``.
+        """
+        return EventFlag(lib.event_get_events(self.pointer))
+
+    @property
+    def callback(self) -> EventCallback:
+        """What is called when the event fires: ``callback(event, fd, what)``. May be replaced."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: EventCallback) -> None:
+        self.pointer  # noqa: B018  (a closed event's may be its finalizer)
+        self._callback = convert.callback(callback)
+
+    @property
+    def priority(self) -> int:
+        """How urgent the event is, 0 the most. It can't be changed while the event is active.
+
+        Wraps ``event_get_priority``, ``event_priority_set``.
+        """
+        return int(lib.event_get_priority(self.pointer))
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self.base.check_thread()
+        priority = convert.integer(priority, "priority", 0, self.base.n_priorities - 1)
+        errors.call(lib.event_priority_set, self.pointer, priority)
+
+    # The end.
+
+    def close(self, finalize: Callable[[Any], object] | None = None) -> None:
+        """Delete and free the event; a second time does nothing.
+
+        With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the
+        base is closed, once no callback of the event can run any more.
+        Wraps ``event_free``, ``event_free_finalize``.
+        """
+        if finalize is not None:
+            convert.callback(finalize, "finalize")
+        if self.closed:
+            return
+        self.base.check_thread()
+        if self._what & lib_SIGNAL:
+            signals.check_deletable(self._fd, self.key)
+        if finalize is None or self.base.parked is not None:
+            super().close()
+            self._disarm()
+            return
+        base, key, pointer = self.base, self.key, self._take()
+        if pointer is None:  # other code has closed it in between
+            return
+        lib.evpy_finalize_event(pointer)
+        self._disarm()  # after C has put back the signal handler that it found
+        base.ledger.pop(key, None)
+        self._callback = finalize
+        base.live[key] = self
+        self._armed = True  # for the finalizer, or the end of its own callback would disarm it
+
+    def _what_to_do(self) -> str:
+        if type(self).__init__ is not Event.__init__:
+            return ""  # it may have raised: then nobody has ever had the event
+        if self._may_ask() and lib.event_pending(self.pointer, _ALL, ffi.NULL):
+            return ""  # somebody has added it by the raw layer
+        what = "call .add() or .active(), or .close() it where there is no need"
+        return f"{self!r} has been dropped without ever having been added: {what}"
+
+    def _disarm(self) -> None:
+        """Note that C won't call the event any more."""
+        self._armed = False
+        self.base.live.pop(self.key, None)
+        if self._what & lib_SIGNAL:
+            signals.removed(self._fd, self.key)
+
+    def _fired_last(self) -> None:
+        """Disarm the event, unless libevent has more calls for it."""
+        if self.base.parked is not None:  # nor can C be asked in a forked child
+            self._armed = True
+            return
+        stays = 0 if self.closed else lib.evpy_event_stays(self.pointer)
+        if stays:
+            self._armed = True
+            self._then = stays == lib_FOR_GOOD or None
+        else:
+            self._disarm()
+
+
+#: EventFlag's as plain ints: ten times as fast to combine.
+lib_SIGNAL, lib_PERSIST = int(EventFlag.SIGNAL), int(EventFlag.PERSIST)
+lib_WAITS = int(IO | EventFlag.SIGNAL)
+lib_STAYS = lib_SIGNAL | lib_PERSIST
+lib_FOR_GOOD = 2
+
+
+def _checked(fd: Any, what: EventFlag) -> int:
+    """Return *fd* as the number that an event for *what* takes."""
+    if what & EventFlag.SIGNAL:
+        if what & (IO | EventFlag.ET):
+            raise ValueError(f"what can't have SIGNAL beside READ, WRITE, CLOSED or ET: {what!r}")
+        return signals.number(fd)
+    if not what & IO:
+        return convert.integer(fd, "fd (without READ, WRITE and CLOSED)", -1, -1)
+    number = convert.descriptor(fd)
+    if debug.enabled("debug_mode") and os.get_blocking(number):
+        raise ValueError(f"fd {number} must not block when libevent's debug mode is on")
+    return number
+
+
+def _activation(what: int, ncalls: int) -> tuple[int, int]:
+    """Return the arguments of `Event.active` as C takes them."""
+    what = convert.flags(EventFlag, what, "what")
+    if what & ~_ALL:
+        raise ValueError(f"what must be of {_ALL!r}, not {what!r}")
+    return what, convert.integer(ncalls, "ncalls", 1, 2**15 - 1)
+
+
+def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback) -> E:
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {callback!r}")
+    if not isinstance(base, EventBase):
+        raise TypeError(f"base must be an EventBase, not {base!r}")
+    if base.thread != get_ident():
+        base.check_thread()
+    key = next_key()
+    event._callback = callback
+    event._fd = fd
+    event._what = what
+    event._armed = UNUSED
+    event._then = None
+    # What Child's own does, as fast as an event for each request wants it.
+    event.base = base
+    event.key = key
+    base.ledger[key] = weak(event)
+    try:
+        pointer = event_new(base.pointer, fd, what, key)
+        if not pointer:
+            raise errors.failed(lib.event_new)
+    except BaseException:
+        base.ledger.pop(key, None)
+        raise
+    event.pointer = pointer
+    return event
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_event(key: int, what: int) -> None:
+    try:
+        event = live.objects[key]
+    except KeyError:  # libevent is late
+        return
+    callback = event._callback
+    event._armed = event._then
+    try:
+        callback(event, event._fd, FLAGS[what])
+    except BaseException as error:
+        event.base.report(error, event)
+    if not event._armed:
+        if event._what & lib_STAYS:
+            event._fired_last()
+        else:
+            event._armed = False
+            event.base.live.pop(key, None)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_finalize(key: int) -> None:
+    event = live.objects.get(key)
+    if event is not None:
+        event._disarm()
+        try:
+            event._callback(event)
+        except BaseException as error:
+            event.base.report(error, event)

@@ -1,0 +1,329 @@
+"""``struct evkeyvalq``: the headers of a request or a reply, and the arguments of a query.
+
+Names and values are text in Latin-1, as in `http.client` and WSGI, because HTTP's are octets; a
+query's are UTF-8. Bytes are taken as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.described import known_as
+from libevent_py._core.handle import Handle
+from libevent_py._core.pointers import new_owned
+from libevent_py._ffi import ffi, lib
+
+Default = TypeVar("Default")
+Text: TypeAlias = "str | bytes"
+Pairs: TypeAlias = "Mapping[Any, Any] | Iterable[tuple[Any, Any]]"
+
+#: What RFC 9110 has a name consist of.
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+FORBIDDEN = re.compile(rb"[\0\r\n]")
+
+# Looked up once: an attribute of lib costs as much as a short call.
+find = lib.evpy_headers_find
+string = ffi.string
+free = lib.free
+
+
+class Headers(Handle):
+    """Names and values in order: names may come again, and capitals in them make no difference.
+
+    ``Headers(items)`` adds *items*, a mapping or pairs. Those of a request belong to it, and raise
+    `ClosedError` once it is gone. One's own go with their last reference; several threads may use
+    them. As in `email.message.Message`, ``len`` and iteration count a name as often as it is there.
+
+    Spaces around a value are kept, but who receives it over HTTP drops them.
+    """
+
+    __slots__ = ()
+
+    _charset = "latin-1"
+    _errors = "strict"
+
+    def __init__(self, items: Pairs = ()) -> None:
+        self._check_unmade()
+        super().__init__(new_owned(lib.evpy_headers_free, lib.evpy_headers_new))
+        for name, value in _pairs(items):
+            self.add(name, value)
+
+    @classmethod
+    def borrowed(cls, owner: Any, get: Callable[[Any], Any]) -> Headers:
+        """Make the handle of what *get* returns of *owner*'s pointer, and *owner* frees."""
+        headers = BorrowedHeaders.__new__(BorrowedHeaders)
+        headers._owner = owner
+        headers._get = get
+        return headers
+
+    def close(self) -> None:
+        """Free the headers; a second time does nothing.
+
+        Raises `ValueError` when they belong to a request, which frees them.
+        """
+        self._take()
+
+    # Reading.
+
+    def get(self, name: Text, default: Default | None = None) -> str | Default | None:
+        """Return the first value of *name*, or *default*. Wraps ``evhttp_find_header``."""
+        value = find(self.pointer, self._key(name))
+        if not value:
+            if ffi.errno:
+                raise errors.failed(lib.evhttp_find_header)
+            return default
+        try:
+            return str(string(value), self._charset, self._errors)
+        finally:
+            free(value)
+
+    def get_all(self, name: Text) -> list[str]:
+        """Return the values of *name* in their order, as of ``Set-Cookie``."""
+        return self._packed(self._key(name))
+
+    def items(self) -> list[tuple[str, str]]:
+        """Return every name with its value, in order."""
+        both = iter(self._packed(ffi.NULL))
+        return list(zip(both, both, strict=True))
+
+    def keys(self) -> list[str]:
+        """Return every name, as often as it is there, in order."""
+        return self._packed(ffi.NULL)[::2]
+
+    def values(self) -> list[str]:
+        """Return every value, in order."""
+        return self._packed(ffi.NULL)[1::2]
+
+    def __getitem__(self, name: Text) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, (str, bytes)) and self.get(name) is not None
+
+    def __len__(self) -> int:
+        return len(self._packed(ffi.NULL)) // 2
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether *other* has the same names, but for capitals, and values in this order."""
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return _folded(self) == _folded(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if self._why_absent() is not None or not self._may_ask():
+            return super().__repr__()
+        return f"{type(self).__name__}({self.items()!r})"
+
+    # Changing.
+
+    def add(self, name: Text, value: Text) -> None:
+        """Append *value* as *name*, beside those of that name that are there.
+
+        Raises `ValueError` for a name that is no token of RFC 9110, and for a value with a carriage
+        return, line feed or NUL, which would end it; C lets some of them pass (Q4).
+        Wraps ``evhttp_add_header``.
+        """
+        pointer = self.pointer
+        errors.call(lib.evpy_headers_add, pointer, self._name(name), self._value(name, value))
+
+    def __setitem__(self, name: Text, value: Text) -> None:
+        """Append *value* as *name* in place of all of that name; raises errors as `add` does."""
+        pointer = self.pointer
+        errors.call(lib.evpy_headers_set, pointer, self._name(name), self._value(name, value))
+
+    def __delitem__(self, name: Text) -> None:
+        """Remove all of *name*, or raise `KeyError`. Wraps ``evhttp_remove_header``."""
+        if not lib.evpy_headers_remove(self.pointer, self._key(name)):
+            raise KeyError(name)
+
+    def update(self, items: Pairs) -> None:
+        """Put *items*, a mapping or pairs, in place of all of their names.
+
+        A name that *items* has several times has all of their values then.
+        """
+        new = Query(items) if isinstance(self, Query) else Headers(items)
+        for name in new:
+            lib.evpy_headers_remove(self.pointer, self._key(name))
+        for name, value in new.items():
+            self.add(name, value)
+
+    def setdefault(self, name: Text, default: Text) -> str:
+        """Return the first value of *name*, after adding *default* if there is none."""
+        if name not in self:
+            self.add(name, default)
+        return self[name]
+
+    def pop(self, name: Text, *default: Default) -> str | Default:
+        """Remove all of *name*, and return the first value or, if there is none, *default*.
+
+        Without a *default* it raises `KeyError` then.
+        """
+        value = self.get(name)
+        if value is None:
+            if default:
+                return default[0]
+            raise KeyError(name)
+        del self[name]
+        return value
+
+    def clear(self) -> None:
+        """Remove all there is. Wraps ``evhttp_clear_headers``."""
+        lib.evpy_headers_clear(self.pointer)
+
+    # What C reads.
+
+    def _encoded(self, text: Text, what: str) -> bytes:
+        if isinstance(text, bytes):
+            return text
+        if not isinstance(text, str):
+            raise TypeError(f"{what} must be str or bytes, not {text!r}")
+        try:
+            return text.encode(self._charset, self._errors)
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{what} must be text that {self._charset} can encode, not {text!r}"
+            ) from None
+
+    def _key(self, name: Text) -> bytes:
+        """Return *name* to look for."""
+        key = self._encoded(name, "name")
+        if b"\0" in key:
+            raise ValueError(f"name must not contain a NUL: {name!r}")
+        return key
+
+    def _name(self, name: Text) -> bytes:
+        """Return *name* to add."""
+        key = self._encoded(name, "name")
+        if not TOKEN.fullmatch(key):
+            raise ValueError(
+                f"name must consist of letters, digits and !#$%&'*+-.^_`|~, not {name!r}"
+            )
+        return key
+
+    def _value(self, name: Text, value: Text) -> bytes:
+        """Return *name*'s *value* to add."""
+        octets = self._encoded(value, f"value of {name!r}")
+        found = FORBIDDEN.search(octets)
+        if found:
+            raise ValueError(
+                f"value of {name!r} must not contain {found[0]!r}, as at {found.start()}: {value!r}"
+            )
+        return octets
+
+    def _packed(self, name: Any) -> list[str]:
+        """Return all names and values or, with a *name*, its values."""
+        size = ffi.new("size_t *")
+        packed = new_owned(free, lib.evpy_headers_pack, self.pointer, name, size)
+        octets = bytes(ffi.buffer(packed, size[0]))
+        return octets.decode(self._charset, self._errors).split("\0")[:-1]
+
+
+@known_as("Headers")
+class BorrowedHeaders(Headers):
+    """A request's own headers, which are there as long as it is."""
+
+    __slots__ = ("_get", "_kept", "_owner")
+
+    _owner: Any
+    _get: Callable[[Any], Any]
+    #: The owner's pointer: who is on the way to C with the headers' own holds it, too.
+    _kept: Any
+
+    def _why_absent(self) -> str | None:
+        return self._owner._why_absent()  # type: ignore[no-any-return]
+
+    def _may_ask(self) -> bool:
+        return bool(self._owner._may_ask())
+
+    @property
+    def pointer(self) -> Any:
+        """The C object; raises what its owner's does."""
+        self._kept = pointer = self._owner.pointer
+        return self._get(pointer)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the request is closed."""
+        return bool(self._owner.closed)
+
+    def close(self) -> None:
+        raise ValueError(
+            f"these headers belong to a {type(self._owner).__name__}, which frees them"
+        )
+
+
+class Query(Headers):
+    """The arguments of a query, in order, as text in UTF-8.
+
+    What is no UTF-8 becomes lone surrogates, as in `os.fsdecode`. Unlike a header's, a name may
+    have any characters but NUL.
+    """
+
+    __slots__ = ()
+
+    _charset = "utf-8"
+    _errors = "surrogateescape"
+
+    _name = Headers._key
+
+
+def uri_text(value: Text, name: str) -> bytes:
+    """Return *value*, which is part of a URI, as C reads it: in UTF-8, up to a NUL."""
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeEncodeError):  # then `string` says what is wrong
+            value = value.encode("utf-8", "surrogateescape")
+    return convert.string(value, name)
+
+
+def parse_query_str(query: Text) -> Query:
+    """Return the arguments of *query*, as ``a=1&b=2``, with their values decoded.
+
+    Names are not decoded, as in C. Raises `ValueError` where an argument has no name or no ``=``,
+    and for ``%00`` in a value, where C would cut it. Wraps ``evhttp_parse_query_str``.
+    """
+    text = uri_text(query, "query")
+    return _parse(lib.evhttp_parse_query_str, query, text, text)
+
+
+def parse_query(uri: Text) -> Query:
+    """Return the arguments of the query in *uri*, as `parse_query_str` does.
+
+    Raises `ValueError` for what is no URI, too. Wraps ``evhttp_parse_query``.
+    """
+    text = uri_text(uri, "uri")
+    query = text.partition(b"#")[0].partition(b"?")[2]
+    return _parse(lib.evhttp_parse_query, uri, text, query)
+
+
+def _parse(function: Callable[..., Any], given: Text, text: bytes, query: bytes) -> Query:
+    if b"%00" in query and any(b"%00" in pair.partition(b"=")[2] for pair in query.split(b"&")):
+        raise ValueError(f"no value in a query must contain %00: {given!r}")
+    arguments = Query()
+    ffi.errno = 0
+    if function(text, arguments.pointer):
+        if ffi.errno == errno.ENOMEM:
+            raise errors.failed(function)
+        raise ValueError(f"{errors.name_of(function)} found no arguments name=value in {given!r}")
+    return arguments
+
+
+def _pairs(items: Pairs) -> Iterable[tuple[Any, Any]]:
+    return items.items() if isinstance(items, (Mapping, Headers)) else items
+
+
+def _folded(headers: Headers) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in headers.items()]

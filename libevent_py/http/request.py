@@ -1,0 +1,348 @@
+"""What a client asks: a request, and its body, whole or in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.described import described, known_as
+from libevent_py._core.dispatch import next_key
+from libevent_py._core.handle import Fresh, Handle
+from libevent_py._core.pointers import new_owned
+from libevent_py._ffi import lib
+from libevent_py.buffer.buffer import Buffer
+from libevent_py.buffer.callbacks import BufferCallback, Watched
+from libevent_py.buffer.octets import FRONT, failure, result_of
+from libevent_py.enums import HttpCommand, HttpRequestError
+from libevent_py.errors import HttpError
+from libevent_py.http.framing import MISFRAMED, misframed
+from libevent_py.http.headers import Headers
+from libevent_py.http.message import Request, RequestBuffer
+
+if TYPE_CHECKING:
+    from libevent_py.http.client import HttpConnection
+
+#: How a request's body is framed that is sent in parts, by C's numbers; WHOLE is one that isn't.
+WHOLE, LENGTH, CHUNKED = range(3)
+
+# Looked up once, for what is called for every request.
+frame = lib.evpy_client_frame
+NO_BODY = lib.EVPY_NO_BODY
+
+RequestCallback = Callable[[Any], object]
+
+
+class _Nowhere:
+    """What a request has for an event base until it is made on a connection."""
+
+    closed = False
+    parked = None
+    live: ClassVar[dict[int, Any]] = {}
+
+    @staticmethod
+    def check_thread() -> None:
+        """Do nothing: any thread may fill in a request."""
+
+    @staticmethod
+    def why_unusable(_handle: Handle) -> None:
+        """Return None: no fork has made it unusable."""
+
+    @staticmethod
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C by *function*."""
+        return errors.call(function, *arguments)
+
+
+@known_as("Buffer")
+class ClientBuffer(RequestBuffer):
+    """A buffer of a request that its user has made, who may drop it."""
+
+    __slots__ = ()
+
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        self._owner._watched[self._key] = self
+        Watched._watch(self, callbacks)
+
+
+@described(
+    error="Why there is no whole response, as an `HttpError`, or None.",
+)
+class HttpRequest(Request, Fresh):
+    """A request that a client makes once, on one connection, and its response.
+
+    One that is dropped and nobody has wanted to send is told of by a `ResourceWarning`, which
+    ``python -X dev`` shows.
+
+    Unlike in C, extensions of the response's chunks, as in ``5;name=value``, are ignored. Trailer
+    fields are dropped. A response that isn't clear about where its body ends fails with
+    INVALID_HEADER; after one that may have left something behind, the next request has a connection
+    of its own.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_callback",
+        "_cancelled",
+        "_code",
+        "_connection",
+        "_framing",
+        "_informed",
+        "_left",
+        "_on_chunk",
+        "_on_error",
+        "_on_header",
+        "_on_informational",
+        "_on_write",
+        "_open",
+        "_refused",
+        "_tried",
+        "_watched",
+        "error",
+        "key",
+    )
+
+    error: HttpError | None
+
+    def __init__(
+        self,
+        callback: RequestCallback,
+        *,
+        on_header: RequestCallback | None = None,
+        on_chunk: RequestCallback | None = None,
+        on_error: Callable[[Any, HttpRequestError], object] | None = None,
+        on_informational: Callable[[Any, int, Headers], object] | None = None,
+        on_write: RequestCallback | None = None,
+    ) -> None:
+        """Make a request, to be filled in and given to `HttpConnection.make_request`.
+
+        Whatever happens then, ``callback(request)`` is called once: with a response, or with
+        `error` set. ``on_header(request)`` is called when the response's headers have come; when it
+        returns False or raises, the request fails with EOF.
+        ``on_informational(request, code, headers)`` is called for each informational response that
+        comes before, as 100 Continue or 103 Early Hints; when it raises, the request fails, too. In
+        C there is only the code 100, of which the header callback is told, and any other of 1xx is
+        taken for the response. ``on_chunk(request)`` is called for each part of the body, which is
+        in `input_buffer` and is thrown away after it; of a chunked body for each chunk, once that
+        is whole, or, unlike in C, for parts of one that is longer than 64 KiB.
+        `HttpConnection.pause` has the parts wait.
+        ``on_error(request, code)`` is called before *callback* where libevent gives a reason. As in
+        C, no header Host is added: HTTP/1.1 wants one.
+
+        With *on_write* the body is sent in parts by `send_request_chunk`, so that no more of it
+        need be in memory than the server takes, until `send_request_end`: ``on_write(request)`` is
+        called each time when all has been written, first when the request's head has. When it
+        raises, the request is cancelled. The header Content-Length says how long the body will be;
+        without it, chunks are sent. C has nothing like it.
+        Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
+        ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
+        """
+        self._check_unmade()
+        self._callback = convert.callback(callback)
+        given = {
+            "on_header": on_header,
+            "on_chunk": on_chunk,
+            "on_error": on_error,
+            "on_informational": on_informational,
+            "on_write": on_write,
+        }
+        for name, other in given.items():
+            if other is not None:
+                convert.callback(other, name)
+        self._on_header, self._on_chunk, self._on_error = on_header, on_chunk, on_error
+        self._on_informational, self._on_write = on_informational, on_write
+        #: How many informational responses have come, and why the response is refused, or "".
+        self._informed, self._refused = 0, ""
+        #: How its body is framed, whether more is to come, and how many bytes, or None.
+        self._framing, self._open = WHOLE, on_write is not None
+        self._left: int | None = None
+        self._connection: HttpConnection | None = None
+        self._asked: tuple[HttpCommand, bytes] | None = None
+        self._cancelled = self._tried = False
+        self._code: int | None = None
+        self.error = None
+        self.key = next_key()
+        #: Its buffers that have callbacks, by key: they are kept for as long as it is.
+        self._watched: dict[int, RequestBuffer] = {}
+        called = on_header is not None, on_chunk is not None
+        free, make = lib.evhttp_request_free, lib.evpy_client_request_new
+        self._begin(_Nowhere(), new_owned(free, make, self.key, *called))
+
+    def complaint(self) -> str:
+        """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
+        if self._tried or type(self).__init__ is not HttpRequest.__init__:
+            return ""  # a subclass's may have raised: then nobody has ever had the request
+        return f"{self!r} has been dropped: call HttpConnection.make_request() with it"
+
+    def _may_ask(self) -> bool:
+        return self._connection is None or super()._may_ask()
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if self._asked is None:
+            yield "never made"
+            return
+        command, uri = self._asked
+        yield f"{command.names} {uri.decode('latin-1')!r}"
+        if self._connection is not None:
+            yield "to {}:{}, under way".format(*self._connection._address)
+        elif self.error is not None:
+            yield f"failed: {self.error}"
+        elif ask:
+            yield f"answered {lib.evhttp_request_get_response_code(self.pointer)}"
+
+    @property
+    def connection(self) -> HttpConnection | None:
+        """The connection that it is made on, until its callback is called; or None.
+
+        Wraps ``evhttp_request_get_connection``.
+        """
+        return self._connection
+
+    def cancel(self) -> None:
+        """Have the request end, and its callback called with the code REQUEST_CANCEL.
+
+        What is being sent or received already ends its connection with it, which the next request
+        makes anew; in a callback that happens soon after, and nobody is called for it in between.
+        One that has ended, or was never made, is left alone. Wraps ``evhttp_cancel_request``.
+        """
+        if self._connection is not None:
+            self._connection.cancel(self)
+
+    # A body in parts.
+
+    def _check_open(self, function: str) -> None:
+        """Raise `RuntimeError` where no part of the body can be sent."""
+        self.base.check_thread()
+        if self._on_write is None:
+            raise RuntimeError(f"{function}() is for an HttpRequest that is made with on_write")
+        if self._asked is None:
+            raise RuntimeError(f"{function}() was called before make_request()")
+        if not self._open:
+            raise RuntimeError(f"{function}() was called after send_request_end()")
+
+    def send_request_chunk(self, data: Any) -> bool:
+        """Send *data*, the next part of the body of a request that is made with ``on_write``.
+
+        *data* is bytes, any object with the buffer protocol, or a `Buffer`, which is emptied. What
+        the server doesn't take stays in memory: so wait for ``on_write`` before the next part.
+        Return whether it is on its way. It isn't when the request has ended, or when the server has
+        answered already with a status of 300 or more: then the rest of the body isn't sent, and the
+        connection ends with the response. Nor is an empty part. Any other answer is read once the
+        body has been sent. The connection's timeout counts from the last byte that the server has
+        taken, also while it waits for more of the body.
+
+        Raises `RuntimeError` before `HttpConnection.make_request` and after `send_request_end`,
+        `ValueError` for more than Content-Length says.
+        """
+        self._check_open("send_request_chunk")
+        send, arguments, size = sender(data)
+        connection = self._connection
+        if connection is None:
+            return False
+        _held, link = connection.pointer, connection._link  # held, or the link would go
+        if self._left is not None and size > self._left:
+            raise ValueError(f"data must have at most the {self._left} bytes left, not {size}")
+        if size == 0:
+            return False
+        pointer = self.pointer
+        sent = self.base.call(result_of, send, link, pointer, self._framing, *arguments)
+        if sent < 0:
+            raise unsent(data)
+        if self._left is not None and sent:
+            self._left -= size
+        return bool(sent)
+
+    def send_request_end(self) -> None:
+        """Say that the body is complete; when the request has ended, nothing happens.
+
+        Raises `RuntimeError` before `HttpConnection.make_request` and a second time, `ValueError`
+        when Content-Length says that more is to come: `cancel` what can't be completed.
+        """
+        self._check_open("send_request_end")
+        connection = self._connection
+        if connection is not None:
+            _held, link = connection.pointer, connection._link  # held, or the link would go
+            pointer = self.pointer
+            if self._left and not lib.evpy_client_answered(link, pointer):
+                raise ValueError(f"the body lacks {self._left} bytes that Content-Length says")
+            if lib.evpy_client_send_end(link, pointer, self._framing) < 0:
+                raise unsent(None)
+        self._open = False
+
+    def _lend(self, pointer: Any) -> RequestBuffer:
+        buffer = ClientBuffer.borrowed(pointer, self)
+        assert isinstance(buffer, RequestBuffer)
+        return buffer
+
+    def close(self) -> None:
+        """Cancel the request if it is under way, and free it with all in it; once.
+
+        Else it goes with the last reference to it. Wraps ``evhttp_request_free``.
+        """
+        if not self.closed:
+            self.base.check_thread()
+            self.cancel()
+            self._end()
+
+
+def frame_whole(request: HttpRequest, command: HttpCommand) -> None:
+    """Have the body of *request* framed, for good, or raise an error that says why it can't be."""
+    result = frame(request.pointer, command)
+    if not result:
+        return
+    if result == MISFRAMED:
+        raise misframed(request.output_headers, len(request.output_buffer))
+    if result == NO_BODY:
+        raise ValueError(f"{command.name} must have no body: there is none in HTTP")
+    raise MemoryError("evhttp_make_request: there is no memory for it")
+
+
+# A client's body, in parts.
+
+
+def framed(request: Any, command: HttpCommand) -> tuple[int, int | None]:
+    """Return how the body of *request* is framed, and how many bytes are to come, if that is known.
+
+    Nobody else can add to it then. Raises `ValueError` for a method that has no body, and for
+    headers that don't go with one that is sent in parts.
+    """
+    if command in (HttpCommand.CONNECT, HttpCommand.TRACE):
+        raise ValueError(f"{command.name} must have no body: there is none in HTTP")
+    framing = _framed(request)
+    lib.evpy_client_freeze(request.pointer, True)
+    return framing
+
+
+def _framed(request: Any) -> tuple[int, int | None]:
+    if request.output_buffer:
+        raise ValueError("output_buffer must be empty where the body is sent in on_write")
+    headers = request.output_headers
+    if "Expect" in headers:
+        raise ValueError("output_headers must have no Expect where the body is sent in on_write")
+    lengths, codings = headers.get_all("Content-Length"), headers.get_all("Transfer-Encoding")
+    if lengths and codings:
+        raise ValueError("output_headers must not have Content-Length and Transfer-Encoding")
+    if lengths:
+        if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+            raise ValueError(f"Content-Length must be one number of bytes, not {lengths!r}")
+        return LENGTH, int(lengths[0])
+    if not codings:
+        headers["Transfer-Encoding"] = "chunked"
+    elif [coding.lower() for coding in codings] != ["chunked"]:
+        raise ValueError(f"Transfer-Encoding must be chunked, not {codings!r}")
+    return CHUNKED, None
+
+
+def sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
+    """Return what sends *data*, what for, and how many bytes that are."""
+    if isinstance(data, Buffer):
+        return lib.evpy_client_send_buffer, (data.pointer,), len(data)
+    octets = convert.octets(data)
+    return lib.evpy_client_send, octets, octets[1]
+
+
+def unsent(data: Any) -> Exception:
+    """Return the exception for a part of a body that C could not take."""
+    ends = [(data, FRONT)] if isinstance(data, Buffer) else []
+    return failure(lib.evbuffer_add_buffer, *ends)

@@ -1,0 +1,388 @@
+"""Messages of evrpc, each described by a class, and written as libevent's ``event_rpcgen.py`` does.
+
+What an ``.rpc`` file calls ``struct weather { string city = 1; optional int64 when = 2; array int
+degrees = 3; }`` is here::
+
+    class Weather(Message):
+        city = String(1)
+        when = Int64(2, optional=True)
+        degrees = Array(Int(3))
+
+The numbers are the tags by which the other side knows the fields.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar
+
+from libevent_py import tag
+from libevent_py._core import convert
+from libevent_py._core.described import described
+from libevent_py.buffer.buffer import Buffer
+from libevent_py.errors import TagError
+
+M = TypeVar("M", bound="Message")
+
+
+@described(
+    name="What the field is called in its message.",
+    optional="Whether a message is complete without it.",
+    tag="The number that it has on the wire.",
+)
+class Field:
+    """A field of a message: reading it gives its value, or None while it is not set.
+
+    Setting it checks the value. ``del`` unsets it, and so does None. ``repeats`` tells of a class
+    of fields whether such a field may be there more than once.
+    """
+
+    __slots__ = ("name", "optional", "tag")
+
+    repeats = False
+
+    def __init__(self, tag: int, *, optional: bool = False) -> None:
+        """Describe the field that the other side knows by *tag*."""
+        self.tag = convert.integer(tag, "tag", 0, 2**32 - 1)
+        self.optional = bool(optional)
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.name:
+            raise TypeError(f"the field {self.name!r} can't be {name!r}, too: describe another")
+        self.name = name
+
+    def __get__(self, message: Message | None, owner: type) -> Any:
+        return self if message is None else message.values.get(self.name)
+
+    def __set__(self, message: Message, value: Any) -> None:
+        if value is None:
+            message.values.pop(self.name, None)
+        else:
+            message.values[self.name] = self.checked(value)
+
+    def __delete__(self, message: Message) -> None:
+        message.values.pop(self.name, None)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tag})"
+
+    def checked(self, value: Any) -> Any:
+        """Return *value* as it is kept, or raise an error that names the field."""
+        raise NotImplementedError
+
+    def missing(self, value: Any) -> list[str]:
+        """Return what is missing in *value*, by name."""
+        return []
+
+    def marshal(self, buffer: Buffer, value: Any) -> None:
+        """Append *value* with its tag to *buffer*."""
+        raise NotImplementedError
+
+    def unmarshal(self, buffer: Buffer) -> Any:
+        """Take a value with its tag from the front of *buffer*."""
+        raise NotImplementedError
+
+
+class Int(Field):
+    """An ``int`` of an ``.rpc`` file: from 0 to 2**32 - 1."""
+
+    __slots__ = ()
+
+    def checked(self, value: Any) -> int:
+        """Return *value* as an int in range."""
+        return convert.integer(value, self.name, 0, 2**32 - 1)
+
+    def marshal(self, buffer: Buffer, value: int) -> None:
+        """Append the number."""
+        tag.marshal_int(buffer, self.tag, value)
+
+    def unmarshal(self, buffer: Buffer) -> int:
+        """Take a number."""
+        return tag.unmarshal_int(buffer, self.tag)
+
+
+class Int64(Field):
+    """An ``int64`` of an ``.rpc`` file: from 0 to 2**64 - 1."""
+
+    __slots__ = ()
+
+    def checked(self, value: Any) -> int:
+        """Return *value* as an int in range."""
+        return convert.integer(value, self.name, 0, 2**64 - 1)
+
+    def marshal(self, buffer: Buffer, value: int) -> None:
+        """Append the number."""
+        tag.marshal_int64(buffer, self.tag, value)
+
+    def unmarshal(self, buffer: Buffer) -> int:
+        """Take a number."""
+        return tag.unmarshal_int64(buffer, self.tag)
+
+
+class String(Field):
+    """A ``string`` of an ``.rpc`` file: text in UTF-8 without NUL, at which C would end it.
+
+    What comes and is not UTF-8 has its bytes as surrogates, as in names of files.
+    """
+
+    __slots__ = ()
+
+    def checked(self, value: Any) -> str:
+        """Return *value* as text that C can have."""
+        if not isinstance(value, str):
+            raise TypeError(f"{self.name} must be str, not {value!r}")
+        if "\0" in value:
+            raise ValueError(f"{self.name} must not contain a NUL: {value!r}")
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise ValueError(f"{self.name} must be text for UTF-8, not {value!r}") from None
+        return value
+
+    def marshal(self, buffer: Buffer, value: str) -> None:
+        """Append the text."""
+        tag.marshal_string(buffer, self.tag, value)
+
+    def unmarshal(self, buffer: Buffer) -> str:
+        """Take text, up to a NUL."""
+        return tag.unmarshal_string(buffer, self.tag).partition("\0")[0]
+
+
+@described(
+    length="How many bytes it has, or None for any number.",
+)
+class Bytes(Field):
+    """A ``bytes`` of an ``.rpc`` file: with *length*, as in ``bytes key[16]``, always that many."""
+
+    __slots__ = ("length",)
+
+    def __init__(self, tag: int, length: int | None = None, *, optional: bool = False) -> None:
+        """Describe the field that the other side knows by *tag*."""
+        super().__init__(tag, optional=optional)
+        self.length = None if length is None else convert.integer(length, "length", 1, 2**31 - 1)
+
+    def checked(self, value: Any) -> bytes:
+        """Return *value* as bytes, as many as there must be."""
+        octets = bytes(convert.octets(value, self.name)[0])
+        if self.length is not None and len(octets) != self.length:
+            raise ValueError(f"{self.name} must have {self.length} bytes, not {len(octets)}")
+        return octets
+
+    def marshal(self, buffer: Buffer, value: bytes) -> None:
+        """Append the bytes."""
+        tag.marshal(buffer, self.tag, value)
+
+    def unmarshal(self, buffer: Buffer) -> bytes:
+        """Take bytes."""
+        if self.length is None:
+            return tag.unmarshal(buffer)[1]
+        return tag.unmarshal_fixed(buffer, self.tag, self.length)
+
+
+@described(
+    kind="The class of the messages that it takes.",
+)
+class Struct(Field):
+    """A ``struct[kind]`` of an ``.rpc`` file: a message of another class inside.
+
+    Unlike in C, reading one that isn't set doesn't make it.
+    """
+
+    __slots__ = ("kind",)
+
+    def __init__(self, tag: int, kind: type[Message], *, optional: bool = False) -> None:
+        """Describe the field of messages of *kind* that the other side knows by *tag*."""
+        super().__init__(tag, optional=optional)
+        if not isinstance(kind, type) or not issubclass(kind, Message):
+            raise TypeError(f"kind must be a subclass of Message, not {kind!r}")
+        self.kind = kind
+
+    def checked(self, value: Any) -> Message:
+        """Return *value* if it is of the right class; it is not copied."""
+        if not isinstance(value, self.kind):
+            raise TypeError(f"{self.name} must be a {self.kind.__name__}, not {value!r}")
+        return value
+
+    def missing(self, value: Message) -> list[str]:
+        """Return what is missing in the message."""
+        return [f"{self.name}.{name}" for name in value.missing()]
+
+    def marshal(self, buffer: Buffer, value: Message) -> None:
+        """Append the message."""
+        tag.marshal(buffer, self.tag, bytes(value))
+
+    def unmarshal(self, buffer: Buffer) -> Message:
+        """Take a message."""
+        return self.kind.unmarshal(tag.unmarshal(buffer)[1])
+
+
+@described(
+    of="What each of its values is: another field.",
+)
+class Array(Field):
+    """An ``array`` of an ``.rpc`` file: any number of values of the field *of*, none at first.
+
+    It is read as a list, which may be changed; setting it takes anything iterable. A list that
+    nothing has been put into is the same as none.
+    """
+
+    __slots__ = ("of",)
+
+    repeats = True
+
+    def __init__(self, of: Field) -> None:
+        """Describe an array of what *of* describes, known by its tag.
+
+        Raises `TypeError` for what ``event_rpcgen.py`` has no arrays of: bytes, arrays, and what is
+        optional.
+        """
+        if not isinstance(of, (Int, Int64, String, Struct)) or of.optional:
+            raise TypeError(f"an array must be of Int, Int64, String or Struct, not {of!r}")
+        super().__init__(of.tag, optional=True)
+        self.of = of
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        self.of.__set_name__(owner, name)
+
+    def __get__(self, message: Message | None, owner: type) -> Any:
+        return self if message is None else message.values.setdefault(self.name, [])
+
+    def checked(self, value: Iterable[Any]) -> list[Any]:
+        """Return a list of what is iterable."""
+        if isinstance(value, (str, bytes)):
+            raise TypeError(f"{self.name} must be a list, not {value!r}")
+        return [self.of.checked(item) for item in value]
+
+    def missing(self, value: list[Any]) -> list[str]:
+        """Return what is missing in the values."""
+        return [name for item in value for name in self.of.missing(item)]
+
+    def marshal(self, buffer: Buffer, value: list[Any]) -> None:
+        """Append the values, each with the tag."""
+        for item in self.checked(value):  # the list is the user's
+            self.of.marshal(buffer, item)
+
+    def unmarshal(self, buffer: Buffer) -> Any:
+        """Take one value."""
+        return self.of.unmarshal(buffer)
+
+
+@described(
+    values="What is set, by name.",
+)
+class Message:
+    """A message of evrpc: a subclass says by fields what is in it.
+
+    ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is what goes over the wire. Messages
+    are equal when they are of the same class and have the same in them. ``fields`` has the class's
+    fields by name, in the order in which they are written: as they stand in the class.
+    """
+
+    __slots__ = ("values",)
+
+    fields: ClassVar[dict[str, Field]] = {}
+    _by_tag: ClassVar[dict[int, Field]] = {}
+
+    values: dict[str, Any]
+
+    def __init_subclass__(cls) -> None:
+        own = {name: thing for name, thing in vars(cls).items() if isinstance(thing, Field)}
+        for name in own.keys() & (set(dir(Message)) | cls.fields.keys()):
+            raise TypeError(f"a field can't have the name {name!r}, which messages have already")
+        cls.fields = {**cls.fields, **own}
+        for one, other in itertools.combinations(cls.fields.values(), 2):
+            if one.tag == other.tag:
+                raise TypeError(f"{one.name} and {other.name} have the same tag, {one.tag}")
+        cls._by_tag = {field.tag: field for field in cls.fields.values()}
+
+    def __init__(self, **values: Any) -> None:
+        """Make a message with *values*; raises `TypeError` for what is no field."""
+        self.values = {}
+        for name, value in values.items():
+            if name not in self.fields:
+                raise TypeError(f"{type(self).__name__} has no field {name!r}")
+            setattr(self, name, value)
+
+    def missing(self) -> list[str]:
+        """Return the names of fields that must be set and are not, as ``attack.weapon``."""
+        found = []
+        for name, field in self.fields.items():
+            value = self.values.get(name)
+            if value is not None:
+                found += field.missing(value)
+            elif not field.optional:
+                found.append(name)
+        return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is set that must be."""
+        return not self.missing()
+
+    def clear(self) -> None:
+        """Unset every field."""
+        self.values.clear()
+
+    def marshal(self, buffer: Buffer) -> None:
+        """Append the message to *buffer*.
+
+        Raises `ValueError`, and appends nothing, when something is missing, where C would crash.
+        """
+        if missing := self.missing():
+            raise ValueError(f"{type(self).__name__} is incomplete: {', '.join(missing)} not set")
+        with Buffer() as written:
+            for name, field in self.fields.items():
+                value = self.values.get(name)
+                if value is not None:
+                    field.marshal(written, value)
+            buffer.add_buffer(written)
+
+    def __bytes__(self) -> bytes:
+        with Buffer() as buffer:
+            self.marshal(buffer)
+            return bytes(buffer)
+
+    @classmethod
+    def unmarshal(cls: type[M], data: Any) -> M:
+        """Return the message that *data* is, all of it: a `Buffer`, which is drained, or bytes.
+
+        As in C, fields may come in any order. Raises `TagError` when it is malformed, has an
+        unknown field or one twice, or when something is missing; what a buffer then still has in
+        it is of no use (R7).
+        """
+        if not isinstance(data, Buffer):
+            with Buffer(data) as buffer:
+                return cls.unmarshal(buffer)
+        message = cls()
+        values = message.values
+        while data:
+            number = tag.peek(data)
+            field = cls._by_tag.get(number)
+            if field is None:
+                raise TagError(f"{cls.__name__} has no field with the tag {number}")
+            if field.repeats:
+                values.setdefault(field.name, []).append(field.unmarshal(data))
+            elif field.name in values:
+                raise TagError(f"{field.name} comes twice")
+            else:
+                values[field.name] = field.unmarshal(data)
+        if missing := message.missing():
+            raise TagError(f"{cls.__name__} is incomplete: {', '.join(missing)} not set")
+        return message
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._set() == other._set()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _set(self) -> dict[str, Any]:
+        return {name: value for name, value in self.values.items() if value != []}
+
+    def __repr__(self) -> str:
+        inside = (f"{name}={self.values[name]!r}" for name in self.fields if name in self._set())
+        return f"{type(self).__name__}({', '.join(inside)})"

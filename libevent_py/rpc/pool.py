@@ -1,0 +1,459 @@
+"""``struct evrpc_pool``: connections on which the procedures of an RPC server are called."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.described import described
+from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.frames import tells
+from libevent_py._core.handle import Handle, Making
+from libevent_py._core.owner import Child, askable
+from libevent_py._core.pointers import new_owned
+from libevent_py._ffi import ffi, lib
+from libevent_py.enums import RpcHook, RpcHookResult, RpcStatus
+from libevent_py.event.base import EventBase
+from libevent_py.http.client import HttpConnection
+from libevent_py.rpc.hooks import (
+    CONTINUE,
+    PAUSE,
+    TERMINATE,
+    Context,
+    End,
+    HookedRequest,
+    call_name,
+    message_class,
+    number,
+    octets_of,
+)
+from libevent_py.rpc.message import Message
+
+
+@described(
+    base="The event base in whose loop it is made.",
+    end="The `RpcPool` that it goes through.",
+    name="The name that is called.",
+    request="What is sent.",
+    reply="What has come, once the callback is called, or None where *status* says why not.",
+    status="How the call has ended, as an `RpcStatus`, once the callback is called; None before.",
+    http_request="The HTTP request and its response, while the callback runs, or None.",
+)
+class RpcCall(Context):
+    """A call as the client sees it, until its callback has been called."""
+
+    __slots__ = (
+        "_callback",
+        "_connection",
+        "_context",
+        "_key",
+        "_paused",
+        "_record",
+        "_reply_class",
+        "_sent",
+        "base",
+        "end",
+        "http_request",
+        "name",
+        "reply",
+        "request",
+        "status",
+    )
+
+    end: RpcPool
+    name: str
+    request: Message
+    reply: Any
+    status: RpcStatus | None
+    http_request: HookedRequest | None
+
+    def __init__(
+        self, pool: RpcPool, name: bytes, request: Message, reply: type[Message], callback: Any
+    ) -> None:
+        data = bytes(request)
+        self.base, self.end = pool.base, pool
+        self.name, self.request, self.reply = name.decode(), request, None
+        self.status = self.http_request = None
+        self._reply_class, self._callback = reply, callback
+        self._paused = False
+        #: Whether the server may have got it.
+        self._sent = False
+        #: The number of the connection that it has been given to, or None.
+        self._connection: int | None = None
+        self._key = next_key()
+        asked = pool.pointer, name, data, len(data), self._key
+        self._record = new_owned(lib.evpy_call_free, lib.evpy_call_new, *asked)
+        self._context = lib.evpy_call_context(self._record)
+        super().__init__(self._context)
+
+    def _may_ask(self) -> bool:
+        return askable(self.base)
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{self.name!r}"
+        if self._paused:
+            yield "held up"
+        if self.status is not None:
+            yield self.status.name
+
+    @property
+    def pool(self) -> RpcPool:
+        """The pool that it goes through. Wraps ``evrpc_request_get_pool``."""
+        return self.end
+
+    @property
+    def connection(self) -> Any:
+        """The `HttpConnection` that the call is made on, or None as long as it waits for one.
+
+        Wraps ``evrpc_hook_get_connection``.
+        """
+        pointer = lib.evrpc_hook_get_connection(self.pointer)
+        return self.end._made.connections.get(number(pointer), (None,))[0]
+
+    def close(self) -> None:
+        """Raise `ValueError`: a call ends with its reply, or with its pool."""
+        raise ValueError("a call can't be closed: it ends with its reply, or with its pool")
+
+    def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+        self._sent = self._sent or result is CONTINUE
+        super()._go_on(pointer, result)
+
+    @tells
+    def _ended(self, status: RpcStatus, http: Any, data: bytes) -> None:
+        self._take()
+        if status is RpcStatus.NONE:
+            try:
+                self.reply = self._reply_class.unmarshal(data)
+            except BaseException as error:
+                status = RpcStatus.BADPAYLOAD
+                if not isinstance(error, ValueError):
+                    self.base.report(error, self)
+        self.status = status
+        if http:
+            self.http_request = HookedRequest(self.base, http)
+        try:
+            self._callback(self)
+        except BaseException as error:
+            self.base.report(error, self)
+        finally:
+            if self.http_request is not None:
+                self.http_request._end()
+                self.http_request = None
+
+
+class Made:
+    """What C has of a pool: its calls by key, and its connections by the number of the pointer."""
+
+    __slots__ = ("calls", "connections", "live")
+
+    def __init__(self, base: EventBase) -> None:
+        #: Each goes when C has called back, which may be after its callback was called.
+        self.calls: dict[int, RpcCall] = {}
+        self.connections: dict[int, tuple[HttpConnection, Any]] = {}
+        self.live = base.live
+
+    def free(self, pool: Any) -> None:
+        """Free the pool in C, and close its connections; nobody waits for its calls by now."""
+        for _, pointer in list(self.connections.values()):
+            lib.evrpc_pool_remove_connection(pool, pointer)
+        waiting = []
+        for call in list(self.calls.values()):
+            self.live.pop(call._key, None)
+            if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE):
+                continue  # it has been held up
+            if call._connection is not None:
+                lib.evpy_call_abort(call._record)
+            else:
+                waiting.append(call._record)
+        self.calls.clear()
+        lib.evrpc_pool_free(pool)
+        for record in waiting:
+            lib.evpy_call_free(record)
+        for connection, pointer in list(self.connections.values()):
+            give_back(connection, pointer)
+            connection.close()
+        self.connections.clear()
+
+
+class RpcPool(End):
+    """HTTP connections that calls are made on; usable in ``with``, which closes it.
+
+    A call waits for the first connection that has nothing to do. While calls are under way nobody
+    has to keep the pool.
+    """
+
+    __slots__ = ("_made",)
+
+    def __init__(self, base: EventBase) -> None:
+        """Make a pool whose connections are served by *base*'s loop.
+
+        In C it is made without a base, because with one it takes only connections that have none
+        (R1). So it has no timeout; the connections have. Wraps ``evrpc_pool_new``.
+        """
+        self._check_unmade()
+        if not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        base.check_thread()
+        base.pointer  # noqa: B018  (nothing is made on a closed base)
+        self._made = Made(base)
+        key = next_key()
+        super().__init__(base, key, Making(lib.evpy_rpc_pool_new, key))
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        yield f"{len(self._made.connections)} connections"
+        yield f"{len(self._made.calls)} calls under way"
+
+    def add_connection(self, connection: HttpConnection) -> None:
+        """Make calls on *connection*, an idle `HttpConnection` of the same base, too.
+
+        It belongs to the pool, which closes it, and can't be used itself until it is removed: set
+        its timeout first. Its retries are not for calls. With the `DnsBase` that it was made with,
+        the pool is closed, too. Wraps ``evrpc_pool_add_connection``.
+        """
+        pool = self.pointer
+        self.base.check_thread()
+        if not isinstance(connection, HttpConnection):
+            raise TypeError(f"connection must be an HttpConnection, not {connection!r}")
+        if connection.base is not self.base:
+            raise ValueError("connection must have the same base as the pool")
+        self._give(pool, connection, take_over(connection))
+
+    def _give(self, pool: Any, connection: HttpConnection, pointer: Any) -> None:
+        """Have C's *pool* use *connection*, whose pointer has been taken."""
+        known, key, added = self._made.connections, number(pointer), False
+
+        def add() -> None:
+            nonlocal added
+            added = True  # an interrupt comes before this, or after C's call
+            known[key] = connection, pointer
+            lib.evpy_rpc_pool_add_connection(pool, pointer)
+
+        try:
+            self.enter(add)
+        finally:
+            if not added:
+                give_back(connection, pointer)
+
+    def remove_connection(self, connection: HttpConnection) -> None:
+        """Make no calls on *connection* any more; it is its own again.
+
+        Raises `ValueError` when it isn't one of the pool's, `RuntimeError` while a call is under
+        way on it. Wraps ``evrpc_pool_remove_connection``.
+        """
+        pool = self.pointer
+        self.base.check_thread()
+        found = [item for item in self._made.connections.copy().items() if item[1][0] is connection]
+        if not found:
+            raise ValueError("connection is not one of this pool's")
+        key, (_, pointer) = found[0]
+        if any(call._connection == key for call in list(self._made.calls.values())):
+            raise RuntimeError("a call is under way on this connection")
+        self._take_back(pool, key, pointer)
+        give_back(connection, pointer)
+
+    def _take_back(self, pool: Any, key: int, pointer: Any) -> None:
+        """Have C's *pool* use a connection no longer."""
+        try:  # an interrupt comes after C's call, not before it
+            lib.evrpc_pool_remove_connection(pool, pointer)
+        finally:
+            self._made.connections.pop(key, None)
+
+    @property
+    def connections(self) -> list[HttpConnection]:
+        """The connections that calls are made on."""
+        return [connection for connection, _ in list(self._made.connections.values())]
+
+    def call(
+        self,
+        name: str | bytes,
+        request: Message,
+        reply: type[Message],
+        callback: Callable[[RpcCall], object],
+    ) -> RpcCall:
+        """Call *name* with the message *request*, and then ``callback(call)``, once.
+
+        Its ``status`` says how the call ended, and ``reply`` is an object of the class *reply* if
+        all is well. It is BADPAYLOAD, too, for whatever a server answers that isn't such a message,
+        and for a connection that is refused; TIMEOUT for one that fails. Raises `ValueError` when
+        *request* is incomplete, `RuntimeError` when the pool has no connection, where C would abort
+        (R1). Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``,
+        ``evrpc_send_request_generic``.
+        """
+        self.pointer  # noqa: B018  (a closed pool makes no calls)
+        self.base.check_thread()
+        octets = call_name(name)
+        if not isinstance(request, Message):
+            raise TypeError(f"request must be a Message, not {request!r}")
+        message_class(reply, "reply")
+        convert.callback(callback)
+        if not self._made.connections:
+            raise RuntimeError("the pool has no connection: add one first")
+        call = RpcCall(self, octets, request, reply, callback)
+        self._made.calls[call._key] = call
+        self.base.live[call._key] = call
+        self.base.live[self.key] = self
+        if self.closed:  # by other code, which has not told this call; it frees it
+            self.base.live.pop(call._key, None)
+            self.base.live.pop(self.key, None)
+            call._take()
+            raise self._unusable()
+        self.enter(lib.evpy_rpc_make_request, call.pointer)
+        return call
+
+    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+        """Return what the hooks make of the call whose context is *pointer*."""
+        if self.closed:
+            return TERMINATE
+        calls = list(self._made.calls.values())
+        call = next(call for call in calls if call._context == pointer)
+        if when is RpcHook.OUTPUT:
+            call._connection = number(lib.evrpc_hook_get_connection(pointer))
+            connection = self._made.connections[call._connection][0]
+            connection._used, connection._stale = True, connection._defers
+        if self._late is not None:
+            late = functools.partial(self._hook_late, call, self.pointer, when, request, data)
+            self._late.append(late)
+            return PAUSE  # for C
+        return self._ask_for(call, when, request, data)
+
+    def _ask_for(self, call: RpcCall, when: RpcHook, request: Any, data: Any) -> RpcHookResult:
+        result = self._ask(when, call, request, data)
+        if when is RpcHook.OUTPUT:
+            call._sent = result is CONTINUE
+        call._paused = result is PAUSE
+        return result
+
+    def _hook_late(self, call: RpcCall, end: Any, when: RpcHook, request: Any, data: Any) -> None:
+        """Ask the hooks of *call*, which C meanwhile takes for one that they hold up."""
+        if call._key not in self.base.live:  # C had no memory to hold it up, and has ended it
+            return
+        result = TERMINATE
+        try:
+            if not self.closed:
+                result = self._ask_for(call, when, request, data)
+        except BaseException as error:
+            self.base.report(error, self)
+        if result is not PAUSE and self.base.parked is None:
+            self.let_go_on(end, call._context, result)
+
+    def over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+        """Have *call*'s callback told of its end, unless `close` has told it."""
+        del self._made.calls[call._key]
+        if not self._made.calls:
+            self.base.live.pop(self.key, None)
+        if call.status is not None:
+            return
+        if status is RpcStatus.UNSTARTED and self._made.calls:
+            self.base.defer(self._nudge)
+        self._depth += 1
+        try:
+            call._ended(status, http, data)
+        finally:
+            self._depth -= 1
+
+    def over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+        """Do as `over` does, and free the HTTP request."""
+        try:
+            self.over(call, status, http, data)
+        finally:
+            if http:
+                lib.evhttp_request_free(http)
+
+    def _nudge(self) -> None:
+        """Have evrpc look for calls that wait: it doesn't after one that could not be sent."""
+        calls = list(self._made.calls.values())
+        if self.closed or all(call._connection is not None for call in calls):
+            return
+        pool = self.pointer
+        for key, (connection, pointer) in list(self._made.connections.copy().items())[:1]:
+            self._take_back(pool, key, pointer)
+            self._give(pool, connection, pointer)
+
+    def close(self) -> None:
+        """Make no calls any more, and close the connections; a second time does nothing.
+
+        The callbacks of calls that are under way are called, with TIMEOUT for those that may have
+        reached the server and UNSTARTED for the others. In C they are not (R5).
+        Wraps ``evrpc_pool_free``.
+        """
+        base = self.base
+        if self.closed or base.parked is not None:
+            super().close()
+            return
+        base.check_thread()
+        pointer = self._take()
+        if pointer is None:  # other code has closed it in between
+            return
+        calls = list(self._made.calls.values())
+        for call in calls:
+            call._take()
+        with base.telling():
+            for call in calls:
+                if call.status is None and base.parked is None:  # or a callback has forked
+                    call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
+            base.live.pop(self.key, None)
+            self._free_or_bury(self._made.free, pointer)
+
+    def do_without(self, other: Child) -> None:
+        """Close if *other*, which is about to be closed, looks a connection's host up (L3)."""
+        if any(connection._resolver is other for connection in self.connections):
+            self.close()
+
+    def lent(self) -> list[Handle]:
+        """Return the calls that are under way, and what is held of the connections."""
+        connections = self._made.connections.values()
+        lent = [handle for connection, _ in connections for handle in connection.lent()]
+        return [*self._made.calls.values(), *lent]
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the pool in C, but not below the callback that has dropped it (R6)."""
+        return functools.partial(_free_soon, self.base, self._made.free)
+
+
+def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
+    if base.busy():
+        base.graveyard.append((free, pointer))
+        base.wake()
+    else:
+        free(pointer)
+
+
+def take_over(connection: HttpConnection) -> Any:
+    """Take its C object from *connection*, which nobody can use meanwhile; return the pointer."""
+    pointer = connection.pointer
+    if connection._current is not None or connection._waiting:
+        raise ValueError("connection must have no request under way")
+    if connection._take() is None:  # other code has closed it since
+        raise connection._unusable()
+    connection.base.ledger.pop(connection.key, None)
+    return pointer
+
+
+def give_back(connection: HttpConnection, pointer: Any) -> None:
+    """Undo `take_over`."""
+    base = connection.base
+    base.ledger[connection.key] = weakref.ref(connection)
+    if base.parked is None:
+        connection._put(pointer)
+    else:  # a callback has forked meanwhile
+        base.parked[id(connection)] = connection, pointer
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_rpc_done(key: int, status: int, http: Any, reply: Any) -> None:
+    for base in live.bases:
+        call = base.live.pop(key, None)
+        if call is not None:
+            pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
+            if pool._late is None:
+                pool.over(*ended)
+            else:
+                if http:  # it has been held up, and so C would free it now
+                    http.flags &= ~lib.EVHTTP_USER_OWNED
+                pool._late.append(functools.partial(pool.over_late, *ended))
+            return
