@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError, ffi, lib
-from libevent_py.buffer.octets import ROOM, spares
+from libevent_py.buffer.buffer import ROOM, spares
 from tests.peers import Pair
 from tests.support import PATIENCE, run_python
 

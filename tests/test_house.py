@@ -35,7 +35,8 @@ FLOORS = """
 
     event.config event.loop event.base event.event event
 
-    buffer.octets buffer.callbacks buffer.owned buffer.segment buffer.memory buffer.buffer buffer
+    buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
+    buffer.owned buffer
 
     bufferevent.limits bufferevent.tls bufferevent.secured bufferevent.eager bufferevent.stream
     bufferevent.layers bufferevent.given bufferevent.connect bufferevent.bufferevent bufferevent

@@ -21,7 +21,7 @@ from libevent_py import (
     TlsContext,
     tag,
 )
-from libevent_py.buffer.buffer import BorrowedBuffer
+from libevent_py.buffer.owned import BorrowedBuffer
 from tests.certificates import Authority
 from tests.http_peers import OK, Asked, Server, ask, client
 from tests.peers import run_until

@@ -12,7 +12,7 @@ from libevent_py._core import convert
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, came_to_be
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.buffer import BorrowedBuffer
+from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.bufferevent.connect import Connecting
 from libevent_py.bufferevent.eager import Arena
 from libevent_py.bufferevent.given import GivenBuffer, given

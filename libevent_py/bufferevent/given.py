@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from libevent_py.buffer.buffer import BorrowedBuffer
+from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.bufferevent.stream import INSTEAD
 
 #: What comes before a user's class must not have slots of its own: its objects become `Given`.

@@ -19,7 +19,8 @@ from libevent_py._core.described import described
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import get_ident
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.buffer import BorrowedBuffer, Buffer, checked
+from libevent_py.buffer.buffer import Buffer, checked
+from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.bufferevent.eager import Arena, Eager
 from libevent_py.enums import (
     BufferEventFlag,
