@@ -20,15 +20,15 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import next_key
-from libevent_py._core.handle import Handle, empty, fill, slot
+from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
 from libevent_py._core.owner import Child, get_ident, lost_buffers
 from libevent_py._core.pointers import owned, unshare
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo, running, watched
-from libevent_py.buffer.deferral import Deferral, deferring
+from libevent_py.buffer.deferral import Deferral, Deferring
 from libevent_py.buffer.failure import END, FRONT, failure
-from libevent_py.buffer.memory import Space, refer, reserving, views
+from libevent_py.buffer.memory import Reserved, Space, refer, views
 from libevent_py.buffer.segment import FileSegment
 from libevent_py.enums import EolStyle, FileSegmentFlag
 from libevent_py.event.base import EventBase
@@ -572,7 +572,7 @@ class Buffer(Handle):
         while self.__class__ is not space.kind:  # or another thread has changed it meanwhile
             self.pointer  # noqa: B018  (there may be other memory reserved now)
             space.kind = type(self)
-            space.reserved = reserving(space.kind)
+            space.reserved = subclass_of(space.kind, Reserved)
         try:
             self._space, self.__class__ = space, space.reserved
             yield space.view
@@ -672,7 +672,7 @@ class Buffer(Handle):
         self.pointer  # noqa: B018  (a closed one says so first)
         base.check_thread()
         kind = type(self)
-        deferred, key = deferring(kind), self._key or next_key()
+        deferred, key = subclass_of(kind, Deferring), self._key or next_key()
         base_pointer, pointer = base.pointer, self.pointer
         unshare(pointer)
         owner = Deferral(base, key, pointer, self)

@@ -13,32 +13,23 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
-from libevent_py._core.handle import Handle, empty, fill, slot
+from libevent_py._core.handle import Handle, Role, empty, fill, slot
 from libevent_py._core.owner import Child, Root
 from libevent_py._ffi import lib
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
 
-#: What comes before a user's class must not have slots of its own: its objects become `Deferring`.
 if TYPE_CHECKING:
     from libevent_py.buffer.buffer import Buffer
 
-    Mixin = Buffer
-else:
-    Mixin = object
 
-
-class Attached(Mixin):
+class Attached(Role):
     """What a buffer is besides, once it belongs to something that ends with an event base."""
 
     __slots__ = ()
 
     _owner: Any
 
-    def __init_subclass__(cls) -> None:
-        """Keep `deferring` from the ``__init_subclass__`` of a user's class."""
-
-    @property
-    def pointer(self) -> Any:
+    def _get_pointer(self) -> Any:
         """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
         owner = self._owner
         owner.base.check_thread()
@@ -48,13 +39,7 @@ class Attached(Mixin):
         except AttributeError:  # other code has closed it since
             raise self._unusable() from None
 
-    @pointer.setter
-    def pointer(self, pointer: Any) -> None:
-        fill(self, pointer)
-
-    @pointer.deleter
-    def pointer(self) -> None:
-        empty(self)
+    pointer = property(_get_pointer, fill, empty)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C where what it calls back belongs to the owner's base; also return failures."""
@@ -67,7 +52,8 @@ class Attached(Mixin):
         return bool(self._owner._may_ask())
 
     def _why_absent(self) -> str | None:
-        return super()._why_absent() or self._owner._why_absent()
+        why: str | None = super()._why_absent() or self._owner._why_absent()
+        return why
 
     @contextlib.contextmanager
     def _callable(self) -> Iterator[None]:
@@ -152,14 +138,6 @@ def _free_soon(base: Root, pointer: Any) -> None:
         base.wake()
     else:
         lib.evbuffer_free(pointer)
-
-
-def deferring(kind: Any) -> Any:
-    """Return the subclass of *kind* whose objects are `Deferring`, made when first needed."""
-    if "_deferred" not in vars(kind):
-        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
-        kind._deferred = type(kind)(kind.__name__, (Deferring, kind), members)
-    return kind._deferred
 
 
 def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -11,22 +11,16 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from libevent_py._core.dispatch import next_key
-from libevent_py._core.handle import empty, fill
+from libevent_py._core.handle import Role, empty, fill
 from libevent_py._core.pointers import owned, shared
 from libevent_py._core.references import references
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.failure import failure
 
 drop = lib.evpy_keeper_drop
-
-#: What comes before a user's class must not have slots of its own: its objects become `Reserved`.
-if TYPE_CHECKING:
-    from libevent_py.buffer.buffer import Buffer as Mixin
-else:
-    Mixin = object
 
 
 def refer(pointer: Any, view: Any, size: int) -> int:
@@ -39,18 +33,14 @@ def refer(pointer: Any, view: Any, size: int) -> int:
     return result
 
 
-class Reserved(Mixin):
+class Reserved(Role):
     """What a buffer is besides, while memory is reserved in it."""
 
     __slots__ = ()
 
     _space: Space | None
 
-    def __init_subclass__(cls) -> None:
-        """Keep `reserving` from the ``__init_subclass__`` of a user's class."""
-
-    @property
-    def pointer(self) -> Any:
+    def _get_pointer(self) -> Any:
         """The C object; raises `RuntimeError` until what is reserved has been committed."""
         if self._space is not None:
             raise RuntimeError(
@@ -58,32 +48,17 @@ class Reserved(Mixin):
             )
         return super().pointer
 
-    @pointer.setter
-    def pointer(self, pointer: Any) -> None:
-        fill(self, pointer)
-
-    @pointer.deleter
-    def pointer(self) -> None:
-        empty(self)
+    pointer = property(_get_pointer, fill, empty)
 
     def lock(self) -> AbstractContextManager[None]:
         self.pointer  # noqa: B018  (a bufferevent's buffer has no lock of its own)
-        return super().lock()
+        held: AbstractContextManager[None] = super().lock()
+        return held
 
     def close(self) -> None:
         if not self.closed:
             self.pointer  # noqa: B018  (but it may be closed with what it belongs to)
         super().close()
-
-
-def reserving(kind: Any) -> Any:
-    """Return the subclass of *kind* whose objects are `Reserved`, made when first needed."""
-    if issubclass(kind, Reserved):  # since a fork has come inside the block
-        return kind
-    if "_reserved" not in vars(kind):
-        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
-        kind._reserved = type(kind)(kind.__name__, (Reserved, kind), members)
-    return kind._reserved
 
 
 class Space:

@@ -20,8 +20,7 @@ class BorrowedBuffer(Attached, Buffer):
 
     __slots__ = ()
 
-    @property
-    def pointer(self) -> Any:
+    def _get_pointer(self) -> Any:
         """The C object, with all in it that belongs there; raises errors as `Attached` does."""
         # What that does, and no more calls than needed: it is asked for at each use.
         owner = self._owner
@@ -36,13 +35,7 @@ class BorrowedBuffer(Attached, Buffer):
         except AttributeError:  # other code has closed it since
             raise self._unusable() from None
 
-    @pointer.setter
-    def pointer(self, pointer: Any) -> None:
-        fill(self, pointer)
-
-    @pointer.deleter
-    def pointer(self) -> None:
-        empty(self)
+    pointer = property(_get_pointer, fill, empty)
 
     def _told_length(self) -> int:
         owner, length = self._owner, super()._told_length()

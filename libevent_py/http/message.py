@@ -37,7 +37,7 @@ class RequestBuffer(BorrowedBuffer):
 
     __slots__ = ()
 
-    pointer = Attached.pointer  # type: ignore[misc]
+    pointer = Attached.pointer
 
     @property
     def closed(self) -> bool:
