@@ -410,32 +410,32 @@ class Buffer(Handle):
 
     # Descriptors.
 
-    def read(self, fd: Any, size: int = -1) -> int:
+    def read(self, fd: Any, size: int | None = None) -> int:
         """Read up to *size* bytes from *fd* to the end; return how many, at the end of file 0.
 
-        libevent reads at most 4096 bytes at a time (D13), with -1 as many as there are up to that.
+        libevent reads at most 4096 bytes at a time (D13), with None as many as there are up to
+        that.
         Raises `OSError`: `BlockingIOError` where there is nothing to read yet.
         Wraps ``evbuffer_read``.
         """
         number = convert.descriptor(fd)
-        size = convert.integer(size, "size", -1, INT_MAX)
-        if size == 0:  # which libevent asserts on, or takes for the end of file
-            raise ValueError("size must be from 1, or -1 for what there is, not 0")
-        got = self._call(lib.evbuffer_read, self.pointer, number, size)
+        # On 0 libevent asserts, or takes it for the end of file.
+        most = -1 if size is None else convert.integer(size, "size", 1, INT_MAX)
+        got = self._call(lib.evbuffer_read, self.pointer, number, most)
         if got < 0:
             raise failure(lib.evbuffer_read, (self, END), fd=number)
         return int(got)
 
-    def write(self, fd: Any, size: int = -1) -> int:
-        """Write up to *size* bytes from the front to *fd*, with -1 all; return how many it took.
+    def write(self, fd: Any, size: int | None = None) -> int:
+        """Write up to *size* bytes from the front to *fd*, with None all; return how many it took.
 
         That may be 0, for which C has an error. Raises `OSError`:
         `BlockingIOError` where *fd* takes nothing yet.
         Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
         """
         number = convert.descriptor(fd)
-        size = convert.integer(size, "size", -1, LARGEST)
-        written = self._call(lib.evpy_buffer_write, self.pointer, number, size)
+        most = -1 if size is None else convert.integer(size, "size", 0, LARGEST)
+        written = self._call(lib.evpy_buffer_write, self.pointer, number, most)
         if written < 0:
             raise failure(lib.evbuffer_write, (self, FRONT), fd=number)
         if references:
@@ -444,34 +444,33 @@ class Buffer(Handle):
 
     # Looking at what is there.
 
-    def peek(self, size: int = -1, start: int = 0) -> list[memoryview]:
-        """Return read-only views of up to *size* bytes from *start* on, or with -1 of all.
+    def peek(self, size: int | None = None, start: int = 0) -> list[memoryview]:
+        """Return read-only views of up to *size* bytes from *start* on, or with None of all.
 
         There is one for each piece of memory that the bytes lie in. They stay as they are whatever
         becomes of the buffer, and keep the memory. Of a bufferevent's buffer they show a copy.
         Wraps ``evbuffer_peek``.
         """
-        size = convert.integer(size, "size", -1, LARGEST)
+        if size is not None:
+            size = convert.integer(size, "size", 0, LARGEST)
         start = convert.integer(start, "start", 0, LARGEST)
         if start > len(self):
             self._check_positions(start)
         if self._unshared():
-            stop = None if size < 0 else start + size
+            stop = None if size is None else start + size
             copy = memoryview(bytes(self))[start:stop]
             return [copy] if copy else []
-        shown = lib.evpy_peek(self.pointer, start, SIZE_MAX if size < 0 else size)
+        shown = lib.evpy_peek(self.pointer, start, SIZE_MAX if size is None else size)
         return views(shown, lib.evbuffer_peek)
 
-    def pullup(self, size: int = -1) -> memoryview:
-        """Put the first *size* bytes, or with -1 all, into one piece of memory, and show it.
+    def pullup(self, size: int | None = None) -> memoryview:
+        """Put the first *size* bytes, or with None all, into one piece of memory, and show it.
 
         The view is as those of `peek`. Raises `ValueError` if there are less bytes.
         Wraps ``evbuffer_pullup``.
         """
         length = len(self)
-        size = convert.integer(size, "size", -1, length)
-        if size < 0:
-            size = length
+        size = length if size is None else convert.integer(size, "size", 0, length)
         if self._unshared():
             return memoryview(bytes(self))[:size]
         shown = views(lib.evpy_pullup(self.pointer, size), lib.evbuffer_pullup)
@@ -517,8 +516,10 @@ class Buffer(Handle):
         elif self._call(lib.evpy_add_buffer_reference, self.pointer, other.pointer):
             raise failure(lib.evbuffer_add_buffer_reference, (self, END))
 
-    def add_file_segment(self, segment: FileSegment, offset: int = 0, length: int = -1) -> None:
-        """Append *length* bytes of *segment* from *offset* on, or with -1 all that follow there.
+    def add_file_segment(
+        self, segment: FileSegment, offset: int = 0, length: int | None = None
+    ) -> None:
+        """Append *length* bytes of *segment* from *offset* on, or with None all that follow there.
 
         The output of a bufferevent that has a socket, and no TLS, sends them straight from the
         file, without regard to rate limits, and can't be looked into from then on (D9). There,
@@ -528,9 +529,8 @@ class Buffer(Handle):
         if not isinstance(segment, FileSegment):
             raise TypeError(f"segment must be a FileSegment, not {segment!r}")
         offset = convert.integer(offset, "offset", 0, segment.length)
-        length = convert.integer(length, "length", -1, segment.length - offset)
-        if length < 0:
-            length = segment.length - offset
+        rest = segment.length - offset
+        length = rest if length is None else convert.integer(length, "length", 0, rest)
         pointer = self.pointer
         segment.pointer  # noqa: B018  (a closed segment has no bytes)
         if not length:
@@ -543,8 +543,8 @@ class Buffer(Handle):
         if self._call(lib.evpy_segment_add, part, pointer, offset, length):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 
-    def add_file(self, file: Any, offset: int = 0, length: int = -1) -> None:
-        """Append *length* bytes of *file* from *offset* on, or with -1 all that follow there.
+    def add_file(self, file: Any, offset: int = 0, length: int | None = None) -> None:
+        """Append *length* bytes of *file* from *offset* on, or with None all that follow there.
 
         *file* is as for `FileSegment`, and is not mapped into memory; unlike in C, it is the
         caller's to close. Wraps ``evbuffer_add_file``.
