@@ -136,11 +136,11 @@ class Told:
 
     def __init__(self, then: Callable[..., object] | None = None) -> None:
         self.told: list[Any] = []
-        self.lookups: list[Any] = []
+        self._lookups: list[Any] = []
         self.then = then
 
     def __call__(self, lookup: Any, *answer: Any) -> None:
-        self.lookups.append(lookup)
+        self._lookups.append(lookup)
         self.told.append(answer)
         if self.then is not None:
             self.then(lookup, *answer)

@@ -500,10 +500,10 @@ def options_of_dns(s: Any) -> None:
 DNS_BASE: Operations = {
     **CHILD,
     "__init__": lambda s: DnsBase(s.base, DnsBaseFlag.DISABLE_WHEN_INACTIVE),
-    "resolve_ipv4": lambda s: s.it.resolve_ipv4("a.test", 0, ignore),
-    "resolve_ipv6": lambda s: s.it.resolve_ipv6("a.test", 0, ignore),
-    "resolve_reverse": lambda s: s.it.resolve_reverse("127.0.0.1", 0, ignore),
-    "resolve_reverse_ipv6": lambda s: s.it.resolve_reverse_ipv6("::1", 0, ignore),
+    "resolve_ipv4": lambda s: s.it.resolve_ipv4("a.test", ignore),
+    "resolve_ipv6": lambda s: s.it.resolve_ipv6("a.test", ignore),
+    "resolve_reverse": lambda s: s.it.resolve_reverse("127.0.0.1", ignore),
+    "resolve_reverse_ipv6": lambda s: s.it.resolve_reverse_ipv6("::1", ignore),
     "getaddrinfo": lambda s: s.it.getaddrinfo("a.test", 80, ignore),
     "getaddrinfo/at once": lambda s: s.it.getaddrinfo("127.0.0.1", 80, ignore),
     "nameserver_add": lambda s: s.it.nameserver_add("127.0.0.2"),
@@ -514,7 +514,7 @@ DNS_BASE: Operations = {
     "search_add": lambda s: s.it.search_add("test"),
     "search_ndots_set": lambda s: s.it.search_ndots_set(2),
     "set_option": options_of_dns,
-    "resolv_conf_parse": lambda s: s.it.resolv_conf_parse(DnsOption.NAMESERVERS, "/dev/null"),
+    "resolv_conf_parse": lambda s: s.it.resolv_conf_parse("/dev/null", flags=DnsOption.NAMESERVERS),
     "load_hosts": lambda s: s.it.load_hosts("/dev/null"),
     **called("clear_host_addresses"),
 }
@@ -527,7 +527,7 @@ LOOKUP: Operations = {
 
 DNS_LOOKUP: Operations = {
     **LOOKUP,
-    "__init__": lambda s: s.dns.resolve_ipv4("a.test", 0, ignore),
+    "__init__": lambda s: s.dns.resolve_ipv4("a.test", ignore),
     **get("name", "type"),
 }
 

@@ -601,7 +601,7 @@ def _(s: Scene) -> None:
 def _(s: Scene) -> None:
     s.add("it", DnsBase(s.based(), DnsBaseFlag(0)))
     s.it.nameserver_ip_add("127.0.0.1:9")
-    s.lookup = s.it.resolve_ipv4("example.test", 0, ignore)
+    s.lookup = s.it.resolve_ipv4("example.test", ignore)
 
 
 @scene("DnsBase", "used by others")
@@ -620,7 +620,7 @@ def _(s: Scene) -> None:
 def _(s: Scene) -> None:
     s.add("dns", DnsBase(s.based(), DnsBaseFlag(0)))
     s.dns.nameserver_ip_add("127.0.0.1:9")
-    s.add("it", s.dns.resolve_ipv4("example.test", 0, ignore), "cancel")
+    s.add("it", s.dns.resolve_ipv4("example.test", ignore), "cancel")
 
 
 @scene("AddrInfoLookup")

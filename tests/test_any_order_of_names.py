@@ -33,7 +33,7 @@ class Names(World):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.resolvers: list[DnsBase] = []
-        self.lookups: list[Any] = []
+        self._lookups: list[Any] = []
         self.servers: list[NameServer] = []
         self.connections: list[HttpConnection] = []
         self.told: Counter[int] = Counter()
@@ -99,15 +99,15 @@ class Names(World):
         name, flags = self.random.choice(NAMES), self.random.choice(list(DnsQueryFlag))
         look_up: Callable[[], Any] = self.random.choice(
             [
-                lambda: dns.resolve_ipv4(name, flags, self.tell()),
-                lambda: dns.resolve_ipv6(name, DnsQueryFlag(0), self.tell()),
-                lambda: dns.resolve_reverse("127.0.0.1", flags, self.tell()),
+                lambda: dns.resolve_ipv4(name, self.tell(), flags=flags),
+                lambda: dns.resolve_ipv6(name, self.tell()),
+                lambda: dns.resolve_reverse("127.0.0.1", self.tell(), flags=flags),
                 lambda: dns.getaddrinfo(name, 80, self.tell()),
                 lambda: dns.getaddrinfo(name, 80, self.tell()),
             ]
         )
         for _ in range(self.random.choice([1, 1, 5])):
-            self.lookups.append(look_up())
+            self._lookups.append(look_up())
 
     def connect_by_name(self, dns: DnsBase) -> None:
         bev = BufferEvent(dns.base, on_event=self.callback)
@@ -125,7 +125,7 @@ class Names(World):
             self.callback()
 
     def drop(self, thing: None) -> None:
-        kinds: list[list[Any]] = [self.resolvers, self.lookups, self.connections]
+        kinds: list[list[Any]] = [self.resolvers, self._lookups, self.connections]
         things = self.random.choice(kinds)
         if things and self.random.random() < 0.5:
             del things[self.random.randrange(len(things))]

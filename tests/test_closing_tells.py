@@ -130,7 +130,7 @@ def cancels_what_waits(scene: Scene) -> Callable[[], object]:
 
 
 def waits_for_an_answer(scene: Scene) -> Callable[[], object]:
-    scene.dns.resolve_ipv4("host.example", 0, scene.told)
+    scene.dns.resolve_ipv4("host.example", scene.told)
     scene.dns.getaddrinfo("host.example", 80, scene.told)
     return scene.dns.close
 
@@ -177,7 +177,7 @@ MAKERS: dict[str, Callable[[Scene], object]] = {
     "rate limit group": lambda s: s.bev.add_to_rate_limit_group(s.group),
     "Listener": lambda s: Listener(s.base, ("127.0.0.1", 0), None),
     "DnsBase": lambda s: DnsBase(s.base, DnsBaseFlag(0)),
-    "resolve": lambda s: s.dns.resolve_ipv4("a.example", 0, lambda *_: None),
+    "resolve": lambda s: s.dns.resolve_ipv4("a.example", lambda *_: None),
     "getaddrinfo": lambda s: s.dns.getaddrinfo("a.example", 80, lambda *_: None),
     "nameserver": lambda s: s.dns.nameserver_ip_add("127.0.0.1:11"),
     "DnsServer": lambda s: DnsServer(s.base, ("127.0.0.1", 0), s.told),

@@ -68,10 +68,10 @@ def empty(base: EventBase) -> Iterator[DnsBase]:
 
 def test_a_name_has_ipv4_addresses(base: EventBase, dns: DnsBase) -> None:
     told = Told()
-    lookup = dns.resolve_ipv4("host.example", NO_FLAG, told)
+    lookup = dns.resolve_ipv4("host.example", told)
     assert lookup.pending
     assert told.wait(base) == [(DnsResult.NONE, 42, ["192.0.2.1", "192.0.2.2"])]
-    assert told.lookups == [lookup]
+    assert told._lookups == [lookup]
     assert isinstance(told.told[0][0], DnsResult)
     assert not lookup.pending
     assert (lookup.name, lookup.type, lookup.dns_base) == ("host.example", DnsType.A, dns)
@@ -79,15 +79,15 @@ def test_a_name_has_ipv4_addresses(base: EventBase, dns: DnsBase) -> None:
 
 def test_a_name_has_ipv6_addresses(base: EventBase, dns: DnsBase) -> None:
     told = Told()
-    dns.resolve_ipv6(b"host.example", NO_FLAG, told)
+    dns.resolve_ipv6(b"host.example", told)
     assert told.wait(base) == [(DnsResult.NONE, 42, ["2001:db8::1"])]
 
 
 def test_an_address_has_a_name(base: EventBase, dns: DnsBase) -> None:
     told = Told()
-    dns.resolve_reverse("192.0.2.1", NO_FLAG, told)
+    dns.resolve_reverse("192.0.2.1", told)
     assert told.wait(base) == [(DnsResult.NONE, 42, ["host.example"])]
-    dns.resolve_reverse_ipv6("2001:db8::1", NO_FLAG, told)
+    dns.resolve_reverse_ipv6("2001:db8::1", told)
     assert told.wait(base, 2)[1] == (DnsResult.NONE, 42, ["host6.example"])
 
 
@@ -99,7 +99,7 @@ def test_what_is_not_found_has_a_result(
     base: EventBase, dns: DnsBase, name: str, result: DnsResult
 ) -> None:
     told = Told()
-    dns.resolve_ipv4(name, NO_FLAG, told)
+    dns.resolve_ipv4(name, told)
     assert told.wait(base) == [(result, 0, [])]
 
 
@@ -117,21 +117,21 @@ def test_what_the_server_fails_by_is_the_result(
 ) -> None:
     server.zone["host.example"] = code
     told = Told()
-    dns.resolve_ipv4("host.example", NO_FLAG, told)
+    dns.resolve_ipv4("host.example", told)
     assert told.wait(base) == [(result, 0, [])]
 
 
 def test_who_never_answers_times_out(base: EventBase, server: NameServer) -> None:
     with client_of(server, timeout=0.01, attempts=2) as dns:
         told = Told()
-        dns.resolve_ipv4("silent.example", NO_FLAG, told)
+        dns.resolve_ipv4("silent.example", told)
         assert told.wait(base) == [(DnsResult.TIMEOUT, 0, [])]
         assert server.names.count("silent.example") == 2
 
 
 def test_a_name_outside_ascii_is_encoded(base: EventBase, dns: DnsBase) -> None:
     told = Told()
-    lookup = dns.resolve_ipv4("bücher.example", NO_FLAG, told)
+    lookup = dns.resolve_ipv4("bücher.example", told)
     assert told.wait(base) == [(DnsResult.NONE, 42, ["192.0.2.9"])]
     assert lookup.name == "bücher.example"
 
@@ -139,7 +139,7 @@ def test_a_name_outside_ascii_is_encoded(base: EventBase, dns: DnsBase) -> None:
 def test_at_most_32_addresses_are_told(base: EventBase, server: NameServer, dns: DnsBase) -> None:
     server.zone["many.example"] = [f"192.0.2.{number}" for number in range(40)]
     told = Told()
-    dns.resolve_ipv4("many.example", NO_FLAG, told)
+    dns.resolve_ipv4("many.example", told)
     assert told.wait(base)[0][2] == [f"192.0.2.{number}" for number in range(32)]
 
 
@@ -153,7 +153,7 @@ def test_a_time_to_live_beyond_what_c_can_say_is_none(
 
     server.zone["host.example"] = answer
     told = Told()
-    dns.resolve_ipv4("host.example", NO_FLAG, told)
+    dns.resolve_ipv4("host.example", told)
     assert told.wait(base) == [(DnsResult.NONE, 0, ["1.2.3.4"])]
 
 
@@ -170,30 +170,30 @@ def test_a_time_to_live_beyond_what_c_can_say_is_none(
 )
 def test_what_is_no_name_is_refused(dns: DnsBase, name: Any, error: Any, why: str) -> None:
     with pytest.raises(error, match=why):
-        dns.resolve_ipv4(name, NO_FLAG, print)
+        dns.resolve_ipv4(name, print)
     with pytest.raises(error, match=why):
-        dns.resolve_ipv6(name, NO_FLAG, print)
-    assert dns.lookups == {}
+        dns.resolve_ipv6(name, print)
+    assert dns._lookups == {}
 
 
 def test_a_name_too_long_with_its_domain_is_refused(empty: DnsBase) -> None:
     empty.search_add("y" * 60)
     empty.search_ndots_set(10)
     with pytest.raises(LibeventError, match="failed"):
-        empty.resolve_ipv4(".".join(["x" * 60] * 4), NO_FLAG, print)
-    assert empty.lookups == {}
+        empty.resolve_ipv4(".".join(["x" * 60] * 4), print)
+    assert empty._lookups == {}
     assert empty.base.live == {}
 
 
 def test_arguments_are_checked(dns: DnsBase) -> None:
     with pytest.raises(ValueError, match="flags has bits that DnsQueryFlag does not know: 0x8"):
-        dns.resolve_ipv4("host.example", 8, print)
+        dns.resolve_ipv4("host.example", print, flags=8)
     with pytest.raises(TypeError, match="callback must be callable, not None"):
-        dns.resolve_ipv6("host.example", NO_FLAG, None)  # type: ignore[arg-type]
+        dns.resolve_ipv6("host.example", None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="text must be an IPv4 address, not '::1'"):
-        dns.resolve_reverse("::1", NO_FLAG, print)
+        dns.resolve_reverse("::1", print)
     with pytest.raises(ValueError, match=r"text must be an IPv6 address, not '127\.0\.0\.1'"):
-        dns.resolve_reverse_ipv6("127.0.0.1", NO_FLAG, print)
+        dns.resolve_reverse_ipv6("127.0.0.1", print)
     with pytest.raises(ValueError, match="service must be from 0 to 65535, not 65536"):
         dns.getaddrinfo("host.example", 65536, print)
     with pytest.raises(TypeError, match="base must be an EventBase, not None"):
@@ -202,7 +202,7 @@ def test_arguments_are_checked(dns: DnsBase) -> None:
         DnsBase(dns.base, 16)
     with pytest.raises(RuntimeError, match="this DnsBase has been made already"):
         dns.__init__(dns.base)  # type: ignore[misc]
-    assert dns.lookups == {}
+    assert dns._lookups == {}
 
 
 # getaddrinfo.
@@ -237,7 +237,7 @@ def test_a_numeric_address_is_told_at_once(dns: DnsBase) -> None:
     lookup = dns.getaddrinfo("192.0.2.7", 53, told, type=socket.SOCK_DGRAM)
     expected = (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP, "", ("192.0.2.7", 53))
     assert told.told == [(None, [expected])]
-    assert told.lookups == [lookup]
+    assert told._lookups == [lookup]
     assert not lookup.pending
     lookup.cancel()
 
@@ -269,7 +269,7 @@ def test_an_exception_at_once_comes_out_of_getaddrinfo(base: EventBase, dns: Dns
 
     with pytest.raises(KeyError, match="at once"):
         dns.getaddrinfo("192.0.2.7", 53, callback)
-    assert dns.lookups == {}
+    assert dns._lookups == {}
     taken: list[Any] = []
     base.on_error = lambda error, source: taken.append((str(error), type(source)))
     dns.getaddrinfo("192.0.2.7", 53, callback)
@@ -281,12 +281,12 @@ def test_an_exception_comes_out_of_the_loop(base: EventBase, dns: DnsBase) -> No
     def callback(*_: object) -> None:
         raise KeyError("in the loop")
 
-    dns.resolve_ipv4("host.example", NO_FLAG, callback)
+    dns.resolve_ipv4("host.example", callback)
     with pytest.raises(KeyError, match="in the loop"):
         base.dispatch()
     taken: list[Any] = []
     base.on_error = lambda error, source: (taken.append(type(source)), base.loopexit())
-    dns.resolve_ipv4("host.example", NO_FLAG, callback)
+    dns.resolve_ipv4("host.example", callback)
     base.dispatch()
     assert taken == [DnsLookup]
     base.on_error = None
@@ -342,8 +342,8 @@ def test_without_a_hosts_file_there_is_localhost(empty: DnsBase, tmp_path: Path)
 def test_who_cancels_is_told_so_later(base: EventBase, dns: DnsBase) -> None:
     told = Told()
     lookups = [
-        dns.resolve_ipv4("silent.example", NO_FLAG, told),
-        dns.resolve_reverse("192.0.2.77", NO_FLAG, told),
+        dns.resolve_ipv4("silent.example", told),
+        dns.resolve_reverse("192.0.2.77", told),
         dns.getaddrinfo("silent.example", 80, told),
     ]
     for lookup in lookups:
@@ -363,7 +363,7 @@ def test_who_cancels_is_told_so_later(base: EventBase, dns: DnsBase) -> None:
 
 def test_an_answer_on_its_way_is_not_cancelled(base: EventBase, dns: DnsBase) -> None:
     told = Told(lambda *_: [lookup.cancel() for lookup in lookups])
-    lookups = [dns.resolve_ipv4("host.example", NO_FLAG, told) for _ in range(10)]
+    lookups = [dns.resolve_ipv4("host.example", told) for _ in range(10)]
     told.wait(base, 10)
     assert {result for result, _, _ in told.told} <= {DnsResult.NONE, DnsResult.CANCEL}
     assert told.told[0][0] == DnsResult.NONE
@@ -441,7 +441,7 @@ def test_a_server_that_can_not_be_bound_to_raises(empty: DnsBase) -> None:
 def test_without_servers_lookups_wait_for_some(base: EventBase, server: NameServer) -> None:
     with DnsBase(base, DnsBaseFlag(0)) as dns:
         told = Told()
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
         settle(base)
         assert told.told == []
         dns.nameserver_sockaddr_add(server.address)
@@ -452,7 +452,7 @@ def test_without_servers_lookups_wait_for_some(base: EventBase, server: NameServ
 def test_suspended_lookups_are_asked_of_other_servers(base: EventBase, server: NameServer) -> None:
     with NameServer(base, {"*": SILENCE}) as silent, client_of(silent) as dns:
         told = Told()
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
         dns.getaddrinfo("host.example", 80, told)
         settle(base)
         dns.clear_nameservers_and_suspend()
@@ -472,11 +472,11 @@ def test_servers_can_be_changed_in_a_callback(base: EventBase, server: NameServe
                 dns.clear_nameservers_and_suspend()
                 dns.nameserver_sockaddr_add(server.address)
                 dns.resume()
-                dns.resolve_ipv4("host.example", NO_FLAG, found)
+                dns.resolve_ipv4("host.example", found)
 
         told = Told(change)
         for number in range(20):
-            dns.resolve_ipv4(f"x{number}.example", NO_FLAG, told)
+            dns.resolve_ipv4(f"x{number}.example", told)
         assert found.wait(base)[0][0] == DnsResult.NONE
         assert dns.nameservers == [server.address]
         told.wait(base, 20)
@@ -493,7 +493,7 @@ def test_what_fails_after_a_quiet_moment_is_the_callbacks_error(
 
     told = Told(change)
     for _ in range(2):
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
     with pytest.raises(FileExistsError):
         base.dispatch()
 
@@ -502,7 +502,7 @@ def test_the_server_is_not_asked_when_the_loop_may_end(base: EventBase, server: 
     told = Told()
     with DnsBase(base, INACTIVE) as dns:
         dns.nameserver_sockaddr_add(server.address)
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
         told.wait(base)
         server.event.delete()
         assert base.dispatch() is False
@@ -516,14 +516,14 @@ def test_names_are_searched_in_domains(base: EventBase, server: NameServer, dns:
     dns.search_add("example")
     dns.search_add("first.example")
     told = Told()
-    dns.resolve_ipv4("host", NO_FLAG, told)
+    dns.resolve_ipv4("host", told)
     assert told.wait(base)[0][0] == DnsResult.NONE
     assert server.names == ["host.first.example", "host.example"]
-    dns.resolve_ipv4("host", DnsQueryFlag.NO_SEARCH, told)
+    dns.resolve_ipv4("host", told, flags=DnsQueryFlag.NO_SEARCH)
     assert told.wait(base, 2)[1][0] == DnsResult.NOTEXIST
     assert server.names[2:] == ["host"]
     dns.search_clear()
-    dns.resolve_ipv4("host", NO_FLAG, told)
+    dns.resolve_ipv4("host", told)
     assert told.wait(base, 3)[2][0] == DnsResult.NOTEXIST
     assert server.names[3:] == ["host"]
 
@@ -537,7 +537,7 @@ def test_ndots_says_what_is_tried_as_it_is(
         for ndots, first in ((2, "a.b.example"), (1, "a.b")):
             server.asked.clear()
             set_ndots(ndots)
-            dns.resolve_ipv4("a.b", NO_FLAG, told)
+            dns.resolve_ipv4("a.b", told)
             told.wait(base, len(told.told) + 1)
             assert server.names[0] == first
     with pytest.raises(ValueError, match="ndots must be from 0 to 255, not -1"):
@@ -547,10 +547,10 @@ def test_ndots_says_what_is_tried_as_it_is(
 def test_names_are_spelt_at_random(base: EventBase, server: NameServer, dns: DnsBase) -> None:
     name = "a-name-of-many-letters.example"
     told = Told()
-    dns.resolve_ipv4(name, NO_FLAG, told)
+    dns.resolve_ipv4(name, told)
     told.wait(base)
     dns.set_option("randomize-case", 0)
-    dns.resolve_ipv4(name, NO_FLAG, told)
+    dns.resolve_ipv4(name, told)
     told.wait(base, 2)
     first, second = server.asked
     assert first.spelling != name == second.spelling
@@ -584,7 +584,7 @@ def test_an_option_with_cs_colon_is_the_same(
     name = "a-name-of-many-letters.example"
     told = Told()
     dns.set_option("randomize-case:", 0)
-    dns.resolve_ipv4(name, NO_FLAG, told)
+    dns.resolve_ipv4(name, told)
     told.wait(base)
     assert server.asked[0].spelling == name
     dns.set_option("max-inflight:", 7)
@@ -601,7 +601,7 @@ def test_a_server_that_fails_ends_a_lookup_as_one_that_says_nothing_does(
     dns.set_option("attempts", attempts)
     dns.set_option("timeout", 1000)
     told = Told()
-    dns.resolve_ipv4("broken.example", DnsQueryFlag.NO_SEARCH, told)
+    dns.resolve_ipv4("broken.example", told, flags=DnsQueryFlag.NO_SEARCH)
     told.wait(base)
     assert [result for result, _, _ in told.told] == [DnsResult.TIMEOUT]
     assert server.names == ["broken.example"] * attempts
@@ -650,12 +650,12 @@ def test_a_resolv_conf_is_parsed(
         f"# comment\nnameserver {host}:{port}\nsearch first.example example\n"
         "options timeout:1 ndots:1 max-inflight:3\n"
     )
-    empty.resolv_conf_parse(DnsOption.SEARCH, conf)
+    empty.resolv_conf_parse(conf, flags=DnsOption.SEARCH)
     assert empty.nameservers == []
-    empty.resolv_conf_parse(DnsOption.ALL, str(conf))
+    empty.resolv_conf_parse(str(conf))
     assert empty.nameservers == [server.address]
     told = Told()
-    empty.resolve_ipv4("host", NO_FLAG, told)
+    empty.resolve_ipv4("host", told)
     assert told.wait(base)[0][0] == DnsResult.NONE
     assert server.names == ["host.first.example", "host.example"]
 
@@ -664,7 +664,7 @@ def test_a_resolv_conf_without_servers_has_a_default(empty: DnsBase, tmp_path: P
     conf = tmp_path / "resolv.conf"
     conf.write_text("search example\n")
     with pytest.raises(LibeventError, match=r"resolv\.conf names no name server"):
-        empty.resolv_conf_parse(DnsOption.NAMESERVERS, conf)
+        empty.resolv_conf_parse(conf, flags=DnsOption.NAMESERVERS)
     assert empty.nameservers == [("127.0.0.1", 53)]
 
 
@@ -672,14 +672,14 @@ def test_a_missing_resolv_conf_raises(empty: DnsBase, tmp_path: Path) -> None:
     missing = tmp_path / "there_is_none"
     flags = DnsOption.ALL | DnsOption.NAMESERVERS_NO_DEFAULT
     with pytest.raises(FileNotFoundError, match="there_is_none"):
-        empty.resolv_conf_parse(flags, missing)
+        empty.resolv_conf_parse(missing, flags=flags)
     assert empty.nameservers == []
     with pytest.raises(FileNotFoundError, match="there_is_none"):
-        empty.resolv_conf_parse(DnsOption.NAMESERVERS, os.fsencode(missing))
+        empty.resolv_conf_parse(os.fsencode(missing), flags=DnsOption.NAMESERVERS)
     assert empty.nameservers == [("127.0.0.1", 53)]
-    empty.resolv_conf_parse(DnsOption.ALL, None)
+    empty.resolv_conf_parse(None)
     with pytest.raises(IsADirectoryError):
-        empty.resolv_conf_parse(DnsOption.ALL, tmp_path)
+        empty.resolv_conf_parse(tmp_path)
 
 
 def test_what_a_result_means() -> None:
@@ -693,7 +693,7 @@ def test_what_evdns_has_to_say_goes_to_the_log(
     server.zone["host.example"] = 4
     with client_of(server) as dns, caplog.at_level("DEBUG", "libevent"):
         told = Told()
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
         told.wait(base)
         settle(base)
     assert "has failed: Bad response 4" in caplog.text
@@ -704,7 +704,7 @@ def test_a_closed_one_says_so(base: EventBase, dns: DnsBase) -> None:
     dns.close()
     assert dns.closed
     for use in (
-        lambda: dns.resolve_ipv4("host.example", NO_FLAG, print),
+        lambda: dns.resolve_ipv4("host.example", print),
         lambda: dns.getaddrinfo("192.0.2.1", 80, print),
         lambda: dns.nameserver_ip_add("127.0.0.1"),
         lambda: dns.nameservers,

@@ -53,7 +53,7 @@ def server(base: EventBase) -> Iterator[NameServer]:
 def begin(dns: DnsBase, told: Told) -> list[Any]:
     """Begin a lookup of each kind, of which none will be answered."""
     return [
-        dns.resolve_ipv4("silent.example", NO_FLAG, told),
+        dns.resolve_ipv4("silent.example", told),
         dns.getaddrinfo("silent.example", 80, told),
         dns.getaddrinfo("half.example", 80, told),
     ]
@@ -87,7 +87,7 @@ def test_close_tells_every_callback_later_and_once(base: EventBase, server: Name
 def test_who_had_cancelled_is_told_of_that(base: EventBase, server: NameServer) -> None:
     told = Told()
     dns = client_of(server)
-    lookup = dns.resolve_ipv4("silent.example", NO_FLAG, told)
+    lookup = dns.resolve_ipv4("silent.example", told)
     lookup.cancel()
     dns.close()
     assert told.wait(base) == [(DnsResult.CANCEL, 0, [])]
@@ -97,7 +97,7 @@ def test_lookups_that_wait_for_their_turn_are_told(base: EventBase, server: Name
     told = Told()
     dns = client_of(server, max_inflight=1)
     for _ in range(100):
-        dns.resolve_ipv4("silent.example", NO_FLAG, told)
+        dns.resolve_ipv4("silent.example", told)
     settle(base)
     dns.close()
     told.wait(base, 100)
@@ -133,7 +133,7 @@ def test_what_a_callback_raises_comes_out_of_the_base(server: NameServer) -> Non
         raise KeyError("the end")
 
     other = EventBase()
-    DnsBase(other, DnsBaseFlag(0)).resolve_ipv4("silent.example", NO_FLAG, callback)
+    DnsBase(other, DnsBaseFlag(0)).resolve_ipv4("silent.example", callback)
     with pytest.raises(KeyError, match="the end"):
         other.close()
     assert other.closed
@@ -159,10 +159,10 @@ def test_dropped_and_idle_it_is_freed(base: EventBase, server: NameServer) -> No
 
 def test_a_lookup_that_nobody_holds_is_told(base: EventBase, server: NameServer) -> None:
     told = Told()
-    client_of(server).resolve_ipv4("host.example", NO_FLAG, told)
+    client_of(server).resolve_ipv4("host.example", told)
     gc.collect()
     assert told.wait(base) == [(DnsResult.NONE, 42, ["192.0.2.1"])]
-    gone = weakref.ref(told.lookups.pop().dns_base)
+    gone = weakref.ref(told._lookups.pop().dns_base)
     settle(base)
     gc.collect()
     assert gone() is None
@@ -193,16 +193,16 @@ def test_it_may_be_closed_in_a_callback(base: EventBase, server: NameServer, kin
     dns = client_of(server, getaddrinfo_allow_skew=0.01)
     begin(dns, told)
     for _ in range(40):
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
         if kind != "half":
             dns.getaddrinfo("host.example", 80, told, family=socket.AF_INET)
     if kind == "half":
         dns.getaddrinfo("half.example", 80, ended)
     else:
-        dns.resolve_ipv4("host.example", NO_FLAG, ended)
+        dns.resolve_ipv4("host.example", ended)
     if kind == "other":
         Event.timer(base, lambda *_: dns.close()).add(0)
-    count = len(dns.lookups)
+    count = len(dns._lookups)
     told.wait(base, count - 1)
     ended.wait(base)
     settle(base)
@@ -224,15 +224,15 @@ def test_it_may_be_closed_by_an_answer_at_once(base: EventBase, server: NameServ
 def test_a_callback_may_begin_another_lookup(base: EventBase, server: NameServer) -> None:
     def again(lookup: Any, *_: object) -> None:
         if len(told.told) < 100:
-            lookup.dns_base.resolve_ipv4("host.example", NO_FLAG, told)
+            lookup.dns_base.resolve_ipv4("host.example", told)
 
     closed: list[bool] = []
     told = Told(again)
     with client_of(server) as dns:
         at_end = Told(lambda lookup, *_: closed.append(lookup.dns_base.closed))
-        dns.resolve_ipv4("host.example", NO_FLAG, told)
+        dns.resolve_ipv4("host.example", told)
         told.wait(base, 100)
-        dns.resolve_ipv4("silent.example", NO_FLAG, at_end)
+        dns.resolve_ipv4("silent.example", at_end)
     at_end.wait(base)
     assert closed == [True]
 
@@ -364,7 +364,7 @@ def test_an_accept_callback_may_raise_while_a_name_is_looked_up(
 
     with client_of(server) as dns, Listener(base, ("127.0.0.1", 0), on_accept) as listener:
         told = Told()
-        dns.resolve_ipv4("silent.example", NO_FLAG, told)
+        dns.resolve_ipv4("silent.example", told)
         with socket.create_connection(listener.address), pytest.raises(KeyError, match="not you"):
             base.dispatch()
     told.wait(base)
@@ -383,7 +383,7 @@ def test_a_forked_child_has_to_reinit_first() -> None:
         with EventBase() as base, NameServer(base, {"*": ["192.0.2.1"]}) as server:
             told = Told()
             dns = client_of(server)
-            lookup = dns.resolve_ipv4("host.example", 0, told)
+            lookup = dns.resolve_ipv4("host.example", told)
             pid = os.fork()
             if pid == 0:
                 for use in (lookup.cancel, dns.resume, dns.clear_nameservers_and_suspend):
@@ -409,7 +409,7 @@ def test_a_forked_child_has_to_reinit_first() -> None:
                 base.close()
                 os._exit(0)
             assert os.waitpid(pid, 0)[1] == 0
-            dns.resolve_ipv4("host.example", 0, told)
+            dns.resolve_ipv4("host.example", told)
             assert told.wait(base, 2)[1][0] == DnsResult.NONE
         """
     )
@@ -420,8 +420,8 @@ def test_another_thread_is_refused(base: EventBase, server: NameServer) -> None:
 
     def elsewhere() -> None:
         for use in (
-            lambda: dns.resolve_ipv4("host.example", NO_FLAG, print),
-            lambda: dns.resolve_reverse("192.0.2.1", NO_FLAG, print),
+            lambda: dns.resolve_ipv4("host.example", print),
+            lambda: dns.resolve_reverse("192.0.2.1", print),
             lambda: dns.getaddrinfo("192.0.2.1", 80, print),
             lambda: dns.nameserver_ip_add("127.0.0.1"),
             lambda: dns.set_option("timeout", 1),
@@ -440,7 +440,7 @@ def test_another_thread_is_refused(base: EventBase, server: NameServer) -> None:
 
     told = Told()
     with client_of(server) as dns:
-        lookup = dns.resolve_ipv4("silent.example", NO_FLAG, told)
+        lookup = dns.resolve_ipv4("silent.example", told)
         thread = threading.Thread(target=elsewhere)
         base.once(lambda *_: thread.start())
         base.dispatch()
@@ -469,7 +469,7 @@ def test_live_holds_only_what_is_looked_up(base: EventBase, server: NameServer) 
     with client_of(server) as dns:
         assert base.live == alive
         told = Told()
-        lookup = dns.resolve_ipv4("host.example", NO_FLAG, told)
+        lookup = dns.resolve_ipv4("host.example", told)
         assert lookup in base.live.values()
         told.wait(base)
         assert base.live == alive
@@ -506,7 +506,7 @@ def test_no_order_of_ends_touches_freed_memory() -> None:
 
                 ender = Told(end)
                 for _ in range(40):
-                    lookups.append(dns.resolve_ipv4("host.example", 0, told))
+                    lookups.append(dns.resolve_ipv4("host.example", told))
                     lookups.append(dns.getaddrinfo("half.example", 80, told))
                 if kind == "lookup":
                     dns.getaddrinfo("half.example", 80, ender)
@@ -569,7 +569,7 @@ def test_a_probed_server_is_not_cleared_below_its_answer() -> None:
             with EventBase() as base, NameServer(base, {"*": SILENCE}) as server:
                 told = Told()
                 dns = client_of(server, **options)
-                dns.resolve_ipv4("x.example", 0, told)
+                dns.resolve_ipv4("x.example", told)
                 run_until(base, lambda: "google.com" in server.names)
                 base.once(lambda *_: end(dns), timeout=0.021)
                 base.once(lambda *_: time.sleep(0.05), timeout=0.001)
@@ -593,7 +593,7 @@ def test_a_probed_server_is_not_cleared_below_its_answer() -> None:
                 told = Told()
                 dns = client_of(one, other, **options)
                 for number in range(400):
-                    dns.resolve_ipv4(f"x{number}.example", 0, told)
+                    dns.resolve_ipv4(f"x{number}.example", told)
                 for moment in range(20):
                     end = time.monotonic() + 0.02 + 0.003 * moment
                     while time.monotonic() < end:
@@ -634,7 +634,7 @@ def test_the_loop_goes_on_while_it_waits_for_a_quiet_moment() -> None:
 
             event = Event.user(base, least)
             event.priority = 2
-            dns.resolve_ipv4("host.example", 0, end)
+            dns.resolve_ipv4("host.example", end)
             base.dispatch()
             assert len(turns) == 50
         """

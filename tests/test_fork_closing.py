@@ -95,7 +95,7 @@ ENDS = {
         """
         dns = DnsBase(base, 0)
         dns.nameserver_ip_add("127.0.0.1:9")
-        lookup = dns.resolve_ipv4("host.example", 0, told)
+        lookup = dns.resolve_ipv4("host.example", told)
         thing = dns
         """,
         "thing.close(); base.loop(ONCE)",

@@ -51,7 +51,7 @@ def test_nothing_begins_with_a_resolver_that_is_being_closed(
     def again(_request: HttpRequest) -> None:
         for begin in (
             lambda: asking(base, dns, again),
-            lambda: dns.resolve_ipv4("here.example", 0, Told()),
+            lambda: dns.resolve_ipv4("here.example", Told()),
             dns.close,
         ):
             try:
@@ -239,7 +239,7 @@ def test_what_connects_by_a_name_may_be_collected_after_its_resolver() -> None:
                     http = HttpConnection(base, dns, "silent.example", 80)
                     http.make_request(HttpRequest(told.append), HttpCommand.GET, "/")
                     closed = DnsBase(base, DnsBaseFlag(0))
-                    closed.resolve_ipv4("silent.example", 0, lambda *answer: told.append(answer))
+                    closed.resolve_ipv4("silent.example", lambda *answer: told.append(answer))
                     base.once(lambda *_, closed=closed: closed.close())
                     base.once(lambda *_, base=base: base.loopbreak())
                 base.loop(LoopFlag.NONBLOCK)

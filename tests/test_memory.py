@@ -230,9 +230,9 @@ def test_an_rpc_that_gets_no_memory_is_not_registered() -> None:
 def test_a_lookup_that_gets_no_memory_is_not_begun() -> None:
     """evdns itself begins it without its timeout."""
     for lookup in (
-        'resolve_ipv4("host.example", 0, told)',
-        'resolve_ipv6("host.example", 0, told)',
-        'resolve_reverse("192.0.2.1", 0, told)',
+        'resolve_ipv4("host.example", told)',
+        'resolve_ipv6("host.example", told)',
+        'resolve_reverse("192.0.2.1", told)',
         'getaddrinfo("host.example", "80", told)',
     ):
         code = f"""
@@ -630,7 +630,7 @@ LOOPS = {
     "an echo server and client": (ECHO, 10),
     "an HTTP server and client": (HTTP, 50),
     "a DNS server and resolver": (
-        DNS.format(lookup='resolve_ipv4("a.example", 0, lambda *answers: answer(answers))'),
+        DNS.format(lookup='resolve_ipv4("a.example", lambda *answers: answer(answers))'),
         12,
     ),
     "a DNS server and getaddrinfo": (

@@ -140,7 +140,7 @@ def every(base: EventBase, pair: Pair, tmp_path: Path) -> Iterator[dict[str, tup
         dns = enter(DnsBase(base, 0))
         dns.nameserver_sockaddr_add(("127.0.0.1", 9))
         add("DnsBase", dns, ", 1 name servers, 1 lookups pending")
-        lookup = dns.resolve_ipv4("a.example", 0, nothing)
+        lookup = dns.resolve_ipv4("a.example", nothing)
         made["DnsLookup"] = lookup, rf"<DnsLookup of 'a\.example', A, pending {AT}>"
         stack.callback(lookup.cancel)
         add("DnsServer", enter(DnsServer(base, LOCAL, nothing)), rf", fd \d+, {BOUND}")
@@ -352,7 +352,7 @@ def test_a_dns_query_and_its_answer_are_told(base: EventBase) -> None:
     with DnsServer(base, LOCAL, on_query) as server, DnsBase(base, 0) as dns:
         dns.nameserver_sockaddr_add(server.address)
         dns.set_option("randomize-case", 0)
-        dns.resolve_ipv6("a.example", 0, on_answer)
+        dns.resolve_ipv6("a.example", on_answer)
         base.dispatch()
     expected = [
         rf"<DnsServerRequest {AT}, 'a\.example' AAAA, from {BOUND}>",

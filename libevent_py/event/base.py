@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
+from libevent_py._core import fork as fork  # registers what is done at a fork
 from libevent_py._core.described import described
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import get_ident
@@ -176,7 +177,7 @@ class EventBase(Loop):
             keys = ffi.new("uintptr_t[]", room)
             found = lib.evpy_event_keys(pointer, keys, room)
             if found <= room:
-                events = map(self.live.get, ffi.unpack(keys, found))
+                events = map(self.called_by, ffi.unpack(keys, found))
                 return [event for event in events if event is not None]
             room = found
 
@@ -200,8 +201,8 @@ class EventBase(Loop):
         self.pointer  # noqa: B018  (closed is closed)
         depth = 0
         while key := lib.evpy_event_running(depth):
-            if key in self.ledger:
-                return cast("Event | None", self.ledger[key]())
+            if self.knows(key):
+                return cast("Event | None", self.child(key))
             depth += 1
         return None
 
@@ -286,10 +287,8 @@ class EventBase(Loop):
         """
         self.check_found()
         self.check_thread()
-        parked = self.parked or {}
-        pointer = parked[id(self)][1] if id(self) in parked else self.pointer
         try:
-            errors.call(lib.event_reinit, pointer)
+            errors.call(lib.event_reinit, self.pointer_though_forked())
         finally:
             self.unpark()
         signals.reclaim(self)

@@ -201,7 +201,7 @@ class Loop(Root):
 
     def _clean_up(self) -> None:
         """Leave the base as the next loop must find it."""
-        if self.parked is None:
+        if not self.forked:
             if self._exit_at is not None:
                 lib.event_del(self._exiter)
                 self._exit_at = None
@@ -366,12 +366,12 @@ class Loop(Root):
             for _ in range(len(self._jobs)):
                 function, args = self._jobs.popleft()
                 function(*args)
-                if self.parked is not None:  # the rest is the parent process's
+                if self.forked:  # the rest is the parent process's
                     return
         except BaseException as error:
             self.report(error, self)
         finally:
-            if self.parked is None:
+            if not self.forked:
                 self._await_quiet()
                 if self._jobs:
                     self._rouse()
@@ -468,7 +468,7 @@ class Loop(Root):
         for name in list(self._pipes):
             self._unwatch(name)
         self._drain(pointer)
-        if self.parked is None:
+        if not self.forked:
             errors.enter(pointer, self._free_base, pointer)
             self.exhume()
         log.flush()
@@ -480,7 +480,7 @@ class Loop(Root):
     def _drain(self, pointer: Any) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""
         for _ in range(1000):
-            if self.parked is not None:  # a callback has forked: the rest is the parent process's
+            if self.forked:  # a callback has forked: the rest is the parent process's
                 return
             self.exhume()
             active = lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE)

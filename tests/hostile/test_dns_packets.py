@@ -302,9 +302,9 @@ def send_to_client(base: EventBase, packet: bytes) -> DnsResult:
     ):
         resolver.set_option("randomize-case", 0)
         resolver.nameserver_sockaddr_add(names.address)
-        resolver.resolve_ipv4("bad.example", DnsQueryFlag.NO_SEARCH, told)
+        resolver.resolve_ipv4("bad.example", told, flags=DnsQueryFlag.NO_SEARCH)
         run_until(base, lambda: results)
-        resolver.resolve_ipv4("good.example", DnsQueryFlag.NO_SEARCH, told)
+        resolver.resolve_ipv4("good.example", told, flags=DnsQueryFlag.NO_SEARCH)
         run_until(base, lambda: len(results) > 1)
         settle(base)
         assert results[1:] == [(DnsResult.NONE, ["192.0.2.2"])]
