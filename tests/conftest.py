@@ -15,8 +15,8 @@ from libevent_py import EventBase, EventConfig, errors
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py._core.wakeup import wakeup
-from tests import debian
-from tests.certificates import Authority
+from tests.kit import debian
+from tests.kit.certificates import Authority
 
 BACKENDS = EventBase.supported_methods()
 
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model-steps",
         type=int,
         metavar="N",
-        help="take N steps, at random, in tests/test_buffer_model.py; else 10000, always the same",
+        help="take N steps, at random, in walks/test_buffer_model.py; else 10000, always the same",
     )
 
 

@@ -16,7 +16,7 @@ from libevent_py import (
     DnsServerRequest,
     EventBase,
 )
-from tests.dns_packets import (
+from tests.kit.dns_packets import (
     AA,
     AAAA,
     CNAME,
@@ -36,9 +36,9 @@ from tests.dns_packets import (
     read,
     record,
 )
-from tests.dns_peers import NameServer, Question
-from tests.peers import run_until, settle
-from tests.support import run_python
+from tests.kit.dns_peers import NameServer, Question
+from tests.kit.peers import run_until, settle
+from tests.kit.support import run_python
 
 NAME = b"bad.example"
 NUMBER = 1

@@ -3,7 +3,7 @@
 The rows that ask the network ask a server on loopback here. The rows ``leak_…`` count what the
 library has allocated through an allocator of the suite's own, which Python can't set (it comes too
 late once the package is imported); valgrind looks for what they look for in
-tests/test_dns_lifetime.py.
+tests/dns/test_dns_lifetime.py.
 """
 
 from __future__ import annotations
@@ -34,9 +34,18 @@ from libevent_py import (
     Listener,
     util,
 )
-from tests.dns_peers import NXDOMAIN, SILENCE, NameServer, Question, Told, client_of, name, record
-from tests.peers import run_until
-from tests.support import PATIENCE, run_python
+from tests.kit.dns_peers import (
+    NXDOMAIN,
+    SILENCE,
+    NameServer,
+    Question,
+    Told,
+    client_of,
+    name,
+    record,
+)
+from tests.kit.peers import run_until
+from tests.kit.support import PATIENCE, run_python
 
 NO_FLAG, NO_SEARCH = DnsQueryFlag(0), DnsQueryFlag.NO_SEARCH
 NO_BASE_FLAG, INACTIVE = DnsBaseFlag(0), DnsBaseFlag.DISABLE_WHEN_INACTIVE
@@ -418,8 +427,8 @@ def test_bufferevent_connect_hostname_emfile() -> None:
         """
         import resource, socket
         from libevent_py import *
-        from tests.dns_peers import *
-        from tests.peers import run_until
+        from tests.kit.dns_peers import *
+        from tests.kit.peers import run_until
         from tests.regress.test_dns import ADDRESSES
 
         outcomes = {}

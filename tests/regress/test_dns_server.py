@@ -15,7 +15,7 @@ from libevent_py import (
     DnsType,
     EventBase,
 )
-from tests.peers import run_until
+from tests.kit.peers import run_until
 
 NO_SEARCH, NO_FLAG = DnsQueryFlag.NO_SEARCH, DnsQueryFlag(0)
 ARPA = "11.11.168.192.in-addr.arpa"
