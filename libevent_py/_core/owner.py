@@ -444,13 +444,7 @@ class Root(Handle):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close everything made on the base, then free the base itself; a second time does nothing.
-
-        Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError`
-        while the loop runs. In a forked child that has not called `reinit`, only the child's own
-        objects are closed, and what they share with the parent is left alone. Wraps
-        ``event_base_free``.
-        """
+        """Close everything made on the base, then free the base itself: see `EventBase.close`."""
         if self.closed and (self.condemned is None or self.closing):
             return
         self.check_closable()  # first: whoever is refused has not become the owner

@@ -20,8 +20,7 @@ from libevent_py._core.frames import any_thread
 from libevent_py._core.owner import UNUSED, Child, Rank, get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
-from libevent_py.event.base import CommonTimeout, EventBase
-from libevent_py.event.loop import FLAGS, IO
+from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
 
 E = TypeVar("E", bound="Event")
 EventCallback = Callable[[Any, int, EventFlag], object]

@@ -103,7 +103,7 @@ MACHINERY = {
     "Eager": "reclaim",
     "End": "enter hook let_go_on",
     "Event": "free",
-    "EventBase": "check_closable check_selectable",
+    "EventBase": "check_closable check_selectable claim report telling wake when_quiet",
     "EventConfig": "refusals",
     "Exchange": "cancel free",
     "FileSegment": "part",
@@ -117,8 +117,7 @@ MACHINERY = {
     "Layered": "close_all",
     "Limited": "limited",
     "Listener": "free give taken_back",
-    "Lookup": "close drop lose withdraw",
-    "Loop": "claim report telling wake when_quiet",
+    "Lookup": "base",
     "RateLimitGroup": "free",
     "Request": "lent",
     "Root": "bury busy call check_closable check_found check_thread claim exhume "

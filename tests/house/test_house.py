@@ -33,7 +33,7 @@ FLOORS = """
 
     debug log util
 
-    event.config event.loop event.base event.event event
+    event.config event.base event.event event
 
     buffer.octets buffer.callbacks buffer.owned buffer.segment buffer.memory buffer.buffer buffer
 
@@ -278,7 +278,7 @@ def is_sentence(docstring: str | None) -> bool:
 MACHINERY = {
     "Root": "arena awaited calls closing collected condemned gate graveyard holds ledger live lost "
     "parked running thread",
-    "Loop": "onces wakers",
+    "EventBase": "onces wakers",
     "Stream": "sends_files",
     "DnsBase": "free",
     "DnsServerRequest": "free",
