@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from libevent_py import EventBase, EventConfig
+from tests.kit.valgrind import VALGRIND, Valgrind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -58,11 +59,36 @@ def run_python(
     command = [sys.executable, "-X", "dev", *WARNINGS, "-c", code, *arguments]
     output = _run(command, environment, status, stderr)
     if valgrind:
-        environment["PYTHONMALLOC"] = "malloc"
-        checker = ["valgrind", "--quiet", "--error-exitcode=99", "--undef-value-errors=no"]
-        plain = [sys.executable, *WARNINGS, "-c", code, *arguments]
-        _run([*checker, *plain], environment, status, None)
+        _check(code, arguments, environment, status, starts=env is not None)
     return output
+
+
+_checkers: list[Valgrind] = []
+
+
+def _check(
+    code: str, arguments: Sequence[str], env: dict[str, str], status: int, starts: bool
+) -> None:
+    """Run *code* under valgrind: where it *starts* in another environment, in a Python so started.
+
+    Variables may be for the loader, or be read when something is imported.
+    """
+    env = {**env, "PYTHONMALLOC": "malloc"}
+    if starts:
+        _run([*VALGRIND, sys.executable, *WARNINGS, "-c", code, *arguments], env, status, None)
+        return
+    while _checkers and not _checkers[0].runs:
+        _checkers.pop().close()
+    if not _checkers:
+        _checkers.append(Valgrind(WARNINGS, ROOT, env))
+    done = _checkers[0].run(code, arguments, env, 5 * PATIENCE)
+    assert done.status == status, f"exit status {done.status}\n{done.told}"
+
+
+def end_valgrind() -> None:
+    """End the Python under valgrind, if there is one."""
+    while _checkers:
+        _checkers.pop().close()
 
 
 def _run(command: Sequence[str], env: dict[str, str], status: int, stderr: str | None) -> str:
