@@ -658,12 +658,10 @@ static void evpy_client_wrapped(struct bufferevent *bev, short what, void *arg)
 	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
 
 	if (what & BEV_EVENT_CONNECTED)
-	if (what & BEV_EVENT_CONNECTED) {
 		evpy_http_hurry(bufferevent_getfd(bev));
-		evpy_client_recount(flow);
-	} else {
+	evpy_client_recount(flow); /* also for a handshake that has failed, which counts, too */
+	if (!(what & BEV_EVENT_CONNECTED))
 		evpy_client_note_counts(flow);
-	}
 	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : error;
 	evpy_client_connected(bev, what, flow->evcon);
 	evpy_client_why = 0;
