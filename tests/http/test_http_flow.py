@@ -471,6 +471,29 @@ def test_a_limit_holds_for_later_connections_and_goes_with_tls(
     server.close()
 
 
+def test_what_a_handshake_that_failed_has_read_counts_for_the_group(
+    base: EventBase, authority: Authority
+) -> None:
+    other = authority.certify("elsewhere", "DNS:elsewhere.test")
+    elsewhere = server_context(authority, certfile=other.certfile, keyfile=other.keyfile)
+    ends = {"client": client_context(authority), "server": server_context(authority)}
+    server, connection = both(base, ends, then_close(response(bytes(70_000))))
+    with RateLimitGroup(base, RateLimit(1_000_000, 1_000_000)) as group:
+        connection.rate_limit_group = group
+        assert len(ask(connection).body) == 70_000
+        settle(base)
+        whole = group.totals().read
+        server.context = elsewhere
+        assert ask(connection).error is not None
+        settle(base)
+        failed = group.totals().read - whole
+        assert failed > 300
+        server.context = ends["server"]
+        assert len(ask(connection).body) == 70_000
+        assert group.totals().read > 2 * whole + failed / 2, "it has been given back"
+    server.close()
+
+
 def test_a_servers_connections_keep_to_their_limits(base: EventBase, server: HttpServer) -> None:
     limit = RateLimit(write_rate=10_000, write_burst=10_000, tick=0.1)
     seen: list[Any] = []

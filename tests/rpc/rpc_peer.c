@@ -117,7 +117,8 @@ static void serve(struct event_base *base)
 	event_base_dispatch(base);
 }
 
-static void replied(struct evrpc_status *status, struct every *request, struct every *reply, void *base)
+static void replied(
+    struct evrpc_status *status, struct every *request, struct every *reply, void *base)
 {
 	(void)request;
 	check(status->error == EVRPC_STATUS_ERR_NONE, "status");
