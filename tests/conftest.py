@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import inspect
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from libevent_py._core.owner import roots
 from libevent_py._core.wakeup import wakeup
 from tests.kit import debian
 from tests.kit.certificates import Authority
+from tests.kit.processes import descriptors
 from tests.kit.support import end_valgrind
 
 BACKENDS = EventBase.supported_methods()
@@ -39,17 +39,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
         if item.path.parent.name == "walks" or "valgrind" in source:
             item.add_marker("slow")
-
-
-def descriptors() -> dict[str, str]:
-    """Return the open descriptors, each with what it is open on."""
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:  # the directory's own
-            continue
-    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

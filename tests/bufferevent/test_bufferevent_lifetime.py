@@ -24,7 +24,8 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from tests.bufferevent.test_bufferevent import CLOSE, DEFER, NO_OPTION, OPTIONS, READ
+from tests.kit.bufferevents import OPTIONS
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
 from tests.kit.support import PATIENCE, run_python
 

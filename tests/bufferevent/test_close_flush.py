@@ -16,19 +16,17 @@ from libevent_py import (
     BufferEventOption,
     ClosedError,
     EventBase,
-    EventFlag,
     FilterResult,
     FlushMode,
     RateLimit,
     RateLimitGroup,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import CLOSE, READ
 from tests.kit.peers import Pair, is_open, reset, rest, run_until, settle, tcp_pair
 from tests.kit.support import run_python
 from tests.kit.tls_peers import client_context, server_context
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-CLOSE = BufferEventOption.CLOSE_ON_FREE
 #: More than the kernel takes at once.
 MUCH = b"0123456789abcdef" * (1 << 18)
 

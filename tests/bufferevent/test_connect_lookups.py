@@ -19,12 +19,12 @@ from libevent_py import (
     lib,
 )
 from tests.kit.dns_peers import SILENCE, NameServer, client_of
+from tests.kit.flags import CLOSE, NO_OPTION
 from tests.kit.http_peers import OK, Asked, Server
 from tests.kit.peers import nobody_listens, run_until, settle
 from tests.kit.support import run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
-CLOSE, NO_OPTION = BufferEventOption.CLOSE_ON_FREE, BufferEventOption(0)
 OPTIONS = [NO_OPTION, CLOSE, CLOSE | BufferEventOption.DEFER_CALLBACKS]
 
 NAMES = {"first.example": SILENCE, "second.example": SILENCE}

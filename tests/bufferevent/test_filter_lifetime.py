@@ -21,24 +21,12 @@ from libevent_py import (
     FlushMode,
     ThreadError,
 )
-from tests.bufferevent.test_filter import (
-    CLOSE,
-    DEFER,
-    EAGER,
-    FLUSH,
-    NO_OPTION,
-    OK,
-    OPTIONS,
-    READ,
-    THREADSAFE,
-    UNLOCK,
-    WRITE,
-    Halves,
-    shift,
-)
-from tests.bufferevent.test_filter import below as below
+from tests.kit.filters import OPTIONS, Halves, shift
+from tests.kit.flags import CLOSE, DEFER, EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
 from tests.kit.support import PATIENCE, run_python
+
+OK, FLUSH = FilterResult.OK, FlushMode.FLUSH
 
 # Whose the underlying one is.
 

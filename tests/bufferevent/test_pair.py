@@ -22,12 +22,9 @@ from libevent_py import (
     LibeventError,
     ThreadError,
 )
+from tests.kit.flags import EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import run_until, settle
 from tests.kit.support import PATIENCE, run_python
-
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-NO_OPTION, THREADSAFE = BufferEventOption(0), BufferEventOption.THREADSAFE
-UNLOCK, EAGER = BufferEventOption.UNLOCK_CALLBACKS, BufferEventOption.EAGER
 
 Halves = tuple[BufferEvent, BufferEvent]
 

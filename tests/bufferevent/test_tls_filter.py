@@ -25,6 +25,7 @@ from libevent_py import (
     lib,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import EAGER
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
 from tests.kit.support import run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
@@ -33,7 +34,6 @@ Ends = tuple[End, End]
 Below = tuple[BufferEvent, BufferEvent]
 OWNED = BufferEventOption.CLOSE_ON_FREE
 DEFERRED = BufferEventOption.DEFER_CALLBACKS
-EAGER = BufferEventOption.EAGER
 
 
 def over_sockets(base: EventBase, authority: Authority) -> Below:

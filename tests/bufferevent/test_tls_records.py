@@ -17,7 +17,6 @@ from libevent_py import (
     BufferEvent,
     BufferEventFlag,
     EventBase,
-    EventFlag,
     HttpCommand,
     HttpConnection,
     HttpRequest,
@@ -25,11 +24,11 @@ from libevent_py import (
     HttpServerRequest,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import READ
 from tests.kit.peers import run_until, settle, tcp_pair
 from tests.kit.tls_peers import client_context, connected_ends, server_context
 from tests.kit.web import where
 
-READ = EventFlag.READ
 APPLICATION_DATA = 0x17
 RECORD = 16384
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"

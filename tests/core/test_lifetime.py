@@ -23,16 +23,13 @@ from libevent_py import (
     Event,
     EventBase,
     EventBaseCount,
-    EventFlag,
     Listener,
     LoopFlag,
 )
 from libevent_py._core.owner import roots
+from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
-
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 def descriptors() -> set[str]:

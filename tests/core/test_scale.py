@@ -23,9 +23,10 @@ from libevent_py import (
     Listener,
     LoopFlag,
 )
+from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.processes import resident
 from tests.kit.support import PATIENCE
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 TURN = LoopFlag.NONBLOCK | LoopFlag.ONCE
 
 MANY = 10_000
@@ -33,12 +34,6 @@ MANY = 10_000
 
 def ignore(event: Event, fd: int, what: EventFlag) -> None:
     pass
-
-
-def resident() -> int:
-    """Return how many bytes of memory the process has, Python's and C's."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -24,12 +23,12 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from tests.event.test_base import USES
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
+from tests.kit.uses import USES
 
 NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 
-Pair = tuple[socket.socket, socket.socket]
 
 #: Uses of a base that wake its loop, from whichever thread they come.
 WAKING = {"loopexit", "loopexit later", "loopbreak", "loopcontinue", "defer"}

@@ -26,7 +26,6 @@ from libevent_py import (
     EventBase,
     EventBaseFlag,
     EventConfig,
-    EventFlag,
     FileSegment,
     LibeventError,
     LogSeverity,
@@ -35,12 +34,10 @@ from libevent_py import (
     util,
 )
 from tests.kit import debian
+from tests.kit.flags import READ, WRITE
 from tests.kit.peers import run_until
 from tests.kit.support import only, run_python
 from tests.kit.warnings_of_c import WARNINGS, Told, Warning
-
-READ, WRITE, ET = EventFlag.READ, EventFlag.WRITE, EventFlag.ET
-
 
 # The table.
 

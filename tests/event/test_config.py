@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import weakref
 from typing import Any
@@ -16,16 +15,12 @@ from libevent_py import (
     EventBaseFlag,
     EventConfig,
     EventFeature,
-    EventFlag,
     LibeventError,
     LoopFlag,
 )
+from tests.kit.flags import NONBLOCK, READ
+from tests.kit.peers import Pair
 from tests.kit.support import only, run_python
-
-READ = EventFlag.READ
-NONBLOCK = LoopFlag.NONBLOCK
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 def test_a_configuration_may_be_closed_at_once_and_used_again() -> None:

@@ -6,7 +6,6 @@ Signals are in ``test_event_signals``, lifetimes in ``test_event_lifetime``, bad
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,16 +21,11 @@ from libevent_py import (
     EventFeature,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ThreadError,
 )
+from tests.kit.flags import CLOSED, ET, NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
-
-Pair = tuple[socket.socket, socket.socket]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST, ET, CLOSED = EventFlag.SIGNAL, EventFlag.PERSIST, EventFlag.ET, EventFlag.CLOSED
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
 
 
 class Fired(list[tuple[Event, int, EventFlag]]):

@@ -21,12 +21,10 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, errors, ffi, lib
+from tests.kit.flags import PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
 
-Pair = tuple[socket.socket, socket.socket]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST = EventFlag.SIGNAL, EventFlag.PERSIST
 TURN = LoopFlag.NONBLOCK | LoopFlag.ONCE  # without ONCE a descriptor that is ready goes on for ever
 
 

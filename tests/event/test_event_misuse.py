@@ -26,17 +26,12 @@ from libevent_py import (
     EventConfig,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ThreadError,
     log,
 )
+from tests.kit.flags import CLOSED, ET, NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python, shown
-
-Pair = tuple[socket.socket, socket.socket]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST, ET, CLOSED = EventFlag.SIGNAL, EventFlag.PERSIST, EventFlag.ET, EventFlag.CLOSED
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
 
 
 def ignore(event: Event, fd: int, what: EventFlag) -> None:

@@ -18,18 +18,11 @@ from libevent_py import (
     EventBase,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ThreadError,
 )
+from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT
 from tests.kit.support import PATIENCE, run_python
 
-TIMEOUT, READ, SIGNAL, PERSIST = (
-    EventFlag.TIMEOUT,
-    EventFlag.READ,
-    EventFlag.SIGNAL,
-    EventFlag.PERSIST,
-)
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
 
 

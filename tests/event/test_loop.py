@@ -22,18 +22,12 @@ from libevent_py import (
     EventFlag,
     LoopFlag,
 )
+from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, only, run_c
 
-READ, WRITE, TIMEOUT, PERSIST = (
-    EventFlag.READ,
-    EventFlag.WRITE,
-    EventFlag.TIMEOUT,
-    EventFlag.PERSIST,
-)
-NONBLOCK, ONCE, NO_EXIT_ON_EMPTY = LoopFlag.NONBLOCK, LoopFlag.ONCE, LoopFlag.NO_EXIT_ON_EMPTY
+NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 ADDED = EventBaseCount.ADDED
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 # B4, B5: the loop.

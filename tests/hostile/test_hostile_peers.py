@@ -23,19 +23,16 @@ from libevent_py import (
     BufferEventOption,
     EventBase,
     EventBaseCount,
-    EventFlag,
     Listener,
     LoopFlag,
 )
-from tests.conftest import descriptors
-from tests.core.test_scale import resident
+from tests.kit.flags import CLOSE, DEFER, READ, THREADSAFE, UNLOCK
 from tests.kit.peers import reset, settle
+from tests.kit.processes import descriptors, resident
 from tests.kit.support import PATIENCE
 
-READ, ADDED = EventFlag.READ, EventBaseCount.ADDED
+ADDED = EventBaseCount.ADDED
 EOF, ERROR, TIMEOUT = BufferEventFlag.EOF, BufferEventFlag.ERROR, BufferEventFlag.TIMEOUT
-CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
-UNLOCK, THREADSAFE = BufferEventOption.UNLOCK_CALLBACKS, BufferEventOption.THREADSAFE
 OPTIONS = [CLOSE, CLOSE | DEFER | UNLOCK | THREADSAFE, CLOSE | BufferEventOption.EAGER]
 
 #: What a socket is told to hold, in bytes; it takes some more.

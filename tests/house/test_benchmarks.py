@@ -18,8 +18,8 @@ from benchmarks.jobs import JOBS, Ask
 from benchmarks.process import Sample
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, taking_part
+from tests.kit.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RAW_ECHO = next(job for job in JOBS if job.name == "raw-echo-64B")
 PACKAGES = {"aiohttp", "asyncio", "httptools", "libevent_py", "uvicorn", "uvloop"}
 #: The jobs that can be done here, and those that can't for want of a program.

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import libevent_py
+from tests.kit.words import is_sentence
 
 PACKAGE = Path(libevent_py.__file__).parent
 LONGEST = 600  # lines of code; a class is whole in one file, however much there is to say of it
@@ -266,12 +267,6 @@ def test_every_public_class_and_method_has_a_docstring_that_begins_with_a_senten
             assert is_sentence(inspect.getdoc(method)), f"{kind}.{member}"
             told += 1
     assert told > 450
-
-
-def is_sentence(docstring: str | None) -> bool:
-    """Tell whether the docstring's first paragraph has a capital and a full stop."""
-    first = (docstring or "").partition("\n\n")[0]
-    return re.fullmatch(r"(?s)[^a-z].*[.:]", first) is not None
 
 
 #: What public classes have for the package alone: machinery, of which a comment tells where it is.

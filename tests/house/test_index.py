@@ -21,7 +21,7 @@ from libevent_py import EventBase
 from libevent_py.__main__ import main
 from libevent_py._cli import find
 from libevent_py._cli.find import absent, declared, places, wrapped
-from tests.house.test_raw import cdef, declarations, function_name, not_declared
+from tests.kit.cdefs import cdef, declarations, function_name, not_declared
 from tests.kit.support import PATIENCE
 
 if sys.version_info >= (3, 11):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.kit.support import ROOT
+
 VERSION = importlib.metadata.version("libevent_py")
 SCRIPT = """
 import libevent_py

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +24,6 @@ from libevent_py import (
     EventBaseFlag,
     EventConfig,
     EventFeature,
-    EventFlag,
     FileSegment,
     Headers,
     HttpCommand,
@@ -46,17 +44,16 @@ from libevent_py import (
 )
 from libevent_py._core.handle import Handle
 from libevent_py.rpc.message import Int
+from tests.kit.flags import PERSIST, READ
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 LOCAL = "127.0.0.1", 0
 AT = r"at 0x[0-9a-f]+"
 BOUND = r"\('127\.0\.0\.1', \d+\)"
 
 #: Those that are closed by closing what they belong to.
 BORROWED = "Headers borrowed", "Buffer body", "Buffer output"
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 class Number(Message):

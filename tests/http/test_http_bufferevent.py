@@ -11,7 +11,6 @@ from libevent_py import (
     Buffer,
     BufferEvent,
     EventBase,
-    EventFlag,
     FileSegment,
     HttpConnection,
     HttpServer,
@@ -23,6 +22,7 @@ from libevent_py import (
 )
 from libevent_py.buffer.buffer import BorrowedBuffer
 from tests.kit.certificates import Authority
+from tests.kit.flags import READ
 from tests.kit.http_peers import OK, Asked, Server, ask, client
 from tests.kit.peers import run_until
 from tests.kit.tls_peers import client_context, server_context
@@ -46,7 +46,6 @@ OTHERS_NAMES = """
 
 ASKED, OTHERS = ASKED_NAMES.split(), OTHERS_NAMES.split()
 
-READ = EventFlag.READ
 
 #: What would use it, by its name.
 USES: dict[str, Callable[[Any, Any], object]] = {

@@ -26,7 +26,6 @@ from libevent_py import (
     HttpRequest,
     HttpRequestError,
 )
-from tests.event.test_select import PRELUDE
 from tests.kit.dns_peers import SILENCE, NameServer, client_of
 from tests.kit.http_peers import (
     NOTHING,
@@ -40,6 +39,7 @@ from tests.kit.http_peers import (
     then_close,
 )
 from tests.kit.peers import nobody_listens, run_until, settle
+from tests.kit.select_limit import PRELUDE
 from tests.kit.support import run_python
 
 GET = HttpCommand.GET

@@ -21,9 +21,9 @@ from libevent_py import (
     ThreadError,
 )
 from libevent_py._core.dispatch import live
-from tests.core.test_fork import in_child
 from tests.kit.http_peers import NOTHING, OK, Asked, Server, ask, chunked, client
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
+from tests.kit.processes import in_child
 from tests.kit.support import PATIENCE, run_python
 
 GET = HttpCommand.GET

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, EventBase, HttpError, HttpServer, HttpServerRequest
-from tests.core.test_fork import in_child
 from tests.kit.peers import reset, run_until, settle
+from tests.kit.processes import in_child
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
 

@@ -31,7 +31,6 @@ from libevent_py import (
     ThreadError,
     TlsContext,
 )
-from tests.core.test_fork import in_child
 from tests.kit.certificates import Authority
 from tests.kit.http_flows import (
     AT_ONCE,
@@ -48,6 +47,7 @@ from tests.kit.http_flows import (
 )
 from tests.kit.http_peers import Asked, ask, chunked, response, then_close
 from tests.kit.peers import settle
+from tests.kit.processes import in_child
 from tests.kit.tls_peers import client_context, server_context
 from tests.kit.web import Client, get, where
 

@@ -34,7 +34,6 @@ from libevent_py import (
     EventBaseFlag,
     EventConfig,
     EventFeature,
-    EventFlag,
     FileSegment,
     FlushMode,
     Headers,
@@ -59,10 +58,10 @@ from libevent_py import (
     tag,
 )
 from libevent_py.util import MonotonicTimer
+from tests.kit.flags import PERSIST, READ, WRITE
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, Run
 from tests.kit.scenes import ONCE_NOW, file, ignore, passing, port
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 LIMIT = RateLimit(1000, 1000, 1000, 1000)
 RATE = RateLimit(500, 500, 500, 500)
 

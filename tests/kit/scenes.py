@@ -49,11 +49,10 @@ from libevent_py import (
 from libevent_py.util import MonotonicTimer
 from tests.kit.certificates import Authority
 from tests.kit.dns_packets import query
+from tests.kit.flags import DEFER, READ, THREADSAFE, WRITE
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, answer
 
 ONCE_NOW = LoopFlag.ONCE | LoopFlag.NONBLOCK
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-THREADSAFE, DEFER = BufferEventOption.THREADSAFE, BufferEventOption.DEFER_CALLBACKS
 
 #: The most turns of a loop in which what takes no time has happened.
 TURNS = 10_000

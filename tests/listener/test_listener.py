@@ -38,10 +38,9 @@ from libevent_py import (
     lib,
     listener,
 )
-from tests.kit.peers import connected, is_open, reset, rest, run_until, settle
+from tests.kit.peers import ANYWHERE, connected, is_open, reset, rest, run_until, settle
 from tests.kit.support import PATIENCE, ROOT, run_python
 
-ANYWHERE = ("127.0.0.1", 0)
 NO_OPTION = ListenerOption(0)
 CLOSE = ListenerOption.CLOSE_ON_FREE
 REUSEABLE = ListenerOption.REUSEABLE

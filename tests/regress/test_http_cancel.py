@@ -17,8 +17,8 @@ import pytest
 from libevent_py import DnsError, EventBase, HttpConnection, HttpRequestError, LoopFlag
 from tests.kit.http_peers import Asked
 from tests.kit.peers import run_until
-from tests.regress.conftest import bounded
-from tests.regress.http_peers import Names, Site, ask, empty, failed, funny
+from tests.kit.regress_http import Names, Site, ask, empty, failed, funny
+from tests.kit.variants import bounded
 
 CANCEL, TIMEOUT = HttpRequestError.REQUEST_CANCEL, HttpRequestError.TIMEOUT
 
