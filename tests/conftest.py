@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import signal
 import socket
@@ -15,8 +16,9 @@ from libevent_py import EventBase, EventConfig, errors
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py._core.wakeup import wakeup
-from tests import debian
-from tests.certificates import Authority
+from tests.kit import debian
+from tests.kit.certificates import Authority
+from tests.kit.support import end_valgrind
 
 BACKENDS = EventBase.supported_methods()
 
@@ -27,8 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model-steps",
         type=int,
         metavar="N",
-        help="take N steps, at random, in tests/test_buffer_model.py; else 10000, always the same",
+        help="take N steps, at random, in walks/test_buffer_model.py; else 10000, always the same",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow, besides what says so itself, all that walks and all that needs valgrind."""
+    for item in items:
+        source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
+        if item.path.parent.name == "walks" or "valgrind" in source:
+            item.add_marker("slow")
 
 
 def descriptors() -> dict[str, str]:
@@ -49,6 +59,13 @@ def _cheap_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_of_valgrind() -> Iterator[None]:
+    """End the process that has run scripts under valgrind."""
+    yield
+    end_valgrind()
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.fork import lost_buffers
 from libevent_py._core.handle import Handle, empty, fill, slot
-from libevent_py._core.owner import Child, lost_buffers
+from libevent_py._core.owner import Child
 from libevent_py._core.pointers import owned
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib

@@ -19,7 +19,7 @@ from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, slot
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.event.base import EventBase
 
@@ -425,7 +425,7 @@ class RateLimitGroup(Child):
 
     __slots__ = ("_limit", "_members", "_min_share")
 
-    rank = 8  # after the bufferevents, or each would be moved out of it
+    rank = Rank.GROUP
 
     def __init__(self, base: EventBase, limit: RateLimit, *, min_share: int = 64) -> None:
         """Make a group on *base* whose members read and write no faster than *limit* altogether.

@@ -17,7 +17,7 @@ from libevent_py._core import convert
 from libevent_py._core.convert import Timeout
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import live
-from libevent_py._core.owner import get_ident
+from libevent_py._core.owner import Rank, get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.bufferevent.eager import Arena, Eager
@@ -71,7 +71,7 @@ class Stream(Eager):
         "sends_files",
     )
 
-    rank = 2
+    rank = Rank.BUFFEREVENT
 
     #: What its input and its output are.
     _buffer_kind: type[Buffer] = BorrowedBuffer

@@ -23,7 +23,7 @@ from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.dispatch import live
 from libevent_py._core.frames import tells
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
@@ -80,7 +80,7 @@ class Exchange(Flow, Child):
         "_waiting",
     )
 
-    rank = 1.5
+    rank = Rank.HTTP
 
     #: The host and the port.
     _address: tuple[str, int]

@@ -10,6 +10,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import Handle, Making
+from libevent_py._core.owner import Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.tls import TlsContext
@@ -62,7 +63,7 @@ class HttpServer(Listening):
         "plain",
     )
 
-    rank = 1.5
+    rank = Rank.HTTP
 
     def __init__(self, base: EventBase) -> None:
         """Make a server that doesn't listen yet. Wraps ``evhttp_new``."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from libevent_py import EventBase, EventBaseFlag, EventConfig, EventFeature, debug
-from tests.support import PATIENCE
+from tests.kit.support import PATIENCE
 
 if os.environ.get("EVENT_DEBUG_MODE"):
     debug.enable_debug_mode()

@@ -30,9 +30,9 @@ from libevent_py import (
     TlsContext,
 )
 from libevent_py._ffi import ffi, lib
-from tests.http_peers import Asked
-from tests.peers import connected
-from tests.web import parsed
+from tests.kit.http_peers import Asked
+from tests.kit.peers import connected
+from tests.kit.web import parsed
 
 if TYPE_CHECKING:
     from tests.regress.test_ssl import Contexts

@@ -23,7 +23,7 @@ from libevent_py import (
     ffi,
     lib,
 )
-from tests.peers import Pair
+from tests.kit.peers import Pair
 
 READ, WRITE = EventFlag.READ, EventFlag.WRITE
 NO_OPTION, CLOSE = BufferEventOption(0), BufferEventOption.CLOSE_ON_FREE

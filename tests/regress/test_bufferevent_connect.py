@@ -21,7 +21,7 @@ from libevent_py import (
     Listener,
     TriggerOption,
 )
-from tests.support import PATIENCE
+from tests.kit.support import PATIENCE
 
 READ, WRITE = EventFlag.READ, EventFlag.WRITE
 NO_OPTION, CLOSE = BufferEventOption(0), BufferEventOption.CLOSE_ON_FREE

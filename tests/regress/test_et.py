@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from libevent_py import Event, EventBase, EventFeature, EventFlag, LoopFlag
-from tests.support import run_python
+from tests.kit.support import run_python
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, Event, EventBase, EventFlag, ffi, lib
-from tests.support import run_python
+from tests.kit.support import run_python
 
 PERSIST = EventFlag.PERSIST
 

@@ -26,9 +26,9 @@ from libevent_py import (
     HttpRequestError,
     LoopFlag,
 )
-from tests.certificates import Authority
-from tests.http_peers import Asked
-from tests.peers import connected, run_until, settle
+from tests.kit.certificates import Authority
+from tests.kit.http_peers import Asked
+from tests.kit.peers import connected, run_until, settle
 from tests.regress.conftest import bounded
 from tests.regress.http_peers import (
     BODY,

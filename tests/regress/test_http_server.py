@@ -19,8 +19,8 @@ from libevent_py import (
     HttpServerFlag,
     HttpServerRequest,
 )
-from tests.certificates import Authority
-from tests.peers import run_until
+from tests.kit.certificates import Authority
+from tests.kit.peers import run_until
 from tests.regress.http_peers import (
     BODY,
     CHUNKS,

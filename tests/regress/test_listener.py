@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from libevent_py import EventBase, Listener, ListenerOption, LoopFlag, lib
-from tests.peers import connected, rest
-from tests.support import PATIENCE
+from tests.kit.peers import connected, rest
+from tests.kit.support import PATIENCE
 
 NewBase = Callable[..., EventBase]
 Pair = tuple[socket.socket, socket.socket]

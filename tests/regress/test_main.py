@@ -36,7 +36,7 @@ from libevent_py import (
     version,
     version_number,
 )
-from tests.support import PATIENCE
+from tests.kit.support import PATIENCE
 
 from . import TICK
 from .conftest import Variant, bounded

@@ -19,7 +19,7 @@ from libevent_py import (
     LibeventError,
     ffi,
 )
-from tests.support import PATIENCE
+from tests.kit.support import PATIENCE
 
 Pair = tuple[socket.socket, socket.socket]
 NewBase = Callable[..., EventBase]

@@ -26,7 +26,7 @@ from libevent_py import (
     lib,
     log,
 )
-from tests.rpc_messages import REPLY, REQUEST, Kill, Msg, answer
+from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, answer
 
 NewBase = Callable[..., EventBase]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from libevent_py import Event, EventBase, EventFlag, LibeventError, LoopFlag, ffi, lib
-from tests.support import PATIENCE
+from tests.kit.support import PATIENCE
 
 NewBase = Callable[..., EventBase]
 

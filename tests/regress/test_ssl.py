@@ -26,8 +26,8 @@ from libevent_py import (
     ffi,
     lib,
 )
-from tests.certificates import Authority
-from tests.peers import Pair
+from tests.kit.certificates import Authority
+from tests.kit.peers import Pair
 
 READ, WRITE = EventFlag.READ, EventFlag.WRITE
 CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag, ffi, lib
-from tests.support import PATIENCE
+from tests.kit.support import PATIENCE
 
 from . import TICK
 
