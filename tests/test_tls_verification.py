@@ -17,8 +17,8 @@ from libevent_py import (
     TlsError,
     TlsVersion,
     lib,
-    tls,
 )
+from libevent_py.bufferevent import tls
 from tests.certificates import HOST, Authority, Certificate
 from tests.peers import run_until, settle
 from tests.support import run_python
