@@ -37,8 +37,8 @@ FLOORS = """
 
     buffer.octets buffer.callbacks buffer.owned buffer.segment buffer.memory buffer.buffer buffer
 
-    bufferevent.limits bufferevent.tls bufferevent.secured bufferevent.eager bufferevent.stream
-    bufferevent.layers bufferevent.given bufferevent.connect bufferevent.bufferevent bufferevent
+    bufferevent.limits bufferevent.tls bufferevent.eager bufferevent.stream bufferevent.layers
+    bufferevent.given bufferevent.connect bufferevent.bufferevent bufferevent
 
     listener
 

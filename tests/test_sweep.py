@@ -126,9 +126,7 @@ MACHINERY = {
     "Rpc": "free lent",
     "RpcPool": "do_without free hook lent over over_late",
     "RpcServer": "free handle hook",
-    "Secured": "forget_failure hold let_go look why_failed",
-    "Stream": "expect_callbacks holding_tls lent",
-    "TlsContext": "connection",
+    "Stream": "expect_callbacks forget_failure hold holding_tls lent let_go look why_failed",
     "Uri": "copied",
 }
 

@@ -24,8 +24,16 @@ from libevent_py.bufferevent.stream import (
     checked_callbacks,
     checked_options,
 )
-from libevent_py.bufferevent.tls import Connection, TlsContext
-from libevent_py.enums import BufferEventOption
+from libevent_py.bufferevent.tls import (
+    Session,
+    TlsContext,
+    alpn_protocol,
+    certificates,
+    cipher,
+    version,
+)
+from libevent_py.enums import BufferEventOption, TlsVersion
+from libevent_py.errors import TlsError
 from libevent_py.event.base import EventBase
 
 #: What filters and TLS are made with unless their user says otherwise. Without DEFER_CALLBACKS
@@ -201,8 +209,8 @@ class BufferEvent(Connecting):
         flags = checked_options(options) & ~BufferEventOption.EAGER
         callbacks = checked_callbacks(on_read, on_write, on_event)
         number = _usable(base, fd, flags)
-        connection = Connection.of(context, state, server_hostname)
-        bev = cls._secured_by(connection, base, None, number, flags, callbacks)
+        session = Session.of(context, state, server_hostname)
+        bev = cls._secured_by(session, base, None, number, flags, callbacks)
         bev._adopt(fd)
         return bev
 
@@ -242,20 +250,20 @@ class BufferEvent(Connecting):
             raise ValueError("underlying must be made with DEFER_CALLBACKS where it is a filter")
         if flags & ~below & BufferEventOption.THREADSAFE:
             raise ValueError("underlying must be THREADSAFE where TLS through it is to be so")
-        connection = Connection.of(context, state, server_hostname)
-        return cls._secured_by(connection, base, underlying, -1, flags, callbacks)
+        session = Session.of(context, state, server_hostname)
+        return cls._secured_by(session, base, underlying, -1, flags, callbacks)
 
     @classmethod
     def _secured_by(
         cls: type[Self],
-        connection: Connection,
+        session: Session,
         base: EventBase,
         underlying: BufferEvent | None,
         fd: int,
         options: BufferEventOption,
         callbacks: Callbacks,
     ) -> Self:
-        """Make one that *connection* is for, through *underlying* or else *fd*."""
+        """Make one that *session* is for, through *underlying* or else *fd*."""
         for_c = options
         if underlying is not None:  # by libevent's own rule it would be freed with this one (H1)
             for_c &= ~BufferEventOption.CLOSE_ON_FREE
@@ -266,8 +274,8 @@ class BufferEvent(Connecting):
             base.pointer,
             ffi.NULL if underlying is None else underlying.pointer,
             fd,
-            connection.ssl,
-            connection.state,
+            session.ssl,
+            session.state,
             for_c,
             enter=base.call,  # what is below may be a filter, which is called
             failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
@@ -276,10 +284,10 @@ class BufferEvent(Connecting):
             bev._start(
                 *(base, next_key(), making, options, callbacks, underlying),
                 calls_back=True,
-                tls=connection,
+                tls=session,
             )
         finally:
-            connection.release()
+            session.release()
         return bev
 
     def _give_up(self) -> Any:
@@ -393,6 +401,102 @@ class BufferEvent(Connecting):
         """Tell whether closing the bufferevent closes the descriptor *fd*."""
         owner = self._connected_by_us or self._options & BufferEventOption.CLOSE_ON_FREE
         return bool(owner) and self._underlying is None and self.fd == fd >= 0
+
+    # What TLS has agreed on is known from CONNECTED to a failure.
+
+    @property
+    def ssl(self) -> Any:
+        """The ``SSL *``, for calling `libevent_py.lib` with it while the bufferevent is open.
+
+        It ends with the bufferevent: its memory stays for as long as it is held here, but where it
+        stands on another bufferevent nothing may be read or written by it any more.
+        Wraps ``bufferevent_openssl_get_ssl``.
+        """
+        return self._secured()[1]
+
+    @property
+    def tls_version(self) -> str | None:
+        """The version of TLS, such as "TLSv1.3", or None before the handshake is done."""
+        return version(self._agreed())
+
+    @property
+    def cipher(self) -> tuple[str, str, int] | None:
+        """The cipher's name, the version that defines it and its secret bits, or None before the
+        handshake is done.
+        """
+        return cipher(self._agreed())
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate as DER, or None where it has shown none."""
+        return next(iter(certificates(self._agreed(), 1)), None)
+
+    @property
+    def peer_certificate_chain(self) -> list[bytes]:
+        """The certificates as DER that the peer has sent, its own first; not all need be believed.
+
+        A resumed session has only the peer's own.
+        """
+        return certificates(self._agreed())
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        """The protocol that both sides have agreed on, or None."""
+        return alpn_protocol(self._agreed())
+
+    @property
+    def server_hostname(self) -> str | None:
+        """The host that the client means: as it was given, or as the client has told, or None."""
+        tls, ssl = self._secured()
+        return tls.server_hostname(ssl)
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether the handshake resumed an earlier session."""
+        ssl = self._agreed()
+        return bool(ssl) and bool(lib.SSL_session_reused(ssl))
+
+    @property
+    def allow_dirty_shutdown(self) -> bool:
+        """Whether a connection that ends without TLS's own notice has come to its end.
+
+        By default that is an ERROR, because anybody on the way could have cut it off; when set it
+        is EOF, also with OpenSSL 3, of which libevent 2.1 itself doesn't know.
+        Wraps ``bufferevent_openssl_get_allow_dirty_shutdown``,
+        ``bufferevent_openssl_set_allow_dirty_shutdown``.
+        """
+        self._secured()
+        return bool(lib.bufferevent_openssl_get_allow_dirty_shutdown(self.pointer))
+
+    @allow_dirty_shutdown.setter
+    def allow_dirty_shutdown(self, allow: bool) -> None:
+        ssl = self._secured()[1]
+        change = lib.SSL_set_options if allow else lib.SSL_clear_options
+        change(ssl, lib.SSL_OP_IGNORE_UNEXPECTED_EOF)
+        lib.bufferevent_openssl_set_allow_dirty_shutdown(self.pointer, bool(allow))
+
+    def renegotiate(self) -> None:
+        """Begin another handshake on a connection up to TLS 1.2; `on_event` will say CONNECTED.
+
+        Raises `ValueError` with TLS 1.3, which has none (I7), and before the first handshake is
+        done. Servers made by OpenSSL 3 refuse a client's, unless their context has the option
+        ``lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION``. Wraps ``bufferevent_ssl_renegotiate``.
+        """
+        ssl = self._agreed()
+        if not ssl:
+            raise ValueError("renegotiate() must wait until the handshake is done")
+        if lib.SSL_version(ssl) >= TlsVersion.TLSv1_3:
+            raise ValueError("TLS 1.3 can't renegotiate")
+        self.base.call(lib.bufferevent_ssl_renegotiate, self.pointer)
+        self.look()
+
+    def tls_errors(self) -> list[TlsError]:
+        """Return and forget what OpenSSL said about failures, the cause first: three at most.
+
+        Wraps ``bufferevent_get_openssl_error``.
+        """
+        tls, ssl = self._secured()
+        return tls.take_errors(self.pointer, ssl)
 
     # What HTTP takes, and frees by itself (F10, O11, P8).
 

@@ -26,7 +26,7 @@ from libevent_py._core.dispatch import live
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
-from libevent_py.bufferevent.secured import Secured
+from libevent_py.bufferevent.limits import Limited
 from libevent_py.enums import BufferEventOption
 
 
@@ -49,7 +49,7 @@ class Arena(Handle):
         self.room = 0
 
 
-class Eager(Secured):
+class Eager(Limited):
     """What `BufferEvent` has of being EAGER, or not."""
 
     __slots__ = ("_calls_back", "_eager", "_options")

@@ -21,6 +21,8 @@ from libevent_py._core.owner import get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.bufferevent.eager import Arena, Eager
+from libevent_py.bufferevent.limits import AT_ONCE, RateLimit
+from libevent_py.bufferevent.tls import Session, os_error, shut_down, ssl_of
 from libevent_py.enums import (
     BufferEventFlag,
     BufferEventOption,
@@ -60,12 +62,14 @@ class Stream(Eager):
 
     __slots__ = (
         "_given_to",
+        "_held",
         "_lent_input",
         "_lent_output",
         "_managed_by",
         "_on_event",
         "_on_read",
         "_on_write",
+        "_tls",
         "_underlying",
         "error",
         "sends_files",
@@ -75,6 +79,11 @@ class Stream(Eager):
 
     #: What its input and its output are.
     _buffer_kind: type[Buffer] = BorrowedBuffer
+
+    #: Its TLS, or None.
+    _tls: Session | None
+    #: Its pointer while it is out of reach, else None.
+    _held: Any
 
     error: OSError | None
 
@@ -89,7 +98,7 @@ class Stream(Eager):
         *,
         calls_back: bool = False,
         given_to: Any = None,
-        tls: Any = None,
+        tls: Session | None = None,
     ) -> None:
         """Take charge of C's new *pointer*, or make it, and let C call from now on."""
         if base.arena is None:
@@ -118,6 +127,96 @@ class Stream(Eager):
             return
         self._set_callbacks()
         base.live[key] = self
+
+    def hold(self) -> bool:
+        """Put it out of reach: what it stands on has called back, and OpenSSL may have called that.
+
+        Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
+        Return whether it has been within reach.
+        """
+        if self._held is not None:
+            return False
+        self._held = self._take()
+        return self._held is not None
+
+    def let_go(self) -> None:
+        """Put it within reach again."""
+        pointer, self._held = self._held, None
+        if self.base.parked is None:
+            self._put(pointer)
+        else:  # this is a forked child
+            self.base.parked[id(self)] = self, pointer
+
+    def _unusable(self) -> Exception:
+        if self._held is None:
+            return super()._unusable()
+        return RuntimeError(
+            f"this {type(self).__name__} can't be used in a callback of what it stands on"
+        )
+
+    def close(self) -> None:
+        if self._held is not None:
+            raise self._unusable()
+        super().close()
+
+    # TLS.
+
+    def _kept_by_c(self, limit: RateLimit) -> RateLimit:
+        """Return what C keeps to for *limit*: for TLS it reckons in an int, and reads no more."""
+        if self._tls is None:
+            return limit
+        buckets = limit.read_rate, limit.read_burst, limit.write_rate, limit.write_burst
+        return RateLimit(*(min(number, AT_ONCE) for number in buckets), tick=limit.tick)
+
+    def _secured(self) -> tuple[Session, Any]:
+        """Return its TLS and the ``SSL *``, or raise an error if it has none."""
+        self.base.check_thread()
+        pointer = self.pointer
+        if self._tls is None:
+            raise ValueError(
+                f"this {type(self).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
+                "those that have"
+            )
+        return self._tls, ssl_of(pointer)
+
+    def _agreed(self) -> Any:
+        """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""
+        ssl = self._secured()[1]
+        return ssl if lib.SSL_is_init_finished(ssl) else ffi.NULL
+
+    def why_failed(self, what: int, code: int) -> OSError | None:
+        """Return what the event *what* has failed by; *code* is the errno that came with it."""
+        if self._tls is None:
+            return os_error(code) if what & BufferEventFlag.ERROR else None
+        tls, ssl = self._secured()
+        return tls.why_failed(self.pointer, ssl, what, code)
+
+    def look(self) -> None:
+        """Have C look whether OpenSSL holds something back, after its events have been changed."""
+        if self._tls is not None and not self.closed:
+            lib.evpy_tls_look(self.pointer)
+
+    def forget_failure(self) -> None:
+        """Begin anew, with another connection."""
+        if self._tls is not None:
+            self._tls.forget_failure()
+
+    def shutdown(self) -> bool:
+        """Tell the peer that nothing more will come, by TLS's own notice; libevent never does.
+
+        The peer's own data still come. Return whether the notice is out: not before the handshake
+        is done, after a failure, or while the socket takes no more. Raises `ValueError` while there
+        is output, which would be lost: have it written before.
+        """
+        ssl = self._agreed()
+        if lib.evbuffer_get_length(lib.bufferevent_get_output(self.pointer)):
+            raise ValueError("shutdown() must wait until all output is written")
+        if not ssl:
+            return False
+        lib.ERR_clear_error()
+        result = self.base.call(shut_down, ssl)
+        lib.ERR_clear_error()
+        return bool(result)
 
     # Callbacks.
 
