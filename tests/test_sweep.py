@@ -115,7 +115,6 @@ MACHINERY = {
     "HttpServerConnection": "adopt end gone lent",
     "HttpServerRequest": "cannot_read ended_by fail part_came raised told unanswered",
     "Layered": "close_all",
-    "Limited": "limited",
     "Listener": "free give taken_back",
     "Lookup": "close drop lose withdraw",
     "Loop": "claim report telling wake when_quiet",

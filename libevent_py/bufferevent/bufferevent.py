@@ -17,6 +17,12 @@ from libevent_py.bufferevent.connect import Connecting
 from libevent_py.bufferevent.eager import Arena
 from libevent_py.bufferevent.given import GivenBuffer, given
 from libevent_py.bufferevent.layers import Filter, checked_filter, free_upper
+from libevent_py.bufferevent.limits import (
+    AT_ONCE,
+    RateLimit,
+    RateLimitGroup,
+    checked_group,
+)
 from libevent_py.bufferevent.stream import (
     Callbacks,
     DataCallback,
@@ -402,6 +408,133 @@ class BufferEvent(Connecting):
         owner = self._connected_by_us or self._options & BufferEventOption.CLOSE_ON_FREE
         return bool(owner) and self._underlying is None and self.fd == fd >= 0
 
+    # How much of it may be read and written.
+
+    def set_rate_limit(self, limit: RateLimit | None) -> None:
+        """Read and write no faster than *limit* says, or with None as fast as can be.
+
+        The first limit begins with one tick's worth of bytes; the next takes over what is left.
+        While there is one, `max_single_read` and `max_single_write` don't count. Raises
+        `ValueError` for TLS through another bufferevent until its handshake is done: libevent could
+        wait inside itself for ever.
+        Wraps ``bufferevent_set_rate_limit``.
+        """
+        self.base.check_thread()
+        self._check_usable()
+        if limit is not None:
+            self._check_limitable()
+        self._own_limits().set(self, limit)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """The limit of its own, or None. Wraps ``bufferevent_get_token_bucket_cfg``."""
+        self._check_usable()
+        return self._limits.own
+
+    def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
+        """Share the limit of *group* with its other members, and leave another group.
+
+        A limit of its own still counts. Raises `ValueError` for a group of another event base, and
+        where `set_rate_limit` does.
+        Wraps ``bufferevent_add_to_rate_limit_group``.
+        """
+        self.base.check_thread()
+        if checked_group(self.base, group) is self._limits.group:
+            return
+        self._check_limitable()
+        self._own_limits().join(self, group)
+
+    def remove_from_rate_limit_group(self) -> None:
+        """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
+        self._limits.leave(self)
+
+    @property
+    def rate_limit_group(self) -> RateLimitGroup | None:
+        """The group that it is a member of, or None."""
+        self._check_usable()
+        return self._limits.group
+
+    @property
+    def read_limit(self) -> int:
+        """How many bytes may be read in this tick by its own limit; negative after too many.
+
+        Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
+        """
+        self.base.check_thread()
+        return int(lib.bufferevent_get_read_limit(self.pointer))
+
+    @property
+    def write_limit(self) -> int:
+        """How many bytes may be written in this tick by its own limit; negative after too many.
+
+        Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
+        """
+        self.base.check_thread()
+        return int(lib.bufferevent_get_write_limit(self.pointer))
+
+    def decrement_read_limit(self, n: int) -> None:
+        """Count *n* bytes as read, or a negative number as given back.
+
+        No more can be given back than the burst has room for. Raises `ValueError` without a limit
+        of its own, where C would end the process (J6). Wraps ``bufferevent_decrement_read_limit``.
+        """
+        self._limits.take_from_reading(self, n)
+
+    def decrement_write_limit(self, n: int) -> None:
+        """Count *n* bytes as written, or a negative number as given back.
+
+        No more can be given back than the burst has room for. Raises `ValueError` without a limit
+        of its own, where C would end the process (J6). Wraps ``bufferevent_decrement_write_limit``.
+        """
+        self._limits.take_from_writing(self, n)
+
+    @property
+    def max_single_read(self) -> int:
+        """How many bytes are read at once; setting 0 brings libevent's default back.
+
+        libevent 2.1 reads 4096 from a socket, whatever more is allowed, and TLS ignores it.
+        Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
+        """
+        return int(lib.bufferevent_get_max_single_read(self.pointer))
+
+    @max_single_read.setter
+    def max_single_read(self, size: int) -> None:
+        self.base.check_thread()
+        size = convert.integer(size, "max_single_read", 0, AT_ONCE)
+        errors.call(lib.bufferevent_set_max_single_read, self.pointer, size)
+
+    @property
+    def max_single_write(self) -> int:
+        """How many bytes are written at once; setting 0 brings libevent's default back.
+
+        Wraps ``bufferevent_get_max_single_write``, ``bufferevent_set_max_single_write``.
+        """
+        return int(lib.bufferevent_get_max_single_write(self.pointer))
+
+    @max_single_write.setter
+    def max_single_write(self, size: int) -> None:
+        self.base.check_thread()
+        size = convert.integer(size, "max_single_write", 0, AT_ONCE)
+        errors.call(lib.bufferevent_set_max_single_write, self.pointer, size)
+
+    @property
+    def max_to_read(self) -> int:
+        """How many bytes may be read now by all that limits it.
+
+        Wraps ``bufferevent_get_max_to_read``.
+        """
+        self.base.check_thread()
+        return int(lib.bufferevent_get_max_to_read(self.pointer))
+
+    @property
+    def max_to_write(self) -> int:
+        """How many bytes may be written now by all that limits it.
+
+        Wraps ``bufferevent_get_max_to_write``.
+        """
+        self.base.check_thread()
+        return int(lib.bufferevent_get_max_to_write(self.pointer))
+
     # What TLS has agreed on is known from CONNECTED to a failure.
 
     @property
@@ -514,7 +647,7 @@ class BufferEvent(Connecting):
             raise ValueError("the bufferevent must be made with CLOSE_ON_FREE")
         if self._options & BufferEventOption.EAGER:
             raise ValueError("the bufferevent must be made without EAGER")
-        if self._rate_limit is not None or self._group is not None:
+        if self._limits.any:
             raise ValueError("the bufferevent must not have a rate limit")
         if any(type(buffer) is not BorrowedBuffer for buffer in self.lent()):
             raise ValueError("the bufferevent must not have memory reserved in its output")
@@ -545,13 +678,13 @@ class BufferEvent(Connecting):
         self._take()
         self.base.live.pop(self.key, None)
         self.base.ledger.pop(self.key, None)
-        self._leave()
+        self._limits.forget_group(self.key)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns."""
         if self._given_to is not None:
-            grouped = self._group is not None  # who has it may end after the group
+            grouped = self._limits.group is not None  # who has it may end after the group
             return lib.bufferevent_remove_from_rate_limit_group if grouped else _leave
         secured = self._tls is not None
         if self._underlying is not None:

@@ -24,9 +24,10 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._core.dispatch import live
 from libevent_py._core.handle import Handle
+from libevent_py._core.owner import Child
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
-from libevent_py.bufferevent.limits import Limited
+from libevent_py.bufferevent.limits import Limits
 from libevent_py.enums import BufferEventOption
 
 
@@ -49,12 +50,15 @@ class Arena(Handle):
         self.room = 0
 
 
-class Eager(Limited):
+class Eager(Child):
     """What `BufferEvent` has of being EAGER, or not."""
 
-    __slots__ = ("_calls_back", "_eager", "_options")
+    __slots__ = ("_calls_back", "_eager", "_limits", "_options")
 
     _options: BufferEventOption
+
+    #: Its limits, of which nothing is its own as long as it has none.
+    _limits: Limits
 
     #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
     _calls_back: bool
@@ -67,7 +71,7 @@ class Eager(Limited):
         options = self._options
         if not options & BufferEventOption.EAGER or options & BufferEventOption.THREADSAFE:
             return False
-        if self.limited():
+        if self._limits.any:
             return False
         marks = self.pointer.wm_read, self.pointer.wm_write
         return not self._calls_back and not any(mark.low or mark.high for mark in marks)

@@ -135,8 +135,8 @@ class Layered(Stream):
         base.live[self.key] = self
         if self._underlying is not None:
             self._underlying._managed_by = self
-        if self._group is not None:
-            self._group._members[self.key] = self
+        bev: Any = self
+        self._limits.pass_to(bev)
         self.disable(EventFlag.READ)
         self.setwatermark(EventFlag.WRITE, 0, 0)
         self.setcb(None, Layered._written, Layered._ended)

@@ -21,7 +21,7 @@ from libevent_py._core.owner import get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import BorrowedBuffer, Buffer, checked
 from libevent_py.bufferevent.eager import Arena, Eager
-from libevent_py.bufferevent.limits import AT_ONCE, RateLimit
+from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits
 from libevent_py.bufferevent.tls import Session, os_error, shut_down, ssl_of
 from libevent_py.enums import (
     BufferEventFlag,
@@ -109,7 +109,7 @@ class Stream(Eager):
         self._managed_by: Stream | None = None
         #: The HTTP connection or server whose C object has it and frees it, or None.
         self._given_to: Any = given_to
-        self._options = options
+        self._options, self._limits = options, UNLIMITED_YET
         self._tls, self._held = tls, None
         self._lent_input: weakref.ref[Buffer] | None = None
         self._lent_output: weakref.ref[Buffer] | None = None
@@ -157,16 +157,19 @@ class Stream(Eager):
     def close(self) -> None:
         if self._held is not None:
             raise self._unusable()
+        bev: Any = self
+        self._limits.leave_before_the_end(bev)
         super().close()
+        self._limits.forget_group(self.key)
+
+    def _own_limits(self) -> Limits:
+        """Return its limits: from now on they are its own."""
+        made = Limits(in_int=self._tls is not None)
+        if self._limits is UNLIMITED_YET:  # no call from here on: other code hasn't made any
+            self._limits = made
+        return self._limits
 
     # TLS.
-
-    def _kept_by_c(self, limit: RateLimit) -> RateLimit:
-        """Return what C keeps to for *limit*: for TLS it reckons in an int, and reads no more."""
-        if self._tls is None:
-            return limit
-        buckets = limit.read_rate, limit.read_burst, limit.write_rate, limit.write_burst
-        return RateLimit(*(min(number, AT_ONCE) for number in buckets), tick=limit.tick)
 
     def _secured(self) -> tuple[Session, Any]:
         """Return its TLS and the ``SSL *``, or raise an error if it has none."""
