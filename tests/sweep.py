@@ -10,6 +10,7 @@ import argparse
 import builtins
 import contextlib
 import faulthandler
+import functools
 import gc
 import mmap
 import os
@@ -21,12 +22,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import EventBase, LibeventError, errors
+from libevent_py import BufferEvent, EventBase, LibeventError, errors
 from libevent_py._core import pointers
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py._core.references import references, release
 from libevent_py._core.wakeup import wakeup
+from libevent_py.bufferevent.end import close_all
 from tests.interposing import Interposer
 from tests.operations import OPERATIONS, Operation
 from tests.scenes import ONCE_NOW, SCENES, Scene, accept_all
@@ -205,7 +207,9 @@ class Try:
         result, self.result = self.result, None
         results = result if isinstance(result, (tuple, list)) else (result,)
         for each in results:
-            close = getattr(each, "close_all", None) or getattr(each, "close", None)
+            close = getattr(each, "close", None)
+            if isinstance(each, BufferEvent):
+                close = functools.partial(close_all, each)
             if close is not None:
                 try:
                     close()

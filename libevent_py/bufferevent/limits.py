@@ -22,6 +22,7 @@ from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, slot
 from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
+from libevent_py.bufferevent.given import check_not_given
 from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
@@ -305,6 +306,28 @@ class Unlimited(Limits):
 
 
 UNLIMITED_YET = Unlimited()
+
+
+def check_limitable(bev: BufferEvent) -> None:
+    """Raise `ValueError` where libevent can't do with a limit.
+
+    Asked to write before the handshake is done, OpenSSL waits to read; and then libevent, which may
+    not write, asks it again and again.
+    """
+    check_not_given(bev)  # who frees it would not take the limit away before (J1)
+    tls = bev._tls
+    if bev._layers.below is not None and tls is not None and not tls.agreed(bev.pointer):
+        raise ValueError(
+            "TLS through another bufferevent can't be limited until its handshake is done: "
+            "limit what it stands on, or wait for CONNECTED"
+        )
+
+
+def set_at_once(bev: BufferEvent, change: Callable[..., Any], size: int, name: str) -> None:
+    """Have C read, or write, no more than *size* bytes at once."""
+    bev.base.check_thread()
+    size = convert.integer(size, name, 0, AT_ONCE)
+    errors.call(change, bev.pointer, size)
 
 
 def checked_group(base: EventBase, group: Any) -> RateLimitGroup:

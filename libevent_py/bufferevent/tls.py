@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.handle import Handle
+from libevent_py._core.handle import Handle, Making
 from libevent_py._core.pointers import owned
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import BufferEventFlag, TlsState, TlsVersion
 from libevent_py.errors import TlsError
+from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
+    from libevent_py.bufferevent.plans import Plan
 
 Path = str | bytes | os.PathLike[Any]
 
@@ -231,6 +237,28 @@ class Session:
         lib.SSL_up_ref(context)
         return session
 
+    @classmethod
+    def only_of(cls, bev: BufferEvent) -> Session:
+        """Return that of *bev*, or raise `ValueError` if it has none."""
+        if bev._tls is None:
+            raise ValueError(
+                f"this {type(bev).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
+                "those that have"
+            )
+        return bev._tls
+
+    def making(self, plan: Plan, fd: int, below: BufferEvent | None) -> Making:
+        """Return how C makes what is planned, through *below* or else the socket *fd*."""
+        pointer, options = ffi.NULL, plan.options
+        if below is not None:  # by libevent's own rule it would be freed with this one (H1)
+            pointer, options = below.pointer, plan.alone
+        return Making(
+            lib.evpy_tls_new,
+            *(plan.base.pointer, pointer, fd, self.ssl, self.state, options),
+            enter=plan.base.call,  # what is below may be a filter, which is called
+            failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
+        )
+
     def release(self) -> None:
         """Leave the ``SSL *`` to the bufferevent, which has a reference of its own."""
         lib.SSL_free(self.ssl)
@@ -252,16 +280,106 @@ class Session:
             _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
         self._server_hostname = host
 
-    def server_hostname(self, ssl: Any) -> str | None:
+    # What the SSL * of the bufferevent at *pointer* knows, while its handshake is done.
+
+    @staticmethod
+    def ssl_of(pointer: Any) -> Any:
+        """Return the ``SSL *``.
+
+        With a reference of its own: a signal handler may close the bufferevent before it is used.
+        """
+        return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
+
+    def agreed(self, pointer: Any) -> Any:
+        """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""
+        ssl = self.ssl_of(pointer)
+        return ssl if lib.SSL_is_init_finished(ssl) else ffi.NULL
+
+    def version(self, pointer: Any) -> str | None:
+        """Return the version of TLS, or None."""
+        ssl = self.agreed(pointer)
+        return convert.text(lib.SSL_get_version(ssl)) if ssl else None
+
+    def cipher(self, pointer: Any) -> tuple[str, str, int] | None:
+        """Return the cipher's name, the version that defines it and its secret bits, or None."""
+        ssl = self.agreed(pointer)
+        if not ssl:
+            return None
+        cipher = lib.SSL_get_current_cipher(ssl)
+        name, version = lib.SSL_CIPHER_get_name(cipher), lib.SSL_CIPHER_get_version(cipher)
+        bits = lib.SSL_CIPHER_get_bits(cipher, ffi.NULL)
+        return convert.text(name), convert.text(version), int(bits)
+
+    def certificates(self, pointer: Any, most: int | None = None) -> list[bytes]:
+        """Return up to *most* of the certificates that the peer has sent, its own first, as DER."""
+        ssl = self.agreed(pointer)
+        found: list[bytes] = []
+        while ssl and len(found) != most:
+            certificate = lib.evpy_tls_peer(ssl, len(found))
+            if not certificate:
+                break
+            size = lib.i2d_X509(certificate, ffi.NULL)
+            memory = ffi.new("unsigned char[]", max(size, 0))
+            lib.i2d_X509(certificate, ffi.new("unsigned char **", memory))
+            lib.X509_free(certificate)
+            found.append(bytes(ffi.buffer(memory)))
+        return found
+
+    def alpn_protocol(self, pointer: Any) -> str | None:
+        """Return the protocol that both sides have agreed on, or None."""
+        ssl = self.agreed(pointer)
+        if not ssl:
+            return None
+        name, length = ffi.new("unsigned char **"), ffi.new("unsigned *")
+        lib.SSL_get0_alpn_selected(ssl, name, length)
+        return bytes(ffi.buffer(name[0], length[0])).decode("latin-1") if length[0] else None
+
+    def server_hostname(self, pointer: Any) -> str | None:
         """Return the host that the client means: as it was given, or as the client has told."""
+        ssl = self.ssl_of(pointer)
         if self._server_hostname is not None:
             return self._server_hostname
         name = lib.SSL_get_servername(ssl, lib.TLSEXT_NAMETYPE_host_name)
         return convert.text(name) if name else None
 
-    def take_errors(self, pointer: Any, ssl: Any) -> list[TlsError]:
-        """Return and forget what OpenSSL said about failures of the bufferevent at *pointer*."""
-        found = self._errors + _popped(pointer, ssl)[0]
+    def reused(self, pointer: Any) -> bool:
+        """Tell whether the handshake resumed an earlier session."""
+        ssl = self.agreed(pointer)
+        return bool(ssl) and bool(lib.SSL_session_reused(ssl))
+
+    # How it goes on, and how it ends.
+
+    def allow_dirty_shutdown(self, pointer: Any, allow: bool) -> None:
+        """Take an end without TLS's own notice for an end, or with False for an error."""
+        ssl = self.ssl_of(pointer)
+        change = lib.SSL_set_options if allow else lib.SSL_clear_options
+        change(ssl, lib.SSL_OP_IGNORE_UNEXPECTED_EOF)
+        lib.bufferevent_openssl_set_allow_dirty_shutdown(pointer, bool(allow))
+
+    def renegotiate(self, base: EventBase, pointer: Any) -> None:
+        """Begin another handshake, or raise `ValueError` where there is none."""
+        ssl = self.agreed(pointer)
+        if not ssl:
+            raise ValueError("renegotiate() must wait until the handshake is done")
+        if lib.SSL_version(ssl) >= TlsVersion.TLSv1_3:
+            raise ValueError("TLS 1.3 can't renegotiate")
+        base.call(lib.bufferevent_ssl_renegotiate, pointer)
+
+    def shut_down(self, base: EventBase, pointer: Any) -> bool:
+        """Send TLS's own notice of the end, and return whether it is out."""
+        ssl = self.agreed(pointer)
+        if lib.evbuffer_get_length(lib.bufferevent_get_output(pointer)):
+            raise ValueError("shutdown() must wait until all output is written")
+        if not ssl:
+            return False
+        lib.ERR_clear_error()
+        result = base.call(_shut_down, ssl)
+        lib.ERR_clear_error()
+        return bool(result)
+
+    def take_errors(self, pointer: Any) -> list[TlsError]:
+        """Return and forget what OpenSSL said about failures."""
+        found = self._errors + _popped(pointer, self.ssl_of(pointer))[0]
         self._errors = []
         return found
 
@@ -269,8 +387,9 @@ class Session:
         """Begin anew, with another connection."""
         self._failure = None
 
-    def why_failed(self, pointer: Any, ssl: Any, what: int, code: int) -> OSError | None:
+    def why_failed(self, pointer: Any, what: int, code: int) -> OSError | None:
         """Return why the event *what* came about; *code* is the errno that came with it."""
+        ssl = self.ssl_of(pointer)
         found, by_socket = _popped(pointer, ssl)
         if what & BufferEventFlag.CONNECTED:
             self._failure = None
@@ -291,6 +410,10 @@ class Session:
         return self._failure
 
 
+def _shut_down(ssl: Any) -> bool:
+    return lib.SSL_shutdown(ssl) >= 0 or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
+
+
 def _popped(pointer: Any, ssl: Any) -> tuple[list[TlsError], bool]:
     """Return what libevent has kept of OpenSSL's errors, and whether the socket's was one."""
     codes: list[int] = []
@@ -303,61 +426,6 @@ def _popped(pointer: Any, ssl: Any) -> tuple[list[TlsError], bool]:
 def os_error(code: int) -> OSError | None:
     """Return the errno *code* as an exception, or None for 0."""
     return OSError(code, os.strerror(code)) if code else None
-
-
-# What an SSL * knows; NULL stands for one whose handshake isn't done.
-
-
-def ssl_of(pointer: Any) -> Any:
-    """Return the ``SSL *`` of the bufferevent at *pointer*.
-
-    With a reference of its own: a signal handler may close the bufferevent before it is used.
-    """
-    return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
-
-
-def version(ssl: Any) -> str | None:
-    """Return the version of TLS, or None."""
-    return convert.text(lib.SSL_get_version(ssl)) if ssl else None
-
-
-def cipher(ssl: Any) -> tuple[str, str, int] | None:
-    """Return the cipher's name, the version that defines it and its secret bits, or None."""
-    if not ssl:
-        return None
-    current = lib.SSL_get_current_cipher(ssl)
-    name, since = lib.SSL_CIPHER_get_name(current), lib.SSL_CIPHER_get_version(current)
-    bits = lib.SSL_CIPHER_get_bits(current, ffi.NULL)
-    return convert.text(name), convert.text(since), int(bits)
-
-
-def certificates(ssl: Any, most: int | None = None) -> list[bytes]:
-    """Return up to *most* of the certificates that the peer has sent, its own first, as DER."""
-    found: list[bytes] = []
-    while ssl and len(found) != most:
-        certificate = lib.evpy_tls_peer(ssl, len(found))
-        if not certificate:
-            break
-        size = lib.i2d_X509(certificate, ffi.NULL)
-        memory = ffi.new("unsigned char[]", max(size, 0))
-        lib.i2d_X509(certificate, ffi.new("unsigned char **", memory))
-        lib.X509_free(certificate)
-        found.append(bytes(ffi.buffer(memory)))
-    return found
-
-
-def alpn_protocol(ssl: Any) -> str | None:
-    """Return the protocol that both sides have agreed on, or None."""
-    if not ssl:
-        return None
-    name, length = ffi.new("unsigned char **"), ffi.new("unsigned *")
-    lib.SSL_get0_alpn_selected(ssl, name, length)
-    return bytes(ffi.buffer(name[0], length[0])).decode("latin-1") if length[0] else None
-
-
-def shut_down(ssl: Any) -> bool:
-    """Send TLS's own notice of the end, and return whether it is out."""
-    return lib.SSL_shutdown(ssl) >= 0 or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
 
 
 #: The type of the raw layer's ``SSL *``.

@@ -125,4 +125,4 @@ class Flow(Handle):
         if limited._limits.group is not None:  # first in C: the group may go with its last member
             with contextlib.suppress(AttributeError):  # closed, or the parent process's
                 lib.bufferevent_remove_from_rate_limit_group(slot(limited))
-        limited.taken_back()
+        limited._taken_back()
