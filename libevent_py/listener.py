@@ -18,6 +18,7 @@ from libevent_py._core.handle import Making, came_to_be
 from libevent_py._core.owner import Child, Rank, callable_here
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.end import close_all
 from libevent_py.enums import ListenerOption
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
@@ -312,7 +313,7 @@ def _kept(fd: int) -> bool:
         if isinstance(child, Event):
             child.delete()
         else:
-            child.close_all()  # C notes it if that closes fd
+            close_all(child)  # C notes it if that closes fd
     return any(_closes(fd, thing) for thing in gc.get_objects())
 
 

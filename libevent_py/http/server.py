@@ -268,7 +268,7 @@ class HttpServer(Listening):
             return lib.evpy_http_bounded(base, bound) if most else ffi.NULL
         # Active from now on, and so before anything of the connection, which isn't there yet.
         self.base.once(functools.partial(self._adopt, key := next_key()))
-        pointer = self._checked(bev).give(self)
+        pointer = self._checked(bev)._give(self)
         lib.bufferevent_incref(pointer)
         self._given[key] = pointer, bev
         if most:
@@ -295,7 +295,7 @@ class HttpServer(Listening):
         evcon = lib.evpy_http_connection_of(pointer)
         lib.bufferevent_decref(pointer)
         if not evcon:
-            bev.taken_back()
+            bev._taken_back()
             return
         connection = self.connections.get(address_of(evcon))
         if connection is not None:
@@ -528,7 +528,7 @@ class HttpServer(Listening):
                 base.live.pop(connection.key, None)
                 connection.end()
             for _, bev in list(self._given.values()):
-                bev.taken_back()
+                bev._taken_back()
             for key in list(self._routes.values()):
                 base.live.pop(key, None)
         else:  # freed, if at all, after reinit()

@@ -471,7 +471,7 @@ def test_tls_through_another_one_is_limited_only_after_its_handshake(
         one.bev.set_rate_limit(TIGHT)
     with pytest.raises(ValueError, match="can't be limited until its handshake is done"):
         one.bev.add_to_rate_limit_group(group)
-    assert not one.bev.limited()
+    assert not one.bev._limits.any
     assert group.members == []
     run_until(base, lambda: one.connected and other.connected)
     one.bev.set_rate_limit(TIGHT)

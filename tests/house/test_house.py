@@ -38,8 +38,9 @@ FLOORS = """
 
     buffer.octets buffer.callbacks buffer.owned buffer.segment buffer.memory buffer.buffer buffer
 
-    bufferevent.limits bufferevent.tls bufferevent.secured bufferevent.eager bufferevent.stream
-    bufferevent.layers bufferevent.given bufferevent.connect bufferevent.bufferevent bufferevent
+    bufferevent.given bufferevent.limits bufferevent.tls bufferevent.eager bufferevent.layers
+    bufferevent.connect bufferevent.callbacks bufferevent.plans bufferevent.end bufferevent.lock
+    bufferevent.bufferevent bufferevent
 
     listener
 
@@ -274,10 +275,8 @@ MACHINERY = {
     "Root": "arena awaited calls closing collected condemned gate graveyard holds ledger live lost "
     "parked running thread",
     "EventBase": "onces wakers",
-    "Stream": "sends_files",
     "DnsBase": "free",
     "DnsServerRequest": "free",
-    "Request": "sends_files",
     "HttpRequest": "key",
     "HttpServerRequest": "key root",
     "HttpServer": "connections current doomed held plain",

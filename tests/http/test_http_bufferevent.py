@@ -39,9 +39,7 @@ ASKED_NAMES = """
 
 #: What makes another one, or is the machinery's own.
 OTHERS_NAMES = """
-    borrowed close_all do_without expect_callbacks filter forget_failure free give hold holding_tls
-    key lent let_go limited owns pair rank reclaim sends_files taken_back tls tls_filter
-    why_failed look
+    do_without filter free key lent pair rank tls tls_filter
 """
 
 ASKED, OTHERS = ASKED_NAMES.split(), OTHERS_NAMES.split()

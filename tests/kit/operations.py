@@ -400,11 +400,11 @@ def own_tls(s: Any) -> Any:
 
 def own_ssl(s: Any) -> Any:
     """Make TLS of the raw layer's ``SSL *``."""
-    connection = s.context.connection(None, None)
+    session = s.context._session(None, None)
     try:
-        return BufferEvent.tls(s.base, -1, connection.ssl, TlsState.CONNECTING)
+        return BufferEvent.tls(s.base, -1, session.ssl, TlsState.CONNECTING)
     finally:
-        connection.release()
+        session.release()
 
 
 BUFFER_EVENT: Operations = {

@@ -11,6 +11,7 @@ import argparse
 import builtins
 import contextlib
 import faulthandler
+import functools
 import gc
 import mmap
 import os
@@ -22,12 +23,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import EventBase, LibeventError, errors
+from libevent_py import BufferEvent, EventBase, LibeventError, errors
 from libevent_py._core import pointers
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py._core.references import references, release
 from libevent_py._core.wakeup import wakeup
+from libevent_py.bufferevent.end import close_all
 from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS, Operation
 from tests.kit.scenes import ONCE_NOW, SCENES, Scene, accept_all
@@ -206,7 +208,9 @@ class Try:
         result, self.result = self.result, None
         results = result if isinstance(result, (tuple, list)) else (result,)
         for each in results:
-            close = getattr(each, "close_all", None) or getattr(each, "close", None)
+            close = getattr(each, "close", None)
+            if isinstance(each, BufferEvent):
+                close = functools.partial(close_all, each)
             if close is not None:
                 try:
                     close()

@@ -27,6 +27,7 @@ from libevent_py import (
 )
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
+from libevent_py.bufferevent.end import close_all
 from tests.kit.flags import PERSIST, READ, WRITE
 
 ONE_ROUND = LoopFlag.ONCE | LoopFlag.NONBLOCK
@@ -221,7 +222,7 @@ class World:
         ("bevs", new_filter),
         ("bevs", new_filter),
         ("bevs", lambda world, bev: bev.close()),
-        ("bevs", lambda world, bev: bev.close_all()),
+        ("bevs", lambda world, bev: close_all(bev)),
         ("bevs", lambda world, bev: bev.flush(READ, world.random.choice(list(FlushMode)))),
         ("bevs", lambda world, bev: bev.flush(WRITE, world.random.choice(list(FlushMode)))),
         ("bevs", lambda world, bev: bev.trigger(READ | WRITE)),

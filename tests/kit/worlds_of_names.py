@@ -98,9 +98,9 @@ class Names(World):
         name, flags = self.random.choice(NAMES), self.random.choice(list(DnsQueryFlag))
         look_up: Callable[[], Any] = self.random.choice(
             [
-                lambda: dns.resolve_ipv4(name, flags, self.tell()),
-                lambda: dns.resolve_ipv6(name, DnsQueryFlag(0), self.tell()),
-                lambda: dns.resolve_reverse("127.0.0.1", flags, self.tell()),
+                lambda: dns.resolve_ipv4(name, self.tell(), flags=flags),
+                lambda: dns.resolve_ipv6(name, self.tell()),
+                lambda: dns.resolve_reverse("127.0.0.1", self.tell(), flags=flags),
                 lambda: dns.getaddrinfo(name, 80, self.tell()),
                 lambda: dns.getaddrinfo(name, 80, self.tell()),
             ]
