@@ -12,6 +12,8 @@ BENCH_PACKAGES := curl wrk
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
 	$(wildcard libevent_py/_c/*)
+# Not the headers of libevent_py/_c: they are libevent's own, token by token.
+OUR_C := $(shell find libevent_py benchmarks tests -name '*.c') $(wildcard benchmarks/c/*.h)
 PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses auto --dist worksteal
 PIP := python -m pip --disable-pip-version-check install --quiet
 
@@ -21,18 +23,24 @@ EDITABLE := --config-settings editable_mode=compat --editable
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test test-all bench lint build clean
+.PHONY: run test quick test-all bench lint build clean
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
 
 test: .venv/installed build/test-packages lint
-	. $(BIN)/activate && $(PYTEST)
+	. $(BIN)/activate && $(PYTEST) --durations 15
+
+# What takes a second or less: no valgrind, no random walks.
+quick: .venv/installed build/test-packages
+	. $(BIN)/activate && $(PYTEST) -m 'not slow' --durations 15
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict libevent_py
+	$(BIN)/python build_ffi.py --lint
+	$(BIN)/clang-format --dry-run -Werror $(OUR_C)
 
 # Every version of VERSIONS that is found, each in its own virtual environment.
 test-all: build/build-packages build/test-packages $(VERSIONS:%=test-%)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from cffi import FFI
@@ -79,6 +80,14 @@ NO_OPENSSL = (
 # cffi defines these below our C, which calls them.
 EXTERN_PYTHON = re.compile(r'^extern "Python" ([^{;]+;)', re.MULTILINE)
 
+# A cdef's declaration of a function of ours, and its name.
+OURS = re.compile(r"^(\w[^{};()]*?\b(evpy_\w+)\([^{;]*)(?=;)", re.MULTILINE)
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+USE = "void use_{0}(void); void use_{0}(void) {{ (void){0}; }}"
+
+# Where cffi calls a function of ours in libevent's stead.
+IN_ITS_STEAD = re.compile(r"^#define \w+ (evpy_\w+)$", re.MULTILINE)
+
 
 def search_path() -> list[str]:
     """Where pkg-config says the libraries are. Its names aren't asked: libevent_openssl's drag in
@@ -123,55 +132,110 @@ def has_openssl(flags: list[str]) -> bool:
     return links(flags, source) and "may conflict" not in link(flags, source).stderr
 
 
+def left_out(search: list[str], flags: dict[str, str | None]) -> set[str]:
+    """The nouns that can't be built here; says why."""
+    missing = [f"lib{part}" for part in PARTS if flags[part] is None]
+    if missing:
+        raise fetch.HeadersError(f"There is no {', '.join(missing)} to link with. {fetch.INSTALL}")
+    if (tls := flags[TLS]) is None:
+        print(f"libevent_py: no TLS, because there is no lib{TLS} to link with", file=sys.stderr)
+        return {"bufferevent_ssl", "tls"}
+    if not has_openssl([*search, tls]):
+        print(f"libevent_py: no TLS, because {NO_OPENSSL}", file=sys.stderr)
+        return {"tls"}
+    return set()
+
+
+def macros(without: set[str]) -> list[tuple[str, str]]:
+    """What our C is compiled with, in a build that leaves out the nouns *without*."""
+    return [
+        ("_GNU_SOURCE", "1"),
+        ("LIBEVENT_PY_HAVE_OPENSSL", str(int("bufferevent_ssl" not in without))),
+        ("LIBEVENT_PY_HAVE_TLS", str(int("tls" not in without))),
+    ]
+
+
+def assemble(include: Path, without: set[str], callbacks: str) -> Iterator[tuple[str, list[str]]]:
+    """Each noun's cdef, and its C, where *callbacks* precedes what Python defines."""
+    for noun in NOUNS:
+        if noun in without:
+            continue
+        cdef = (C / f"{noun}.h").read_text()
+        source = []
+        if (include / "event2" / f"{noun}.h").exists():
+            source.append(f"#include <event2/{noun}.h>")
+        if (C / f"{noun}.c").exists():
+            source += [f"{callbacks} {declaration}" for declaration in EXTERN_PYTHON.findall(cdef)]
+            source += [f'#line 1 "libevent_py/_c/{noun}.c"', (C / f"{noun}.c").read_text()]
+        yield cdef, source
+
+
 def make() -> FFI:
     include = fetch.headers()
     search = search_path()
     flags = {part: link_flag(part, search) for part in (*PARTS, TLS)}
-    missing = [f"lib{part}" for part in PARTS if flags[part] is None]
-    if missing:
-        raise fetch.HeadersError(f"There is no {', '.join(missing)} to link with. {fetch.INSTALL}")
-    left_out = set()
-    if flags[TLS] is None:
-        left_out = {"bufferevent_ssl", "tls"}
-        print(f"libevent_py: no TLS, because there is no lib{TLS} to link with", file=sys.stderr)
-    elif not has_openssl([*search, flags[TLS]]):
-        left_out = {"tls"}
-        print(f"libevent_py: no TLS, because {NO_OPENSSL}", file=sys.stderr)
+    without = left_out(search, flags)
 
     ffi = FFI()
     source = []
-    for noun in NOUNS:
-        if noun in left_out:
-            continue
-        cdef = (C / f"{noun}.h").read_text()
+    for cdef, lines in assemble(include, without, "static"):
         ffi.cdef(cdef)
-        if (include / "event2" / f"{noun}.h").exists():
-            source.append(f"#include <event2/{noun}.h>")
-        if (C / f"{noun}.c").exists():
-            source += [f"static {declaration}" for declaration in EXTERN_PYTHON.findall(cdef)]
-            source += [f'#line 1 "libevent_py/_c/{noun}.c"', (C / f"{noun}.c").read_text()]
+        source += lines
     source.append('#line 1 "libevent_py._ffi.c"')
     source.append("#define free(memory) evpy_free(memory)")  # for lib.free()
     ffi.set_source(
         "libevent_py._ffi",
         "\n".join(source),
-        define_macros=[
-            ("_GNU_SOURCE", "1"),
-            ("LIBEVENT_PY_HAVE_OPENSSL", str(int("bufferevent_ssl" not in left_out))),
-            ("LIBEVENT_PY_HAVE_TLS", str(int("tls" not in left_out))),
-        ],
+        define_macros=macros(without),
         include_dirs=[str(include)],
         depends=[str(header) for header in include.rglob("*.h")],
         extra_link_args=[
             *search,
             *filter(None, flags.values()),
-            *(OPENSSL if "tls" not in left_out else ()),
+            *(OPENSSL if "tls" not in without else ()),
         ],
     )
     return ffi
 
 
+def lint_source(include: Path, without: set[str]) -> str:
+    """Our C without cffi's, which uses all that the cdefs declare, with the types that they say.
+
+    So a function that neither C nor a cdef knows is dead, and a wrong type in a cdef, of which the
+    module itself is compiled without a word, is an error.
+    """
+    source, uses = [], []
+    for cdef, lines in assemble(include, without, "extern"):
+        source += lines
+        ours = EXTERN_PYTHON.sub("", COMMENT.sub("", cdef))
+        for declaration, name in OURS.findall(ours):
+            uses += [f"static {declaration};", USE.format(name)]
+    uses += map(USE.format, IN_ITS_STEAD.findall("\n".join(source)))
+    return "\n".join([*source, '#line 1 "what the cdefs declare"', *uses])
+
+
+def lint() -> int:
+    """Compile our C, with TLS and without, by each compiler that there is; warnings are errors.
+
+    It is optimized, because some warnings come of that.
+    """
+    include = fetch.headers()
+    search = search_path()
+    without = left_out(search, {part: link_flag(part, search) for part in (*PARTS, TLS)})
+    failed = 0
+    for compiler in filter(shutil.which, ("gcc", "clang")):
+        for leaving_out in (without, {*without, "tls"}, {*without, "tls", "bufferevent_ssl"}):
+            command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-c", "-o", os.devnull]
+            command += [f"-D{name}={value}" for name, value in macros(leaving_out)]
+            command += ["-isystem", str(include), "-x", "c", "-"]
+            source = lint_source(include, leaving_out)
+            failed |= subprocess.run(command, input=source, text=True, cwd=ROOT).returncode
+    return failed
+
+
 try:
+    if __name__ == "__main__" and sys.argv[1:] == ["--lint"]:
+        sys.exit(lint())
     ffibuilder = make()
 except fetch.HeadersError as error:
     sys.exit(f"libevent_py: {error}")

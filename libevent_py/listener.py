@@ -13,11 +13,12 @@ from typing import Any
 
 from libevent_py import errors, log
 from libevent_py._core import convert
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Making, came_to_be
-from libevent_py._core.owner import Child, get_ident, roots
+from libevent_py._core.owner import Child, Rank, callable_here
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.end import close_all
 from libevent_py.enums import ListenerOption
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
@@ -42,7 +43,7 @@ class Listener(Child):
 
     _callback: ListenerCallback | None
 
-    rank = 1
+    rank = Rank.LISTENER
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class Listener(Child):
             failure=lambda: errors.failed(lib.evconnlistener_new, convert.fd_with(fd, below)),
         )
         super().__init__(base, key, making)
-        base.live[key] = self
+        base.may_call(key, self)
 
     @property
     def callback(self) -> ListenerCallback | None:
@@ -239,10 +240,8 @@ class Listener(Child):
         """Be closed, as C has freed, or will free, what has been given."""
         base = self.base
         self._take()
-        base.live.pop(self.key, None)
-        base.ledger.pop(self.key, None)
-        if base.parked is not None:
-            base.parked.pop(id(self), None)
+        base.forget(self.key)
+        base.unpark_never(self)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
@@ -287,19 +286,19 @@ def _bound(address: convert.Address, flags: ListenerOption) -> socket.socket:
     return made
 
 
+# hot: called for every connection; also, what is kept is asked for when the error has gone.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
-    for base in live.bases:
-        listener = base.live.get(key)
-        if listener is not None:
-            try:
-                listener._callback(listener, fd, convert.unpack_address(address, length))
-            except BaseException as error:
-                base.report(error, listener)
-            else:
-                return True
-            return _kept(fd)  # with the error gone, and with it what it alone has kept
-    return False
+    listener = live.objects.get(key)
+    if listener is None:
+        return False
+    try:
+        listener._callback(listener, fd, convert.unpack_address(address, length))
+    except BaseException as error:
+        listener.base.report(error, listener)
+    else:
+        return True
+    return _kept(fd)  # with the error gone, and with it what it alone has kept
 
 
 def _kept(fd: int) -> bool:
@@ -308,14 +307,13 @@ def _kept(fd: int) -> bool:
     Or they would go on with whatever gets the same number next. What another thread has made of it
     is out of reach.
     """
-    here = [root for root in roots if root.thread == get_ident() and root.parked is None]
-    for child in [child for root in here for child in list(root.live.values())]:
+    for child in callable_here():
         if not isinstance(child, (BufferEvent, Event)) or child.closed or child.fd != fd:
             continue
         if isinstance(child, Event):
             child.delete()
         else:
-            child.close_all()  # C notes it if that closes fd
+            close_all(child)  # C notes it if that closes fd
     return any(_closes(fd, thing) for thing in gc.get_objects())
 
 
@@ -329,12 +327,6 @@ def _closes(fd: int, thing: Any) -> bool:
     return False
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_accept_error(key: int, code: int) -> None:
-    for base in live.bases:
-        listener = base.live.get(key)
-        if listener is not None:
-            try:
-                listener.accept_failed(code)
-            except BaseException as error:
-                base.report(error, listener)
+@from_c()
+def evpy_accept_error(listener: Any, code: int) -> None:
+    listener.accept_failed(code)

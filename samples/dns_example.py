@@ -26,7 +26,6 @@ from libevent_py import (
     AddrInfoFlag,
     DnsBase,
     DnsBaseFlag,
-    DnsOption,
     DnsQueryFlag,
     DnsResult,
     DnsServer,
@@ -67,11 +66,11 @@ def look_up(base: EventBase, resolver: DnsBase, names: list[str], how: str) -> N
             hints = {"type": socket.SOCK_STREAM, "flags": AddrInfoFlag.CANONNAME}
             resolver.getaddrinfo(name, None, found, **hints)
         elif how == "forward":
-            resolver.resolve_ipv4(name, NO_FLAG, resolved)
+            resolver.resolve_ipv4(name, resolved)
         elif ":" in name:
-            resolver.resolve_reverse_ipv6(name, NO_FLAG, resolved)
+            resolver.resolve_reverse_ipv6(name, resolved)
         else:
-            resolver.resolve_reverse(name, NO_FLAG, resolved)
+            resolver.resolve_reverse(name, resolved)
 
 
 def answer(request: DnsServerRequest) -> None:
@@ -100,7 +99,7 @@ def main(arguments: list[str]) -> None:
         elif given.s:
             resolver.nameserver_ip_add(given.s)
         else:
-            resolver.resolv_conf_parse(DnsOption.ALL, given.c)
+            resolver.resolv_conf_parse(given.c)
         if not given.T:
             how = "reverse" if given.x else "getaddrinfo" if given.g else "forward"
             look_up(base, resolver, given.names, how)

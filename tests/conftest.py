@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import inspect
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,8 +15,10 @@ from libevent_py import EventBase, EventConfig, errors
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py._core.wakeup import wakeup
-from tests import debian
-from tests.certificates import Authority
+from tests.kit import debian
+from tests.kit.certificates import Authority
+from tests.kit.processes import descriptors
+from tests.kit.support import end_valgrind
 
 BACKENDS = EventBase.supported_methods()
 
@@ -27,19 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model-steps",
         type=int,
         metavar="N",
-        help="take N steps, at random, in tests/test_buffer_model.py; else 10000, always the same",
+        help="take N steps, at random, in walks/test_buffer_model.py; else 10000, always the same",
     )
 
 
-def descriptors() -> dict[str, str]:
-    """Return the open descriptors, each with what it is open on."""
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:  # the directory's own
-            continue
-    return found
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow, besides what says so itself, all that walks and all that needs valgrind."""
+    for item in items:
+        source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
+        if item.path.parent.name == "walks" or "valgrind" in source:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +48,13 @@ def _cheap_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_of_valgrind() -> Iterator[None]:
+    """End the process that has run scripts under valgrind."""
+    yield
+    end_valgrind()
 
 
 @pytest.fixture(autouse=True)

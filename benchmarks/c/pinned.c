@@ -9,17 +9,17 @@
 
 int main(int argc, char **argv)
 {
-    cpu_set_t set;
+	cpu_set_t set;
 
-    if (argc < 3)
-        return 2;
-    CPU_ZERO(&set);
-    CPU_SET(atoi(argv[1]), &set);
-    if (sched_setaffinity(0, sizeof set, &set) || prctl(PR_SET_PDEATHSIG, SIGKILL)) {
-        perror("pinned");
-        return 1;
-    }
-    execv(argv[2], argv + 2);
-    perror(argv[2]);
-    return 127;
+	if (argc < 3)
+		return 2;
+	CPU_ZERO(&set);
+	CPU_SET(atoi(argv[1]), &set);
+	if (sched_setaffinity(0, sizeof set, &set) || prctl(PR_SET_PDEATHSIG, SIGKILL)) {
+		perror("pinned");
+		return 1;
+	}
+	execv(argv[2], argv + 2);
+	perror(argv[2]);
+	return 127;
 }

@@ -27,7 +27,7 @@ def look_up():
     global left, unanswered
     left -= 1
     unanswered += 1
-    dns.resolve_ipv4("host.example", DnsQueryFlag.NO_SEARCH, on_answer)
+    dns.resolve_ipv4("host.example", on_answer, flags=DnsQueryFlag.NO_SEARCH)
 
 
 def sample(count: int) -> tuple[int, int]:

@@ -10,8 +10,8 @@ static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *
 {
 	if (buf == evpy_hushed)
 		return;
-	EVPY_CALL(evpy_buffer_changed(
-	    (uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
+	EVPY_CALL(
+	    evpy_buffer_changed((uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
 }
 
 /* libevent itself uses no buffer in two threads, Python does. */
@@ -101,16 +101,16 @@ static ev_ssize_t evpy_buffer_chunk(struct evbuffer *buf, size_t start, void *ou
 static ev_ssize_t evpy_buffer_search(
     struct evbuffer *buf, const char *what, size_t size, size_t start, size_t end)
 {
-	struct evbuffer_ptr from, to;
+	struct evbuffer_ptr from, to, *last = end == SIZE_MAX ? NULL : &to;
 	ev_ssize_t result = EVPY_BEYOND;
 
 	evbuffer_lock(buf);
 	if (start <= end && evpy_position(buf, &from, start) == 0 &&
-	    (end == SIZE_MAX || evpy_position(buf, &to, end) == 0))
-		result = size == 0 ? (ev_ssize_t)start
-				   : evbuffer_search_range(buf, what, size, &from,
-					 end == SIZE_MAX ? NULL : &to)
-					 .pos;
+	    (last == NULL || evpy_position(buf, last, end) == 0)) {
+		result = (ev_ssize_t)start;
+		if (size > 0)
+			result = evbuffer_search_range(buf, what, size, &from, last).pos;
+	}
 	evbuffer_unlock(buf);
 	return result;
 }

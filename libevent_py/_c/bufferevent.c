@@ -25,8 +25,8 @@ static void evpy_bufferevent_setcb(
     struct bufferevent *bev, int read, int write, int event, uintptr_t key)
 {
 	bufferevent_setcb(bev, read ? evpy_on_bufferevent_read : NULL,
-	    write ? evpy_on_bufferevent_write : NULL,
-	    event ? evpy_on_bufferevent_event : NULL, (void *)key);
+	    write ? evpy_on_bufferevent_write : NULL, event ? evpy_on_bufferevent_event : NULL,
+	    (void *)key);
 }
 
 /* Negative seconds stand for no timeout; for bufferevents libevent takes 0 for that. */
@@ -117,7 +117,8 @@ static struct bufferevent *evpy_bufferevent_socket_new(
 	return bev;
 }
 
-static int evpy_bufferevent_pair_new(struct event_base *base, int options, struct bufferevent *pair[2])
+static int evpy_bufferevent_pair_new(
+    struct event_base *base, int options, struct bufferevent *pair[2])
 {
 	int before = evpy_guard(), result;
 

@@ -50,8 +50,8 @@ static int evpy_dns_begun(struct evdns_base *dns, void **handle, int before)
 	return *handle == NULL ? -1 : 0;
 }
 
-static int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, int flags,
-    uintptr_t key, void **handle)
+static int evpy_dns_resolve(
+    struct evdns_base *dns, int type, const void *what, int flags, uintptr_t key, void **handle)
 {
 	int before = evpy_guard();
 
@@ -65,8 +65,8 @@ static int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, 
 	return evpy_dns_begun(dns, handle, before);
 }
 
-static int evpy_dns_resolve_reverse(struct evdns_base *dns, int size, const void *address, int flags,
-    uintptr_t key, void **handle)
+static int evpy_dns_resolve_reverse(
+    struct evdns_base *dns, int size, const void *address, int flags, uintptr_t key, void **handle)
 {
 	int before = evpy_guard();
 
@@ -74,10 +74,11 @@ static int evpy_dns_resolve_reverse(struct evdns_base *dns, int size, const void
 		return -1;
 	errno = 0;
 	if (size == 4)
-		*handle = evdns_base_resolve_reverse(dns, address, flags, evpy_on_resolved, (void *)key);
-	else
 		*handle =
-		    evdns_base_resolve_reverse_ipv6(dns, address, flags, evpy_on_resolved, (void *)key);
+		    evdns_base_resolve_reverse(dns, address, flags, evpy_on_resolved, (void *)key);
+	else
+		*handle = evdns_base_resolve_reverse_ipv6(
+		    dns, address, flags, evpy_on_resolved, (void *)key);
 	return evpy_dns_begun(dns, handle, before);
 }
 

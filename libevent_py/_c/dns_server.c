@@ -88,7 +88,8 @@ static struct evpy_dns_server *evpy_dns_server_new(
 	server->key = key;
 	server->ready = event_new(base, -1, 0, evpy_on_dns_ready, server);
 	if (server->ready != NULL)
-		server->port = evdns_add_server_port_with_base(base, fd, 0, evpy_on_dns_query, server);
+		server->port =
+		    evdns_add_server_port_with_base(base, fd, 0, evpy_on_dns_query, server);
 	if (server->port != NULL)
 		return server;
 	if (server->ready != NULL)

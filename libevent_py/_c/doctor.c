@@ -11,15 +11,15 @@ static const char *evpy_file_of(const char *part)
 		const char *part;
 		const void *address;
 	} parts[] = {
-		{"extension", &here},
-		{"event_core", (void *)event_base_new},
-		{"event_extra", (void *)evhttp_new},
-		{"event_pthreads", (void *)evthread_use_pthreads},
+	    {"extension", &here},
+	    {"event_core", (void *)event_base_new},
+	    {"event_extra", (void *)evhttp_new},
+	    {"event_pthreads", (void *)evthread_use_pthreads},
 #if LIBEVENT_PY_HAVE_OPENSSL
-		{"event_openssl", (void *)bufferevent_openssl_get_ssl},
+	    {"event_openssl", (void *)bufferevent_openssl_get_ssl},
 #endif
 #if LIBEVENT_PY_HAVE_TLS
-		{"ssl", (void *)SSL_new},
+	    {"ssl", (void *)SSL_new},
 #endif
 	};
 	Dl_info info;

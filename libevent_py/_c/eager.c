@@ -118,8 +118,8 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 		bev->enabled &= ~EV_WRITE;
 	}
 	arena->busy = 1;
-	EVPY_CALL(unsent = evpy_eager_read(
-	    eager->key, unread, eager->corked ? sizeof arena->output : 0));
+	EVPY_CALL(
+	    unsent = evpy_eager_read(eager->key, unread, eager->corked ? sizeof arena->output : 0));
 	arena->busy = 0;
 	if (!eager->freed && unsent == -1)
 		evbuffer_prepend(bev->input, arena->input, unread);
@@ -250,8 +250,7 @@ static void evpy_on_eager_event(struct bufferevent *bev, short what, void *arg)
 	EVPY_CALL(evpy_bufferevent_event(eager->key, what, error));
 }
 
-static void evpy_eager_setcb(
-    struct bufferevent *bev, int read, int write, struct evpy_eager *eager)
+static void evpy_eager_setcb(struct bufferevent *bev, int read, int write, struct evpy_eager *eager)
 {
 	bufferevent_setcb(bev, read ? evpy_on_eager_read : NULL, write ? evpy_on_eager_write : NULL,
 	    evpy_on_eager_event, eager);

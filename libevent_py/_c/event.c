@@ -324,8 +324,8 @@ static int evpy_event_stays(const struct event *ev)
 	if (ev->ev_events & EV_SIGNAL) {
 		/* Its timeout deletes even a persistent one. */
 		int active = flags & (EVLIST_ACTIVE | EVLIST_ACTIVE_LATER);
-		int in_calls = ev->ev_.ev_signal.ev_pncalls != NULL &&
-		    !event_base_got_break(ev->ev_base);
+		int in_calls =
+		    ev->ev_.ev_signal.ev_pncalls != NULL && !event_base_got_break(ev->ev_base);
 
 		return waits || (ev->ev_.ev_signal.ev_ncalls > 0 && (active || in_calls));
 	}
@@ -375,17 +375,6 @@ static void evpy_once_free(struct evpy_once *once)
 	evpy_free(once);
 }
 
-/* Free the event with this key, if it has not fired yet. */
-static void evpy_once_cancel(struct evpy_onces *onces, uintptr_t key)
-{
-	struct evpy_once *once = onces->first;
-
-	while (once != NULL && once->key != key)
-		once = once->next;
-	if (once != NULL)
-		evpy_once_free(once);
-}
-
 static void evpy_onces_free(struct evpy_onces *onces)
 {
 	while (onces->first != NULL)
@@ -407,7 +396,8 @@ static int evpy_once_add(
 {
 	struct evpy_once *once = evpy_malloc(sizeof *once);
 
-	if (once == NULL || event_assign(&once->ev, onces->base, fd, what, evpy_on_once, once) < 0) {
+	if (once == NULL ||
+	    event_assign(&once->ev, onces->base, fd, what, evpy_on_once, once) < 0) {
 		evpy_free(once);
 		errno = ENOMEM;
 		return -1;

@@ -186,7 +186,6 @@ int evpy_finalize_event(struct event *ev);
 struct evpy_onces;
 struct evpy_onces *evpy_onces_new(struct event_base *base);
 void evpy_onces_free(struct evpy_onces *onces);
-void evpy_once_cancel(struct evpy_onces *onces, uintptr_t key);
 int evpy_once_add(
     struct evpy_onces *onces, uintptr_t key, double seconds, evutil_socket_t fd, short what);
 int evpy_once_timer(struct evpy_onces *onces, uintptr_t key, double seconds);

@@ -49,8 +49,8 @@ static void evpy_on_event_below(struct bufferevent *underlying, short what, void
 {
 	struct bufferevent *filter = arg;
 	size_t high = filter->wm_read.high;
-	int takes = filter->enabled & EV_READ &&
-	    (high == 0 || evbuffer_get_length(filter->input) < high);
+	int takes =
+	    filter->enabled & EV_READ && (high == 0 || evbuffer_get_length(filter->input) < high);
 
 	if (takes || filter->readcb == NULL || evbuffer_get_length(underlying->input) == 0 ||
 	    !evpy_hold_the_end(underlying, underlying->input, what))
@@ -86,7 +86,8 @@ static struct bufferevent *evpy_filter_new(
 	filter = bufferevent_filter_new(underlying, input ? evpy_on_input : evpy_pass,
 	    output ? evpy_on_output : evpy_pass, options, NULL, (void *)key);
 	if (filter != NULL &&
-	    (evbuffer_add_cb(filter->input, evpy_on_filter_input, filter) == NULL || evpy_missed(before))) {
+	    (evbuffer_add_cb(filter->input, evpy_on_filter_input, filter) == NULL ||
+		evpy_missed(before))) {
 		bufferevent_setcb(underlying, read, write, event, arg);
 		bufferevent_disable(underlying, (EV_READ | EV_WRITE) & ~enabled);
 		bufferevent_free(filter);

@@ -132,8 +132,8 @@ static char *evpy_uri_get(
 	return copy;
 }
 
-static int evpy_uri_set(struct evhttp_uri *uri,
-    int (*set)(struct evhttp_uri *, const char *), const char *value)
+static int evpy_uri_set(
+    struct evhttp_uri *uri, int (*set)(struct evhttp_uri *, const char *), const char *value)
 {
 	int result;
 

@@ -73,7 +73,8 @@ static void evpy_chunks_step(struct evpy_chunks *chunks, unsigned char byte)
 		chunks->state = EVPY_CHUNK_SIZE_LF;
 		break;
 	case EVPY_CHUNK_SIZE_LF:
-		chunks->state = byte == '\n' && chunks->size > 0 ? EVPY_CHUNK_DATA : EVPY_CHUNKS_OFF;
+		chunks->state =
+		    byte == '\n' && chunks->size > 0 ? EVPY_CHUNK_DATA : EVPY_CHUNKS_OFF;
 		break;
 	case EVPY_CHUNK_DATA_CR:
 		chunks->state = byte == '\r' ? EVPY_CHUNK_DATA_LF : EVPY_CHUNKS_OFF;
@@ -89,13 +90,15 @@ static void evpy_chunks_step(struct evpy_chunks *chunks, unsigned char byte)
 }
 
 /* How many bytes there are up to the first extension, or to where there is nothing more to look at. */
-static size_t evpy_chunks_pass(struct evpy_chunks *chunks, const unsigned char *bytes, size_t length)
+static size_t evpy_chunks_pass(
+    struct evpy_chunks *chunks, const unsigned char *bytes, size_t length)
 {
 	size_t at = 0;
 
 	while (at < length && chunks->state != EVPY_CHUNKS_OFF) {
 		if (chunks->state == EVPY_CHUNK_DATA) {
-			size_t part = length - at < chunks->size ? length - at : (size_t)chunks->size;
+			size_t part =
+			    length - at < chunks->size ? length - at : (size_t)chunks->size;
 
 			chunks->size -= part;
 			at += part;

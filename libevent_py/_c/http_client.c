@@ -91,10 +91,10 @@ static const char *evpy_client_refusal(struct evhttp_request *req)
 
 	if (req->response_code < 100 || req->response_code > 999)
 		return "the response's status code is none";
-	if (req->response_code == 101 &&
-	    evhttp_find_header(req->output_headers, "Upgrade") == NULL)
+	if (req->response_code == 101 && evhttp_find_header(req->output_headers, "Upgrade") == NULL)
 		return "the response switches to another protocol, which was not asked for";
-	for (header = req->input_headers->tqh_first; header != NULL; header = header->next.tqe_next) {
+	for (header = req->input_headers->tqh_first; header != NULL;
+	    header = header->next.tqe_next) {
 		lengths += evutil_ascii_strcasecmp(header->key, "Content-Length") == 0;
 		codings += evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0;
 	}
@@ -173,7 +173,8 @@ static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
 		EVPY_CALL(evpy_client_refused(key, refusal));
 		return -1;
 	}
-	if (req->type == EVHTTP_REQ_CONNECT && code >= 300) /* else libevent leaves its body unread */
+	/* Else libevent leaves its body unread. */
+	if (req->type == EVHTTP_REQ_CONNECT && code >= 300)
 		req->type = EVPY_REFUSED_CONNECT;
 	evpy_client_read_to_end(req);
 	evpy_client_begin_chunks(req);
@@ -338,7 +339,8 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	if (client != NULL && made != NULL &&
 	    evbuffer_add_cb(bufferevent_get_input(made), evpy_on_client_input, client) != NULL &&
 	    evbuffer_add_cb(bufferevent_get_output(made), evpy_on_client_output, client) != NULL)
-		evcon = evhttp_connection_base_bufferevent_new(base, dns, made, host, (ev_uint16_t)port);
+		evcon = evhttp_connection_base_bufferevent_new(
+		    base, dns, made, host, (ev_uint16_t)port);
 	if (evcon != NULL)
 		client->flow = evpy_http_flow_new(evcon, key);
 	if (evcon != NULL && (client->flow == NULL || evpy_missed(before))) {
@@ -578,8 +580,8 @@ static int evpy_client_send_part(struct evpy_http_flow *flow, struct evhttp_requ
 	return result;
 }
 
-static int evpy_client_send(struct evpy_client *client, struct evhttp_request *req, int body,
-    const void *data, size_t size)
+static int evpy_client_send(
+    struct evpy_client *client, struct evhttp_request *req, int body, const void *data, size_t size)
 {
 	struct evpy_http_flow *flow = client->flow;
 	struct evbuffer *part = evbuffer_new();
@@ -593,8 +595,8 @@ static int evpy_client_send(struct evpy_client *client, struct evhttp_request *r
 }
 
 /* `data` is left as it is where nothing is sent. */
-static int evpy_client_send_buffer(struct evpy_client *client, struct evhttp_request *req, int body,
-    struct evbuffer *data)
+static int evpy_client_send_buffer(
+    struct evpy_client *client, struct evhttp_request *req, int body, struct evbuffer *data)
 {
 	struct evpy_http_flow *flow = client->flow;
 	struct evbuffer *part;
@@ -658,12 +660,10 @@ static void evpy_client_wrapped(struct bufferevent *bev, short what, void *arg)
 	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
 
 	if (what & BEV_EVENT_CONNECTED)
-	if (what & BEV_EVENT_CONNECTED) {
 		evpy_http_hurry(bufferevent_getfd(bev));
-		evpy_client_recount(flow);
-	} else {
+	evpy_client_recount(flow); /* also for a handshake that has failed, which counts, too */
+	if (!(what & BEV_EVENT_CONNECTED))
 		evpy_client_note_counts(flow);
-	}
 	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : error;
 	evpy_client_connected(bev, what, flow->evcon);
 	evpy_client_why = 0;
@@ -783,8 +783,8 @@ static int evpy_client_frame(struct evhttp_request *req, int command)
 {
 	size_t size = evbuffer_get_length(req->output_buffer);
 	struct evpy_framing framing = evpy_http_framing(req->output_headers);
-	int wants = command == EVHTTP_REQ_POST || command == EVHTTP_REQ_PUT ||
-	    command == EVHTTP_REQ_PATCH;
+	int wants =
+	    command == EVHTTP_REQ_POST || command == EVHTTP_REQ_PUT || command == EVHTTP_REQ_PATCH;
 
 	if (framing.problem || (framing.length >= 0 && (ev_uint64_t)framing.length != size))
 		return EVPY_MISFRAMED;

@@ -178,7 +178,8 @@ static int evpy_http_is_misread(const struct evhttp_request *req, int chunked)
 	const struct evkeyval *header;
 	int lengths = 0, codings = 0;
 
-	for (header = req->input_headers->tqh_first; header != NULL; header = header->next.tqe_next) {
+	for (header = req->input_headers->tqh_first; header != NULL;
+	    header = header->next.tqe_next) {
 		char first = header->key[0] | 0x20;
 
 		if (first == 'c')

@@ -118,7 +118,8 @@ static int evpy_http_lists(const struct evkeyvalq *headers, const char *name, co
 	for (header = headers->tqh_first; header != NULL; header = header->next.tqe_next) {
 		const char *value = header->value;
 
-		if ((header->key[0] | 0x20) != first || evutil_ascii_strcasecmp(header->key, name) != 0)
+		if ((header->key[0] | 0x20) != first ||
+		    evutil_ascii_strcasecmp(header->key, name) != 0)
 			continue;
 		for (; *value != '\0'; value += strcspn(value, ",")) {
 			const char *after;

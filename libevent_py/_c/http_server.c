@@ -58,7 +58,8 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 	if (type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;
 	/* Once more where an interrupt has kept it from knowing that C frees the request. */
-	EVPY_CALL((void)(evpy_http_completed(flow->key, req) || evpy_http_completed(flow->key, req)));
+	EVPY_CALL(
+	    (void)(evpy_http_completed(flow->key, req) || evpy_http_completed(flow->key, req)));
 	req->type = type;
 	evpy_http_expect(flow);
 }
@@ -269,8 +270,8 @@ static void evpy_http_persist(struct evhttp_request *req, int ends)
 static void evpy_http_trim_headers(struct evhttp_request *req, int code)
 {
 	struct evkeyvalq *headers = req->output_headers;
-	int none = code < 200 || code == HTTP_NOCONTENT ||
-	    (req->type == EVHTTP_REQ_CONNECT && code < 300);
+	int none =
+	    code < 200 || code == HTTP_NOCONTENT || (req->type == EVHTTP_REQ_CONNECT && code < 300);
 
 	if (none)
 		evpy_http_remove(headers, "Content-Length");
@@ -284,8 +285,9 @@ static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 	struct evpy_framing framing = evpy_http_framing(req->output_headers);
 
 	size += evbuffer_get_length(req->output_buffer);
-	return !framing.problem && (framing.length < 0 || evpy_http_is_bare(req, code) ||
-	    (ev_uint64_t)framing.length == size);
+	return !framing.problem &&
+	    (framing.length < 0 || evpy_http_is_bare(req, code) ||
+		(ev_uint64_t)framing.length == size);
 }
 
 /* What libevent would free at once: but a method may be in the middle of using it. */
@@ -522,12 +524,13 @@ static void evpy_http_push(struct bufferevent *bev)
 {
 	struct evbuffer *output = bufferevent_get_output(bev);
 	size_t left = (size_t)-1;
+	event_callback_fn writable;
 
 	while (bufferevent_get_enabled(bev) & EV_WRITE && bufferevent_getfd(bev) >= 0 &&
 	    evbuffer_get_length(output) > 0 && evbuffer_get_length(output) < left) {
 		left = evbuffer_get_length(output);
-		event_get_callback(&bev->ev_write)(
-		    bufferevent_getfd(bev), EV_WRITE, event_get_callback_arg(&bev->ev_write));
+		writable = event_get_callback(&bev->ev_write);
+		writable(bufferevent_getfd(bev), EV_WRITE, event_get_callback_arg(&bev->ev_write));
 	}
 	bufferevent_decref(bev);
 }

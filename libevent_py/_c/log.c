@@ -60,8 +60,8 @@ static void evpy_on_log(int severity, const char *text)
 		message->severity = severity;
 		memcpy(message->text, text, size);
 		message->next = __atomic_load_n(&evpy_messages, __ATOMIC_RELAXED);
-		while (!__atomic_compare_exchange_n(&evpy_messages, &message->next, message, 1,
-		    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		while (!__atomic_compare_exchange_n(
+		    &evpy_messages, &message->next, message, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 			;
 		if (fd >= 0 && evpy_pokes(severity) && write(fd, "", 1) < 0) {
 			/* Full: then the loop has bytes to wake up for anyway. */

@@ -37,7 +37,8 @@ static struct evpy_lookup **evpy_lookups_of(const struct bufferevent *bev)
 }
 
 /* The newest that the bufferevent has begun, of those from `lookup` on. */
-static struct evpy_lookup *evpy_lookup_find(struct evpy_lookup *lookup, const struct bufferevent *bev)
+static struct evpy_lookup *evpy_lookup_find(
+    struct evpy_lookup *lookup, const struct bufferevent *bev)
 {
 	while (lookup != NULL && lookup->bev != bev)
 		lookup = lookup->next;

@@ -297,12 +297,12 @@ static size_t evpy_slot_of(uintptr_t address)
 /* Where a block is in the table, or where there is room for it. */
 static struct evpy_block *evpy_find(uintptr_t address)
 {
+	struct evpy_block *blocks = evpy_counted.blocks;
 	size_t slot = evpy_slot_of(address);
 
-	while (evpy_counted.blocks[slot].address != 0 &&
-	    evpy_counted.blocks[slot].address != address)
+	while (blocks[slot].address != 0 && blocks[slot].address != address)
 		slot = (slot + 1) & (evpy_counted.room - 1);
-	return &evpy_counted.blocks[slot];
+	return &blocks[slot];
 }
 
 static int evpy_table_grow(void)

@@ -28,13 +28,18 @@ static int evpy_ratelimit_init(void)
 	return evpy_no_limit == NULL ? -1 : 0;
 }
 
+static struct ev_token_bucket_cfg *evpy_limit_of(struct bufferevent *bev)
+{
+	return (struct ev_token_bucket_cfg *)bufferevent_get_token_bucket_cfg(bev);
+}
+
 /* A callback inside may have set another limit: that goes too. */
 static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy)
 {
 	struct ev_token_bucket_cfg *limit;
 	int limited = 0;
 
-	while ((limit = (struct ev_token_bucket_cfg *)bufferevent_get_token_bucket_cfg(bev)) != NULL) {
+	while ((limit = evpy_limit_of(bev)) != NULL) {
 		limited = 1;
 		bufferevent_set_rate_limit(bev, NULL);
 		if (limit != evpy_no_limit)
@@ -52,8 +57,8 @@ static ev_ssize_t evpy_at_most(ev_ssize_t level, size_t most)
 /* Replacing a limit by one with another tick, libevent goes on counting in ticks of the old one, and
  * may never refill the bucket again. So the old limit is taken away first, and what was left of it is
  * put into the new bucket. */
-static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev,
-    size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
+static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev, size_t read_rate,
+    size_t read_burst, size_t write_rate, size_t write_burst, double tick)
 {
 	struct ev_token_bucket_cfg *limit =
 	    evpy_limit_new(read_rate, read_burst, write_rate, write_burst, tick);

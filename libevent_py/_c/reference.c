@@ -66,8 +66,7 @@ static void evpy_on_reference_cleanup(const void *data, size_t size, void *relea
 
 /* 0; -1 when libevent refused, after which the key is listed, too, though libevent doesn't call the
  * cleanup function then (D6); or -2 when the key isn't listed, because there is no memory for that. */
-static int evpy_add_reference(
-    struct evbuffer *buf, const void *data, size_t size, uintptr_t key)
+static int evpy_add_reference(struct evbuffer *buf, const void *data, size_t size, uintptr_t key)
 {
 	struct evpy_release *release = evpy_release_new(key);
 

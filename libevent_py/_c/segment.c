@@ -106,7 +106,7 @@ static int evpy_segment_refer(
 {
 	evpy_keeper_hold(part->keeper);
 	if (evbuffer_add_reference(
-	        buf, part->base + offset, length, evpy_on_dropped, part->keeper) == 0)
+		buf, part->base + offset, length, evpy_on_dropped, part->keeper) == 0)
 		return 0;
 	evpy_keeper_drop(part->keeper, NULL);
 	return -1;

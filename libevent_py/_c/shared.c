@@ -165,7 +165,7 @@ static struct evbuffer *evpy_refer(const struct evpy_views *views)
 
 		evpy_keeper_hold(view->keeper);
 		if (evbuffer_add_reference(
-		        references, view->base, view->size, evpy_on_dropped, view->keeper) < 0) {
+			references, view->base, view->size, evpy_on_dropped, view->keeper) < 0) {
 			evpy_keeper_drop(view->keeper, NULL);
 			evbuffer_free(references);
 			return NULL;

@@ -137,8 +137,9 @@ static ev_ssize_t evpy_tag_peek(struct evbuffer *buf, int lengths, struct evpy_i
 	if (header == NULL || evbuffer_add(header, octets, size) < 0)
 		size = -1;
 	else if (evtag_peek(header, &item->tag) < 0 ||
-	    (lengths && (evtag_payload_length(header, &item->length) < 0 ||
-			    evtag_peek_length(header, &all) < 0)))
+	    (lengths &&
+		(evtag_payload_length(header, &item->length) < 0 ||
+		    evtag_peek_length(header, &all) < 0)))
 		size = EVPY_TAG_MALFORMED;
 	else if (lengths)
 		size = (ev_uint32_t)(all - item->length); /* also where their sum was too large */

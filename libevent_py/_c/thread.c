@@ -422,8 +422,7 @@ static int evpy_use_threads(void)
 
 	evpy_lock_register(&evpy_memory_lock);
 	evpy_lock_register(&evpy_mem_functions_lock);
-	errno =
-	    pthread_atfork(evpy_at_fork, evpy_after_fork_in_parent, evpy_after_fork_in_child);
+	errno = pthread_atfork(evpy_at_fork, evpy_after_fork_in_parent, evpy_after_fork_in_child);
 	if (errno != 0)
 		return -1;
 	evpy_log_install();

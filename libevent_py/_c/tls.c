@@ -67,8 +67,8 @@ static int evpy_on_password(char *space, int size, int writing, void *arg)
 	return (int)password->length;
 }
 
-static int evpy_tls_use_certificate(SSL_CTX *ctx, const char *certificate, const char *key,
-    const char *text, size_t length)
+static int evpy_tls_use_certificate(
+    SSL_CTX *ctx, const char *certificate, const char *key, const char *text, size_t length)
 {
 	struct evpy_password password = {text, length};
 	int done;
@@ -331,8 +331,7 @@ static void evpy_rest_look(struct evpy_rest *rest)
 static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
 {
 	struct bufferevent *bev = arg;
-	struct evpy_rest *rest =
-	    SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
+	struct evpy_rest *rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
 
 	bufferevent_lock(bev); /* and a reference */
 	if (what & EV_TIMEOUT && rest->awaited &&
@@ -366,8 +365,7 @@ static void evpy_on_tls_input(
 static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct bufferevent *bev = arg;
-	struct evpy_rest *rest =
-	    SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
+	struct evpy_rest *rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
 	struct evbuffer *output = bev->output;
 	size_t size;
 
@@ -429,8 +427,8 @@ static void evpy_tls_free(struct bufferevent *bev)
 	event_del(&bev->ev_read);
 	event_del(&bev->ev_write);
 	evpy_rest_forget(bev);
-	evbuffer_add_reference(bufferevent_get_input(bev), "", 1, evpy_release_ssl,
-	    bufferevent_openssl_get_ssl(bev));
+	evbuffer_add_reference(
+	    bufferevent_get_input(bev), "", 1, evpy_release_ssl, bufferevent_openssl_get_ssl(bev));
 	evpy_bufferevent_free(bev);
 	if (before >= 0)
 		evpy_unguard(before);
@@ -459,8 +457,8 @@ static void evpy_tls_disown(struct bufferevent *bev, SSL *ssl, int options)
 		evpy_tls_free(bev);
 }
 
-static struct bufferevent *evpy_tls_over(struct event_base *base, struct bufferevent *underlying,
-    SSL *ssl, int state, int options)
+static struct bufferevent *evpy_tls_over(
+    struct event_base *base, struct bufferevent *underlying, SSL *ssl, int state, int options)
 {
 	struct bufferevent *bev;
 	bufferevent_data_cb read, write;
@@ -489,8 +487,8 @@ static struct bufferevent *evpy_tls_over(struct event_base *base, struct buffere
 		return NULL;
 	evpy_tls_hide(underlying);
 	if (state != BUFFEREVENT_SSL_OPEN) /* a pair would wait for the other side to begin */
-		bufferevent_trigger(underlying, EV_WRITE,
-		    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(
+		    underlying, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 	return bev;
 }
 
@@ -519,7 +517,8 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
 		SSL_free(ssl);
 	if (bev != NULL) {
-		SSL_set_read_ahead(ssl, 0); /* or it would take data with the end of the handshake */
+		/* Or it would take data with the end of the handshake. */
+		SSL_set_read_ahead(ssl, 0);
 		rest->bev = bev;
 		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL ||
 		    evbuffer_add_cb(bev->output, evpy_on_tls_output, rest) == NULL ||

@@ -1,5 +1,4 @@
-_Static_assert(
-    EVENT__SIZEOF_SIZE_T == sizeof(size_t) && EVENT__SIZEOF_OFF_T == sizeof(off_t),
+_Static_assert(EVENT__SIZEOF_SIZE_T == sizeof(size_t) && EVENT__SIZEOF_OFF_T == sizeof(off_t),
     "vendor/include/event2/event-config.h is another machine's: delete vendor/include");
 
 /* libevent has no such function where the C library's arc4random() takes no seed, and a build of it

@@ -20,8 +20,11 @@ import itertools
 import os
 import threading
 from collections import ChainMap
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
+
+from libevent_py import errors
+from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
     from libevent_py._core.owner import Root
@@ -65,6 +68,43 @@ class Live:
 
 live = Live()
 _entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
+
+
+class _Call:
+    """What stands for the default of `from_c`'s *forked*: call it in a forked child, too."""
+
+
+def from_c(
+    *, late: Any = None, raised: Any = None, forked: Any = _Call
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have C call the decorated function, of the same name as the ``extern "Python"`` one.
+
+    C gives a key first; the function gets the object that it stands for instead. C gets what it
+    returns; *late* where the object is gone; *raised* when it
+    raises, after the object's base has been told; and *forked* in a forked child that has not
+    called `EventBase.reinit`.
+
+    Where a benchmark says that one frame more is too much, this is written out, below a comment
+    that begins with "hot:".
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(key: int, *arguments: Any) -> Any:
+            thing = live.objects.get(key)
+            if thing is None:
+                return late
+            if forked is not _Call and thing.base.parked is not None:
+                return forked
+            try:
+                return function(thing, *arguments)
+            except BaseException as error:
+                thing.base.report(error, thing)
+                return raised
+
+        ffi.def_extern(name=function.__name__, onerror=errors.kept, error=raised)(called)
+        return function
+
+    return decorate
 
 
 def _after_fork() -> None:

@@ -49,6 +49,10 @@ class Handle:
         if hasattr(self, "pointer"):
             raise RuntimeError(f"this {type(self).__name__} has been made already")
 
+    def _check_usable(self) -> None:
+        """Raise what `_unusable` returns where the object has no pointer."""
+        self.pointer  # noqa: B018
+
     def _unusable(self) -> Exception:
         return errors.ClosedError(f"this {type(self).__name__} is closed")
 

@@ -152,7 +152,6 @@ STANDS_FOR = {
     "evpy_next_beyond_select": "event_add",
     "evpy_note_fork": "event_reinit",
     "evpy_once_add": "event_base_once",
-    "evpy_once_cancel": "event_base_once",
     "evpy_once_timer": "event_base_once",
     "evpy_onces_free": "event_base_free",
     "evpy_onces_new": "event_base_new_with_config",

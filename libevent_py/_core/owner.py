@@ -40,9 +40,9 @@ A base, or a buffer, that another thread was in the middle of using is lost in t
 from __future__ import annotations
 
 import atexit
+import enum
 import functools
 import gc
-import os
 import sys
 import threading
 import warnings
@@ -72,9 +72,8 @@ from libevent_py._core.handle import (
     take,
     without_pointer,
 )
-from libevent_py._core.pointers import ALONE, Countdown, copied, forget_all, lose
+from libevent_py._core.pointers import ALONE, Countdown, copied, forget_all
 from libevent_py._core.references import references, release_to
-from libevent_py._ffi import ffi, lib
 
 _claiming = threading.RLock()  # held by who looks at a base's owner and becomes it
 
@@ -89,6 +88,28 @@ HEADROOM = 60
 def askable(base: Any) -> bool:
     """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
     return base.parked is None and get_ident() == base.thread
+
+
+class Rank(enum.IntEnum):
+    """Where in the order in which a base closes what is made on it (B2) a class stands."""
+
+    #: First, so that draining the loop runs none of their callbacks.
+    EVENT = enum.auto()
+    #: What lets others in: nobody comes while the rest is closed.
+    LISTENER = enum.auto()
+    #: Calls before the server that they came by, which refuses what is left.
+    RPC = enum.auto()
+    #: RPC servers and pools before the HTTP server or the connections that carry them.
+    RPC_END = enum.auto()
+    #: HTTP before the bufferevents that were given to it, and what it looks names up by.
+    HTTP = enum.auto()
+    BUFFEREVENT = enum.auto()
+    #: After whatever looks names up by it.
+    DNS = enum.auto()
+    #: What defers a buffer's callbacks: after the bufferevents, which may still change buffers.
+    DEFERRAL = enum.auto()
+    #: After the bufferevents, or each would be moved out of it.
+    GROUP = enum.auto()
 
 
 class Root(Handle):
@@ -262,6 +283,69 @@ class Root(Handle):
         """Tell whether C, or a method, may be in the middle of using something of this base."""
         return self.running or self.calls > 0 or in_the_middle(self, sys._getframe(1))
 
+    # What others say of what is made on the base: nobody but this package's core looks by itself.
+
+    def may_call(self, key: int, thing: Any) -> None:
+        """Have C's *key* lead to *thing*, which it may call from now on."""
+        self.live[key] = thing
+
+    def may_not_call(self, key: int) -> None:
+        """Have C's *key* lead nowhere any more."""
+        self.live.pop(key, None)
+
+    def silencer(self) -> Callable[[int], object]:
+        """Return what does as `may_not_call`, and doesn't hold the base."""
+        live = self.live
+        return lambda key: live.pop(key, None)
+
+    def called_by(self, key: int) -> Any:
+        """Return what C's *key* leads to, or None."""
+        return self.live.get(key)
+
+    def forget(self, key: int) -> None:
+        """Close the child *key* no longer with the base: C has freed it, or somebody else will."""
+        self.live.pop(key, None)
+        self.ledger.pop(key, None)
+
+    def know(self, child: Child) -> None:
+        """Close *child* with the base."""
+        self.ledger[child.key] = weak(child)
+
+    def knows(self, key: int) -> bool:
+        """Tell whether the child *key* is made on the base, and not closed."""
+        return key in self.ledger
+
+    def child(self, key: int) -> Child | None:
+        """Return the child *key*, or None where it is being dropped."""
+        return self.ledger[key]()
+
+    def children(self) -> list[Child]:
+        """Return what is made on the base, and neither closed nor dropped."""
+        refs = list(self.ledger.copy().values())
+        return [child for ref in refs if (child := ref()) is not None]
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child that has not called `EventBase.reinit`."""
+        return self.parked is not None
+
+    def pointer_though_forked(self) -> Any:
+        """Return the base's pointer, be it parked."""
+        parked = self.parked or {}
+        return parked[id(self)][1] if id(self) in parked else self.pointer
+
+    def unpark_never(self, handle: Handle) -> None:
+        """Have `unpark` put nothing back for *handle*: C has freed it."""
+        if self.parked is not None:
+            self.parked.pop(id(handle), None)
+
+    def put_back(self, handle: Handle, pointer: Any) -> None:
+        """Put back the *pointer* that *handle* has been without: here, or where a fork parks it."""
+        if self.parked is None:
+            handle._put(pointer)
+        else:
+            self.parked[id(handle)] = handle, pointer
+
     # Freeing.
 
     def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
@@ -302,6 +386,19 @@ class Root(Handle):
         """Have *free* called later if *error*, an interrupt, has come just where it began."""
         if came_at_entry(error):
             self.graveyard.append((free, pointer))
+
+    def free_when_clean(self, free: Callable[[Any], object], what: Any) -> None:
+        """Have *free* free *what*: here and now, unless C or a method may be about to use it."""
+        if self.busy():
+            self.free_later(free, what)
+        else:
+            free(what)
+
+    def free_later(self, free: Callable[[Any], object], what: Any) -> None:
+        """Have *free* free *what* at the next clean moment; in a forked child, after `reinit`."""
+        self.graveyard.append((free, what))
+        if self.parked is None:
+            self.wake()
 
     def _frees_now(self) -> bool:
         """Tell whether whoever holds the gate may free what is on the base: its owner has ended."""
@@ -347,13 +444,7 @@ class Root(Handle):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close everything made on the base, then free the base itself; a second time does nothing.
-
-        Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError`
-        while the loop runs. In a forked child that has not called `reinit`, only the child's own
-        objects are closed, and what they share with the parent is left alone. Wraps
-        ``event_base_free``.
-        """
+        """Close everything made on the base, then free the base itself: see `EventBase.close`."""
         if self.closed and (self.condemned is None or self.closing):
             return
         self.check_closable()  # first: whoever is refused has not become the owner
@@ -544,8 +635,7 @@ class Child(Handle):
 
     __slots__ = ("base", "key")
 
-    #: The order in which a base closes its children.
-    rank: ClassVar[float] = 0
+    rank: ClassVar[Rank] = Rank.EVENT
 
     #: `UNUSED` where nothing has ever been done with it, and so something has been forgotten. Where
     #: that can be is a slot which is there for something else: to keep it costs nothing.
@@ -717,6 +807,18 @@ def _at_exit() -> None:
         kind.__del__ = left_alone  # type: ignore[method-assign]
 
 
+def renew_locks() -> None:
+    """Make anew, in a forked child, what another thread may have held."""
+    global _claiming
+    _claiming = threading.RLock()
+
+
+def callable_here() -> list[Any]:
+    """Return what C may call in this thread, on all of its bases."""
+    here = [root for root in roots if root.thread == get_ident() and root.parked is None]
+    return [thing for root in here for thing in list(root.live.values())]
+
+
 def is_alive(thread: int) -> bool:
     """Tell whether the thread that has, or had, this number runs."""
     return thread in sys._current_frames()
@@ -724,52 +826,3 @@ def is_alive(thread: int) -> bool:
 
 #: Every base there is, for the fork.
 roots: weakref.WeakSet[Root] = weakref.WeakSet()
-
-
-#: In a forked child, the addresses of the buffers that another thread was in the middle of using.
-lost_buffers: set[int] = set()
-
-
-def _lose() -> None:
-    """Let nobody use what another thread was in the middle of using, with its lock held.
-
-    Its data may be half changed (``_c/thread.c``).
-    """
-    where = ffi.new("uintptr_t *")
-    while thread := lib.evpy_lost(where):
-        if lose(where[0]):  # it is not freed either
-            lost_buffers.add(where[0])
-            continue
-        for base in _users(thread):
-            base.lost = True
-
-
-def _users(thread: int) -> list[Root]:
-    """Return the bases with one of which *thread* was inside C, as far as that is known."""
-    bases = list(roots)
-    return (
-        [base for base in bases if base.thread == thread]
-        or [base for base in bases if thread in base.holds]
-        or bases
-    )
-
-
-def _after_fork() -> None:
-    global _claiming
-    _claiming = threading.RLock()  # another thread may have held it
-    lib.evpy_note_fork()
-    _lose()
-    for root in list(roots):
-        root.park()
-    live.set(tuple(base for base in live.bases if base.running or base.calls))
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-@ffi.def_extern(onerror=errors.kept)
-def evpy_forked() -> None:
-    """End the loop of a child that comes back from its callback without `reinit`."""
-    for base in live.bases:
-        if base.parked and base.thread == get_ident():  # and it is not about to be closed anyway
-            raise base._unusable()

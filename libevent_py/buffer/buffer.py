@@ -20,8 +20,9 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import next_key
+from libevent_py._core.fork import lost_buffers
 from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
-from libevent_py._core.owner import Child, get_ident, lost_buffers
+from libevent_py._core.owner import Child, get_ident
 from libevent_py._core.pointers import owned, unshare
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
@@ -539,7 +540,7 @@ class Buffer(Handle):
         part = segment.part(sends)
         if sends:
             owner: Any = self._owner
-            owner.sends_files = True
+            owner._sends_files = True
         if self._call(lib.evpy_segment_add, part, pointer, offset, length):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 

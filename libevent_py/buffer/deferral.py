@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core.handle import Handle, Role, empty, fill, slot
-from libevent_py._core.owner import Child, Root
+from libevent_py._core.owner import Child, Rank, Root
 from libevent_py._ffi import lib
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
 
@@ -107,7 +107,7 @@ class Deferral(Child):
 
     __slots__ = ("_buffer",)
 
-    rank = 3
+    rank = Rank.DEFERRAL
 
     def __init__(self, base: Root, key: int, pointer: Any, buffer: Buffer) -> None:
         self._buffer = weakref.ref(buffer)

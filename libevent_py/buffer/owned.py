@@ -29,7 +29,7 @@ class BorrowedBuffer(Attached, Buffer):
             base.check_thread()
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
         if base.arena.bev is owner:
-            owner.reclaim()
+            owner._reclaim()
         try:
             return slot(self)
         except AttributeError:  # other code has closed it since
@@ -51,11 +51,11 @@ class BorrowedBuffer(Attached, Buffer):
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         with self._callable():  # C's entry stays for as long as the bufferevent
-            self._owner.expect_callbacks()
+            self._owner._expect_callbacks()
             super()._watch(callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
-        with self._owner.holding_tls():
+        with self._owner._holding_tls():
             super()._changed(info)
 
     def freeze(self, at_front: bool) -> None:
@@ -69,11 +69,11 @@ class BorrowedBuffer(Attached, Buffer):
     def _sends_files(self) -> bool:
         owner = self._owner
         output = lib.bufferevent_get_output(owner.pointer)
-        return owner.sends_files is not None and self.pointer == output
+        return owner._sends_files is not None and self.pointer == output
 
     def _check_seen(self) -> None:
         """Raise `RuntimeError` where there may be no memory behind the bytes."""
-        if self and self._owner.sends_files and self._sends_files():
+        if self and self._owner._sends_files and self._sends_files():
             raise RuntimeError(
                 "an output that files have been added to can't be looked into: their bytes are "
                 "sent straight from the file"

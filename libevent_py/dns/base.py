@@ -22,13 +22,13 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.dns.lookup import (
     AddrInfoCallback,
@@ -66,16 +66,16 @@ class DnsBase(Child):
     child shares the sockets, and with them the answers: it had better make its own.
     """
 
-    __slots__ = ("_late", "_max_inflight", "free", "lookups")
+    __slots__ = ("_late", "_lookups", "_max_inflight", "free")
 
-    rank: ClassVar[float] = 2.5
+    rank = Rank.DNS
 
     def __init__(self, base: EventBase, flags: int = DnsBaseFlag.INITIALIZE_NAMESERVERS) -> None:
         """Make a resolver; with INITIALIZE_NAMESERVERS it reads ``/etc/resolv.conf`` and the hosts.
 
         With ``DnsBaseFlag(0)`` it has no name servers yet, and knows no hosts.
         DISABLE_WHEN_INACTIVE lets the loop end while nothing is looked up. Raises `OSError` when
-        the file can't be read, and `LibeventError` when it names no server (L1).
+        the file can't be read, and `LibeventError` when it names no server.
         Wraps ``evdns_base_new``.
         """
         self._check_unmade()
@@ -85,8 +85,8 @@ class DnsBase(Child):
         base.check_thread()
         base.check_selectable(-1)
         #: Those that have not been told yet, by key.
-        self.lookups: dict[int, Lookup] = {}
-        self.free = functools.partial(_free, base, self.lookups, True)
+        self._lookups: dict[int, Lookup] = {}
+        self.free = functools.partial(_free, base, self._lookups, True)
         #: What is to be done with the name servers when there is a quiet moment.
         self._late: deque[Callable[[], object]] = deque()
         self._max_inflight = b"64"
@@ -99,12 +99,14 @@ class DnsBase(Child):
     def _facts(self, ask: bool) -> Iterator[str]:
         if ask:
             yield f"{lib.evdns_base_count_nameservers(self.pointer)} name servers"
-        if self.lookups:
-            yield f"{len(self.lookups)} lookups pending"
+        if self._lookups:
+            yield f"{len(self._lookups)} lookups pending"
 
     # Lookups.
 
-    def resolve_ipv4(self, name: str | bytes, flags: int, callback: ResolveCallback) -> DnsLookup:
+    def resolve_ipv4(
+        self, name: str | bytes, callback: ResolveCallback, *, flags: int = NO_FLAG
+    ) -> DnsLookup:
         """Look up the IPv4 addresses of *name*; `hosts` files and numeric addresses don't count.
 
         The loop calls ``callback(lookup, result, ttl, addresses)`` once, with a `DnsResult`, the
@@ -118,7 +120,9 @@ class DnsBase(Child):
         """
         return self._resolve(name, DnsType.A, flags, callback)
 
-    def resolve_ipv6(self, name: str | bytes, flags: int, callback: ResolveCallback) -> DnsLookup:
+    def resolve_ipv6(
+        self, name: str | bytes, callback: ResolveCallback, *, flags: int = NO_FLAG
+    ) -> DnsLookup:
         """Look up the IPv6 addresses of *name*, as `resolve_ipv4` does.
 
         Wraps ``evdns_base_resolve_ipv6``.
@@ -137,7 +141,7 @@ class DnsBase(Child):
         return lookup
 
     def resolve_reverse(
-        self, address: str | bytes, flags: int, callback: ResolveCallback
+        self, address: str | bytes, callback: ResolveCallback, *, flags: int = NO_FLAG
     ) -> DnsLookup:
         """Look up the name of an IPv4 *address* such as ``"127.0.0.1"``, as `resolve_ipv4` does.
 
@@ -146,7 +150,7 @@ class DnsBase(Child):
         return self._resolve_reverse(socket.AF_INET, address, flags, callback)
 
     def resolve_reverse_ipv6(
-        self, address: str | bytes, flags: int, callback: ResolveCallback
+        self, address: str | bytes, callback: ResolveCallback, *, flags: int = NO_FLAG
     ) -> DnsLookup:
         """Look up the name of an IPv6 *address* such as ``"::1"``, as `resolve_reverse` does.
 
@@ -369,7 +373,10 @@ class DnsBase(Child):
             self._max_inflight = value
 
     def resolv_conf_parse(
-        self, flags: int, filename: str | bytes | os.PathLike[str] | None
+        self,
+        filename: str | bytes | os.PathLike[str] | None,
+        *,
+        flags: int = DnsOption.ALL,
     ) -> None:
         """Take from *filename*, a resolv.conf, what *flags* of `DnsOption` say.
 
@@ -429,12 +436,12 @@ class DnsBase(Child):
         if self.closed:
             return
         base.check_thread()
-        for lookup in list(self.lookups.values()):
-            lookup.close()
-        if base.parked is not None:
+        for lookup in list(self._lookups.values()):
+            lookup._close_with_base()
+        if base.forked:
             super().close()
             return
-        free = functools.partial(_free, base, self.lookups, False)
+        free = functools.partial(_free, base, self._lookups, False)
         with base.telling():
             pointer = None
             try:
@@ -448,10 +455,9 @@ class DnsBase(Child):
     def _tell_users(self) -> None:
         """Have those who look names up by it do without."""
         base = self.base
-        for ref in list(base.ledger.values()):
-            child = ref()
+        for child in base.children():
             try:
-                if child is not None and base.parked is None:  # or a callback has forked
+                if not base.forked:  # or a callback has
                     child.do_without(self)
             except BaseException as error:  # a callback's: there may be others to tell
                 errors.keep(error)
@@ -465,8 +471,8 @@ def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) ->
     """
     try:
         for lookup in list(lookups.values()):
-            lookup.withdraw(pointer)
-            lookup.drop()
+            lookup._withdraw(pointer)
+            lookup._drop()
         lib.evpy_lookup_cancel_all(pointer)
     finally:  # though an interrupt has come
         base.when_quiet(_freed, lookups, pointer, now=not dropped)
@@ -475,7 +481,7 @@ def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) ->
 def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:
     lib.evpy_dns_free(pointer)
     for lookup in list(lookups.values()):
-        lookup.lose()
+        lookup._lose()
 
 
 def _name(name: str | bytes) -> bytes:
@@ -505,7 +511,7 @@ NO_NAMESERVERS = 6
 
 
 def _uninitialized(flags: int) -> Exception:
-    """Return the exception that says why there is no evdns_base (L1)."""
+    """Return the exception that says why there is no evdns_base ."""
     if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
         return _unparsed(lib.evdns_base_new, 0, RESOLV_CONF)
     return errors.failed(lib.evdns_base_new)

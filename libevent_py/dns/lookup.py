@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import tells
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import AddrInfoError, DnsResult, DnsType
+from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
     from libevent_py.dns.base import DnsBase
@@ -55,7 +56,7 @@ class Lookup:
     )
 
     #: C's function that cancels one.
-    _withdraw: Callable[[Any, Any], object]
+    _cancel_in_c: Callable[[Any, Any], object]
 
     def __init__(self, dns_base: DnsBase, callback: Any) -> None:
         self.dns_base = dns_base
@@ -68,16 +69,23 @@ class Lookup:
         """Have C look *what* up by *function*; it may call back at once (M1)."""
         dns, key = self.dns_base, self._key
         base, pointer = dns.base, dns.pointer
-        dns.lookups[key] = base.live[key] = self
+        dns._lookups[key] = self
+        base.may_call(key, self)
         try:
             if self._call(function, pointer, *arguments, key, self._handle):
                 raise errors.failed(self._named(function), repr(what))
             if dns.closed:  # by other code, before there was anything to cancel
-                self.withdraw(pointer)
+                self._withdraw(pointer)
         except BaseException:
             if self._handle[0] == ffi.NULL and not self._told:
                 self._forget()
             raise
+
+    @property
+    def base(self) -> EventBase:
+        """The event base in whose loop it is looked up."""
+        base: EventBase = self.dns_base.base
+        return base
 
     def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that errors name for *function*."""
@@ -91,8 +99,8 @@ class Lookup:
         dns, key = self.dns_base, self._key
         self._told = True
         self._handle[0] = NULL
-        dns.lookups.pop(key, None)
-        dns.base.live.pop(key, None)
+        dns._lookups.pop(key, None)
+        dns.base.may_not_call(key)
 
     @property
     def pending(self) -> bool:
@@ -107,7 +115,7 @@ class Lookup:
         return f"pending at {int(ffi.cast('uintptr_t', handle)):#x}" if handle else "pending"
 
     def cancel(self) -> None:
-        """Want no answer; the callback is told soon, in the loop, that the lookup was cancelled.
+        """Cancel the lookup; the callback still runs, in the loop, and is told of that.
 
         Or it gets the answer, if that is on its way already. Does nothing when the callback has
         been called, or its `DnsBase` is closed.
@@ -117,23 +125,27 @@ class Lookup:
             return
         dns.base.check_thread()
         self._cancelled = True
-        self.withdraw(dns.pointer)
+        self._withdraw(dns.pointer)
 
-    def withdraw(self, pointer: Any) -> None:
+    def _withdraw(self, pointer: Any) -> None:
         """Cancel the lookup in C, whose evdns_base is *pointer*; for a second time if need be."""
         if self._handle[0] != ffi.NULL:
-            self._withdraw(pointer, self._handle[0])
+            self._cancel_in_c(pointer, self._handle[0])
 
     def close(self) -> None:
+        """Cancel the lookup: as `cancel`."""
+        self.cancel()
+
+    def _close_with_base(self) -> None:
         """Have a callback that is told of its cancelling hear that there is no `DnsBase` left."""
         self._closing = True
 
-    def drop(self) -> None:
-        """Tell nobody, unless `close` was called: the user's own objects go with this one."""
+    def _drop(self) -> None:
+        """Tell nobody, unless `_close_with_base` was called: what users made goes, too."""
         if not self._closing:
             self._forget()
 
-    def lose(self) -> None:
+    def _lose(self) -> None:
         """Tell the callback what libevent has not."""
         raise NotImplementedError
 
@@ -149,11 +161,11 @@ class Lookup:
             except BaseException as error:
                 base.report(error, self)
         self._told = True
-        base.live.pop(self._key, None)
+        base.may_not_call(self._key)
 
     def _ends(self) -> None:
         """Be no lookup under way any more."""
-        self.dns_base.lookups.pop(self._key, None)
+        self.dns_base._lookups.pop(self._key, None)
 
 
 @described(
@@ -185,7 +197,7 @@ class DnsLookup(Lookup):
         return function(*arguments)
 
     def cancel(self) -> None:
-        """Want no answer; the callback is told soon, in the loop, with the result CANCEL.
+        """Cancel the lookup; the callback still runs, in the loop, with CANCEL.
 
         Or it gets the answer, if that is on its way already. Does nothing when the callback has
         been called, or its `DnsBase` is closed. Wraps ``evdns_cancel_request``.
@@ -193,14 +205,14 @@ class DnsLookup(Lookup):
         super().cancel()
 
     @staticmethod
-    def _withdraw(pointer: Any, handle: Any) -> None:
+    def _cancel_in_c(pointer: Any, handle: Any) -> None:
         errors.guarded(lib.evdns_cancel_request, pointer, handle)
 
-    def lose(self) -> None:
+    def _lose(self) -> None:
         """Tell the callback what libevent has not."""
-        self.answer(SHUTDOWN, 0, 0, ffi.NULL)
+        self._answer(SHUTDOWN, 0, 0, ffi.NULL)
 
-    def answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
+    def _answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
         """Call the callback with what C has found."""
         self._handle[0] = NULL  # C frees it now, whatever interrupts
         self._ends()
@@ -242,7 +254,7 @@ class AddrInfoLookup(Lookup):
         self.service = service
 
     def cancel(self) -> None:
-        """Want no answer; the callback is told soon, in the loop, of the error CANCEL.
+        """Cancel the lookup; the callback still runs, in the loop, with the error CANCEL.
 
         Does nothing when the callback has been called, or its `DnsBase` is closed.
         Wraps ``evdns_getaddrinfo_cancel``.
@@ -250,14 +262,14 @@ class AddrInfoLookup(Lookup):
         super().cancel()
 
     @staticmethod
-    def _withdraw(pointer: Any, handle: Any) -> None:
+    def _cancel_in_c(pointer: Any, handle: Any) -> None:
         errors.guarded(lib.evdns_getaddrinfo_cancel, handle)
 
-    def lose(self) -> None:
+    def _lose(self) -> None:
         """Tell the callback what libevent has not."""
-        self.answer(AddrInfoError.FAIL, ffi.NULL)
+        self._answer(AddrInfoError.FAIL, ffi.NULL)
 
-    def answer(self, code: int, found: Any) -> None:
+    def _answer(self, code: int, found: Any) -> None:
         """Call the callback with what C has found, which stays C's."""
         self._handle[0] = NULL  # C frees it now, whatever interrupts
         self._ends()
@@ -272,19 +284,15 @@ class AddrInfoLookup(Lookup):
         return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {self._told_state()}>"
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_dns_resolved(key: int, result: int, count: int, ttl: int, addresses: Any) -> int:
+@from_c(late=1, raised=0)
+def evpy_dns_resolved(lookup: Any, result: int, count: int, ttl: int, addresses: Any) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
-    lookup = live.objects.get(key)
-    if lookup is not None:
-        lookup.answer(result, count, ttl, addresses)
+    lookup._answer(result, count, ttl, addresses)
     return 1
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_dns_addrinfo(key: int, result: int, found: Any) -> int:
+@from_c(late=1, raised=0)
+def evpy_dns_addrinfo(lookup: Any, result: int, found: Any) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
-    lookup = live.objects.get(key)
-    if lookup is not None:
-        lookup.answer(result, found)
+    lookup._answer(result, found)
     return 1

@@ -18,7 +18,7 @@ from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import came_to_be, slot, without_pointer
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 from libevent_py.event.base import EventBase
@@ -81,7 +81,7 @@ class DnsServer(Child):
 
     _callback: DnsServerCallback
 
-    rank = 1
+    rank = Rank.LISTENER
 
     def __init__(self, base: EventBase, address: Any, callback: DnsServerCallback) -> None:
         """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
@@ -135,7 +135,7 @@ class DnsServer(Child):
                 elif not fd:
                     os.close(self._fd)
             raise
-        base.live[key] = self
+        base.may_call(key, self)
         if not fd:
             os.close(fd)
 
@@ -174,8 +174,7 @@ class DnsServer(Child):
         if self.closed:
             return
         self.base.check_thread()
-        for ref in list(self.base.ledger.values()):
-            child = ref()
+        for child in self.base.children():
             if isinstance(child, DnsServerRequest) and child.server is self:
                 child.close()
         super().close()
@@ -427,11 +426,11 @@ class DnsServerRequest(Child):
             raise self._unusable() from None
         finally:
             del port
-            self.base.ledger.pop(self.key, None)
+            self.base.forget(self.key)
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""
-        if not self.closed and self.base.parked is None:
+        if not self.closed and not self.base.forked:
             super().close()  # which does what `free` says
 
     def _unusable(self) -> Exception:
@@ -575,7 +574,7 @@ def evpy_dns_query(
 ) -> None:
     """Note in *taken* that the request is somebody's: C drops what an interrupt leaves nobody's."""
     server = live.objects.get(key)
-    if server is None or server.base.parked is not None:
+    if server is None or server.base.forked:
         return
     request = new_object(DnsServerRequest)
     taken[0] = True

@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
 from libevent_py._core.convert import Timeout
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.frames import any_thread
-from libevent_py._core.owner import UNUSED, Child, get_ident, weak
+from libevent_py._core.owner import UNUSED, Child, Rank, get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
-from libevent_py.event.base import CommonTimeout, EventBase
-from libevent_py.event.loop import FLAGS, IO
+from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
 
 E = TypeVar("E", bound="Event")
 EventCallback = Callable[[Any, int, EventFlag], object]
@@ -56,7 +55,7 @@ class Event(Child):
     _file: Any
     _what: int
 
-    rank = 0
+    rank = Rank.EVENT
     free = staticmethod(lib.event_free)
 
     def __init__(
@@ -151,7 +150,7 @@ class Event(Child):
             if seconds < _MICROSECOND:
                 self._then = None  # libevent doesn't begin a timeout of 0 anew
             self._armed = True
-            base.live[self.key] = self
+            base.live[self.key] = self  # hot: may_call()
             if what & lib_SIGNAL:
                 signals.added(self._fd, self.key)
             try:
@@ -170,7 +169,7 @@ class Event(Child):
         if lib.evpy_event_add_timeval(pointer, tv):
             raise self._refused()
         self._armed = True
-        self.base.live[self.key] = self
+        self.base.may_call(self.key, self)
         if self._what & lib_SIGNAL:
             signals.added(self._fd, self.key)
         self._check_open()
@@ -248,7 +247,7 @@ class Event(Child):
         """Note that C will call the event, though it doesn't wait for anything."""
         if self._armed is not None:
             self._then = None
-            self.base.live[self.key] = self
+            self.base.live[self.key] = self  # hot: may_call()
             self._check_open()
         elif self._what & lib_SIGNAL:
             return  # loopbreak() takes back what is left of its calls: see when its callback ends
@@ -357,7 +356,7 @@ class Event(Child):
         self.base.check_thread()
         if self._what & lib_SIGNAL:
             signals.check_deletable(self._fd, self.key)
-        if finalize is None or self.base.parked is not None:
+        if finalize is None or self.base.forked:
             super().close()
             self._disarm()
             return
@@ -366,9 +365,9 @@ class Event(Child):
             return
         lib.evpy_finalize_event(pointer)
         self._disarm()  # after C has put back the signal handler that it found
-        base.ledger.pop(key, None)
+        base.forget(key)
         self._callback = finalize
-        base.live[key] = self
+        base.may_call(key, self)
         self._armed = True  # for the finalizer, or the end of its own callback would disarm it
 
     def _what_to_do(self) -> str:
@@ -382,13 +381,13 @@ class Event(Child):
     def _disarm(self) -> None:
         """Note that C won't call the event any more."""
         self._armed = False
-        self.base.live.pop(self.key, None)
+        self.base.may_not_call(self.key)
         if self._what & lib_SIGNAL:
             signals.removed(self._fd, self.key)
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
-        if self.base.parked is not None:  # nor can C be asked in a forked child
+        if self.base.forked:  # nor can C be asked in a forked child
             self._armed = True
             return
         stays = 0 if self.closed else lib.evpy_event_stays(self.pointer)
@@ -444,18 +443,19 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     # What Child's own does, as fast as an event for each request wants it.
     event.base = base
     event.key = key
-    base.ledger[key] = weak(event)
+    base.ledger[key] = weak(event)  # hot: know()
     try:
         pointer = event_new(base.pointer, fd, what, key)
         if not pointer:
             raise errors.failed(lib.event_new)
     except BaseException:
-        base.ledger.pop(key, None)
+        base.forget(key)
         raise
     event.pointer = pointer
     return event
 
 
+# hot: `benchmarks` has a job that does nothing else.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_event(key: int, what: int) -> None:
     try:
@@ -473,15 +473,10 @@ def evpy_event(key: int, what: int) -> None:
             event._fired_last()
         else:
             event._armed = False
-            event.base.live.pop(key, None)
+            event.base.live.pop(key, None)  # hot: may_not_call()
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_finalize(key: int) -> None:
-    event = live.objects.get(key)
-    if event is not None:
-        event._disarm()
-        try:
-            event._callback(event)
-        except BaseException as error:
-            event.base.report(error, event)
+@from_c()
+def evpy_finalize(event: Any) -> None:
+    event._disarm()
+    event._callback(event)

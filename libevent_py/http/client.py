@@ -17,7 +17,7 @@ from libevent_py._core.handle import Handle, Making, came_to_be
 from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
-from libevent_py.bufferevent.connect import FAMILIES, _resolver
+from libevent_py.bufferevent.connect import FAMILIES, _resolver, is_looking_up
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.enums import BufferEventOption, HttpCommand, HttpConnectionFlag
 from libevent_py.event.base import EventBase
@@ -97,14 +97,14 @@ class HttpConnection(Exchange):
         below = ffi.NULL if bev is None else bev.pointer
         try:
             if bev is not None:
-                bev.give(self)
+                bev._give(self)
             failure = functools.partial(errors.failed, lib.evhttp_connection_base_new)
             what = base.pointer, dns, below, name, port, key, self._place
             super().__init__(base, key, Making(make, *what, failure=failure))
             self._link = self._place[0]
         finally:
             if bev is not None and bev._given_to is self and not came_to_be(self):
-                bev.taken_back()
+                bev._taken_back()
                 lib.bufferevent_free(below)
 
     def _chosen(
@@ -132,7 +132,7 @@ class HttpConnection(Exchange):
             raise ValueError("bufferevent must be of the connection's own event base")
         if bev.fd >= 0:
             raise ValueError("bufferevent must have no descriptor: the connection makes one")
-        if bev._is_looking_up():
+        if is_looking_up(bev):
             raise ValueError("bufferevent must not be looking a host up already")
         if bev.underlying is not None:
             raise ValueError(  # evhttp closes the descriptor, and again whatever has it next
@@ -202,8 +202,7 @@ class HttpConnection(Exchange):
         pointer, lent = self._below(), self._lent_bev
         bev = None if lent is None else lent()
         if bev is None:
-            bev = BufferEvent.borrowed(self.base, pointer, self)
-            bev._tls = self._tls
+            bev = BufferEvent._borrowed(self.base, pointer, self, self._tls)
             self._lent_bev = weakref.ref(bev)
         return bev
 

@@ -13,7 +13,7 @@ from typing import Any
 from libevent_py._core.handle import Handle, slot
 from libevent_py._ffi import lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
-from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup
+from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup, checked_group
 
 
 class Flow(Handle):
@@ -90,7 +90,8 @@ class Flow(Handle):
 
     @rate_limit.setter
     def rate_limit(self, limit: RateLimit | None) -> None:
-        self._limitable()._limit(limit)
+        bev = self._limitable()
+        bev._own_limits().set(bev, limit)
 
     @property
     def rate_limit_group(self) -> RateLimitGroup | None:
@@ -106,11 +107,9 @@ class Flow(Handle):
     def rate_limit_group(self, group: RateLimitGroup | None) -> None:
         bev = self._limitable()
         if group is None:
-            bev._quit()
-            return
-        bev._check_group(group)
-        if group is not bev.rate_limit_group:
-            bev._join(group)
+            bev._limits.leave(bev)
+        elif checked_group(bev.base, group) is not bev.rate_limit_group:
+            bev._own_limits().join(bev, group)
 
     def _limitable(self) -> BufferEvent:
         self.base.check_thread()
@@ -123,7 +122,7 @@ class Flow(Handle):
         limited, self._limited = self._limited, None  # type: ignore[misc]
         if limited is None:
             return
-        if limited._group is not None:  # first in C: the group may go with its last member
+        if limited._limits.group is not None:  # first in C: the group may go with its last member
             with contextlib.suppress(AttributeError):  # closed, or the parent process's
                 lib.bufferevent_remove_from_rate_limit_group(slot(limited))
-        limited.taken_back()
+        limited._taken_back()

@@ -65,7 +65,7 @@ class RequestBuffer(BorrowedBuffer):
 
     def _sends_files(self) -> bool:
         owner = self._owner
-        if owner.sends_files is None:
+        if owner._sends_files is None:
             return False
         return bool(self.pointer == lib.evhttp_request_get_output_buffer(owner.pointer))
 
@@ -78,12 +78,12 @@ class RequestBuffer(BorrowedBuffer):
 class Request(Handle):
     """What a server's request and a client's have in common."""
 
-    __slots__ = ("_input", "_output", "base", "sends_files")
+    __slots__ = ("_input", "_output", "_sends_files", "base")
 
     base: Any
 
     #: Whether what is sent has had files in it, or None where it can't be sent straight from one.
-    sends_files: bool | None
+    _sends_files: bool | None
 
     #: No buffer of a request calls back unless it is watched.
     _calls_back = False
@@ -94,7 +94,7 @@ class Request(Handle):
     def _begin(self, base: Any, pointer: Any) -> None:
         """Stand for C's *pointer*, of a request that *base*'s loop serves."""
         self.base = base
-        self._input = self._output = self.sends_files = None
+        self._input = self._output = self._sends_files = None
         self.pointer = pointer
 
     def _may_ask(self) -> bool:

@@ -23,9 +23,10 @@ from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.dispatch import live
 from libevent_py._core.frames import tells
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.callbacks import why_failed
 from libevent_py.enums import BufferEventFlag, HttpCommand, HttpRequestError
 from libevent_py.errors import DnsError, HttpError
 from libevent_py.event.event import Event
@@ -80,7 +81,7 @@ class Exchange(Flow, Child):
         "_waiting",
     )
 
-    rank = 1.5
+    rank = Rank.HTTP
 
     #: The host and the port.
     _address: tuple[str, int]
@@ -307,8 +308,8 @@ class Exchange(Flow, Child):
             return DnsError(unresolved, f"{self._address[0]!r}: {util.gai_strerror(unresolved)}")
         if self._tls is not None and code in (None, HttpRequestError.EOF):
             bev = self.bufferevent
-            failure = bev.why_failed(BufferEventFlag.ERROR, why)
-            bev.forget_failure()
+            failure = why_failed(bev, BufferEventFlag.ERROR, why)
+            bev._forget_failure()
             return failure
         return OSError(why, os.strerror(why)) if why else None
 

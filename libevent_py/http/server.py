@@ -10,6 +10,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import Handle, Making
+from libevent_py._core.owner import Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.tls import TlsContext
@@ -62,7 +63,7 @@ class HttpServer(Listening):
         "plain",
     )
 
-    rank = 1.5
+    rank = Rank.HTTP
 
     def __init__(self, base: EventBase) -> None:
         """Make a server that doesn't listen yet. Wraps ``evhttp_new``."""
@@ -267,7 +268,7 @@ class HttpServer(Listening):
             return lib.evpy_http_bounded(base, bound) if most else ffi.NULL
         # Active from now on, and so before anything of the connection, which isn't there yet.
         self.base.once(functools.partial(self._adopt, key := next_key()))
-        pointer = self._checked(bev).give(self)
+        pointer = self._checked(bev)._give(self)
         lib.bufferevent_incref(pointer)
         self._given[key] = pointer, bev
         if most:
@@ -294,7 +295,7 @@ class HttpServer(Listening):
         evcon = lib.evpy_http_connection_of(pointer)
         lib.bufferevent_decref(pointer)
         if not evcon:
-            bev.taken_back()
+            bev._taken_back()
             return
         connection = self.connections.get(address_of(evcon))
         if connection is not None:
@@ -527,7 +528,7 @@ class HttpServer(Listening):
                 base.live.pop(connection.key, None)
                 connection.end()
             for _, bev in list(self._given.values()):
-                bev.taken_back()
+                bev._taken_back()
             for key in list(self._routes.values()):
                 base.live.pop(key, None)
         else:  # freed, if at all, after reinit()

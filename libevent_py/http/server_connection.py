@@ -207,7 +207,7 @@ class HttpServerConnection(Flow):
         pointer = self.pointer
         if self._bev is None:
             bev = lib.evhttp_connection_get_bufferevent(pointer)
-            self._bev = BufferEvent.borrowed(self.base, bev, self)
+            self._bev = BufferEvent._borrowed(self.base, bev, self)
         return self._bev
 
     @property
@@ -252,7 +252,7 @@ class HttpServerConnection(Flow):
             limit, group = self.rate_limit, self.rate_limit_group
             self._forget_limits()
         if self._bev is not None:
-            self._bev.taken_back()
+            self._bev._taken_back()
         self._bev = bev
         if limit is not None:
             self.rate_limit = limit
@@ -265,7 +265,7 @@ class HttpServerConnection(Flow):
         for handle in self.lent():
             handle._take()
         if self._bev is not None:
-            self._bev.taken_back()
+            self._bev._taken_back()
         self.awaiting = self.writing = self.reading = self._limited = None
         return self._take()
 

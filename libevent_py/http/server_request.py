@@ -556,7 +556,7 @@ def made(base: Any, server: Any, root: Any, pointer: Any) -> HttpServerRequest:
     request.key = request._state = UNANSWERED
     request._input = request._output = request.error = None
     request._on_complete = request._on_chunk = request._on_end = None
-    request.sends_files = False if root.plain else None
+    request._sends_files = False if root.plain else None
     request.pointer = pointer
     return request
 

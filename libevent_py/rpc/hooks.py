@@ -9,10 +9,10 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import known_as
-from libevent_py._core.dispatch import live
+from libevent_py._core.dispatch import from_c
 from libevent_py._core.frames import in_the_middle
 from libevent_py._core.handle import Handle
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.callbacks import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
@@ -152,7 +152,7 @@ class End(Child):
 
     __slots__ = ("_depth", "_hooks", "_late")
 
-    rank = 1.1
+    rank = Rank.RPC_END
 
     def __init__(self, base: Any, key: int, pointer: Any) -> None:
         #: How many of its callbacks, and of calls that may call them, are under way.
@@ -195,7 +195,7 @@ class End(Child):
             return base.call(function, *arguments)
         finally:
             self._depth -= 1
-            if base.parked is None and not base.busy():
+            if not base.forked and not base.busy():
                 base.exhume()  # no loop may ever run that would
 
     def let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
@@ -250,12 +250,10 @@ class End(Child):
         """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
-        if not busy and base.parked is None:
+        if not busy and not base.forked:
             self.enter(free, what)
             return
-        base.graveyard.append((free, what))
-        if base.parked is None:  # else a callback has forked, and reinit() comes to it
-            base.wake()
+        base.free_later(free, what)
 
     def _free_or_bury(self, free: Callable[[Any], object], pointer: Any) -> None:
         """Have *free* free this end's *pointer*, before its base, which who was told may close."""
@@ -263,20 +261,14 @@ class End(Child):
         if base.condemned is not None:  # it waits for this end
             base.bury(self.key, free, pointer)
             return
-        base.ledger.pop(self.key, None)
+        base.forget(self.key)
         self._later(free, pointer)
 
 
-@ffi.def_extern(onerror=errors.kept, error=TERMINATE)
-def evpy_rpc_hook(key: int, when: int, pointer: Any, request: Any, data: Any) -> int:
-    for base in live.bases:
-        end = base.live.get(key)
-        if end is not None:
-            end._depth += 1
-            try:
-                return int(end.hook(RpcHook(when), pointer, request, data))
-            except BaseException as error:
-                base.report(error, end)
-            finally:
-                end._depth -= 1
-    return TERMINATE
+@from_c(late=TERMINATE, raised=TERMINATE)
+def evpy_rpc_hook(end: Any, when: int, pointer: Any, request: Any, data: Any) -> int:
+    end._depth += 1
+    try:
+        return int(end.hook(RpcHook(when), pointer, request, data))
+    finally:
+        end._depth -= 1

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import tells
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, askable
 from libevent_py._core.pointers import new_owned
-from libevent_py._ffi import ffi, lib
+from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult, RpcStatus
 from libevent_py.event.base import EventBase
 from libevent_py.http.client import HttpConnection
@@ -148,13 +146,13 @@ class RpcCall(Context):
 class Made:
     """What C has of a pool: its calls by key, and its connections by the number of the pointer."""
 
-    __slots__ = ("calls", "connections", "live")
+    __slots__ = ("calls", "connections", "silence")
 
     def __init__(self, base: EventBase) -> None:
         #: Each goes when C has called back, which may be after its callback was called.
         self.calls: dict[int, RpcCall] = {}
         self.connections: dict[int, tuple[HttpConnection, Any]] = {}
-        self.live = base.live
+        self.silence = base.silencer()
 
     def free(self, pool: Any) -> None:
         """Free the pool in C, and close its connections; nobody waits for its calls by now."""
@@ -162,7 +160,7 @@ class Made:
             lib.evrpc_pool_remove_connection(pool, pointer)
         waiting = []
         for call in list(self.calls.values()):
-            self.live.pop(call._key, None)
+            self.silence(call._key)
             if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE):
                 continue  # it has been held up
             if call._connection is not None:
@@ -294,11 +292,11 @@ class RpcPool(End):
             raise RuntimeError("the pool has no connection: add one first")
         call = RpcCall(self, octets, request, reply, callback)
         self._made.calls[call._key] = call
-        self.base.live[call._key] = call
-        self.base.live[self.key] = self
+        self.base.may_call(call._key, call)
+        self.base.may_call(self.key, self)
         if self.closed:  # by other code, which has not told this call; it frees it
-            self.base.live.pop(call._key, None)
-            self.base.live.pop(self.key, None)
+            self.base.may_not_call(call._key)
+            self.base.may_not_call(self.key)
             call._take()
             raise self._unusable()
         self.enter(lib.evpy_rpc_make_request, call.pointer)
@@ -329,7 +327,9 @@ class RpcPool(End):
 
     def _hook_late(self, call: RpcCall, end: Any, when: RpcHook, request: Any, data: Any) -> None:
         """Ask the hooks of *call*, which C meanwhile takes for one that they hold up."""
-        if call._key not in self.base.live:  # C had no memory to hold it up, and has ended it
+        if (
+            self.base.called_by(call._key) is None
+        ):  # C had no memory to hold it up, and has ended it
             return
         result = TERMINATE
         try:
@@ -337,14 +337,14 @@ class RpcPool(End):
                 result = self._ask_for(call, when, request, data)
         except BaseException as error:
             self.base.report(error, self)
-        if result is not PAUSE and self.base.parked is None:
+        if result is not PAUSE and not self.base.forked:
             self.let_go_on(end, call._context, result)
 
     def over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
         """Have *call*'s callback told of its end, unless `close` has told it."""
         del self._made.calls[call._key]
         if not self._made.calls:
-            self.base.live.pop(self.key, None)
+            self.base.may_not_call(self.key)
         if call.status is not None:
             return
         if status is RpcStatus.UNSTARTED and self._made.calls:
@@ -381,7 +381,7 @@ class RpcPool(End):
         Wraps ``evrpc_pool_free``.
         """
         base = self.base
-        if self.closed or base.parked is not None:
+        if self.closed or base.forked:
             super().close()
             return
         base.check_thread()
@@ -393,9 +393,9 @@ class RpcPool(End):
             call._take()
         with base.telling():
             for call in calls:
-                if call.status is None and base.parked is None:  # or a callback has forked
+                if call.status is None and not base.forked:  # or a callback has forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
-            base.live.pop(self.key, None)
+            base.may_not_call(self.key)
             self._free_or_bury(self._made.free, pointer)
 
     def do_without(self, other: Child) -> None:
@@ -412,15 +412,7 @@ class RpcPool(End):
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the pool in C, but not below the callback that has dropped it (R6)."""
-        return functools.partial(_free_soon, self.base, self._made.free)
-
-
-def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
-    if base.busy():
-        base.graveyard.append((free, pointer))
-        base.wake()
-    else:
-        free(pointer)
+        return functools.partial(self.base.free_when_clean, self._made.free)
 
 
 def take_over(connection: HttpConnection) -> Any:
@@ -430,30 +422,24 @@ def take_over(connection: HttpConnection) -> Any:
         raise ValueError("connection must have no request under way")
     if connection._take() is None:  # other code has closed it since
         raise connection._unusable()
-    connection.base.ledger.pop(connection.key, None)
+    connection.base.forget(connection.key)
     return pointer
 
 
 def give_back(connection: HttpConnection, pointer: Any) -> None:
     """Undo `take_over`."""
     base = connection.base
-    base.ledger[connection.key] = weakref.ref(connection)
-    if base.parked is None:
-        connection._put(pointer)
-    else:  # a callback has forked meanwhile
-        base.parked[id(connection)] = connection, pointer
+    base.know(connection)
+    base.put_back(connection, pointer)  # a callback may have forked meanwhile
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_rpc_done(key: int, status: int, http: Any, reply: Any) -> None:
-    for base in live.bases:
-        call = base.live.pop(key, None)
-        if call is not None:
-            pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
-            if pool._late is None:
-                pool.over(*ended)
-            else:
-                if http:  # it has been held up, and so C would free it now
-                    http.flags &= ~lib.EVHTTP_USER_OWNED
-                pool._late.append(functools.partial(pool.over_late, *ended))
-            return
+@from_c()
+def evpy_rpc_done(call: Any, status: int, http: Any, reply: Any) -> None:
+    call.base.may_not_call(call._key)
+    pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
+    if pool._late is None:
+        pool.over(*ended)
+    else:
+        if http:  # it has been held up, and so C would free it now
+            http.flags &= ~lib.EVHTTP_USER_OWNED
+        pool._late.append(functools.partial(pool.over_late, *ended))

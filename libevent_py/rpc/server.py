@@ -16,12 +16,12 @@ from typing import Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import in_the_middle
 from libevent_py._core.handle import Handle, Making
-from libevent_py._core.owner import Child
+from libevent_py._core.owner import Child, Rank
 from libevent_py._core.pointers import ALONE, copied
-from libevent_py._ffi import ffi, lib
+from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http.server import HttpServer
 from libevent_py.http.server_connection import HttpServerConnection, write_at_last
@@ -48,7 +48,7 @@ Handler = Callable[[Any], object]
 class Served:
     """What C has of a server: its RPCs' names, and its calls that are not answered yet."""
 
-    __slots__ = ("calls", "freed", "held", "http", "live", "names", "pointer", "server")
+    __slots__ = ("calls", "freed", "held", "http", "names", "pointer", "server", "silence")
 
     def __init__(self, server: RpcServer, below: Any) -> None:
         #: A copy: that of the server tells who is on the way to C. None until C has made it.
@@ -57,7 +57,7 @@ class Served:
         self.server = weakref.ref(server)
         self.http: Any = copied(below)
         self.held = server.http.held
-        self.live = server.http.base.live
+        self.silence = server.http.base.silencer()
         #: The keys of the RPCs, by name.
         self.names: dict[bytes, int] = {}
         #: By the number of its pointer; each goes when C has been told to answer it.
@@ -88,7 +88,7 @@ class Served:
                 self.refuse(pointer)
         if lib.evpy_rpc_unregister(self.pointer, self.http, name):
             raise errors.failed(lib.evrpc_unregister_rpc)
-        self.live.pop(self.names.pop(name), None)
+        self.silence(self.names.pop(name))
 
     def end(self, evcon: Any) -> None:
         """Answer the calls of the connection *evcon*, which is about to be freed with them."""
@@ -133,6 +133,11 @@ class Registered:
         #: None once there is to be no handler any more.
         self.handler: Handler | None = handler
 
+    @property
+    def base(self) -> Any:
+        """The base of its server."""
+        return self.server.base
+
 
 @described(
     end="The server or pool that it belongs to.",
@@ -158,7 +163,7 @@ class Rpc(Context, Child):
         "request",
     )
 
-    rank = 1.05
+    rank = Rank.RPC
 
     end: RpcServer
     name: str | None
@@ -251,8 +256,7 @@ class Rpc(Context, Child):
         refuse, pointer = self.end._served.refuse, self.pointer
         if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # in the middle of a method
             self._lose()
-            self.base.graveyard.append((refuse, copied(pointer)))
-            self.base.wake()
+            self.base.free_later(refuse, copied(pointer))
         else:
             self.end.enter(refuse, pointer)
 
@@ -260,7 +264,7 @@ class Rpc(Context, Child):
         """Answer by 503 unless the call is answered already."""
         if self.closed:
             return
-        if self.base.parked is not None:
+        if self.base.forked:
             super().close()
         elif (
             self._number not in self.end._served.calls
@@ -305,7 +309,7 @@ class Rpc(Context, Child):
     def _lose(self) -> None:
         for handle in self.lent():
             handle._take()
-        self.base.ledger.pop(self.key, None)
+        self.base.forget(self.key)
         self._take()
 
     @property
@@ -352,7 +356,7 @@ class RpcServer(End):
         pointer = self.pointer
         self._served.pointer = copied(pointer)
         http.held.guests.append(self._served)
-        base.live[key] = self
+        base.may_call(key, self)
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
         if http.closed:  # by other code: it frees this with the rest
@@ -390,7 +394,7 @@ class RpcServer(End):
         if failed:
             raise errors.failed(lib.evrpc_register_generic)
         self._served.names[octets] = key
-        self.base.live[key] = made
+        self.base.may_call(key, made)
 
     def unregister(self, name: str | bytes) -> None:
         """Have calls of *name* answered by 404; raises `KeyError` when there is no such.
@@ -400,7 +404,7 @@ class RpcServer(End):
         self.pointer  # noqa: B018  (a closed server has none)
         self.base.check_thread()
         octets = call_name(name)
-        made = self.base.live.get(self._served.names.get(octets))
+        made = self.base.called_by(self._served.names.get(octets))
         if made is None or made.handler is None:
             raise KeyError(name)
         made.handler = None
@@ -412,15 +416,14 @@ class RpcServer(End):
         Calls that are under way are answered by 503. Wraps ``evrpc_free``.
         """
         base = self.base
-        if self.closed or base.parked is not None:
+        if self.closed or base.forked:
             super().close()
             return
         base.check_thread()
         self._later(self._served.free, self._lose())
 
     def _lose(self) -> Any:
-        self.base.live.pop(self.key, None)
-        self.base.ledger.pop(self.key, None)
+        self.base.forget(self.key)
         for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
                 rpc._lose()
@@ -475,7 +478,7 @@ class RpcServer(End):
             made.handler(rpc)
         except BaseException as error:
             self.base.report(error, rpc)
-            if self.base.parked is None and not rpc.closed and not rpc._answered:
+            if not self.base.forked and not rpc.closed and not rpc._answered:
                 http = lib.evpy_rpc_http_request(pointer)
                 write_at_last(self.base, lib.evhttp_request_get_connection(http))
                 rpc.fail()
@@ -483,22 +486,18 @@ class RpcServer(End):
 
     def _handle_late(self, made: Registered, pointer: Any) -> None:
         """Do what C does that calls back for *pointer*, once it has been let go on."""
-        if not self.handle(made, pointer) and self.base.parked is None:
+        if not self.handle(made, pointer) and not self.base.forked:
             lib.evpy_rpc_refuse(pointer)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_rpc(key: int, pointer: Any) -> bool:
-    for base in live.bases:
-        made = base.live.get(key)
-        if made is not None:
-            server = made.server
-            if server._late is not None:
-                server._late.append(functools.partial(server._handle_late, made, pointer))
-                return True
-            server._depth += 1
-            try:
-                return bool(server.handle(made, pointer))
-            finally:
-                server._depth -= 1
-    return False
+@from_c(late=False, raised=False)
+def evpy_rpc(made: Any, pointer: Any) -> bool:
+    server = made.server
+    if server._late is not None:
+        server._late.append(functools.partial(server._handle_late, made, pointer))
+        return True
+    server._depth += 1
+    try:
+        return bool(server.handle(made, pointer))
+    finally:
+        server._depth -= 1

@@ -16,7 +16,7 @@ from libevent_py import (
     DnsServerRequest,
     EventBase,
 )
-from tests.dns_packets import (
+from tests.kit.dns_packets import (
     AA,
     AAAA,
     CNAME,
@@ -36,9 +36,9 @@ from tests.dns_packets import (
     read,
     record,
 )
-from tests.dns_peers import NameServer, Question
-from tests.peers import run_until, settle
-from tests.support import run_python
+from tests.kit.dns_peers import NameServer, Question
+from tests.kit.peers import run_until, settle
+from tests.kit.support import run_python
 
 NAME = b"bad.example"
 NUMBER = 1
@@ -302,9 +302,9 @@ def send_to_client(base: EventBase, packet: bytes) -> DnsResult:
     ):
         resolver.set_option("randomize-case", 0)
         resolver.nameserver_sockaddr_add(names.address)
-        resolver.resolve_ipv4("bad.example", DnsQueryFlag.NO_SEARCH, told)
+        resolver.resolve_ipv4("bad.example", told, flags=DnsQueryFlag.NO_SEARCH)
         run_until(base, lambda: results)
-        resolver.resolve_ipv4("good.example", DnsQueryFlag.NO_SEARCH, told)
+        resolver.resolve_ipv4("good.example", told, flags=DnsQueryFlag.NO_SEARCH)
         run_until(base, lambda: len(results) > 1)
         settle(base)
         assert results[1:] == [(DnsResult.NONE, ["192.0.2.2"])]

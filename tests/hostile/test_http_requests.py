@@ -18,7 +18,7 @@ import pytest
 
 from libevent_py import EventBase, HttpServer, LoopFlag
 from libevent_py.http.server import HttpServerRequest
-from tests.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, run_python
 
 #: What the server takes at most, in bytes.
 HEADERS, BODY = 8192, 65536

@@ -23,7 +23,7 @@ from libevent_py import (
     HttpRequestError,
     LoopFlag,
 )
-from tests.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, run_python
 
 #: What the client takes at most, in bytes.
 HEADERS, BODY = 8192, 65536

@@ -15,7 +15,7 @@ from libevent_py import (
     uridecode,
     uriencode,
 )
-from tests.support import run_python
+from tests.kit.support import run_python
 
 SITE = b"http://example.com"
 LONG = 100_000

@@ -3,7 +3,7 @@
 The rows that ask the network ask a server on loopback here. The rows ``leak_…`` count what the
 library has allocated through an allocator of the suite's own, which Python can't set (it comes too
 late once the package is imported); valgrind looks for what they look for in
-tests/test_dns_lifetime.py.
+tests/dns/test_dns_lifetime.py.
 """
 
 from __future__ import annotations
@@ -34,9 +34,18 @@ from libevent_py import (
     Listener,
     util,
 )
-from tests.dns_peers import NXDOMAIN, SILENCE, NameServer, Question, Told, client_of, name, record
-from tests.peers import run_until
-from tests.support import PATIENCE, run_python
+from tests.kit.dns_peers import (
+    NXDOMAIN,
+    SILENCE,
+    NameServer,
+    Question,
+    Told,
+    client_of,
+    name,
+    record,
+)
+from tests.kit.peers import run_until
+from tests.kit.support import PATIENCE, run_python
 
 NO_FLAG, NO_SEARCH = DnsQueryFlag(0), DnsQueryFlag.NO_SEARCH
 NO_BASE_FLAG, INACTIVE = DnsBaseFlag(0), DnsBaseFlag.DISABLE_WHEN_INACTIVE
@@ -73,7 +82,7 @@ def test_gethostbyname(base: EventBase) -> None:
     """A name has an IPv4 address."""
     told = Told()
     with NameServer(base, LIVE) as server, client_of(server) as dns:
-        dns.resolve_ipv4("www.monkey.org", NO_FLAG, told)
+        dns.resolve_ipv4("www.monkey.org", told)
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["192.0.2.1"])]
 
 
@@ -81,7 +90,7 @@ def test_gethostbyname6(base: EventBase) -> None:
     """A name has an IPv6 address."""
     told = Told()
     with NameServer(base, LIVE) as server, client_of(server) as dns:
-        dns.resolve_ipv6("ipv6.example", NO_FLAG, told)
+        dns.resolve_ipv6("ipv6.example", told)
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["2001:db8::1"])]
 
 
@@ -89,8 +98,8 @@ def test_resolve_reverse(base: EventBase) -> None:
     """Addresses of both families have a name."""
     told = Told()
     with NameServer(base, LIVE) as server, client_of(server) as dns:
-        dns.resolve_reverse("127.0.0.1", NO_FLAG, told)
-        dns.resolve_reverse_ipv6("::1", NO_FLAG, told)
+        dns.resolve_reverse("127.0.0.1", told)
+        dns.resolve_reverse_ipv6("::1", told)
         assert ended(base, told, 2) == [(DnsResult.NONE, 42, ["localhost"])] * 2
 
 
@@ -119,7 +128,7 @@ def test_search_empty(base: EventBase) -> None:
     with DnsBase(base, NO_BASE_FLAG) as dns:
         dns.search_add("whatever.example.com")
         with pytest.raises(ValueError, match="name must have parts"):
-            dns.resolve_ipv4("", NO_FLAG, print)
+            dns.resolve_ipv4("", print)
 
 
 def search(base: EventBase, **options: object) -> None:
@@ -138,9 +147,9 @@ def search(base: EventBase, **options: object) -> None:
         for domain in ("a.example.com", "b.example.com", "c.example.com"):
             dns.search_add(domain)
         told = Told()
-        lookups = [dns.resolve_ipv4(host, flags, told) for host, flags, _ in questions]
+        lookups = [dns.resolve_ipv4(host, told, flags=flags) for host, flags, _ in questions]
         ended(base, told, len(questions))
-        answers = dict(zip(told.lookups, told.told, strict=True))
+        answers = dict(zip(told._lookups, told.told, strict=True))
         assert [answers[lookup] for lookup in lookups] == [answer for _, _, answer in questions]
         if options:
             assert all(question.spelling == question.name for question in server.asked)
@@ -168,7 +177,7 @@ def test_search_cancel(base: EventBase) -> None:
     with NameServer(base, {"*": answer}) as server, client_of(server) as dns:
         for letter in "abcd":
             dns.search_add(f"{letter}.example.com")
-        lookup = dns.resolve_ipv4("host", NO_FLAG, told)
+        lookup = dns.resolve_ipv4("host", told)
         assert ended(base, told, 1) == [(DnsResult.CANCEL, 0, [])]
         assert len(server.asked) == 3
 
@@ -195,17 +204,17 @@ def retry(base: EventBase, flags: DnsBaseFlag) -> None:
         NameServer(base, {"*": answer}) as server,
         client_of(server, flags=flags, **options) as dns,
     ):
-        dns.resolve_ipv4("host.example.com", NO_FLAG, told)
+        dns.resolve_ipv4("host.example.com", told)
         assert ended(base, told, 1) == [found]
         assert drops == 0
         drops = 4
         dns.set_option("max-timeouts", 2)
         dns.set_option("attempts", 3)
-        dns.resolve_ipv4("host.example.com", NO_FLAG, told)
+        dns.resolve_ipv4("host.example.com", told)
         run_until(base, lambda: probes and len(told.told) == 2)
         assert told.told[1] == (DnsResult.TIMEOUT, 0, [])
         assert drops == 0
-        dns.resolve_ipv4("host.example.com", NO_FLAG, told)
+        dns.resolve_ipv4("host.example.com", told)
         assert ended(base, told, 3)[2] == found
 
 
@@ -228,7 +237,7 @@ def reissue(base: EventBase, flags: DnsBaseFlag) -> None:
         NameServer(base, {"foof.example.com": ["240.15.240.15"]}) as other,
         client_of(one, flags=flags, **options) as dns,
     ):
-        dns.resolve_ipv4("foof.example.com", NO_FLAG, told)
+        dns.resolve_ipv4("foof.example.com", told)
         dns.nameserver_sockaddr_add(other.address)
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["240.15.240.15"])]
         assert one.asked
@@ -261,7 +270,7 @@ def inflight(flags: DnsBaseFlag) -> None:
         options = {"max_inflight": 3, "randomize_case": 0}
         with client_of(server, flags=flags, **options) as dns:
             for _ in range(20):
-                dns.resolve_ipv4("foof.example.com", NO_FLAG, told)
+                dns.resolve_ipv4("foof.example.com", told)
             assert base.dispatch() is not bool(flags)
     assert told.told == [(DnsResult.NONE, 42, ["240.15.240.15"])] * 20
 
@@ -286,7 +295,7 @@ def test_disable_when_inactive_no_ns(base: EventBase) -> None:
     ):
         dns.nameserver_sockaddr_add(server.address)
         dns.set_option("timeout", 0.1)
-        dns.resolve_ipv4("foof.example.com", NO_FLAG, told)
+        dns.resolve_ipv4("foof.example.com", told)
         assert base.dispatch() is True
         assert told.told == [(DnsResult.TIMEOUT, 0, [])]
 
@@ -316,10 +325,10 @@ def test_nameservers_no_default(base: EventBase, tmp_path: Path) -> None:
     missing = tmp_path / "empty-resolv.conf"
     with DnsBase(base, NO_BASE_FLAG) as dns:
         with pytest.raises(FileNotFoundError):
-            dns.resolv_conf_parse(DnsOption.ALL | DnsOption.NAMESERVERS_NO_DEFAULT, missing)
+            dns.resolv_conf_parse(missing, flags=DnsOption.ALL | DnsOption.NAMESERVERS_NO_DEFAULT)
         assert dns.nameservers == []
         with pytest.raises(FileNotFoundError):
-            dns.resolv_conf_parse(DnsOption.ALL, missing)
+            dns.resolv_conf_parse(missing)
         assert dns.nameservers == [("127.0.0.1", 53)]
 
 
@@ -418,8 +427,8 @@ def test_bufferevent_connect_hostname_emfile() -> None:
         """
         import resource, socket
         from libevent_py import *
-        from tests.dns_peers import *
-        from tests.peers import run_until
+        from tests.kit.dns_peers import *
+        from tests.kit.peers import run_until
         from tests.regress.test_dns import ADDRESSES
 
         outcomes = {}
@@ -532,7 +541,7 @@ def in_the_loop(base: EventBase, server: NameServer, dns: DnsBase) -> None:
     ]
     base.once(lambda *_: lookups[11].cancel(), timeout=0.1)
     ended(base, told, len(questions))
-    answers = dict(zip(told.lookups, told.told, strict=True))
+    answers = dict(zip(told._lookups, told.told, strict=True))
     outcomes: list[Any] = []
     for lookup in lookups:
         error, found = answers[lookup]
@@ -570,7 +579,7 @@ def test_getaddrinfo_cancel_stress(base: EventBase) -> None:
             base.once(functools.partial(cancelled, lookup), timeout=0.01)
         ended(base, told, 1000)
     codes = {error.errno if error else None for error, _ in told.told}
-    assert len(set(told.lookups)) == 1000
+    assert len(set(told._lookups)) == 1000
     assert codes <= {None, AddrInfoError.CANCEL}
     assert AddrInfoError.CANCEL in codes
 
@@ -584,7 +593,7 @@ def client_fail_requests(base: EventBase, **options: object) -> None:
     with NameServer(base, FOOF) as server:
         dns = client_of(server, flags=INACTIVE, **options)
         for _ in range(20):
-            dns.resolve_ipv4("foof.example.com", NO_FLAG, told)
+            dns.resolve_ipv4("foof.example.com", told)
         dns.close()
         assert told.told == []
         assert ended(base, told, 20) == [(DnsResult.SHUTDOWN, 0, [])] * 20

@@ -15,7 +15,7 @@ from libevent_py import (
     DnsType,
     EventBase,
 )
-from tests.peers import run_until
+from tests.kit.peers import run_until
 
 NO_SEARCH, NO_FLAG = DnsQueryFlag.NO_SEARCH, DnsQueryFlag(0)
 ARPA = "11.11.168.192.in-addr.arpa"
@@ -58,11 +58,11 @@ def test_server(base: EventBase) -> None:
         assert dns.nameservers == [server.address]
 
         lookups = [
-            dns.resolve_ipv4("zz.example.com", NO_SEARCH, told),
-            dns.resolve_ipv6("zz.example.com", NO_SEARCH, told),
-            dns.resolve_reverse("192.168.11.11", NO_FLAG, told),
-            dns.resolve_reverse_ipv6("fff0:0:0:aaaa:1111:0:0:efef", NO_FLAG, told),
-            dns.resolve_ipv4("drop.example.com", NO_SEARCH, told),
+            dns.resolve_ipv4("zz.example.com", told, flags=NO_SEARCH),
+            dns.resolve_ipv6("zz.example.com", told, flags=NO_SEARCH),
+            dns.resolve_reverse("192.168.11.11", told),
+            dns.resolve_reverse_ipv6("fff0:0:0:aaaa:1111:0:0:efef", told),
+            dns.resolve_ipv4("drop.example.com", told, flags=NO_SEARCH),
         ]
         lookups[-1].cancel()
         run_until(base, lambda: len(answers) == len(lookups))

@@ -11,18 +11,11 @@ import sys
 import pytest
 
 from libevent_py import Buffer, EolStyle, LibeventError, ffi, lib
+from tests.kit.buffers import pulled
 
 EVERYTHING = sys.maxsize
 ANY, CRLF, CRLF_STRICT = EolStyle.ANY, EolStyle.CRLF, EolStyle.CRLF_STRICT
 LF, NUL = EolStyle.LF, EolStyle.NUL
-
-
-def pulled(buffer: Buffer) -> bytes:
-    """Return the whole content, which is one piece of memory from now on."""
-    content = bytes(buffer.pullup())
-    assert len(content) == len(buffer)
-    assert content == bytes(buffer)
-    return content
 
 
 def add_empty_chain(buffer: Buffer) -> None:

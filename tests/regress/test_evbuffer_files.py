@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,10 @@ from libevent_py import (
     FileSegmentFlag,
     LibeventError,
 )
+from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.peers import Pair
+from tests.kit.variants import bounded
 
-from .conftest import bounded
-
-Pair = tuple[socket.socket, socket.socket]
-
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 DISABLE_MMAP, DISABLE_SENDFILE = FileSegmentFlag.DISABLE_MMAP, FileSegmentFlag.DISABLE_SENDFILE
 
 TEXT = b"""The wind that shook the leaves along the shore

@@ -9,8 +9,7 @@ import pytest
 
 from libevent_py import Buffer, EventBase, LoopFlag
 from libevent_py.buffer import BufferCallback, BufferInfo
-
-from .test_evbuffer import pulled
+from tests.kit.buffers import pulled
 
 EVERYTHING = sys.maxsize
 

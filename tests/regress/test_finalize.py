@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, Event, EventBase, EventFlag, ffi, lib
-from tests.support import run_python
-
-PERSIST = EventFlag.PERSIST
+from tests.kit.flags import PERSIST
+from tests.kit.support import run_python
 
 
 def test_cb_invoked(backend_base: EventBase) -> None:

@@ -15,10 +15,10 @@ from enum import Flag, auto
 import pytest
 
 from libevent_py import DnsError, EventBase, HttpConnection, HttpRequestError, LoopFlag
-from tests.http_peers import Asked
-from tests.peers import run_until
-from tests.regress.conftest import bounded
-from tests.regress.http_peers import Names, Site, ask, empty, failed, funny
+from tests.kit.http_peers import Asked
+from tests.kit.peers import run_until
+from tests.kit.regress_http import Names, Site, ask, empty, failed, funny
+from tests.kit.variants import bounded
 
 CANCEL, TIMEOUT = HttpRequestError.REQUEST_CANCEL, HttpRequestError.TIMEOUT
 

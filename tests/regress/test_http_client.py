@@ -26,11 +26,10 @@ from libevent_py import (
     HttpRequestError,
     LoopFlag,
 )
-from tests.certificates import Authority
-from tests.http_peers import Asked
-from tests.peers import connected, run_until, settle
-from tests.regress.conftest import bounded
-from tests.regress.http_peers import (
+from tests.kit.certificates import Authority
+from tests.kit.http_peers import Asked
+from tests.kit.peers import connected, run_until, settle
+from tests.kit.regress_http import (
     BODY,
     CHUNKS,
     DISPATCHED,
@@ -50,7 +49,8 @@ from tests.regress.http_peers import (
     funny,
     request,
 )
-from tests.regress.test_ssl import Contexts
+from tests.kit.tls_peers import Contexts
+from tests.kit.variants import bounded
 
 CANCEL, EOF = HttpRequestError.REQUEST_CANCEL, HttpRequestError.EOF
 

@@ -19,9 +19,9 @@ from libevent_py import (
     HttpServerFlag,
     HttpServerRequest,
 )
-from tests.certificates import Authority
-from tests.peers import run_until
-from tests.regress.http_peers import (
+from tests.kit.certificates import Authority
+from tests.kit.peers import run_until
+from tests.kit.regress_http import (
     BODY,
     CHUNKS,
     DISPATCHED,
@@ -38,7 +38,7 @@ from tests.regress.http_peers import (
     refused,
     request,
 )
-from tests.regress.test_ssl import Contexts
+from tests.kit.tls_peers import Contexts
 
 
 @pytest.fixture

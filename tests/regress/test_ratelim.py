@@ -24,7 +24,7 @@ from libevent_py import (
     RateLimit,
     RateLimitGroup,
 )
-from tests.peers import run_until
+from tests.kit.peers import run_until
 
 BOTH = EventFlag.READ | EventFlag.WRITE
 OPTIONS = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.THREADSAFE

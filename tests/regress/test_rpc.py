@@ -5,7 +5,6 @@ Its test ``test`` is of C macros alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,9 +25,8 @@ from libevent_py import (
     lib,
     log,
 )
-from tests.rpc_messages import REPLY, REQUEST, Kill, Msg, answer
-
-NewBase = Callable[..., EventBase]
+from tests.kit.flags import NewBase
+from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, answer
 
 INPUT, OUTPUT = RpcHook.INPUT, RpcHook.OUTPUT
 CONTINUE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.PAUSE

@@ -10,9 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag, ffi, lib
-from tests.support import PATIENCE
-
-from . import TICK
+from tests.kit.support import PATIENCE
+from tests.kit.variants import TICK
 
 THREADS = 20
 ITERATIONS = 20

@@ -1,0 +1,62 @@
+"""What becomes of bases and buffers in a forked child.
+
+All bases are parked (`owner.Root.park`), and what another thread was in the middle of using is lost
+there for good: its data may be half changed. `EventBase.reinit` brings the rest back.
+"""
+
+from __future__ import annotations
+
+import os
+
+from libevent_py import errors
+from libevent_py._core.dispatch import live
+from libevent_py._core.owner import Root, get_ident, renew_locks, roots
+from libevent_py._core.pointers import lose
+from libevent_py._ffi import ffi, lib
+
+#: In a forked child, the addresses of the buffers that another thread was in the middle of using.
+lost_buffers: set[int] = set()
+
+
+def _lose() -> None:
+    """Let nobody use what another thread was in the middle of using, with its lock held.
+
+    Its data may be half changed (``_c/thread.c``).
+    """
+    where = ffi.new("uintptr_t *")
+    while thread := lib.evpy_lost(where):
+        if lose(where[0]):  # it is not freed either
+            lost_buffers.add(where[0])
+            continue
+        for base in _users(thread):
+            base.lost = True
+
+
+def _users(thread: int) -> list[Root]:
+    """Return the bases with one of which *thread* was inside C, as far as that is known."""
+    bases = list(roots)
+    return (
+        [base for base in bases if base.thread == thread]
+        or [base for base in bases if thread in base.holds]
+        or bases
+    )
+
+
+def _after_fork() -> None:
+    renew_locks()
+    lib.evpy_note_fork()
+    _lose()
+    for root in list(roots):
+        root.park()
+    live.set(tuple(base for base in live.bases if base.running or base.calls))
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_forked() -> None:
+    """End the loop of a child that comes back from its callback without `reinit`."""
+    for base in live.bases:
+        if base.parked and base.thread == get_ident():  # and it is not about to be closed anyway
+            raise base._unusable()

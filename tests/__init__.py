@@ -1,0 +1,1 @@
+"""The tests: a folder for each noun, and `kit` for what they share."""

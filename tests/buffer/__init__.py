@@ -1,0 +1,1 @@
+"""Buffers, and parts of files."""

@@ -1,0 +1,1 @@
+"""Bufferevents: sockets, pairs, filters, TLS and limits."""

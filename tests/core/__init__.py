@@ -1,0 +1,1 @@
+"""What holds for every object: lifetimes, threads, forks, interrupts, exceptions, memory."""

@@ -1,0 +1,403 @@
+"""KeyboardInterrupt at each step of each method, and what else ends one midway: nothing is left.
+
+`tests/kit/sweep.py` tries it, and looks for descriptors, bases and pointers that are still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from libevent_py import (
+    BufferEvent,
+    DnsBase,
+    DnsServer,
+    DnsServerRequest,
+    Event,
+    EventBase,
+    EventFlag,
+    HttpServer,
+    HttpServerRequest,
+    Listener,
+    LoopFlag,
+)
+from libevent_py._core.dispatch import live
+from libevent_py._core.owner import roots
+from tests.kit.interposing import Interposer
+from tests.kit.operations import OPERATIONS
+from tests.kit.support import PATIENCE, run_python, swept
+
+#: Of how many steps in each method one is tried, where all of them would take too long.
+MOST = {"BufferEvent": 2, "Buffer": 8}
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path) -> None:
+    some = ["--most", str(MOST[kind])] if kind in MOST else []
+    swept(tmp_path, kind, "--act", "interrupt", *some)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted(function: Callable[[], object]) -> int:
+    """Interrupt *function* at each instruction where a signal handler can run; count them."""
+    number = 0
+    while True:
+        interposer = Interposer(interrupt, number, signals=True)
+        try:
+            interposer.run(function)
+        except KeyboardInterrupt:
+            number += 1
+            continue
+        return number
+
+
+def test_a_base_that_is_interrupted_while_it_is_made_leaves_no_descriptor() -> None:
+    EventBase().close()
+    gc.collect()
+    before, bases = descriptors(), len(roots)
+
+    made: list[EventBase] = []
+
+    def make() -> None:
+        made.append(EventBase(method="poll", priorities=3))
+
+    assert interrupted(make) > 50
+    for base in made:
+        base.close()
+    made.clear()
+    del base
+    gc.collect()
+    assert (descriptors(), len(roots), live.bases) == (before, bases, ())
+
+
+def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
+    with EventBase() as base:
+        base.dispatch()
+
+        def run() -> None:
+            base.once(lambda fd, what: None)
+            base.dispatch()
+
+        assert interrupted(run) > 30
+        assert not base.running
+        assert live.bases == ()
+        run()
+
+
+def test_a_close_that_is_interrupted_is_ended_by_the_next() -> None:
+    gc.collect()
+    before, bases = descriptors(), len(roots)
+    number = 0
+    while True:
+        base = EventBase()
+        event = Event.timer(base, print).add(1000)
+        pair = BufferEvent.pair(base)
+        listener = Listener(base, ("127.0.0.1", 0), None)
+        interposer = Interposer(interrupt, number, signals=True)
+        try:
+            interposer.run(base.close)
+        except KeyboardInterrupt:
+            number += 1
+        ended = interposer.where is None
+        base.close()
+        assert base.closed
+        assert all(each.closed for each in (event, listener, *pair))
+        del base, event, pair, listener
+        gc.collect()
+        assert (descriptors(), len(roots), live.bases) == (before, bases, ())
+        if ended:
+            break
+    assert number > 100
+
+
+# What else ends a close midway.
+
+
+def deep(levels: int, function: Callable[[], object]) -> object:
+    return deep(levels - 1, function) if levels else function()
+
+
+def test_a_close_near_the_recursion_limit_is_refused_or_done() -> None:
+    """Else the base was half closed, and never freed."""
+    gc.collect()
+    before, bases, refused = descriptors(), len(roots), 0
+    for levels in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+        base = EventBase()
+        Event.timer(base, print).add(5)
+        BufferEvent.pair(base)
+        try:
+            deep(levels, base.close)
+        except RecursionError:
+            refused += 1
+        base.close()
+        del base
+    gc.collect()
+    assert 0 < refused < 150
+    assert (descriptors(), len(roots)) == (before, bases)
+
+
+def test_a_base_is_freed_though_a_user_s_close_raises() -> None:
+    class Mine(Event):
+        def close(self, finalize: Callable[[object], object] | None = None) -> None:
+            raise ZeroDivisionError
+
+    gc.collect()
+    before = descriptors()
+    base = EventBase()
+    mine = Mine.timer(base, print).add(5)
+    other = Event.timer(base, print).add(5)
+    with pytest.raises(ZeroDivisionError):
+        base.close()
+    assert base.closed
+    assert mine.closed
+    assert other.closed
+    del base, mine, other
+    gc.collect()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("calls", [True, False], ids=["calls super", "doesn't"])
+def test_a_user_s_finalizer_is_followed_by_the_one_that_frees(calls: bool) -> None:
+    seen: list[str] = []
+
+    class Mine(Event):
+        def __del__(self) -> None:
+            seen.append("mine")
+            if calls:
+                super().__del__()
+
+    class Heir(Mine):
+        pass
+
+    class Base(EventBase):
+        def __del__(self) -> None:
+            seen.append("base")
+
+    gc.collect()
+    before = descriptors()
+    base = Base()
+    for kind in (Mine, Heir):
+        event = kind.timer(base, print).add(5)
+        event.delete()
+        del event
+    assert seen == ["mine", "mine"]
+    base.close()
+    assert not base.ledger
+    del base
+    gc.collect()
+    assert seen[2:] == ["base"]
+    base = Base()
+    base.once(lambda fd, what: None)
+    del base
+    gc.collect()
+    assert seen[3:] == ["base"]
+    assert descriptors() == before
+
+
+def test_a_base_waits_for_what_an_exception_keeps_from_being_let_go() -> None:
+    """Freed before, it would be used by what is freed when the traceback goes."""
+    code = """
+    from libevent_py import *
+    base = EventBase()
+    def on_event(bev, what):
+        bev.close()
+        raise ZeroDivisionError
+    bev = BufferEvent(base, on_event=on_event)
+    try:
+        bev.connect_hostname(None, "." * 300, 80)
+    except ZeroDivisionError as error:
+        kept = error
+    base.close()
+    assert base.closed and base.condemned is not None
+    del kept
+    assert base.condemned is None
+    """
+    run_python(code, valgrind=True)
+
+
+# What C calls.
+
+
+class Within(Interposer):
+    """One that acts only in functions of the names *names*."""
+
+    names: tuple[str, ...] = ()
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_name not in self.names:
+            return None
+        return super()._called(frame, event, argument)
+
+
+def dispatch(base: EventBase, names: str, number: int, told: list[Any]) -> bool:
+    """Run the loop until it is *told*, interrupting *names* at *number*; tell whether that came."""
+    interposer = Within(interrupt, number, signals=True)
+    interposer.names = tuple(names.split())
+    base.loopexit(PATIENCE)
+    with contextlib.suppress(KeyboardInterrupt):
+        interposer.run(base.dispatch)
+    if not told:
+        base.loopexit(PATIENCE)
+        base.dispatch()
+    return interposer.where is not None
+
+
+@pytest.mark.parametrize("asks", ["resolve_ipv4", "getaddrinfo"])
+def test_a_lookup_is_told_once_though_its_answer_is_interrupted(asks: str) -> None:
+    """C frees what the lookup has a handle of."""
+    number, interrupts = 0, True
+    while interrupts:
+        told: list[object] = []
+
+        def serve(request: DnsServerRequest) -> None:
+            request.add_a_reply(request.questions[0].name, "127.0.0.1", ttl=5)
+            request.respond()
+
+        with EventBase() as base:
+
+            def answered(
+                *answer: object, base: EventBase = base, told: list[object] = told
+            ) -> None:
+                told.append(answer)
+                base.loopexit()
+
+            server = DnsServer(base, ("127.0.0.1", 0), serve)
+            dns = DnsBase(base, 0)
+            dns.nameserver_sockaddr_add(server.address)
+            if asks == "getaddrinfo":
+                dns.getaddrinfo("a.test", "80", answered)
+            else:
+                dns.resolve_ipv4("a.test", answered)
+            names = "evpy_dns_resolved evpy_dns_addrinfo answer _ends _read _tell"
+            interrupts = dispatch(base, names, number, told)
+            dns.close()
+            server.close()
+        assert len(told) == 1, number
+        number += 1
+    assert number > 8
+
+
+def test_a_query_that_an_interrupt_leaves_nobody_s_keeps_no_socket_open() -> None:
+    """N2: libevent waits with the socket for each request that is neither answered nor dropped."""
+    before, number = descriptors(), 0
+    query = b"\0\1\1\0\0\1\0\0\0\0\0\0\1a\4test\0\0\1\0\1"
+    interposer = None
+    while interposer is None or interposer.where is not None:
+        interposer = Within(interrupt, number, signals=True)
+        interposer.names = (
+            "evpy_dns_query",
+            "__init__",
+            "_question",
+            "respond",
+            "_answer",
+            "_fail",
+        )
+        with EventBase() as base, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            server = DnsServer(base, ("127.0.0.1", 0), lambda request: request.respond())
+            client.sendto(query, server.address)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.loop, LoopFlag.ONCE)
+            base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+            server.close()
+        assert descriptors() == before, interposer.where
+        number += 1
+    assert number > 20
+
+
+def test_a_client_is_answered_though_an_interrupt_keeps_its_request_from_the_handler() -> None:
+    number, interposer = 0, None
+    while interposer is None or interposer.where is not None:
+        interposer = Within(interrupt, number, signals=True)
+        interposer.names = ("evpy_http_request", "made")
+        with EventBase() as base, socket.socket() as client:
+            server = HttpServer(base)
+            server.set_gencb(lambda request: request.send_reply(200, "OK", b"x"))
+            bound = server.bind_socket("127.0.0.1", 0)
+            client.connect(("127.0.0.1", bound.port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.setblocking(False)
+            answered: list[bytes] = []
+
+            def came(
+                event: Event, fd: int, what: EventFlag, answered: list[bytes] = answered
+            ) -> None:
+                answered.append(os.read(fd, 1000))
+                event.base.loopexit()
+
+            Event(base, client, EventFlag.READ, came).add(PATIENCE)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.dispatch)
+            if not answered:
+                base.dispatch()
+            server.close()
+        assert answered[0][:12] in (b"HTTP/1.1 200", b"HTTP/1.1 500"), interposer.where
+        number += 1
+    assert number > 3
+
+
+def test_the_end_of_a_request_is_told_once_though_that_is_interrupted() -> None:
+    """C frees the request then."""
+    number, interrupts = 0, True
+    while interrupts:
+        told: list[tuple[str, object]] = []
+
+        def on_end(request: HttpServerRequest, told: list[tuple[str, object]] = told) -> None:
+            told.append((request.uri, request.error))
+            request.input_headers.items()
+            request.base.loopexit()
+
+        def handler(request: HttpServerRequest) -> None:
+            request.on_end = on_end
+            request.send_reply(200, None, b"x")
+
+        with EventBase() as base:
+            server = HttpServer(base)
+            server.set_gencb(handler)
+            port = server.bind_socket("127.0.0.1", 0).port
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n")
+                interrupts = dispatch(base, "evpy_http_completed tell", number, told)
+            server.close()
+        assert told == [("/one", None)], number
+        number += 1
+    assert number > 5
+
+
+def test_a_base_closes_though_the_collector_frees_what_is_on_it_meanwhile() -> None:
+    class Node:
+        pass
+
+    for round in range(30):
+        gc.disable()
+        base = EventBase()
+        kept = [Event.timer(base, print).add(99) for _ in range(2000)]
+        for _ in range(20):
+            node = Node()
+            node.event, node.node = Event.timer(base, print).add(99), node  # type: ignore[attr-defined]
+            node.event.delete()  # type: ignore[attr-defined]
+        del node
+        pairs = [(n, n) for n in range(30_000)]  # so that new ones are really allocated
+        thresholds = gc.get_threshold()
+        gc.set_threshold(gc.get_count()[0] + 100 * round + 1, 1000, 1000)
+        gc.enable()
+        base.close()
+        gc.set_threshold(*thresholds)
+        assert base.closed
+        del kept, pairs
+        gc.collect()

@@ -1,0 +1,251 @@
+"""Close things at some steps of every operation of every class, and know all operations.
+
+`tests/kit/sweep.py` tries them; here it takes a sample, which is the same each time.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+import libevent_py
+from libevent_py import tag
+from tests.kit.operations import OPERATIONS
+from tests.kit.scenes import SCENES
+from tests.kit.support import swept
+
+#: Of the acts of those that have very many scenes and operations, one of so many is tried here.
+SHARES = {
+    "Buffer": 3,
+    "BufferEvent": 8,
+    "HttpConnection": 3,
+    "HttpRequest": 2,
+    "HttpServer": 2,
+    "HttpServerRequest": 4,
+}
+
+
+#: What the sweep has found, each tried here at all of its lines: class, scene, operation and act.
+FOUND = [
+    # An object that was closed while its finalizer ran.
+    ("DnsServerRequest", "", "__del__", "close server"),
+    ("Rpc", "", "__del__", "close server"),
+    # A connection freed once more by the close that another one had come in the middle of.
+    ("HttpServerConnection", "in a handler", "close", "close all"),
+    ("HttpServerConnection", "in a handler", "close", "close http"),
+    # A request that was on its way to C, and stayed among what C may call.
+    ("HttpConnection", "idle", "make_request", "close dns"),
+    ("HttpRequest", "under way", "close", "close connection"),
+    # What was gone through while other code took something out of it.
+    ("HttpServer", "", "close", "close request"),
+    ("HttpServer", "", "close", "drop"),
+    ("RpcServer", "", "close", "drop"),
+    # A group that was freed before its new member, whose connection was closed, had left it.
+    ("HttpConnection", "idle", "rate_limit_group=", "close all"),
+    # A request whose client has gone, which answering frees, and one whose answer is all written.
+    ("HttpServerRequest", "in on_end", "evhttp_uri", "close request"),
+    ("HttpServerRequest", "of a client that has gone", "a header", "close reply"),
+    ("HttpServerRequest", "whose reply has all been written", "a header", "close reply"),
+    # A connection that C freed while an interrupt kept its object from knowing.
+    ("HttpServerRequest", "whose reply has all been written", "send_reply_end", "interrupt"),
+    # What is closed once it has been flushed, which other code closed before that could begin.
+    ("BufferEvent", "TLS through another", "close/and flush", "close below"),
+    # A lock that was counted as held where it had never been taken.
+    ("BufferEvent", "THREADSAFE", "lock", "interrupt"),
+]
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_nothing_crashes_or_is_left_when_something_is_closed_at_a_step(
+    kind: str, tmp_path: Path
+) -> None:
+    swept(tmp_path, kind, "--most", "1", "--share", str(SHARES.get(kind, 1)))
+
+
+@pytest.mark.parametrize(("kind", "scene", "operation", "act"), FOUND)
+def test_what_has_crashed_or_been_left_is_not_at_any_line(
+    kind: str, scene: str, operation: str, act: str, tmp_path: Path
+) -> None:
+    swept(tmp_path, kind, "--scene", scene, "--only", operation, "--act", act)
+
+
+# Whether there is an operation for everything.
+
+#: The classes that are left out, and why.
+CLASSES_LEFT_OUT = {
+    "RateLimit": "a value: it has nothing in C",
+    "Array": "a field of messages' classes, made with them: Message tries what it does",
+    "Bytes": "as Array",
+    "Field": "as Array",
+    "Int": "as Array",
+    "Int64": "as Array",
+    "String": "as Array",
+    "Struct": "as Array",
+    "FailingMemory": "the sweep itself would fail for want of memory",
+}
+
+#: What the package's own modules call of each other's objects, by the class that has it: users
+#: don't, and what calls it is tried.
+MACHINERY = {
+    "AddrInfoLookup": "answer lose",
+    "BoundSocket": "end",
+    "Buffer": "borrowed",
+    "BufferEvent": "do_without free lent",
+    "Child": "do_without lent",
+    "DnsLookup": "answer lose",
+    "DnsServer": "free",
+    "End": "enter hook let_go_on",
+    "Event": "free",
+    "EventBase": "check_closable check_selectable claim report telling wake when_quiet",
+    "EventConfig": "refusals",
+    "Exchange": "cancel free",
+    "FileSegment": "part",
+    "Fresh": "complaint",
+    "Headers": "borrowed",
+    "HttpConnection": "do_without lent",
+    "HttpRequest": "complaint",
+    "HttpServer": "doom forget free headers_came lent new_bev",
+    "HttpServerConnection": "adopt end gone lent",
+    "HttpServerRequest": "cannot_read ended_by fail part_came raised told unanswered",
+    "Listener": "free give taken_back",
+    "Lookup": "base",
+    "RateLimitGroup": "free",
+    "Request": "lent",
+    "Root": "bury busy call check_closable check_found check_thread claim exhume "
+    "park report tell unpark wake why_unusable wrong_thread",
+    "Rpc": "free lent",
+    "RpcPool": "do_without free hook lent over over_late",
+    "RpcServer": "free handle hook",
+    "Uri": "copied",
+}
+
+#: What else nobody needs to try, by the class that has it, and why.
+MEMBERS_LEFT_OUT = {
+    "DnsServerRequest.__init__": "it raises TypeError at once, always",
+    "HttpServerRequest.__init__": "as DnsServerRequest.__init__",
+    "Rpc.__init__": "as DnsServerRequest.__init__",
+    "Child.__init_subclass__": "it is for a new class, which has nothing in C",
+    "Handle.__init_subclass__": "as Child.__init_subclass__",
+    "Message.__init_subclass__": "as Child.__init_subclass__",
+}
+
+
+def public_classes() -> dict[str, type]:
+    """Return the classes that the package, or a module that it gives out, has for its users."""
+    found: dict[str, type] = {}
+    given: list[Any] = [getattr(libevent_py, name) for name in libevent_py.__all__]
+    for module in [thing for thing in given if isinstance(thing, ModuleType)]:
+        for name, thing in vars(module).items():
+            if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__:
+                given.append(thing)
+    for thing in given:
+        if isinstance(thing, type) and not issubclass(thing, (enum.Enum, Exception, tuple)):
+            found[thing.__name__] = thing
+    return found
+
+
+def members(kind: type) -> Iterator[tuple[str, str]]:
+    """Yield what *kind* can do, as operations are named, and the class that has it."""
+    for base in kind.__mro__:
+        if not base.__module__.startswith("libevent_py"):
+            continue
+        for name, thing in vars(base).items():
+            special = name.startswith("__") and name.endswith("__")
+            if name.startswith("_") and not special:
+                continue
+            if isinstance(thing, property):
+                yield name, base.__qualname__
+                if thing.fset is not None:
+                    yield f"{name}=", base.__qualname__
+            elif isinstance(thing, (FunctionType, classmethod, staticmethod)):
+                yield name, base.__qualname__
+
+
+def left_out() -> set[str]:
+    """Return what there is no operation for, as ``Class.member``."""
+    machinery = {f"{kind}.{name}" for kind, names in MACHINERY.items() for name in names.split()}
+    assert not machinery & set(MEMBERS_LEFT_OUT)
+    return machinery | set(MEMBERS_LEFT_OUT)
+
+
+def named(kind: str) -> set[str]:
+    """Return what the operations of *kind* are of, without the ways to use it."""
+    return {name.partition("/")[0] for name in OPERATIONS[kind]}
+
+
+def unknown(kind: str, thing: type) -> set[str]:
+    """Return what *thing* can do for which there is neither an operation nor a reason why not."""
+    missing: dict[str, bool] = {}
+    for name, holder in members(thing):
+        if name not in named(kind):
+            missing[name] = missing.get(name, False) or f"{holder}.{name}" in left_out()
+    return {name for name, excused in missing.items() if not excused}
+
+
+def test_every_public_class_has_operations_or_is_left_out_for_a_reason() -> None:
+    classes = public_classes()
+    assert set(classes) | {"tag"} == set(OPERATIONS) | set(CLASSES_LEFT_OUT)
+    assert not set(OPERATIONS) & set(CLASSES_LEFT_OUT)
+    assert set(SCENES) == set(OPERATIONS)
+
+
+#: The classes that there are operations of.
+CLASSES = [name for name in OPERATIONS if name != "tag"]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_method_and_property_has_an_operation_or_is_left_out_for_a_reason(kind: str) -> None:
+    assert not unknown(kind, public_classes()[kind])
+
+
+def test_a_new_method_property_or_setter_of_a_class_is_found() -> None:
+    class Listener(libevent_py.Listener):
+        def pause(self) -> None:
+            """Do something new."""
+
+        @property
+        def backlog(self) -> int:
+            """Something new, which can be set."""
+            return 0
+
+        @backlog.setter
+        def backlog(self, backlog: int) -> None: ...
+
+        @classmethod
+        def from_name(cls) -> None:
+            """Make one in a new way."""
+
+        def __len__(self) -> int:
+            return 0
+
+    Listener.__module__ = "libevent_py.listener"
+    new = {"pause", "backlog", "backlog=", "from_name", "__len__"}
+    assert unknown("Listener", Listener) == new
+
+
+def test_what_operations_are_of_and_what_is_left_out_is_there() -> None:
+    """Else it has been renamed, and what has the new name may go untried."""
+    classes = public_classes()
+    there = {f"{holder}.{name}" for kind in classes.values() for name, holder in members(kind)}
+    assert left_out() <= there
+    for kind in CLASSES:
+        words = {name for name in named(kind) if name.removesuffix("=").isidentifier()}
+        thing = classes[kind]
+        fields = {name for name in words if hasattr(thing, name) or name in thing.__annotations__}
+        setters = {name for name in words if name.endswith("=")}
+        assert words - fields - setters == set(), kind
+        assert {name.removesuffix("=") for name in setters} <= set(dir(thing)), kind
+
+
+def test_every_function_that_tags_has_an_operation() -> None:
+    mine = {name for name, thing in vars(tag).items() if is_own(thing)}
+    assert {name for name in mine if not name.startswith("_")} == named("tag")
+
+
+def is_own(thing: object) -> bool:
+    return isinstance(thing, FunctionType) and thing.__module__ == tag.__name__

@@ -1,0 +1,1 @@
+"""Event bases, their loops and their events."""

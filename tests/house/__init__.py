@@ -1,0 +1,1 @@
+"""The project itself: its code, its documentation, its packages."""

@@ -1,0 +1,154 @@
+"""The benchmarks run, every job and contender of them. How long things take is not asserted."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# They read /proc and pin processes to processors, and say so: elsewhere there is nothing to run.
+if not sys.platform.startswith("linux"):
+    pytest.skip("the benchmarks are for Linux", allow_module_level=True)
+
+from benchmarks.jobs import JOBS, Ask
+from benchmarks.process import Sample
+from benchmarks.report import figures, table
+from benchmarks.runner import missing_packages, missing_tools, taking_part
+from tests.kit.support import ROOT
+
+RAW_ECHO = next(job for job in JOBS if job.name == "raw-echo-64B")
+PACKAGES = {"aiohttp", "asyncio", "httptools", "libevent_py", "uvicorn", "uvloop"}
+#: The jobs that can be done here, and those that can't for want of a program.
+TOOLS = missing_tools(JOBS)
+DONE = [job for job in JOBS if job.measure.tool not in TOOLS]
+
+
+def benchmarks(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=600,
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """What a quick run of everything prints, and what it writes."""
+    file = tmp_path_factory.mktemp("benchmarks") / "result.json"
+    printed = benchmarks("--quick", "--json", str(file))
+    return printed, json.loads(file.read_text())
+
+
+def test_the_list_names_every_job():
+    assert [line.split()[0] for line in benchmarks("--list").splitlines()] == [j.name for j in JOBS]
+
+
+def test_every_job_gives_a_result_and_a_table(quick):
+    printed, report = quick
+    assert [result["job"] for result in report["jobs"]] == [job.name for job in DONE]
+    for result in report["jobs"]:
+        assert table(result) in printed
+
+
+def test_every_contender_whose_package_is_there_takes_part_and_the_others_are_named(quick):
+    printed, report = quick
+    missing = {package for package in PACKAGES if not find_spec(package)}
+    assert set(report["missing"]) == {*missing, *TOOLS}
+    for package in missing:
+        assert f"LEFT OUT: {package}" in printed
+    for tool in TOOLS:
+        assert f"LEFT OUT: jobs with {tool}" in printed
+    for job, result in zip(DONE, report["jobs"], strict=True):
+        expected = [c.name for c in job.contenders if not missing.intersection(c.packages)]
+        assert [row["contender"] for row in result["contenders"]] == expected
+
+
+def test_every_sample_counts_what_was_done(quick):
+    _, report = quick
+    for job, result in zip(DONE, report["jobs"], strict=True):
+        for row in result["contenders"]:
+            (sample,) = row["samples"]
+            assert sample.keys() == {"amount", "operations"}
+            assert sample["operations"] > 0
+            if isinstance(job.measure, Ask) and job.name != "persistent-timers":
+                assert sample["operations"] == job.measure.quick_count
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_contender_outlives_the_runner(signum):
+    command = [sys.executable, "-m", "benchmarks", "--job", "raw-echo-64B", "--rounds", "10000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as runner:
+        try:
+            servers = len(taking_part(RAW_ECHO, missing_packages(JOBS)))
+            wait_until(lambda: len(running_children(runner.pid)) > servers)  # the load is on
+            contenders = running_children(runner.pid)
+            runner.send_signal(signum)
+            runner.wait(timeout=30)
+        finally:
+            runner.kill()
+    wait_until(lambda: not any(map(runs, contenders)))
+
+
+def running_children(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in children if runs(child)]
+
+
+def runs(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_jobs_and_rounds_can_be_chosen(tmp_path):
+    file = tmp_path / "result.json"
+    benchmarks(
+        "--quick", "--job", "disp", "--job", "idle-read", "--rounds", "3", "--json", str(file)
+    )
+    results = json.loads(file.read_text())["jobs"]
+    assert [r["job"] for r in results] == ["dispatch", "idle-read-python", "idle-read-resident"]
+    for result in results:
+        assert {len(row["samples"]) for row in result["contenders"]} == {3}
+
+
+def test_what_it_was_measured_on_is_written_with_the_samples(quick):
+    _, report = quick
+    machine = report["machine"]
+    assert machine["libevent"] == machine["libevent in the package"]
+    assert machine["method"] == machine["method in the package"]
+    assert machine["cores"] >= 1
+    assert report["quick"] is True
+
+
+def test_ratios_are_of_the_same_round_and_then_their_median():
+    job = next(job for job in JOBS if job.name == "dispatch")
+    samples = {
+        "C": [Sample(100, 10), Sample(200, 10), Sample(100, 10)],
+        "libevent_py": [Sample(3000, 10), Sample(4000, 10), Sample(5000, 10)],
+        "asyncio": [Sample(10, 10)] * 3,
+    }
+    result = figures(job, samples)
+    c, libevent_py, asyncio = result["contenders"]
+    assert (c["median"], c["to_c"], c["beyond_c"]) == (10, 1, 0)
+    assert (libevent_py["median"], libevent_py["spread"]) == (400, 100)
+    assert (libevent_py["to_c"], libevent_py["beyond_c"]) == (30, 380)
+    assert (asyncio["spread"], asyncio["to_uvloop"], asyncio["per_second"]) == (0, None, 1e9)
+    assert result["bars"] == [
+        {"contender": "libevent_py", "column": "beyond_c", "limit": 500.0, "value": 380}
+    ]

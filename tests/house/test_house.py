@@ -1,0 +1,392 @@
+"""The house is in order: its floors, sizes and docstrings, and what only one module may do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import io
+import pydoc
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+import libevent_py
+from tests.kit.words import is_sentence
+
+PACKAGE = Path(libevent_py.__file__).parent
+LONGEST = 600  # lines of code; a class is whole in one file, however much there is to say of it
+
+#: From the ground up. A module imports only from those before it, inside functions too.
+FLOORS = """
+    _ffi
+
+    _core.names
+    errors enums
+    _core.load _core.convert _core.references _core.described _core.pointers _core.frames
+    _core.handle _core.dispatch _core.owner _core.fork _core.wakeup _core.signals _core
+
+    debug log util
+
+    event.config event.base event.event event
+
+    buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
+    buffer.owned buffer
+
+    bufferevent.given bufferevent.limits bufferevent.tls bufferevent.eager bufferevent.layers
+    bufferevent.connect bufferevent.callbacks bufferevent.plans bufferevent.end bufferevent.lock
+    bufferevent.bufferevent bufferevent
+
+    listener
+
+    vulnerabilities.probe vulnerabilities.known vulnerabilities
+
+    dns.lookup dns.base dns.server dns
+
+    http.headers http.framing http.uri http.message http.flow http.request http.request_queue
+    http.client http.end http.server_connection http.server_request http.settings
+    http.bound_socket http.server http
+
+    tag
+
+    rpc.message rpc.hooks rpc.server rpc.pool rpc
+
+    __init__
+
+    _cli.find _cli.doctor _cli
+    __main__
+"""
+ORDER = FLOORS.split()
+BUILT = "_ffi"
+MODULES = [module for module in ORDER if module != BUILT]
+
+#: cffi's own ways to keep callbacks and objects alive: C has keys, and `_lifetime` decides.
+NEVER = ["callback", "from_handle", "gc", "new_handle"]
+
+#: But what keeps `shared` pointers holds these, so that the collector never finalizes one: C alone
+#: then frees what is let go, where no interrupt can come between.
+ONLY_THERE = ("gc", "_core.pointers")
+
+#: Packages that a star doesn't import: their names are those of what is in them, and of variables.
+NOUNS = ["buffer", "bufferevent", "event", "http", "rpc"]
+
+#: Trampolines whose exceptions Python prints, because nobody is left to raise them to.
+LAST_WORDS = {"evpy_fatal"}
+
+
+def file_of(module: str) -> Path:
+    """Return the file of *module*, which may be a package."""
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+
+
+def module_of(path: Path) -> str:
+    """Return the module that *path* holds: a package by its own name, the outermost as __init__."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] or parts if parts[-1] == "__init__" else parts)
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(file_of(module).read_bytes())
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is below *node* without what only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield other
+                yield from at_run_time(other)
+        else:
+            yield child
+            yield from at_run_time(child)
+
+
+def imports(node: ast.AST) -> set[str]:
+    """The package's modules that *node* imports when it runs, the package itself as __init__."""
+    found: set[str] = set()
+    for child in at_run_time(node):
+        if isinstance(child, ast.Import):
+            names = [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute, so that one can search for them"
+            names = [f"{child.module}.{alias.name}" for alias in child.names]
+        else:
+            continue
+        for name in names:
+            package, _, module = name.partition(".")
+            if package == "libevent_py":
+                while module and module not in ORDER:  # a name in a module, or in a package
+                    module = module.rpartition(".")[0]
+                found.add(module or "__init__")
+    return found
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {module_of(path) for path in PACKAGE.rglob("*.py")} == set(MODULES)
+    assert len(ORDER) == len(set(ORDER))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_those_below_it(module: str) -> None:
+    below = set(ORDER[: ORDER.index(module)])
+    assert imports(tree(module)) <= below
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from libevent_py import debug, errors", {"debug", "errors"}),
+        ("from libevent_py._core import convert", {"_core.convert"}),
+        ("from libevent_py.event import Event", {"event"}),
+        ("from libevent_py import EventBase", {"__init__"}),
+        ("import libevent_py", {"__init__"}),
+        ("import libevent_py.event.base", {"event.base"}),
+        ("from libevent_py.event.base import EventBase", {"event.base"}),
+        ("def f():\n    if x:\n        from libevent_py import event", {"event"}),
+        ("if TYPE_CHECKING:\n    from libevent_py import event", set()),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    from libevent_py import event", {"event"}),
+        ("import os, libevent_pyx", set()),
+    ],
+)
+def test_every_way_to_import_is_seen(source: str, found: set[str]) -> None:
+    assert imports(ast.parse(source)) == found
+
+
+def test_a_relative_import_is_refused() -> None:
+    with pytest.raises(AssertionError, match="imports are absolute"):
+        imports(ast.parse("from . import event"))
+
+
+def lines_of_code(source: str) -> int:
+    """Count the lines of *source* that hold code: no comment, no docstring, nothing blank."""
+    lines: set[int] = set()
+    starts = True  # a string that starts a statement is a docstring
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            starts = True
+        elif token.type not in (tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER):
+            if not (starts and token.type == tokenize.STRING):
+                lines.update(range(token.start[0], token.end[0] + 1))
+            starts = False
+    return len(lines)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_a_sitting(module: str) -> None:
+    lines = lines_of_code(file_of(module).read_text())
+    assert lines <= LONGEST, f"{module}.py has {lines} lines of code"
+
+
+def test_docstrings_comments_and_blank_lines_are_no_code() -> None:
+    source = '"""Doc.\n\nMore."""\n\n# why\ndef f():\n    """Doc."""\n'
+    source += '    return g(  # why\n        """a\nb""")\n'
+    assert lines_of_code(source) == 4
+
+
+def test_init_gives_out_one_name_a_line_under_its_own_name() -> None:
+    lines = []
+    for node in ast.walk(tree("__init__")):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                # "as" the same: so that type checkers take it for given out
+                assert alias.asname in (alias.name, "rpc_message"), ast.unparse(node)
+                lines.append(alias.lineno)
+    assert len(lines) == len(set(lines))
+
+
+def test_all_that_init_gives_out_is_what_a_star_imports_and_help_shows() -> None:
+    given = [
+        alias.asname or alias.name
+        for node in tree("__init__").body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name not in NOUNS
+    ]
+    assert sorted(libevent_py.__all__) == sorted(given)
+    assert len(set(given)) == len(given)
+    names: dict[str, Any] = {}
+    exec("from libevent_py import *", names)
+    assert names.keys() - {"__builtins__"} == set(given)
+    shown = pydoc.plain(pydoc.render_doc(libevent_py))
+    for name in given:
+        thing = getattr(libevent_py, name)
+        if isinstance(thing, type):
+            assert re.search(rf"^    class {name}\(", shown, re.MULTILINE), name
+        elif isinstance(thing, FunctionType):
+            assert re.search(rf"^    {name}\(", shown, re.MULTILINE), name
+
+
+# Docstrings.
+
+DOCUMENTED = (type, FunctionType)
+
+
+def public(holder: type) -> Iterator[tuple[str, Any]]:
+    """Yield a class's public methods and properties."""
+    for name, thing in vars(holder).items():
+        written = getattr(thing, "__func__", thing)  # below staticmethod or classmethod
+        if name.startswith(("_", "evpy_")) or not isinstance(written, (*DOCUMENTED, property)):
+            continue
+        yield name, getattr(holder, name)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_docstring(module: str) -> None:
+    assert ast.get_docstring(tree(module))
+
+
+PUBLIC = ["debug", "dns", "http", "log", "tag", "util", "vulnerabilities"]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_function_has_a_docstring_that_begins_with_a_sentence(module: str) -> None:
+    functions = [
+        name
+        for name, thing in vars(importlib.import_module(f"libevent_py.{module}")).items()
+        if isinstance(thing, FunctionType) and thing.__module__.startswith(f"libevent_py.{module}")
+    ]
+    assert functions
+    for name in functions:
+        thing = getattr(importlib.import_module(f"libevent_py.{module}"), name)
+        assert name.startswith(("_", "evpy_")) or is_sentence(inspect.getdoc(thing)), (
+            f"{module}.{name}"
+        )
+
+
+def test_every_public_class_and_method_has_a_docstring_that_begins_with_a_sentence() -> None:
+    told = 0
+    for kind in given_out():
+        assert is_sentence(inspect.getdoc(kind)), kind
+        for member, method in public(kind):
+            assert is_sentence(inspect.getdoc(method)), f"{kind}.{member}"
+            told += 1
+    assert told > 450
+
+
+#: What public classes have for the package alone: machinery, of which a comment tells where it is.
+MACHINERY = {
+    "Root": "arena awaited calls closing collected condemned gate graveyard holds ledger live lost "
+    "parked running thread",
+    "EventBase": "onces wakers",
+    "DnsBase": "free",
+    "DnsServerRequest": "free",
+    "HttpRequest": "key",
+    "HttpServerRequest": "key root",
+    "HttpServer": "connections current doomed held plain",
+    "Listening": "bound",
+    "HttpServerConnection": "awaiting ending key reading where writing",
+    "Child": "rank",
+}
+
+
+def given_out() -> Iterator[type]:
+    """Yield the public classes, and those of the package that they inherit from."""
+    modules = [libevent_py, libevent_py.util, libevent_py.rpc, libevent_py.tag]
+    seen: set[type] = set()
+    for module in modules:
+        for name, thing in vars(module).items():
+            if isinstance(thing, type) and not name.startswith("_"):
+                seen.update(k for k in thing.__mro__ if k.__module__.startswith("libevent_py."))
+    yield from sorted(seen, key=lambda kind: kind.__qualname__)
+
+
+def test_every_public_attribute_has_a_docstring_which_help_shows() -> None:
+    """Slots and the fields of named tuples have one of their own; others are in the class's."""
+    told = 0
+    for kind in given_out():
+        own = vars(kind)
+        public = {*own.get("__slots__", ()), *own.get("__annotations__", ())} - {"__weakref__"}
+        for name in public - set(MACHINERY.get(kind.__name__, "").split()):
+            elsewhere = any(name in vars(base) for base in kind.__mro__[1:])
+            if name.startswith("_") or elsewhere or not hasattr(kind, name):
+                continue  # what has neither a slot nor a value here is declared for its heirs
+            told += 1
+            if name in own.get("__slots__", ()) or issubclass(kind, tuple):
+                doc = inspect.getdoc(getattr(kind, name))
+                assert is_sentence(doc) and "Alias for" not in (doc or ""), f"{kind}.{name}"
+                shown = pydoc.plain(pydoc.render_doc(kind))
+                assert (doc or "").split("\n")[0] in shown, f"{kind}.{name}"
+            else:
+                assert f"``{name}``" in (kind.__doc__ or ""), f"{kind}.{name}"
+    assert told > 50
+
+
+def test_what_is_machinery_is_there() -> None:
+    kinds = {kind.__name__: kind for kind in given_out()}
+    for name, attributes in MACHINERY.items():
+        assert set(attributes.split()) <= vars(kinds[name]).keys(), name
+
+
+def test_a_docstring_that_says_what_it_wraps_ends_with_it() -> None:
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                docstring = ast.get_docstring(node) or ""
+                if re.search(r"\bWraps\b", docstring):
+                    assert re.search(r"\bWraps\s+(``\w+``,\s+)*``\w+``\.$", docstring), node.name
+
+
+# What only one module may do.
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_nothing_is_kept_alive_by_cffi(name: str) -> None:
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.Attribute) and (name, module) != ONLY_THERE:
+                assert ast.unparse(node) != f"ffi.{name}", f"{module}.py:{node.lineno}"
+
+
+def test_finalizers_are_in_lifetime_or_free_a_handle_of_no_base() -> None:
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ClassDef) and module != "_core.owner":
+                methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+                bases = [ast.unparse(base) for base in node.bases]
+                assert "__del__" not in methods or bases == ["Handle"], node.name
+
+
+def trampolines() -> Iterator[tuple[str, ast.FunctionDef, ast.Call]]:
+    """Yield the functions that C calls, each with its module and its decorator."""
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.FunctionDef):
+                for decorator in node.decorator_list:
+                    if ast.unparse(decorator).startswith(("ffi.def_extern(", "from_c(")):
+                        assert isinstance(decorator, ast.Call)
+                        yield module, node, decorator
+
+
+def test_every_trampoline_that_c_knows_is_there_once() -> None:
+    declared = []
+    for header in PACKAGE.glob("_c/*.h"):
+        declared += re.findall(r'^extern "Python" [^(]*?(\w+)\(', header.read_text(), re.MULTILINE)
+    assert sorted(node.name for _, node, _ in trampolines()) == sorted(declared)
+
+
+def test_what_a_trampoline_can_not_catch_is_kept() -> None:
+    for _, node, call in trampolines():
+        if ast.unparse(call.func) == "from_c":  # which does
+            continue
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        kept = keywords.get("onerror") == "errors.kept"
+        assert kept is (node.name not in LAST_WORDS), node.name
+
+
+def test_only_one_module_turns_a_function_into_the_name_that_an_error_gives() -> None:
+    """It names libevent's own, for which those of ours in C stand."""
+    for module in MODULES:
+        if module != "_core.names":
+            for node in ast.walk(tree(module)):
+                if isinstance(node, ast.Attribute) and node.attr == "__name__":
+                    holder = ast.unparse(node.value)
+                    where = f"{module}.py:{node.lineno}"
+                    assert re.search(r"\b(type|kind|cls)\b", holder), where

@@ -1,0 +1,51 @@
+"""Debian's builds of libevent, to be put under the same Python by LD_LIBRARY_PATH."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.kit.support import PATIENCE
+
+PACKAGES = [f"libevent-{part}-2.1-7" for part in ("core", "extra", "openssl", "pthreads")]
+
+#: The version of 2020 as Debian has had it, and as mended in 2026.
+UNPATCHED = "2.1.12-stable-8"
+PATCHED = "2.1.12-stable-8+deb12u1"
+
+
+def bring(version: str, place: Path) -> Path:
+    """Unpack the packages of a *version* below *place*; return where the libraries are then."""
+    for package in PACKAGES:
+        _run(place, "apt-get", "download", f"{package}={version}")
+    for file in place.glob("*.deb"):
+        _run(place, "dpkg-deb", "-x", str(file), ".")
+    (core,) = place.glob("usr/lib/*/libevent_core-2.1.so.7")
+    return core.parent
+
+
+def source(place: Path) -> Path:
+    """Unpack libevent's source as Debian has it below *place*; return where it is then."""
+    wanted = "Identifier: Packages", "Origin: Debian", "Label: Debian"
+    target = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+    targets = _run(place, "apt-get", "indextargets", "--format", target, *wanted)
+    assert targets, "apt knows no archive of Debian's: libevent's source is not to be had"
+    sources = place / "sources.list"
+    sources.write_text("".join(f"deb-src {line}\n" for line in sorted(set(targets.splitlines()))))
+    (place / "lists" / "partial").mkdir(parents=True)
+    directories = f"SourceList={sources}", "SourceParts=/dev/null"
+    options = [f"-oDir::Etc::{directory}" for directory in directories]
+    options += [f"-oDir::State::Lists={place}/lists", f"-oDir::Cache={place}"]
+    _run(place, "apt-get", *options, "update")
+    wanted_source = f"libevent={UNPATCHED}"
+    _run(place, "apt-get", *options, "source", "--download-only", wanted_source)
+    (archive,) = place.glob("libevent_*.orig.tar.gz")
+    _run(place, "tar", "-xf", str(archive))
+    (directory,) = place.glob("libevent-*/")
+    return directory
+
+
+def _run(place: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr}"
+    return done.stdout

@@ -1,0 +1,139 @@
+"""What tests share: a Python of its own for what could end the process, and bounded waiting."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from libevent_py import EventBase, EventConfig
+from tests.kit.valgrind import VALGRIND, Valgrind
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: How long anything may take that takes no time, in seconds: the machine is shared.
+PATIENCE = 60.0
+
+
+def shown(value: Any) -> str:
+    """Return what stands for *value* in a test's name: the same in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def only(method: str, **options: Any) -> EventBase:
+    """Return a base on the backend *method*, with the other *options* of `EventConfig`."""
+    avoid = [name for name in EventBase.supported_methods() if name != method]
+    with EventConfig(avoid=avoid, **options) as config:
+        return EventBase(config)
+
+
+#: As in pyproject.toml: tests make events and requests only to look at them, or to drop them.
+WARNINGS = [
+    *("-W", "error"),
+    *("-W", "ignore:<Event at:ResourceWarning", "-W", "ignore:<HttpRequest at:ResourceWarning"),
+]
+
+
+def run_python(
+    code: str,
+    *arguments: str,
+    valgrind: bool = False,
+    status: int = 0,
+    stderr: str | None = "",
+    env: dict[str, str] | None = None,
+) -> str:
+    """Run *code* in a Python of its own and return what it printed.
+
+    It must exit with *status* and print *stderr* there, or with None anything. With *valgrind* it
+    runs once more under valgrind, where an access to memory that isn't its own is an error.
+    """
+    code = textwrap.dedent(code)
+    environment = {**os.environ, "MALLOC_PERTURB_": "165", **(env or {})}
+    command = [sys.executable, "-X", "dev", *WARNINGS, "-c", code, *arguments]
+    output = _run(command, environment, status, stderr)
+    if valgrind:
+        _check(code, arguments, environment, status, starts=env is not None)
+    return output
+
+
+_checkers: list[Valgrind] = []
+
+
+def _check(
+    code: str, arguments: Sequence[str], env: dict[str, str], status: int, starts: bool
+) -> None:
+    """Run *code* under valgrind: where it *starts* in another environment, in a Python so started.
+
+    Variables may be for the loader, or be read when something is imported.
+    """
+    env = {**env, "PYTHONMALLOC": "malloc"}
+    if starts:
+        _run([*VALGRIND, sys.executable, *WARNINGS, "-c", code, *arguments], env, status, None)
+        return
+    while _checkers and not _checkers[0].runs:
+        _checkers.pop().close()
+    if not _checkers:
+        _checkers.append(Valgrind(WARNINGS, ROOT, env))
+    done = _checkers[0].run(code, arguments, env, 5 * PATIENCE)
+    assert done.status == status, f"exit status {done.status}\n{done.told}"
+
+
+def end_valgrind() -> None:
+    """End the Python under valgrind, if there is one."""
+    while _checkers:
+        _checkers.pop().close()
+
+
+def _run(command: Sequence[str], env: dict[str, str], status: int, stderr: str | None) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT, env=env
+    )
+    assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+    if stderr is not None:
+        assert done.stderr == stderr
+    return done.stdout
+
+
+def run_c(source: str, place: Path, *libraries: str) -> str:
+    """Return what the C program *source* prints, compiled in *place* with libevent_core.
+
+    *libraries* are linked before it. It is what a test compares Python with.
+    """
+    program, file = place / "twin", place / "twin.c"
+    file.write_text(textwrap.dedent(source))
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    linked = [*(f"-l{library}" for library in libraries), "-levent_core"]
+    subprocess.run([*compiler, "-Wall", "-o", program, file, *linked], check=True, timeout=PATIENCE)
+    return subprocess.run(
+        [program], stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE
+    ).stdout
+
+
+def swept(tmp_path: Path, kind: str, *arguments: str) -> None:
+    """Have `tests/kit/sweep.py` try *kind* by its lines, in a process of its own."""
+    state = tmp_path / "state"
+    state.write_bytes(bytes(4096))
+    environment = {
+        **os.environ,
+        "LIBEVENT_PY_SWEEP_STATE": str(state),
+        "MALLOC_PERTURB_": "165",
+        "PYTHONMALLOC": "malloc",
+    }
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.kit.sweep", kind]
+    done = subprocess.run(
+        [*command, "--lines", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+    )
+    at = state.read_bytes().rstrip(b"\0").decode()
+    assert done.returncode == 0, f"at {at}:\n{done.stdout}{done.stderr}"
+    assert f"{kind}: " in done.stdout

@@ -1,0 +1,1 @@
+"""RPCs, and the messages that they carry."""

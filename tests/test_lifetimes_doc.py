@@ -1,0 +1,82 @@
+"""docs/lifetimes.md has each rule that the code cites, and each rule names tests that there are."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import libevent_py
+
+ROOT = Path(libevent_py.__file__).parent.parent
+DOCUMENT = (ROOT / "docs" / "lifetimes.md").read_text()
+FOLDERS = ("libevent_py", "tests", "benchmarks", "samples")
+
+ID = re.compile(r"\b[A-S][1-9][0-9]?\b")
+RULE = re.compile(r"^### ([A-S][0-9]+)\. (.+)$", re.MULTILINE)
+C_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+_, *PARTS = RULE.split(DOCUMENT.partition("\n## What distributions")[0])
+#: The text of each rule, by its id.
+RULES = {id: f"{title}.\n{text}" for id, title, text in zip(*[iter(PARTS)] * 3, strict=True)}
+
+
+def sources(pattern: str) -> list[Path]:
+    """Return the files of that kind that comments may be in."""
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob(pattern)]
+    return [path for path in sorted(found) if "__pycache__" not in path.parts]
+
+
+def told(path: Path) -> Iterator[str]:
+    """Yield the comments and docstrings of a file."""
+    source = path.read_text()
+    if path.suffix in (".c", ".h"):
+        yield from C_COMMENT.findall(source)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented):
+            yield ast.get_docstring(node) or ""
+
+
+def known() -> set[str]:
+    """Return the names of all test functions."""
+    files = [path.read_text() for path in sources("test_*.py")]
+    return {name for file in files for name in re.findall(r"^def (test_\w+)\(", file, re.MULTILINE)}
+
+
+def test_each_rule_is_there_once_and_none_is_left_out() -> None:
+    ids = [id for id, _ in RULE.findall(DOCUMENT)]
+    assert sorted(RULES) == sorted(ids)
+    for letter in {id[0] for id in ids}:
+        numbers = [int(id[1:]) for id in ids if id[0] == letter]
+        assert numbers == list(range(1, len(numbers) + 1)), letter
+    assert len(RULES) > 150
+
+
+def test_each_rule_that_is_cited_is_there() -> None:
+    cited = {
+        id: path.name
+        for pattern in ("*.py", "*.c", "*.h")
+        for path in sources(pattern)
+        for text in told(path)
+        for id in ID.findall(text)
+    }
+    assert len(cited) > 100
+    assert {id: name for id, name in cited.items() if id not in RULES} == {}
+
+
+def test_each_rule_names_tests_that_there_are() -> None:
+    tests = known()
+    for id, text in RULES.items():
+        told, _, listed = text.partition("\nTests: ")
+        named = re.findall(r"`(\w+)`", listed)
+        assert named, f"{id} names no test"
+        assert [name for name in named if name not in tests] == [], id
+        assert [other for other in ID.findall(told) if other not in RULES] == [], id

@@ -1,0 +1,1 @@
+"""The log, debugging, tags and the small functions."""

@@ -1,0 +1,1 @@
+"""The published holes of libevent."""

@@ -1,0 +1,1 @@
+"""Random walks: no order of calls does harm."""
