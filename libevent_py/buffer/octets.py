@@ -143,7 +143,7 @@ class Octets(Handle):
 
     def __len__(self) -> int:
         """Return the number of bytes. Wraps ``evbuffer_get_length``."""
-        return get_length(self.pointer)  # type: ignore[no-any-return]
+        return get_length(self.pointer)
 
     def __bool__(self) -> bool:
         return len(self) > 0

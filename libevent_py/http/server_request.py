@@ -232,6 +232,7 @@ class HttpServerRequest(Request):
         if callback is not None:
             convert.callback(callback)
         arguments: tuple[Any, ...]
+        function: Callable[..., int]
         if isinstance(data, Buffer):
             data._check_changeable()
             function, size, arguments = lib.evpy_http_reply_chunk_buffer, len(data), (data.pointer,)
