@@ -217,7 +217,7 @@ def annotation(type: model.BaseType, given: bool = False) -> str:
 
 
 def stub(include: Path) -> str:
-    """Return what type checkers know of the module: `lib`'s names, whatever this build leaves out."""
+    """Return what type checkers know of the module, also what this build leaves out of `lib`."""
     ffi = FFI()
     for cdef, _ in assemble(include, set(), ""):
         ffi.cdef(cdef)

@@ -8,23 +8,20 @@ that they come from holds it (`pointers.shared`).
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libevent_py import errors
-from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import next_key
-from libevent_py._core.owner import get_ident
-from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.octets import Octets, failure
+from libevent_py._ffi import ffi
+
+if TYPE_CHECKING:
+    from libevent_py.buffer.buffer import Buffer
 
 #: The buffers that have, or had, callbacks, by the key that C has.
-watched: weakref.WeakValueDictionary[int, Watched] = weakref.WeakValueDictionary()
+watched: weakref.WeakValueDictionary[int, Buffer] = weakref.WeakValueDictionary()
 
 
 class _Running(threading.local):
@@ -50,12 +47,12 @@ class BufferInfo(NamedTuple):
 
 
 class BufferCallback:
-    """A callback of a buffer's, made by `Watched.add_cb`. It ends with the buffer."""
+    """A callback of a buffer's, made by `Buffer.add_cb`. It ends with the buffer."""
 
     __slots__ = ("__weakref__", "_buffer", "_callback", "_enabled")
 
-    def __init__(self, buffer: Watched, callback: Callable[[Any, BufferInfo], object]) -> None:
-        self._buffer: weakref.ref[Watched] | None = weakref.ref(buffer)
+    def __init__(self, buffer: Buffer, callback: Callable[[Any, BufferInfo], object]) -> None:
+        self._buffer: weakref.ref[Buffer] | None = weakref.ref(buffer)
         self._callback = callback
         self._enabled = True
 
@@ -71,7 +68,7 @@ class BufferCallback:
         return self._callback
 
     @property
-    def buffer(self) -> Watched | None:
+    def buffer(self) -> Buffer | None:
         """The buffer, or None once the callback has been removed or the buffer is gone."""
         return None if self._buffer is None else self._buffer()
 
@@ -100,83 +97,6 @@ class BufferCallback:
                 self._buffer = None
                 buffer._watch(tuple(other for other in buffer._callbacks if other is not self))
         self._buffer = None
-
-
-class Watched(Octets):
-    """The part of `Buffer` that calls back, and what keeps other threads away meanwhile."""
-
-    __slots__ = ()
-
-    # Callbacks.
-
-    def add_cb(self, callback: Callable[[Any, BufferInfo], object]) -> BufferCallback:
-        """Have *callback* called as ``callback(buffer, info)`` whenever the buffer has changed.
-
-        *info* is a `BufferInfo`. The last to be added is called first. What it raises comes out of
-        the call that has changed the buffer; for a bufferevent's buffer it goes to the loop, as
-        with the bufferevent's own callbacks. Bytes that C adds inside one call may come in several
-        changes, and a callback that changes the buffer is called again for that, inside itself.
-        Wraps ``evbuffer_add_cb``.
-        """
-        added = BufferCallback(self, convert.callback(callback))
-        with self.lock():
-            if self._entry is None:
-                self._key = self._key or next_key()
-                watched[self._key] = self
-                entry = lib.evpy_buffer_add_cb(self.pointer, self._key)
-                if not entry:
-                    raise failure(lib.evbuffer_add_cb)
-                self._entry = entry
-            self._watch((added, *self._callbacks))
-        return added
-
-    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        """Have *callbacks* called from now on, those of them that are enabled."""
-        self._callbacks = callbacks
-        called = self._called()
-        change = lib.evbuffer_cb_set_flags if called else lib.evbuffer_cb_clear_flags
-        change(self.pointer, self._entry, lib.EVBUFFER_CB_ENABLED)
-        self._plain = self._owner is None and not called
-
-    def _called(self) -> bool:
-        """Tell whether any callback is enabled."""
-        return any(callback._enabled for callback in self._callbacks)
-
-    def _changed(self, info: BufferInfo) -> None:
-        running.depth += 1
-        try:
-            for callback in self._callbacks:
-                if callback.enabled and not self.closed:
-                    try:
-                        callback.callback(self, info)
-                    except BaseException as error:
-                        self._report(error)
-        finally:
-            running.depth -= 1
-
-    def _report(self, error: BaseException) -> None:
-        errors.keep(error)
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Keep other threads from using the buffer inside a ``with`` block.
-
-        Whoever waits there for another thread that uses the buffer waits for ever. For a
-        bufferevent's buffer it is `BufferEvent.lock`.
-        Wraps ``evbuffer_lock``, ``evbuffer_unlock``.
-        """
-        return self._locked()
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        pointer, thread = self.pointer, get_ident()
-        try:  # an interrupt comes after C's call, not before it
-            lib.evbuffer_lock(pointer)
-            yield
-        finally:
-            if thread != get_ident():
-                raise RuntimeError("another thread has taken the lock of this buffer")
-            if self._owner is None or not self.closed:  # nobody waits for it any more
-                lib.evbuffer_unlock(pointer)
 
 
 @ffi.def_extern(onerror=errors.kept)

@@ -39,12 +39,12 @@ class FileSegment(Handle):
         self,
         file: Any,
         offset: int = 0,
-        length: int = -1,
+        length: int | None = None,
         flags: int = NO_MMAP,
         *,
         on_cleanup: Callable[[], object] | None = None,
     ) -> None:
-        """Make a segment of *length* bytes from *offset* on, or with -1 of all that follow there.
+        """Make a segment of *length* bytes from *offset* on, or with None of all that follow there.
 
         *file* is a regular file open for reading: a descriptor, or what has a ``fileno()``. It is
         duplicated, so that it may be closed at once; CLOSE_ON_FREE does that, and is for a
@@ -52,7 +52,7 @@ class FileSegment(Handle):
         into memory when first needed, or with DISABLE_SENDFILE at once. Without DISABLE_MMAP it is
         mapped into memory instead: then looking at a file that has become shorter ends the process.
         DISABLE_LOCKING does nothing, since what holds the segment may go in any thread. Raises
-        `ValueError` for bytes that the file doesn't have; in C, -1 stands for as many as the file
+        `ValueError` for bytes that the file doesn't have; C's length of -1 stands for as many as it
         has, wherever they begin. *on_cleanup* is as the attribute.
         Wraps ``evbuffer_file_segment_new``.
         """
@@ -65,8 +65,8 @@ class FileSegment(Handle):
             convert.callback(on_cleanup, "on_cleanup")
         size = size_of(fd)
         self._offset = convert.integer(offset, "offset", 0, size)
-        length = convert.integer(length, "length", -1, size - self._offset)
-        self.length = size - self._offset if length < 0 else length
+        rest = size - self._offset
+        self.length = rest if length is None else convert.integer(length, "length", 0, rest)
         self._flags = flags & (NO_MMAP | NO_SENDFILE)
         self._read: Any = None
         self._cleanup: Cleanup | None = None

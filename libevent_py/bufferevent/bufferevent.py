@@ -25,7 +25,8 @@ from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, came_to_be
 from libevent_py._core.owner import Child, Rank, get_ident
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.buffer import BorrowedBuffer, Buffer, checked
+from libevent_py.buffer.buffer import Buffer, checked
+from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.bufferevent import end, given, layers, limits, plans
 from libevent_py.bufferevent.callbacks import DataCallback, EventCallback, checked_callbacks
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable

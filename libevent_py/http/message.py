@@ -17,9 +17,10 @@ from libevent_py._core.handle import Handle
 from libevent_py._core.owner import askable
 from libevent_py._core.pointers import keep_for
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.buffer import BorrowedBuffer, Buffer
-from libevent_py.buffer.callbacks import BufferCallback, BufferInfo, Watched
-from libevent_py.buffer.owned import Attached
+from libevent_py.buffer.buffer import Buffer
+from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
+from libevent_py.buffer.deferral import Attached
+from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.enums import HttpCommand
 from libevent_py.http.headers import Headers
 from libevent_py.http.uri import Uri
@@ -36,7 +37,7 @@ class RequestBuffer(BorrowedBuffer):
 
     __slots__ = ()
 
-    pointer = Attached.pointer  # type: ignore[misc]
+    pointer = Attached.pointer
 
     @property
     def closed(self) -> bool:
@@ -55,12 +56,12 @@ class RequestBuffer(BorrowedBuffer):
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         with self._callable():  # C's entry stays for as long as the request
-            Watched._watch(self, callbacks)
+            Buffer._watch(self, callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
-        Watched._changed(self, info)
+        Buffer._changed(self, info)
 
-    _told_length = Watched._told_length
+    _told_length = Buffer._told_length
 
     def _sends_files(self) -> bool:
         owner = self._owner
@@ -68,7 +69,7 @@ class RequestBuffer(BorrowedBuffer):
             return False
         return bool(self.pointer == lib.evhttp_request_get_output_buffer(owner.pointer))
 
-    lock = Watched.lock
+    lock = Buffer.lock
 
 
 @described(

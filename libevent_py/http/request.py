@@ -13,8 +13,8 @@ from libevent_py._core.handle import Fresh, Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import lib
 from libevent_py.buffer.buffer import Buffer
-from libevent_py.buffer.callbacks import BufferCallback, Watched
-from libevent_py.buffer.octets import FRONT, failure, result_of
+from libevent_py.buffer.callbacks import BufferCallback
+from libevent_py.buffer.failure import FRONT, failure, result_of
 from libevent_py.enums import HttpCommand, HttpRequestError
 from libevent_py.errors import HttpError
 from libevent_py.http.framing import MISFRAMED, misframed
@@ -63,7 +63,7 @@ class ClientBuffer(RequestBuffer):
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         self._owner._watched[self._key] = self
-        Watched._watch(self, callbacks)
+        Buffer._watch(self, callbacks)
 
 
 @described(

@@ -19,7 +19,7 @@ from libevent_py._core.handle import without_pointer
 from libevent_py._core.owner import get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
-from libevent_py.buffer.octets import FRONT, failure, result_of
+from libevent_py.buffer.failure import FRONT, failure, result_of
 from libevent_py.errors import HttpError
 from libevent_py.http.end import GONE, Ending, ended_by, named
 from libevent_py.http.framing import MISFRAMED, misframed

@@ -36,7 +36,8 @@ FLOORS = """
 
     event.config event.base event.event event
 
-    buffer.octets buffer.callbacks buffer.owned buffer.segment buffer.memory buffer.buffer buffer
+    buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
+    buffer.owned buffer
 
     bufferevent.given bufferevent.limits bufferevent.tls bufferevent.eager bufferevent.layers
     bufferevent.connect bufferevent.callbacks bufferevent.plans bufferevent.end bufferevent.lock

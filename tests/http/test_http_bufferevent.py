@@ -20,7 +20,7 @@ from libevent_py import (
     TlsContext,
     tag,
 )
-from libevent_py.buffer.buffer import BorrowedBuffer
+from libevent_py.buffer.owned import BorrowedBuffer
 from tests.kit.certificates import Authority
 from tests.kit.flags import READ
 from tests.kit.http_peers import OK, Asked, Server, ask, client

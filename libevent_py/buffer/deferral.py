@@ -1,0 +1,146 @@
+"""What a buffer is once it belongs to something that ends with an event base.
+
+That is a bufferevent, or, once its callbacks are deferred, a `Deferral`. Then it is used where the
+base is, and what it calls back is the base's affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from libevent_py import errors
+from libevent_py._core.handle import Handle, Role, empty, fill, slot
+from libevent_py._core.owner import Child, Rank, Root
+from libevent_py._ffi import lib
+from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
+
+if TYPE_CHECKING:
+    from libevent_py.buffer.buffer import Buffer
+
+
+class Attached(Role):
+    """What a buffer is besides, once it belongs to something that ends with an event base."""
+
+    __slots__ = ()
+
+    _owner: Any
+
+    def _get_pointer(self) -> Any:
+        """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
+        owner = self._owner
+        owner.base.check_thread()
+        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        try:
+            return slot(self)
+        except AttributeError:  # other code has closed it since
+            raise self._unusable() from None
+
+    pointer = property(_get_pointer, fill, empty)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Enter C where what it calls back belongs to the owner's base; also return failures."""
+        if self._callbacks:
+            errors.headroom()
+        result = self._owner.base.call(_without_failing, function, *arguments)
+        return -1 if result is None else result
+
+    def _may_ask(self) -> bool:
+        return bool(self._owner._may_ask())
+
+    def _why_absent(self) -> str | None:
+        why: str | None = super()._why_absent() or self._owner._why_absent()
+        return why
+
+    @contextlib.contextmanager
+    def _callable(self) -> Iterator[None]:
+        """Note that C may call, from now on; unless other code closes the buffer meanwhile."""
+        live = self._owner.base.live
+        live[self._key] = self
+        try:
+            yield
+        except errors.ClosedError:
+            live.pop(self._key, None)
+            raise
+
+    def _take(self) -> Any:
+        base = self._owner.base
+        if not base.closed:  # or only parked, after a fork: then C may call again
+            base.live.pop(self._key, None)
+        return super()._take()
+
+    def _report(self, error: BaseException) -> None:
+        self._owner.base.report(error, self)
+
+
+class Deferring(Attached):
+    """What a buffer is besides, once an event base runs its callbacks."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        self._owner.close()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        before = len(self)
+        try:
+            return super()._call(function, *arguments)
+        finally:
+            if self._called() and not self.closed and len(self) != before:
+                self._owner.base.live[self._key] = self  # C has the callbacks in its queue
+
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        super()._watch(callbacks)
+        if not self._called():
+            self._owner.base.live.pop(self._key, None)
+
+    def _changed(self, info: BufferInfo) -> None:
+        self._owner.base.live.pop(self._key, None)
+        super()._changed(info)
+
+
+class Deferral(Child):
+    """What an event base knows of a buffer whose callbacks it runs."""
+
+    __slots__ = ("_buffer",)
+
+    rank = Rank.DEFERRAL
+
+    def __init__(self, base: Root, key: int, pointer: Any, buffer: Buffer) -> None:
+        self._buffer = weakref.ref(buffer)
+        super().__init__(base, key, pointer)
+
+    def _unusable(self) -> Exception:
+        return self.base.why_unusable(self) or errors.ClosedError("this Buffer is closed")
+
+    def lent(self) -> list[Handle]:
+        """Return the buffer, if it is still held."""
+        buffer = self._buffer()
+        return [] if buffer is None else [buffer]
+
+    def leave(self) -> None:
+        """Leave the buffer to another."""
+        self.base.ledger.pop(self.key, None)
+        self._take()
+
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the buffer, once no call to it can be below."""
+        return functools.partial(_free_soon, self.base)
+
+
+def _free_soon(base: Root, pointer: Any) -> None:
+    if base.busy():
+        base.graveyard.append((lib.evbuffer_free, pointer))
+        base.wake()
+    else:
+        lib.evbuffer_free(pointer)
+
+
+def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call *function*, and return None where it fails."""
+    result = function(*arguments)
+    return None if result == -1 else result
