@@ -46,7 +46,7 @@ FLOORS = """
 
     dns.lookup dns.base dns.server dns
 
-    http.headers http.framing http.uri http.message http.flow http.request http.request_queue
+    http.headers http.framing http.uri http.flow http.request http.request_queue
     http.client http.end http.server_connection http.server_request http.settings
     http.bound_socket http.server http
 

@@ -23,7 +23,7 @@ from libevent_py.buffer.octets import FRONT, failure, result_of
 from libevent_py.errors import HttpError
 from libevent_py.http.end import GONE, Ending, ended_by, named
 from libevent_py.http.framing import MISFRAMED, misframed
-from libevent_py.http.message import Request
+from libevent_py.http.request import Request
 from libevent_py.http.server_connection import (
     ORPHAN,
     HttpServerConnection,
