@@ -204,7 +204,7 @@ class Listener(Child):
         """The address that the socket is bound to."""
         return convert.name_of(self, self.fd)
 
-    def accept_failed(self, code: int) -> None:
+    def _accept_failed(self, code: int) -> None:
         """Tell who wants to know that a connection could not be accepted, and why."""
         error = OSError(code, f"accept: {os.strerror(code)}")
         if self._on_error is not None:
@@ -231,12 +231,12 @@ class Listener(Child):
         else:
             self._bound.close()
 
-    def give(self, bound: Any) -> None:
+    def _give(self, bound: Any) -> None:
         """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object."""
         self._bound = bound
         self._callback = None
 
-    def taken_back(self) -> None:
+    def _taken_back(self) -> None:
         """Be closed, as C has freed, or will free, what has been given."""
         base = self.base
         self._take()
@@ -329,4 +329,4 @@ def _closes(fd: int, thing: Any) -> bool:
 
 @from_c()
 def evpy_accept_error(listener: Any, code: int) -> None:
-    listener.accept_failed(code)
+    listener._accept_failed(code)

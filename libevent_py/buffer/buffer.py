@@ -148,7 +148,7 @@ class Buffer(Handle):
     def __len__(self) -> int:
         """Return the number of bytes. Wraps ``evbuffer_get_length``."""
         # hot: written out, with no call that C doesn't need.
-        return evbuffer_get_length(self.pointer)  # type: ignore[no-any-return]
+        return evbuffer_get_length(self.pointer)
 
     def __bool__(self) -> bool:
         return len(self) > 0

@@ -1,8 +1,9 @@
 """``struct bufferevent``: a socket with an input and an output buffer, and callbacks for both.
 
-What not every bufferevent has is in objects that it has: what it stands on (`layers`), limits
-(`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its socket
-comes from (`connect`). Until it needs one of its own, it shares one with all others like it.
+A bufferevent has parts, each an object that owns its state: what it stands on (`layers`), its
+limits (`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its
+socket comes from (`connect`). Until a part has anything to say, all bufferevents share one object
+that stands for "nothing", or have None, so that an idle one is small.
 
 libevent calls back with the bufferevent's key, as `owner` tells. Without DEFER_CALLBACKS it does so
 inside the very call that makes something happen (F5): so what may call back enters C through
@@ -103,12 +104,11 @@ class BufferEvent(Child):
     ) -> None:
         """Make a bufferevent for the stream socket *fd*, or with -1 for one that `connect` makes.
 
-        *fd* is a descriptor or a socket object; it is set not to block. With CLOSE_ON_FREE it
-        belongs to the bufferevent, and a socket object is detached from it; without, a socket
-        object is kept alive. Writing is enabled from the start, reading is not. The callbacks are
-        as in `setcb`. Unlike in C, where nothing would ever be read or written, it raises `OSError`
-        when the backend can't wait for *fd*, as epoll can't for a regular file.
-        Wraps ``bufferevent_socket_new``.
+        *fd* is a descriptor or a socket object, which becomes non-blocking. With CLOSE_ON_FREE the
+        bufferevent owns it, and a socket object is detached from it. Without, a socket object is
+        kept alive. Writing is enabled from the start, reading is not. The callbacks are as in
+        `setcb`. Raises `OSError` when the backend can't wait for *fd*, as epoll can't for a regular
+        file; in C nothing would ever be read or written. Wraps ``bufferevent_socket_new``.
         """
         self._check_unmade()
         plan = plans.on(base, options, on_read, on_write, on_event, never=0)
@@ -127,7 +127,7 @@ class BufferEvent(Child):
 
     @classmethod
     def pair(cls: type[Self], base: EventBase, options: int = DEFER_CALLBACKS) -> tuple[Self, Self]:
-        """Make two bufferevents of which each reads what the other writes, without a socket.
+        """Make two bufferevents, each of which reads what the other writes, without a socket.
 
         Their callbacks are always deferred. Closing one tells the other nothing: before that,
         `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
@@ -163,9 +163,9 @@ class BufferEvent(Child):
         What is read from *underlying* passes through *input_filter*, what is written to it through
         *output_filter*; with None, unchanged. A filter is called as ``filter(source, destination,
         limit, mode)``: it takes bytes from the `Buffer` *source*, adds up to *limit* bytes (None:
-        any number) to *destination*, and returns a `FilterResult`: OK when it has done something,
-        and then is called again for what it has left; NEED_MORE when it waits for more; ERROR to
-        stop. Unlike in C, OK from one that has done nothing counts as NEED_MORE. *mode* is of
+        any number) to *destination*, and returns a `FilterResult`. OK means that it has done
+        something: it is called again for the rest. NEED_MORE means that it waits for more, ERROR
+        stops. Unlike in C, OK from one that has done nothing counts as NEED_MORE. *mode* is a
         `FlushMode`. What a filter raises comes out of the call or the loop that led to it, and
         libevent is told ERROR.
 
@@ -237,12 +237,12 @@ class BufferEvent(Child):
         """Make a bufferevent that speaks TLS through *underlying*, whatever kind that is.
 
         Such as one whose peer has agreed in the clear to begin with TLS now. *underlying* is used
-        as `filter` does, the rest is as in `tls`. That *underlying* is at its end without TLS's own
-        notice is an ERROR here, too, unless `allow_dirty_shutdown` is set; after that notice it is
-        one as well, whose `error` is None. Raises what those two raise, and `ValueError` for a
-        filter that was made without DEFER_CALLBACKS: it would call OpenSSL again inside OpenSSL's
-        own call. THREADSAFE asks for the same below, which otherwise would be left with a lock that
-        has ended. Wraps ``bufferevent_openssl_filter_new``.
+        as `filter` does, the rest is as in `tls`. When *underlying* ends without TLS's own notice,
+        that is an ERROR here, too, unless `allow_dirty_shutdown` is set. After that notice it is an
+        ERROR whose `error` is None. Raises what those two raise, and `ValueError` for a filter that
+        was made without DEFER_CALLBACKS, which would call OpenSSL again inside OpenSSL's own call,
+        and for THREADSAFE where *underlying* is not, which would be left with a lock that is gone.
+        Wraps ``bufferevent_openssl_filter_new``.
         """
         plan = plans.above(underlying, BufferEvent, options, on_read, on_write, on_event)
         underlying._give_up()
@@ -319,14 +319,14 @@ class BufferEvent(Child):
     def close(self, *, flush: bool = False) -> None:
         """Free the bufferevent and, with CLOSE_ON_FREE, what it stands on or its descriptor.
 
-        Output that hasn't been written is lost. With *flush* it is written first, by the loop,
-        until it has been or has failed; nothing more is read, and nobody is called back. A peer
-        that doesn't read then holds the descriptor for as long as `set_timeouts` lets it. What a
-        filter raises, or still holds back when told FINISHED, is no reason not to close.
+        Output that hasn't been written is lost. With *flush* the loop writes it first, and closes
+        when that is done or has failed. Meanwhile nothing is read, and no callback is called. A
+        peer that doesn't read can hold the descriptor for as long as `set_timeouts` lets it. A
+        filter can't prevent closing, whether it raises or holds bytes back when told FINISHED.
 
         A second time does nothing. Without CLOSE_ON_FREE what it stood on gets its own callbacks
-        back, and goes on reading. The other half of a pair is not told, but with *flush*: it gets
-        EOF. Raises `ValueError` when another bufferevent stands on this one.
+        back, and goes on reading. The other half of a pair is told only with *flush*: it gets EOF.
+        Raises `ValueError` when another bufferevent stands on this one.
         Wraps ``bufferevent_free``.
         """
         if self.closed:
@@ -336,7 +336,7 @@ class BufferEvent(Child):
             self._end(flush)
 
     def _end(self, flush: bool) -> None:
-        """Close it whatever is unwritten; with *flush*, what it stands on writes first."""
+        """Close it, whatever is unwritten; with *flush*, what it stands on writes first."""
         self._layers.check_within_reach(self)
         self._limits.leave_before_the_end(self)
         super().close()  # C frees it by `free`, and what it has `lent` with it
@@ -386,12 +386,12 @@ class BufferEvent(Child):
         on_write: DataCallback | None,
         on_event: EventCallback | None,
     ) -> None:
-        """Set all three callbacks at once; None means that nobody is called.
+        """Set all three callbacks at once; None means that nothing is called.
 
-        ``on_read(bev)`` when there is more input than the low watermark, ``on_write(bev)`` when
-        there is no more output than it, ``on_event(bev, what)`` at the end, an error, a timeout or
-        a connection. After each of them but a connection the direction that *what* tells, READING
-        or WRITING, is disabled, as in C: after a timeout, `enable` it again to go on.
+        ``on_read(bev)`` is called when there is input, at least as much as the low watermark,
+        ``on_write(bev)`` when there is no more output than it, ``on_event(bev, what)`` at the end,
+        an error, a timeout or a connection. Each of those but a connection disables the direction
+        in *what*, READING or WRITING, as in C: after a timeout, `enable` it again to go on.
         Wraps ``bufferevent_setcb``.
         """
         callbacks = checked_callbacks(on_read, on_write, on_event)
@@ -431,7 +431,7 @@ class BufferEvent(Child):
         self.setcb(self._on_read, self._on_write, callback)
 
     def _set_callbacks(self) -> None:
-        """Tell C whom to call, and how, unless what stands on it, or has it, is called."""
+        """Tell C which callbacks to call, unless they belong to what stands on it, or to HTTP."""
         if self._layers.above is not None or self._given_to is not None:
             return
         self.base.check_thread()
@@ -445,23 +445,23 @@ class BufferEvent(Child):
             lib.evpy_bufferevent_setcb(pointer, *wanted, self.key)
 
     def _expect_callbacks(self) -> None:
-        """Go the way from now on where one of its buffers may call back."""
+        """Take the slower way from now on, because one of its buffers may call back."""
         self._calls_back = True
         for buffer in self.lent():
             buffer._plain = False
         self._set_callbacks()
 
-    #: Hold what TLS through it uses out of reach, while one of its buffers calls back.
+    #: Keeps TLS that stands on it out of reach inside a ``with`` block: see `layers`.
     _holding_tls = layers.holding_tls
 
     def _reclaim(self) -> None:
-        """Have the buffers contain what a reader of them expects there."""
+        """Move what the arena holds to the buffers, where a reader of them expects it."""
         arena = self.base.arena
         if arena.bev is self:
             arena.reclaim()
 
     def _settle(self) -> None:
-        """Have all of it in libevent's hands, before something changes that EAGER relies on."""
+        """Return to libevent's usual way, before something changes that EAGER relies on."""
         arena = self.base.arena
         if arena.bev is self:
             arena.settle()
@@ -578,7 +578,7 @@ class BufferEvent(Child):
         """Start reading, writing or both, as *what* says.
 
         Unlike in C, `on_read` is told by the loop of input that is there already when reading
-        begins, and a filter lets pass what waits below it. Wraps ``bufferevent_enable``.
+        begins, and a filter passes on what waits below it. Wraps ``bufferevent_enable``.
         """
         what = self._directions(what)
         self.base.call(lib.evpy_bufferevent_enable, self.pointer, what)
@@ -729,9 +729,9 @@ class BufferEvent(Child):
     def fd(self) -> int:
         """The descriptor, for a filter that of what it stands on, or -1.
 
-        Setting it to another, or a socket object, has that read and written from now on; it is
-        taken or kept as when the bufferevent is made. The old one, if it belonged to the
-        bufferevent, is closed; unlike in C, where nobody would close it.
+        Set it to another descriptor, or a socket object, to read and write that from now on. It is
+        taken or kept as when the bufferevent is made. The old one is closed if the bufferevent
+        owned it; in C nobody would close it.
         Wraps ``bufferevent_getfd``, ``bufferevent_setfd``.
         """
         self._check_usable()
@@ -757,10 +757,9 @@ class BufferEvent(Child):
     def connect(self, address: convert.Address) -> None:
         """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
 
-        It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for what is no
-        numeric address, such as "127.0.0.1:80", and for a pair or a filter; `OSError`
-        for what fails at once, as connecting twice, of which libevent would report that it has been
-        done.
+        It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for an address
+        that isn't numeric, such as "127.0.0.1:80", and for a pair or a filter. Raises `OSError`
+        where connecting fails at once, also for the second time, which C would report as success.
         Wraps ``bufferevent_socket_connect``.
         """
         self.base.check_thread()
@@ -772,10 +771,10 @@ class BufferEvent(Child):
     ) -> None:
         """Look *host* up and begin to connect to it; `on_event` will say CONNECTED or ERROR.
 
-        On ERROR, `dns_error` tells whether it was the lookup that failed, and `error` is the same.
-        With None for *dns_base* the lookup is over when this returns, and `on_event` may have been
-        called already; the loop waits meanwhile, other threads run. With a ``DnsBase`` the loop
-        does it. *host* is a name or a numeric address; outside ASCII it is encoded by IDNA.
+        On ERROR, `dns_error` tells whether the lookup failed, and `error` is the same. With None
+        for *dns_base* the lookup is over when this returns, and `on_event` may have been called
+        already; the loop waits meanwhile, other threads run. With a ``DnsBase`` the loop does the
+        lookup. *host* is a name or a numeric address; outside ASCII it is encoded by IDNA.
         *family* is AF_UNSPEC, AF_INET or AF_INET6. Only the first address found is tried. Raises
         `RuntimeError` while an earlier lookup goes on, which in C would be lost; `ValueError`
         for a pair or a filter.
@@ -800,7 +799,7 @@ class BufferEvent(Child):
     # How much may be read and written.
 
     def set_rate_limit(self, limit: RateLimit | None) -> None:
-        """Read and write no faster than *limit* says, or with None as fast as can be.
+        """Read and write no faster than *limit* says, or with None as fast as possible.
 
         The first limit begins with one tick's worth of bytes; the next takes over what is left.
         While there is one, `max_single_read` and `max_single_write` don't count. Raises
@@ -864,7 +863,7 @@ class BufferEvent(Child):
     def decrement_read_limit(self, n: int) -> None:
         """Count *n* bytes as read, or a negative number as given back.
 
-        No more can be given back than the burst has room for. Raises `ValueError` without a limit
+        You can't give back more than the burst has room for. Raises `ValueError` without a limit
         of its own, where C would end the process. Wraps ``bufferevent_decrement_read_limit``.
         """
         self._limits.take_from_reading(self, n)
@@ -872,7 +871,7 @@ class BufferEvent(Child):
     def decrement_write_limit(self, n: int) -> None:
         """Count *n* bytes as written, or a negative number as given back.
 
-        No more can be given back than the burst has room for. Raises `ValueError` without a limit
+        You can't give back more than the burst has room for. Raises `ValueError` without a limit
         of its own, where C would end the process. Wraps ``bufferevent_decrement_write_limit``.
         """
         self._limits.take_from_writing(self, n)
@@ -980,10 +979,10 @@ class BufferEvent(Child):
 
     @property
     def allow_dirty_shutdown(self) -> bool:
-        """Whether a connection that ends without TLS's own notice has come to its end.
+        """Whether a connection may end without TLS's own notice.
 
-        By default that is an ERROR, because anybody on the way could have cut it off; when set it
-        is EOF, also with OpenSSL 3, of which libevent 2.1 itself doesn't know.
+        By default that is an ERROR, because anybody on the way could have cut it off. When set it
+        is EOF, also with OpenSSL 3, which libevent 2.1 itself doesn't know.
         Wraps ``bufferevent_openssl_get_allow_dirty_shutdown``,
         ``bufferevent_openssl_set_allow_dirty_shutdown``.
         """
@@ -1009,7 +1008,7 @@ class BufferEvent(Child):
 
         The peer's own data still come. Return whether the notice is out: not before the handshake
         is done, after a failure, or while the socket takes no more. Raises `ValueError` while there
-        is output, which would be lost: have it written before.
+        is output, which would be lost: wait until it is written.
         """
         return self._session().shut_down(self.base, self.pointer)
 
@@ -1021,7 +1020,7 @@ class BufferEvent(Child):
         return self._session().take_errors(self.pointer)
 
     def _look(self) -> None:
-        """Have C look whether OpenSSL holds something back, after its events have been changed."""
+        """Ask C whether OpenSSL holds something back, after its events have been changed."""
         if self._tls is not None and not self.closed:
             lib.evpy_tls_look(self.pointer)
 
@@ -1061,7 +1060,7 @@ class BufferEvent(Child):
         return bev
 
     def _taken_back(self) -> None:
-        """Be closed, as C has freed what has been given."""
+        """Become closed, because C has freed what was given."""
         for handle in self.lent():
             handle._take()
         self._take()

@@ -2,7 +2,7 @@
 
 libevent looks a host's name up and connects to the first address that it finds. Without an
 evdns_base that is done, or has failed, when the call returns (F5). With one the loop does it, and
-holds the bufferevent until the answer comes, though it be closed (F9); so closing it cancels the
+holds the bufferevent until the answer comes, even if it is closed (F9); so closing it cancels the
 lookup.
 """
 
@@ -50,10 +50,10 @@ class Connection:
         #: Whether libevent has made the socket, to connect it.
         self.made_here = False
 
-    # Connecting: this has the object made of one bufferevent's own.
+    # Connecting: only by an object that is one bufferevent's own.
 
     def connect(self, bev: BufferEvent, target: convert.SockAddr) -> None:
-        """Have *bev* begin to connect to *target*."""
+        """Begin to connect *bev* to *target*."""
         self._prepare(bev, bev.pointer)
         self.cancel(bev.pointer)
         self.lookup = None
@@ -63,7 +63,7 @@ class Connection:
     def connect_hostname(
         self, bev: BufferEvent, dns_base: Any, host: str | bytes, port: int, family: int
     ) -> None:
-        """Have *bev* look *host* up and begin to connect to it."""
+        """Look *host* up for *bev*, and begin to connect to it."""
         base = bev.base
         resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
         name = convert.host_alone(host)
@@ -102,7 +102,7 @@ class Connection:
     # Lookups.
 
     def cancel(self, pointer: Any) -> None:
-        """Have nothing come of a lookup that goes on: libevent itself goes on with some."""
+        """Cancel a lookup that goes on; libevent itself would go on with some."""
         if self.lookup is not None:
             lib.evpy_lookup_cancel(pointer)
 
@@ -163,7 +163,7 @@ def adopt(bev: BufferEvent, fd: Any) -> None:
 
 
 def set_fd(bev: BufferEvent, fd: Any) -> None:
-    """Have what is below all of *bev* use *fd* from now on, and close the old one if it owns it."""
+    """Set the descriptor of the lowest layer of *bev*, and close the old one if that owns it."""
     lowest = bottom(bev)
     _change_fd(lowest, fd)
     bev._forget_failure()
@@ -185,7 +185,7 @@ def _change_fd(bev: BufferEvent, fd: Any) -> None:
 
 
 def detach(bev: BufferEvent) -> int:
-    """Have what is below all of *bev* go on without its descriptor, and return that."""
+    """Take the descriptor away from the lowest layer of *bev*, and return it."""
     fd, lowest = bev.fd, bottom(bev)
     _replace(lowest, -1)
     connection = lowest._connection

@@ -54,7 +54,7 @@ class Arena(Handle):
     # For the bufferevent whose read callback runs.
 
     def reclaim(self) -> None:
-        """Have its buffers contain what a reader of them expects there."""
+        """Move what is here to its buffers, where a reader of them expects it."""
         bev = self.bev
         hook = bev._eager.hook
         hook.direct = True
@@ -64,14 +64,14 @@ class Arena(Handle):
         self.spill()
 
     def spill(self) -> None:
-        """Have libevent's output contain what has been written of it."""
+        """Move what it has written to libevent's output."""
         bev = self.bev
         unsent, self.unsent = self.unsent, 0
         if unsent and lib.evpy_eager_spill(bev.pointer, bev._eager.hook, unsent):
             raise MemoryError(f"{unsent} bytes of output are lost")
 
     def settle(self) -> None:
-        """Have all of it in libevent's hands, before something changes that EAGER relies on."""
+        """Return to libevent's usual way, before something changes that EAGER relies on."""
         self.reclaim()
         self.room = 0
         bev = self.bev
@@ -79,7 +79,7 @@ class Arena(Handle):
 
 
 class Eager:
-    """What a bufferevent that was made EAGER goes its shorter way by."""
+    """The shorter way of one bufferevent that was made EAGER."""
 
     __slots__ = ("_deferred", "hook")
 

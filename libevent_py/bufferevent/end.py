@@ -55,7 +55,7 @@ def close_all(bev: BufferEvent) -> None:
 
 
 def leave_to_heir(bev: BufferEvent) -> bool:
-    """Have an object that nobody knows close the C object once the output is written.
+    """Leave the C object to an heir, which closes it once the output is written.
 
     Return whether there is one: none is needed where nothing waits to be written.
     """

@@ -96,7 +96,7 @@ def _only_asked(name: str, kind: Any) -> property:
 
 
 def become_given(bev: BufferEvent) -> None:
-    """Have *bev* and its buffers refuse to be used from now on."""
+    """Make *bev* and its buffers refuse to be used from now on."""
     bev.__class__ = given(type(bev))
     for buffer in bev.lent():
         buffer.__class__ = GivenBuffer

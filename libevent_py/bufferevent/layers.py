@@ -85,7 +85,7 @@ class Layers:
             )
 
     def stand(self, bev: BufferEvent) -> None:
-        """Have what *bev* stands on know that."""
+        """Tell what *bev* stands on that it does."""
         if self.below is not None:
             self.below._own_layers().above = bev
 
@@ -133,7 +133,7 @@ class Layers:
     # Filters.
 
     def filter(self, bev: BufferEvent, outward: int, limit: int, mode: int) -> int:
-        """Have the filter of one direction let bytes pass between *bev* and what is below."""
+        """Call the filter of one direction for the bytes between *bev* and what is below."""
         most, below = None if limit < 0 else limit, self.below
         assert below is not None
         with holding_tls(bev):

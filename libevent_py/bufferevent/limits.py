@@ -76,7 +76,7 @@ class RateLimit:
         """Allow *read_rate* and *write_rate* bytes per *tick* seconds, None being no limit.
 
         A burst is what may come together in one tick after a pause; None is as much as the rate.
-        The tick is a second unless given, and a millisecond at least (J2). Raises `ValueError` for
+        The tick is a second unless given, and a millisecond at least. Raises `ValueError` for
         a burst that is less than the rate, and for numbers that are not from 1 to 2**32 - 1, but
         for ``EV_RATE_LIMIT_MAX``: no limit.
         """
@@ -179,7 +179,7 @@ class Limits:
             self._change(bev, False)
 
     def _change(self, bev: BufferEvent, busy: bool) -> None:
-        """Have C keep to the limit; a callback inside may set another, or close the bufferevent.
+        """Set C's limit; a callback inside may set another, or close the bufferevent.
 
         libevent would neither survive to be called again by it, nor to be called once more after
         the bufferevent has been finalized.
@@ -247,7 +247,7 @@ class Limits:
         group._check_usable()
 
     def _settle_group(self, pointer: Any, held: list[Any]) -> None:
-        """Have C know of the group that Python knows of, which other code may change meanwhile.
+        """Tell C the group that Python knows of, which other code may change meanwhile.
 
         *held* gets what C has been told of: it must not be freed before *pointer* is let go.
         """
@@ -288,7 +288,7 @@ class Limits:
             group._members.pop(key, None)
 
     def pass_to(self, bev: BufferEvent) -> None:
-        """Have *bev* be the member instead of another object for the same bufferevent."""
+        """Make *bev* the member instead of another object for the same bufferevent."""
         if self.group is not None:
             self.group._members[bev.key] = bev
 
@@ -324,7 +324,7 @@ def check_limitable(bev: BufferEvent) -> None:
 
 
 def set_at_once(bev: BufferEvent, change: Callable[..., Any], size: int, name: str) -> None:
-    """Have C read, or write, no more than *size* bytes at once."""
+    """Tell C to read, or write, no more than *size* bytes at once."""
     bev.base.check_thread()
     size = convert.integer(size, name, 0, AT_ONCE)
     errors.call(change, bev.pointer, size)
@@ -355,7 +355,7 @@ class RateLimitGroup(Child):
     """A limit that bufferevents share: `BufferEvent.add_to_rate_limit_group`.
 
     It is kept alive by its members, not by its base. While there is one, its timer keeps
-    `EventBase.dispatch` from returning, as in C (J4): close it, or call `EventBase.loopexit`.
+    `EventBase.dispatch` from returning, as in C: close it, or call `EventBase.loopexit`.
     """
 
     __slots__ = ("_limit", "_members", "_min_share")
@@ -393,7 +393,7 @@ class RateLimitGroup(Child):
 
     @property
     def limit(self) -> RateLimit:
-        """The limit. Another must have the same tick, or libevent could stop to refill the bucket.
+        """The limit. Another must have the same tick, or libevent could stop refilling the bucket.
 
         What is left of the old one is taken over, up to the new burst.
         Wraps ``bufferevent_rate_limit_group_set_cfg``.
@@ -448,7 +448,7 @@ class RateLimitGroup(Child):
     def decrement_read(self, n: int) -> None:
         """Count *n* bytes as read by a member, or a negative number as given back.
 
-        No more can be given back than the burst has room for.
+        You can't give back more than the burst has room for.
         Wraps ``bufferevent_rate_limit_group_decrement_read``.
         """
         n = _taken(n, self.read_limit, self._limit.read_burst)
@@ -457,7 +457,7 @@ class RateLimitGroup(Child):
     def decrement_write(self, n: int) -> None:
         """Count *n* bytes as written by a member, or a negative number as given back.
 
-        No more can be given back than the burst has room for.
+        You can't give back more than the burst has room for.
         Wraps ``bufferevent_rate_limit_group_decrement_write``.
         """
         n = _taken(n, self.write_limit, self._limit.write_burst)
@@ -479,7 +479,7 @@ class RateLimitGroup(Child):
         lib.bufferevent_rate_limit_group_reset_totals(self.pointer)
 
     def close(self) -> None:
-        """Have all members leave the group, and free it; a second time does nothing.
+        """Remove all members from the group, and free it; a second time does nothing.
 
         Those that have waited go on at once, and what their callbacks raise comes out when the
         group is closed. Raises `ThreadError` in a wrong thread.
@@ -494,18 +494,18 @@ class RateLimitGroup(Child):
             super().close()
 
     def _dismiss(self) -> None:
-        """Have all members leave the group."""
+        """Remove all members from the group."""
         for member in list(self._members.values()):
             if _left(member, self._members) and not member.closed:
                 member._set_callbacks()
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the group, which its members leave first (J3)."""
+        """What frees the group, which its members leave first."""
         base, members = self.base, self._members
 
         def free(pointer: Any) -> None:
-            for member in list(members.values()):  # where the group was dropped with them
+            for member in list(members.values()):  # (J3) where the group was dropped with them
                 _left(member, members)
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.
@@ -519,7 +519,7 @@ class RateLimitGroup(Child):
 
 
 def _left(member: BufferEvent, members: dict[int, BufferEvent]) -> bool:
-    """Have *member* leave the group of *members*; return False if it is in another one by now.
+    """Remove *member* from the group of *members*; return False if it is in another one by now.
 
     First in C: an interrupt in between must not leave a member of what is about to be freed.
     """

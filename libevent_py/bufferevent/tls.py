@@ -31,7 +31,7 @@ Path = str | bytes | os.PathLike[Any]
 
 
 class TlsContext(Handle):
-    """What TLS connections have in common: certificates, whom to believe, protocols, versions.
+    """What TLS connections have in common: certificates, whom to trust, protocols, versions.
 
     It may be closed, or dropped, while connections use it.
     """
@@ -88,7 +88,7 @@ class TlsContext(Handle):
         if certfile is not None:
             self._use_certificate(certfile, certfile if keyfile is None else keyfile, password)
         if self._verify:
-            self._believe(cafile, capath)
+            self._trust(cafile, capath)
         if server_side:  # without it, a session of a verified client can't be resumed
             _call(lib.SSL_CTX_set_session_id_context, self.pointer, b"libevent_py", 11)
         if protocols and server_side:
@@ -132,7 +132,7 @@ class TlsContext(Handle):
             subject=f"certfile {os.fspath(certfile)!r}, keyfile {os.fspath(keyfile)!r}",
         )
 
-    def _believe(self, cafile: Path | None, capath: Path | None) -> None:
+    def _trust(self, cafile: Path | None, capath: Path | None) -> None:
         mode = lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         lib.evpy_tls_set_verify(self.pointer, mode)
         if cafile is None and capath is None:
@@ -164,7 +164,7 @@ class TlsContext(Handle):
 
     @property
     def verify(self) -> bool:
-        """Whether peers must show a certificate that is believed."""
+        """Whether peers must show a certificate that is trusted."""
         return self._verify
 
     @property

@@ -388,13 +388,13 @@ class DnsBase(Child):
         flags = convert.flags(DnsOption, flags, "flags")
         self.base.check_thread()
         self.base.check_selectable(-1)
-        path = ffi.NULL if filename is None else _path(filename, "filename")
+        path = None if filename is None else _path(filename, "filename")
         parse = lib.evdns_base_resolv_conf_parse
 
         def read() -> None:
-            if filename is not None and flags & DnsOption.MISC:
+            if path is not None and flags & DnsOption.MISC:
                 self._note_max_inflight(path)
-            code = errors.guarded(parse, self.pointer, flags, path)
+            code = errors.guarded(parse, self.pointer, flags, ffi.NULL if path is None else path)
             if code and filename is not None:
                 raise _unparsed(parse, code, os.fsdecode(filename))
 

@@ -187,9 +187,9 @@ class DnsLookup(Lookup):
     def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that errors name: ours in C are for both kinds of addresses."""
         if self.type is AAAA:
-            return lib.evdns_base_resolve_ipv6  # type: ignore[no-any-return]
+            return lib.evdns_base_resolve_ipv6
         if self.type is PTR and ":" in str(self.name):
-            return lib.evdns_base_resolve_reverse_ipv6  # type: ignore[no-any-return]
+            return lib.evdns_base_resolve_reverse_ipv6
         return function
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -16,7 +16,7 @@ from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.callbacks import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
-from libevent_py.http.message import Request, RequestBuffer
+from libevent_py.http.request import Request, RequestBuffer
 from libevent_py.rpc.message import Message
 
 #: ``hook(context, request, buffer)``, with the `Rpc` or `RpcCall`, its HTTP request, its message.

@@ -49,9 +49,8 @@ FLOORS = """
 
     dns.lookup dns.base dns.server dns
 
-    http.headers http.framing http.uri http.message http.flow http.request http.request_queue
-    http.client http.end http.server_connection http.server_request http.settings
-    http.bound_socket http.server http
+    http.headers http.framing http.uri http.flow http.request http.request_queue http.client
+    http.end http.server_connection http.server_request http.bound_socket http.server http
 
     tag
 
@@ -278,11 +277,6 @@ MACHINERY = {
     "EventBase": "onces wakers",
     "DnsBase": "free",
     "DnsServerRequest": "free",
-    "HttpRequest": "key",
-    "HttpServerRequest": "key root",
-    "HttpServer": "connections current doomed held plain",
-    "Listening": "bound",
-    "HttpServerConnection": "awaiting ending key reading where writing",
     "Child": "rank",
 }
 

@@ -40,6 +40,9 @@ ASKED_NAMES = """
 #: What makes another one, or is the machinery's own.
 OTHERS_NAMES = """
     do_without filter free key lent pair rank tls tls_filter
+    borrowed close_all do_without expect_callbacks filter forget_failure free give hold holding_tls
+    key lent let_go limited owns pair rank reclaim taken_back tls tls_filter
+    why_failed look
 """
 
 ASKED, OTHERS = ASKED_NAMES.split(), OTHERS_NAMES.split()
@@ -225,7 +228,7 @@ def test_a_servers_is_for_asking_only(
         checked.append(bev)
 
     server.set_gencb(handler)
-    connection = HttpConnection(base, None, "127.0.0.1", where(server)[1], tls=tls)
+    connection = HttpConnection(base, "127.0.0.1", where(server)[1], tls=tls)
     assert ask(connection).body == b"first second"
     assert path.read_bytes() == b"content"
     connection.close()
