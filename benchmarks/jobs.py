@@ -1,6 +1,7 @@
 """The jobs, as data: what is measured, how, and who does it."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.build import FILES, PEM, PROGRAMS, SERVED
@@ -69,30 +70,30 @@ class Job:
     fresh: bool = False  # whether each sample needs a process of its own
 
 
-def c(program, *arguments, name="C"):
+def c(program: str, *arguments: str, name: str = "C") -> Contender:
     return Contender(name, (str(PROGRAMS / program), *arguments))
 
 
-def python(program, *arguments, name="libevent_py", twin="C"):
+def python(program: str, *arguments: str, name: str = "libevent_py", twin: str = "C") -> Contender:
     command = (sys.executable, "-m", f"benchmarks.libevent_py.{program}", *arguments)
     return Contender(name, command, ("libevent_py",), twin)
 
 
-def loop(package, program, *arguments, name=None):
+def loop(package: str, program: str, *arguments: str, name: str | None = None) -> Contender:
     command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", package, *arguments)
     return Contender(name or package, command, (package,))
 
 
-def eager_too(program, *arguments):
+def eager_too(program: str, *arguments: str) -> tuple[Contender, ...]:
     """libevent_py as it is by default, and with the option EAGER."""
     return python(program, *arguments), python(program, *arguments, "EAGER", name=EAGER)
 
 
-def loops(program, *arguments):
+def loops(program: str, *arguments: str) -> tuple[Contender, ...]:
     return loop("asyncio", program, *arguments), loop("uvloop", program, *arguments)
 
 
-def echo_jobs():
+def echo_jobs() -> Iterator[Job]:
     for label, size in SIZES.items():
         yield Job(
             f"raw-echo-{label}",
@@ -131,11 +132,11 @@ def echo_jobs():
     )
 
 
-def bufferevents(program, protocol, what):
+def bufferevents(program: str, protocol: str, what: str) -> tuple[Contender, ...]:
     return c(program, what), *eager_too(program, what), *loops(protocol, what)
 
 
-def transfer_jobs():
+def transfer_jobs() -> Iterator[Job]:
     for what, title in (
         ("sink", "1 GiB taken from one bufferevent as bytes"),
         ("relay", "1 GiB moved from the input to the output of one bufferevent"),
@@ -152,7 +153,7 @@ def transfer_jobs():
         )
 
 
-def buffer_jobs():
+def buffer_jobs() -> Iterator[Job]:
     for operation in ("add", "search", "readln", "remove", "drain"):
         yield Job(
             f"buffer-{operation}",
@@ -164,7 +165,7 @@ def buffer_jobs():
         )
 
 
-def memory_jobs():
+def memory_jobs() -> Iterator[Job]:
     for kind, unit in MEMORY.items():
         for name, title, operation, measure, twin, others in (
             (
@@ -206,7 +207,7 @@ def memory_jobs():
             )
 
 
-def hello_jobs():
+def hello_jobs() -> Iterator[Job]:
     contenders = (
         c("http_hello"),
         python("http_hello"),
@@ -228,7 +229,7 @@ def hello_jobs():
         )
 
 
-def secured_jobs():
+def secured_jobs() -> Iterator[Job]:
     pem = str(PEM)
     yield Job(
         "https-hello",
@@ -245,7 +246,7 @@ def secured_jobs():
     )
 
 
-def answered_jobs():
+def answered_jobs() -> Iterator[Job]:
     for kind, unit in MEMORY.items():
         ours = python("http_idle", kind)
         yield Job(
@@ -261,12 +262,19 @@ def answered_jobs():
         )
 
 
-def web(package, loop, program, *packages, name=None, arguments=()):
+def web(
+    package: str,
+    loop: str,
+    program: str,
+    *packages: str,
+    name: str | None = None,
+    arguments: tuple[str, ...] = (),
+) -> Contender:
     command = (sys.executable, "-m", f"benchmarks.asyncio.{program}", loop, *arguments)
     return Contender(name or package, command, (package, *packages))
 
 
-def body_jobs():
+def body_jobs() -> Iterator[Job]:
     served = str(FILES)
     for name, title, measure, program, arguments, bars in (
         (

@@ -13,7 +13,7 @@ from benchmarks.process import CONTENDER_CPU, CPUS, LOAD_CPU
 PACKAGES = ("libevent_py", "cffi", "uvloop", "uvicorn", "httptools", "aiohttp")
 
 
-def facts() -> dict:
+def facts() -> dict[str, object]:
     said = subprocess.run([PROGRAMS / "facts"], stdout=subprocess.PIPE, text=True, check=True)
     libevent, method = said.stdout.split()
     with libevent_py.EventBase() as base:

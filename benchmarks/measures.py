@@ -18,7 +18,10 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Measure(Protocol):
-    tool: str | None = None  # the program without which there is no sample
+    @property
+    def tool(self) -> str | None:
+        """The program without which there is no sample."""
+        return None
 
     def sample(self, process: Process, quick: bool) -> Sample: ...
 
@@ -114,7 +117,7 @@ class Wrk(Measure):
 
     def sample(self, process: Process, quick: bool) -> Sample:
         before = process.processor_time()
-        command = [which("wrk"), "-t1", f"-c{self.connections}", "-d60"]
+        command = [which("wrk") or "wrk", "-t1", f"-c{self.connections}", "-d60"]
         command.append(url(process, self.scheme))
         with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:
             try:
@@ -140,7 +143,7 @@ class Fetch(Measure):
     def sample(self, process: Process, quick: bool) -> Sample:
         size = self.quick_size if quick else self.size
         before = process.processor_time()
-        command = [which("curl"), "-sSf", "-o/dev/null", "-w%{size_download}"]
+        command = [which("curl") or "curl", "-sSf", "-o/dev/null", "-w%{size_download}"]
         said = subprocess.run(
             pinned(LOAD_CPU, *command, url(process) + str(size)),
             stdout=subprocess.PIPE,
@@ -164,6 +167,7 @@ class Exchange(Measure):
         size = self.quick_size if quick else self.size
         command = pinned(LOAD_CPU, str(PROGRAMS / "http_peer"), self.what, str(size))
         with subprocess.Popen(command, stdout=subprocess.PIPE) as peer:
+            assert peer.stdout is not None
             process.ask(int(peer.stdout.readline()), size)
             taken, moved = process.answer()
             if peer.wait(TIMEOUT) or moved * 1024 != size:

@@ -1,5 +1,7 @@
 """A contender that runs: started on its processor, asked for samples line by line, and ended."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import re
@@ -43,15 +45,17 @@ class Process:
             env={k: v for k, v in os.environ.items() if k not in COSTLY} | {"PYTHONHASHSEED": "0"},
             start_new_session=True,  # Ctrl-C is for the runner, which ends its contenders
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
-    def __enter__(self):
+    def __enter__(self) -> Process:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._stdin.close()
+        self._stdout.close()
 
     @property
     def pid(self) -> int:
@@ -63,7 +67,7 @@ class Process:
         return int(self._readline())
 
     def ask(self, *counts: int) -> None:
-        self._process.stdin.write(b"%s\n" % " ".join(map(str, counts)).encode())
+        self._stdin.write(b"%s\n" % " ".join(map(str, counts)).encode())
 
     def answer(self) -> Sample:
         amount, operations = self._readline().split()
@@ -89,10 +93,10 @@ class Process:
         return int(kibibytes) * 1024
 
     def _readline(self) -> bytes:
-        ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
+        ready, _, _ = select.select([self._stdout], [], [], TIMEOUT)
         if not ready:
             raise TimeoutError(f"{self.name} said nothing for {TIMEOUT:.0f} s")
-        line = self._process.stdout.readline()
+        line = self._stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
         return line

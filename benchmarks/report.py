@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from operator import sub, truediv
 from statistics import median, quantiles
+from typing import Any
 
 from benchmarks.jobs import TIME, Job
 from benchmarks.process import Sample
@@ -16,7 +17,7 @@ COLUMNS = {
 }
 
 
-def figures(job: Job, samples: dict[str, list[Sample]]) -> dict:
+def figures(job: Job, samples: dict[str, list[Sample]]) -> dict[str, Any]:
     """Return the job's results as JSON has them; what has nothing to be compared with is null."""
     costs = {name: [s.amount / s.operations for s in taken] for name, taken in samples.items()}
 
@@ -67,7 +68,7 @@ def spread(costs: list[float]) -> float:
     return upper - lower
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     columns = columns_of(result["rivals"])
     lines = [
         f"{result['job']}: {result['title']}; {result['unit']} per {result['operation']}",
@@ -91,7 +92,7 @@ def cell(column: str, value: float | None) -> str:
     return f"{value:.2f}" if column.startswith("to_") else f"{value:,.0f}"
 
 
-def verdict(bar: dict, columns: dict[str, str]) -> str:
+def verdict(bar: dict[str, Any], columns: dict[str, str]) -> str:
     column, limit, value = bar["column"], bar["limit"], bar["value"]
     what = f"bar: {bar['contender']}, {columns[column]}: at most {cell(column, limit)}"
     if value is None:

@@ -40,6 +40,8 @@ NO_FLAG = DnsQueryFlag(0)
 
 
 def look_up(base: EventBase, resolver: DnsBase, names: list[str], how: str) -> None:
+    left = len(names)
+
     def ended() -> None:
         nonlocal left
         left -= 1
@@ -60,7 +62,6 @@ def look_up(base: EventBase, resolver: DnsBase, names: list[str], how: str) -> N
             print(f"{lookup.host}: no answer ({error})")
         ended()
 
-    left = len(names)
     for name in names:
         if how == "getaddrinfo":
             hints = {"type": socket.SOCK_STREAM, "flags": AddrInfoFlag.CANONNAME}

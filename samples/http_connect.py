@@ -45,6 +45,7 @@ def main(*urls: str) -> None:
     if len(urls) != 2:
         sys.exit(__doc__)
     proxy, location = map(parsed, urls)
+    assert proxy.host and proxy.port
     where = f"{location.host}:{location.port}"
     with EventBase() as base, contextlib.suppress(KeyboardInterrupt):
         connection = HttpConnection(base, proxy.host.strip("[]"), proxy.port)

@@ -59,6 +59,7 @@ def serve(base: EventBase, host: str, port: int) -> None:
 
 def call(base: EventBase, host: str, port: int, name: str, request: Message) -> None:
     def replied(call: RpcCall) -> None:
+        assert call.status is not None  # it is over
         if call.status is not libevent_py.RpcStatus.NONE:
             sys.exit(f"{host}:{port}: {call.status.name}")
         print(call.reply)

@@ -6,11 +6,11 @@ from benchmarks.asyncio.loop import loop
 from benchmarks.contender import HELLO, say_port
 
 
-async def hello(request):
+async def hello(request: web.Request) -> web.Response:
     return web.Response(body=HELLO, content_type="text/plain")
 
 
-async def serve():
+async def serve() -> None:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)

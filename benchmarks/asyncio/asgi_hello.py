@@ -5,6 +5,8 @@ With the file of a certificate and its key, over HTTPS.
 
 import socket
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvicorn
 
@@ -15,7 +17,7 @@ START = {"type": "http.response.start", "status": 200, "headers": HEADERS}
 BODY = {"type": "http.response.body", "body": HELLO}
 
 
-async def hello(scope, receive, send):
+async def hello(scope: object, receive: object, send: Callable[[Any], Awaitable[None]]) -> None:
     await send(START)
     await send(BODY)
 

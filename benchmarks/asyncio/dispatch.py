@@ -7,7 +7,7 @@ from benchmarks.contender import processor_time, serve
 def sample(count: int) -> tuple[int, int]:
     left = count
 
-    def callback():
+    def callback() -> None:
         nonlocal left
         left -= 1
         if left:

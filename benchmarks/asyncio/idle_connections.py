@@ -10,7 +10,7 @@ left = 0
 
 
 class Idle(asyncio.Protocol):
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         global left
         left -= 1
         if not left:

@@ -8,7 +8,7 @@ from benchmarks.contender import HOUR, meter, serve
 used = meter(sys.argv[2])
 
 
-def callback():
+def callback() -> None:
     pass
 
 

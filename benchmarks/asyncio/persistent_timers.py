@@ -1,5 +1,7 @@
 """A thousand timers of 10 ms that schedule themselves again; an operation is one of them firing."""
 
+import asyncio
+
 from benchmarks.asyncio.loop import loop
 from benchmarks.contender import processor_time, serve
 
@@ -9,9 +11,9 @@ INTERVAL = 0.010
 
 def sample(count: int) -> tuple[int, int]:
     fired = 0
-    handles = {}
+    handles: dict[int, asyncio.TimerHandle] = {}
 
-    def callback(i):
+    def callback(i: int) -> None:
         nonlocal fired
         fired += 1
         handles[i] = loop.call_later(INTERVAL, callback, i)

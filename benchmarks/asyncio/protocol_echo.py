@@ -2,21 +2,22 @@
 
 import asyncio
 import sys
+from typing import Any
 
 from benchmarks.asyncio.loop import loop
 from benchmarks.contender import pieces, say_port
 
 
 class Echo(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport: asyncio.Transport = transport
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.transport.write(data)
 
 
 class FourWrites(Echo):
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         for piece in pieces(data):
             self.transport.write(piece)
 

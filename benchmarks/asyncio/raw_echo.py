@@ -7,14 +7,14 @@ from benchmarks.contender import say_port
 
 
 class Connection:
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unsent = b""
         loop.add_reader(sock, self.on_readable)
 
-    def on_readable(self):
+    def on_readable(self) -> None:
         try:
             data = self.sock.recv(65536)
             sent = self.send(data)
@@ -27,7 +27,7 @@ class Connection:
             loop.remove_reader(self.sock)
             loop.add_writer(self.sock, self.on_writable)
 
-    def on_writable(self):
+    def on_writable(self) -> None:
         try:
             self.unsent = self.unsent[self.send(self.unsent) :]
         except OSError:
@@ -36,19 +36,19 @@ class Connection:
             loop.remove_writer(self.sock)
             loop.add_reader(self.sock, self.on_readable)
 
-    def send(self, data):
+    def send(self, data: bytes) -> int:
         try:
             return self.sock.send(data)
         except BlockingIOError:
             return 0
 
-    def close(self):
+    def close(self) -> None:
         loop.remove_reader(self.sock)
         loop.remove_writer(self.sock)
         self.sock.close()
 
 
-def on_accept():
+def on_accept() -> None:
     sock, _ = listener.accept()
     Connection(sock)
 

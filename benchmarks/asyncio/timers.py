@@ -7,7 +7,7 @@ from benchmarks.contender import DELAYS, delays, processor_time, serve
 def sample(count: int) -> tuple[int, int]:
     fired = 0
 
-    def callback():
+    def callback() -> None:
         nonlocal fired
         fired += 1
 

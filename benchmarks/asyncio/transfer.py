@@ -2,38 +2,39 @@
 
 import asyncio
 import sys
+from typing import Any
 
 from benchmarks.asyncio.loop import loop
 from benchmarks.contender import CHUNK, say_port
 
 
 class Sink(asyncio.Protocol):
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         pass
 
 
 class Relay(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport: asyncio.Transport = transport
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.transport.write(data)
 
 
 class Source(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport: asyncio.Transport = transport
         transport.set_write_buffer_limits(high=0)
         self.resume_writing()
 
-    def pause_writing(self):
+    def pause_writing(self) -> None:
         self.paused = True
 
-    def resume_writing(self):
+    def resume_writing(self) -> None:
         self.paused = False
         loop.call_soon(self.give)  # a write that fails in here would have asyncio close twice
 
-    def give(self):
+    def give(self) -> None:
         while not self.paused and not self.transport.is_closing():
             self.transport.write(CHUNK)
 

@@ -11,27 +11,27 @@ STARTS = range(0, 64 * len(PIECE), len(PIECE))  # of the pieces in the buffer at
 buffer = Buffer()
 
 
-def add():
+def add() -> None:
     for _ in STARTS:
         buffer.add(PIECE)
 
 
-def search():
+def search() -> None:
     for start in STARTS:
         buffer.search(b"\r\n", start)
 
 
-def readln():
+def readln() -> None:
     for _ in STARTS:
         buffer.readln()
 
 
-def remove():
+def remove() -> None:
     for _ in STARTS:
         buffer.remove(4096)
 
 
-def drain():
+def drain() -> None:
     for _ in STARTS:
         buffer.drain(4096)
 

@@ -4,13 +4,14 @@ import sys
 
 from benchmarks.contender import pieces
 from benchmarks.libevent_py.server import serve
+from libevent_py import BufferEvent
 
 
-def echo(bev):
+def echo(bev: BufferEvent) -> None:
     bev.write(bev.read())
 
 
-def four_writes(bev):
+def four_writes(bev: BufferEvent) -> None:
     for piece in pieces(bev.read()):
         bev.write(piece)
 

@@ -1,7 +1,7 @@
 """A user event that re-activates itself."""
 
 from benchmarks.contender import processor_time, serve
-from libevent_py import Event, EventBase
+from libevent_py import Event, EventBase, EventFlag
 
 base = EventBase()
 
@@ -9,7 +9,7 @@ base = EventBase()
 def sample(count: int) -> tuple[int, int]:
     left = count
 
-    def callback(event, fd, what):
+    def callback(event: Event, fd: int, what: EventFlag) -> None:
         nonlocal left
         left -= 1
         if left:

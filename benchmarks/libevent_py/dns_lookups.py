@@ -1,19 +1,27 @@
 """Lookups of IPv4 addresses, 64 at a time, by a client and a server of DNS in one process."""
 
 from benchmarks.contender import processor_time, serve
-from libevent_py import DnsBase, DnsQueryFlag, DnsResult, DnsServer, EventBase
+from libevent_py import (
+    DnsBase,
+    DnsLookup,
+    DnsQueryFlag,
+    DnsResult,
+    DnsServer,
+    DnsServerRequest,
+    EventBase,
+)
 
 AT_ONCE = 64
 left = unanswered = 0
 
 
-def on_question(request):
+def on_question(request: DnsServerRequest) -> None:
     for question in request.questions:
         request.add_a_reply(question.name, "127.0.0.1", 60)
     request.respond()
 
 
-def on_answer(lookup, result, ttl, addresses):
+def on_answer(lookup: DnsLookup, result: DnsResult, ttl: int, addresses: list[str]) -> None:
     global unanswered
     assert result == DnsResult.NONE and len(addresses) == 1
     unanswered -= 1
@@ -23,7 +31,7 @@ def on_answer(lookup, result, ttl, addresses):
         base.loopbreak()
 
 
-def look_up():
+def look_up() -> None:
     global left, unanswered
     left -= 1
     unanswered += 1

@@ -4,19 +4,19 @@ import sys
 
 from benchmarks.contender import HELLO, meter, serve
 from benchmarks.libevent_py.http_server import listen
-from libevent_py import EventBase
+from libevent_py import EventBase, HttpServerRequest
 
 left = 0
 
 
-def answered(request):
+def answered(request: HttpServerRequest) -> None:
     global left
     left -= 1
     if not left:
         base.loopexit()
 
 
-def hello(request):
+def hello(request: HttpServerRequest) -> None:
     request.on_complete = answered
     request.send_reply(200, "OK", HELLO)
 

@@ -1,10 +1,12 @@
 """What servers of HTTP share: every request goes to one handler."""
 
+from collections.abc import Callable
+
 from benchmarks.contender import say_port
-from libevent_py import HttpServer
+from libevent_py import EventBase, HttpServer, HttpServerRequest
 
 
-def listen(base, handler):
+def listen(base: EventBase, handler: Callable[[HttpServerRequest], object]) -> HttpServer:
     """Return the server, which listens on an ephemeral loopback port, and say which."""
     server = HttpServer(base)
     server.set_gencb(handler)

@@ -17,12 +17,12 @@ MAPPED = FileSegmentFlag(0)  # as C does it
 received = 0
 
 
-def on_chunk(request):
+def on_chunk(request: HttpRequest) -> None:
     global received
     received += len(request.input_buffer)
 
 
-def on_answer(request):
+def on_answer(request: HttpRequest) -> None:
     assert request.error is None and request.response_code == 200
     base.loopbreak()
 

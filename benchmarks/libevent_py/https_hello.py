@@ -4,10 +4,10 @@ import sys
 
 from benchmarks.contender import HELLO
 from benchmarks.libevent_py.http_server import listen
-from libevent_py import EventBase, TlsContext
+from libevent_py import EventBase, HttpServerRequest, TlsContext
 
 
-def hello(request):
+def hello(request: HttpServerRequest) -> None:
     request.send_reply(200, "OK", HELLO)
 
 

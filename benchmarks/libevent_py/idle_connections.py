@@ -3,20 +3,27 @@
 import sys
 
 from benchmarks.contender import meter, say_port, serve
-from libevent_py import BufferEvent, BufferEventOption, EventBase, EventFlag, Listener
+from libevent_py import (
+    BufferEvent,
+    BufferEventFlag,
+    BufferEventOption,
+    EventBase,
+    EventFlag,
+    Listener,
+)
 
 left = 0
 
 
-def on_read(bev):
+def on_read(bev: BufferEvent) -> None:
     bev.input.drain(len(bev.input))
 
 
-def on_event(bev, what):
+def on_event(bev: BufferEvent, what: BufferEventFlag) -> None:
     bev.close()
 
 
-def on_accept(listener, fd, address):
+def on_accept(listener: Listener, fd: int, address: object) -> None:
     global left
     BufferEvent(base, fd, options, on_read=on_read, on_event=on_event).enable(EventFlag.READ)
     left -= 1

@@ -11,11 +11,11 @@ sock, peer = socket.socketpair()
 what, used = sys.argv[1], meter(sys.argv[2])
 
 
-def callback(event, fd, what):
+def callback(event: Event, fd: int, what: EventFlag) -> None:
     pass
 
 
-def add():
+def add() -> None:
     if what == "timer":
         Event.timer(base, callback).add(HOUR)
     else:

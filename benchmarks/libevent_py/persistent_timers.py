@@ -1,7 +1,7 @@
 """A thousand persistent timers of 10 ms each; an operation is one of them firing."""
 
 from benchmarks.contender import processor_time, serve
-from libevent_py import Event, EventBase
+from libevent_py import Event, EventBase, EventFlag
 
 TIMERS = 1000
 INTERVAL = 0.010
@@ -12,7 +12,7 @@ base = EventBase()
 def sample(count: int) -> tuple[int, int]:
     fired = 0
 
-    def callback(event, fd, what):
+    def callback(event: Event, fd: int, what: EventFlag) -> None:
         nonlocal fired
         fired += 1
 

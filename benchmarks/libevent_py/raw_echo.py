@@ -10,7 +10,7 @@ WRITE = EventFlag.WRITE | EventFlag.PERSIST
 
 
 class Connection:
-    def __init__(self, base, sock):
+    def __init__(self, base: EventBase, sock: socket.socket) -> None:
         self.sock = sock
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -18,7 +18,7 @@ class Connection:
         self.readable = Event(base, sock, READ, self.on_readable).add()
         self.writable = Event(base, sock, WRITE, self.on_writable)
 
-    def on_readable(self, event, fd, what):
+    def on_readable(self, event: Event, fd: int, what: EventFlag) -> None:
         try:
             data = self.sock.recv(65536)
             sent = self.send(data)
@@ -31,7 +31,7 @@ class Connection:
             self.readable.delete()
             self.writable.add()
 
-    def on_writable(self, event, fd, what):
+    def on_writable(self, event: Event, fd: int, what: EventFlag) -> None:
         try:
             self.unsent = self.unsent[self.send(self.unsent) :]
         except OSError:
@@ -40,19 +40,19 @@ class Connection:
             self.writable.delete()
             self.readable.add()
 
-    def send(self, data):
+    def send(self, data: bytes) -> int:
         try:
             return self.sock.send(data)
         except BlockingIOError:
             return 0
 
-    def close(self):
+    def close(self) -> None:
         self.readable.close()
         self.writable.close()
         self.sock.close()
 
 
-def on_accept(event, fd, what):
+def on_accept(event: Event, fd: int, what: EventFlag) -> None:
     sock, _ = listener.accept()
     Connection(base, sock)
 

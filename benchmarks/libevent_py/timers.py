@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks.contender import delays, processor_time, serve
-from libevent_py import Event, EventBase
+from libevent_py import Event, EventBase, EventFlag
 
 base = EventBase()
 
@@ -11,7 +11,7 @@ base = EventBase()
 def once(count: int) -> tuple[int, int]:
     fired = 0
 
-    def callback(fd, what):
+    def callback(fd: int, what: EventFlag) -> None:
         nonlocal fired
         fired += 1
 
@@ -25,7 +25,7 @@ def once(count: int) -> tuple[int, int]:
 def timer(count: int) -> tuple[int, int]:
     fired = 0
 
-    def callback(event, fd, what):
+    def callback(event: Event, fd: int, what: EventFlag) -> None:
         nonlocal fired
         fired += 1
 
