@@ -120,7 +120,7 @@ class Listener(Child):
     ) -> None:
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         self._callback = None if callback is None else convert.callback(callback)
         self._on_error: ErrorCallback | None = None
         self._resting = False
@@ -136,7 +136,7 @@ class Listener(Child):
             failure=lambda: errors.failed(lib.evconnlistener_new, convert.fd_with(fd, below)),
         )
         super().__init__(base, key, making)
-        base.may_call(key, self)
+        base._may_call(key, self)
 
     @property
     def callback(self) -> ListenerCallback | None:
@@ -149,7 +149,7 @@ class Listener(Child):
 
     @callback.setter
     def callback(self, callback: ListenerCallback | None) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         if self._bound is not None:
             raise ValueError(f"this Listener belongs to {self._bound!r}, which has its connections")
         called = callback is not None
@@ -174,7 +174,7 @@ class Listener(Child):
 
     def enable(self) -> None:
         """Accept connections. Wraps ``evconnlistener_enable``."""
-        self.base.check_thread()
+        self.base._check_thread()
         errors.call(lib.evconnlistener_enable, self.pointer)
 
     def disable(self) -> None:
@@ -182,7 +182,7 @@ class Listener(Child):
 
         Wraps ``evconnlistener_disable``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._resting = False
         errors.call(lib.evconnlistener_disable, self.pointer)
 
@@ -240,8 +240,8 @@ class Listener(Child):
         """Be closed, as C has freed, or will free, what has been given."""
         base = self.base
         self._take()
-        base.forget(self.key)
-        base.unpark_never(self)
+        base._forget(self.key)
+        base._unpark_never(self)
 
     @property
     def free(self) -> Callable[[Any], object]:  # type: ignore[override]
@@ -295,7 +295,7 @@ def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
     try:
         listener._callback(listener, fd, convert.unpack_address(address, length))
     except BaseException as error:
-        listener.base.report(error, listener)
+        listener.base._report(error, listener)
     else:
         return True
     return _kept(fd)  # with the error gone, and with it what it alone has kept

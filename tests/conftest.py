@@ -69,7 +69,7 @@ def _nothing_is_left() -> Iterator[None]:
     assert live.bases == ()
     assert errors.entered.here.raised == []
     left = [root for root in roots if root not in bases_before and not root.closed]
-    assert not left, f"left open: {left}, with {[root.live for root in left]}"
+    assert not left, f"left open: {left}, with {[root._live for root in left]}"
     leaked = {fd: what for fd, what in descriptors().items() if open_before.get(fd) != what}
     assert not leaked, f"descriptors leaked: {leaked}"
     changed = {n for n, handler in handlers.items() if signal.getsignal(n) is not handler}

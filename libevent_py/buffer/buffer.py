@@ -671,7 +671,7 @@ class Buffer(Handle):
         if running.depth:
             raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
         self.pointer  # noqa: B018  (a closed one says so first)
-        base.check_thread()
+        base._check_thread()
         kind = type(self)
         deferred, key = subclass_of(kind, Deferring), self._key or next_key()
         base_pointer, pointer = base.pointer, self.pointer

@@ -32,7 +32,7 @@ class Attached(Role):
     def _get_pointer(self) -> Any:
         """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
         owner = self._owner
-        owner.base.check_thread()
+        owner.base._check_thread()
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
         try:
             return slot(self)
@@ -45,7 +45,7 @@ class Attached(Role):
         """Enter C where what it calls back belongs to the owner's base; also return failures."""
         if self._callbacks:
             errors.headroom()
-        result = self._owner.base.call(_without_failing, function, *arguments)
+        result = self._owner.base._call(_without_failing, function, *arguments)
         return -1 if result is None else result
 
     def _may_ask(self) -> bool:
@@ -58,7 +58,7 @@ class Attached(Role):
     @contextlib.contextmanager
     def _callable(self) -> Iterator[None]:
         """Note that C may call, from now on; unless other code closes the buffer meanwhile."""
-        live = self._owner.base.live
+        live = self._owner.base._live
         live[self._key] = self
         try:
             yield
@@ -69,11 +69,11 @@ class Attached(Role):
     def _take(self) -> Any:
         base = self._owner.base
         if not base.closed:  # or only parked, after a fork: then C may call again
-            base.live.pop(self._key, None)
+            base._live.pop(self._key, None)
         return super()._take()
 
     def _report(self, error: BaseException) -> None:
-        self._owner.base.report(error, self)
+        self._owner.base._report(error, self)
 
 
 class Deferring(Attached):
@@ -90,15 +90,15 @@ class Deferring(Attached):
             return super()._call(function, *arguments)
         finally:
             if self._called() and not self.closed and len(self) != before:
-                self._owner.base.live[self._key] = self  # C has the callbacks in its queue
+                self._owner.base._live[self._key] = self  # C has the callbacks in its queue
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         super()._watch(callbacks)
         if not self._called():
-            self._owner.base.live.pop(self._key, None)
+            self._owner.base._live.pop(self._key, None)
 
     def _changed(self, info: BufferInfo) -> None:
-        self._owner.base.live.pop(self._key, None)
+        self._owner.base._live.pop(self._key, None)
         super()._changed(info)
 
 
@@ -114,7 +114,7 @@ class Deferral(Child):
         super().__init__(base, key, pointer)
 
     def _unusable(self) -> Exception:
-        return self.base.why_unusable(self) or errors.ClosedError("this Buffer is closed")
+        return self.base._why_unusable(self) or errors.ClosedError("this Buffer is closed")
 
     def lent(self) -> list[Handle]:
         """Return the buffer, if it is still held."""
@@ -123,7 +123,7 @@ class Deferral(Child):
 
     def leave(self) -> None:
         """Leave the buffer to another."""
-        self.base.ledger.pop(self.key, None)
+        self.base._ledger.pop(self.key, None)
         self._take()
 
     @property
@@ -133,9 +133,9 @@ class Deferral(Child):
 
 
 def _free_soon(base: Root, pointer: Any) -> None:
-    if base.busy():
-        base.graveyard.append((lib.evbuffer_free, pointer))
-        base.wake()
+    if base._busy():
+        base._graveyard.append((lib.evbuffer_free, pointer))
+        base._wake()
     else:
         lib.evbuffer_free(pointer)
 

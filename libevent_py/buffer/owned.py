@@ -25,10 +25,10 @@ class BorrowedBuffer(Attached, Buffer):
         # What that does, and no more calls than needed: it is asked for at each use.
         owner = self._owner
         base = owner.base
-        if base.thread != get_ident():
-            base.check_thread()
+        if base._thread != get_ident():
+            base._check_thread()
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
-        if base.arena.bev is owner:
+        if base._arena.bev is owner:
             owner._reclaim()
         try:
             return slot(self)
@@ -39,7 +39,7 @@ class BorrowedBuffer(Attached, Buffer):
 
     def _told_length(self) -> int:
         owner, length = self._owner, super()._told_length()
-        arena = owner.base.arena
+        arena = owner.base._arena
         if arena.bev is owner:  # some of it is elsewhere for now, and nothing is to be moved here
             is_input = slot(self) == lib.bufferevent_get_input(owner.pointer)
             length += arena.unread if is_input else arena.unsent

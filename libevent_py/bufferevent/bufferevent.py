@@ -7,7 +7,7 @@ that stands for "nothing", or have None, so that an idle one is small.
 
 libevent calls back with the bufferevent's key, as `owner` tells. Without DEFER_CALLBACKS it does so
 inside the very call that makes something happen (F5): so what may call back enters C through
-`Root.call`, and whatever a callback may have closed is asked for anew.
+`Root._call`, and whatever a callback may have closed is asked for anew.
 """
 
 from __future__ import annotations
@@ -289,10 +289,10 @@ class BufferEvent(Child):
         super().__init__(base, key, pointer)
         layers.stand(self)
         if owner is not None:  # which frees it
-            del base.ledger[key]
+            del base._ledger[key]
             return
         self._set_callbacks()
-        base.live[key] = self
+        base._live[key] = self
 
     # Parts that it shares with others until it needs its own.
 
@@ -366,7 +366,7 @@ class BufferEvent(Child):
     def _inherit(self, pointer: Any) -> None:
         """Own C's *pointer*, which the one that this was copied from has let go of."""
         super().__init__(self.base, self.key, pointer)
-        self.base.live[self.key] = self
+        self.base._live[self.key] = self
         self._layers.stand(self)
         self._limits.pass_to(self)
 
@@ -434,7 +434,7 @@ class BufferEvent(Child):
         """Tell C which callbacks to call, unless they belong to what stands on it, or to HTTP."""
         if self._layers.above is not None or self._given_to is not None:
             return
-        self.base.check_thread()
+        self.base._check_thread()
         pointer, eager = self.pointer, self._eager
         self._settle()
         wanted = self._on_read is not None, self._on_write is not None, self._on_event is not None
@@ -456,13 +456,13 @@ class BufferEvent(Child):
 
     def _reclaim(self) -> None:
         """Move what the arena holds to the buffers, where a reader of them expects it."""
-        arena = self.base.arena
+        arena = self.base._arena
         if arena.bev is self:
             arena.reclaim()
 
     def _settle(self) -> None:
         """Return to libevent's usual way, before something changes that EAGER relies on."""
-        arena = self.base.arena
+        arena = self.base._arena
         if arena.bev is self:
             arena.settle()
 
@@ -475,10 +475,10 @@ class BufferEvent(Child):
         """
         # hot: once for each message, from the arena or by one call of C's; neither asks for more.
         base = self.base
-        if base.thread != get_ident():
-            base.check_thread()  # it is another's, or nobody's
+        if base._thread != get_ident():
+            base._check_thread()  # it is another's, or nobody's
         elif size is None and not self._calls_back:
-            arena = base.arena
+            arena = base._arena
             pointer = self.pointer
             if arena.bev is self and arena.unread:
                 length, arena.unread = arena.unread, 0
@@ -495,9 +495,9 @@ class BufferEvent(Child):
         """
         # hot: once for each message, into the arena or by one call of C's.
         base = self.base
-        if base.thread != get_ident():
-            base.check_thread()
-        arena = base.arena
+        if base._thread != get_ident():
+            base._check_thread()
+        arena = base._arena
         if type(data) is bytes:
             size = len(data)
         else:
@@ -512,23 +512,23 @@ class BufferEvent(Child):
                 return
             arena.spill()
         if self._calls_back:
-            base.call(lib.bufferevent_write, pointer, data, size)
+            base._call(lib.bufferevent_write, pointer, data, size)
         elif write(pointer, data, size):
             raise errors.failed(lib.bufferevent_write)
 
     def read_buffer(self, buffer: Buffer) -> None:
         """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
-        self.base.check_thread()
+        self.base._check_thread()
         self._reclaim()
         target = checked(buffer).pointer
-        self.base.call(lib.bufferevent_read_buffer, self.pointer, target)
+        self.base._call(lib.bufferevent_read_buffer, self.pointer, target)
 
     def write_buffer(self, buffer: Buffer) -> None:
         """Move all of *buffer* to the end of the output. Wraps ``bufferevent_write_buffer``."""
-        self.base.check_thread()
+        self.base._check_thread()
         self._reclaim()
         source = checked(buffer).pointer
-        self.base.call(lib.bufferevent_write_buffer, self.pointer, source)
+        self.base._call(lib.bufferevent_write_buffer, self.pointer, source)
 
     @property
     def input(self) -> Buffer:
@@ -538,8 +538,8 @@ class BufferEvent(Child):
         """
         # hot: where messages are taken from the buffer, once for each.
         base = self.base
-        if base.thread != get_ident():
-            base.check_thread()
+        if base._thread != get_ident():
+            base._check_thread()
         pointer, lent = self.pointer, self._lent_input
         buffer = None if lent is None else lent()
         if buffer is None:
@@ -555,8 +555,8 @@ class BufferEvent(Child):
         """
         # hot: as `input`.
         base = self.base
-        if base.thread != get_ident():
-            base.check_thread()
+        if base._thread != get_ident():
+            base._check_thread()
         pointer, lent = self.pointer, self._lent_output
         buffer = None if lent is None else lent()
         if buffer is None:
@@ -581,7 +581,7 @@ class BufferEvent(Child):
         begins, and a filter passes on what waits below it. Wraps ``bufferevent_enable``.
         """
         what = self._directions(what)
-        self.base.call(lib.evpy_bufferevent_enable, self.pointer, what)
+        self.base._call(lib.evpy_bufferevent_enable, self.pointer, what)
 
     def disable(self, what: int) -> None:
         """Stop reading, writing or both, as *what* says. Wraps ``bufferevent_disable``."""
@@ -606,7 +606,7 @@ class BufferEvent(Child):
         what = self._directions(what)
         low = convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
-        self.base.call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
+        self.base._call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
         if not self.closed:  # by what has been called back
             self._set_callbacks()
 
@@ -631,14 +631,14 @@ class BufferEvent(Child):
         enabled, and is told of a timeout again and again. Unlike in C, 0 is the shortest time and
         not none. Wraps ``bufferevent_set_timeouts``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         reading = convert.optional_seconds(read, "read")
         writing = convert.optional_seconds(write, "write")
         errors.call(lib.evpy_bufferevent_set_timeouts, self.pointer, reading, writing)
         self._look()
 
     def _directions(self, what: int) -> EventFlag:
-        self.base.check_thread()
+        self.base._check_thread()
         self._settle()
         flags = convert.flags(EventFlag, what, "what")
         if not flags or flags & ~BOTH:
@@ -656,7 +656,7 @@ class BufferEvent(Child):
         """
         what = self._directions(what)
         mode = FlushMode(mode)
-        return bool(self.base.call(lib.bufferevent_flush, self.pointer, what, mode))
+        return bool(self.base._call(lib.bufferevent_flush, self.pointer, what, mode))
 
     def trigger(self, what: int, options: int = TriggerOption(0)) -> None:
         """Call `on_read`, `on_write` or both, as *what* says, where the watermarks allow it.
@@ -666,7 +666,7 @@ class BufferEvent(Child):
         """
         what = self._directions(what)
         options = convert.flags(TriggerOption, options, "options")
-        self.base.call(lib.bufferevent_trigger, self.pointer, what, options)
+        self.base._call(lib.bufferevent_trigger, self.pointer, what, options)
 
     def trigger_event(self, what: int, options: int = TriggerOption(0)) -> None:
         """Call `on_event` with *what*, of `BufferEventFlag`.
@@ -674,10 +674,10 @@ class BufferEvent(Child):
         Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
         Wraps ``bufferevent_trigger_event``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         what = convert.flags(BufferEventFlag, what, "what")
         options = convert.flags(TriggerOption, options, "options")
-        self.base.call(lib.bufferevent_trigger_event, self.pointer, what, options)
+        self.base._call(lib.bufferevent_trigger_event, self.pointer, what, options)
 
     @property
     def priority(self) -> int:
@@ -690,7 +690,7 @@ class BufferEvent(Child):
 
     @priority.setter
     def priority(self, level: int) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         level = convert.integer(level, "priority", 0, self.base.n_priorities - 1)
         errors.call(lib.bufferevent_priority_set, self.pointer, level)
 
@@ -740,7 +740,7 @@ class BufferEvent(Child):
 
     @fd.setter
     def fd(self, fd: Any) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self._check_unmanaged()
         set_fd(self, fd)
 
@@ -749,7 +749,7 @@ class BufferEvent(Child):
 
         The bufferevent goes on without one. Wraps ``bufferevent_setfd``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._check_unmanaged()
         self._settle()
         return detach(self)
@@ -762,7 +762,7 @@ class BufferEvent(Child):
         where connecting fails at once, also for the second time, which C would report as success.
         Wraps ``bufferevent_socket_connect``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._settle()
         self._own_connection().connect(self, convert.sockaddr(address))
 
@@ -780,7 +780,7 @@ class BufferEvent(Child):
         for a pair or a filter.
         Wraps ``bufferevent_socket_connect_hostname``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._settle()
         self._own_connection().connect_hostname(self, dns_base, host, port, family)
 
@@ -807,7 +807,7 @@ class BufferEvent(Child):
         wait inside itself for ever.
         Wraps ``bufferevent_set_rate_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._check_usable()
         if limit is not None:
             limits.check_limitable(self)
@@ -826,7 +826,7 @@ class BufferEvent(Child):
         where `set_rate_limit` does.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         if limits.checked_group(self.base, group) is self._limits.group:
             return
         limits.check_limitable(self)
@@ -848,7 +848,7 @@ class BufferEvent(Child):
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_get_read_limit(self.pointer))
 
     @property
@@ -857,7 +857,7 @@ class BufferEvent(Child):
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_get_write_limit(self.pointer))
 
     def decrement_read_limit(self, n: int) -> None:
@@ -907,7 +907,7 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_get_max_to_read``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_get_max_to_read(self.pointer))
 
     @property
@@ -916,14 +916,14 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_get_max_to_write``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_get_max_to_write(self.pointer))
 
     # TLS. What has been agreed on is known from CONNECTED to a failure.
 
     def _session(self) -> Session:
         """Return its TLS, or raise `ValueError` if it has none."""
-        self.base.check_thread()
+        self.base._check_thread()
         self._check_usable()
         return Session.only_of(self)
 
@@ -1037,7 +1037,7 @@ class BufferEvent(Child):
         Until `_taken_back` it can be asked, but belongs to *owner*, which lists it among what it
         has `lent`. Raises `ValueError` for what evhttp could not use or free.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self._give_up()
         given.check_givable(self)
         self._given_to = owner
@@ -1045,8 +1045,8 @@ class BufferEvent(Child):
         given.become_given(self)
         lib.evpy_bufferevent_setcb(pointer, False, False, False, self.key)
         self._on_read = self._on_write = self._on_event = None
-        self.base.live.pop(self.key, None)
-        self.base.ledger.pop(self.key, None)
+        self.base._live.pop(self.key, None)
+        self.base._ledger.pop(self.key, None)
         return pointer
 
     @classmethod
@@ -1064,6 +1064,6 @@ class BufferEvent(Child):
         for handle in self.lent():
             handle._take()
         self._take()
-        self.base.live.pop(self.key, None)
-        self.base.ledger.pop(self.key, None)
+        self.base._live.pop(self.key, None)
+        self.base._ledger.pop(self.key, None)
         self._limits.forget_group(self.key)

@@ -58,7 +58,7 @@ def evpy_bufferevent_read(key: int) -> None:
             if on_read is not None:
                 on_read(bev)
         except BaseException as error:
-            bev.base.report(error, bev)
+            bev.base._report(error, bev)
 
 
 @ffi.def_extern(onerror=errors.kept)
@@ -70,16 +70,16 @@ def evpy_bufferevent_write(key: int) -> None:
             if on_write is not None:
                 on_write(bev)
         except BaseException as error:
-            bev.base.report(error, bev)
+            bev.base._report(error, bev)
 
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_event(key: int, what: int, error: int) -> None:
     for base in live.bases:
-        bev = base.live.get(key)
+        bev = base._live.get(key)
         if bev is not None and bev._on_event is not None:
             bev.error = why_failed(bev, what, error)
             try:
                 bev._on_event(bev, FLAGS[what])
             except BaseException as raised:
-                base.report(raised, bev)
+                base._report(raised, bev)

@@ -75,7 +75,7 @@ class Connection:
             raise RuntimeError("connect_hostname() was called while an earlier lookup goes on")
         self._prepare(bev, pointer)
         self.lookup = Lookup(host, dns_base)
-        base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
+        base._call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
         if not bev.closed:
             if getattr(dns_base, "closed", False):  # by other code, too soon
                 self.do_without(bev, dns_base)
@@ -93,7 +93,7 @@ class Connection:
         bev._forget_failure()
         fd = lib.bufferevent_getfd(pointer)
         if fd < 0:
-            bev.base.check_selectable(-1)
+            bev.base._check_selectable(-1)
             self.made_here = True
             return
         if lib.evpy_socket_name(fd, True, ffi.NULL, 0) >= 0:
@@ -214,7 +214,7 @@ def usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
     if isinstance(fd, int) and fd == -1:
         return -1
     number = convert.descriptor(fd)
-    base.check_selectable(number)
+    base._check_selectable(number)
     if lib.evpy_check_waitable(base.pointer, number):
         raise errors.failed(lib.bufferevent_socket_new, convert.fd_with(number, base.pointer))
     if options & BufferEventOption.CLOSE_ON_FREE:

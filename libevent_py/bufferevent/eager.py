@@ -105,7 +105,7 @@ class Eager:
     def hooked(self, bev: BufferEvent) -> Any:
         """Return what C keeps of *bev*, made when first needed."""
         if self.hook is None:
-            arena = bev.base.arena.pointer
+            arena = bev.base._arena.pointer
             self.hook = errors.new(lib.evpy_eager_new, arena, bev.key, self._deferred)
         return self.hook
 
@@ -127,7 +127,7 @@ def evpy_eager_read(key: int, unread: int, room: int) -> int:
     bev = live.objects.get(key)  # a signal handler may raise here: with -1 C keeps the input
     if bev is None:
         return -1
-    arena = bev.base.arena
+    arena = bev.base._arena
     arena.unread = unread
     arena.unsent = 0
     arena.room = room
@@ -137,13 +137,13 @@ def evpy_eager_read(key: int, unread: int, room: int) -> int:
             on_read = bev._on_read
             on_read(bev)
         finally:
-            if arena.unread and bev.base.parked is None and not bev.closed:
+            if arena.unread and bev.base._parked is None and not bev.closed:
                 bev._reclaim()
     except BaseException as error:
         try:
-            bev.base.report(error, bev)
+            bev.base._report(error, bev)
         except BaseException as interrupt:  # a signal handler's: the input has been read by now
             errors.keep(interrupt)
     finally:
         arena.bev = None
-    return arena.unsent if bev.base.parked is None else -2
+    return arena.unsent if bev.base._parked is None else -2

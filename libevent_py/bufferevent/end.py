@@ -60,7 +60,7 @@ def leave_to_heir(bev: BufferEvent) -> bool:
     Return whether there is one: none is needed where nothing waits to be written.
     """
     base, layers = bev.base, bev._layers
-    base.check_thread()
+    base._check_thread()
     bev._settle()
     if base.closed or _leads_nowhere(bev):  # a callback may be told of the base's end
         return False

@@ -112,10 +112,10 @@ class Layers:
     def let_go(self, bev: BufferEvent) -> None:
         """Put *bev* within reach again."""
         pointer, self._held = self._held, None
-        if bev.base.parked is None:
+        if bev.base._parked is None:
             bev._put(pointer)
         else:  # this is a forked child
-            bev.base.parked[id(bev)] = bev, pointer
+            bev.base._parked[id(bev)] = bev, pointer
 
     def check_within_reach(self, bev: BufferEvent) -> None:
         """Raise what `unusable` returns."""
@@ -204,7 +204,7 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
     """Yield what there is to tell of *bev*, with *ask* also what C knows."""
     if ask:
         pointer = bev.pointer
-        arena = bev.base.arena
+        arena = bev.base._arena
         unread, unsent = (arena.unread, arena.unsent) if arena.bev is bev else (0, 0)
         size = lib.evbuffer_get_length
         yield f"fd {lib.bufferevent_getfd(pointer)}"
@@ -222,10 +222,10 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
 @ffi.def_extern(onerror=errors.kept, error=ERROR)
 def evpy_filter(key: int, outward: int, limit: int, mode: int) -> int:
     for base in live.bases:
-        bev = base.live.get(key)
+        bev = base._live.get(key)
         if bev is not None:
             try:
                 return int(bev._layers.filter(bev, outward, limit, mode))
             except BaseException as error:
-                base.report(error, bev)
+                base._report(error, bev)
     return ERROR

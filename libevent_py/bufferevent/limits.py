@@ -164,7 +164,7 @@ class Limits:
         bev._set_callbacks()
         if self._changing:  # by a callback of `_change`, which comes to that when it returns
             return
-        busy = bev.base.running or bev.base.calls > 0
+        busy = bev.base._running or bev.base._calls > 0
         try:
             self._change(bev, busy)
         except MemoryError:
@@ -192,10 +192,10 @@ class Limits:
             while limit is not self.own:
                 limit = self.own
                 if limit is None:
-                    bev.base.call(lib.evpy_bufferevent_unlimit, pointer, busy)
+                    bev.base._call(lib.evpy_bufferevent_unlimit, pointer, busy)
                 else:
                     change = lib.evpy_bufferevent_set_rate_limit
-                    bev.base.call(change, pointer, *_numbers(self._kept_by_c(limit)))
+                    bev.base._call(change, pointer, *_numbers(self._kept_by_c(limit)))
         finally:
             self._changing = False
             if bev.closed:  # then the limit has come too late to be freed with the rest
@@ -212,12 +212,12 @@ class Limits:
     def take_from_reading(self, bev: BufferEvent, n: int) -> None:
         """Count *n* bytes as read by *bev*, which has a limit of its own."""
         n = _taken(n, bev.read_limit, self._kept(bev).read_burst)
-        bev.base.call(lib.bufferevent_decrement_read_limit, bev.pointer, n)
+        bev.base._call(lib.bufferevent_decrement_read_limit, bev.pointer, n)
 
     def take_from_writing(self, bev: BufferEvent, n: int) -> None:
         """Count *n* bytes as written by *bev*, which has a limit of its own."""
         n = _taken(n, bev.write_limit, self._kept(bev).write_burst)
-        bev.base.call(lib.bufferevent_decrement_write_limit, bev.pointer, n)
+        bev.base._call(lib.bufferevent_decrement_write_limit, bev.pointer, n)
 
     def _kept(self, bev: BufferEvent) -> RateLimit:
         """Return the limit that C keeps to, or raise `ValueError` if there is none."""
@@ -262,21 +262,21 @@ class Limits:
 
     def leave(self, bev: BufferEvent) -> None:
         """Leave the group, if there is one; also for who has been given *bev*."""
-        bev.base.check_thread()
+        bev.base._check_thread()
         pointer = bev.pointer
         group = self.group
         if group is not None:
             self.group = None  # which must not go before C has done its part
             bev._set_callbacks()
-            bev.base.call(lib.bufferevent_remove_from_rate_limit_group, pointer)
+            bev.base._call(lib.bufferevent_remove_from_rate_limit_group, pointer)
             if self.group is not group:  # a callback may have it join once more
                 group._members.pop(bev.key, None)
 
     def leave_before_the_end(self, bev: BufferEvent) -> None:
         """Leave the group while *bev* can still be asked: C may free it long after it is closed."""
         group = self.group
-        if group is not None and bev.base.parked is None and not bev.closed:
-            bev.base.check_thread()
+        if group is not None and bev.base._parked is None and not bev.closed:
+            bev.base._check_thread()
             lib.bufferevent_disable(bev.pointer, lib.EV_READ | lib.EV_WRITE)
             _left(bev, group._members)  # while an interrupt has not yet kept it from being freed
 
@@ -325,7 +325,7 @@ def check_limitable(bev: BufferEvent) -> None:
 
 def set_at_once(bev: BufferEvent, change: Callable[..., Any], size: int, name: str) -> None:
     """Tell C to read, or write, no more than *size* bytes at once."""
-    bev.base.check_thread()
+    bev.base._check_thread()
     size = convert.integer(size, name, 0, AT_ONCE)
     errors.call(change, bev.pointer, size)
 
@@ -371,7 +371,7 @@ class RateLimitGroup(Child):
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         numbers = _numbers(_checked(limit))
         share = convert.integer(min_share, "min_share", 1, lib.EV_SSIZE_MAX)
         self._limit = limit
@@ -403,7 +403,7 @@ class RateLimitGroup(Child):
 
     @limit.setter
     def limit(self, limit: RateLimit) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         numbers = _numbers(_checked(limit))
         if limit.tick != self._limit.tick:
             raise ValueError(f"limit must have a tick of {self._limit.tick} s, not {limit.tick}")
@@ -422,7 +422,7 @@ class RateLimitGroup(Child):
 
     @min_share.setter
     def min_share(self, share: int) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         share = convert.integer(share, "min_share", 1, lib.EV_SSIZE_MAX)
         errors.call(lib.bufferevent_rate_limit_group_set_min_share, self.pointer, share)
         self._min_share = share
@@ -433,7 +433,7 @@ class RateLimitGroup(Child):
 
         Wraps ``bufferevent_rate_limit_group_get_read_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_rate_limit_group_get_read_limit(self.pointer))
 
     @property
@@ -442,7 +442,7 @@ class RateLimitGroup(Child):
 
         Wraps ``bufferevent_rate_limit_group_get_write_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_rate_limit_group_get_write_limit(self.pointer))
 
     def decrement_read(self, n: int) -> None:
@@ -452,7 +452,7 @@ class RateLimitGroup(Child):
         Wraps ``bufferevent_rate_limit_group_decrement_read``.
         """
         n = _taken(n, self.read_limit, self._limit.read_burst)
-        self.base.call(lib.bufferevent_rate_limit_group_decrement_read, self.pointer, n)
+        self.base._call(lib.bufferevent_rate_limit_group_decrement_read, self.pointer, n)
 
     def decrement_write(self, n: int) -> None:
         """Count *n* bytes as written by a member, or a negative number as given back.
@@ -461,21 +461,21 @@ class RateLimitGroup(Child):
         Wraps ``bufferevent_rate_limit_group_decrement_write``.
         """
         n = _taken(n, self.write_limit, self._limit.write_burst)
-        self.base.call(lib.bufferevent_rate_limit_group_decrement_write, self.pointer, n)
+        self.base._call(lib.bufferevent_rate_limit_group_decrement_write, self.pointer, n)
 
     def totals(self) -> Totals:
         """Return how many bytes its members have read and written since it was made or reset.
 
         Wraps ``bufferevent_rate_limit_group_get_totals``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         both = ffi.new("ev_uint64_t[2]")
         lib.bufferevent_rate_limit_group_get_totals(self.pointer, both, both + 1)
         return Totals(*both)
 
     def reset_totals(self) -> None:
         """Count from nothing again. Wraps ``bufferevent_rate_limit_group_reset_totals``."""
-        self.base.check_thread()
+        self.base._check_thread()
         lib.bufferevent_rate_limit_group_reset_totals(self.pointer)
 
     def close(self) -> None:
@@ -487,9 +487,9 @@ class RateLimitGroup(Child):
         """
         base = self.base
         try:
-            if self._members and not self.closed and base.parked is None:
-                base.check_thread()
-                base.call(self._dismiss)
+            if self._members and not self.closed and base._parked is None:
+                base._check_thread()
+                base._call(self._dismiss)
         finally:
             super().close()
 
@@ -509,11 +509,11 @@ class RateLimitGroup(Child):
                 _left(member, members)
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.
-            base.graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
-            if not base.busy():
-                base.exhume()
+            base._graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
+            if not base._busy():
+                base._exhume()
             elif not base.closed:
-                base.defer(base.exhume)
+                base.defer(base._exhume)
 
         return free
 

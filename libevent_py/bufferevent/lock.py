@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def locked(bev: BufferEvent) -> Iterator[None]:
     """Hold the lock of *bev*, and keep its base from being closed meanwhile."""
-    bev.base.check_thread()
+    bev.base._check_thread()
     pointer, base, thread = bev.pointer, bev.base, get_ident()
-    before = base.holds.get(thread, 0)
+    before = base._holds.get(thread, 0)
     try:
-        base.holds[thread] = before + 1
+        base._holds[thread] = before + 1
         try:  # an interrupt comes after C's call, not before it
             lib.bufferevent_lock(pointer)
             yield
@@ -28,6 +28,6 @@ def locked(bev: BufferEvent) -> Iterator[None]:
             lib.bufferevent_unlock(pointer)
     finally:
         if before:
-            base.holds[thread] = before
+            base._holds[thread] = before
         else:
-            del base.holds[thread]
+            del base._holds[thread]

@@ -60,7 +60,7 @@ def on(
     """
     if not isinstance(base, EventBase):
         raise TypeError(f"base must be an EventBase, not {base!r}")
-    base.check_thread()
+    base._check_thread()
     with_arena(base)
     flags = convert.flags(BufferEventOption, options, "options") | always
     if flags & BufferEventOption.UNLOCK_CALLBACKS and not flags & DEFER_CALLBACKS:
@@ -77,6 +77,6 @@ def above(underlying: Any, kind: type[BufferEvent], options: int, *callbacks: An
 
 def with_arena(base: EventBase) -> EventBase:
     """Return *base* with memory for bufferevents: before there is C's object, to be freed then."""
-    if base.arena is None:
-        base.arena = Arena()
+    if base._arena is None:
+        base._arena = Arena()
     return base

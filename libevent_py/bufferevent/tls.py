@@ -255,7 +255,7 @@ class Session:
         return Making(
             lib.evpy_tls_new,
             *(plan.base.pointer, pointer, fd, self.ssl, self.state, options),
-            enter=plan.base.call,  # what is below may be a filter, which is called
+            enter=plan.base._call,  # what is below may be a filter, which is called
             failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
         )
 
@@ -363,7 +363,7 @@ class Session:
             raise ValueError("renegotiate() must wait until the handshake is done")
         if lib.SSL_version(ssl) >= TlsVersion.TLSv1_3:
             raise ValueError("TLS 1.3 can't renegotiate")
-        base.call(lib.bufferevent_ssl_renegotiate, pointer)
+        base._call(lib.bufferevent_ssl_renegotiate, pointer)
 
     def shut_down(self, base: EventBase, pointer: Any) -> bool:
         """Send TLS's own notice of the end, and return whether it is out."""
@@ -373,7 +373,7 @@ class Session:
         if not ssl:
             return False
         lib.ERR_clear_error()
-        result = base.call(_shut_down, ssl)
+        result = base._call(_shut_down, ssl)
         lib.ERR_clear_error()
         return bool(result)
 

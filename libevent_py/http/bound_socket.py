@@ -60,7 +60,7 @@ class BoundSocket(Handle):
             yield convert.told_socket_name(fd)
 
     def _unusable(self) -> Exception:
-        return self.server.base.why_unusable(self) or super()._unusable()
+        return self.server.base._why_unusable(self) or super()._unusable()
 
     @property
     def listener(self) -> Listener:
@@ -97,7 +97,7 @@ class BoundSocket(Handle):
         if self.closed:
             return
         server = self.server
-        server.base.check_thread()
+        server.base._check_thread()
         try:
             http, pointer = copied(server.pointer), copied(self.pointer)
         except AttributeError:
@@ -131,7 +131,7 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
     """Give *listener* to *server*, as `HttpServer.bind_listener` does."""
     if not isinstance(listener, Listener):
         raise TypeError(f"listener must be a Listener, not {listener!r}")
-    server.base.check_thread()
+    server.base._check_thread()
     pointer = server.pointer
     if listener.base is not server.base:
         raise ValueError("listener must be on the server's own base")
@@ -171,10 +171,10 @@ def _check_mended() -> None:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_accept_error(pointer: Any, code: int) -> None:
     for base in live.bases:
-        for thing in list(base.live.values()):
+        for thing in list(base._live.values()):
             if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:
                 try:
                     thing._accept_failed(code)
                 except BaseException as error:
-                    base.report(error, thing)
+                    base._report(error, thing)
                 return

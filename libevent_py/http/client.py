@@ -93,7 +93,7 @@ class HttpConnection(Flow, Child):
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         base.pointer  # noqa: B018  (a closed base has no connections)
         name = convert.host_alone(host)
         if not name:
@@ -211,7 +211,7 @@ class HttpConnection(Flow, Child):
         if not isinstance(request, HttpRequest):
             raise TypeError(f"request must be an HttpRequest, not {request!r}")
         request._enqueue(self, command, uri)
-        with self.base.telling():
+        with self.base._telling():
             self._queue.go_on(self)
 
     def _cause(self, code: HttpRequestError | None, why: int) -> OSError | None:
@@ -236,7 +236,7 @@ class HttpConnection(Flow, Child):
         `ValueError`: send with `make_request`, and set `timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer, lent = self._below(), self._lent_bev
         bev = None if lent is None else lent()
         if bev is None:
@@ -268,7 +268,7 @@ class HttpConnection(Flow, Child):
         return convert.unpack_address(address, ffi.sizeof("struct sockaddr_in6"))
 
     def _set(self, name: str, value: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         errors.call(function, self.pointer, *arguments)
         self._settings[name] = value
 
@@ -313,7 +313,7 @@ class HttpConnection(Flow, Child):
 
     @flags.setter
     def flags(self, flags: int) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         known = convert.flags(HttpConnectionFlag, flags, "flags")
         if known & HttpConnectionFlag.LINGERING_CLOSE:
             raise ValueError(f"flags can't have {known!r} for a client")
@@ -393,7 +393,7 @@ class HttpConnection(Flow, Child):
 
     @retries.setter
     def retries(self, retries: int | None) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed one doesn't connect)
         if retries is not None:
             retries = convert.integer(retries, "retries", 0, 2**31 - 1)
@@ -410,7 +410,7 @@ class HttpConnection(Flow, Child):
 
     @initial_retry.setter
     def initial_retry(self, wait: Timeout) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed one doesn't connect)
         self._initial_retry = 2.0 if wait is None else convert.seconds(wait, "initial_retry")
 
@@ -432,7 +432,7 @@ class HttpConnection(Flow, Child):
             try:
                 self._on_close(self)
             except BaseException as error:
-                self.base.report(error, self)
+                self.base._report(error, self)
 
     def free_on_completion(self) -> None:
         """Close the connection as soon as the last of its requests has ended.
@@ -456,8 +456,8 @@ class HttpConnection(Flow, Child):
         """
         if self.closed:
             return
-        self.base.check_thread()
-        if self.base.parked is None:
+        self.base._check_thread()
+        if self.base._parked is None:
             self._pace.forget_limits()  # before the bufferevent is closed with the rest
         super().close()
         self._queue.close(self)
@@ -476,8 +476,8 @@ def _size(size: SupportsIndex | None, name: str) -> int:
 
 def _free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> None:
     """Free a connection that *process* has made, which has the request *sent*, when it may be."""
-    if base.busy() and not base.closed:
-        base.graveyard.append((functools.partial(_free, link, sent, process), pointer))
+    if base._busy() and not base.closed:
+        base._graveyard.append((functools.partial(_free, link, sent, process), pointer))
         base.defer(let_go, sent)
     else:
         _free(link, sent, process, pointer)
@@ -492,7 +492,7 @@ def _free(link: Any, sent: Any, process: int, pointer: Any) -> None:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_client_closed(key: int) -> None:
     for base in live.bases:
-        known = base.ledger.get(key)
+        known = base._ledger.get(key)
         connection: Any = None if known is None else known()
-        if connection is not None and connection._on_close is not None and base.parked is None:
+        if connection is not None and connection._on_close is not None and base._parked is None:
             connection.base.defer(connection._was_closed)

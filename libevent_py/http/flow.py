@@ -90,7 +90,7 @@ class Flow(Handle):
         and `ThreadError` in a wrong thread. C has nothing like it: evhttp reads on even if its
         bufferevent has been disabled.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._pace.pause(self._below())
 
     def resume(self) -> None:
@@ -100,7 +100,7 @@ class Flow(Handle):
         nothing when the connection isn't paused. Raises `ClosedError`, and `ThreadError` in a
         wrong thread.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._pace.resume(self._below())
 
     @property
@@ -147,6 +147,6 @@ class Flow(Handle):
             bev._own_limits().join(bev, group)
 
     def _limitable(self) -> BufferEvent:
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (what is closed has no limit)
         return self._pace.limit_by(self.bufferevent)

@@ -133,7 +133,7 @@ class Request(Handle):
 
     def _unusable(self) -> Exception:
         base = self.base
-        return (base and base.why_unusable(self)) or super()._unusable()
+        return (base and base._why_unusable(self)) or super()._unusable()
 
     def _lent(self) -> list[Handle]:
         """Return the buffers that have been borrowed and that somebody still has."""
@@ -233,7 +233,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_input_buffer``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer, lent = self.pointer, self._input
         buffer = None if lent is None else lent()
         if buffer is None:
@@ -247,7 +247,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_output_buffer``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer, lent = self.pointer, self._output
         buffer = None if lent is None else lent()
         if buffer is None:
@@ -445,7 +445,7 @@ class HttpRequest(Request, Fresh):
         """Wait to be sent on *connection*, as `HttpConnection.make_request` says."""
         self._tried = True
         base = connection.base
-        base.check_thread()
+        base._check_thread()
         connection.pointer  # noqa: B018  (nothing can be sent by a closed one)
         base.pointer  # noqa: B018  (nor while the base closes it)
         self.pointer  # noqa: B018  (a closed one can't be sent)
@@ -489,7 +489,7 @@ class HttpRequest(Request, Fresh):
         connection = self._connection
         if connection is None:
             return
-        connection.base.check_thread()
+        connection.base._check_thread()
         if not connection.closed:
             connection.pointer  # noqa: B018  (after a fork the request is the parent's)
         self._cancelled = True
@@ -500,7 +500,7 @@ class HttpRequest(Request, Fresh):
 
     def _check_open(self, function: str) -> None:
         """Raise `RuntimeError` where no part of the body can be sent."""
-        self.base.check_thread()
+        self.base._check_thread()
         if self._on_write is None:
             raise RuntimeError(f"{function}() is for an HttpRequest that is made with on_write")
         if self._asked is None:
@@ -535,7 +535,7 @@ class HttpRequest(Request, Fresh):
         if size == 0:
             return False
         pointer = self.pointer
-        sent = self.base.call(result_of, send, link, pointer, self._framing, *arguments)
+        sent = self.base._call(result_of, send, link, pointer, self._framing, *arguments)
         if sent < 0:
             raise _unsent(data)
         if self._left is not None and sent:
@@ -578,7 +578,7 @@ class HttpRequest(Request, Fresh):
             if connection is not None and connection._queue.current is self:
                 return 0
         except BaseException as error:
-            self.base.report(error, self)
+            self.base._report(error, self)
         return -1
 
     @tells
@@ -596,13 +596,13 @@ class HttpRequest(Request, Fresh):
             if error is not None and error.code is not None and self._on_error is not None:
                 self._on_error(self, HttpRequestError(error.code))
         except BaseException as raised:
-            self.base.report(raised, self)
-        if self.base.parked is not None:  # that has forked, and this is the child
+            self.base._report(raised, self)
+        if self.base._parked is not None:  # that has forked, and this is the child
             return
         try:
             self._callback(self)
         except BaseException as raised:
-            self.base.report(raised, self)
+            self.base._report(raised, self)
 
     def _lend(self, pointer: Any) -> RequestBuffer:
         buffer = ClientBuffer.borrowed(pointer, self)
@@ -615,7 +615,7 @@ class HttpRequest(Request, Fresh):
         You need not: it is freed with the last reference to it. Wraps ``evhttp_request_free``.
         """
         if not self.closed:
-            self.base.check_thread()
+            self.base._check_thread()
             self.cancel()
             self._end()
 
@@ -655,7 +655,7 @@ def _unsent(data: Any) -> Exception:
 def under_way(key: int) -> Any:
     """Return the request that evhttp tells of, or None if it has ended or is the parent's."""
     request = live.objects.get(key)
-    return None if request is None or request.base.parked is not None else request
+    return None if request is None or request.base._parked is not None else request
 
 
 @ffi.def_extern(onerror=errors.kept, error=-1)
@@ -663,7 +663,7 @@ def evpy_client_informed(key: int, code: int) -> int:
     request = live.objects.get(key)
     if request is None:
         return -1
-    if request.base.parked is not None:
+    if request.base._parked is not None:
         return 0
     return int(request._has_informed(code))
 
@@ -682,7 +682,7 @@ def evpy_client_chunk(key: int) -> None:
         try:
             request._on_chunk(request)
         except BaseException as error:
-            request.base.report(error, request)
+            request.base._report(error, request)
 
 
 @ffi.def_extern(onerror=errors.kept)
@@ -692,7 +692,7 @@ def evpy_client_ready(key: int) -> None:
         try:
             request._on_write(request)
         except BaseException as error:  # nobody would send the rest
-            request.base.report(error, request)
+            request.base._report(error, request)
             request.cancel()
 
 

@@ -106,12 +106,12 @@ class RequestQueue:
     def _settle(self, connection: HttpConnection) -> None:
         """Wait for callbacks that are in line for the connection before; they do nothing."""
         self._settling = True
-        connection.base.live[connection.key] = connection
+        connection.base._live[connection.key] = connection
         errors.call(lib.evpy_client_settle, connection.pointer, connection.key)
 
     def settled(self, connection: HttpConnection) -> None:
         """Go on after `_settle`."""
-        connection.base.live.pop(connection.key, None)
+        connection.base._live.pop(connection.key, None)
         self._settling = self._stale = False
         self.go_on(connection)
 
@@ -123,12 +123,12 @@ class RequestQueue:
             if resolver is not None and resolver.closed:  # in a forked child
                 failure = self._error(connection, request, "its DnsBase is closed")
             elif lib.bufferevent_getfd(connection._below()) < 0:
-                base.check_selectable(-1)
+                base._check_selectable(-1)
         except OSError as beyond:
             failure = self._error(connection, request, "it can't be sent", beyond)
         assert request._asked is not None
         command, uri = request._asked
-        called, key, defers = base.live, request._key, connection._defers
+        called, key, defers = base._live, request._key, connection._defers
         if not waiting or waiting[0] is not request:  # other code has ended it
             return
         del waiting[0]  # no call from here on: nobody finds it neither here nor there
@@ -140,7 +140,7 @@ class RequestQueue:
         self.used, self._stale = True, defers
         make, body = lib.evpy_client_make_request, (request._framing, request._open)
         pointer, link = connection.pointer, connection._link
-        if base.call(make, pointer, link, sent, int(command), uri, *body):
+        if base._call(make, pointer, link, sent, int(command), uri, *body):
             error = errors.failed(lib.evhttp_make_request)
             forget(link, sent)
             failure = self._error(connection, request, "it can't be sent", error)
@@ -159,7 +159,7 @@ class RequestQueue:
             if not request._cancelled and request._on_header(request) is not False:  # type: ignore[misc]
                 return 0 if self.current is request else -1
         except BaseException as error:
-            request.base.report(error, request)
+            request.base._report(error, request)
         return -1
 
     def ended(
@@ -207,7 +207,7 @@ class RequestQueue:
         failed = [request, *self.waiting]
         self.waiting.clear()
         for each in failed:
-            if base.parked is not None:  # the one before has forked, and this is the child
+            if base._parked is not None:  # the one before has forked, and this is the child
                 return
             if each._cancelled:
                 each._finish(self._cancelled(connection, each))
@@ -226,7 +226,7 @@ class RequestQueue:
         self._afterwards(connection)
 
     def _afterwards(self, connection: HttpConnection) -> None:
-        if connection.base.parked is not None:  # a callback has forked, and this is the child
+        if connection.base._parked is not None:  # a callback has forked, and this is the child
             return
         self.go_on(connection)
         done = self.current is None and not self.waiting
@@ -237,7 +237,7 @@ class RequestQueue:
         """Let *request* be evhttp's no longer."""
         if request is self.current:
             self.current = self.sent = None
-            request.base.live.pop(request._key, None)
+            request.base._live.pop(request._key, None)
 
     def _error(
         self,
@@ -263,10 +263,10 @@ class RequestQueue:
         """End *request*, which knows that it is cancelled."""
         base = connection.base
         if request is self.current:
-            if base.busy():
+            if base._busy():
                 base.defer(self._cancel_now, connection, request)
                 return
-            with base.telling():
+            with base._telling():
                 self._cancel_now(connection, request)
             return
         if request in self.waiting:
@@ -275,7 +275,7 @@ class RequestQueue:
             self.timer.close()
             self.timer = None
             self.tries = 0
-        with base.telling():
+        with base._telling():
             self._conclude(connection, request, self._cancelled(connection, request))
 
     def _cancel_now(self, connection: HttpConnection, request: HttpRequest) -> None:
@@ -291,7 +291,7 @@ class RequestQueue:
             lib.evhttp_cancel_request(sent)
 
         try:
-            connection.base.call(cancel)
+            connection.base._call(cancel)
         finally:
             if begun:
                 forget(connection._link, sent)
@@ -306,12 +306,12 @@ class RequestQueue:
         current = () if self.current is None else (self.current,)
         pending = [*current, *self.waiting]
         self.waiting.clear()
-        if base.parked is not None:  # they are the parent process's to tell
+        if base._parked is not None:  # they are the parent process's to tell
             self.current = self.sent = None
             return
-        with base.telling():
+        with base._telling():
             for request in pending:
-                if base.parked is not None:  # the one before has forked, and this is the child
+                if base._parked is not None:  # the one before has forked, and this is the child
                     return
                 text = "its connection was closed"
                 if request._cancelled:
@@ -338,7 +338,7 @@ def evpy_client_header(key: int) -> int:
     request = live.objects.get(key)
     if request is None:
         return -1
-    if request.base.parked is not None:  # to refuse it would shut the parent's connection down
+    if request.base._parked is not None:  # to refuse it would shut the parent's connection down
         return 0
     return int(request._connection._queue.headers_came(request))
 
@@ -346,5 +346,5 @@ def evpy_client_header(key: int) -> int:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_client_settled(key: int) -> None:
     connection = live.objects.get(key)
-    if connection is not None and connection.base.parked is None:
+    if connection is not None and connection.base._parked is None:
         connection._queue.settled(connection)

@@ -86,7 +86,7 @@ class HttpServer(Child):
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         #: The sockets that it accepts connections on.
         self._bound: list[BoundSocket] = []
         #: Its connections, and its requests that are not answered yet.
@@ -116,7 +116,7 @@ class HttpServer(Child):
         self._timeout: Timeout = None
         self._tls: TlsContext | None = None
         super().__init__(base, next_key(), Making(lib.evhttp_new, base.pointer))
-        base.live[self.key] = self
+        base._live[self.key] = self
         pointer = self.pointer
         lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
         lib.evpy_http_set_gencb(pointer, False, self.key)
@@ -202,7 +202,7 @@ class HttpServer(Child):
         convert.callback(handler, "handler")
         if on_end is not None:
             convert.callback(on_end, "on_end")
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if what in self._routes:
             raise ValueError(f"path {path!r} has a handler already: del_cb() it first")
@@ -214,9 +214,9 @@ class HttpServer(Child):
 
     def _route(self, key: int, route: Route) -> None:
         """Let C find *route*, unless other code has closed the server since."""
-        self.base.live[key] = route
+        self.base._live[key] = route
         if self.closed:
-            self.base.live.pop(key, None)
+            self.base._live.pop(key, None)
             raise self._unusable()
 
     def del_cb(self, path: str | bytes) -> None:
@@ -225,12 +225,12 @@ class HttpServer(Child):
         Raises `KeyError` when the path has no handler. Wraps ``evhttp_del_cb``.
         """
         what = convert.string(path, "path")
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if what not in self._routes:
             raise KeyError(f"path {path!r} has no handler")
         lib.evhttp_del_cb(pointer, what)
-        self.base.live.pop(self._routes.pop(what), None)
+        self.base._live.pop(self._routes.pop(what), None)
 
     def set_gencb(self, handler: HttpHandler | None, *, on_end: HttpHandler | None = None) -> None:
         """Call ``handler(request)`` for requests whose path has no handler of its own.
@@ -241,13 +241,13 @@ class HttpServer(Child):
         for name, callback in {"handler": handler, "on_end": on_end}.items():
             if callback is not None:
                 convert.callback(callback, name)
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         old = self._routes.pop(None, None)
         key = self.key if handler is None else next_key()
         lib.evpy_http_set_gencb(pointer, handler is not None, key)
         if old is not None:
-            self.base.live.pop(old, None)
+            self.base._live.pop(old, None)
         if handler is not None:
             self._routes[None] = key
             self._route(key, Route(self, handler, on_end))
@@ -274,7 +274,7 @@ class HttpServer(Child):
     def on_headers(self, callback: HttpHandler | None) -> None:
         if callback is not None:
             convert.callback(callback, "on_headers")
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed server has no requests)
         if callback is not None and self._parent is not None:
             raise ValueError("on_headers must be set on the server that this is a virtual host of")
@@ -295,7 +295,7 @@ class HttpServer(Child):
     @allowed_methods.setter
     def allowed_methods(self, methods: int) -> None:
         flags = convert.flags(HttpCommand, methods, "allowed_methods")
-        self.base.check_thread()
+        self.base._check_thread()
         lib.evhttp_set_allowed_methods(self.pointer, flags | ASKED)
         self._methods = flags
 
@@ -311,7 +311,7 @@ class HttpServer(Child):
     @max_headers_size.setter
     def max_headers_size(self, size: int | None) -> None:
         most = -1 if size is None else convert.integer(size, "max_headers_size", 0, LARGEST)
-        self.base.check_thread()
+        self.base._check_thread()
         lib.evhttp_set_max_headers_size(self.pointer, most)
         self._max_headers_size = None if size is None else most
         self._set_bevcb()
@@ -331,7 +331,7 @@ class HttpServer(Child):
     @max_body_size.setter
     def max_body_size(self, size: int | None) -> None:
         most = -1 if size is None else convert.integer(size, "max_body_size", 0, LARGEST)
-        self.base.check_thread()
+        self.base._check_thread()
         lib.evhttp_set_max_body_size(self.pointer, most)
         self._max_body_size = None if size is None else most
         self._set_bevcb()
@@ -358,7 +358,7 @@ class HttpServer(Child):
     def rate_limit(self, limit: RateLimit | None) -> None:
         if limit is not None and not isinstance(limit, RateLimit):
             raise TypeError(f"rate_limit must be a RateLimit, not {limit!r}")
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed server has no connections)
         self._rate_limit = limit
         self._set_bevcb()
@@ -382,7 +382,7 @@ class HttpServer(Child):
             if group.base is not self.base:
                 raise ValueError("rate_limit_group must be of the server's own event base")
             group.pointer  # noqa: B018  (a closed one has no members)
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed server has no connections)
         self._rate_limit_group = group
         self._set_bevcb()
@@ -401,7 +401,7 @@ class HttpServer(Child):
     @timeout.setter
     def timeout(self, timeout: Timeout) -> None:
         seconds = convert.optional_seconds(timeout)
-        self.base.check_thread()
+        self.base._check_thread()
         lib.evpy_http_set_timeout(self.pointer, seconds)
         self._timeout = None if timeout is None else seconds
 
@@ -421,7 +421,7 @@ class HttpServer(Child):
             if b"\r" in value or b"\n" in value:
                 raise ValueError(f"default_content_type must be one line, not {kind!r}")
             text = ffi.new("char[]", value)
-        self.base.check_thread()
+        self.base._check_thread()
         lib.evhttp_set_default_content_type(self.pointer, text)
         self._kept[:] = [text]  # C has the pointer only (O10)
         self._content_type = kind
@@ -434,7 +434,7 @@ class HttpServer(Child):
     @flags.setter
     def flags(self, flags: int) -> None:
         flags = convert.flags(HttpServerFlag, flags, "flags")
-        self.base.check_thread()
+        self.base._check_thread()
         lib.evhttp_set_flags(self.pointer, flags)
         self._flags = flags
 
@@ -451,7 +451,7 @@ class HttpServer(Child):
         """
         if callback is not None:
             convert.callback(callback)
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed server has no connections)
         self._bevcb = callback
         self._set_bevcb()
@@ -540,7 +540,7 @@ class HttpServer(Child):
         if not isinstance(vhost, HttpServer):
             raise TypeError(f"vhost must be an HttpServer, not {vhost!r}")
         what = convert.string(pattern, "pattern")
-        self.base.check_thread()
+        self.base._check_thread()
         pointer, upper = self.pointer, vhost.pointer
         if vhost.base is not self.base:
             raise ValueError("vhost must be on the server's own base")
@@ -575,7 +575,7 @@ class HttpServer(Child):
         Raises `ValueError` when it isn't one of this server's virtual hosts.
         Wraps ``evhttp_remove_virtual_host``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if vhost not in self._vhosts:
             raise ValueError(f"{vhost!r} is no virtual host of this server")
@@ -600,7 +600,7 @@ class HttpServer(Child):
         Wraps ``evhttp_add_server_alias``.
         """
         name = convert.string(alias, "alias")
-        self.base.check_thread()
+        self.base._check_thread()
         if lib.evhttp_add_server_alias(self.pointer, name):
             raise MemoryError("evhttp_add_server_alias: there is no memory for it")
 
@@ -610,7 +610,7 @@ class HttpServer(Child):
         Wraps ``evhttp_remove_server_alias``.
         """
         name = convert.string(alias, "alias")
-        self.base.check_thread()
+        self.base._check_thread()
         if lib.evhttp_remove_server_alias(self.pointer, name):
             raise KeyError(f"alias {alias!r} is none of this server's")
 
@@ -626,12 +626,12 @@ class HttpServer(Child):
         if self.closed:
             return
         base = self.base
-        base.check_thread()
-        if base.parked is None:
+        base._check_thread()
+        if base._parked is None:
             for bound in self.bound_sockets:
                 bound.close()
         try:
-            if base.parked is None:
+            if base._parked is None:
                 text = f"its {'base' if base.closed else 'server'} was closed"
                 outside(base, self._connections.tell_ends, text)
         finally:
@@ -640,7 +640,7 @@ class HttpServer(Child):
 
     def _close(self) -> None:
         base = self.base
-        if base.parked is None:
+        if base._parked is None:
             for vhost in list(self._vhosts):
                 vhost.close()
             if self._parent is not None:
@@ -648,7 +648,7 @@ class HttpServer(Child):
             self._requests.mute()
             self._connections.end()
             for key in list(self._routes.values()):
-                base.live.pop(key, None)
+                base._live.pop(key, None)
         else:  # freed, if at all, after reinit()
             for bound in self._bound:
                 bound._end()
@@ -676,9 +676,9 @@ def _leave(_pointer: Any) -> None:
 
 
 def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
-    if base.busy():
-        base.graveyard.append((free, pointer))
-        base.wake()
+    if base._busy():
+        base._graveyard.append((free, pointer))
+        base._wake()
     else:
         free(pointer)
 
@@ -711,10 +711,10 @@ REFUSED = ffi.cast("struct bufferevent *", -1)
 @ffi.def_extern(onerror=errors.kept, error=REFUSED)
 def evpy_http_bev(key: int) -> Any:
     for base in live.bases:
-        server = base.live.get(key)
+        server = base._live.get(key)
         if server is not None:
             try:
                 return server._new_bev()
             except BaseException as error:
-                base.report(error, server)
+                base._report(error, server)
     return REFUSED

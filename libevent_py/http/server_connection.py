@@ -89,9 +89,9 @@ class HttpServerConnection(Flow):
         self._watch = errors.new(lib.evpy_http_watch, pointer, self._key)
         known = server._connections.known
         known[self._where] = self
-        self.base.live[self._key] = self
+        self.base._live[self._key] = self
         if server.closed:  # by other code, which did not know of this
-            self.base.live.pop(self._key, None)
+            self.base._live.pop(self._key, None)
             known.pop(self._where, None)
             self._end()
 
@@ -105,7 +105,7 @@ class HttpServerConnection(Flow):
             yield f"from {host}:{port}"
 
     def _unusable(self) -> Exception:
-        return self.base.why_unusable(self) or super()._unusable()
+        return self.base._why_unusable(self) or super()._unusable()
 
     def _lent(self) -> list[Handle]:
         """Return what ends with it: the bufferevent, if it has been asked for, with its buffers,
@@ -144,7 +144,7 @@ class HttpServerConnection(Flow):
         `HttpServerRequest.send_reply` and its kind, and set `HttpServer.timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if self._bev is None:
             bev = lib.evhttp_connection_get_bufferevent(pointer)
@@ -175,7 +175,7 @@ class HttpServerConnection(Flow):
         if self.closed:
             return
         base = self.base
-        base.check_thread()
+        base._check_thread()
         self.pointer  # noqa: B018  (in a forked child it is the parent's)
         pointer = None
         try:
@@ -214,9 +214,9 @@ class HttpServerConnection(Flow):
         told = not self.closed
         ending, self._ending = self._ending, None
         self._end()
-        if ending is not None and not self.base.collected:
+        if ending is not None and not self.base._collected:
             ending.tell(GONE)
-        if told and self._on_close is not None and not self.base.collected:
+        if told and self._on_close is not None and not self.base._collected:
             self._on_close(self)  # the collector may have finalized what it would use
 
 
@@ -297,9 +297,9 @@ class Connections:
         base = self.base
         requests.end_current(pointer)
         requests.end(pointer)
-        if base.busy():
-            base.graveyard.append((functools.partial(self._free, requests), where))
-            base.wake()
+        if base._busy():
+            base._graveyard.append((functools.partial(self._free, requests), where))
+            base._wake()
         else:
             self._free(requests, where)
 
@@ -312,7 +312,7 @@ class Connections:
             finally:
                 connection = self.known.get(where)
                 if connection is not None:  # C's callback finds it only where the loop runs
-                    self.base.live.pop(connection._key, None)
+                    self.base._live.pop(connection._key, None)
                     connection._end()
                     self.forget(connection)
 
@@ -337,7 +337,7 @@ class Connections:
         for connection in list(self.known.values()):
             if not connection.closed:
                 lib.evpy_http_mute(connection.pointer)
-            self.base.live.pop(connection._key, None)
+            self.base._live.pop(connection._key, None)
             connection._end()
         for _, bev in list(self._given.values()):
             bev._taken_back()
@@ -363,10 +363,10 @@ def outside(base: EventBase, function: Callable[..., object], *arguments: Any) -
 
     What they raise comes out afterwards; of the loop, or of closing the base, while that runs.
     """
-    if base.running:
+    if base._running:
         function(*arguments)
     else:
-        base.call(function, *arguments)
+        base._call(function, *arguments)
 
 
 def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
@@ -383,17 +383,17 @@ def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
 def evpy_http_closed(key: int) -> int:
     """Return 1 when it is known: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
-        connection = base.live.get(key)
+        connection = base._live.get(key)
         if connection is not None:
             connections = connection.server._connections
             connections.doomed.pop(connection._where, None)
             try:
                 connection._gone()  # known till then, or its request would make another for it
             except BaseException as error:
-                base.report(error, connection)
+                base._report(error, connection)
                 connection._end()  # that may have come from anywhere
             connections.forget(connection)
-            base.live.pop(key, None)
+            base._live.pop(key, None)
             break
     return 1
 
@@ -402,7 +402,7 @@ def evpy_http_closed(key: int) -> int:
 def evpy_http_written(key: int) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
-        connection = base.live.get(key)
+        connection = base._live.get(key)
         if connection is not None and connection._writing is not None:
             (callback, request), connection._writing = connection._writing, None
             try:

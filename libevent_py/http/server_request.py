@@ -103,7 +103,7 @@ class HttpServerRequest(Request):
 
     def _unusable(self) -> Exception:
         base, answered = self.base, self._state == ANSWERED
-        if answered and base.why_unusable(self) is None:
+        if answered and base._why_unusable(self) is None:
             return errors.ClosedError("this HttpServerRequest has been answered")
         return super()._unusable()
 
@@ -134,7 +134,7 @@ class HttpServerRequest(Request):
         answer has begun. Wraps ``evhttp_request_get_connection``,
         ``evhttp_connection_get_server``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         evcon = lib.evhttp_request_get_connection(self.pointer)
         if not evcon:
             return None
@@ -168,9 +168,9 @@ class HttpServerRequest(Request):
         Wraps ``evhttp_send_reply``.
         """
         base = self.base
-        inside = base.thread == get_ident()
+        inside = base._thread == get_ident()
         if not inside:
-            base.check_thread()
+            base._check_thread()
         if type(code) is not int or not 200 <= code <= 999:
             code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
@@ -196,7 +196,7 @@ class HttpServerRequest(Request):
             size = arguments[1]
         self._check_unbegun("send_reply")
         pointer = self._answered()
-        if result := base.call(self._sent, function, pointer, code, text, *arguments):
+        if result := base._call(self._sent, function, pointer, code, text, *arguments):
             self._unanswered(pointer)
             raise self._not_sent(result, lib.evhttp_send_reply, size, *_ends(body))
 
@@ -207,11 +207,11 @@ class HttpServerRequest(Request):
         make it of what a client has sent. Headers that have been set, and what has been added to
         `output_buffer`, are dropped. Raises the same errors. Wraps ``evhttp_send_error``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_error")
-        self.base.call(self._sent, lib.evpy_http_reply_error, self._answered(), code, text)
+        self.base._call(self._sent, lib.evpy_http_reply_error, self._answered(), code, text)
 
     def send_reply_start(self, code: int, reason: str | None = None) -> None:
         """Begin an answer with the status *code*; send the body with `send_reply_chunk`.
@@ -222,12 +222,12 @@ class HttpServerRequest(Request):
         client the end of the connection is the end of the body, even if it has asked to keep the
         connection. Raises the same errors as `send_reply`. Wraps ``evhttp_send_reply_start``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_reply_start")
         pointer = self.pointer
-        result = self.base.call(self._sent, lib.evpy_http_reply_start, pointer, code, text)
+        result = self.base._call(self._sent, lib.evpy_http_reply_start, pointer, code, text)
         if result < 0:
             raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
         self._state = STARTED
@@ -247,7 +247,7 @@ class HttpServerRequest(Request):
         `ValueError` for more than the reply's Content-Length.
         Wraps ``evhttp_send_reply_chunk``, ``evhttp_send_reply_chunk_with_cb``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         if callback is not None:
             convert.callback(callback)
         arguments: tuple[Any, ...]
@@ -266,7 +266,7 @@ class HttpServerRequest(Request):
         connection = self._known() if callback is None else self.connection
         called = callback is not None and connection is not None
         key = connection._key if connection is not None else 0
-        sent = self.base.call(result_of, function, pointer, *arguments, called, key)
+        sent = self.base._call(result_of, function, pointer, *arguments, called, key)
         if sent == MISFRAMED:
             missing = lib.evpy_http_missing(pointer)
             raise ValueError(
@@ -302,7 +302,7 @@ class HttpServerRequest(Request):
         `ValueError` when the body is shorter than its Content-Length: send the rest, or `close`
         the request. Wraps ``evhttp_send_reply_end``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if self._state != STARTED:
             raise self._not_begun("send_reply_end")
@@ -311,7 +311,7 @@ class HttpServerRequest(Request):
         connection = self._known()
         if connection is not None:
             connection._writing = None  # C doesn't tell any more
-        self.base.call(self._sent, lib.evpy_http_reply_end, self._answered())
+        self.base._call(self._sent, lib.evpy_http_reply_end, self._answered())
 
     @property
     def on_complete(self) -> HttpHandler | None:
@@ -324,7 +324,7 @@ class HttpServerRequest(Request):
 
     @on_complete.setter
     def on_complete(self, callback: HttpHandler | None) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (once it has been answered, it is too late)
         self._on_complete = None if callback is None else convert.callback(callback, "on_complete")
 
@@ -347,7 +347,7 @@ class HttpServerRequest(Request):
 
     @on_chunk.setter
     def on_chunk(self, callback: HttpHandler | None) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if self._state != READING:
             raise RuntimeError("on_chunk must be set in on_headers: the body has come")
@@ -368,7 +368,7 @@ class HttpServerRequest(Request):
         if not self.closed:
             self.error = self._ended_by(f"{who} raised {type(error).__name__}", error)
             lib.evpy_http_take_chunks(self.pointer)
-        self.base.report(error, self)
+        self.base._report(error, self)
 
     def _tell_headers(self) -> None:
         """Tell the server's `HttpServer.on_headers` of the request."""
@@ -405,7 +405,7 @@ class HttpServerRequest(Request):
 
     @on_end.setter
     def on_end(self, callback: HttpHandler | None) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if callback is not None:
             convert.callback(callback, "on_end")
@@ -453,7 +453,7 @@ class HttpServerRequest(Request):
         try:
             callback(self)
         except BaseException as error:
-            self.base.report(error, self)
+            self.base._report(error, self)
         finally:
             requests.current = outer
             if ended or last:
@@ -467,14 +467,14 @@ class HttpServerRequest(Request):
         """
         if self.closed or self._state == ANSWERED:
             return
-        self.base.check_thread()
+        self.base._check_thread()
         self._ends("it was closed before its answer was complete")
         if self._state == READING:
             connection = self.connection
             if connection is not None:  # or other code has closed it in between
                 connection.close()
         else:
-            self.base.call(self._sent, lib.evpy_http_abandon, self._answered())
+            self.base._call(self._sent, lib.evpy_http_abandon, self._answered())
 
     def _answered(self) -> Any:
         """Take the pointer away, for a reply that C is about to be told."""
@@ -554,12 +554,12 @@ class HttpServerRequest(Request):
 
     def _is_waiting(self) -> bool:
         """Tell whether it still waits for an answer, and this process is the one to give it."""
-        return not self.closed and self.base.parked is None
+        return not self.closed and self.base._parked is None
 
     def _raised(self, error: BaseException, who: str = "its handler") -> None:
         """Report what *who* has raised, and answer for it unless `EventBase.on_error` has."""
         base = self.base
-        base.report(error, self)
+        base._report(error, self)
         if self._is_waiting():
             self._fail(self._ended_by(f"{who} raised {type(error).__name__}", error))
 
@@ -627,7 +627,7 @@ class Requests:
     def dropped(self, key: int, _ref: Any) -> None:
         """Answer the request *key*, which its user has dropped."""
         if key in self.waiting:
-            self._base.bury(key, self._abandon, key)
+            self._base._bury(key, self._abandon, key)
 
     def _abandon(self, key: int) -> None:
         # Its connection may have been freed meanwhile; with the base, nobody can answer.
@@ -687,9 +687,9 @@ class Requests:
 
 def free_orphan(base: EventBase, pointer: Any) -> None:
     """Free C's request *pointer*, which is an `ORPHAN`, as soon as no method can be about it."""
-    if base.busy():
-        base.graveyard.append((lib.evpy_http_free_orphan, pointer))
-        base.wake()
+    if base._busy():
+        base._graveyard.append((lib.evpy_http_free_orphan, pointer))
+        base._wake()
     else:
         lib.evpy_http_free_orphan(pointer)
 
@@ -702,12 +702,12 @@ def write_at_last(base: EventBase, evcon: Any) -> None:
     if evcon:
         bev = lib.evhttp_connection_get_bufferevent(evcon)
         lib.bufferevent_incref(bev)
-        base.graveyard.append((functools.partial(_push, base, os.getpid()), bev))
+        base._graveyard.append((functools.partial(_push, base, os.getpid()), bev))
 
 
 def _push(base: EventBase, process: int, bev: Any) -> None:
     if process == os.getpid() and not base.closed:
-        base.tell(lib.evpy_http_push, bev)
+        base._tell(lib.evpy_http_push, bev)
     else:  # it is the parent's to be written, or there is nothing left to write
         lib.bufferevent_decref(bev)
 
@@ -836,7 +836,7 @@ def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_headers(key: int, pointer: Any) -> None:
     for base in live.bases:
-        connection = base.live.get(key)
+        connection = base._live.get(key)
         if connection is not None and not connection.closed:
             server = connection.server
             request = connection._reading = made(server.base, server, server, pointer)
@@ -848,7 +848,7 @@ def evpy_http_headers(key: int, pointer: Any) -> None:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_part(key: int) -> None:
     for base in live.bases:
-        connection = base.live.get(key)
+        connection = base._live.get(key)
         if connection is not None and connection._reading is not None:
             connection._reading._part_came()
             return
@@ -858,7 +858,7 @@ def evpy_http_part(key: int) -> None:
 def evpy_http_completed(key: int, pointer: Any) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
-        connection = base.live.get(key)
+        connection = base._live.get(key)
         if connection is None:
             continue
         reading = connection._reading

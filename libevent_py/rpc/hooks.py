@@ -104,7 +104,7 @@ class Context(Handle):
         Raises `RuntimeError` when it isn't held up: inside the hook itself, or a second time (R6).
         Wraps ``evrpc_resume_request``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if result not in (CONTINUE, TERMINATE):
             raise ValueError(f"result must be CONTINUE or TERMINATE, not {result!r}")
@@ -127,7 +127,7 @@ class Context(Handle):
 
         Wraps ``evrpc_hook_add_meta``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         name = convert.string(key, "key")
         view, size = convert.octets(data)
         if not size:
@@ -139,7 +139,7 @@ class Context(Handle):
 
         Wraps ``evrpc_hook_find_meta``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         data, size = ffi.new("void **"), ffi.new("size_t *")
         name = convert.string(key, "key")
         if lib.evrpc_hook_find_meta(self.pointer, name, data, size):
@@ -172,7 +172,7 @@ class End(Child):
         TERMINATEs the RPC. Wraps ``evrpc_add_hook``.
         """
         self.pointer  # noqa: B018  (a closed end has no hooks)
-        self.base.check_thread()
+        self.base._check_thread()
         when = RpcHook(when)
         self._hooks[when] = (*self._hooks[when], convert.callback(callback))
 
@@ -182,7 +182,7 @@ class End(Child):
         A hook may take itself back, too. Wraps ``evrpc_remove_hook``.
         """
         self.pointer  # noqa: B018  (a closed end has no hooks)
-        self.base.check_thread()
+        self.base._check_thread()
         hooks = list(self._hooks[RpcHook(when)])
         hooks.remove(callback)
         self._hooks[RpcHook(when)] = tuple(hooks)
@@ -192,11 +192,11 @@ class End(Child):
         base = self.base
         self._depth += 1
         try:
-            return base.call(function, *arguments)
+            return base._call(function, *arguments)
         finally:
             self._depth -= 1
-            if not base.forked and not base.busy():
-                base.exhume()  # no loop may ever run that would
+            if not base._forked and not base._busy():
+                base._exhume()  # no loop may ever run that would
 
     def let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
         """Have C, whose end is *end*, let go on the RPC whose context is *pointer*.
@@ -216,7 +216,7 @@ class End(Child):
             try:
                 function()
             except BaseException as error:
-                self.base.report(error, self)
+                self.base._report(error, self)
             finally:
                 self._depth -= 1
         if failed:
@@ -250,18 +250,18 @@ class End(Child):
         """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
-        if not busy and not base.forked:
+        if not busy and not base._forked:
             self.enter(free, what)
             return
-        base.free_later(free, what)
+        base._free_later(free, what)
 
     def _free_or_bury(self, free: Callable[[Any], object], pointer: Any) -> None:
         """Have *free* free this end's *pointer*, before its base, which who was told may close."""
         base = self.base
-        if base.condemned is not None:  # it waits for this end
-            base.bury(self.key, free, pointer)
+        if base._condemned is not None:  # it waits for this end
+            base._bury(self.key, free, pointer)
             return
-        base.forget(self.key)
+        base._forget(self.key)
         self._later(free, pointer)
 
 

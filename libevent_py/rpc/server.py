@@ -58,7 +58,7 @@ class Served:
         self.server = weakref.ref(server)
         self.http: Any = copied(below)
         self.held = server.http._requests
-        self.silence = server.http.base.silencer()
+        self.silence = server.http.base._silencer()
         #: The keys of the RPCs, by name.
         self.names: dict[bytes, int] = {}
         #: By the number of its pointer; each goes when C has been told to answer it.
@@ -196,7 +196,7 @@ class Rpc(Context, Child):
     @property
     def http_request(self) -> HookedRequest:
         """The HTTP request that it is, with its headers, until it is over."""
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         http = None if self._http is None else self._http()
         if http is None:
@@ -210,7 +210,7 @@ class Rpc(Context, Child):
 
         Wraps ``evrpc_hook_get_connection``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         http = self.end.http
         evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(self.pointer))
         if not evcon:
@@ -251,13 +251,13 @@ class Rpc(Context, Child):
     def fail(self) -> None:
         """Answer by 503 that the call has failed, also where a hook holds it up."""
         if self._paused:
-            self.base.check_thread()
+            self.base._check_thread()
         else:
             self._check_open()
         refuse, pointer = self.end._served.refuse, self.pointer
         if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # in the middle of a method
             self._lose()
-            self.base.free_later(refuse, copied(pointer))
+            self.base._free_later(refuse, copied(pointer))
         else:
             self.end.enter(refuse, pointer)
 
@@ -265,7 +265,7 @@ class Rpc(Context, Child):
         """Answer by 503 unless the call is answered already."""
         if self.closed:
             return
-        if self.base.forked:
+        if self.base._forked:
             super().close()
         elif (
             self._number not in self.end._served.calls
@@ -275,7 +275,7 @@ class Rpc(Context, Child):
             self.fail()
 
     def _check_open(self) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (what is over can't be answered)
         if self._answered:
             raise RuntimeError("this RPC is answered already")
@@ -310,7 +310,7 @@ class Rpc(Context, Child):
     def _lose(self) -> None:
         for handle in self.lent():
             handle._take()
-        self.base.forget(self.key)
+        self.base._forget(self.key)
         self._take()
 
     @property
@@ -341,7 +341,7 @@ class RpcServer(End):
         if not isinstance(http, HttpServer):
             raise TypeError(f"http must be an HttpServer, not {http!r}")
         base = http.base
-        base.check_thread()
+        base._check_thread()
         base.pointer  # noqa: B018  (while the base closes, the HTTP server may be open still)
         if http._parent is not None:
             raise ValueError("http must not be a virtual host: serve RPCs on its parent")
@@ -357,7 +357,7 @@ class RpcServer(End):
         pointer = self.pointer
         self._served.pointer = copied(pointer)
         http._requests.guests.append(self._served)
-        base.may_call(key, self)
+        base._may_call(key, self)
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
         if http.closed:  # by other code: it frees this with the rest
@@ -383,7 +383,7 @@ class RpcServer(End):
         Wraps ``evrpc_register_rpc``, ``evrpc_register_generic``.
         """
         pointer = self.pointer
-        self.base.check_thread()
+        self.base._check_thread()
         octets = call_name(name)
         message_class(request, "request")
         message_class(reply, "reply")
@@ -395,7 +395,7 @@ class RpcServer(End):
         if failed:
             raise errors.failed(lib.evrpc_register_generic)
         self._served.names[octets] = key
-        self.base.may_call(key, made)
+        self.base._may_call(key, made)
 
     def unregister(self, name: str | bytes) -> None:
         """Have calls of *name* answered by 404; raises `KeyError` when there is no such.
@@ -403,9 +403,9 @@ class RpcServer(End):
         Those that are under way are answered by 503. Wraps ``evrpc_unregister_rpc``.
         """
         self.pointer  # noqa: B018  (a closed server has none)
-        self.base.check_thread()
+        self.base._check_thread()
         octets = call_name(name)
-        made = self.base.called_by(self._served.names.get(octets))
+        made = self.base._called_by(self._served.names.get(octets))
         if made is None or made.handler is None:
             raise KeyError(name)
         made.handler = None
@@ -417,14 +417,14 @@ class RpcServer(End):
         Calls that are under way are answered by 503. Wraps ``evrpc_free``.
         """
         base = self.base
-        if self.closed or base.forked:
+        if self.closed or base._forked:
             super().close()
             return
-        base.check_thread()
+        base._check_thread()
         self._later(self._served.free, self._lose())
 
     def _lose(self) -> Any:
-        self.base.forget(self.key)
+        self.base._forget(self.key)
         for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
                 rpc._lose()
@@ -478,8 +478,8 @@ class RpcServer(End):
             rpc.reply = made.reply()
             made.handler(rpc)
         except BaseException as error:
-            self.base.report(error, rpc)
-            if not self.base.forked and not rpc.closed and not rpc._answered:
+            self.base._report(error, rpc)
+            if not self.base._forked and not rpc.closed and not rpc._answered:
                 http = lib.evpy_rpc_http_request(pointer)
                 write_at_last(self.base, lib.evhttp_request_get_connection(http))
                 rpc.fail()
@@ -487,7 +487,7 @@ class RpcServer(End):
 
     def _handle_late(self, made: Registered, pointer: Any) -> None:
         """Do what C does that calls back for *pointer*, once it has been let go on."""
-        if not self.handle(made, pointer) and not self.base.forked:
+        if not self.handle(made, pointer) and not self.base._forked:
             lib.evpy_rpc_refuse(pointer)
 
 

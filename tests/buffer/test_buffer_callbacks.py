@@ -776,7 +776,7 @@ def test_a_bufferevents_callbacks_are_there_again_after_reinit() -> None:
         bev.write(b"hi")
         assert told == [2]
         bev.close()
-        assert not base.live
+        assert not base._live
         other.close()
         """
     )

@@ -414,9 +414,9 @@ def test_a_buffer_may_be_closed_where_it_is_locked() -> None:
 def test_a_bufferevents_buffer_has_its_lock(base: EventBase, pair: Pair) -> None:
     with BufferEvent(base, pair[0].detach()) as bev:
         with bev.output.lock():
-            assert sum(base.holds.values()) == 1
+            assert sum(base._holds.values()) == 1
             bev.output.add(b"x")
-        assert not base.holds
+        assert not base._holds
 
 
 def test_four_threads_lose_no_byte() -> None:

@@ -720,7 +720,7 @@ def test_a_bad_argument_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         BufferEvent(base, **arguments)
-    assert not base.ledger
+    assert not base._ledger
 
 
 @pytest.mark.parametrize("options", [NO_OPTION, CLOSE])

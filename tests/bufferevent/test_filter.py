@@ -336,7 +336,7 @@ def test_a_bad_argument_is_named(
         BufferEvent.filter(*(underlying if item == "bev" else item for item in arguments))
     with pytest.raises(TypeError, match=r"^on_read must be callable"):
         BufferEvent.filter(underlying, None, None, on_read=5)  # type: ignore[arg-type]
-    assert list(base.live.values()) == [underlying]
+    assert list(base._live.values()) == [underlying]
     underlying.close()  # it is still its own
 
 

@@ -308,7 +308,7 @@ def test_a_bad_argument_is_named(
     arguments = tuple(base if argument == "base" else argument for argument in arguments)
     with pytest.raises(error, match=f"^{message}"):
         BufferEvent.pair(*arguments)
-    assert not base.ledger
+    assert not base._ledger
 
 
 def test_a_subclass_makes_pairs_of_its_own_kind(base: EventBase) -> None:

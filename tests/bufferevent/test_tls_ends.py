@@ -313,4 +313,4 @@ def test_close_with_flush_writes_all_and_ends_as_tls_does(
     assert other.happened & BufferEventFlag.EOF
     other.bev.close()
     settle(base)
-    assert not base.live
+    assert not base._live

@@ -536,5 +536,5 @@ def test_nothing_is_left_of_those_that_are_dropped(base: EventBase, authority: A
             end.bev.close()
     settle(base)
     gc.collect()
-    assert not base.live
+    assert not base._live
     assert lib.ERR_get_error() == 0

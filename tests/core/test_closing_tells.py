@@ -232,7 +232,7 @@ def act(teller: Callable[[Scene], Callable[[], object]], deed: Any, tell: str, h
             scene.base.close()
     assert scene.did
     assert scene.base.closed
-    left = [child for ref in scene.base.ledger.values() if (child := ref()) is not None]
+    left = [child for ref in scene.base._ledger.values() if (child := ref()) is not None]
     assert not left
     made = [thing for thing in scene.kept if hasattr(thing, "closed")]
     assert all(thing.closed for thing in made), made
@@ -311,7 +311,7 @@ def test_a_pool_is_freed_before_its_base_though_a_callback_that_it_tells_closes_
             pool.call("Name", REQUEST, Kill, tell)
         pool.close()
         assert len(told) == 2
-        assert not base.ledger and not base.graveyard and base.condemned is None
+        assert not base._ledger and not base._graveyard and base._condemned is None
         """,
         valgrind=True,
     )

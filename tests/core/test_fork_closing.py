@@ -152,7 +152,7 @@ if pids[0] == 0:
     thing.close()
     base.close()
     assert base.closed and thing.closed
-    assert not base.live and not base.graveyard
+    assert not base._live and not base._graveyard
     os._exit(0)
 assert os.waitpid(pids[0], 0)[1] == 0
 assert thing.closed
@@ -208,7 +208,7 @@ if "close" not in sys.argv:
     thing.close(told)
 base.close()
 assert pids and base.closed and thing.closed and more.closed
-assert live.bases == () and not base.live and not base.ledger and not base.graveyard
+assert live.bases == () and not base._live and not base._ledger and not base._graveyard
 base.close()
 if pids[0] == 0:
     assert calls == [parent]

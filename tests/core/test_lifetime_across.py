@@ -196,8 +196,8 @@ def test_nothing_is_left_of_what_begins_while_the_base_is_closed() -> None:
     assert refused == [None]
     assert bev.closed
     assert other.closed
-    assert not base.ledger
-    assert not base.live
+    assert not base._ledger
+    assert not base._live
 
 
 def test_name_servers_are_added_later_at_their_own_addresses(

@@ -168,15 +168,15 @@ def test_ten_thousand_events_on_as_many_descriptors_work_or_are_refused(
                 refused.append(sock.fileno())
         numbers = sorted(sock.fileno() for sock in sockets)
         assert refused == [number for number in numbers if number >= 1024 and method == "select"]
-        assert len(backend_base.live) == len(backend_base.events()) == MANY - len(refused)
+        assert len(backend_base._live) == len(backend_base.events()) == MANY - len(refused)
         for sock in sockets:
             sock.send(b"x")
         backend_base.loopexit(PATIENCE)
-        while backend_base.live and not backend_base.got_exit:
+        while backend_base._live and not backend_base.got_exit:
             backend_base.loop(LoopFlag.ONCE)
         assert sorted(fired + refused) == numbers
         del event
-    assert backend_base.ledger == {}
+    assert backend_base._ledger == {}
 
 
 def test_ten_thousand_timers_fire_in_order(base: EventBase) -> None:
@@ -191,7 +191,7 @@ def test_ten_thousand_timers_fire_in_order(base: EventBase) -> None:
     Event.user(base, start).active()
     base.dispatch()
     assert fired == list(range(MANY))
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 @pytest.mark.parametrize("pending", [False, True])

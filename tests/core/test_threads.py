@@ -447,8 +447,8 @@ def test_events_dropped_in_many_threads_are_all_freed() -> None:
             thread.join()
         events.clear()
         base.loop(LoopFlag.NONBLOCK)
-        assert not base.ledger, len(base.ledger)
-        assert not base.graveyard
+        assert not base._ledger, len(base._ledger)
+        assert not base._graveyard
         base.close()
         """
     )
@@ -490,7 +490,7 @@ def test_a_loop_may_move_from_thread_to_thread(base: EventBase) -> None:
         assert base.loop(NO_EXIT_ON_EMPTY) is True
     finally:
         signal.signal(signal.SIGALRM, handler)
-    assert len(base.wakers) <= 4
+    assert len(base._reactions) <= 4
 
 
 def test_two_loops_run_in_two_threads_without_disturbing_each_other() -> None:

@@ -234,7 +234,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
             assert live.bases == ()
             assert errors.waiting() == 0
             assert errors.entered.here.loop is None
-            assert not base.running
+            assert not base._running
 
         base = EventBase()
         left, right = socket.socketpair()

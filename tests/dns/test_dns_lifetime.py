@@ -465,14 +465,14 @@ def test_dropped_in_another_thread_it_is_freed_in_the_loop(
 
 
 def test_live_holds_only_what_is_looked_up(base: EventBase, server: NameServer) -> None:
-    alive = dict(base.live)
+    alive = dict(base._live)
     with client_of(server) as dns:
-        assert base.live == alive
+        assert base._live == alive
         told = Told()
         lookup = dns.resolve_ipv4("host.example", told)
-        assert lookup in base.live.values()
+        assert lookup in base._live.values()
         told.wait(base)
-        assert base.live == alive
+        assert base._live == alive
     assert live.bases == ()
 
 

@@ -105,7 +105,7 @@ def test_closed_in_its_callback_the_server_answers_no_more(base: EventBase) -> N
         assert calls == [1]
         assert not is_open(fd)
         assert not client.ready()
-    assert not base.live and not base.ledger
+    assert not base._live and not base._ledger
 
 
 @pytest.mark.parametrize("flags", [EventBaseFlag(0), EventBaseFlag.NOLOCK])

@@ -171,7 +171,7 @@ def test_the_method_is_asked_for_besides_what_the_configuration_says(pair: Pair)
     with EventConfig(flags=EventBaseFlag.NOLOCK, max_dispatch_callbacks=1) as config:
         with EventBase(config, method="poll") as base:
             assert base.method == "poll"
-            assert base.thread is not None  # as of NOLOCK
+            assert base._thread is not None  # as of NOLOCK
             order: list[int] = []
             for number in range(3):
                 base.once(lambda fd, what, number=number: order.append(number))

@@ -418,7 +418,7 @@ def test_once_refuses_what_c_would_not_do(
 ) -> None:
     with pytest.raises(kind, match=named):
         base.once(print, **options)
-    assert base.onces == {}
+    assert base._once_callbacks == {}
     assert base.dispatch() is False
 
 
@@ -441,7 +441,7 @@ def test_a_once_that_fails_leaves_nothing_and_the_base_unlocked(
         unlocked.start()
         unlocked.join(PATIENCE)
         assert not unlocked.is_alive()
-    assert base.onces == {}
+    assert base._once_callbacks == {}
     assert base.dispatch() is False
 
 

@@ -53,7 +53,7 @@ def test_a_request_that_nobody_holds_is_answered(base: EventBase) -> None:
     gc.collect()
     run_until(base, lambda: codes)
     assert codes == [200]
-    assert not [thing for thing in base.live.values() if isinstance(thing, HttpRequest)]
+    assert not [thing for thing in base._live.values() if isinstance(thing, HttpRequest)]
 
 
 def test_one_that_waits_to_be_tried_again_lives(base: EventBase) -> None:

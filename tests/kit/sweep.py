@@ -222,21 +222,21 @@ class Try:
 
     def end_base(self, base: EventBase) -> None:
         for _ in range(100):
-            if base.closed or not (base.live or base.graveyard):
+            if base.closed or not (base._live or base._graveyard):
                 break
             base.loop(ONCE_NOW)
         interrupted = self.act_name == "interrupt"
         if not base.closed and not interrupted and self.closes_all:
             self.expect_nothing(base)
         base.close()
-        if not base.closed or base.graveyard:
+        if not base.closed or base._graveyard:
             raise Failure("the base could not be closed")
         if not interrupted:
             self.expect_nothing(base)
 
     @staticmethod
     def expect_nothing(base: EventBase) -> None:
-        left = [*base.live.values(), *(ref() for ref in base.ledger.values())]
+        left = [*base._live.values(), *(ref() for ref in base._ledger.values())]
         if left:
             raise Failure(f"left: {left}")
 

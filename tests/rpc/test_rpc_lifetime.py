@@ -283,12 +283,12 @@ def test_nothing_is_left_of_calls_that_are_over(world: World) -> None:
         run_until(world.base, lambda call=call: call.status is not None)
         refs.append(weakref.ref(call))
     del call
-    before = len(world.base.live), len(world.base.ledger)
+    before = len(world.base._live), len(world.base._ledger)
     for _ in range(10):
         world.call()
         settle(world.base)
     run_until(world.base, lambda: not world.pool._made.calls)
-    assert (len(world.base.live), len(world.base.ledger)) == before
+    assert (len(world.base._live), len(world.base._ledger)) == before
     assert not world.server._served.calls
     assert not world.server._arriving
     assert [ref() for ref in refs] == [None] * 3
