@@ -43,7 +43,7 @@ class Listener(Child):
 
     _callback: ListenerCallback | None
 
-    rank = Rank.LISTENER
+    _rank = Rank.LISTENER
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Listener(Child):
         called = callback is not None
         if called:
             convert.callback(callback)
-        if errors.enter(None, lib.evpy_listener_set_cb, self.pointer, called, self.key):
+        if errors.enter(None, lib.evpy_listener_set_cb, self.pointer, called, self._key):
             raise errors.failed(lib.evconnlistener_set_cb, f"fd {self.fd}")
         self._callback = callback
 
@@ -240,11 +240,11 @@ class Listener(Child):
         """Be closed, as C has freed, or will free, what has been given."""
         base = self.base
         self._take()
-        base._forget(self.key)
+        base._forget(self._key)
         base._unpark_never(self)
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the listener, unless it has been given away."""
         return lib.evconnlistener_free if self._bound is None else _leave
 

@@ -274,7 +274,7 @@ class Fresh(Handle):
 
     __slots__ = ()
 
-    def complaint(self) -> str:
+    def _complaint(self) -> str:
         """Return what is to be said where it is dropped; "" when it has been of use."""
         raise NotImplementedError
 
@@ -283,7 +283,7 @@ class Fresh(Handle):
             slot(self)
         except AttributeError:  # it never came to be
             return
-        if complaint := self.complaint():
+        if complaint := self._complaint():
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
 

@@ -309,7 +309,7 @@ class Root(Handle):
 
     def _know(self, child: Child) -> None:
         """Close *child* with the base."""
-        self._ledger[child.key] = weak(child)
+        self._ledger[child._key] = weak(child)
 
     def _knows(self, key: int) -> bool:
         """Tell whether the child *key* is made on the base, and not closed."""
@@ -519,9 +519,9 @@ class Root(Handle):
             known.update(key for key, _ in unknown)
             children = [child for _, ref in unknown if (child := ref()) is not None]
             children.reverse()  # what was made later may stand on what was made earlier
-            for child in sorted(children, key=lambda child: child.rank):
+            for child in sorted(children, key=lambda child: child._rank):
                 if not came_to_be(child):  # an interrupt has kept it from that
-                    self._ledger.pop(child.key, None)
+                    self._ledger.pop(child._key, None)
                     continue
                 try:
                     child.close()
@@ -606,7 +606,7 @@ class Root(Handle):
         handles: list[Handle] = [] if closing else [self]
         for ref in list(self._ledger.values()):
             if (child := ref()) is not None:
-                handles += [child, *child.lent()]
+                handles += [child, *child._lent()]
         parked = {id(handle): (handle, handle._take()) for handle in handles}
         if closing:  # then here all is closed, and nothing is freed
             parked.clear()
@@ -628,29 +628,28 @@ class Root(Handle):
 
 @described(
     base="The `EventBase` that it is made on.",
-    key="What C knows it by: a number that no other object ever gets.",
 )
 class Child(Handle):
     """Something made on a base, which must be freed before it."""
 
-    __slots__ = ("base", "key")
+    __slots__ = ("_key", "base")
 
-    rank: ClassVar[Rank] = Rank.EVENT
+    _rank: ClassVar[Rank] = Rank.EVENT
 
     #: `UNUSED` where nothing has ever been done with it, and so something has been forgotten. Where
     #: that can be is a slot which is there for something else: to keep it costs nothing.
     _armed: Any = None
 
-    #: Whether it has anything `lent`.
+    #: Whether it has anything `_lent`.
     _lends: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        cls._lends = cls.lent is not Child.lent
+        cls._lends = cls._lent is not Child._lent
 
     def __init__(self, base: Root, key: int, pointer: Any) -> None:
         self.base: Any = base
-        self.key = key
+        self._key = key
         ref = weak(self)
         base._ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
         if type(pointer) is not Making:
@@ -663,20 +662,20 @@ class Child(Handle):
                 base._ledger.pop(key, None)
 
     #: Frees the C object.
-    free: Callable[[Any], object]
+    _free: Callable[[Any], object]
 
     def _unusable(self) -> Exception:
         return self.base._why_unusable(self) or super()._unusable()
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the handles of what C made as parts of this object, which end with it."""
         return []
 
     def _take_lent(self) -> list[Any]:
-        """Take the pointers of what is `lent`; return those that must be let go before `free`."""
-        return take(self.lent())
+        """Take the pointers of what is `_lent`; return those that must be let go before `_free`."""
+        return take(self._lent())
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, other: Child) -> None:
         """Use *other* no longer, which is of the same base and about to be closed."""
 
     def close(self) -> None:
@@ -691,11 +690,11 @@ class Child(Handle):
         if base._parked is None:
             self._dispose()
         elif id(self) in base._parked:  # it is the parent process's, unless reinit() shares it
-            base._live.pop(self.key, None)
-            base._ledger.pop(self.key, None)
-            for handle in self.lent():
+            base._live.pop(self._key, None)
+            base._ledger.pop(self._key, None)
+            for handle in self._lent():
                 base._parked.pop(id(handle), None)
-            base._graveyard.append((self.free, base._parked.pop(id(self))[1]))
+            base._graveyard.append((self._free, base._parked.pop(id(self))[1]))
 
     def _dispose(self) -> None:
         """Take the pointer from its slot, and free it: now, at a clean moment, or when let go.
@@ -703,7 +702,7 @@ class Child(Handle):
         The part of `close` that no class of a user's can leave out.
         """
         base: Root = self.base
-        free, kind = self.free, type(self)
+        free, kind = self._free, type(self)
         todo = False
         try:
             slot(self)
@@ -721,14 +720,14 @@ class Child(Handle):
         held: list[Any] = []
         grave = None
         try:
-            base._live.pop(self.key, None)
+            base._live.pop(self._key, None)
             if sys.getrefcount(pointer) > ALONE and self._is_in_use():
                 held = [pointer]
             if self._lends:
                 held += self._take_lent()
             if held:
-                grave = Countdown(functools.partial(base._bury, self.key, free, copied(pointer)))
-                base._awaited.add(self.key)
+                grave = Countdown(functools.partial(base._bury, self._key, free, copied(pointer)))
+                base._awaited.add(self._key)
                 grave.begin(held)
                 return
             owned = base._thread == get_ident()
@@ -736,11 +735,11 @@ class Child(Handle):
             if owned and base._parked is None and (base._condemned is None or base._closing):
                 free(pointer)
             else:
-                base._bury(self.key, free, pointer)
+                base._bury(self._key, free, pointer)
         except BaseException as error:
             if todo and not (grave and grave.began):
-                take(self.lent())
-                base._awaited.discard(self.key)
+                take(self._lent())
+                base._awaited.discard(self._key)
                 base._graveyard.append((free, pointer))
                 held.clear()
             elif not todo:
@@ -748,7 +747,7 @@ class Child(Handle):
             raise
         finally:
             if not held:
-                base._ledger.pop(self.key, None)
+                base._ledger.pop(self._key, None)
 
     def _may_ask(self) -> bool:
         return askable(self.base)

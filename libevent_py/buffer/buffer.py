@@ -122,7 +122,7 @@ class Buffer(Handle):
             self.add(data)
 
     @classmethod
-    def borrowed(cls, pointer: Any, owner: Any) -> Buffer:
+    def _borrowed(cls, pointer: Any, owner: Any) -> Buffer:
         """Make the handle of a buffer that *owner*, a bufferevent, frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
@@ -537,7 +537,7 @@ class Buffer(Handle):
         if not length:
             return
         sends = self._sends_files()
-        part = segment.part(sends)
+        part = segment._part_for(sends)
         if sends:
             owner: Any = self._owner
             owner._sends_files = True

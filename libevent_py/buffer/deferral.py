@@ -107,7 +107,7 @@ class Deferral(Child):
 
     __slots__ = ("_buffer",)
 
-    rank = Rank.DEFERRAL
+    _rank = Rank.DEFERRAL
 
     def __init__(self, base: Root, key: int, pointer: Any, buffer: Buffer) -> None:
         self._buffer = weakref.ref(buffer)
@@ -116,18 +116,18 @@ class Deferral(Child):
     def _unusable(self) -> Exception:
         return self.base._why_unusable(self) or errors.ClosedError("this Buffer is closed")
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the buffer, if it is still held."""
         buffer = self._buffer()
         return [] if buffer is None else [buffer]
 
     def leave(self) -> None:
         """Leave the buffer to another."""
-        self.base._ledger.pop(self.key, None)
+        self.base._ledger.pop(self._key, None)
         self._take()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the buffer, once no call to it can be below."""
         return functools.partial(_free_soon, self.base)
 

@@ -119,7 +119,7 @@ class FileSegment(Handle):
         cleanup.waits += 1
         references[key] = cleanup
 
-    def part(self, sendfile: bool) -> Any:
+    def _part_for(self, sendfile: bool) -> Any:
         """Return what C adds to a buffer: to one that sends from files, or to any other.
 
         For the others it is another segment of the same bytes, made when first needed: where

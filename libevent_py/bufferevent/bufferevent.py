@@ -75,7 +75,7 @@ class BufferEvent(Child):
         "error",
     )
 
-    rank = Rank.BUFFEREVENT
+    _rank = Rank.BUFFEREVENT
 
     #: What its input and its output are.
     _buffer_kind: type[Buffer] = BorrowedBuffer
@@ -339,18 +339,18 @@ class BufferEvent(Child):
         """Close it, whatever is unwritten; with *flush*, what it stands on writes first."""
         self._layers.check_within_reach(self)
         self._limits.leave_before_the_end(self)
-        super().close()  # C frees it by `free`, and what it has `lent` with it
-        self._limits.forget_group(self.key)
+        super().close()  # C frees it by `free`, and what it has `_lent` with it
+        self._limits.forget_group(self._key)
         below = self._layers.give_back()
         if below is not None and CLOSE_ON_FREE in self._options:
             below.close(flush=flush)
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the bufferevent and what it owns."""
         return end.freed_by(self)
 
-    def lent(self) -> list[Buffer]:  # type: ignore[override]
+    def _lent(self) -> list[Buffer]:  # type: ignore[override]
         """Return the buffers that have been borrowed and are still held."""
         refs = self._lent_input, self._lent_output
         return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
@@ -365,8 +365,8 @@ class BufferEvent(Child):
 
     def _inherit(self, pointer: Any) -> None:
         """Own C's *pointer*, which the one that this was copied from has let go of."""
-        super().__init__(self.base, self.key, pointer)
-        self.base._live[self.key] = self
+        super().__init__(self.base, self._key, pointer)
+        self.base._live[self._key] = self
         self._layers.stand(self)
         self._limits.pass_to(self)
 
@@ -442,12 +442,12 @@ class BufferEvent(Child):
             lib.evpy_eager_setcb(pointer, *wanted[:2], eager.hooked(self))
         else:
             lib.evpy_eager_unhook(pointer)
-            lib.evpy_bufferevent_setcb(pointer, *wanted, self.key)
+            lib.evpy_bufferevent_setcb(pointer, *wanted, self._key)
 
     def _expect_callbacks(self) -> None:
         """Take the slower way from now on, because one of its buffers may call back."""
         self._calls_back = True
-        for buffer in self.lent():
+        for buffer in self._lent():
             buffer._plain = False
         self._set_callbacks()
 
@@ -543,7 +543,7 @@ class BufferEvent(Child):
         pointer, lent = self.pointer, self._lent_input
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = self._buffer_kind.borrowed(lib.bufferevent_get_input(pointer), self)
+            buffer = self._buffer_kind._borrowed(lib.bufferevent_get_input(pointer), self)
             self._lent_input = weakref.ref(buffer)
         return buffer
 
@@ -560,7 +560,7 @@ class BufferEvent(Child):
         pointer, lent = self.pointer, self._lent_output
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = self._buffer_kind.borrowed(lib.bufferevent_get_output(pointer), self)
+            buffer = self._buffer_kind._borrowed(lib.bufferevent_get_output(pointer), self)
             self._lent_output = weakref.ref(buffer)
         return buffer
 
@@ -792,9 +792,9 @@ class BufferEvent(Child):
         """
         return self._connection.dns_error(self.pointer)
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, other: Child) -> None:
         """Fail if *other*, which is about to be closed, still looks up the name."""
-        self._connection.do_without(self, other)
+        self._connection._do_without(self, other)
 
     # How much may be read and written.
 
@@ -1035,7 +1035,7 @@ class BufferEvent(Child):
         """Give C's object to *owner*, whose C object will free it, and return its pointer.
 
         Until `_taken_back` it can be asked, but belongs to *owner*, which lists it among what it
-        has `lent`. Raises `ValueError` for what evhttp could not use or free.
+        has `_lent`. Raises `ValueError` for what evhttp could not use or free.
         """
         self.base._check_thread()
         pointer = self._give_up()
@@ -1043,10 +1043,10 @@ class BufferEvent(Child):
         self._given_to = owner
         self._check_usable()  # other code may have closed it until here
         given.become_given(self)
-        lib.evpy_bufferevent_setcb(pointer, False, False, False, self.key)
+        lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)
         self._on_read = self._on_write = self._on_event = None
-        self.base._live.pop(self.key, None)
-        self.base._ledger.pop(self.key, None)
+        self.base._live.pop(self._key, None)
+        self.base._ledger.pop(self._key, None)
         return pointer
 
     @classmethod
@@ -1061,9 +1061,9 @@ class BufferEvent(Child):
 
     def _taken_back(self) -> None:
         """Become closed, because C has freed what was given."""
-        for handle in self.lent():
+        for handle in self._lent():
             handle._take()
         self._take()
-        self.base._live.pop(self.key, None)
-        self.base._ledger.pop(self.key, None)
-        self._limits.forget_group(self.key)
+        self.base._live.pop(self._key, None)
+        self.base._ledger.pop(self._key, None)
+        self._limits.forget_group(self._key)

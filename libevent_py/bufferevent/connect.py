@@ -78,7 +78,7 @@ class Connection:
         base._call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
         if not bev.closed:
             if getattr(dns_base, "closed", False):  # by other code, too soon
-                self.do_without(bev, dns_base)
+                self._do_without(bev, dns_base)
             bev._look()
 
     def _prepare(self, bev: BufferEvent, pointer: Any) -> None:
@@ -116,7 +116,7 @@ class Connection:
             return None
         return errors.DnsError(code, f"{self.lookup.host!r}: {util.gai_strerror(code)}")
 
-    def do_without(self, bev: BufferEvent, other: Child) -> None:
+    def _do_without(self, bev: BufferEvent, other: Child) -> None:
         """Fail if *other*, which is about to be closed, still looks up the name."""
         lookup = self.lookup
         if lookup is None or lookup.dns_base is not other or bev.closed:

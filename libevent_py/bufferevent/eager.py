@@ -106,7 +106,7 @@ class Eager:
         """Return what C keeps of *bev*, made when first needed."""
         if self.hook is None:
             arena = bev.base._arena.pointer
-            self.hook = errors.new(lib.evpy_eager_new, arena, bev.key, self._deferred)
+            self.hook = errors.new(lib.evpy_eager_new, arena, bev._key, self._deferred)
         return self.hook
 
     def freed_after(self, free: Callable[[Any], object]) -> Callable[[Any], object]:

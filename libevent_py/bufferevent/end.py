@@ -79,7 +79,7 @@ def leave_to_heir(bev: BufferEvent) -> bool:
         _say_goodbye(bev)
         return False
     heir = bev._copied()
-    for handle in bev.lent():
+    for handle in bev._lent():
         handle._take()
     pointer = bev._take()
     if pointer is not None:  # or other code has closed it in between

@@ -41,7 +41,7 @@ def check_givable(bev: BufferEvent) -> None:
         raise ValueError("the bufferevent must be made without EAGER")
     if bev._limits.any:
         raise ValueError("the bufferevent must not have a rate limit")
-    if any(type(buffer) is not BorrowedBuffer for buffer in bev.lent()):
+    if any(type(buffer) is not BorrowedBuffer for buffer in bev._lent()):
         raise ValueError("the bufferevent must not have memory reserved in its output")
 
 
@@ -98,7 +98,7 @@ def _only_asked(name: str, kind: Any) -> property:
 def become_given(bev: BufferEvent) -> None:
     """Make *bev* and its buffers refuse to be used from now on."""
     bev.__class__ = given(type(bev))
-    for buffer in bev.lent():
+    for buffer in bev._lent():
         buffer.__class__ = GivenBuffer
 
 

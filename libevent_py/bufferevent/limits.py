@@ -236,12 +236,12 @@ class Limits:
         pointer = bev.pointer
         held = [group.pointer]
         self.group = group
-        group._members[bev.key] = bev
+        group._members[bev._key] = bev
         bev._set_callbacks()
         try:
             self._settle_group(pointer, held)
         except MemoryError:
-            self.forget_group(bev.key)
+            self.forget_group(bev._key)
             raise
         bev._check_usable()  # other code may have closed either of them
         group._check_usable()
@@ -270,7 +270,7 @@ class Limits:
             bev._set_callbacks()
             bev.base._call(lib.bufferevent_remove_from_rate_limit_group, pointer)
             if self.group is not group:  # a callback may have it join once more
-                group._members.pop(bev.key, None)
+                group._members.pop(bev._key, None)
 
     def leave_before_the_end(self, bev: BufferEvent) -> None:
         """Leave the group while *bev* can still be asked: C may free it long after it is closed."""
@@ -290,7 +290,7 @@ class Limits:
     def pass_to(self, bev: BufferEvent) -> None:
         """Make *bev* the member instead of another object for the same bufferevent."""
         if self.group is not None:
-            self.group._members[bev.key] = bev
+            self.group._members[bev._key] = bev
 
 
 class Unlimited(Limits):
@@ -360,7 +360,7 @@ class RateLimitGroup(Child):
 
     __slots__ = ("_limit", "_members", "_min_share")
 
-    rank = Rank.GROUP
+    _rank = Rank.GROUP
 
     def __init__(self, base: EventBase, limit: RateLimit, *, min_share: int = 64) -> None:
         """Make a group on *base* whose members read and write no faster than *limit* altogether.
@@ -500,7 +500,7 @@ class RateLimitGroup(Child):
                 member._set_callbacks()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the group, which its members leave first."""
         base, members = self.base, self._members
 
@@ -531,5 +531,5 @@ def _left(member: BufferEvent, members: dict[int, BufferEvent]) -> bool:
         lib.bufferevent_remove_from_rate_limit_group(slot(member))
     if group is not None and limits.group is group:
         limits.group = None
-    members.pop(member.key, None)
+    members.pop(member._key, None)
     return True

@@ -66,9 +66,9 @@ class DnsBase(Child):
     child shares the sockets, and with them the answers: it had better make its own.
     """
 
-    __slots__ = ("_late", "_lookups", "_max_inflight", "free")
+    __slots__ = ("_free", "_late", "_lookups", "_max_inflight")
 
-    rank = Rank.DNS
+    _rank = Rank.DNS
 
     def __init__(self, base: EventBase, flags: int = DnsBaseFlag.INITIALIZE_NAMESERVERS) -> None:
         """Make a resolver; with INITIALIZE_NAMESERVERS it reads ``/etc/resolv.conf`` and the hosts.
@@ -86,7 +86,7 @@ class DnsBase(Child):
         base._check_selectable(-1)
         #: Those that have not been told yet, by key.
         self._lookups: dict[int, Lookup] = {}
-        self.free = functools.partial(_free, base, self._lookups, True)
+        self._free = functools.partial(_free, base, self._lookups, True)
         #: What is to be done with the name servers when there is a quiet moment.
         self._late: deque[Callable[[], object]] = deque()
         self._max_inflight = b"64"
@@ -450,7 +450,7 @@ class DnsBase(Child):
                     self._tell_users()
             finally:
                 if pointer is not None:
-                    base._bury(self.key, free, pointer)
+                    base._bury(self._key, free, pointer)
 
     def _tell_users(self) -> None:
         """Have those who look names up by it do without."""
@@ -458,7 +458,7 @@ class DnsBase(Child):
         for child in base._children():
             try:
                 if not base._forked:  # or a callback has
-                    child.do_without(self)
+                    child._do_without(self)
             except BaseException as error:  # a callback's: there may be others to tell
                 errors.keep(error)
 

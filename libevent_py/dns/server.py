@@ -81,7 +81,7 @@ class DnsServer(Child):
 
     _callback: DnsServerCallback
 
-    rank = Rank.LISTENER
+    _rank = Rank.LISTENER
 
     def __init__(self, base: EventBase, address: Any, callback: DnsServerCallback) -> None:
         """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
@@ -180,7 +180,7 @@ class DnsServer(Child):
         super().close()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What closes the port."""
         return functools.partial(lib.evpy_dns_server_free, self._c)
 
@@ -207,7 +207,7 @@ class DnsServerRequest(Child):
     One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
     """
 
-    __slots__ = ("_asked", "_names", "_size", "free", "questions", "server")
+    __slots__ = ("_asked", "_free", "_names", "_size", "questions", "server")
 
     def __init__(
         self, server: DnsServer, pointer: Any, count: int, name: bytes, type: int, dns_class: int
@@ -215,7 +215,7 @@ class DnsServerRequest(Child):
         """Take over the request *pointer* of *count* questions; not for programs to call."""
         self._check_unmade()
         self.server = server
-        self.free = server._abandon
+        self._free = server._abandon
         #: How long the answer is with all names in full, and which they are.
         self._size = 18 + len(name)
         self._names: tuple[bytes, ...] = (name,)
@@ -408,7 +408,7 @@ class DnsServerRequest(Child):
         """Leave the query unanswered, unless it has been; a second time does nothing."""
         if not self.closed:
             self.base._check_thread()
-            self.free = lib.evdns_server_request_drop
+            self._free = lib.evdns_server_request_drop
             super().close()
 
     def _answer(self, err: int) -> int:
@@ -426,7 +426,7 @@ class DnsServerRequest(Child):
             raise self._unusable() from None
         finally:
             del port
-            self.base._forget(self.key)
+            self.base._forget(self._key)
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""

@@ -134,7 +134,7 @@ class EventBase(Root):
         if config is not None:
             config.pointer  # noqa: B018  (a closed one asks for nothing)
         if method is not None:
-            config = (config or EventConfig()).like(method=checked_method(method))
+            config = (config or EventConfig())._like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
         debug.too_late("event base")
         if _highest_reserved() >= lib.FD_SETSIZE:
@@ -808,7 +808,7 @@ def _unmakable(config: EventConfig | None, method: str | None = None) -> Excepti
     if not isinstance(failure, errors.LibeventError):
         return failure
     asked = SUPPORTED_METHODS if method is None else (method,)
-    refusals = (config or EventConfig()).refusals(asked)
+    refusals = (config or EventConfig())._refusals(asked)
     if refusals is None:
         return failure
     return errors.LibeventError(
@@ -819,7 +819,7 @@ def _unmakable(config: EventConfig | None, method: str | None = None) -> Excepti
 def _check_method(config: EventConfig | None) -> None:
     """Raise `OSError` if a base of *config* would use select."""
     # Without locks it watches nothing yet: so one can be made to see.
-    with (config or EventConfig()).like(EventBaseFlag.NOLOCK) as nolock:
+    with (config or EventConfig())._like(EventBaseFlag.NOLOCK) as nolock:
         uses_select = lib.evpy_config_uses_select(nolock.pointer)
         if uses_select < 0:
             raise _unmakable(nolock)

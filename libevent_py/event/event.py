@@ -55,8 +55,8 @@ class Event(Child):
     _file: Any
     _what: int
 
-    rank = Rank.EVENT
-    free = staticmethod(lib.event_free)
+    _rank = Rank.EVENT
+    _free = staticmethod(lib.event_free)
 
     def __init__(
         self,
@@ -150,9 +150,9 @@ class Event(Child):
             if seconds < _MICROSECOND:
                 self._then = None  # libevent doesn't begin a timeout of 0 anew
             self._armed = True
-            base._live[self.key] = self  # hot: may_call()
+            base._live[self._key] = self  # hot: may_call()
             if what & lib_SIGNAL:
-                signals.added(self._fd, self.key)
+                signals.added(self._fd, self._key)
             try:
                 self.pointer  # noqa: B018
             except errors.ClosedError:  # a signal handler has closed it: it goes with our pointer
@@ -169,9 +169,9 @@ class Event(Child):
         if lib.evpy_event_add_timeval(pointer, tv):
             raise self._refused()
         self._armed = True
-        self.base._may_call(self.key, self)
+        self.base._may_call(self._key, self)
         if self._what & lib_SIGNAL:
-            signals.added(self._fd, self.key)
+            signals.added(self._fd, self._key)
         self._check_open()
         return self
 
@@ -199,7 +199,7 @@ class Event(Child):
         self.base._check_thread()
         pointer = self.pointer
         if self._what & lib_SIGNAL:
-            signals.check_deletable(self._fd, self.key)
+            signals.check_deletable(self._fd, self._key)
         if event_del(pointer, -1 if block is None else bool(block)):
             raise errors.failed(lib.event_del, f"fd {self._fd}")
         self._disarm()
@@ -247,7 +247,7 @@ class Event(Child):
         """Note that C will call the event, though it doesn't wait for anything."""
         if self._armed is not None:
             self._then = None
-            self.base._live[self.key] = self  # hot: may_call()
+            self.base._live[self._key] = self  # hot: may_call()
             self._check_open()
         elif self._what & lib_SIGNAL:
             return  # loopbreak() takes back what is left of its calls: see when its callback ends
@@ -355,12 +355,12 @@ class Event(Child):
             return
         self.base._check_thread()
         if self._what & lib_SIGNAL:
-            signals.check_deletable(self._fd, self.key)
+            signals.check_deletable(self._fd, self._key)
         if finalize is None or self.base._forked:
             super().close()
             self._disarm()
             return
-        base, key, pointer = self.base, self.key, self._take()
+        base, key, pointer = self.base, self._key, self._take()
         if pointer is None:  # other code has closed it in between
             return
         lib.evpy_finalize_event(pointer)
@@ -381,9 +381,9 @@ class Event(Child):
     def _disarm(self) -> None:
         """Note that C won't call the event any more."""
         self._armed = False
-        self.base._may_not_call(self.key)
+        self.base._may_not_call(self._key)
         if self._what & lib_SIGNAL:
-            signals.removed(self._fd, self.key)
+            signals.removed(self._fd, self._key)
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
@@ -442,7 +442,7 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     event._then = None
     # What Child's own does, as fast as an event for each request wants it.
     event.base = base
-    event.key = key
+    event._key = key
     base._ledger[key] = weak(event)  # hot: know()
     try:
         pointer = event_new(base.pointer, fd, what, key)

@@ -62,7 +62,7 @@ class HttpConnection(Flow, Child):
         "_tls",
     )
 
-    rank = Rank.HTTP
+    _rank = Rank.HTTP
 
     base: EventBase
     _lent_bev: weakref.ref[BufferEvent] | None
@@ -244,10 +244,10 @@ class HttpConnection(Flow, Child):
             self._lent_bev = weakref.ref(bev)
         return bev
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the bufferevent, if somebody still has it, and its buffers."""
         bev = None if self._lent_bev is None else self._lent_bev()
-        return [] if bev is None else [bev, *bev.lent()]
+        return [] if bev is None else [bev, *bev._lent()]
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -443,7 +443,7 @@ class HttpConnection(Flow, Child):
         self.pointer  # noqa: B018  (it is closed already)
         self._ends_itself = True  # not libevent's own (P6)
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, other: Child) -> None:
         """Close if *other*, which is about to be closed, is what the host is looked up by (L3)."""
         if other is self._resolver:
             self.close()
@@ -463,7 +463,7 @@ class HttpConnection(Flow, Child):
         self._queue.close(self)
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the connection, and after it the request that it has, at a clean moment."""
         self._pace.forget_limits()
         link, sent = self._place[0], self._queue.sent

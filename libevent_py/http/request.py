@@ -261,7 +261,7 @@ class Request(Handle):
             raise AttributeError("the output of a request can't be replaced: add to it")
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = RequestBuffer.borrowed(pointer, self)
+        buffer = RequestBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
 
@@ -411,7 +411,7 @@ class HttpRequest(Request, Fresh):
         free, make = lib.evhttp_request_free, lib.evpy_client_request_new
         self._begin(_Nowhere(), new_owned(free, make, self._key, *called))
 
-    def complaint(self) -> str:
+    def _complaint(self) -> str:
         """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
         if self._tried or type(self).__init__ is not HttpRequest.__init__:
             return ""  # a subclass's may have raised: then nobody has ever had the request
@@ -605,7 +605,7 @@ class HttpRequest(Request, Fresh):
             self.base._report(raised, self)
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = ClientBuffer.borrowed(pointer, self)
+        buffer = ClientBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
 

@@ -106,12 +106,12 @@ class RequestQueue:
     def _settle(self, connection: HttpConnection) -> None:
         """Wait for callbacks that are in line for the connection before; they do nothing."""
         self._settling = True
-        connection.base._live[connection.key] = connection
-        errors.call(lib.evpy_client_settle, connection.pointer, connection.key)
+        connection.base._live[connection._key] = connection
+        errors.call(lib.evpy_client_settle, connection.pointer, connection._key)
 
     def settled(self, connection: HttpConnection) -> None:
         """Go on after `_settle`."""
-        connection.base._live.pop(connection.key, None)
+        connection.base._live.pop(connection._key, None)
         self._settling = self._stale = False
         self.go_on(connection)
 

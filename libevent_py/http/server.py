@@ -77,7 +77,7 @@ class HttpServer(Child):
         "_vhosts",
     )
 
-    rank = Rank.HTTP
+    _rank = Rank.HTTP
 
     base: EventBase
 
@@ -116,10 +116,10 @@ class HttpServer(Child):
         self._timeout: Timeout = None
         self._tls: TlsContext | None = None
         super().__init__(base, next_key(), Making(lib.evhttp_new, base.pointer))
-        base._live[self.key] = self
+        base._live[self._key] = self
         pointer = self.pointer
         lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
-        lib.evpy_http_set_gencb(pointer, False, self.key)
+        lib.evpy_http_set_gencb(pointer, False, self._key)
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if self._parent is not None:
@@ -135,9 +135,9 @@ class HttpServer(Child):
         if waiting:
             yield f"{waiting} requests await an answer"
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return whatever ends with it."""
-        return [*self._requests.lent(), *self._connections.lent(), *self._bound]
+        return [*self._requests._lent(), *self._connections._lent(), *self._bound]
 
     # Where it listens.
 
@@ -244,7 +244,7 @@ class HttpServer(Child):
         self.base._check_thread()
         pointer = self.pointer
         old = self._routes.pop(None, None)
-        key = self.key if handler is None else next_key()
+        key = self._key if handler is None else next_key()
         lib.evpy_http_set_gencb(pointer, handler is not None, key)
         if old is not None:
             self.base._live.pop(old, None)
@@ -482,7 +482,7 @@ class HttpServer(Child):
     def _set_bevcb(self) -> None:
         """Make C ask for a bufferevent for each new connection, if there is a reason to."""
         called = self._bevcb is not None or self._greets()
-        lib.evpy_http_set_bevcb(self.pointer, called, self.key, self._most)
+        lib.evpy_http_set_bevcb(self.pointer, called, self._key, self._most)
 
     def _new_bev(self) -> Any:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
@@ -662,7 +662,7 @@ class HttpServer(Child):
         return []  # what frees the server waits for all methods that are under way
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the server, once no callback of it can be below."""
         if self._parent is not None:
             return _leave

@@ -113,7 +113,7 @@ class HttpServerConnection(Flow):
         """
         reading = self._reading
         request = [] if reading is None else [*reading._lent(), reading]
-        return request if self._bev is None else [self._bev, *self._bev.lent(), *request]
+        return request if self._bev is None else [self._bev, *self._bev._lent(), *request]
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -235,12 +235,12 @@ class Connections:
         #: its own in C.
         self._given: dict[int, tuple[Any, BufferEvent]] = {}
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return what ends with the server."""
         known, given = list(self.known.values()), list(self._given.values())
         return [
             *(handle for one in known for handle in (*one._lent(), one)),
-            *(handle for _, bev in given for handle in (*bev.lent(), bev)),
+            *(handle for _, bev in given for handle in (*bev._lent(), bev)),
         ]
 
     # What they go through.

@@ -640,7 +640,7 @@ class Requests:
             if lib.evpy_http_abandon(pointer) == ORPHAN:
                 free_orphan(self._base, pointer)
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return those that somebody has, with what has been borrowed from them."""
         found = [ref() for ref, _ in list(self.waiting.values())]
         alive = [request for request in (*found, self.current) if request is not None]

@@ -77,7 +77,7 @@ class HookedRequest(Request):
         raise ValueError("the HTTP request of an RPC ends with the RPC")
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = HookedBuffer.borrowed(pointer, self)
+        buffer = HookedBuffer._borrowed(pointer, self)
         assert isinstance(buffer, HookedBuffer)
         return buffer
 
@@ -118,9 +118,9 @@ class Context(Handle):
         def resume() -> None:
             if self._paused:  # else other code has resumed it
                 self._paused = False  # type: ignore[misc]  # its subclasses have the slot
-                self.end.let_go_on(end, pointer, result)  # no call from there to here
+                self.end._let_go_on(end, pointer, result)  # no call from there to here
 
-        self.end.enter(resume)
+        self.end._enter(resume)
 
     def add_meta(self, key: str | bytes, data: Any) -> None:
         """Keep *data*, bytes of which there must be some, as *key* with this RPC until it is over.
@@ -152,7 +152,7 @@ class End(Child):
 
     __slots__ = ("_depth", "_hooks", "_late")
 
-    rank = Rank.RPC_END
+    _rank = Rank.RPC_END
 
     def __init__(self, base: Any, key: int, pointer: Any) -> None:
         #: How many of its callbacks, and of calls that may call them, are under way.
@@ -187,7 +187,7 @@ class End(Child):
         hooks.remove(callback)
         self._hooks[RpcHook(when)] = tuple(hooks)
 
-    def enter(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _enter(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function*, where it may call this end's callbacks at once."""
         base = self.base
         self._depth += 1
@@ -198,7 +198,7 @@ class End(Child):
             if not base._forked and not base._busy():
                 base._exhume()  # no loop may ever run that would
 
-    def let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
+    def _let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
         """Have C, whose end is *end*, let go on the RPC whose context is *pointer*.
 
         C keeps its note that the RPC is held up until it has gone on. Whoever meanwhile ends it,
@@ -222,7 +222,7 @@ class End(Child):
         if failed:
             raise errors.failed(lib.evrpc_resume_request)
 
-    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the RPC whose context is *pointer*."""
         raise NotImplementedError
 
@@ -251,7 +251,7 @@ class End(Child):
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
         if not busy and not base._forked:
-            self.enter(free, what)
+            self._enter(free, what)
             return
         base._free_later(free, what)
 
@@ -259,9 +259,9 @@ class End(Child):
         """Have *free* free this end's *pointer*, before its base, which who was told may close."""
         base = self.base
         if base._condemned is not None:  # it waits for this end
-            base._bury(self.key, free, pointer)
+            base._bury(self._key, free, pointer)
             return
-        base._forget(self.key)
+        base._forget(self._key)
         self._later(free, pointer)
 
 
@@ -269,6 +269,6 @@ class End(Child):
 def evpy_rpc_hook(end: Any, when: int, pointer: Any, request: Any, data: Any) -> int:
     end._depth += 1
     try:
-        return int(end.hook(RpcHook(when), pointer, request, data))
+        return int(end._hook(RpcHook(when), pointer, request, data))
     finally:
         end._depth -= 1

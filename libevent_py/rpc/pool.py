@@ -231,7 +231,7 @@ class RpcPool(End):
             lib.evpy_rpc_pool_add_connection(pool, pointer)
 
         try:
-            self.enter(add)
+            self._enter(add)
         finally:
             if not added:
                 give_back(connection, pointer)
@@ -293,16 +293,16 @@ class RpcPool(End):
         call = RpcCall(self, octets, request, reply, callback)
         self._made.calls[call._key] = call
         self.base._may_call(call._key, call)
-        self.base._may_call(self.key, self)
+        self.base._may_call(self._key, self)
         if self.closed:  # by other code, which has not told this call; it frees it
             self.base._may_not_call(call._key)
-            self.base._may_not_call(self.key)
+            self.base._may_not_call(self._key)
             call._take()
             raise self._unusable()
-        self.enter(lib.evpy_rpc_make_request, call.pointer)
+        self._enter(lib.evpy_rpc_make_request, call.pointer)
         return call
 
-    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the call whose context is *pointer*."""
         if self.closed:
             return TERMINATE
@@ -338,13 +338,13 @@ class RpcPool(End):
         except BaseException as error:
             self.base._report(error, self)
         if result is not PAUSE and not self.base._forked:
-            self.let_go_on(end, call._context, result)
+            self._let_go_on(end, call._context, result)
 
-    def over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+    def _over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
         """Have *call*'s callback told of its end, unless `close` has told it."""
         del self._made.calls[call._key]
         if not self._made.calls:
-            self.base._may_not_call(self.key)
+            self.base._may_not_call(self._key)
         if call.status is not None:
             return
         if status is RpcStatus.UNSTARTED and self._made.calls:
@@ -355,10 +355,10 @@ class RpcPool(End):
         finally:
             self._depth -= 1
 
-    def over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
-        """Do as `over` does, and free the HTTP request."""
+    def _over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+        """Do as `_over` does, and free the HTTP request."""
         try:
-            self.over(call, status, http, data)
+            self._over(call, status, http, data)
         finally:
             if http:
                 lib.evhttp_request_free(http)
@@ -395,22 +395,22 @@ class RpcPool(End):
             for call in calls:
                 if call.status is None and not base._forked:  # or a callback has forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
-            base._may_not_call(self.key)
+            base._may_not_call(self._key)
             self._free_or_bury(self._made.free, pointer)
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, other: Child) -> None:
         """Close if *other*, which is about to be closed, looks a connection's host up (L3)."""
         if any(connection._resolver is other for connection in self.connections):
             self.close()
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the calls that are under way, and what is held of the connections."""
         connections = self._made.connections.values()
-        lent = [handle for connection, _ in connections for handle in connection.lent()]
+        lent = [handle for connection, _ in connections for handle in connection._lent()]
         return [*self._made.calls.values(), *lent]
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the pool in C, but not below the callback that has dropped it (R6)."""
         return functools.partial(self.base._free_when_clean, self._made.free)
 
@@ -422,7 +422,7 @@ def take_over(connection: HttpConnection) -> Any:
         raise ValueError("connection must have no request under way")
     if connection._take() is None:  # other code has closed it since
         raise connection._unusable()
-    connection.base._forget(connection.key)
+    connection.base._forget(connection._key)
     return pointer
 
 
@@ -438,8 +438,8 @@ def evpy_rpc_done(call: Any, status: int, http: Any, reply: Any) -> None:
     call.base._may_not_call(call._key)
     pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
     if pool._late is None:
-        pool.over(*ended)
+        pool._over(*ended)
     else:
         if http:  # it has been held up, and so C would free it now
             http.flags &= ~lib.EVHTTP_USER_OWNED
-        pool._late.append(functools.partial(pool.over_late, *ended))
+        pool._late.append(functools.partial(pool._over_late, *ended))

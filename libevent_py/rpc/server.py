@@ -164,7 +164,7 @@ class Rpc(Context, Child):
         "request",
     )
 
-    rank = Rank.RPC
+    _rank = Rank.RPC
 
     end: RpcServer
     name: str | None
@@ -218,7 +218,7 @@ class Rpc(Context, Child):
         known: HttpServerConnection | None = http._connections.known.get(number(evcon))
         return HttpServerConnection(http, evcon) if known is None else known
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the HTTP request that is still held, and what of it is."""
         http = None if self._http is None else self._http()
         return [] if http is None else [http, *http._lent()]
@@ -242,13 +242,13 @@ class Rpc(Context, Child):
             return lib.evpy_rpc_answer(pointer)
 
         try:
-            self.end.enter(answer)
+            self.end._enter(answer)
         finally:
             self.end._answering.pop(self._number, None)
             if self._answered and not self._paused:
                 self._over()
 
-    def fail(self) -> None:
+    def _fail(self) -> None:
         """Answer by 503 that the call has failed, also where a hook holds it up."""
         if self._paused:
             self.base._check_thread()
@@ -259,7 +259,7 @@ class Rpc(Context, Child):
             self._lose()
             self.base._free_later(refuse, copied(pointer))
         else:
-            self.end.enter(refuse, pointer)
+            self.end._enter(refuse, pointer)
 
     def close(self) -> None:
         """Answer by 503 unless the call is answered already."""
@@ -272,7 +272,7 @@ class Rpc(Context, Child):
         ):  # an interrupt has kept it from being noted
             self._over()
         else:
-            self.fail()
+            self._fail()
 
     def _check_open(self) -> None:
         self.base._check_thread()
@@ -293,10 +293,10 @@ class Rpc(Context, Child):
             self._paused = False
             if (self._answered or result is TERMINATE) and self._number in calls:
                 del calls[self._number]  # C frees it
-            self.end.let_go_on(end, pointer, result)
+            self.end._let_go_on(end, pointer, result)
 
         try:
-            self.end.enter(resume)
+            self.end._enter(resume)
         finally:
             if not self._paused and (self._answered or not self._asked):
                 self._over()
@@ -308,13 +308,13 @@ class Rpc(Context, Child):
         self.end._arriving.pop(self._number, None)
 
     def _lose(self) -> None:
-        for handle in self.lent():
+        for handle in self._lent():
             handle._take()
-        self.base._forget(self.key)
+        self.base._forget(self._key)
         self._take()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What answers a call that is dropped."""
         return self.end._served.refuse
 
@@ -424,18 +424,18 @@ class RpcServer(End):
         self._later(self._served.free, self._lose())
 
     def _lose(self) -> Any:
-        self.base._forget(self.key)
+        self.base._forget(self._key)
         for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
                 rpc._lose()
         return self._take()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the server in C."""
         return self._served.free
 
-    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the call whose context is *pointer*."""
         if not self._hooks[when]:
             return CONTINUE
@@ -460,7 +460,7 @@ class RpcServer(End):
                 calls.pop(key, None)
         return result
 
-    def handle(self, made: Registered, pointer: Any) -> bool:
+    def _handle(self, made: Registered, pointer: Any) -> bool:
         """Have *made*'s handler answer the call whose context is *pointer*, or return False."""
         rpc = self._arriving.pop(number(pointer), None)
         if self.closed or made.handler is None:
@@ -473,7 +473,7 @@ class RpcServer(End):
             try:
                 rpc.request = made.request.unmarshal(octets_of(lib.evpy_rpc_request(pointer)))
             except ValueError:  # C says no more, either
-                rpc.fail()
+                rpc._fail()
                 return True
             rpc.reply = made.reply()
             made.handler(rpc)
@@ -482,12 +482,12 @@ class RpcServer(End):
             if not self.base._forked and not rpc.closed and not rpc._answered:
                 http = lib.evpy_rpc_http_request(pointer)
                 write_at_last(self.base, lib.evhttp_request_get_connection(http))
-                rpc.fail()
+                rpc._fail()
         return True
 
     def _handle_late(self, made: Registered, pointer: Any) -> None:
         """Do what C does that calls back for *pointer*, once it has been let go on."""
-        if not self.handle(made, pointer) and not self.base._forked:
+        if not self._handle(made, pointer) and not self.base._forked:
             lib.evpy_rpc_refuse(pointer)
 
 
@@ -499,6 +499,6 @@ def evpy_rpc(made: Any, pointer: Any) -> bool:
         return True
     server._depth += 1
     try:
-        return bool(server.handle(made, pointer))
+        return bool(server._handle(made, pointer))
     finally:
         server._depth -= 1

@@ -93,35 +93,7 @@ CLASSES_LEFT_OUT = {
     "FailingMemory": "the sweep itself would fail for want of memory",
 }
 
-#: What the package's own modules call of each other's objects, by the class that has it: users
-#: don't, and what calls it is tried.
-MACHINERY = {
-    "AddrInfoLookup": "answer lose",
-    "Buffer": "borrowed",
-    "BufferEvent": "do_without free lent",
-    "Child": "do_without lent",
-    "DnsLookup": "answer lose",
-    "DnsServer": "free",
-    "End": "enter hook let_go_on",
-    "Event": "free",
-    "EventBase": "check_closable check_selectable claim report telling wake when_quiet",
-    "EventConfig": "refusals",
-    "FileSegment": "part",
-    "Fresh": "complaint",
-    "HttpConnection": "do_without free lent",
-    "HttpRequest": "complaint",
-    "HttpServer": "free lent",
-    "Listener": "free give taken_back",
-    "Lookup": "base",
-    "RateLimitGroup": "free",
-    "Root": "bury busy call check_closable check_found check_thread claim exhume "
-    "park report tell unpark wake why_unusable wrong_thread",
-    "Rpc": "free lent",
-    "RpcPool": "do_without free hook lent over over_late",
-    "RpcServer": "free handle hook",
-}
-
-#: What else nobody needs to try, by the class that has it, and why.
+#: What nobody needs to try, by the class that has it, and why.
 MEMBERS_LEFT_OUT = {
     "DnsServerRequest.__init__": "it raises TypeError at once, always",
     "HttpServerRequest.__init__": "as DnsServerRequest.__init__",
@@ -163,13 +135,6 @@ def members(kind: type) -> Iterator[tuple[str, str]]:
                 yield name, base.__qualname__
 
 
-def left_out() -> set[str]:
-    """Return what there is no operation for, as ``Class.member``."""
-    machinery = {f"{kind}.{name}" for kind, names in MACHINERY.items() for name in names.split()}
-    assert not machinery & set(MEMBERS_LEFT_OUT)
-    return machinery | set(MEMBERS_LEFT_OUT)
-
-
 def named(kind: str) -> set[str]:
     """Return what the operations of *kind* are of, without the ways to use it."""
     return {name.partition("/")[0] for name in OPERATIONS[kind]}
@@ -180,7 +145,7 @@ def unknown(kind: str, thing: type) -> set[str]:
     missing: dict[str, bool] = {}
     for name, holder in members(thing):
         if name not in named(kind):
-            missing[name] = missing.get(name, False) or f"{holder}.{name}" in left_out()
+            missing[name] = missing.get(name, False) or f"{holder}.{name}" in MEMBERS_LEFT_OUT
     return {name for name, excused in missing.items() if not excused}
 
 
@@ -229,7 +194,7 @@ def test_what_operations_are_of_and_what_is_left_out_is_there() -> None:
     """Else it has been renamed, and what has the new name may go untried."""
     classes = public_classes()
     there = {f"{holder}.{name}" for kind in classes.values() for name, holder in members(kind)}
-    assert left_out() <= there
+    assert MEMBERS_LEFT_OUT.keys() <= there
     for kind in CLASSES:
         words = {name for name in named(kind) if name.removesuffix("=").isidentifier()}
         thing = classes[kind]

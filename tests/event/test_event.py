@@ -830,7 +830,7 @@ def test_a_descriptor_takes_no_more_events_than_libevent_can_count(
     with pytest.raises(LibeventError, match=f"event_add: fd {pair[0].fileno()}"):
         one_more.add()
     assert one_more.pending() == 0
-    assert one_more.key not in base._live
+    assert one_more._key not in base._live
     events.pop().close()
     one_more.add()
     assert len(base._live) == 65535

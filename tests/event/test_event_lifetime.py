@@ -47,7 +47,7 @@ def assert_live_is_pending(base: EventBase, events: list[Event], after: str = ""
     """Assert that Python keeps exactly those alive that libevent may call."""
     for event in events:
         if not event.closed:
-            assert (event.key in base._live) == bool(event.pending()), (after, base.dump_events())
+            assert (event._key in base._live) == bool(event.pending()), (after, base.dump_events())
 
 
 Make = Callable[[EventBase, socket.socket, Callable[..., object]], Event]

@@ -579,7 +579,7 @@ def test_another_thread_than_the_loops_is_refused(
     Event.user(base, fire).active()
     base.loop(NONBLOCK)
     assert event.pending() == TIMEOUT
-    assert list(base._ledger) == [event.key]
+    assert list(base._ledger) == [event._key]
     with ThreadPoolExecutor(1) as pool:
         with pytest.raises(ThreadError, match="belongs to another thread"):
             pool.submit(use, event).result(PATIENCE)
@@ -744,7 +744,7 @@ def test_select_refuses_a_descriptor_beyond_its_sets() -> None:
                 else:
                     raise AssertionError("it was added")
                 assert event.pending() == 0
-                assert event.key not in base._live
+                assert event._key not in base._live
             try:
                 base.once(print, fd=beyond, what=READ)
             except OSError as error:

@@ -229,7 +229,7 @@ def test_what_is_done_in_the_middle_of_its_calls_counts(
     assert calls == expected
     event = events.pop()
     if not event.closed:
-        assert bool(event.pending()) == (event.key in base._live) == (persist and stays)
+        assert bool(event.pending()) == (event._key in base._live) == (persist and stays)
         event.delete()
         event.active(SIGNAL, 2)
         base.loop(NONBLOCK)
@@ -293,7 +293,7 @@ def test_a_callback_that_raises_ends_the_calls(
     with pytest.raises(LookupError):
         base.loop(NONBLOCK)
     assert event.pending() == (SIGNAL if persist else 0)
-    assert (event.key in base._live) == persist
+    assert (event._key in base._live) == persist
     base.loop(NONBLOCK)
     event.delete()
     signal.raise_signal(USR1)

@@ -37,13 +37,8 @@ ASKED_NAMES = """
     underlying write_limit
 """
 
-#: What makes another one, or is the machinery's own.
-OTHERS_NAMES = """
-    do_without filter free key lent pair rank tls tls_filter
-    borrowed close_all do_without expect_callbacks filter forget_failure free give hold holding_tls
-    key lent let_go limited owns pair rank reclaim taken_back tls tls_filter
-    why_failed look
-"""
+#: What makes another one.
+OTHERS_NAMES = "filter pair tls tls_filter"
 
 ASKED, OTHERS = ASKED_NAMES.split(), OTHERS_NAMES.split()
 

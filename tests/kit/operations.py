@@ -519,6 +519,8 @@ DNS_BASE: Operations = {
 }
 
 LOOKUP: Operations = {
+    "base": lambda s: s.it.base,
+    "close": lambda s: s.it.close(),
     **called("cancel"),
     **get("pending", "callback", "dns_base"),
     "__repr__": lambda s: repr(s.it),
