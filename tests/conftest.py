@@ -7,6 +7,7 @@ import inspect
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from libevent_py._core.owner import roots
 from libevent_py._core.wakeup import wakeup
 from tests.kit import debian
 from tests.kit.certificates import Authority
+from tests.kit.once import once
 from tests.kit.processes import descriptors
 from tests.kit.support import end_valgrind
 
@@ -42,25 +44,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cheap_collections() -> Iterator[None]:
-    """Spare the collections around each of the many tests what was there before the first."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _end_of_valgrind() -> Iterator[None]:
-    """End the process that has run scripts under valgrind."""
+def _end() -> Iterator[None]:
+    """End the process that has run scripts under valgrind; leave the collector as it was."""
     yield
     end_valgrind()
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     wakeup()  # the process's pipes stay open from here on
     gc.collect()
+    gc.freeze()  # or each collection would go through what is kept of all tests before
     open_before = descriptors()
     bases_before = set(roots)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -118,10 +113,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="session")
 def unpatched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where libraries are that have the published holes."""
-    return debian.bring(debian.UNPATCHED, tmp_path_factory.mktemp("unpatched"))
+    bring = partial(debian.bring, debian.UNPATCHED)
+    return debian.libraries(once(tmp_path_factory, "unpatched", bring))
 
 
 @pytest.fixture(scope="session")
 def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where libraries are of the same version number in which they are mended."""
-    return debian.bring(debian.PATCHED, tmp_path_factory.mktemp("patched"))
+    bring = partial(debian.bring, debian.PATCHED)
+    return debian.libraries(once(tmp_path_factory, "patched", bring))
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where libevent's source is."""
+    (directory,) = once(tmp_path_factory, "source", debian.source).glob("libevent-*/")
+    return directory

@@ -281,6 +281,7 @@ def walks(seeds: range, steps: int, kind: type[World] = World) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: None)
     EventBase().loop(ONE_ROUND)
     gc.collect()
+    gc.freeze()  # there are hundreds of collections
     before, bases = len(os.listdir("/proc/self/fd")), len(roots)
     for seed in seeds:
         walk(kind, seed, steps)
