@@ -448,7 +448,7 @@ class BufferEvent(Child):
         """Take the slower way from now on, because one of its buffers may call back."""
         self._calls_back = True
         for buffer in self.lent():
-            buffer._plain = False
+            buffer._expect_callbacks()
         self._set_callbacks()
 
     #: Keeps TLS that stands on it out of reach inside a ``with`` block: see `layers`.
@@ -543,7 +543,7 @@ class BufferEvent(Child):
         pointer, lent = self.pointer, self._lent_input
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = self._buffer_kind.borrowed(lib.bufferevent_get_input(pointer), self)
+            buffer = self._buffer_kind._borrowed(lib.bufferevent_get_input(pointer), self)
             self._lent_input = weakref.ref(buffer)
         return buffer
 
@@ -560,7 +560,7 @@ class BufferEvent(Child):
         pointer, lent = self.pointer, self._lent_output
         buffer = None if lent is None else lent()
         if buffer is None:
-            buffer = self._buffer_kind.borrowed(lib.bufferevent_get_output(pointer), self)
+            buffer = self._buffer_kind._borrowed(lib.bufferevent_get_output(pointer), self)
             self._lent_output = weakref.ref(buffer)
         return buffer
 

@@ -261,7 +261,7 @@ class Request(Handle):
             raise AttributeError("the output of a request can't be replaced: add to it")
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = RequestBuffer.borrowed(pointer, self)
+        buffer = RequestBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
 
@@ -605,7 +605,7 @@ class HttpRequest(Request, Fresh):
             self.base.report(raised, self)
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = ClientBuffer.borrowed(pointer, self)
+        buffer = ClientBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
 

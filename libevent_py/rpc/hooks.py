@@ -77,7 +77,7 @@ class HookedRequest(Request):
         raise ValueError("the HTTP request of an RPC ends with the RPC")
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = HookedBuffer.borrowed(pointer, self)
+        buffer = HookedBuffer._borrowed(pointer, self)
         assert isinstance(buffer, HookedBuffer)
         return buffer
 
