@@ -1,11 +1,11 @@
 """``struct evbuffer``: a queue of bytes.
 
-Python's positions are numbers; C's pointers into a buffer last only as long as its lock is held
+In Python a position is a number. C's pointers into a buffer are valid only while its lock is held
 (D5), so they stay in C.
 
-Most calls can't run any Python: then they go to C by the shortest way. Where callbacks may run,
-because the buffer has some or belongs to something that has (`Buffer._plain` is false), calls go
-through `Buffer._call`, and what the callbacks raise comes out of them.
+Most calls can't run any Python, and go straight to C. Where callbacks may run, because the buffer
+or what it belongs to has some (`Buffer._plain` is false), calls go through `Buffer._call`, which
+raises what the callbacks have raised.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ LARGEST = sys.maxsize
 #: No position: C's largest size_t.
 SIZE_MAX = lib.EV_SIZE_MAX
 
-#: How many bytes go through memory that is there already.
+#: How many bytes a `spare` piece of memory has.
 ROOM = 65536
 
-#: Such memory, each piece with its ``ffi.buffer``. Who copies takes a piece away meanwhile, because
-#: another thread, a signal handler or a callback may copy, too. (Not imported from elsewhere: then
-#: CPython would call its methods the slow way.)
+#: Memory to copy through, each piece with its ``ffi.buffer``. Who copies takes a piece away
+#: meanwhile, because another thread, a signal handler or a callback may copy, too. It is made here,
+#: because CPython calls the methods of an imported name more slowly.
 spares: list[tuple[Any, Any]] = []
 
 # Looked up once: an attribute of lib costs as much as a short call.
@@ -68,7 +68,7 @@ CRLF = EolStyle.CRLF
 
 
 def spare() -> tuple[Any, Any]:
-    """Return `ROOM` bytes of memory for C, and for Python: to be given back to `spares`."""
+    """Return `ROOM` bytes of memory, for C and for Python, to be given back to `spares`."""
     try:
         return spares.pop()
     except IndexError:
@@ -79,35 +79,35 @@ def spare() -> tuple[Any, Any]:
 class Buffer(Handle):
     """A queue of bytes that grows at one end and shrinks at the other; usable in ``with``.
 
-    Everything that takes bytes takes any object with the buffer protocol. Several threads may use
-    one, as it has a lock. One that belongs to a bufferevent is closed with it, keeps it alive, and
-    is used only in the thread that runs its loop.
+    Wherever it takes bytes, it takes any object with the buffer protocol. It has a lock, so several
+    threads may use it. A buffer that belongs to a bufferevent is closed with the bufferevent, keeps
+    it alive, and is used only in the thread that runs its loop.
     """
 
     __slots__ = ("_callbacks", "_entry", "_key", "_owner", "_plain", "_space")
 
-    #: What the buffer belongs to, and is freed with; None for one of its own.
+    #: What the buffer belongs to and is freed with, or None.
     _owner: Child | None
 
     #: Whether no call to C can run any Python.
     _plain: bool
 
-    #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, once there has been one.
+    #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, or None before the first.
     _entry: Any
 
-    #: What C knows the buffer by, there and where callbacks are deferred; 0 until then.
+    #: What C knows the buffer by, for its callbacks; 0 until it has any.
     _key: int
 
-    #: The callbacks, in their order; replaced and never changed, because C may be running them.
+    #: The callbacks in their order. Never changed, only replaced: C may be running them.
     _callbacks: tuple[BufferCallback, ...]
 
-    #: What is reserved to be written to, until it has been committed.
+    #: The memory that is reserved, until it is committed.
     _space: Space | None
 
     def __init__(self, data: Any = b"") -> None:
         """Make a buffer that contains a copy of *data*.
 
-        It has a lock of libevent's own. Wraps ``evbuffer_new``, ``evbuffer_enable_locking``.
+        Each buffer has a lock of its own. Wraps ``evbuffer_new``, ``evbuffer_enable_locking``.
         """
         self._check_unmade()
         self._owner = self._entry = None
@@ -123,7 +123,7 @@ class Buffer(Handle):
 
     @classmethod
     def _borrowed(cls, pointer: Any, owner: Any) -> Buffer:
-        """Make the handle of a buffer that *owner*, a bufferevent, frees."""
+        """Return a handle for the buffer at *pointer*, which *owner* frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
         buffer._plain = not owner._calls_back
@@ -135,11 +135,11 @@ class Buffer(Handle):
     def close(self) -> None:
         """Free the buffer; a second time does nothing.
 
-        Calls that are under way, here or in another thread, end first (D2), but no callback of it
-        begins any more. Raises `ValueError` when it belongs to a bufferevent, which frees it.
+        Calls under way, here or in another thread, finish first, but no callback starts any more.
+        Raises `ValueError` for a buffer that belongs to a bufferevent, which frees it.
         Wraps ``evbuffer_free``.
         """
-        self._take()
+        self._take()  # C frees it when the last call into it has returned (D2)
         if references:
             release()
 
@@ -154,22 +154,22 @@ class Buffer(Handle):
         return len(self) > 0
 
     def __bytes__(self) -> bytes:
-        """Return a copy of the whole content, also where the front is frozen."""
+        """Return a copy of the whole content, even where the front is frozen."""
         return b"".join(self)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield copies of the pieces in which libevent holds the content, from the front on."""
+        """Yield copies of the pieces in which libevent holds the content, front first."""
         start = 0
         while chunk := self._chunk(start):
             start += len(chunk)
             yield chunk
 
     def __contains__(self, what: Any) -> bool:
-        """Tell whether *what*, a byte's number or bytes, is in the buffer."""
+        """Tell whether *what*, bytes or the number of one byte, is in the buffer."""
         return self.search(bytes((what,)) if isinstance(what, int) else what) >= 0
 
     def __eq__(self, other: object) -> bool:
-        """Compare the content with that of another buffer, or with any bytes-like object."""
+        """Compare the content with that of another buffer or of any bytes-like object."""
         if not isinstance(other, Buffer):
             try:
                 with memoryview(other) as view:  # type: ignore[arg-type]
@@ -179,14 +179,14 @@ class Buffer(Handle):
         return self is other or (len(self) == len(other) and bytes(self) == bytes(other))
 
     def __iadd__(self, data: Any) -> Any:
-        """Append *data* as `add` does, or the content of another buffer as `add_buffer` does."""
+        """Append *data* as `add` does, or move in another buffer as `add_buffer` does."""
         (self.add_buffer if isinstance(data, Buffer) else self.add)(data)
         return self
 
     # Bytes in.
 
     def add(self, data: Any) -> None:
-        """Append a copy of *data*, bytes or any object with the buffer protocol.
+        """Append a copy of *data*, which is bytes or any object with the buffer protocol.
 
         Wraps ``evbuffer_add``.
         """
@@ -206,9 +206,9 @@ class Buffer(Handle):
             raise failure(lib.evbuffer_prepend, (self, FRONT))
 
     def add_iovec(self, pieces: Any) -> None:
-        """Append copies of *pieces*, an iterable of what `add` takes, with room for all made first.
+        """Append copies of all *pieces*, after making room for all of them.
 
-        Wraps ``evbuffer_add_iovec``.
+        *pieces* is an iterable of what `add` takes. Wraps ``evbuffer_add_iovec``.
         """
         taken = [convert.octets(piece, "each of pieces") for piece in pieces]
         # Kept here until C has copied from them.
@@ -238,7 +238,7 @@ class Buffer(Handle):
             raise failure(lib.evbuffer_prepend_buffer, (self, FRONT), (other, FRONT))
 
     def expand(self, size: int) -> None:
-        """Make room for *size* bytes more in one piece. Wraps ``evbuffer_expand``."""
+        """Make room for *size* more bytes in one piece of memory. Wraps ``evbuffer_expand``."""
         size = convert.integer(size, "size", 0, LARGEST)
         if lib.evbuffer_expand(self.pointer, size):
             raise failure(lib.evbuffer_expand)
@@ -275,9 +275,9 @@ class Buffer(Handle):
         return taken
 
     def remove_into(self, writable: Any) -> int:
-        """Take bytes from the front into *writable*, as many as fit; return how many.
+        """Move bytes from the front into *writable*, as many as fit, and return how many.
 
-        *writable* is any object with the buffer protocol that can be written to, as a bytearray.
+        *writable* is any object with a writable buffer, such as a bytearray.
         Wraps ``evbuffer_remove``.
         """
         try:
@@ -301,10 +301,10 @@ class Buffer(Handle):
         return done
 
     def remove_buffer(self, other: Buffer, size: int) -> int:
-        """Move up to *size* bytes from the front to the end of *other*; return how many.
+        """Move up to *size* bytes from the front to the end of *other*, and return how many.
 
-        Unlike in C, its callbacks run before those of *other*, and both find the buffers whole.
-        Wraps ``evbuffer_remove_buffer``.
+        Unlike in C, this buffer's callbacks are called before those of *other*, and all of them
+        after the bytes have been moved. Wraps ``evbuffer_remove_buffer``.
         """
         size = convert.integer(size, "size", 0, INT_MAX)
         moved = self._with(checked(other, "other"), lib.evpy_buffer_remove_buffer, size)
@@ -313,7 +313,7 @@ class Buffer(Handle):
         return int(moved)
 
     def copyout(self, size: int | None = None, start: int = 0) -> bytes:
-        """Return a copy of up to *size* bytes from *start* on, or with None of all from there.
+        """Return a copy of up to *size* bytes from *start* on, or with None of all that follow.
 
         Wraps ``evbuffer_copyout``, ``evbuffer_copyout_from``.
         """
@@ -352,9 +352,9 @@ class Buffer(Handle):
             release()
 
     def readln(self, eol: int = CRLF) -> bytes | None:
-        """Take the first line, and return it without what ends it, or None where no line ends.
+        """Take the first line and return it without its ending, or None if no line ends yet.
 
-        Unlike in C, the callbacks are told of the line and of its end at once.
+        Unlike in C, the callbacks are called once for the line and its ending.
         Wraps ``evbuffer_readln``.
         """
         # hot: written out, with no call that C doesn't need.
@@ -379,13 +379,14 @@ class Buffer(Handle):
         spares.append(kept)
         return line
 
-    # Looking for something.
+    # Searching.
 
     def search(self, what: Any, start: int = 0, end: int | None = None) -> int:
-        """Return the position of the first *what* that lies between *start* and *end*, or -1.
+        """Return the position of the first *what* between *start* and *end*, or -1.
 
-        *end* None is the buffer's own. Raises `ValueError` for positions that it doesn't have.
-        Wraps ``evbuffer_search``, ``evbuffer_search_range``, ``evbuffer_ptr_set``.
+        With *end* None it searches to the end of the buffer. Raises `ValueError` for positions that
+        the buffer doesn't have. Wraps ``evbuffer_search``, ``evbuffer_search_range``,
+        ``evbuffer_ptr_set``.
         """
         # hot: written out, with no call that C doesn't need.
         octets, size = (what, len(what)) if type(what) is bytes else convert.octets(what, "what")
@@ -398,9 +399,9 @@ class Buffer(Handle):
         return found
 
     def search_eol(self, start: int = 0, eol: int = CRLF) -> tuple[int, int]:
-        """Return the position of the first end of a line from *start* on, and its length in bytes.
+        """Return the position and the length of the first line ending from *start* on.
 
-        ``(-1, 0)`` if no line ends. Wraps ``evbuffer_search_eol``.
+        If no line ends there, return ``(-1, 0)``. Wraps ``evbuffer_search_eol``.
         """
         start = convert.integer(start, "start", 0, LARGEST)
         length = ffi.new("size_t *")
@@ -412,15 +413,14 @@ class Buffer(Handle):
     # Descriptors.
 
     def read(self, fd: Any, size: int | None = None) -> int:
-        """Read up to *size* bytes from *fd* to the end; return how many, at the end of file 0.
+        """Read up to *size* bytes from *fd* and append them; return how many, at the end of file 0.
 
-        libevent reads at most 4096 bytes at a time (D13), with None as many as there are up to
-        that.
-        Raises `OSError`: `BlockingIOError` where there is nothing to read yet.
-        Wraps ``evbuffer_read``.
+        libevent reads at most 4096 bytes at a time; with None, as many as there are up to that.
+        Raises `OSError`: `BlockingIOError` if there is nothing to read yet. Wraps
+        ``evbuffer_read``.
         """
         number = convert.descriptor(fd)
-        # On 0 libevent asserts, or takes it for the end of file.
+        # libevent asserts on 0, or takes it for the end of file (D13).
         most = -1 if size is None else convert.integer(size, "size", 1, INT_MAX)
         got = self._call(lib.evbuffer_read, self.pointer, number, most)
         if got < 0:
@@ -428,11 +428,10 @@ class Buffer(Handle):
         return int(got)
 
     def write(self, fd: Any, size: int | None = None) -> int:
-        """Write up to *size* bytes from the front to *fd*, with None all; return how many it took.
+        """Write up to *size* bytes from the front to *fd*, or with None all; return how many.
 
-        That may be 0, for which C has an error. Raises `OSError`:
-        `BlockingIOError` where *fd* takes nothing yet.
-        Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
+        That may be 0, which in C is an error. Raises `OSError`: `BlockingIOError` if *fd* takes
+        nothing yet. Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
         """
         number = convert.descriptor(fd)
         most = -1 if size is None else convert.integer(size, "size", 0, LARGEST)
@@ -443,13 +442,13 @@ class Buffer(Handle):
             release()
         return int(written)
 
-    # Looking at what is there.
+    # Views.
 
     def peek(self, size: int | None = None, start: int = 0) -> list[memoryview]:
         """Return read-only views of up to *size* bytes from *start* on, or with None of all.
 
-        There is one for each piece of memory that the bytes lie in. They stay as they are whatever
-        becomes of the buffer, and keep the memory. Of a bufferevent's buffer they show a copy.
+        There is one view for each piece of memory. Views keep the memory, and what they show never
+        changes, whatever happens to the buffer. For a bufferevent's buffer they show a copy.
         Wraps ``evbuffer_peek``.
         """
         if size is not None:
@@ -465,9 +464,9 @@ class Buffer(Handle):
         return views(shown, lib.evbuffer_peek)
 
     def pullup(self, size: int | None = None) -> memoryview:
-        """Put the first *size* bytes, or with None all, into one piece of memory, and show it.
+        """Move the first *size* bytes, or with None all, into one piece of memory, and show it.
 
-        The view is as those of `peek`. Raises `ValueError` if there are less bytes.
+        Return a view like those of `peek`. Raises `ValueError` if there are fewer bytes.
         Wraps ``evbuffer_pullup``.
         """
         length = len(self)
@@ -479,15 +478,15 @@ class Buffer(Handle):
             release()
         return shown[0] if shown else memoryview(b"")
 
-    # Referring to what is elsewhere.
+    # References to memory and files.
 
     def add_reference(self, data: Any) -> None:
-        """Append *data* without copying it: any object with the buffer protocol.
+        """Append *data*, any object with the buffer protocol, without copying it.
 
-        It is kept alive, and can't be resized, until no buffer contains any of it; then it is
-        released, by the loop that has sent the last of it or at the end of an operation of any
-        buffer. What is written to it meanwhile may or may not be sent.
-        Wraps ``evbuffer_add_reference``.
+        It is kept alive, and can't be resized, until no buffer contains any of it. Then it is
+        released: by the loop that has sent the last of it, or at the end of an operation of any
+        buffer. Bytes that are written to it meanwhile may or may not be sent. Wraps
+        ``evbuffer_add_reference``.
         """
         octets, size = convert.octets(data)
         view = ffi.from_buffer(octets) if type(octets) is bytes else octets
@@ -501,12 +500,12 @@ class Buffer(Handle):
             raise failure(lib.evbuffer_add_reference, (self, END))
 
     def add_buffer_reference(self, other: Buffer) -> None:
-        """Append what *other* contains now, which keeps it; both refer to the same memory.
+        """Append what *other* contains now, without copying it or taking it from *other*.
 
-        Unlike in C, *other* may contain files and references, any buffer may be closed or changed
-        in any thread, and no bytes are written through to the other (D10). Of a bufferevent's
-        buffer a copy is added. Raises `ValueError` if *other* is this buffer.
-        Wraps ``evbuffer_add_buffer_reference``.
+        Both buffers refer to the same memory. Unlike in C, *other* may contain files and
+        references, either buffer may be closed or changed in any thread, and what is written to one
+        never shows in the other. From a bufferevent's buffer a copy is added. Raises `ValueError`
+        if *other* is this buffer. Wraps ``evbuffer_add_buffer_reference``.
         """
         if not isinstance(other, Buffer):
             raise TypeError(f"other must be a Buffer, not {other!r}")
@@ -520,11 +519,11 @@ class Buffer(Handle):
     def add_file_segment(
         self, segment: FileSegment, offset: int = 0, length: int | None = None
     ) -> None:
-        """Append *length* bytes of *segment* from *offset* on, or with None all that follow there.
+        """Append *length* bytes of *segment* from *offset* on, or with None all that follow.
 
         The output of a bufferevent that has a socket, and no TLS, sends them straight from the
-        file, without regard to rate limits, and can't be looked into from then on (D9). There,
-        `on_event` tells WRITING and EOF when the file has become shorter. Raises `ValueError` for
+        file: without regard to rate limits, and its content can't be looked at from then on. If the
+        file has become shorter, `on_event` is called with WRITING and EOF. Raises `ValueError` for
         bytes that the segment doesn't have. Wraps ``evbuffer_add_file_segment``.
         """
         if not isinstance(segment, FileSegment):
@@ -533,7 +532,7 @@ class Buffer(Handle):
         rest = segment.length - offset
         length = rest if length is None else convert.integer(length, "length", 0, rest)
         pointer = self.pointer
-        segment.pointer  # noqa: B018  (a closed segment has no bytes)
+        segment._check_usable()
         if not length:
             return
         sends = self._sends_files()
@@ -545,33 +544,34 @@ class Buffer(Handle):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 
     def add_file(self, file: Any, offset: int = 0, length: int | None = None) -> None:
-        """Append *length* bytes of *file* from *offset* on, or with None all that follow there.
+        """Append *length* bytes of *file* from *offset* on, or with None all that follow.
 
-        *file* is as for `FileSegment`, and is not mapped into memory; unlike in C, it is the
-        caller's to close. Wraps ``evbuffer_add_file``.
+        *file* is what `FileSegment` takes, and is not mapped into memory. Unlike in C, closing it
+        is left to the caller. Wraps ``evbuffer_add_file``.
         """
-        self.pointer  # noqa: B018  (there is no point in reading the file for a closed buffer)
+        self._check_usable()  # before the file is read
         flags = FileSegmentFlag.DISABLE_MMAP
         if not self._sends_files():
             flags |= FileSegmentFlag.DISABLE_SENDFILE
         with FileSegment(file, offset, length, flags) as segment:
             self.add_file_segment(segment)
 
-    # Room for what is to come.
+    # Reserved space.
 
     @contextlib.contextmanager
     def reserve(self, size: int) -> Iterator[memoryview]:
         """Give *size* bytes of memory to write to, as a memoryview, inside a ``with`` block.
 
-        `commit` appends what has been written to it, and ends the view; without it nothing is
-        added. Until then every other use of the buffer raises `RuntimeError`, also in another
-        thread (D7). Wraps ``evbuffer_reserve_space``.
+        `commit` appends what has been written there, and ends the view; without it nothing is
+        added. Until then any other use of the buffer raises `RuntimeError`, in other threads too.
+        Wraps ``evbuffer_reserve_space``.
         """
+        # C's own space is lost as soon as anything else happens to the buffer (D7).
         if lib.evpy_buffer_frozen(self.pointer, END):
             raise failure(lib.evbuffer_reserve_space, (self, END))
         space = Space(convert.integer(size, "size", 1, LARGEST))
         while self.__class__ is not space.kind:  # or another thread has changed it meanwhile
-            self.pointer  # noqa: B018  (there may be other memory reserved now)
+            self._check_usable()  # there may be other memory reserved now
             space.kind = type(self)
             space.reserved = subclass_of(space.kind, Reserved)
         try:
@@ -584,15 +584,15 @@ class Buffer(Handle):
     def commit(self, size: int) -> None:
         """Append the first *size* bytes of what `reserve` gave, inside its block.
 
-        No byte is copied, unless parts of the view are still held. From then on the buffer may be
-        used again. Raises `RuntimeError` outside, and a second time.
-        Wraps ``evbuffer_commit_space``.
+        Nothing is copied, unless parts of the view are still held. From then on the buffer may be
+        used again. Raises `RuntimeError` outside such a block, and the second time. Wraps
+        ``evbuffer_commit_space``.
         """
         space = self._space
         if space is not None:
             size = convert.integer(size, "size", 0, space.size)
         if space is None or not self._unreserve(space):
-            self.pointer  # noqa: B018  (a closed buffer says so first)
+            self._check_usable()
             raise RuntimeError("commit() is for once inside a block of reserve()")
         pointer = self.pointer
         if space.end():
@@ -605,45 +605,42 @@ class Buffer(Handle):
     # Freezing and locking.
 
     def freeze(self, at_front: bool) -> None:
-        """Have every call fail that changes the front, or with False the end.
+        """Make all calls fail that change the front, or with *at_front* False the end.
 
         Wraps ``evbuffer_freeze``.
         """
         lib.evbuffer_freeze(self.pointer, bool(at_front))
 
     def unfreeze(self, at_front: bool) -> None:
-        """Allow changes at the front again, or with False at the end.
+        """Allow changes at the front again, or with *at_front* False at the end.
 
         Wraps ``evbuffer_unfreeze``.
         """
         lib.evbuffer_unfreeze(self.pointer, bool(at_front))
 
     def enable_locking(self) -> None:
-        """Do nothing: each buffer has had its lock from the start.
-
-        Wraps ``evbuffer_enable_locking``.
-        """
-        self.pointer  # noqa: B018  (a closed one can't)
+        """Do nothing: each buffer has a lock from the start. Wraps ``evbuffer_enable_locking``."""
+        self._check_usable()
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other threads from using the buffer inside a ``with`` block.
 
-        Whoever waits there for another thread that uses the buffer waits for ever. For a
-        bufferevent's buffer it is `BufferEvent.lock`.
-        Wraps ``evbuffer_lock``, ``evbuffer_unlock``.
+        Don't wait there for another thread that uses the buffer: both would wait for ever. The lock
+        of a bufferevent's buffer is `BufferEvent.lock`. Wraps ``evbuffer_lock``,
+        ``evbuffer_unlock``.
         """
         return self._locked()
 
     # Callbacks.
 
     def add_cb(self, callback: Callable[[Any, BufferInfo], object]) -> BufferCallback:
-        """Have *callback* called as ``callback(buffer, info)`` whenever the buffer has changed.
+        """Call ``callback(buffer, info)`` from now on whenever the buffer has changed.
 
-        *info* is a `BufferInfo`. The last to be added is called first. What it raises comes out of
-        the call that has changed the buffer; for a bufferevent's buffer it goes to the loop, as
-        with the bufferevent's own callbacks. Bytes that C adds inside one call may come in several
-        changes, and a callback that changes the buffer is called again for that, inside itself.
-        Wraps ``evbuffer_add_cb``.
+        *info* is a `BufferInfo`; the `BufferCallback` that is returned disables or removes the
+        callback. The callback added last is called first. What it raises comes out of the call that
+        has changed the buffer; for a bufferevent's buffer it goes to the loop, as with the
+        bufferevent's own callbacks. One call may be several changes, and a callback that changes
+        the buffer is called again for that, inside itself. Wraps ``evbuffer_add_cb``.
         """
         added = BufferCallback(self, convert.callback(callback))
         with self.lock():
@@ -658,11 +655,11 @@ class Buffer(Handle):
         return added
 
     def defer_callbacks(self, base: EventBase) -> None:
-        """Have the callbacks called by *base*'s loop, once for all changes since they last were.
+        """Let *base*'s loop call the callbacks, once for all changes since the last time.
 
         From now on the buffer is closed with *base*, and used only in the thread that runs its
-        loop. Raises `RuntimeError` when they are deferred already, for a bufferevent's buffer, and
-        inside the callbacks of any buffer. Wraps ``evbuffer_defer_callbacks``.
+        loop. Raises `RuntimeError` if the callbacks are deferred already, for a bufferevent's
+        buffer, and inside a callback of any buffer. Wraps ``evbuffer_defer_callbacks``.
         """
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
@@ -670,7 +667,7 @@ class Buffer(Handle):
             raise RuntimeError("the callbacks of this buffer are deferred already, or can't be")
         if running.depth:
             raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
-        self.pointer  # noqa: B018  (a closed one says so first)
+        self._check_usable()
         base._check_thread()
         kind = type(self)
         deferred, key = subclass_of(kind, Deferring), self._key or next_key()
@@ -691,7 +688,7 @@ class Buffer(Handle):
     # For the package alone.
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Enter C by *function* where callbacks may run; return its result, also when it fails."""
+        """Call C's *function* where callbacks may run; return its result, even if it fails."""
         if self._callbacks:
             errors.headroom()
         before = errors.waiting()
@@ -700,13 +697,17 @@ class Buffer(Handle):
         return result
 
     def _with(self, other: Buffer, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Enter C by *function* for this buffer and *other*, either of which may have callbacks."""
+        """Call C's *function* with this buffer and *other*, either of which may have callbacks."""
         if self._plain and other._plain:
             return function(self.pointer, other.pointer, *arguments)
         return self._call(other._call, function, self.pointer, other.pointer, *arguments)
 
+    def _expect_callbacks(self) -> None:
+        """Call C in the way from now on that lets Python run."""
+        self._plain = False
+
     def _check_changeable(self) -> None:
-        """Raise `ValueError` where the buffer is one that can only be looked at."""
+        """Raise `ValueError` if the buffer may only be looked at."""
 
     def _unusable(self) -> Exception:
         return super()._unusable() if self._owner is None else self._owner._unusable()
@@ -721,7 +722,7 @@ class Buffer(Handle):
         return int(evbuffer_get_length(slot(self)))  # also where memory is reserved
 
     def _check_positions(self, start: int, end: int | None = None) -> None:
-        """Raise `ValueError`, since C has found that there are no such positions."""
+        """Raise the `ValueError` for positions that C has not found."""
         size = len(self)
         convert.integer(start, "start", 0, size if end is None else min(size, end))
         raise ValueError(f"end must be from {start} to {size}, not {end}")
@@ -740,15 +741,15 @@ class Buffer(Handle):
         return chunk
 
     def _unshared(self) -> bool:
-        """Tell whether the buffer's memory must stay where it is, as others change it."""
+        """Tell whether the memory must stay where it is, because others change it."""
         return self._owner is not None
 
     def _sends_files(self) -> bool:
-        """Tell whether the kernel may take the bytes of a file that is added from the file."""
+        """Tell whether the kernel may send files that are added straight from the file."""
         return False
 
     def _unreserve(self, space: Space) -> bool:
-        """Allow other uses again, and return whether it was *space* that forbade them."""
+        """Allow other uses again; return whether it was *space* that forbade them."""
         if self._space is not space:  # no call from here to the end: only one thread sees it so
             return False
         self._space = None
@@ -757,7 +758,7 @@ class Buffer(Handle):
         return True
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        """Have *callbacks* called from now on, those of them that are enabled."""
+        """Call *callbacks* from now on, those of them that are enabled."""
         self._callbacks = callbacks
         called = self._called()
         change = lib.evbuffer_cb_set_flags if called else lib.evbuffer_cb_clear_flags
@@ -805,14 +806,14 @@ def _style(eol: int) -> EolStyle:
 
 
 def checked(buffer: Any, name: str = "buffer") -> Buffer:
-    """Return *buffer*, which is to be changed, or raise `TypeError` unless it is a `Buffer`."""
+    """Return *buffer*, or raise an error unless it is a `Buffer` that may be changed."""
     if not isinstance(buffer, Buffer):
         raise TypeError(f"{name} must be a Buffer, not {buffer!r}")
     buffer._check_changeable()
     return buffer
 
 
-# A forked child that has lost a buffer asks at each use of any; other processes don't pay for it.
+# Each use is checked only in a forked child that has lost a buffer: nobody else pays for it.
 
 
 def _found(buffer: Buffer) -> Any:

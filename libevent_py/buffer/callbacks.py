@@ -1,9 +1,8 @@
 """Who is told when a buffer changes.
 
-libevent keeps a list of callbacks for each buffer, and walks it without looking out for who frees
-an entry meanwhile (D3). So it gets one entry per buffer, which stays until the buffer ends, and
-which calls Python's list. Nobody frees a buffer below its own callbacks either, as the call into C
-that they come from holds it (`pointers.shared`).
+libevent walks a buffer's list of callbacks without expecting that one of them frees an entry (D3).
+So each buffer has one entry, which stays until the buffer is freed, and calls Python's list. Nor is
+a buffer freed while its callbacks run: the call into C that runs them holds it (`pointers.shared`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ watched: weakref.WeakValueDictionary[int, Buffer] = weakref.WeakValueDictionary(
 
 
 class _Running(threading.local):
-    """How many buffers' callbacks this thread runs, one inside the other."""
+    """How deep this thread is in buffers' callbacks, one inside the other."""
 
     depth = 0
 
@@ -34,12 +33,12 @@ running = _Running()
 
 
 @described(
-    orig_size="How many bytes there were before.",
-    n_added="How many bytes have been added.",
-    n_deleted="How many bytes have been taken.",
+    orig_size="The number of bytes before the change.",
+    n_added="The number of bytes added.",
+    n_deleted="The number of bytes taken away.",
 )
 class BufferInfo(NamedTuple):
-    """What has happened to a buffer, in bytes. Stands for ``struct evbuffer_cb_info``."""
+    """How a buffer has changed, in bytes. Stands for ``struct evbuffer_cb_info``."""
 
     orig_size: int
     n_added: int
@@ -47,7 +46,7 @@ class BufferInfo(NamedTuple):
 
 
 class BufferCallback:
-    """A callback of a buffer's, made by `Buffer.add_cb`. It ends with the buffer."""
+    """A callback of a buffer, which `Buffer.add_cb` makes and which ends with the buffer."""
 
     __slots__ = ("__weakref__", "_buffer", "_callback", "_enabled")
 
@@ -64,17 +63,20 @@ class BufferCallback:
 
     @property
     def callback(self) -> Callable[[Any, BufferInfo], object]:
-        """What is called as ``callback(buffer, info)``."""
+        """The function, which is called as ``callback(buffer, info)``."""
         return self._callback
 
     @property
     def buffer(self) -> Buffer | None:
-        """The buffer, or None once the callback has been removed or the buffer is gone."""
+        """The buffer, or None once the callback is removed or the buffer is gone."""
         return None if self._buffer is None else self._buffer()
 
     @property
     def enabled(self) -> bool:
-        """Whether it is called. Wraps ``evbuffer_cb_set_flags``, ``evbuffer_cb_clear_flags``."""
+        """Whether the callback is called.
+
+        Wraps ``evbuffer_cb_set_flags``, ``evbuffer_cb_clear_flags``.
+        """
         return self._enabled and self.buffer is not None
 
     @enabled.setter
@@ -87,9 +89,9 @@ class BufferCallback:
             buffer._watch(buffer._callbacks)
 
     def remove(self) -> None:
-        """Call it no more, from now on, also where the callbacks of its buffer run.
+        """Remove the callback, so that it is not called again; a second time does nothing.
 
-        A second time does nothing. Wraps ``evbuffer_remove_cb_entry``.
+        It may be removed while its buffer's callbacks run. Wraps ``evbuffer_remove_cb_entry``.
         """
         buffer = self.buffer
         if buffer is not None and not buffer.closed:

@@ -1,7 +1,7 @@
-"""What a buffer is once it belongs to something that ends with an event base.
+"""Buffers that belong to something on an event base: to a bufferevent, or to a `Deferral`.
 
-That is a bufferevent, or, once its callbacks are deferred, a `Deferral`. Then it is used where the
-base is, and what it calls back is the base's affair.
+A `Deferral` is made when a buffer's callbacks are deferred to the base's loop. Such a buffer is
+used in the thread that runs the loop, and what its callbacks raise goes to the base.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Attached(Role):
-    """What a buffer is besides, once it belongs to something that ends with an event base."""
+    """The role of a buffer that belongs to something on an event base."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ class Attached(Role):
 
     @contextlib.contextmanager
     def _callable(self) -> Iterator[None]:
-        """Note that C may call, from now on; unless other code closes the buffer meanwhile."""
+        """Tell the base that C may call from now on, unless the buffer is closed meanwhile."""
         live = self._owner.base._live
         live[self._key] = self
         try:
@@ -77,7 +77,7 @@ class Attached(Role):
 
 
 class Deferring(Attached):
-    """What a buffer is besides, once an event base runs its callbacks."""
+    """The role of a buffer whose callbacks an event base runs."""
 
     __slots__ = ()
 
@@ -122,13 +122,13 @@ class Deferral(Child):
         return [] if buffer is None else [buffer]
 
     def leave(self) -> None:
-        """Leave the buffer to another."""
+        """Leave the buffer to what else it belongs to."""
         self.base._ledger.pop(self._key, None)
         self._take()
 
     @property
     def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the buffer, once no call to it can be below."""
+        """The function that frees the buffer once no call can be using it."""
         return functools.partial(_free_soon, self.base)
 
 

@@ -17,9 +17,9 @@ WHERE = "end", "front"
 def failure(
     function: Callable[..., Any], *ends: tuple[Handle, int], fd: int | None = None
 ) -> Exception:
-    """Return the exception that tells why *function* failed: one of *ends* is frozen, or memory.
+    """Return the exception that tells why *function* failed.
 
-    Where it used *fd*, errno says why.
+    Either one of *ends* is frozen, or there is no memory; with *fd*, errno says why.
     """
     reason = ffi.errno
     for owner, (buffer, end) in zip(("the", "the other"), ends, strict=False):
@@ -32,6 +32,6 @@ def failure(
 
 
 def result_of(function: Callable[..., Any], *arguments: Any) -> int:
-    """Call *function*, and return -2 where it fails with -1: `errors.call` would ask errno why."""
+    """Call *function*; return -2 if it returns -1, for which `errors.call` would look at errno."""
     result = int(function(*arguments))
     return -2 if result == -1 else result

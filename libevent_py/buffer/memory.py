@@ -1,7 +1,7 @@
 """The memory of buffers: what is shown, referred to, and written to.
 
-A view may outlive anything: what it was taken from, the buffer that has it now, the base. So memory
-that somebody looks at moves to a keeper (`_c/shared.c`), which goes with the last who looks at it.
+A view may outlive the buffer that it was taken from, the one that has the bytes now, and the base.
+So memory that a view shows is moved to a keeper (`_c/shared.c`), which is freed with the last view.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ drop = lib.evpy_keeper_drop
 
 
 def refer(pointer: Any, view: Any, size: int) -> int:
-    """Append *view* to C's buffer, and keep it until C says that it is no longer needed."""
+    """Append *view* to C's buffer, and keep it until C no longer needs it."""
     key = next_key()
     references[key] = view
     result = int(lib.evpy_add_reference(pointer, view, size, key))
@@ -34,7 +34,7 @@ def refer(pointer: Any, view: Any, size: int) -> int:
 
 
 class Reserved(Role):
-    """What a buffer is besides, while memory is reserved in it."""
+    """The role of a buffer that has memory reserved in it."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class Reserved(Role):
 
 
 class Space:
-    """Memory of C's that is written to before it gets into a buffer."""
+    """Memory of C's that is written to before it is added to a buffer."""
 
     __slots__ = ("_seen", "kind", "reserved", "size", "view", "views")
 
@@ -82,7 +82,7 @@ class Space:
         return f"<Space of {self.size} bytes>"
 
     def end(self) -> bool:
-        """End the view; tell whether nobody has kept a part of it to write to."""
+        """End the view; return whether nobody holds a part of it to write to."""
         with contextlib.suppress(BufferError):  # somebody uses it right now
             self.view.release()
         return self._seen() is None
@@ -94,7 +94,7 @@ def memory(view: Any) -> Any:
 
 
 def views(shown: Any, function: Callable[..., Any]) -> list[memoryview]:
-    """Return what C shows, and free that; or raise that *function* failed if it is NULL."""
+    """Return views of what C shows, and free *shown*; for NULL raise that *function* failed."""
     if shown == ffi.NULL:
         raise failure(function)
     try:

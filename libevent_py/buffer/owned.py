@@ -16,13 +16,13 @@ from libevent_py.buffer.deferral import Attached
 
 @known_as("Buffer")
 class BorrowedBuffer(Attached, Buffer):
-    """A bufferevent's own buffer, which only the thread that runs the loop may use meanwhile."""
+    """A bufferevent's own buffer, which is used only in the thread that runs the loop."""
 
     __slots__ = ()
 
     def _get_pointer(self) -> Any:
-        """The C object, with all in it that belongs there; raises errors as `Attached` does."""
-        # What that does, and no more calls than needed: it is asked for at each use.
+        """The C object, complete; raises what the pointer of `Attached` raises."""
+        # hot: does what that does, with no call that it doesn't need.
         owner = self._owner
         base = owner.base
         if base._thread != get_ident():
@@ -40,7 +40,7 @@ class BorrowedBuffer(Attached, Buffer):
     def _told_length(self) -> int:
         owner, length = self._owner, super()._told_length()
         arena = owner.base._arena
-        if arena.bev is owner:  # some of it is elsewhere for now, and nothing is to be moved here
+        if arena.bev is owner:  # some bytes are in the arena, and to print must not move them
             is_input = slot(self) == lib.bufferevent_get_input(owner.pointer)
             length += arena.unread if is_input else arena.unsent
         return length
@@ -59,12 +59,12 @@ class BorrowedBuffer(Attached, Buffer):
             super()._changed(info)
 
     def freeze(self, at_front: bool) -> None:
-        """Raise `ValueError`: libevent counts on what it has frozen and what not (D15)."""
+        """Raise `ValueError`: libevent relies on what it has frozen itself."""  # D15
         raise ValueError("a bufferevent freezes and unfreezes its own buffers by itself")
 
     unfreeze = freeze
 
-    # Files, whose bytes the kernel may send without that they ever come into memory (D9).
+    # Files, whose bytes the kernel may send without ever loading them into memory (D9).
 
     def _sends_files(self) -> bool:
         owner = self._owner
@@ -72,7 +72,7 @@ class BorrowedBuffer(Attached, Buffer):
         return owner._sends_files is not None and self.pointer == output
 
     def _check_seen(self) -> None:
-        """Raise `RuntimeError` where there may be no memory behind the bytes."""
+        """Raise `RuntimeError` if some of the bytes may not be in memory."""
         if self and self._owner._sends_files and self._sends_files():
             raise RuntimeError(
                 "an output that files have been added to can't be looked into: their bytes are "

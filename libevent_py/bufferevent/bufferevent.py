@@ -448,7 +448,7 @@ class BufferEvent(Child):
         """Take the slower way from now on, because one of its buffers may call back."""
         self._calls_back = True
         for buffer in self._lent():
-            buffer._plain = False
+            buffer._expect_callbacks()
         self._set_callbacks()
 
     #: Keeps TLS that stands on it out of reach inside a ``with`` block: see `layers`.
