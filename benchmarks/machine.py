@@ -29,7 +29,7 @@ def facts() -> dict[str, object]:
         "libevent": libevent,
         "libevent's file": library().name,
         "method": method,
-        "libevent in the package": libevent_py.version,
+        "libevent in the package": libevent_py.libevent_version,
         "method in the package": package_method,
         "packages": {name: installed(name) for name in PACKAGES},
     }

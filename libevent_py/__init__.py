@@ -5,9 +5,11 @@ the classes below is a method there, under C's own name without its prefix. ``py
 NAME`` tells which method a C function has become.
 """
 
-# Importing _load comes first: it switches libevent's locks on, before anybody can make an object.
-from libevent_py._core.load import version as version
-from libevent_py._core.load import version_number as version_number
+__version__ = "0.1.0"
+
+# Importing load comes first: it switches libevent's locks on, before anybody can make an object.
+from libevent_py._core.load import libevent_version as libevent_version
+from libevent_py._core.load import libevent_version_number as libevent_version_number
 
 # isort: split
 from libevent_py import buffer as buffer
@@ -201,6 +203,8 @@ __all__ = [
     "htmlescape",
     "known_vulnerabilities",
     "lib",
+    "libevent_version",
+    "libevent_version_number",
     "log",
     "parse_query",
     "parse_query_str",
@@ -209,6 +213,4 @@ __all__ = [
     "uridecode",
     "uriencode",
     "util",
-    "version",
-    "version_number",
 ]

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from libevent_py import EventBase, version
+from libevent_py import EventBase, libevent_version
 from libevent_py._cli.doctor import report
 from libevent_py._cli.find import Place, absent, declared, places
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         return show(function)
     with EventBase() as base:
         package = importlib.metadata.version("libevent_py")
-        print(f"libevent_py {package}, libevent {version}, backend {base.method}\n")
+        print(f"libevent_py {package}, libevent {libevent_version}, backend {base.method}\n")
     parser.print_help()
     return 0
 

@@ -22,7 +22,7 @@ FEATURES = {
 
 
 def main() -> None:
-    print("libevent", libevent_py.version)
+    print("libevent", libevent_py.libevent_version)
     print("backends:", ", ".join(EventBase.supported_methods()))
     with EventBase() as base:
         print("in use:", base.method)

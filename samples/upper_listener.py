@@ -63,7 +63,7 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, read_timeout: float | 
         listener = Listener(base, (host, int(port)), on_accept)
         Event.signal(base, signal.SIGINT, lambda event, fd, what: base.loopexit()).add()
         host, port = listener.address[:2]
-        print(f"libevent {libevent_py.version} with {base.method}, serving {host}:{port}")
+        print(f"libevent {libevent_py.libevent_version} with {base.method}, serving {host}:{port}")
         print(f"In another terminal: nc {host} {port}        Ctrl-C here stops it", flush=True)
         base.dispatch()
     print("stopped")

@@ -12,7 +12,7 @@ from libevent_py import (
     EventFeature,
     Vulnerability,
     known_vulnerabilities,
-    version,
+    libevent_version,
 )
 from libevent_py._ffi import ffi, lib
 from libevent_py.vulnerabilities import probe
@@ -23,7 +23,7 @@ def report() -> Iterator[str]:
     package, cffi = (importlib.metadata.version(name) for name in ("libevent_py", "cffi"))
     yield f"libevent_py {package}, cffi {cffi}, Python {platform.python_version()}"
     headers = ffi.string(lib.LIBEVENT_VERSION).decode()
-    yield f"libevent {version}, compiled against {headers}"
+    yield f"libevent {libevent_version}, compiled against {headers}"
     with EventBase() as base:
         methods = ", ".join(base.supported_methods())
         yield f"backends: {methods}; in use: {base.method}"

@@ -12,8 +12,8 @@ import os
 from libevent_py._ffi import ffi, lib
 
 #: The version of the library in use, which may be another than the one compiled against.
-version: str = ffi.string(lib.event_get_version()).decode()
-version_number: int = lib.event_get_version_number()
+libevent_version: str = ffi.string(lib.event_get_version()).decode()
+libevent_version_number: int = lib.event_get_version_number()
 
 
 def check(library: int, headers: int) -> None:
@@ -31,7 +31,7 @@ def dotted(number: int) -> str:
     return f"{number >> 24}.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}"
 
 
-check(version_number, lib.LIBEVENT_VERSION_NUMBER)
+check(libevent_version_number, lib.LIBEVENT_VERSION_NUMBER)
 if lib.evpy_use_threads() != 0:
     raise ImportError("evthread_set_lock_callbacks failed: libevent's locks can't be switched on")
 lib.evpy_lookup_init()  # the first evdns_base would have evdns itself be asked, for ever

@@ -263,18 +263,17 @@ class DnsBase(Child):
 
     @property
     def nameservers(self) -> list[convert.Address]:
-        """The addresses of the name servers. Wraps ``evdns_base_get_nameserver_addr``."""
+        """The addresses of the name servers.
+
+        Wraps ``evdns_base_count_nameservers``, ``evdns_base_get_nameserver_addr``.
+        """
         storage = ffi.new("struct sockaddr_storage *")
         address, size = ffi.cast("struct sockaddr *", storage), ffi.sizeof(storage[0])
         found = []
-        for index in range(self.count_nameservers()):
+        for index in range(lib.evdns_base_count_nameservers(self.pointer)):
             length = lib.evdns_base_get_nameserver_addr(self.pointer, index, address, size)
             found.append(convert.unpack_address(address, length))
         return found
-
-    def count_nameservers(self) -> int:
-        """Return how many name servers there are. Wraps ``evdns_base_count_nameservers``."""
-        return int(lib.evdns_base_count_nameservers(self.pointer))
 
     def clear_nameservers_and_suspend(self) -> None:
         """Forget the name servers; lookups wait for others, and for `resume`.
@@ -294,7 +293,9 @@ class DnsBase(Child):
     def _clear(self) -> None:
         pointer = self.pointer
         option = lib.evdns_base_set_option
-        if self.count_nameservers() > 1:  # send what waits, so that clearing itself sends nothing
+        if (
+            lib.evdns_base_count_nameservers(pointer) > 1
+        ):  # send what waits, so that clearing itself sends nothing
             errors.guarded(option, pointer, b"max-inflight", b"65000")
             errors.guarded(lib.evdns_base_resume, pointer)
         lib.evpy_dns_clear(self.base.pointer, pointer)

@@ -274,10 +274,13 @@ class Event(Child):
             pending = EventFlag(lib.event_pending(self.pointer, _ALL, ffi.NULL))
             yield f"pending {pending.names}" if pending else "not pending"
 
-    def pending(self, what: int = _ALL) -> EventFlag:
-        """Return for which of *what* the event waits or is active. Wraps ``event_pending``."""
-        what = convert.flags(EventFlag, what, "what")
-        return EventFlag(lib.event_pending(self.pointer, what, ffi.NULL))
+    @property
+    def pending(self) -> EventFlag:
+        """What the event waits for, or is active with: none of `EventFlag` where it does neither.
+
+        Wraps ``event_pending``.
+        """
+        return EventFlag(lib.event_pending(self.pointer, _ALL, ffi.NULL))
 
     @property
     def expires(self) -> float | None:

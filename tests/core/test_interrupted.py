@@ -275,7 +275,7 @@ def test_a_base_is_neither_run_nor_closed_by_an_argument(base: EventBase, act: s
     function = base.close if act == "close" else lambda: base.loop(ONCE_NOW)
     with pytest.raises(RuntimeError, match="in the middle of another call"):
         event.add(Evil(function))  # type: ignore[arg-type]
-    assert not event.pending()
+    assert not event.pending
     assert base.loop(ONCE_NOW) is False
 
 
@@ -291,7 +291,7 @@ def test_an_argument_may_run_and_close_another_base(base: EventBase) -> None:
     event = Event.timer(base, print)
     event.add(Evil(act))  # type: ignore[arg-type]
     assert ran == [-1]
-    assert event.pending()
+    assert event.pending
 
 
 @pytest.mark.parametrize("make", [Buffer, MonotonicTimer, lambda: HttpRequest(print)])

@@ -120,7 +120,7 @@ def test_nobody_takes_it_from_one_who_is_in_the_middle_of_a_call(
 
     event.add(Seconds())  # type: ignore[arg-type]
     assert len(refused) == 1
-    assert event.pending() == EventFlag.TIMEOUT
+    assert event.pending == EventFlag.TIMEOUT
     other.submit(base.take_over).result(PATIENCE)
     base.take_over()
 

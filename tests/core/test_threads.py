@@ -317,8 +317,8 @@ def test_signal_events_are_closed_in_the_main_thread_or_not_at_all(base: EventBa
             Thread(take_over_and, function).join()
     base.take_over()
     assert not base.closed
-    assert timer.pending()
-    assert event.pending()
+    assert timer.pending
+    assert event.pending
     event.close()
     Thread(base.close).join()
     assert timer.closed

@@ -191,7 +191,7 @@ def test_watching_for_signals_keeps_no_loop_alive(base: EventBase) -> None:
     assert base.events() == []
     event = Event.timer(base, lambda *_: None).add(0)
     assert base.dispatch() is False
-    assert not event.pending()
+    assert not event.pending
 
 
 def test_a_signal_that_came_between_two_loops_stops_neither(base: EventBase, alarm: Alarm) -> None:

@@ -29,9 +29,9 @@ from libevent_py import (
     LibeventError,
     Listener,
     lib,
+    libevent_version,
+    libevent_version_number,
     log,
-    version,
-    version_number,
 )
 from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, WRITE
 from tests.kit.peers import Pair
@@ -55,8 +55,8 @@ def test_a_base_says_what_it_runs_on(backend: str, backend_base: EventBase) -> N
 
 
 def test_the_version_is_the_library_s() -> None:
-    assert version.startswith("2.1.")
-    assert version_number >> 16 == 0x0201
+    assert libevent_version.startswith("2.1.")
+    assert libevent_version_number >> 16 == 0x0201
 
 
 def test_a_base_is_closed_at_the_end_of_with_and_may_be_closed_again() -> None:
@@ -132,7 +132,7 @@ def test_events_may_be_added_and_deleted_while_they_are_walked(base: EventBase) 
     for event in base.events():
         event.delete()
         Event.timer(base, print).add(2000)
-    assert not any(event.pending() for event in events)
+    assert not any(event.pending for event in events)
     assert len(base.events()) == 100
 
 
@@ -182,7 +182,7 @@ def test_the_dump_is_libevent_s_text(base: EventBase, pair: Pair) -> None:
     inserted, _, activated = dump.partition("Active events:")
     assert re.search(rf"fd +{pair[0].fileno()}\b.*Read.*Persist.*Timeout", inserted)
     assert "[fd" in activated
-    assert event.pending()
+    assert event.pending
 
 
 def test_the_running_event_is_the_one_whose_callback_runs(base: EventBase) -> None:
@@ -374,7 +374,7 @@ def test_a_common_timeout_belongs_to_its_base(base: EventBase) -> None:
         event = Event.timer(base, print)
         with pytest.raises(ValueError, match="timeout"):
             event.add(timeout)
-        assert not event.pending()
+        assert not event.pending
         assert timeout.pointer
     with pytest.raises(ClosedError):
         timeout.pointer  # noqa: B018

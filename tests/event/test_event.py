@@ -53,7 +53,7 @@ def test_a_timer_fires_once_after_its_timeout(base: EventBase) -> None:
     assert not base.dispatch()
     assert time.monotonic() - began >= 0.01  # its clock is a coarse one
     assert fired == [(event, -1, TIMEOUT)]
-    assert event.pending() == 0
+    assert event.pending == 0
     assert event.expires is None
 
 
@@ -62,7 +62,7 @@ def test_a_persistent_timer_fires_until_it_is_deleted(base: EventBase) -> None:
 
     def fire(event: Event, fd: int, what: EventFlag) -> None:
         fired.append(what)
-        assert event.pending() == TIMEOUT
+        assert event.pending == TIMEOUT
         if len(fired) == 3:
             event.delete()
 
@@ -74,7 +74,7 @@ def test_a_persistent_timer_fires_until_it_is_deleted(base: EventBase) -> None:
 def test_a_timeout_of_none_does_not_make_a_timer_wait(base: EventBase) -> None:
     event = Event.timer(base, ignore, persist=True)
     assert event.add() is event
-    assert event.pending() == 0
+    assert event.pending == 0
     assert not base.dispatch()
 
 
@@ -106,7 +106,7 @@ def test_a_descriptor_that_is_not_ready_fires_for_its_timeout(
 ) -> None:
     fired = Fired()
     event = Event(backend_base, pair[0], READ, fired).add(0.001)
-    assert event.pending() == READ | TIMEOUT
+    assert event.pending == READ | TIMEOUT
     assert not backend_base.dispatch()
     assert fired.what == [TIMEOUT]
 
@@ -119,7 +119,7 @@ def test_a_persistent_event_on_a_descriptor_starts_its_timeout_anew(
     while len(fired) < 3:
         base.loop(ONCE)
     assert set(fired.what) == {TIMEOUT}
-    assert event.pending() == READ | TIMEOUT
+    assert event.pending == READ | TIMEOUT
 
 
 def test_an_edge_triggered_event_fires_once_for_each_arrival(base: EventBase, pair: Pair) -> None:
@@ -140,7 +140,7 @@ def test_a_non_persistent_event_may_be_added_again_in_its_callback(
     fired = []
 
     def fire(event: Event, fd: int, what: EventFlag) -> None:
-        assert event.pending() == 0
+        assert event.pending == 0
         fired.append(what)
         if len(fired) < 3:
             event.add()
@@ -160,7 +160,7 @@ def test_a_callback_that_raises_leaves_its_persistent_event_pending(
     for _ in range(3):
         with pytest.raises(LookupError):
             base.dispatch()
-        assert event.pending() == WRITE
+        assert event.pending == WRITE
     event.delete()
     assert not base.dispatch()
 
@@ -191,10 +191,10 @@ def test_a_user_event_fires_when_it_is_made_active(base: EventBase) -> None:
     fired = Fired()
     event = Event.user(base, fired)
     event.active()
-    assert event.pending() == TIMEOUT
+    assert event.pending == TIMEOUT
     assert not base.dispatch()
     assert fired == [(event, -1, TIMEOUT)]
-    assert event.pending() == 0
+    assert event.pending == 0
 
 
 def test_several_activations_before_the_loop_are_one(base: EventBase) -> None:
@@ -202,7 +202,7 @@ def test_several_activations_before_the_loop_are_one(base: EventBase) -> None:
     event = Event.user(base, fired)
     event.active(READ)
     event.active(WRITE)
-    assert event.pending() == READ | WRITE
+    assert event.pending == READ | WRITE
     base.dispatch()
     assert fired.what == [READ | WRITE]
 
@@ -239,7 +239,7 @@ def test_an_event_says_what_it_is(base: EventBase, pair: Pair) -> None:
     assert event.callback is ignore
     assert event.priority == 0
     assert event.initialized
-    assert event.pending() == 0
+    assert event.pending == 0
     assert not event.closed
 
 
@@ -258,7 +258,7 @@ def test_removing_the_timer_leaves_an_event_waiting_for_its_descriptor(
     fired = Fired()
     event = Event(base, pair[0], READ | PERSIST, fired).add(0.001)
     event.remove_timer()
-    assert event.pending() == READ
+    assert event.pending == READ
     assert event.expires is None
     base.loopexit(0.02)
     base.dispatch()
@@ -271,7 +271,7 @@ def test_removing_the_timer_leaves_an_event_waiting_for_its_descriptor(
 def test_removing_the_timer_of_a_timer_deletes_it(base: EventBase) -> None:
     event = Event.timer(base, ignore, persist=True).add(60)
     event.remove_timer()
-    assert event.pending() == 0
+    assert event.pending == 0
     assert base._live == {}
     event.remove_timer()
 
@@ -316,7 +316,7 @@ def test_an_event_that_fires_for_the_last_time_is_not_listed(base: EventBase) ->
 
 def test_an_event_is_closed_at_the_end_of_a_with_statement(base: EventBase) -> None:
     with Event.timer(base, ignore).add(60) as event:
-        assert event.pending() == TIMEOUT
+        assert event.pending == TIMEOUT
     assert event.closed
     with pytest.raises(ClosedError), event:
         pass
@@ -483,10 +483,10 @@ def test_adding_a_pending_event_without_a_timeout_leaves_the_old_one(
 ) -> None:
     """C5: None leaves the old timeout."""
     timer = Event.timer(base, ignore).add(1000)
-    assert timer.add().pending() == TIMEOUT
+    assert timer.add().pending == TIMEOUT
     event = Event(base, pair[0], READ, ignore).add(1000)
     expires = event.expires
-    assert event.add().pending() == READ | TIMEOUT
+    assert event.add().pending == READ | TIMEOUT
     assert event.expires == pytest.approx(expires, abs=1)
 
 
@@ -498,7 +498,7 @@ def test_a_new_timeout_takes_an_event_back_that_is_active_for_its_timeout(base: 
     event.add(60)
     base.loop(NONBLOCK)
     assert fired == []
-    assert event.pending() == TIMEOUT
+    assert event.pending == TIMEOUT
     event.active(READ)
     event.add(60)
     base.loop(NONBLOCK)
@@ -513,7 +513,7 @@ def test_a_refused_event_is_not_half_added(tmp_path: Path) -> None:
         for timeout in (None, 1, base.init_common_timeout(5)):
             with pytest.raises(PermissionError, match=f"event_add: fd {file.fileno()} with epoll"):
                 event.add(timeout)
-            assert event.pending() == 0
+            assert event.pending == 0
             assert base._live == {}
             assert base.events() == []
             assert f" {file.fileno()}] Read" not in base.dump_events()
@@ -625,7 +625,7 @@ def test_an_active_event_is_not_added_but_for_a_timeout(base: EventBase, pair: P
         event.add(timeout)
         base.loop(NONBLOCK)
         assert fired.what == [READ]
-        assert event.pending() == (READ | TIMEOUT if timeout else 0)
+        assert event.pending == (READ | TIMEOUT if timeout else 0)
         event.delete()
         fired.clear()
     event = Event(base, pair[0], READ | PERSIST, fired)
@@ -808,7 +808,7 @@ def test_mixing_edge_and_level_triggered_events_fails_in_debug_mode() -> None:
                             assert f"event_add: fd {left.fileno()}" in str(error), error
                         else:
                             raise AssertionError("it was added")
-                        assert bad.pending() == 0
+                        assert bad.pending == 0
                         assert base.events() == [good]
                     good.close()
                     bad.add()
@@ -829,7 +829,7 @@ def test_a_descriptor_takes_no_more_events_than_libevent_can_count(
     one_more = Event(base, pair[0], READ, ignore)
     with pytest.raises(LibeventError, match=f"event_add: fd {pair[0].fileno()}"):
         one_more.add()
-    assert one_more.pending() == 0
+    assert one_more.pending == 0
     assert one_more._key not in base._live
     events.pop().close()
     one_more.add()
@@ -844,7 +844,7 @@ USES: dict[str, Callable[[Event], object]] = {
     "remove_timer": lambda event: event.remove_timer(),
     "active": lambda event: event.active(),
     "active for reading": lambda event: event.active(READ),
-    "pending": lambda event: event.pending(),
+    "pending": lambda event: event.pending,
     "expires": lambda event: event.expires,
     "initialized": lambda event: event.initialized,
     "fd": lambda event: event.fd,

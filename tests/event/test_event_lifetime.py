@@ -47,7 +47,7 @@ def assert_live_is_pending(base: EventBase, events: list[Event], after: str = ""
     """Assert that Python keeps exactly those alive that libevent may call."""
     for event in events:
         if not event.closed:
-            assert (event._key in base._live) == bool(event.pending()), (after, base.dump_events())
+            assert (event._key in base._live) == bool(event.pending), (after, base.dump_events())
 
 
 Make = Callable[[EventBase, socket.socket, Callable[..., object]], Event]
@@ -80,7 +80,7 @@ CHANGES: dict[str, Callable[[Event], object]] = {
     "remove_timer": lambda event: event.remove_timer(),
     "active without timer": lambda event: (event.active(WRITE), event.remove_timer()),
     "added without timer": lambda event: (event.add(60), event.remove_timer()),
-    "priority": lambda event: event.pending() or setattr(event, "priority", 0),
+    "priority": lambda event: event.pending or setattr(event, "priority", 0),
     "replaced": lambda event: setattr(event, "callback", ignore),
     "listed": lambda event: (event.base.events(), event.base.dump_events()),
     "close": lambda event: event.close(),
@@ -170,7 +170,7 @@ def test_a_timer_that_has_ticked_goes_when_it_has_nothing_to_wait_for(
     if change == "delete":
         events[0].add(0).active(READ)
     settles(base, events, change)
-    assert events[0].pending() == 0
+    assert events[0].pending == 0
     assert len(fired) in (4, 5)
     goes(base, events)
 

@@ -85,7 +85,7 @@ def test_a_signal_event_fires_instead_of_pythons_handler(
         signal.raise_signal(USR1)
         backend_base.loop(ONCE)
     assert fired == [(event, USR1, SIGNAL)] * 2
-    assert event.pending() == SIGNAL
+    assert event.pending == SIGNAL
     assert handled == []
     event.delete()
     assert not backend_base.dispatch()
@@ -135,7 +135,7 @@ def test_a_non_persistent_signal_event_gives_the_signal_back_when_it_fires(
         signal.raise_signal(USR1)
         base.loop(ONCE)
     assert fired == [SIGNAL, SIGNAL]
-    assert event.pending() == 0
+    assert event.pending == 0
     signal.raise_signal(USR1)
     assert handled == [USR1]
 
@@ -157,7 +157,7 @@ def test_a_signal_wakes_an_idle_loop(base: EventBase) -> None:
     timer.start()
     assert not base.dispatch()
     timer.join()
-    assert event.pending() == 0
+    assert event.pending == 0
 
 
 # C8: how often they are called.
@@ -229,7 +229,7 @@ def test_what_is_done_in_the_middle_of_its_calls_counts(
     assert calls == expected
     event = events.pop()
     if not event.closed:
-        assert bool(event.pending()) == (event._key in base._live) == (persist and stays)
+        assert bool(event.pending) == (event._key in base._live) == (persist and stays)
         event.delete()
         event.active(SIGNAL, 2)
         base.loop(NONBLOCK)
@@ -292,7 +292,7 @@ def test_a_callback_that_raises_ends_the_calls(
     event.active(SIGNAL, 3)
     with pytest.raises(LookupError):
         base.loop(NONBLOCK)
-    assert event.pending() == (SIGNAL if persist else 0)
+    assert event.pending == (SIGNAL if persist else 0)
     assert (event._key in base._live) == persist
     base.loop(NONBLOCK)
     event.delete()
@@ -335,7 +335,7 @@ def test_only_one_base_has_signal_events(base: EventBase) -> None:
         second = Event.signal(other, USR2, ignore)
         with pytest.raises(LibeventError, match="another event base has signal events pending"):
             second.add()
-        assert second.pending() == 0
+        assert second.pending == 0
         assert other._live == {}
         signal.raise_signal(USR1)
         base.loop(ONCE)
@@ -364,7 +364,7 @@ def test_a_second_base_may_have_signal_events_that_do_not_wait(base: EventBase) 
         idle.close(finalize=fired.append)
         Event.signal(other, USR1, ignore).active(SIGNAL)
     assert len(fired) == 2
-    assert event.pending() == SIGNAL
+    assert event.pending == SIGNAL
     event.delete()
 
 
@@ -499,8 +499,8 @@ def test_another_thread_cannot_add_or_end_a_signal_event(base: EventBase, handle
         error = in_thread(lambda use=use: (base.take_over(), use()))
         assert isinstance(error, ThreadError), use
         assert "main thread" in str(error)
-    assert idle.pending() == 0
-    assert waiting.pending() == SIGNAL
+    assert idle.pending == 0
+    assert waiting.pending == SIGNAL
     assert not waiting.closed
     assert in_thread(lambda: (base.take_over(), idle.delete(), idle.close())) is None
     waiting.delete()
@@ -515,13 +515,13 @@ def test_another_thread_cannot_close_a_base_that_has_signal_events() -> None:
     timer = Event.timer(base, ignore).add(60)
     assert isinstance(in_thread(base.close), ThreadError)
     assert not base.closed
-    assert event.pending() == SIGNAL
-    assert timer.pending() == TIMEOUT
+    assert event.pending == SIGNAL
+    assert timer.pending == TIMEOUT
     event.delete()
     assert in_thread(base.close) is None
     assert base.closed
     with pytest.raises(ClosedError):
-        timer.pending()
+        timer.pending  # noqa: B018
 
 
 def test_a_signal_event_fires_in_a_loop_of_another_thread(

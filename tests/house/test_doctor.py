@@ -29,7 +29,7 @@ def test_it_begins_with_versions(lines: list[str]) -> None:
     package, cffi = (importlib.metadata.version(name) for name in ("libevent_py", "cffi"))
     assert lines[0] == f"libevent_py {package}, cffi {cffi}, Python {platform.python_version()}"
     headers = ffi.string(lib.LIBEVENT_VERSION).decode()
-    assert lines[1] == f"libevent {libevent_py.version}, compiled against {headers}"
+    assert lines[1] == f"libevent {libevent_py.libevent_version}, compiled against {headers}"
 
 
 def test_it_names_the_backends_and_what_the_one_in_use_can_do(lines: list[str]) -> None:

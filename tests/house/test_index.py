@@ -330,7 +330,7 @@ def test_without_a_name_it_says_versions_backend_and_usage(
         assert status == 0
         assert output.splitlines()[:3] == [
             f"libevent_py {importlib.metadata.version('libevent_py')}, "
-            f"libevent {libevent_py.version}, backend {base.method}",
+            f"libevent {libevent_py.libevent_version}, backend {base.method}",
             "",
             "usage: python -m libevent_py [-h] [function]",
         ]

@@ -138,7 +138,7 @@ with EventBase(method="poll", priorities=2) as base:
     Listener(base, ("127.0.0.1", 0), accept)
     event: Event = Event.timer(base, lambda event, fd, what: None).add(0.1)
     done: bool = base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
-    print(number, result, both, event.pending(), done, lib.event_get_version())
+    print(number, result, both, event.pending, done, lib.event_get_version())
 """
 
 #: A program with a mistake in each line but the first, by type checkers' own words for it.

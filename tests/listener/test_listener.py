@@ -455,7 +455,7 @@ def test_when_the_callback_raises_nothing_waits_for_the_descriptor_any_longer(
             run_until(base, lambda: raised)
             assert made[0].closed
             assert made[1].closed
-            assert not made[2].pending()
+            assert not made[2].pending
             settle(elsewhere)  # only there the descriptor is closed
             assert rest(sock) == b""
         with connected(server.address) as sock:

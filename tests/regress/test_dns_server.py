@@ -54,7 +54,7 @@ def test_server(base: EventBase) -> None:
         DnsBase(base, DnsBaseFlag(0)) as dns,
     ):
         dns.nameserver_sockaddr_add(server.address)
-        assert dns.count_nameservers() == 1
+        assert len(dns.nameservers) == 1
         assert dns.nameservers == [server.address]
 
         lookups = [

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from libevent_py import BufferEvent, EventBase, EventFlag, LoopFlag, lib, version
+from libevent_py import BufferEvent, EventBase, EventFlag, LoopFlag, lib, libevent_version
 from samples import upper_event, upper_length_prefixed
 from tests.kit.peers import exactly, reset, rest
 from tests.kit.samples import (
@@ -339,7 +339,9 @@ def test_the_low_watermark_of_upper_bufferevent_is_ten_bytes() -> None:
 
 def test_upper_listener_says_what_it_runs_on_and_what_to_type() -> None:
     with running(Server("upper_listener")) as server:
-        server.prints(rf"libevent {re.escape(version)} with \w+, serving 127.0.0.1:{server.port}\n")
+        server.prints(
+            rf"libevent {re.escape(libevent_version)} with \w+, serving 127.0.0.1:{server.port}\n"
+        )
         server.prints(rf"nc 127\.0\.0\.1 {server.port}\b")
 
 

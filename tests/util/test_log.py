@@ -290,7 +290,7 @@ def test_it_comes_out_of_a_call_that_fails_with_what_failed(
     with pytest.raises(Oops) as caught:
         refused.add()
     assert isinstance(caught.value.__context__, PermissionError)
-    assert not refused.pending()
+    assert not refused.pending
     assert errors.waiting() == 0
 
 
