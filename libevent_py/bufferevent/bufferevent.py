@@ -358,7 +358,7 @@ class BufferEvent(Child):
     def _copied(self) -> BufferEvent:
         """Return a new object with all that this one has but the pointer and what it has lent."""
         copy = BufferEvent.__new__(BufferEvent)
-        for name in ("base", "key", *BufferEvent.__slots__):
+        for name in ("base", "_key", *BufferEvent.__slots__):
             setattr(copy, name, getattr(self, name))
         copy._lent_input = copy._lent_output = None
         return copy

@@ -74,7 +74,7 @@ class Event(Child):
         the event before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError`
         naming what is wrong with an argument. Wraps ``event_new``.
         """
-        if hasattr(self, "key"):
+        if hasattr(self, "_key"):
             raise RuntimeError(f"this {type(self).__name__} has been made already")
         what = convert.flags(EventFlag, what, "what")
         number = _checked(fd, what)

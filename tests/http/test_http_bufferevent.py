@@ -139,7 +139,7 @@ def test_every_method_and_attribute_is_known_here() -> None:
 
 
 def test_every_method_of_its_buffers_is_known_here() -> None:
-    known = [*BUFFER_ASKED, *BUFFER_USES, "borrowed"]
+    known = [*BUFFER_ASKED, *BUFFER_USES]
     assert len(known) == len(set(known))
     inherited = {name for name in dir(object) if name != "__eq__"} | {"__slots__", "__module__"}
     machinery = {"__enter__", "__exit__", "__weakref__", "__bool__", "__hash__", "__reduce_ex__"}
