@@ -23,13 +23,17 @@ EDITABLE := --config-settings editable_mode=compat --editable
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test test-all bench lint build clean
+.PHONY: run test quick test-all bench lint build clean
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
 
 test: .venv/installed build/test-packages lint
-	. $(BIN)/activate && $(PYTEST)
+	. $(BIN)/activate && $(PYTEST) --durations 15
+
+# What takes a second or less: no valgrind, no random walks.
+quick: .venv/installed build/test-packages
+	. $(BIN)/activate && $(PYTEST) -m 'not slow' --durations 15
 
 lint: .venv/installed
 	$(BIN)/ruff check .

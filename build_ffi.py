@@ -1,4 +1,7 @@
-"""Builds ``libevent_py._ffi``: of each noun its cdef, libevent's header of that name, and our C."""
+"""Builds ``libevent_py._ffi``: of each noun its cdef, libevent's header of that name, and our C.
+
+And its stub, of the same cdefs.
+"""
 
 import os
 import re
@@ -11,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cffi import FFI
+from cffi import FFI, model
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # a build front end leaves it out
@@ -176,6 +179,7 @@ def make() -> FFI:
     flags = {part: link_flag(part, search) for part in (*PARTS, TLS)}
     without = left_out(search, flags)
 
+    (ROOT / "libevent_py" / "_ffi.pyi").write_text(stub(include))
     ffi = FFI()
     source = []
     for cdef, lines in assemble(include, without, "static"):
@@ -196,6 +200,42 @@ def make() -> FFI:
         ],
     )
     return ffi
+
+
+def annotation(type: model.BaseType, given: bool = False) -> str:
+    """What Python has for a type of C's: as a result or, *given* to a function, what it takes."""
+    if isinstance(type, model.VoidType):
+        return "None"
+    if isinstance(type, model.EnumType) or (
+        isinstance(type, (model.PrimitiveType, model.UnknownIntegerType))
+        and type.name not in ("char", "_Bool", "float", "double")
+    ):
+        return "int"
+    if isinstance(type, model.PrimitiveType):
+        return {"char": "bytes", "_Bool": "bool"}.get(type.name, "float")
+    return "Given" if given else "CData"
+
+
+def stub(include: Path) -> str:
+    """Return what type checkers know of the module, also what this build leaves out of `lib`."""
+    ffi = FFI()
+    for cdef, _ in assemble(include, set(), ""):
+        ffi.cdef(cdef)
+    lines = [(C / "_ffi.pyi").read_text().rstrip(), "", "class _Lib:"]
+    for key, (type, _) in ffi._parser._declarations.items():
+        kind, _, name = key.partition(" ")
+        if kind == "function":
+            given = [f"_{place}: {annotation(each, True)}" for place, each in enumerate(type.args)]
+            given += ["*_: Given"] if type.ellipsis else ["/"] if given else []
+            arguments = ", ".join(["self", *given])
+            lines.append(f"    def {name}({arguments}) -> {annotation(type.result)}: ...")
+        elif kind == "macro":
+            lines.append(f"    {name}: int")
+        elif kind in ("constant", "variable", "extern_python"):
+            lines.append(f"    {name}: CData")
+        elif kind == "enum":
+            lines += [f"    {member}: int" for member in type.enumerators]
+    return "\n".join([*lines, "", "lib: _Lib", ""])
 
 
 def lint_source(include: Path, without: set[str]) -> str:

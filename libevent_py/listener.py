@@ -18,6 +18,7 @@ from libevent_py._core.handle import Making, came_to_be
 from libevent_py._core.owner import Child, Rank, callable_here
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.end import close_all
 from libevent_py.enums import ListenerOption
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
@@ -42,7 +43,7 @@ class Listener(Child):
 
     _callback: ListenerCallback | None
 
-    rank = Rank.LISTENER
+    _rank = Rank.LISTENER
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Listener(Child):
     ) -> None:
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         self._callback = None if callback is None else convert.callback(callback)
         self._on_error: ErrorCallback | None = None
         self._resting = False
@@ -135,7 +136,7 @@ class Listener(Child):
             failure=lambda: errors.failed(lib.evconnlistener_new, convert.fd_with(fd, below)),
         )
         super().__init__(base, key, making)
-        base.may_call(key, self)
+        base._may_call(key, self)
 
     @property
     def callback(self) -> ListenerCallback | None:
@@ -148,13 +149,13 @@ class Listener(Child):
 
     @callback.setter
     def callback(self, callback: ListenerCallback | None) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         if self._bound is not None:
             raise ValueError(f"this Listener belongs to {self._bound!r}, which has its connections")
         called = callback is not None
         if called:
             convert.callback(callback)
-        if errors.enter(None, lib.evpy_listener_set_cb, self.pointer, called, self.key):
+        if errors.enter(None, lib.evpy_listener_set_cb, self.pointer, called, self._key):
             raise errors.failed(lib.evconnlistener_set_cb, f"fd {self.fd}")
         self._callback = callback
 
@@ -173,7 +174,7 @@ class Listener(Child):
 
     def enable(self) -> None:
         """Accept connections. Wraps ``evconnlistener_enable``."""
-        self.base.check_thread()
+        self.base._check_thread()
         errors.call(lib.evconnlistener_enable, self.pointer)
 
     def disable(self) -> None:
@@ -181,7 +182,7 @@ class Listener(Child):
 
         Wraps ``evconnlistener_disable``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._resting = False
         errors.call(lib.evconnlistener_disable, self.pointer)
 
@@ -203,7 +204,7 @@ class Listener(Child):
         """The address that the socket is bound to."""
         return convert.name_of(self, self.fd)
 
-    def accept_failed(self, code: int) -> None:
+    def _accept_failed(self, code: int) -> None:
         """Tell who wants to know that a connection could not be accepted, and why."""
         error = OSError(code, f"accept: {os.strerror(code)}")
         if self._on_error is not None:
@@ -230,20 +231,20 @@ class Listener(Child):
         else:
             self._bound.close()
 
-    def give(self, bound: Any) -> None:
+    def _give(self, bound: Any) -> None:
         """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object."""
         self._bound = bound
         self._callback = None
 
-    def taken_back(self) -> None:
+    def _taken_back(self) -> None:
         """Be closed, as C has freed, or will free, what has been given."""
         base = self.base
         self._take()
-        base.forget(self.key)
-        base.unpark_never(self)
+        base._forget(self._key)
+        base._unpark_never(self)
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the listener, unless it has been given away."""
         return lib.evconnlistener_free if self._bound is None else _leave
 
@@ -294,7 +295,7 @@ def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
     try:
         listener._callback(listener, fd, convert.unpack_address(address, length))
     except BaseException as error:
-        listener.base.report(error, listener)
+        listener.base._report(error, listener)
     else:
         return True
     return _kept(fd)  # with the error gone, and with it what it alone has kept
@@ -312,7 +313,7 @@ def _kept(fd: int) -> bool:
         if isinstance(child, Event):
             child.delete()
         else:
-            child.close_all()  # C notes it if that closes fd
+            close_all(child)  # C notes it if that closes fd
     return any(_closes(fd, thing) for thing in gc.get_objects())
 
 
@@ -328,4 +329,4 @@ def _closes(fd: int, thing: Any) -> bool:
 
 @from_c()
 def evpy_accept_error(listener: Any, code: int) -> None:
-    listener.accept_failed(code)
+    listener._accept_failed(code)

@@ -14,8 +14,8 @@ from libevent_py._core import convert
 from libevent_py._core.names import name_of
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.buffer import Buffer
-from libevent_py.buffer.octets import END, FRONT, MOST, Octets, checked, failure
+from libevent_py.buffer.buffer import INT_MAX, Buffer, checked
+from libevent_py.buffer.failure import END, FRONT, failure
 from libevent_py.errors import TagError
 
 LARGEST = 2**32 - 1
@@ -36,8 +36,8 @@ def init() -> None:
 def marshal(buffer: Buffer, tag: int, data: Any) -> None:
     """Append *data*, up to 2 GiB of bytes, as an item. Wraps ``evtag_marshal``."""
     octets, size = convert.octets(data)
-    if size >= MOST:
-        raise ValueError(f"data must be shorter than {MOST} bytes, not {size}")
+    if size >= INT_MAX:
+        raise ValueError(f"data must be shorter than {INT_MAX} bytes, not {size}")
     _put(buffer, lib.evtag_marshal, lib.EVPY_TAG_BYTES, octets, tag=_tag(tag), length=size)
 
 
@@ -51,7 +51,7 @@ def marshal_buffer(buffer: Buffer, tag: int, data: Buffer) -> None:
         raise ValueError("data must be another buffer")
     result = target._with(source, lib.evpy_tag_marshal_buffer, tag)
     if result == lib.EVPY_TAG_PAYLOAD:
-        raise ValueError(f"data must be shorter than {MOST} bytes, not {len(source)}")
+        raise ValueError(f"data must be shorter than {INT_MAX} bytes, not {len(source)}")
     if result:
         raise failure(lib.evtag_marshal_buffer, (target, END), (source, FRONT))
 
@@ -169,7 +169,7 @@ def unmarshal_fixed(buffer: Buffer, need_tag: int, length: int) -> bytes:
 
     Wraps ``evtag_unmarshal_fixed``.
     """
-    length = convert.integer(length, "length", 0, MOST)
+    length = convert.integer(length, "length", 0, INT_MAX)
     return _payload(buffer, lib.evtag_unmarshal_fixed, _need(need_tag), length)[1]
 
 
@@ -257,7 +257,7 @@ def _unmarshal(
         raise _failed(function, source, result, item, need)
 
 
-def _readable(buffer: Buffer) -> Octets:
+def _readable(buffer: Buffer) -> Buffer:
     source = checked(buffer)
     if not source._plain:
         source.copyout(0)  # which says so where the bytes may not be in memory (D9)
@@ -265,7 +265,7 @@ def _readable(buffer: Buffer) -> Octets:
 
 
 def _failed(
-    function: Callable[..., Any], source: Octets, result: int, item: Any, need: int = -1
+    function: Callable[..., Any], source: Buffer, result: int, item: Any, need: int = -1
 ) -> Exception:
     """Return the exception for C's *result*."""
     why = {

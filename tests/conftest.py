@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import inspect
-import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from libevent_py._core.owner import roots
 from libevent_py._core.wakeup import wakeup
 from tests.kit import debian
 from tests.kit.certificates import Authority
+from tests.kit.once import once
+from tests.kit.processes import descriptors
 from tests.kit.support import end_valgrind
 
 BACKENDS = EventBase.supported_methods()
@@ -41,37 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-def descriptors() -> dict[str, str]:
-    """Return the open descriptors, each with what it is open on."""
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:  # the directory's own
-            continue
-    return found
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _cheap_collections() -> Iterator[None]:
-    """Spare the collections around each of the many tests what was there before the first."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _end_of_valgrind() -> Iterator[None]:
-    """End the process that has run scripts under valgrind."""
+def _end() -> Iterator[None]:
+    """End the process that has run scripts under valgrind; leave the collector as it was."""
     yield
     end_valgrind()
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     wakeup()  # the process's pipes stay open from here on
     gc.collect()
+    gc.freeze()  # or each collection would go through what is kept of all tests before
     open_before = descriptors()
     bases_before = set(roots)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -80,7 +64,7 @@ def _nothing_is_left() -> Iterator[None]:
     assert live.bases == ()
     assert errors.entered.here.raised == []
     left = [root for root in roots if root not in bases_before and not root.closed]
-    assert not left, f"left open: {left}, with {[root.live for root in left]}"
+    assert not left, f"left open: {left}, with {[root._live for root in left]}"
     leaked = {fd: what for fd, what in descriptors().items() if open_before.get(fd) != what}
     assert not leaked, f"descriptors leaked: {leaked}"
     changed = {n for n, handler in handlers.items() if signal.getsignal(n) is not handler}
@@ -129,10 +113,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="session")
 def unpatched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where libraries are that have the published holes."""
-    return debian.bring(debian.UNPATCHED, tmp_path_factory.mktemp("unpatched"))
+    bring = partial(debian.bring, debian.UNPATCHED)
+    return debian.libraries(once(tmp_path_factory, "unpatched", bring))
 
 
 @pytest.fixture(scope="session")
 def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where libraries are of the same version number in which they are mended."""
-    return debian.bring(debian.PATCHED, tmp_path_factory.mktemp("patched"))
+    bring = partial(debian.bring, debian.PATCHED)
+    return debian.libraries(once(tmp_path_factory, "patched", bring))
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where libevent's source is."""
+    (directory,) = once(tmp_path_factory, "source", debian.source).glob("libevent-*/")
+    return directory

@@ -43,16 +43,12 @@ def _places(package: Path) -> dict[str, list[Place]]:
         path.relative_to(package).as_posix(): ast.parse(path.read_bytes())
         for path in sorted(package.rglob("*.py"))
     }
-    heirs = _heirs(modules)
     found: dict[str, list[Place]] = {}
     for file, module in modules.items():
-        for owner, member, node in _definitions(module):
-            # What a private class has is known by the name of the classes made of it.
-            owners = heirs.get(owner, [owner])
+        for name, node in _definitions(module):
             for function in wrapped(ast.get_docstring(node) or ""):
-                for name in owners:
-                    place = Place(name + member, f"{package.name}/{file}", node.lineno)
-                    found.setdefault(function, []).append(place)
+                place = Place(name, f"{package.name}/{file}", node.lineno)
+                found.setdefault(function, []).append(place)
     return found
 
 
@@ -61,44 +57,16 @@ def wrapped(docstring: str) -> list[str]:
     return [name for names in WRAPS.findall(docstring) for name in re.findall(r"\w+", names)]
 
 
-def _heirs(modules: dict[str, ast.Module]) -> dict[str, list[str]]:
-    """Return, by private class, the public classes that inherit from it."""
-    given_out = {
-        alias.asname
-        for node in modules.get("__init__.py", ast.Module([], [])).body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    children: dict[str, list[str]] = {}
-    private: set[str] = set()
-    for file, module in modules.items():
-        for node in module.body:
-            if isinstance(node, ast.ClassDef):
-                if file.startswith("_") or (given_out and node.name not in given_out):
-                    private.add(node.name)
-                for base in node.bases:
-                    children.setdefault(ast.unparse(base), []).append(node.name)
-
-    def public(name: str) -> list[str]:
-        if name not in private:
-            return [name]
-        return [heir for child in children.get(name, []) for heir in public(child)]
-
-    return {name: public(name) or [name] for name in private}
-
-
-def _definitions(
-    module: ast.Module,
-) -> Iterator[tuple[str, str, ast.FunctionDef | ast.ClassDef]]:
-    """Yield each function and class with its name, and each method with its class's and its own."""
+def _definitions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    """Yield each function, class and method, with its name."""
     for node in module.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield node.name, "", node
+            yield node.name, node
         if isinstance(node, ast.ClassDef):
             for member in node.body:
                 if isinstance(member, ast.FunctionDef):
-                    name = "" if member.name == "__init__" else f".{member.name}"
-                    yield node.name, name, member
+                    made = member.name == "__init__"
+                    yield node.name if made else f"{node.name}.{member.name}", member
 
 
 def declared(name: str) -> bool:

@@ -47,7 +47,7 @@ class Live:
             others = [
                 other
                 for other in self.bases
-                if (other.running or other.calls) and other is not base
+                if (other._running or other._calls) and other is not base
             ]
             self.set((*others, base))
 
@@ -60,7 +60,7 @@ class Live:
         """Look in *bases* from now on."""
         #: What C may call, by key; with one base, as nearly always, its own dict.
         self.objects: MutableMapping[int, Any] = (
-            bases[0].live if len(bases) == 1 else ChainMap(*(base.live for base in bases))
+            bases[0]._live if len(bases) == 1 else ChainMap(*(base._live for base in bases))
         )
         #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
         self.bases = bases
@@ -93,12 +93,12 @@ def from_c(
             thing = live.objects.get(key)
             if thing is None:
                 return late
-            if forked is not _Call and thing.base.parked is not None:
+            if forked is not _Call and thing.base._parked is not None:
                 return forked
             try:
                 return function(thing, *arguments)
             except BaseException as error:
-                thing.base.report(error, thing)
+                thing.base._report(error, thing)
                 return raised
 
         ffi.def_extern(name=function.__name__, onerror=errors.kept, error=raised)(called)

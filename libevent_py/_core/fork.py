@@ -1,6 +1,6 @@
 """What becomes of bases and buffers in a forked child.
 
-All bases are parked (`owner.Root.park`), and what another thread was in the middle of using is lost
+All bases are parked (`owner.Root._park`). What another thread was in the middle of using is lost
 there for good: its data may be half changed. `EventBase.reinit` brings the rest back.
 """
 
@@ -29,15 +29,15 @@ def _lose() -> None:
             lost_buffers.add(where[0])
             continue
         for base in _users(thread):
-            base.lost = True
+            base._lost = True
 
 
 def _users(thread: int) -> list[Root]:
     """Return the bases with one of which *thread* was inside C, as far as that is known."""
     bases = list(roots)
     return (
-        [base for base in bases if base.thread == thread]
-        or [base for base in bases if thread in base.holds]
+        [base for base in bases if base._thread == thread]
+        or [base for base in bases if thread in base._holds]
         or bases
     )
 
@@ -47,8 +47,8 @@ def _after_fork() -> None:
     lib.evpy_note_fork()
     _lose()
     for root in list(roots):
-        root.park()
-    live.set(tuple(base for base in live.bases if base.running or base.calls))
+        root._park()
+    live.set(tuple(base for base in live.bases if base._running or base._calls))
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -58,5 +58,5 @@ os.register_at_fork(after_in_child=_after_fork)
 def evpy_forked() -> None:
     """End the loop of a child that comes back from its callback without `reinit`."""
     for base in live.bases:
-        if base.parked and base.thread == get_ident():  # and it is not about to be closed anyway
+        if base._parked and base._thread == get_ident():  # and it is not about to be closed anyway
             raise base._unusable()

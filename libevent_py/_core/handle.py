@@ -6,6 +6,9 @@ frees the object first empties the slot, and the object becomes one of a subclas
 does not ask, and nothing to pay for asking. (A ``__getattr__`` that raises would do the same, but
 slow each attribute of the class down.)
 
+*Roles.* Other states are told in the same way: while a buffer has memory reserved, or once a loop
+runs its callbacks, it is of a subclass that `subclass_of` makes of its class and a `Role`.
+
 *Interrupts.* A signal handler may raise wherever CPython looks for signals: after each call, and
 where a function begins. So what owns a C object lets go of it by a plain statement and calls C
 right after that, and C itself puts a new one where it belongs (`errors.put`): there is no moment
@@ -45,6 +48,10 @@ class Handle:
         """Refuse to be made a second time: C's first object would be lost."""
         if hasattr(self, "pointer"):
             raise RuntimeError(f"this {type(self).__name__} has been made already")
+
+    def _check_usable(self) -> None:
+        """Raise what `_unusable` returns where the object has no pointer."""
+        self.pointer  # noqa: B018
 
     def _unusable(self) -> Exception:
         return errors.ClosedError(f"this {type(self).__name__} is closed")
@@ -191,17 +198,47 @@ def take(handles: Iterable[Handle]) -> list[Any]:
     return held
 
 
-class WithoutPointer:
-    """What an object is besides, once its pointer has been taken."""
+#: What a `Role` stands before, as a type checker sees it: any class.
+_Anything: Any = object
+
+
+class Role(_Anything):  # type: ignore[misc]
+    """What an object can do while its class is a subclass that `subclass_of` has made.
+
+    At run time it derives from `object`, and it has no slots: an object of a user's class keeps its
+    layout, and so can become one of the subclass.
+    """
 
     __slots__ = ()
 
     def __init_subclass__(cls) -> None:
-        """Keep `without_pointer` from the ``__init_subclass__`` of a user's class."""
+        """Keep `subclass_of` from the ``__init_subclass__`` of a user's class."""
+
+
+def subclass_of(kind: Any, role: type[Role], members: dict[str, Any] | None = None) -> Any:
+    """Return the subclass of *kind* whose objects have *role*, made when first needed.
+
+    *members* is what it has beside the role. A class that has the role already is returned itself.
+    """
+    name = f"_as_{role.__qualname__}"  # kept with *kind*, so that the two go together
+    if name in vars(kind):
+        return getattr(kind, name)
+    if issubclass(kind, role):  # as where a fork comes inside a block of `Buffer.reserve`
+        return kind
+    own = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+    made = type(kind)(kind.__name__, (role, kind), own | (members or {}))
+    setattr(kind, name, made)
+    return made
+
+
+class WithoutPointer(Role):
+    """The role of an object whose pointer has been taken."""
+
+    __slots__ = ()
 
     @property
     def pointer(self) -> Any:
-        raise self._unusable()  # type: ignore[attr-defined]
+        raise self._unusable()
 
     @pointer.deleter
     def pointer(self) -> None:
@@ -209,17 +246,17 @@ class WithoutPointer:
 
     @property
     def closed(self) -> bool:
-        return isinstance(self._unusable(), errors.ClosedError)  # type: ignore[attr-defined]
+        return isinstance(self._unusable(), errors.ClosedError)
 
 
 def without_pointer(kind: Any) -> Any:
     """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
-    if "_without_pointer" not in vars(kind):  # kept there, so that the two go together
-        members: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__}
-        if getattr(kind, "__del__", None) in finalizers:
-            members["__del__"] = left_alone  # they would take some time to find nothing
-        kind._without_pointer = type(kind)(kind.__name__, (WithoutPointer, kind), members)
-    return kind._without_pointer
+    if "_as_WithoutPointer" in vars(kind):  # hot: asked for each object that is closed
+        return kind._as_WithoutPointer
+    members = {}
+    if getattr(kind, "__del__", None) in finalizers:
+        members["__del__"] = left_alone  # they would take some time to find nothing
+    return subclass_of(kind, WithoutPointer, members)
 
 
 def came_to_be(handle: Handle) -> bool:
@@ -237,7 +274,7 @@ class Fresh(Handle):
 
     __slots__ = ()
 
-    def complaint(self) -> str:
+    def _complaint(self) -> str:
         """Return what is to be said where it is dropped; "" when it has been of use."""
         raise NotImplementedError
 
@@ -246,7 +283,7 @@ class Fresh(Handle):
             slot(self)
         except AttributeError:  # it never came to be
             return
-        if complaint := self.complaint():
+        if complaint := self._complaint():
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
 

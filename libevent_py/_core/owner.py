@@ -32,7 +32,7 @@ middle of a method that is about it: the owner's frames tell (`at_work`). One wh
 goes to the next who uses it.
 
 *Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
-parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root.unpark`
+parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root._unpark`
 puts them back, after `event_reinit`, and only then frees what has been closed or dropped meanwhile.
 A base, or a buffer, that another thread was in the middle of using is lost in the child for good.
 """
@@ -87,7 +87,7 @@ HEADROOM = 60
 
 def askable(base: Any) -> bool:
     """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
-    return base.parked is None and get_ident() == base.thread
+    return base._parked is None and get_ident() == base._thread
 
 
 class Rank(enum.IntEnum):
@@ -116,80 +116,80 @@ class Root(Handle):
     """What an event base is to everything made on it."""
 
     __slots__ = (
-        "arena",
-        "awaited",
-        "calls",
-        "closing",
-        "collected",
-        "condemned",
-        "gate",
-        "graveyard",
-        "holds",
-        "ledger",
-        "live",
-        "lost",
-        "parked",
-        "running",
-        "thread",
+        "_arena",
+        "_awaited",
+        "_calls",
+        "_closing",
+        "_collected",
+        "_condemned",
+        "_gate",
+        "_graveyard",
+        "_holds",
+        "_ledger",
+        "_live",
+        "_lost",
+        "_parked",
+        "_running",
+        "_thread",
     )
 
     def __init__(self, making: Making) -> None:
         #: What C may call, by key.
-        self.live: dict[int, Any] = {}
+        self._live: dict[int, Any] = {}
         #: Everything made on this base and not closed, by key.
-        self.ledger: dict[int, weakref.ref[Child]] = {}
+        self._ledger: dict[int, weakref.ref[Child]] = {}
         #: The keys of what is closed, but freed only when its pointer is let go.
-        self.awaited: set[int] = set()
+        self._awaited: set[int] = set()
         #: What is to be freed at the next clean moment.
-        self.graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self._graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
         #: The thread that alone may use this base: that made it, or has taken it over since.
-        self.thread = get_ident()
+        self._thread = get_ident()
         #: Whether the loop runs. No lock: CPython lets neither another thread nor a signal handler
         #: in between a test and a plain assignment, but between a lock and its ``try``.
-        self.running = False
+        self._running = False
         #: Held by whoever uses the pointer from another thread than the base's.
-        self.gate = threading.RLock()  # a signal handler may call while its own thread holds it
+        self._gate = threading.RLock()  # a signal handler may call while its own thread holds it
         #: After a fork, what this base and everything on it had in their slots, by `id`; else None.
-        self.parked: dict[int, tuple[Handle, Any]] | None = None
+        self._parked: dict[int, tuple[Handle, Any]] | None = None
         #: Whether another thread was in the middle of using it when this process was forked.
-        self.lost = False
+        self._lost = False
         #: What the bufferevents of this base read through, once there are any.
-        self.arena: Any = None
+        self._arena: Any = None
         #: How many calls outside the loop have entered C that may call back.
-        self.calls = 0
+        self._calls = 0
         #: How many `with` blocks of each thread hold the lock of something made on the base.
-        self.holds: dict[int, int] = {}
+        self._holds: dict[int, int] = {}
         #: The pointer of a base that is closed, but not freed: it is being closed, or the collector
         #: has finalized it before its children.
-        self.condemned: Any = None
+        self._condemned: Any = None
         #: Whether what is condemned is being freed, by who sees to all that there is.
-        self.closing = False
+        self._closing = False
         #: Whether the collector has found it, perhaps with what its callbacks use.
-        self.collected = False
+        self._collected = False
         making.into(self)
         roots.add(self)
 
     def _unusable(self) -> Exception:
-        return self.why_unusable(self) or super()._unusable()
+        return self._why_unusable(self) or super()._unusable()
 
     def _may_ask(self) -> bool:
         return askable(self)
 
-    def why_unusable(self, handle: Handle) -> Exception | None:
+    def _why_unusable(self, handle: Handle) -> Exception | None:
         """Return the exception for *handle* of this base if only the fork has made it unusable."""
-        if self.parked is None or id(handle) not in self.parked:
+        if self._parked is None or id(handle) not in self._parked:
             return None
         return (
             self._lost_error()
-            if self.lost
+            if self._lost
             else errors.ForkError(
                 "this process was forked from the one that owns the event base: call reinit() first"
             )
         )
 
-    def check_found(self) -> None:
+    def _check_found(self) -> None:
         """Raise `ForkError` if another thread was using the base when this process was forked."""
-        if self.lost:
+        if self._lost:
             raise self._lost_error()
 
     @staticmethod
@@ -199,16 +199,16 @@ class Root(Handle):
             "the process was forked, so it can't be used here: make another one"
         )
 
-    def check_thread(self) -> None:
+    def _check_thread(self) -> None:
         """Raise `ThreadError` unless this thread may use the base now.
 
         It may if it is the base's owner, or if the owner has ended: then this one is from now on.
         """
-        if self.thread != get_ident():
+        if self._thread != get_ident():
             with _claiming:
-                if is_alive(self.thread):
-                    raise self.wrong_thread()
-                self.thread = get_ident()
+                if is_alive(self._thread):
+                    raise self._wrong_thread()
+                self._thread = get_ident()
 
     def take_over(self) -> None:
         """Make this thread the owner of the base: it alone may use it and what is made on it.
@@ -218,23 +218,23 @@ class Root(Handle):
         a call that is about the base or anything made on it.
         """
         self.pointer  # noqa: B018  (a closed base, or the parent process's, can't be taken over)
-        self.claim()
+        self._claim()
 
-    def claim(self) -> None:
+    def _claim(self) -> None:
         """Make this thread the owner, or raise `ThreadError`."""
-        if self.thread == get_ident():
+        if self._thread == get_ident():
             return
         with _claiming:
-            owner = self.thread
-            self.thread = get_ident()  # from here on the owner's calls are refused
-            busy = self.running or self.calls or self.holds
+            owner = self._thread
+            self._thread = get_ident()  # from here on the owner's calls are refused
+            busy = self._running or self._calls or self._holds
             if busy or at_work(self, sys._current_frames().get(owner)):
-                self.thread = owner
-                raise self.wrong_thread()
+                self._thread = owner
+                raise self._wrong_thread()
 
-    def wrong_thread(self) -> errors.ThreadError:
+    def _wrong_thread(self) -> errors.ThreadError:
         """Return the exception that tells of a call from another thread than the base's own."""
-        if self.running:
+        if self._running:
             return errors.ThreadError(
                 "another thread runs this event base's loop: use base.defer(), event.active(), "
                 "base.loopbreak() or base.loopexit() from here"
@@ -244,135 +244,135 @@ class Root(Handle):
             "base.take_over() when that thread doesn't use it"
         )
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function*, as `errors.call` does, where it may call back at once."""
-        if self.running:
+        if self._running:
             return errors.call(function, *arguments)
-        self.calls += 1
+        self._calls += 1
         try:
             live.add(self)
             return errors.call(function, *arguments)
         finally:
-            self.calls -= 1
-            if not self.calls:
+            self._calls -= 1
+            if not self._calls:
                 try:
                     live.remove(self)
                 except BaseException:  # an interrupt has kept it from that
                     live.remove(self)
                     raise
 
-    def tell(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def _tell(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Enter C by *function*, which may call back; what that raises waits for who raises it."""
-        if self.running:
+        if self._running:
             function(*arguments)
             return
-        self.calls += 1
+        self._calls += 1
         try:
             live.add(self)
             errors.enter(None, function, *arguments)
         finally:
-            self.calls -= 1
-            if not self.calls:
+            self._calls -= 1
+            if not self._calls:
                 try:
                     live.remove(self)
                 except BaseException:  # an interrupt has kept it from that
                     live.remove(self)
                     raise
 
-    def busy(self) -> bool:
+    def _busy(self) -> bool:
         """Tell whether C, or a method, may be in the middle of using something of this base."""
-        return self.running or self.calls > 0 or in_the_middle(self, sys._getframe(1))
+        return self._running or self._calls > 0 or in_the_middle(self, sys._getframe(1))
 
     # What others say of what is made on the base: nobody but this package's core looks by itself.
 
-    def may_call(self, key: int, thing: Any) -> None:
+    def _may_call(self, key: int, thing: Any) -> None:
         """Have C's *key* lead to *thing*, which it may call from now on."""
-        self.live[key] = thing
+        self._live[key] = thing
 
-    def may_not_call(self, key: int) -> None:
+    def _may_not_call(self, key: int) -> None:
         """Have C's *key* lead nowhere any more."""
-        self.live.pop(key, None)
+        self._live.pop(key, None)
 
-    def silencer(self) -> Callable[[int], object]:
-        """Return what does as `may_not_call`, and doesn't hold the base."""
-        live = self.live
+    def _silencer(self) -> Callable[[int], object]:
+        """Return what does as `_may_not_call`, and doesn't hold the base."""
+        live = self._live
         return lambda key: live.pop(key, None)
 
-    def called_by(self, key: int) -> Any:
+    def _called_by(self, key: int) -> Any:
         """Return what C's *key* leads to, or None."""
-        return self.live.get(key)
+        return self._live.get(key)
 
-    def forget(self, key: int) -> None:
+    def _forget(self, key: int) -> None:
         """Close the child *key* no longer with the base: C has freed it, or somebody else will."""
-        self.live.pop(key, None)
-        self.ledger.pop(key, None)
+        self._live.pop(key, None)
+        self._ledger.pop(key, None)
 
-    def know(self, child: Child) -> None:
+    def _know(self, child: Child) -> None:
         """Close *child* with the base."""
-        self.ledger[child.key] = weak(child)
+        self._ledger[child._key] = weak(child)
 
-    def knows(self, key: int) -> bool:
+    def _knows(self, key: int) -> bool:
         """Tell whether the child *key* is made on the base, and not closed."""
-        return key in self.ledger
+        return key in self._ledger
 
-    def child(self, key: int) -> Child | None:
+    def _child(self, key: int) -> Child | None:
         """Return the child *key*, or None where it is being dropped."""
-        return self.ledger[key]()
+        return self._ledger[key]()
 
-    def children(self) -> list[Child]:
+    def _children(self) -> list[Child]:
         """Return what is made on the base, and neither closed nor dropped."""
-        refs = list(self.ledger.copy().values())
+        refs = list(self._ledger.copy().values())
         return [child for ref in refs if (child := ref()) is not None]
 
     @property
-    def forked(self) -> bool:
+    def _forked(self) -> bool:
         """Whether this is a forked child that has not called `EventBase.reinit`."""
-        return self.parked is not None
+        return self._parked is not None
 
-    def pointer_though_forked(self) -> Any:
+    def _pointer_though_forked(self) -> Any:
         """Return the base's pointer, be it parked."""
-        parked = self.parked or {}
+        parked = self._parked or {}
         return parked[id(self)][1] if id(self) in parked else self.pointer
 
-    def unpark_never(self, handle: Handle) -> None:
-        """Have `unpark` put nothing back for *handle*: C has freed it."""
-        if self.parked is not None:
-            self.parked.pop(id(handle), None)
+    def _unpark_never(self, handle: Handle) -> None:
+        """Have `_unpark` put nothing back for *handle*: C has freed it."""
+        if self._parked is not None:
+            self._parked.pop(id(handle), None)
 
-    def put_back(self, handle: Handle, pointer: Any) -> None:
+    def _put_back(self, handle: Handle, pointer: Any) -> None:
         """Put back the *pointer* that *handle* has been without: here, or where a fork parks it."""
-        if self.parked is None:
+        if self._parked is None:
             handle._put(pointer)
         else:
-            self.parked[id(handle)] = handle, pointer
+            self._parked[id(handle)] = handle, pointer
 
     # Freeing.
 
-    def bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
+    def _bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
-        self.awaited.discard(key)
-        here = self.parked is None and (self.condemned is None or self.closing)
-        if here and self.thread == get_ident():
+        self._awaited.discard(key)
+        here = self._parked is None and (self._condemned is None or self._closing)
+        if here and self._thread == get_ident():
             try:
                 free(pointer)
             except BaseException as error:
                 self._bury_again(error, free, pointer)
                 raise
             finally:
-                self.ledger.pop(key, None)
+                self._ledger.pop(key, None)
             return
-        with self.gate:  # so that nobody frees the base meanwhile
+        with self._gate:  # so that nobody frees the base meanwhile
             try:
                 now = self._frees_now()
                 if now:
                     free(pointer)
                 else:
-                    self.graveyard.append((free, pointer))
+                    self._graveyard.append((free, pointer))
             except BaseException as error:
                 self._bury_again(error, free, pointer)
                 raise
             finally:
-                self.ledger.pop(key, None)
+                self._ledger.pop(key, None)
         if not now:
             try:
                 self._has_buried()
@@ -385,45 +385,45 @@ class Root(Handle):
     ) -> None:
         """Have *free* called later if *error*, an interrupt, has come just where it began."""
         if came_at_entry(error):
-            self.graveyard.append((free, pointer))
+            self._graveyard.append((free, pointer))
 
-    def free_when_clean(self, free: Callable[[Any], object], what: Any) -> None:
+    def _free_when_clean(self, free: Callable[[Any], object], what: Any) -> None:
         """Have *free* free *what*: here and now, unless C or a method may be about to use it."""
-        if self.busy():
-            self.free_later(free, what)
+        if self._busy():
+            self._free_later(free, what)
         else:
             free(what)
 
-    def free_later(self, free: Callable[[Any], object], what: Any) -> None:
+    def _free_later(self, free: Callable[[Any], object], what: Any) -> None:
         """Have *free* free *what* at the next clean moment; in a forked child, after `reinit`."""
-        self.graveyard.append((free, what))
-        if self.parked is None:
-            self.wake()
+        self._graveyard.append((free, what))
+        if self._parked is None:
+            self._wake()
 
     def _frees_now(self) -> bool:
         """Tell whether whoever holds the gate may free what is on the base: its owner has ended."""
-        if self.parked is not None or self.closed:  # a fork may come in the middle of closing it
+        if self._parked is not None or self.closed:  # a fork may come in the middle of closing it
             return False
         with _claiming:
-            return not is_alive(self.thread)  # nor does anybody run the loop
+            return not is_alive(self._thread)  # nor does anybody run the loop
 
     def _has_buried(self) -> None:
         """Have what is in the graveyard freed: by the loop, or with the base by the last child."""
-        if self.parked is not None:
+        if self._parked is not None:
             return
-        with self.gate:
-            last = self.condemned is not None and not self.closing and not self.ledger
+        with self._gate:
+            last = self._condemned is not None and not self._closing and not self._ledger
         if last:
             self._free_condemned()
         else:
-            self.wake()
+            self._wake()
 
-    def exhume(self) -> None:
+    def _exhume(self) -> None:
         """Free what is in the graveyard; only where no callback of what it holds is below.
 
         Also release what libevent has let go of (D4).
         """
-        graveyard = self.graveyard
+        graveyard = self._graveyard
         while graveyard:
             free, pointer = graveyard[0]
             del graveyard[0]  # no call from here to free(): nobody interrupts
@@ -433,55 +433,55 @@ class Root(Handle):
                 self._bury_again(error, free, pointer)
                 raise
         if references:
-            release_to(lambda error: self.report(error, self))
+            release_to(lambda error: self._report(error, self))
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Have the loop come to a clean moment soon; from any thread."""
         raise NotImplementedError
 
-    def report(self, error: BaseException, source: Any) -> None:
+    def _report(self, error: BaseException, source: Any) -> None:
         """Take what *source*'s callback raised."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Close everything made on the base, then free the base itself: see `EventBase.close`."""
-        if self.closed and (self.condemned is None or self.closing):
+        if self.closed and (self._condemned is None or self._closing):
             return
-        self.check_closable()  # first: whoever is refused has not become the owner
-        if self.thread != get_ident():
-            self.claim()
+        self._check_closable()  # first: whoever is refused has not become the owner
+        if self._thread != get_ident():
+            self._claim()
         errors.headroom(HEADROOM)
         before = errors.waiting()
         errors.enter(None, self._close, sys._getframe(1))
         errors.settle(before)
 
     def _close(self, caller: FrameType) -> None:
-        if self.running:
+        if self._running:
             raise RuntimeError("close() was called while the loop runs: call loopexit() first")
-        if self.calls:
+        if self._calls:
             raise RuntimeError("close() was called inside a callback")
-        if self.holds:
+        if self._holds:
             raise RuntimeError("close() was called where the lock of a bufferevent is held")
         if in_the_middle(self, caller):
             raise RuntimeError("close() was called in the middle of another call about the base")
-        self.running = self.closing = True
+        self._running = self._closing = True
         try:
-            with self.gate:
+            with self._gate:
                 self._condemn()
-            if self.parked is None and self.condemned is not None:
+            if self._parked is None and self._condemned is not None:
                 live.add(self)
                 self._close_children()
-                if self.ledger:
+                if self._ledger:
                     self._forget_orphans()
-                with self.gate:
-                    self.closing = False
-                    last = not self.ledger  # or another finalizer has yet to come for its child
+                with self._gate:
+                    self._closing = False
+                    last = not self._ledger  # or another finalizer has yet to come for its child
                 if last:
                     self._free_condemned()
-            if self.parked is not None:  # since then or for long
+            if self._parked is not None:  # since then or for long
                 self._abandon()
         finally:
-            self.running = self.closing = False
+            self._running = self._closing = False
             try:
                 live.remove(self)
             except BaseException:  # an interrupt has kept it from that
@@ -495,7 +495,7 @@ class Root(Handle):
             slot(self)
             bare = without_pointer(kind)
             pointer = slot(self)
-            self.condemned = pointer  # no call from here on: see `_take`
+            self._condemned = pointer  # no call from here on: see `_take`
             del self.pointer
             self.__class__ = bare
         except AttributeError:
@@ -503,31 +503,31 @@ class Root(Handle):
 
     def _abandon(self) -> None:
         """Leave what there is in C to the parent process."""
-        self.parked = self.condemned = None
-        self.ledger.clear()
-        self.live.clear()
-        self.graveyard.clear()
+        self._parked = self._condemned = None
+        self._ledger.clear()
+        self._live.clear()
+        self._graveyard.clear()
 
-    def check_closable(self) -> None:
+    def _check_closable(self) -> None:
         """Raise an error unless this thread can close everything made on the base."""
 
     def _close_children(self) -> None:
         known: set[int] = set()
         # A copy: to list tuples may run the collector, whose finalizers change the ledger.
-        while unknown := [item for item in self.ledger.copy().items() if item[0] not in known]:
+        while unknown := [item for item in self._ledger.copy().items() if item[0] not in known]:
             # Those who are told may make something new, which is closed then.
             known.update(key for key, _ in unknown)
             children = [child for _, ref in unknown if (child := ref()) is not None]
             children.reverse()  # what was made later may stand on what was made earlier
-            for child in sorted(children, key=lambda child: child.rank):
+            for child in sorted(children, key=lambda child: child._rank):
                 if not came_to_be(child):  # an interrupt has kept it from that
-                    self.ledger.pop(child.key, None)
+                    self._ledger.pop(child._key, None)
                     continue
                 try:
                     child.close()
                 except BaseException as error:  # be it that of a user's class: the rest is closed
                     errors.keep(error)
-                if self.parked is None and not child.closed:
+                if self._parked is None and not child.closed:
                     child._dispose()
 
     def _forget_orphans(self) -> None:
@@ -537,18 +537,18 @@ class Root(Handle):
         the collector has yet to call: but not when it has run once more. And one that is closed may
         be so by a method that has called who closes the base.
         """
-        known = [(key, ref()) for key, ref in self.ledger.copy().items()]
+        known = [(key, ref()) for key, ref in self._ledger.copy().items()]
         dead = [
             key
             for key, child in known
-            if key not in self.awaited
+            if key not in self._awaited
             and (child is None or (child.closed and not child._is_in_use()))
         ]
         before = gc.get_stats()[-1]["collections"]
         gc.collect()
         if gc.get_stats()[-1]["collections"] > before:  # else it is at work: below, or elsewhere
             for key in dead:
-                self.ledger.pop(key, None)
+                self._ledger.pop(key, None)
 
     def _free(self, pointer: Any) -> None:
         """Free the base's own C objects; its children are closed by now, or in the graveyard."""
@@ -556,17 +556,17 @@ class Root(Handle):
 
     def _free_condemned(self) -> None:
         """Free the base in the collector's stead; finalizers of its events still run."""
-        pointer = self.condemned
+        pointer = self._condemned
         if pointer is None:  # in a forked child
             return
         before = errors.waiting()
-        self.running = self.closing = True
+        self._running = self._closing = True
         try:
             live.add(self)
             errors.enter(None, self._free, pointer)
         finally:
-            self.running = self.closing = False
-            self.live.clear()
+            self._running = self._closing = False
+            self._live.clear()
             try:
                 live.remove(self)
             except BaseException:  # an interrupt has kept it from that
@@ -583,76 +583,75 @@ class Root(Handle):
 
     def _finalize(self) -> None:
         self._condemn()
-        if getattr(self, "condemned", None) is None or self.parked is not None:
+        if getattr(self, "_condemned", None) is None or self._parked is not None:
             return  # it is freed, or has never come to be
-        self.collected = True
-        if not self.ledger:
+        self._collected = True
+        if not self._ledger:
             self._free_condemned()
 
     # Fork.
 
-    def park(self) -> None:
+    def _park(self) -> None:
         """Take the pointers out of their slots, in a forked child."""
-        self.gate = threading.RLock()  # another thread may have held it
-        if self.thread != get_ident():  # whoever ran the loop, or was inside a call, is gone
-            self.lost = self.lost or self.running or self.calls > 0
-            self.running = False
-            self.calls = 0
-            self.thread = get_ident()
-        self.holds = {me: n for me, n in self.holds.items() if me == get_ident()}
+        self._gate = threading.RLock()  # another thread may have held it
+        if self._thread != get_ident():  # whoever ran the loop, or was inside a call, is gone
+            self._lost = self._lost or self._running or self._calls > 0
+            self._running = False
+            self._calls = 0
+            self._thread = get_ident()
+        self._holds = {me: n for me, n in self._holds.items() if me == get_ident()}
         closing = self.closed
-        if self.parked is not None or (closing and not self.ledger and not self.running):
+        if self._parked is not None or (closing and not self._ledger and not self._running):
             return
         handles: list[Handle] = [] if closing else [self]
-        for ref in list(self.ledger.values()):
+        for ref in list(self._ledger.values()):
             if (child := ref()) is not None:
-                handles += [child, *child.lent()]
+                handles += [child, *child._lent()]
         parked = {id(handle): (handle, handle._take()) for handle in handles}
         if closing:  # then here all is closed, and nothing is freed
             parked.clear()
-            self.live.clear()
-            self.condemned = None
+            self._live.clear()
+            self._condemned = None
         # What has no pointer was about to be closed, by whom the fork goes on.
-        self.parked = {key: entry for key, entry in parked.items() if entry[1] is not None}
+        self._parked = {key: entry for key, entry in parked.items() if entry[1] is not None}
 
-    def unpark(self) -> None:
+    def _unpark(self) -> None:
         """Put the pointers back, and free what has been closed meanwhile."""
-        parked, self.parked = self.parked, None
+        parked, self._parked = self._parked, None
         for handle, pointer in (parked or {}).values():
             handle._put(pointer)
-        if self.running or self.calls:  # reinit() may have been called below what would be freed
-            self.wake()
+        if self._running or self._calls:  # reinit() may have been called below what would be freed
+            self._wake()
         else:
-            self.exhume()
+            self._exhume()
 
 
 @described(
     base="The `EventBase` that it is made on.",
-    key="What C knows it by: a number that no other object ever gets.",
 )
 class Child(Handle):
     """Something made on a base, which must be freed before it."""
 
-    __slots__ = ("base", "key")
+    __slots__ = ("_key", "base")
 
-    rank: ClassVar[Rank] = Rank.EVENT
+    _rank: ClassVar[Rank] = Rank.EVENT
 
     #: `UNUSED` where nothing has ever been done with it, and so something has been forgotten. Where
     #: that can be is a slot which is there for something else: to keep it costs nothing.
     _armed: Any = None
 
-    #: Whether it has anything `lent`.
+    #: Whether it has anything `_lent`.
     _lends: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        cls._lends = cls.lent is not Child.lent
+        cls._lends = cls._lent is not Child._lent
 
     def __init__(self, base: Root, key: int, pointer: Any) -> None:
         self.base: Any = base
-        self.key = key
+        self._key = key
         ref = weak(self)
-        base.ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
+        base._ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
         if type(pointer) is not Making:
             self.pointer = pointer
             return
@@ -660,23 +659,23 @@ class Child(Handle):
             pointer.into(self)
         finally:
             if not came_to_be(self):
-                base.ledger.pop(key, None)
+                base._ledger.pop(key, None)
 
     #: Frees the C object.
-    free: Callable[[Any], object]
+    _free: Callable[[Any], object]
 
     def _unusable(self) -> Exception:
-        return self.base.why_unusable(self) or super()._unusable()
+        return self.base._why_unusable(self) or super()._unusable()
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the handles of what C made as parts of this object, which end with it."""
         return []
 
     def _take_lent(self) -> list[Any]:
-        """Take the pointers of what is `lent`; return those that must be let go before `free`."""
-        return take(self.lent())
+        """Take the pointers of what is `_lent`; return those that must be let go before `_free`."""
+        return take(self._lent())
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, other: Child) -> None:
         """Use *other* no longer, which is of the same base and about to be closed."""
 
     def close(self) -> None:
@@ -687,15 +686,15 @@ class Child(Handle):
         base = self.base
         if self.closed:
             return
-        base.check_thread()
-        if base.parked is None:
+        base._check_thread()
+        if base._parked is None:
             self._dispose()
-        elif id(self) in base.parked:  # it is the parent process's, unless reinit() shares it
-            base.live.pop(self.key, None)
-            base.ledger.pop(self.key, None)
-            for handle in self.lent():
-                base.parked.pop(id(handle), None)
-            base.graveyard.append((self.free, base.parked.pop(id(self))[1]))
+        elif id(self) in base._parked:  # it is the parent process's, unless reinit() shares it
+            base._live.pop(self._key, None)
+            base._ledger.pop(self._key, None)
+            for handle in self._lent():
+                base._parked.pop(id(handle), None)
+            base._graveyard.append((self._free, base._parked.pop(id(self))[1]))
 
     def _dispose(self) -> None:
         """Take the pointer from its slot, and free it: now, at a clean moment, or when let go.
@@ -703,7 +702,7 @@ class Child(Handle):
         The part of `close` that no class of a user's can leave out.
         """
         base: Root = self.base
-        free, kind = self.free, type(self)
+        free, kind = self._free, type(self)
         todo = False
         try:
             slot(self)
@@ -721,34 +720,34 @@ class Child(Handle):
         held: list[Any] = []
         grave = None
         try:
-            base.live.pop(self.key, None)
+            base._live.pop(self._key, None)
             if sys.getrefcount(pointer) > ALONE and self._is_in_use():
                 held = [pointer]
             if self._lends:
                 held += self._take_lent()
             if held:
-                grave = Countdown(functools.partial(base.bury, self.key, free, copied(pointer)))
-                base.awaited.add(self.key)
+                grave = Countdown(functools.partial(base._bury, self._key, free, copied(pointer)))
+                base._awaited.add(self._key)
                 grave.begin(held)
                 return
-            owned = base.thread == get_ident()
+            owned = base._thread == get_ident()
             todo = False  # no call from here on: nobody interrupts
-            if owned and base.parked is None and (base.condemned is None or base.closing):
+            if owned and base._parked is None and (base._condemned is None or base._closing):
                 free(pointer)
             else:
-                base.bury(self.key, free, pointer)
+                base._bury(self._key, free, pointer)
         except BaseException as error:
             if todo and not (grave and grave.began):
-                take(self.lent())
-                base.awaited.discard(self.key)
-                base.graveyard.append((free, pointer))
+                take(self._lent())
+                base._awaited.discard(self._key)
+                base._graveyard.append((free, pointer))
                 held.clear()
             elif not todo:
                 base._bury_again(error, free, pointer)
             raise
         finally:
             if not held:
-                base.ledger.pop(self.key, None)
+                base._ledger.pop(self._key, None)
 
     def _may_ask(self) -> bool:
         return askable(self.base)
@@ -778,10 +777,10 @@ class Child(Handle):
         """Return what is to be said where it is dropped unused; "" where its base goes, too."""
         base: Root = self.base
         # In one cycle with it the collector has cleared the references of `roots` by now.
-        if base.closed or base.condemned is not None or base not in roots:
+        if base.closed or base._condemned is not None or base not in roots:
             return ""
         # Each that is made on it has it, too: is there anybody else?
-        if sys.getrefcount(self.base) - REFERENCES_HERE < len(base.ledger):
+        if sys.getrefcount(self.base) - REFERENCES_HERE < len(base._ledger):
             return ""
         return self._what_to_do()
 
@@ -815,8 +814,8 @@ def renew_locks() -> None:
 
 def callable_here() -> list[Any]:
     """Return what C may call in this thread, on all of its bases."""
-    here = [root for root in roots if root.thread == get_ident() and root.parked is None]
-    return [thing for root in here for thing in list(root.live.values())]
+    here = [root for root in roots if root._thread == get_ident() and root._parked is None]
+    return [thing for root in here for thing in list(root._live.values())]
 
 
 def is_alive(thread: int) -> bool:

@@ -67,7 +67,7 @@ def claim(base: Root) -> None:
     check_thread()
     owner = None if _owner is None else _owner()
     if owner is not base:
-        if owner is not None and _waiting and not owner.closed and owner.parked is None:
+        if owner is not None and _waiting and not owner.closed and owner._parked is None:
             raise errors.LibeventError(
                 "another event base has signal events pending: only one per process can have them"
             )
@@ -104,7 +104,7 @@ def reclaim(base: Root) -> None:
         return
     tv = ffi.new("struct timeval *")
     for key in [key for keys in list(_waiting.values()) for key in list(keys)]:
-        pointer = base.live[key].pointer
+        pointer = base._live[key].pointer
         timeout = -1.0
         if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
             timeout = max(0.0, convert.from_timeval(tv) - time.time())

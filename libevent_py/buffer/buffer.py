@@ -1,39 +1,129 @@
-"""``struct evbuffer``: a queue of bytes."""
+"""``struct evbuffer``: a queue of bytes.
+
+In Python a position is a number. C's pointers into a buffer are valid only while its lock is held
+(D5), so they stay in C.
+
+Most calls can't run any Python, and go straight to C. Where callbacks may run, because the buffer
+or what it belongs to has some (`Buffer._plain` is false), calls go through `Buffer._call`, which
+raises what the callbacks have raised.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from libevent_py._core.described import known_as
+from libevent_py import errors
+from libevent_py._core import convert
 from libevent_py._core.dispatch import next_key
-from libevent_py._core.handle import empty, fill, slot
-from libevent_py._core.owner import get_ident
-from libevent_py._core.pointers import unshare
+from libevent_py._core.fork import lost_buffers
+from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
+from libevent_py._core.owner import Child, get_ident
+from libevent_py._core.pointers import owned, unshare
 from libevent_py._core.references import references, release
-from libevent_py._ffi import lib
-from libevent_py.buffer.callbacks import BufferCallback as BufferCallback
-from libevent_py.buffer.callbacks import BufferInfo as BufferInfo
-from libevent_py.buffer.callbacks import running
-from libevent_py.buffer.memory import Shared
-from libevent_py.buffer.octets import checked as checked
-from libevent_py.buffer.owned import Attached, Deferral, deferring
+from libevent_py._ffi import ffi, lib
+from libevent_py.buffer.callbacks import BufferCallback, BufferInfo, running, watched
+from libevent_py.buffer.deferral import Deferral, Deferring
+from libevent_py.buffer.failure import END, FRONT, failure
+from libevent_py.buffer.memory import Reserved, Space, refer, views
+from libevent_py.buffer.segment import FileSegment
+from libevent_py.enums import EolStyle, FileSegmentFlag
 from libevent_py.event.base import EventBase
 
+#: The most that one call takes: evbuffer_remove counts in an int (D13).
+INT_MAX = 2**31 - 1
 
-class Buffer(Shared):
+#: The largest size or position.
+LARGEST = sys.maxsize
+
+#: No position: C's largest size_t.
+SIZE_MAX = lib.EV_SIZE_MAX
+
+#: How many bytes a `spare` piece of memory has.
+ROOM = 65536
+
+#: Memory to copy through, each piece with its ``ffi.buffer``. Who copies takes a piece away
+#: meanwhile, because another thread, a signal handler or a callback may copy, too. It is made here,
+#: because CPython calls the methods of an imported name more slowly.
+spares: list[tuple[Any, Any]] = []
+
+# Looked up once: an attribute of lib costs as much as a short call.
+evbuffer_add = lib.evbuffer_add
+evbuffer_drain = lib.evbuffer_drain
+evbuffer_free = lib.evbuffer_free
+evbuffer_get_length = lib.evbuffer_get_length
+evbuffer_remove = lib.evbuffer_remove
+evpy_buffer_copyout = lib.evpy_buffer_copyout
+evpy_buffer_new = lib.evpy_buffer_new
+evpy_buffer_readln = lib.evpy_buffer_readln
+evpy_buffer_search = lib.evpy_buffer_search
+
+BEYOND = lib.EVPY_BEYOND
+FROZEN = lib.EVPY_FROZEN
+CRLF = EolStyle.CRLF
+
+
+def spare() -> tuple[Any, Any]:
+    """Return `ROOM` bytes of memory, for C and for Python, to be given back to `spares`."""
+    try:
+        return spares.pop()
+    except IndexError:
+        memory = ffi.new("char[]", ROOM)
+        return memory, ffi.buffer(memory)
+
+
+class Buffer(Handle):
     """A queue of bytes that grows at one end and shrinks at the other; usable in ``with``.
 
-    Everything that takes bytes takes any object with the buffer protocol. Several threads may use
-    one, as it has a lock. One that belongs to a bufferevent is closed with it, keeps it alive, and
-    is used only in the thread that runs its loop.
+    Wherever it takes bytes, it takes any object with the buffer protocol. It has a lock, so several
+    threads may use it. A buffer that belongs to a bufferevent is closed with the bufferevent, keeps
+    it alive, and is used only in the thread that runs its loop.
     """
 
-    __slots__ = ()
+    __slots__ = ("_callbacks", "_entry", "_key", "_owner", "_plain", "_space")
+
+    #: What the buffer belongs to and is freed with, or None.
+    _owner: Child | None
+
+    #: Whether no call to C can run any Python.
+    _plain: bool
+
+    #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, or None before the first.
+    _entry: Any
+
+    #: What C knows the buffer by, for its callbacks; 0 until it has any.
+    _key: int
+
+    #: The callbacks in their order. Never changed, only replaced: C may be running them.
+    _callbacks: tuple[BufferCallback, ...]
+
+    #: The memory that is reserved, until it is committed.
+    _space: Space | None
+
+    def __init__(self, data: Any = b"") -> None:
+        """Make a buffer that contains a copy of *data*.
+
+        Each buffer has a lock of its own. Wraps ``evbuffer_new``, ``evbuffer_enable_locking``.
+        """
+        self._check_unmade()
+        self._owner = self._entry = None
+        self._key, self._callbacks = 0, ()
+        self._plain = True
+        self._space = None
+        self.pointer = owned(evbuffer_free, evpy_buffer_new)
+        if not self.pointer:
+            del self.pointer
+            raise failure(lib.evbuffer_new)
+        if type(data) is not bytes or data:  # of no bytes C makes a piece of memory, too
+            self.add(data)
 
     @classmethod
-    def borrowed(cls, pointer: Any, owner: Any) -> Buffer:
-        """Make the handle of a buffer that *owner*, a bufferevent, frees."""
+    def _borrowed(cls, pointer: Any, owner: Any) -> Buffer:
+        """Return a handle for the buffer at *pointer*, which *owner* frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
         buffer._plain = not owner._calls_back
@@ -45,45 +135,531 @@ class Buffer(Shared):
     def close(self) -> None:
         """Free the buffer; a second time does nothing.
 
-        Calls that are under way, here or in another thread, end first (D2), but no callback of it
-        begins any more. Raises `ValueError` when it belongs to a bufferevent, which frees it.
+        Calls under way, here or in another thread, finish first, but no callback starts any more.
+        Raises `ValueError` for a buffer that belongs to a bufferevent, which frees it.
         Wraps ``evbuffer_free``.
         """
-        self._take()
+        self._take()  # C frees it when the last call into it has returned (D2)
         if references:
             release()
+
+    # As Python has it.
+
+    def __len__(self) -> int:
+        """Return the number of bytes. Wraps ``evbuffer_get_length``."""
+        # hot: written out, with no call that C doesn't need.
+        return evbuffer_get_length(self.pointer)
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __bytes__(self) -> bytes:
+        """Return a copy of the whole content, even where the front is frozen."""
+        return b"".join(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield copies of the pieces in which libevent holds the content, front first."""
+        start = 0
+        while chunk := self._chunk(start):
+            start += len(chunk)
+            yield chunk
+
+    def __contains__(self, what: Any) -> bool:
+        """Tell whether *what*, bytes or the number of one byte, is in the buffer."""
+        return self.search(bytes((what,)) if isinstance(what, int) else what) >= 0
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the content with that of another buffer or of any bytes-like object."""
+        if not isinstance(other, Buffer):
+            try:
+                with memoryview(other) as view:  # type: ignore[arg-type]
+                    return len(self) == view.nbytes and bytes(self) == view.tobytes()
+            except TypeError:
+                return NotImplemented
+        return self is other or (len(self) == len(other) and bytes(self) == bytes(other))
+
+    def __iadd__(self, data: Any) -> Any:
+        """Append *data* as `add` does, or move in another buffer as `add_buffer` does."""
+        (self.add_buffer if isinstance(data, Buffer) else self.add)(data)
+        return self
+
+    # Bytes in.
+
+    def add(self, data: Any) -> None:
+        """Append a copy of *data*, which is bytes or any object with the buffer protocol.
+
+        Wraps ``evbuffer_add``.
+        """
+        # hot: written out, with no call that C doesn't need.
+        octets, size = (data, len(data)) if type(data) is bytes else convert.octets(data)
+        if (
+            evbuffer_add(self.pointer, octets, size)
+            if self._plain
+            else self._call(evbuffer_add, self.pointer, octets, size)
+        ):
+            raise failure(evbuffer_add, (self, END))
+
+    def prepend(self, data: Any) -> None:
+        """Put a copy of *data* in front. Wraps ``evbuffer_prepend``."""
+        octets, size = convert.octets(data)
+        if self._call(lib.evbuffer_prepend, self.pointer, octets, size):
+            raise failure(lib.evbuffer_prepend, (self, FRONT))
+
+    def add_iovec(self, pieces: Any) -> None:
+        """Append copies of all *pieces*, after making room for all of them.
+
+        *pieces* is an iterable of what `add` takes. Wraps ``evbuffer_add_iovec``.
+        """
+        taken = [convert.octets(piece, "each of pieces") for piece in pieces]
+        # Kept here until C has copied from them.
+        kept = [ffi.from_buffer(octets) if type(octets) is bytes else octets for octets, _ in taken]
+        vector = ffi.new("struct evbuffer_iovec[]", len(taken))
+        for place, view in zip(vector, kept, strict=True):
+            place.iov_base, place.iov_len = view, len(view)
+        total = sum(size for _, size in taken)
+        added = self._call(lib.evbuffer_add_iovec, self.pointer, vector, len(taken))
+        if added != total:
+            raise failure(lib.evbuffer_add_iovec, (self, END))
+
+    def add_buffer(self, other: Buffer) -> None:
+        """Move all bytes of *other* to the end of this buffer, without copying.
+
+        Wraps ``evbuffer_add_buffer``.
+        """
+        if self._with(checked(other, "other"), lib.evbuffer_add_buffer):
+            raise failure(lib.evbuffer_add_buffer, (self, END), (other, FRONT))
+
+    def prepend_buffer(self, other: Buffer) -> None:
+        """Move all bytes of *other* to the front of this buffer, without copying.
+
+        Wraps ``evbuffer_prepend_buffer``.
+        """
+        if self._with(checked(other, "other"), lib.evbuffer_prepend_buffer):
+            raise failure(lib.evbuffer_prepend_buffer, (self, FRONT), (other, FRONT))
+
+    def expand(self, size: int) -> None:
+        """Make room for *size* more bytes in one piece of memory. Wraps ``evbuffer_expand``."""
+        size = convert.integer(size, "size", 0, LARGEST)
+        if lib.evbuffer_expand(self.pointer, size):
+            raise failure(lib.evbuffer_expand)
+
+    @property
+    def contiguous_space(self) -> int:
+        """How many bytes lie in one piece at the front. Wraps ``evbuffer_get_contiguous_space``."""
+        return int(lib.evbuffer_get_contiguous_space(self.pointer))
+
+    # Bytes out.
+
+    def remove(self, size: int | None = None) -> bytes:
+        """Take up to *size* bytes from the front, or with None all. Wraps ``evbuffer_remove``."""
+        # hot: written out, with no call that C doesn't need.
+        if size is None:
+            size = evbuffer_get_length(self.pointer)
+        if type(size) is not int or not 0 <= size <= ROOM:
+            size = convert.integer(size, "size", 0, LARGEST)
+            if (size := min(size, evbuffer_get_length(self.pointer))) > ROOM:
+                memory = bytearray(size)
+                del memory[self.remove_into(memory) :]
+                return bytes(memory)
+        memory, octets = kept = spares.pop() if spares else spare()
+        if self._plain:
+            size = evbuffer_remove(self.pointer, memory, size)
+        else:
+            size = self._call(evbuffer_remove, self.pointer, memory, size)
+        if references:
+            release()
+        if size < 0:
+            raise failure(evbuffer_remove, (self, FRONT))
+        taken: bytes = octets[:size]
+        spares.append(kept)
+        return taken
+
+    def remove_into(self, writable: Any) -> int:
+        """Move bytes from the front into *writable*, as many as fit, and return how many.
+
+        *writable* is any object with a writable buffer, such as a bytearray.
+        Wraps ``evbuffer_remove``.
+        """
+        try:
+            view = ffi.from_buffer(writable, require_writable=True)
+        except TypeError:
+            raise TypeError(f"writable must be a writable buffer, not {writable!r}") from None
+        except (ValueError, BufferError) as error:
+            raise ValueError(f"writable must be writable and contiguous: {error}") from None
+        with view:
+            done = 0
+            while done < len(view):
+                most = min(len(view) - done, INT_MAX)
+                part = self._call(evbuffer_remove, self.pointer, view + done, most)
+                if part < 0:
+                    raise failure(evbuffer_remove, (self, FRONT))
+                if part == 0:
+                    break
+                done += part
+        if references:
+            release()
+        return done
+
+    def remove_buffer(self, other: Buffer, size: int) -> int:
+        """Move up to *size* bytes from the front to the end of *other*, and return how many.
+
+        Unlike in C, this buffer's callbacks are called before those of *other*, and all of them
+        after the bytes have been moved. Wraps ``evbuffer_remove_buffer``.
+        """
+        size = convert.integer(size, "size", 0, INT_MAX)
+        moved = self._with(checked(other, "other"), lib.evpy_buffer_remove_buffer, size)
+        if moved < 0:
+            raise failure(lib.evbuffer_remove_buffer, (self, FRONT), (other, END))
+        return int(moved)
+
+    def copyout(self, size: int | None = None, start: int = 0) -> bytes:
+        """Return a copy of up to *size* bytes from *start* on, or with None of all that follow.
+
+        Wraps ``evbuffer_copyout``, ``evbuffer_copyout_from``.
+        """
+        # hot: written out, with no call that C doesn't need.
+        if type(start) is not int or not 0 <= start <= LARGEST:
+            start = convert.integer(start, "start", 0, LARGEST)
+        if size is None:
+            size = LARGEST
+        elif type(size) is not int or not 0 <= size <= LARGEST:
+            size = convert.integer(size, "size", 0, LARGEST)
+        memory, octets = kept = spares.pop() if spares else spare()
+        if size > ROOM and (size := min(size, max(len(self) - start, 0))) > ROOM:
+            memory = ffi.new("char[]", size)
+            octets = ffi.buffer(memory)
+        size = evpy_buffer_copyout(self.pointer, start, memory, size)
+        if size == BEYOND:
+            self._check_positions(start)
+        if size < 0:
+            raise failure(lib.evbuffer_copyout, (self, FRONT))
+        copied: bytes = octets[:size]
+        spares.append(kept)
+        return copied
+
+    def drain(self, size: int) -> None:
+        """Drop up to *size* bytes from the front. Wraps ``evbuffer_drain``."""
+        # hot: written out, with no call that C doesn't need.
+        if type(size) is not int or not 0 <= size <= LARGEST:
+            size = convert.integer(size, "size", 0, LARGEST)
+        if (
+            evbuffer_drain(self.pointer, size)
+            if self._plain
+            else self._call(evbuffer_drain, self.pointer, size)
+        ):
+            raise failure(evbuffer_drain, (self, FRONT))
+        if references:
+            release()
+
+    def readln(self, eol: int = CRLF) -> bytes | None:
+        """Take the first line and return it without its ending, or None if no line ends yet.
+
+        Unlike in C, the callbacks are called once for the line and its ending.
+        Wraps ``evbuffer_readln``.
+        """
+        # hot: written out, with no call that C doesn't need.
+        if eol is not CRLF:
+            eol = _style(eol)
+        room = ROOM
+        memory, octets = kept = spares.pop() if spares else spare()
+        while True:
+            if self._plain:
+                size = evpy_buffer_readln(self.pointer, eol, memory, room)
+            else:
+                size = self._call(evpy_buffer_readln, self.pointer, eol, memory, room)
+            if size <= room:
+                break
+            room, memory = size, ffi.new("char[]", size)
+            octets = ffi.buffer(memory)
+        if references:
+            release()
+        if size == FROZEN:
+            raise failure(lib.evbuffer_readln, (self, FRONT))
+        line: bytes | None = None if size < 0 else octets[:size]
+        spares.append(kept)
+        return line
+
+    # Searching.
+
+    def search(self, what: Any, start: int = 0, end: int | None = None) -> int:
+        """Return the position of the first *what* between *start* and *end*, or -1.
+
+        With *end* None it searches to the end of the buffer. Raises `ValueError` for positions that
+        the buffer doesn't have. Wraps ``evbuffer_search``, ``evbuffer_search_range``,
+        ``evbuffer_ptr_set``.
+        """
+        # hot: written out, with no call that C doesn't need.
+        octets, size = (what, len(what)) if type(what) is bytes else convert.octets(what, "what")
+        if type(start) is not int or not 0 <= start <= LARGEST:
+            start = convert.integer(start, "start", 0, LARGEST)
+        last = SIZE_MAX if end is None else convert.integer(end, "end", 0, LARGEST)
+        found: int = evpy_buffer_search(self.pointer, octets, size, start, last)
+        if found == BEYOND:
+            self._check_positions(start, end)
+        return found
+
+    def search_eol(self, start: int = 0, eol: int = CRLF) -> tuple[int, int]:
+        """Return the position and the length of the first line ending from *start* on.
+
+        If no line ends there, return ``(-1, 0)``. Wraps ``evbuffer_search_eol``.
+        """
+        start = convert.integer(start, "start", 0, LARGEST)
+        length = ffi.new("size_t *")
+        found = int(lib.evpy_buffer_search_eol(self.pointer, start, length, _style(eol)))
+        if found == BEYOND:
+            self._check_positions(start)
+        return found, int(length[0])
+
+    # Descriptors.
+
+    def read(self, fd: Any, size: int | None = None) -> int:
+        """Read up to *size* bytes from *fd* and append them; return how many, at the end of file 0.
+
+        libevent reads at most 4096 bytes at a time; with None, as many as there are up to that.
+        Raises `OSError`: `BlockingIOError` if there is nothing to read yet. Wraps
+        ``evbuffer_read``.
+        """
+        number = convert.descriptor(fd)
+        # libevent asserts on 0, or takes it for the end of file (D13).
+        most = -1 if size is None else convert.integer(size, "size", 1, INT_MAX)
+        got = self._call(lib.evbuffer_read, self.pointer, number, most)
+        if got < 0:
+            raise failure(lib.evbuffer_read, (self, END), fd=number)
+        return int(got)
+
+    def write(self, fd: Any, size: int | None = None) -> int:
+        """Write up to *size* bytes from the front to *fd*, or with None all; return how many.
+
+        That may be 0, which in C is an error. Raises `OSError`: `BlockingIOError` if *fd* takes
+        nothing yet. Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
+        """
+        number = convert.descriptor(fd)
+        most = -1 if size is None else convert.integer(size, "size", 0, LARGEST)
+        written = self._call(lib.evpy_buffer_write, self.pointer, number, most)
+        if written < 0:
+            raise failure(lib.evbuffer_write, (self, FRONT), fd=number)
+        if references:
+            release()
+        return int(written)
+
+    # Views.
+
+    def peek(self, size: int | None = None, start: int = 0) -> list[memoryview]:
+        """Return read-only views of up to *size* bytes from *start* on, or with None of all.
+
+        There is one view for each piece of memory. Views keep the memory, and what they show never
+        changes, whatever happens to the buffer. For a bufferevent's buffer they show a copy.
+        Wraps ``evbuffer_peek``.
+        """
+        if size is not None:
+            size = convert.integer(size, "size", 0, LARGEST)
+        start = convert.integer(start, "start", 0, LARGEST)
+        if start > len(self):
+            self._check_positions(start)
+        if self._unshared():
+            stop = None if size is None else start + size
+            copy = memoryview(bytes(self))[start:stop]
+            return [copy] if copy else []
+        shown = lib.evpy_peek(self.pointer, start, SIZE_MAX if size is None else size)
+        return views(shown, lib.evbuffer_peek)
+
+    def pullup(self, size: int | None = None) -> memoryview:
+        """Move the first *size* bytes, or with None all, into one piece of memory, and show it.
+
+        Return a view like those of `peek`. Raises `ValueError` if there are fewer bytes.
+        Wraps ``evbuffer_pullup``.
+        """
+        length = len(self)
+        size = length if size is None else convert.integer(size, "size", 0, length)
+        if self._unshared():
+            return memoryview(bytes(self))[:size]
+        shown = views(lib.evpy_pullup(self.pointer, size), lib.evbuffer_pullup)
+        if references:
+            release()
+        return shown[0] if shown else memoryview(b"")
+
+    # References to memory and files.
+
+    def add_reference(self, data: Any) -> None:
+        """Append *data*, any object with the buffer protocol, without copying it.
+
+        It is kept alive, and can't be resized, until no buffer contains any of it. Then it is
+        released: by the loop that has sent the last of it, or at the end of an operation of any
+        buffer. Bytes that are written to it meanwhile may or may not be sent. Wraps
+        ``evbuffer_add_reference``.
+        """
+        octets, size = convert.octets(data)
+        view = ffi.from_buffer(octets) if type(octets) is bytes else octets
+        if references:
+            release()
+        pointer = self.pointer  # the last, for what comes before may close the buffer
+        if not size:  # which older versions of libevent stumble over (D6)
+            return
+        if self._call(refer, pointer, view, size):
+            release()
+            raise failure(lib.evbuffer_add_reference, (self, END))
+
+    def add_buffer_reference(self, other: Buffer) -> None:
+        """Append what *other* contains now, without copying it or taking it from *other*.
+
+        Both buffers refer to the same memory. Unlike in C, *other* may contain files and
+        references, either buffer may be closed or changed in any thread, and what is written to one
+        never shows in the other. From a bufferevent's buffer a copy is added. Raises `ValueError`
+        if *other* is this buffer. Wraps ``evbuffer_add_buffer_reference``.
+        """
+        if not isinstance(other, Buffer):
+            raise TypeError(f"other must be a Buffer, not {other!r}")
+        if other.pointer == self.pointer:
+            raise ValueError("other must be another buffer")
+        if other._unshared():
+            self.add(bytes(other))
+        elif self._call(lib.evpy_add_buffer_reference, self.pointer, other.pointer):
+            raise failure(lib.evbuffer_add_buffer_reference, (self, END))
+
+    def add_file_segment(
+        self, segment: FileSegment, offset: int = 0, length: int | None = None
+    ) -> None:
+        """Append *length* bytes of *segment* from *offset* on, or with None all that follow.
+
+        The output of a bufferevent that has a socket, and no TLS, sends them straight from the
+        file: without regard to rate limits, and its content can't be looked at from then on. If the
+        file has become shorter, `on_event` is called with WRITING and EOF. Raises `ValueError` for
+        bytes that the segment doesn't have. Wraps ``evbuffer_add_file_segment``.
+        """
+        if not isinstance(segment, FileSegment):
+            raise TypeError(f"segment must be a FileSegment, not {segment!r}")
+        offset = convert.integer(offset, "offset", 0, segment.length)
+        rest = segment.length - offset
+        length = rest if length is None else convert.integer(length, "length", 0, rest)
+        pointer = self.pointer
+        segment._check_usable()
+        if not length:
+            return
+        sends = self._sends_files()
+        part = segment._part_for(sends)
+        if sends:
+            owner: Any = self._owner
+            owner._sends_files = True
+        if self._call(lib.evpy_segment_add, part, pointer, offset, length):
+            raise failure(lib.evbuffer_add_file_segment, (self, END))
+
+    def add_file(self, file: Any, offset: int = 0, length: int | None = None) -> None:
+        """Append *length* bytes of *file* from *offset* on, or with None all that follow.
+
+        *file* is what `FileSegment` takes, and is not mapped into memory. Unlike in C, closing it
+        is left to the caller. Wraps ``evbuffer_add_file``.
+        """
+        self._check_usable()  # before the file is read
+        flags = FileSegmentFlag.DISABLE_MMAP
+        if not self._sends_files():
+            flags |= FileSegmentFlag.DISABLE_SENDFILE
+        with FileSegment(file, offset, length, flags) as segment:
+            self.add_file_segment(segment)
+
+    # Reserved space.
+
+    @contextlib.contextmanager
+    def reserve(self, size: int) -> Iterator[memoryview]:
+        """Give *size* bytes of memory to write to, as a memoryview, inside a ``with`` block.
+
+        `commit` appends what has been written there, and ends the view; without it nothing is
+        added. Until then any other use of the buffer raises `RuntimeError`, in other threads too.
+        Wraps ``evbuffer_reserve_space``.
+        """
+        # C's own space is lost as soon as anything else happens to the buffer (D7).
+        if lib.evpy_buffer_frozen(self.pointer, END):
+            raise failure(lib.evbuffer_reserve_space, (self, END))
+        space = Space(convert.integer(size, "size", 1, LARGEST))
+        while self.__class__ is not space.kind:  # or another thread has changed it meanwhile
+            self._check_usable()  # there may be other memory reserved now
+            space.kind = type(self)
+            space.reserved = subclass_of(space.kind, Reserved)
+        try:
+            self._space, self.__class__ = space, space.reserved
+            yield space.view
+        finally:
+            space.end()
+            self._unreserve(space)
+
+    def commit(self, size: int) -> None:
+        """Append the first *size* bytes of what `reserve` gave, inside its block.
+
+        Nothing is copied, unless parts of the view are still held. From then on the buffer may be
+        used again. Raises `RuntimeError` outside such a block, and the second time. Wraps
+        ``evbuffer_commit_space``.
+        """
+        space = self._space
+        if space is not None:
+            size = convert.integer(size, "size", 0, space.size)
+        if space is None or not self._unreserve(space):
+            self._check_usable()
+            raise RuntimeError("commit() is for once inside a block of reserve()")
+        pointer = self.pointer
+        if space.end():
+            result = self._call(lib.evpy_commit, pointer, space.views.views, size)
+        else:
+            result = self._call(lib.evbuffer_add, pointer, space.views.views.base, size)
+        if result:
+            raise failure(lib.evbuffer_commit_space, (self, END))
 
     # Freezing and locking.
 
     def freeze(self, at_front: bool) -> None:
-        """Have every call fail that changes the front, or with False the end.
+        """Make all calls fail that change the front, or with *at_front* False the end.
 
         Wraps ``evbuffer_freeze``.
         """
         lib.evbuffer_freeze(self.pointer, bool(at_front))
 
     def unfreeze(self, at_front: bool) -> None:
-        """Allow changes at the front again, or with False at the end.
+        """Allow changes at the front again, or with *at_front* False at the end.
 
         Wraps ``evbuffer_unfreeze``.
         """
         lib.evbuffer_unfreeze(self.pointer, bool(at_front))
 
     def enable_locking(self) -> None:
-        """Do nothing: each buffer has had its lock from the start.
+        """Do nothing: each buffer has a lock from the start. Wraps ``evbuffer_enable_locking``."""
+        self._check_usable()
 
-        Wraps ``evbuffer_enable_locking``.
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other threads from using the buffer inside a ``with`` block.
+
+        Don't wait there for another thread that uses the buffer: both would wait for ever. The lock
+        of a bufferevent's buffer is `BufferEvent.lock`. Wraps ``evbuffer_lock``,
+        ``evbuffer_unlock``.
         """
-        self.pointer  # noqa: B018  (a closed one can't)
+        return self._locked()
 
     # Callbacks.
 
+    def add_cb(self, callback: Callable[[Any, BufferInfo], object]) -> BufferCallback:
+        """Call ``callback(buffer, info)`` from now on whenever the buffer has changed.
+
+        *info* is a `BufferInfo`; the `BufferCallback` that is returned disables or removes the
+        callback. The callback added last is called first. What it raises comes out of the call that
+        has changed the buffer; for a bufferevent's buffer it goes to the loop, as with the
+        bufferevent's own callbacks. One call may be several changes, and a callback that changes
+        the buffer is called again for that, inside itself. Wraps ``evbuffer_add_cb``.
+        """
+        added = BufferCallback(self, convert.callback(callback))
+        with self.lock():
+            if self._entry is None:
+                self._key = self._key or next_key()
+                watched[self._key] = self
+                entry = lib.evpy_buffer_add_cb(self.pointer, self._key)
+                if not entry:
+                    raise failure(lib.evbuffer_add_cb)
+                self._entry = entry
+            self._watch((added, *self._callbacks))
+        return added
+
     def defer_callbacks(self, base: EventBase) -> None:
-        """Have the callbacks called by *base*'s loop, once for all changes since they last were.
+        """Let *base*'s loop call the callbacks, once for all changes since the last time.
 
         From now on the buffer is closed with *base*, and used only in the thread that runs its
-        loop. Raises `RuntimeError` when they are deferred already, for a bufferevent's buffer, and
-        inside the callbacks of any buffer. Wraps ``evbuffer_defer_callbacks``.
+        loop. Raises `RuntimeError` if the callbacks are deferred already, for a bufferevent's
+        buffer, and inside a callback of any buffer. Wraps ``evbuffer_defer_callbacks``.
         """
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
@@ -91,10 +667,10 @@ class Buffer(Shared):
             raise RuntimeError("the callbacks of this buffer are deferred already, or can't be")
         if running.depth:
             raise RuntimeError("defer_callbacks() was called inside a buffer's callback")
-        self.pointer  # noqa: B018  (a closed one says so first)
-        base.check_thread()
+        self._check_usable()
+        base._check_thread()
         kind = type(self)
-        deferred, key = deferring(kind), self._key or next_key()
+        deferred, key = subclass_of(kind, Deferring), self._key or next_key()
         base_pointer, pointer = base.pointer, self.pointer
         unshare(pointer)
         owner = Deferral(base, key, pointer, self)
@@ -109,99 +685,151 @@ class Buffer(Shared):
             raise RuntimeError("the callbacks of this buffer have been deferred meanwhile")
         lib.evbuffer_defer_callbacks(pointer, base_pointer)
 
+    # For the package alone.
 
-@known_as("Buffer")
-class BorrowedBuffer(Attached, Buffer):
-    """A bufferevent's own buffer, which only the thread that runs the loop may use meanwhile."""
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call C's *function* where callbacks may run; return its result, even if it fails."""
+        if self._callbacks:
+            errors.headroom()
+        before = errors.waiting()
+        result = errors.enter(None, function, *arguments)
+        errors.settle(before)
+        return result
 
-    __slots__ = ()
+    def _with(self, other: Buffer, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call C's *function* with this buffer and *other*, either of which may have callbacks."""
+        if self._plain and other._plain:
+            return function(self.pointer, other.pointer, *arguments)
+        return self._call(other._call, function, self.pointer, other.pointer, *arguments)
 
-    @property
-    def pointer(self) -> Any:
-        """The C object, with all in it that belongs there; raises errors as `Attached` does."""
-        # What that does, and no more calls than needed: it is asked for at each use.
-        owner = self._owner
-        base = owner.base
-        if base.thread != get_ident():
-            base.check_thread()
-        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
-        if base.arena.bev is owner:
-            owner.reclaim()
-        try:
-            return slot(self)
-        except AttributeError:  # other code has closed it since
-            raise self._unusable() from None
+    def _expect_callbacks(self) -> None:
+        """Call C in the way from now on that lets Python run."""
+        self._plain = False
 
-    @pointer.setter
-    def pointer(self, pointer: Any) -> None:
-        fill(self, pointer)
+    def _check_changeable(self) -> None:
+        """Raise `ValueError` if the buffer may only be looked at."""
 
-    @pointer.deleter
-    def pointer(self) -> None:
-        empty(self)
+    def _unusable(self) -> Exception:
+        return super()._unusable() if self._owner is None else self._owner._unusable()
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        if ask:
+            yield f"{self._told_length()} bytes"
+        if self._callbacks:
+            yield f"{len(self._callbacks)} callbacks"
 
     def _told_length(self) -> int:
-        owner, length = self._owner, super()._told_length()
-        arena = owner.base.arena
-        if arena.bev is owner:  # some of it is elsewhere for now, and nothing is to be moved here
-            is_input = slot(self) == lib.bufferevent_get_input(owner.pointer)
-            length += arena.unread if is_input else arena.unsent
-        return length
+        return int(evbuffer_get_length(slot(self)))  # also where memory is reserved
 
-    def close(self) -> None:
-        """Raise `ValueError`: the bufferevent frees it."""
-        raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
-
-    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        with self._callable():  # C's entry stays for as long as the bufferevent
-            self._owner.expect_callbacks()
-            super()._watch(callbacks)
-
-    def _changed(self, info: BufferInfo) -> None:
-        with self._owner.holding_tls():
-            super()._changed(info)
-
-    def freeze(self, at_front: bool) -> None:
-        """Raise `ValueError`: libevent counts on what it has frozen and what not (D15)."""
-        raise ValueError("a bufferevent freezes and unfreezes its own buffers by itself")
-
-    unfreeze = freeze
-
-    # Files, whose bytes the kernel may send without that they ever come into memory (D9).
-
-    def _sends_files(self) -> bool:
-        owner = self._owner
-        output = lib.bufferevent_get_output(owner.pointer)
-        return owner.sends_files is not None and self.pointer == output
-
-    def _check_seen(self) -> None:
-        """Raise `RuntimeError` where there may be no memory behind the bytes."""
-        if self and self._owner.sends_files and self._sends_files():
-            raise RuntimeError(
-                "an output that files have been added to can't be looked into: their bytes are "
-                "sent straight from the file"
-            )
+    def _check_positions(self, start: int, end: int | None = None) -> None:
+        """Raise the `ValueError` for positions that C has not found."""
+        size = len(self)
+        convert.integer(start, "start", 0, size if end is None else min(size, end))
+        raise ValueError(f"end must be from {start} to {size}, not {end}")
 
     def _chunk(self, start: int) -> bytes:
-        self._check_seen()
-        return super()._chunk(start)
+        room = ROOM
+        memory, octets = kept = spare()
+        while True:
+            size = lib.evpy_buffer_chunk(self.pointer, start, memory, room)
+            if size <= room:
+                break
+            room, memory = size, ffi.new("char[]", size)
+            octets = ffi.buffer(memory)
+        chunk: bytes = octets[:size]
+        spares.append(kept)
+        return chunk
 
-    def copyout(self, *arguments: Any, **named: Any) -> bytes:
-        self._check_seen()
-        return super().copyout(*arguments, **named)
+    def _unshared(self) -> bool:
+        """Tell whether the memory must stay where it is, because others change it."""
+        return self._owner is not None
 
-    def readln(self, *arguments: Any, **named: Any) -> bytes | None:
-        self._check_seen()
-        return super().readln(*arguments, **named)
+    def _sends_files(self) -> bool:
+        """Tell whether the kernel may send files that are added straight from the file."""
+        return False
 
-    def search(self, *arguments: Any, **named: Any) -> int:
-        self._check_seen()
-        return super().search(*arguments, **named)
+    def _unreserve(self, space: Space) -> bool:
+        """Allow other uses again; return whether it was *space* that forbade them."""
+        if self._space is not space:  # no call from here to the end: only one thread sees it so
+            return False
+        self._space = None
+        if self.__class__ is space.reserved:
+            self.__class__ = space.kind
+        return True
 
-    def search_eol(self, *arguments: Any, **named: Any) -> tuple[int, int]:
-        self._check_seen()
-        return super().search_eol(*arguments, **named)
+    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
+        """Call *callbacks* from now on, those of them that are enabled."""
+        self._callbacks = callbacks
+        called = self._called()
+        change = lib.evbuffer_cb_set_flags if called else lib.evbuffer_cb_clear_flags
+        change(self.pointer, self._entry, lib.EVBUFFER_CB_ENABLED)
+        self._plain = self._owner is None and not called
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block."""
-        return self._owner.lock()  # type: ignore[no-any-return]
+    def _called(self) -> bool:
+        """Tell whether any callback is enabled."""
+        return any(callback._enabled for callback in self._callbacks)
+
+    def _changed(self, info: BufferInfo) -> None:
+        running.depth += 1
+        try:
+            for callback in self._callbacks:
+                if callback.enabled and not self.closed:
+                    try:
+                        callback.callback(self, info)
+                    except BaseException as error:
+                        self._report(error)
+        finally:
+            running.depth -= 1
+
+    def _report(self, error: BaseException) -> None:
+        errors.keep(error)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        pointer, thread = self.pointer, get_ident()
+        try:  # an interrupt comes after C's call, not before it
+            lib.evbuffer_lock(pointer)
+            yield
+        finally:
+            if thread != get_ident():
+                raise RuntimeError("another thread has taken the lock of this buffer")
+            if self._owner is None or not self.closed:  # nobody waits for it any more
+                lib.evbuffer_unlock(pointer)
+
+
+def _style(eol: int) -> EolStyle:
+    """Return *eol* as an `EolStyle`, or raise an error that names the argument."""
+    try:
+        return EolStyle(eol)
+    except ValueError:
+        raise ValueError(f"eol must be an EolStyle, not {eol!r}") from None
+
+
+def checked(buffer: Any, name: str = "buffer") -> Buffer:
+    """Return *buffer*, or raise an error unless it is a `Buffer` that may be changed."""
+    if not isinstance(buffer, Buffer):
+        raise TypeError(f"{name} must be a Buffer, not {buffer!r}")
+    buffer._check_changeable()
+    return buffer
+
+
+# Each use is checked only in a forked child that has lost a buffer: nobody else pays for it.
+
+
+def _found(buffer: Buffer) -> Any:
+    """The C object; raises `ForkError` if it was lost when this process was forked."""
+    pointer = slot(buffer)
+    if int(ffi.cast("uintptr_t", pointer)) in lost_buffers:
+        raise errors.ForkError(
+            "another thread was in the middle of using this Buffer when the process was forked, so "
+            "it can't be used here: make another one"
+        )
+    return pointer
+
+
+def _after_fork() -> None:
+    if lost_buffers:
+        Buffer.pointer = property(_found, fill, empty)  # type: ignore[misc]
+
+
+os.register_at_fork(after_in_child=_after_fork)

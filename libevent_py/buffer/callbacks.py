@@ -1,34 +1,30 @@
 """Who is told when a buffer changes.
 
-libevent keeps a list of callbacks for each buffer, and walks it without looking out for who frees
-an entry meanwhile (D3). So it gets one entry per buffer, which stays until the buffer ends, and
-which calls Python's list. Nobody frees a buffer below its own callbacks either, as the call into C
-that they come from holds it (`pointers.shared`).
+libevent walks a buffer's list of callbacks without expecting that one of them frees an entry (D3).
+So each buffer has one entry, which stays until the buffer is freed, and calls Python's list. Nor is
+a buffer freed while its callbacks run: the call into C that runs them holds it (`pointers.shared`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libevent_py import errors
-from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import next_key
-from libevent_py._core.owner import get_ident
-from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.octets import Octets, failure
+from libevent_py._ffi import ffi
+
+if TYPE_CHECKING:
+    from libevent_py.buffer.buffer import Buffer
 
 #: The buffers that have, or had, callbacks, by the key that C has.
-watched: weakref.WeakValueDictionary[int, Watched] = weakref.WeakValueDictionary()
+watched: weakref.WeakValueDictionary[int, Buffer] = weakref.WeakValueDictionary()
 
 
 class _Running(threading.local):
-    """How many buffers' callbacks this thread runs, one inside the other."""
+    """How deep this thread is in buffers' callbacks, one inside the other."""
 
     depth = 0
 
@@ -37,12 +33,12 @@ running = _Running()
 
 
 @described(
-    orig_size="How many bytes there were before.",
-    n_added="How many bytes have been added.",
-    n_deleted="How many bytes have been taken.",
+    orig_size="The number of bytes before the change.",
+    n_added="The number of bytes added.",
+    n_deleted="The number of bytes taken away.",
 )
 class BufferInfo(NamedTuple):
-    """What has happened to a buffer, in bytes. Stands for ``struct evbuffer_cb_info``."""
+    """How a buffer has changed, in bytes. Stands for ``struct evbuffer_cb_info``."""
 
     orig_size: int
     n_added: int
@@ -50,12 +46,12 @@ class BufferInfo(NamedTuple):
 
 
 class BufferCallback:
-    """A callback of a buffer's, made by `Watched.add_cb`. It ends with the buffer."""
+    """A callback of a buffer, which `Buffer.add_cb` makes and which ends with the buffer."""
 
     __slots__ = ("__weakref__", "_buffer", "_callback", "_enabled")
 
-    def __init__(self, buffer: Watched, callback: Callable[[Any, BufferInfo], object]) -> None:
-        self._buffer: weakref.ref[Watched] | None = weakref.ref(buffer)
+    def __init__(self, buffer: Buffer, callback: Callable[[Any, BufferInfo], object]) -> None:
+        self._buffer: weakref.ref[Buffer] | None = weakref.ref(buffer)
         self._callback = callback
         self._enabled = True
 
@@ -67,17 +63,20 @@ class BufferCallback:
 
     @property
     def callback(self) -> Callable[[Any, BufferInfo], object]:
-        """What is called as ``callback(buffer, info)``."""
+        """The function, which is called as ``callback(buffer, info)``."""
         return self._callback
 
     @property
-    def buffer(self) -> Watched | None:
-        """The buffer, or None once the callback has been removed or the buffer is gone."""
+    def buffer(self) -> Buffer | None:
+        """The buffer, or None once the callback is removed or the buffer is gone."""
         return None if self._buffer is None else self._buffer()
 
     @property
     def enabled(self) -> bool:
-        """Whether it is called. Wraps ``evbuffer_cb_set_flags``, ``evbuffer_cb_clear_flags``."""
+        """Whether the callback is called.
+
+        Wraps ``evbuffer_cb_set_flags``, ``evbuffer_cb_clear_flags``.
+        """
         return self._enabled and self.buffer is not None
 
     @enabled.setter
@@ -90,9 +89,9 @@ class BufferCallback:
             buffer._watch(buffer._callbacks)
 
     def remove(self) -> None:
-        """Call it no more, from now on, also where the callbacks of its buffer run.
+        """Remove the callback, so that it is not called again; a second time does nothing.
 
-        A second time does nothing. Wraps ``evbuffer_remove_cb_entry``.
+        It may be removed while its buffer's callbacks run. Wraps ``evbuffer_remove_cb_entry``.
         """
         buffer = self.buffer
         if buffer is not None and not buffer.closed:
@@ -100,83 +99,6 @@ class BufferCallback:
                 self._buffer = None
                 buffer._watch(tuple(other for other in buffer._callbacks if other is not self))
         self._buffer = None
-
-
-class Watched(Octets):
-    """The part of `Buffer` that calls back, and what keeps other threads away meanwhile."""
-
-    __slots__ = ()
-
-    # Callbacks.
-
-    def add_cb(self, callback: Callable[[Any, BufferInfo], object]) -> BufferCallback:
-        """Have *callback* called as ``callback(buffer, info)`` whenever the buffer has changed.
-
-        *info* is a `BufferInfo`. The last to be added is called first. What it raises comes out of
-        the call that has changed the buffer; for a bufferevent's buffer it goes to the loop, as
-        with the bufferevent's own callbacks. Bytes that C adds inside one call may come in several
-        changes, and a callback that changes the buffer is called again for that, inside itself.
-        Wraps ``evbuffer_add_cb``.
-        """
-        added = BufferCallback(self, convert.callback(callback))
-        with self.lock():
-            if self._entry is None:
-                self._key = self._key or next_key()
-                watched[self._key] = self
-                entry = lib.evpy_buffer_add_cb(self.pointer, self._key)
-                if not entry:
-                    raise failure(lib.evbuffer_add_cb)
-                self._entry = entry
-            self._watch((added, *self._callbacks))
-        return added
-
-    def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        """Have *callbacks* called from now on, those of them that are enabled."""
-        self._callbacks = callbacks
-        called = self._called()
-        change = lib.evbuffer_cb_set_flags if called else lib.evbuffer_cb_clear_flags
-        change(self.pointer, self._entry, lib.EVBUFFER_CB_ENABLED)
-        self._plain = self._owner is None and not called
-
-    def _called(self) -> bool:
-        """Tell whether any callback is enabled."""
-        return any(callback._enabled for callback in self._callbacks)
-
-    def _changed(self, info: BufferInfo) -> None:
-        running.depth += 1
-        try:
-            for callback in self._callbacks:
-                if callback.enabled and not self.closed:
-                    try:
-                        callback.callback(self, info)
-                    except BaseException as error:
-                        self._report(error)
-        finally:
-            running.depth -= 1
-
-    def _report(self, error: BaseException) -> None:
-        errors.keep(error)
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Keep other threads from using the buffer inside a ``with`` block.
-
-        Whoever waits there for another thread that uses the buffer waits for ever. For a
-        bufferevent's buffer it is `BufferEvent.lock`.
-        Wraps ``evbuffer_lock``, ``evbuffer_unlock``.
-        """
-        return self._locked()
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        pointer, thread = self.pointer, get_ident()
-        try:  # an interrupt comes after C's call, not before it
-            lib.evbuffer_lock(pointer)
-            yield
-        finally:
-            if thread != get_ident():
-                raise RuntimeError("another thread has taken the lock of this buffer")
-            if self._owner is None or not self.closed:  # nobody waits for it any more
-                lib.evbuffer_unlock(pointer)
 
 
 @ffi.def_extern(onerror=errors.kept)

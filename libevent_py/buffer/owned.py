@@ -1,166 +1,104 @@
-"""What a buffer is once it belongs to something that ends with an event base.
-
-That is a bufferevent, or, once its callbacks are deferred, a `Deferral`. Then it is used where the
-base is, and what it calls back is the base's affair.
-"""
+"""Buffers that belong to something else, which frees them."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import weakref
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
-from libevent_py import errors
-from libevent_py._core.handle import Handle, empty, fill, slot
-from libevent_py._core.owner import Child, Rank, Root
+from libevent_py._core.described import known_as
+from libevent_py._core.handle import empty, fill, slot
+from libevent_py._core.owner import get_ident
 from libevent_py._ffi import lib
-from libevent_py.buffer.callbacks import BufferCallback, BufferInfo, Watched
-
-#: What comes before a user's class must not have slots of its own: its objects become `Deferring`.
-if TYPE_CHECKING:
-    Mixin = Watched
-else:
-    Mixin = object
+from libevent_py.buffer.buffer import Buffer
+from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
+from libevent_py.buffer.deferral import Attached
 
 
-class Attached(Mixin):
-    """What a buffer is besides, once it belongs to something that ends with an event base."""
+@known_as("Buffer")
+class BorrowedBuffer(Attached, Buffer):
+    """A bufferevent's own buffer, which is used only in the thread that runs the loop."""
 
     __slots__ = ()
 
-    _owner: Any
-
-    def __init_subclass__(cls) -> None:
-        """Keep `deferring` from the ``__init_subclass__`` of a user's class."""
-
-    @property
-    def pointer(self) -> Any:
-        """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
+    def _get_pointer(self) -> Any:
+        """The C object, complete; raises what the pointer of `Attached` raises."""
+        # hot: does what that does, with no call that it doesn't need.
         owner = self._owner
-        owner.base.check_thread()
+        base = owner.base
+        if base._thread != get_ident():
+            base._check_thread()
         owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        if base._arena.bev is owner:
+            owner._reclaim()
         try:
             return slot(self)
         except AttributeError:  # other code has closed it since
             raise self._unusable() from None
 
-    @pointer.setter
-    def pointer(self, pointer: Any) -> None:
-        fill(self, pointer)
+    pointer = property(_get_pointer, fill, empty)
 
-    @pointer.deleter
-    def pointer(self) -> None:
-        empty(self)
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Enter C where what it calls back belongs to the owner's base; also return failures."""
-        if self._callbacks:
-            errors.headroom()
-        result = self._owner.base.call(_without_failing, function, *arguments)
-        return -1 if result is None else result
-
-    def _may_ask(self) -> bool:
-        return bool(self._owner._may_ask())
-
-    def _why_absent(self) -> str | None:
-        return super()._why_absent() or self._owner._why_absent()
-
-    @contextlib.contextmanager
-    def _callable(self) -> Iterator[None]:
-        """Note that C may call, from now on; unless other code closes the buffer meanwhile."""
-        live = self._owner.base.live
-        live[self._key] = self
-        try:
-            yield
-        except errors.ClosedError:
-            live.pop(self._key, None)
-            raise
-
-    def _take(self) -> Any:
-        base = self._owner.base
-        if not base.closed:  # or only parked, after a fork: then C may call again
-            base.live.pop(self._key, None)
-        return super()._take()
-
-    def _report(self, error: BaseException) -> None:
-        self._owner.base.report(error, self)
-
-
-class Deferring(Attached):
-    """What a buffer is besides, once an event base runs its callbacks."""
-
-    __slots__ = ()
+    def _told_length(self) -> int:
+        owner, length = self._owner, super()._told_length()
+        arena = owner.base._arena
+        if arena.bev is owner:  # some bytes are in the arena, and to print must not move them
+            is_input = slot(self) == lib.bufferevent_get_input(owner.pointer)
+            length += arena.unread if is_input else arena.unsent
+        return length
 
     def close(self) -> None:
-        self._owner.close()
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        before = len(self)
-        try:
-            return super()._call(function, *arguments)
-        finally:
-            if self._called() and not self.closed and len(self) != before:
-                self._owner.base.live[self._key] = self  # C has the callbacks in its queue
+        """Raise `ValueError`: the bufferevent frees it."""
+        raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        super()._watch(callbacks)
-        if not self._called():
-            self._owner.base.live.pop(self._key, None)
+        with self._callable():  # C's entry stays for as long as the bufferevent
+            self._owner._expect_callbacks()
+            super()._watch(callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
-        self._owner.base.live.pop(self._key, None)
-        super()._changed(info)
+        with self._owner._holding_tls():
+            super()._changed(info)
 
+    def freeze(self, at_front: bool) -> None:
+        """Raise `ValueError`: libevent relies on what it has frozen itself."""  # D15
+        raise ValueError("a bufferevent freezes and unfreezes its own buffers by itself")
 
-class Deferral(Child):
-    """What an event base knows of a buffer whose callbacks it runs."""
+    unfreeze = freeze
 
-    __slots__ = ("_buffer",)
+    # Files, whose bytes the kernel may send without ever loading them into memory (D9).
 
-    rank = Rank.DEFERRAL
+    def _sends_files(self) -> bool:
+        owner = self._owner
+        output = lib.bufferevent_get_output(owner.pointer)
+        return owner._sends_files is not None and self.pointer == output
 
-    def __init__(self, base: Root, key: int, pointer: Any, buffer: Watched) -> None:
-        self._buffer = weakref.ref(buffer)
-        super().__init__(base, key, pointer)
+    def _check_seen(self) -> None:
+        """Raise `RuntimeError` if some of the bytes may not be in memory."""
+        if self and self._owner._sends_files and self._sends_files():
+            raise RuntimeError(
+                "an output that files have been added to can't be looked into: their bytes are "
+                "sent straight from the file"
+            )
 
-    def _unusable(self) -> Exception:
-        return self.base.why_unusable(self) or errors.ClosedError("this Buffer is closed")
+    def _chunk(self, start: int) -> bytes:
+        self._check_seen()
+        return super()._chunk(start)
 
-    def lent(self) -> list[Handle]:
-        """Return the buffer, if it is still held."""
-        buffer = self._buffer()
-        return [] if buffer is None else [buffer]
+    def copyout(self, *arguments: Any, **named: Any) -> bytes:
+        self._check_seen()
+        return super().copyout(*arguments, **named)
 
-    def leave(self) -> None:
-        """Leave the buffer to another."""
-        self.base.ledger.pop(self.key, None)
-        self._take()
+    def readln(self, *arguments: Any, **named: Any) -> bytes | None:
+        self._check_seen()
+        return super().readln(*arguments, **named)
 
-    @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the buffer, once no call to it can be below."""
-        return functools.partial(_free_soon, self.base)
+    def search(self, *arguments: Any, **named: Any) -> int:
+        self._check_seen()
+        return super().search(*arguments, **named)
 
+    def search_eol(self, *arguments: Any, **named: Any) -> tuple[int, int]:
+        self._check_seen()
+        return super().search_eol(*arguments, **named)
 
-def _free_soon(base: Root, pointer: Any) -> None:
-    if base.busy():
-        base.graveyard.append((lib.evbuffer_free, pointer))
-        base.wake()
-    else:
-        lib.evbuffer_free(pointer)
-
-
-def deferring(kind: Any) -> Any:
-    """Return the subclass of *kind* whose objects are `Deferring`, made when first needed."""
-    if "_deferred" not in vars(kind):
-        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
-        kind._deferred = type(kind)(kind.__name__, (Deferring, kind), members)
-    return kind._deferred
-
-
-def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call *function*, and return None where it fails."""
-    result = function(*arguments)
-    return None if result == -1 else result
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block."""
+        return self._owner.lock()  # type: ignore[no-any-return]

@@ -9,7 +9,6 @@ from typing import Any
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import owned
@@ -21,39 +20,37 @@ NO_MMAP = FileSegmentFlag.DISABLE_MMAP
 NO_SENDFILE = FileSegmentFlag.DISABLE_SENDFILE
 
 
-@described(
-    length="How many bytes the segment has.",
-)
 class FileSegment(Handle):
     """A part of a file, which any number of buffers may contain; usable in ``with``.
 
-    Its file stays open, and what has been read of it in memory, until the segment is closed and no
-    buffer contains any of it.
+    The file stays open, and what has been read of it stays in memory, until the segment is closed
+    and no buffer contains any of it.
     """
 
-    __slots__ = ("_cleanup", "_flags", "_offset", "_part", "_read", "length")
-
-    length: int
+    __slots__ = ("_cleanup", "_flags", "_length", "_offset", "_part", "_read")
 
     def __init__(
         self,
         file: Any,
         offset: int = 0,
-        length: int = -1,
+        length: int | None = None,
         flags: int = NO_MMAP,
         *,
         on_cleanup: Callable[[], object] | None = None,
     ) -> None:
-        """Make a segment of *length* bytes from *offset* on, or with -1 of all that follow there.
+        """Make a segment of *length* bytes from *offset* on, or with None of all that follow.
 
-        *file* is a regular file open for reading: a descriptor, or what has a ``fileno()``. It is
-        duplicated, so that it may be closed at once; CLOSE_ON_FREE does that, and is for a
-        descriptor. A socket's output sends straight from the file; for other buffers it is read
+        *file* is a regular file open for reading: a descriptor, or an object with ``fileno()``. It
+        is duplicated, so the caller may close it at once. With CLOSE_ON_FREE it is a descriptor,
+        and is closed here.
+
+        The output of a bufferevent sends straight from the file. For other buffers the file is read
         into memory when first needed, or with DISABLE_SENDFILE at once. Without DISABLE_MMAP it is
         mapped into memory instead: then looking at a file that has become shorter ends the process.
-        DISABLE_LOCKING does nothing, since what holds the segment may go in any thread. Raises
-        `ValueError` for bytes that the file doesn't have; in C, -1 stands for as many as the file
-        has, wherever they begin. *on_cleanup* is as the attribute.
+        DISABLE_LOCKING does nothing, because any thread may free the segment.
+
+        Raises `ValueError` for bytes that the file doesn't have. In C, a length of -1 means as many
+        bytes as the file has, wherever they begin. *on_cleanup* is the attribute's first value.
         Wraps ``evbuffer_file_segment_new``.
         """
         self._check_unmade()
@@ -65,13 +62,13 @@ class FileSegment(Handle):
             convert.callback(on_cleanup, "on_cleanup")
         size = size_of(fd)
         self._offset = convert.integer(offset, "offset", 0, size)
-        length = convert.integer(length, "length", -1, size - self._offset)
-        self.length = size - self._offset if length < 0 else length
+        rest = size - self._offset
+        self._length = rest if length is None else convert.integer(length, "length", 0, rest)
         self._flags = flags & (NO_MMAP | NO_SENDFILE)
         self._read: Any = None
         self._cleanup: Cleanup | None = None
-        # Nothing can't be read or mapped (E4).
-        self._part = self._new(fd, self._flags if self.length else NO_MMAP)
+        # libevent can't read or map 0 bytes (E4).
+        self._part = self._new(fd, self._flags if self._length else NO_MMAP)
         super().__init__(self._part.segment)
         if on_cleanup is not None:
             self.on_cleanup = on_cleanup
@@ -79,21 +76,25 @@ class FileSegment(Handle):
             os.close(fd)
 
     def _new(self, fd: int, flags: int) -> Any:
-        what = fd, self._offset, self.length, flags
+        what = fd, self._offset, self._length, flags
         part = owned(lib.evpy_segment_free, lib.evpy_segment_new, *what)
         if not part:
             raise errors.failed(lib.evbuffer_file_segment_new, f"fd {fd}")
         return part
 
     def _facts(self, ask: bool) -> Iterator[str]:
-        yield f"{self.length} bytes from {self._offset} on"
+        yield f"{self._length} bytes from {self._offset} on"
+
+    @property
+    def length(self) -> int:
+        """The number of bytes that the segment has."""
+        return self._length
 
     @property
     def on_cleanup(self) -> Callable[[], object] | None:
-        """What is called, once, when the segment is closed and no buffer contains any of it; or
-        None.
+        """What is called once the segment is closed and no buffer contains any of it, or None.
 
-        It is called soon after: by the loop that has sent the last of it, or at the end of an
+        It is called soon after that: by the loop that has sent the last of it, or at the end of an
         operation of any buffer, which then raises what it raises.
         Wraps ``evbuffer_file_segment_add_cleanup_cb``.
         """
@@ -101,7 +102,7 @@ class FileSegment(Handle):
 
     @on_cleanup.setter
     def on_cleanup(self, callback: Callable[[], object] | None) -> None:
-        self.pointer  # noqa: B018  (a closed segment may have been cleaned up)
+        self._check_usable()  # a closed segment may have been cleaned up
         if callback is not None:
             convert.callback(callback, "on_cleanup")
         if self._cleanup is None:
@@ -119,20 +120,20 @@ class FileSegment(Handle):
         cleanup.waits += 1
         references[key] = cleanup
 
-    def part(self, sendfile: bool) -> Any:
-        """Return what C adds to a buffer: to one that sends from files, or to any other.
+    def _part_for(self, sendfile: bool) -> Any:
+        """Return what C adds to a buffer that sends straight from files, or to any other.
 
-        For the others it is another segment of the same bytes, made when first needed: where
-        libevent fails to read what it has sent from already, nobody knows who has to free it (E5).
+        For the others it is a second segment of the same bytes, made when first needed: if libevent
+        fails to read a segment that it has sent from, nobody knows who has to free it (E5).
         """
         part = self._part
-        self.pointer  # noqa: B018  (a closed segment has no part)
+        self._check_usable()
         if sendfile or self._flags & NO_SENDFILE:
             return part
         read = self._read
         if read is None:
             fd = lib.evpy_segment_fd(part)
-            if size_of(fd) < self._offset + self.length:
+            if size_of(fd) < self._offset + self._length:
                 raise ValueError("the segment's file has become shorter")
             read = self._new(fd, self._flags | NO_SENDFILE)
             if self._cleanup is not None:
@@ -142,9 +143,9 @@ class FileSegment(Handle):
         return read
 
     def close(self) -> None:
-        """Let go of the file, which is closed when no buffer contains any of it.
+        """Close the file once no buffer contains any of it; a second time does nothing.
 
-        A second time does nothing. Wraps ``evbuffer_file_segment_free``.
+        Wraps ``evbuffer_file_segment_free``.
         """
         if self._take() is not None:
             self._part = self._read = None

@@ -1,54 +1,102 @@
-"""``struct bufferevent``: a socket with an input and an output buffer, and callbacks for both."""
+"""``struct bufferevent``: a socket with an input and an output buffer, and callbacks for both.
+
+A bufferevent has parts, each an object that owns its state: what it stands on (`layers`), its
+limits (`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its
+socket comes from (`connect`). Until a part has anything to say, all bufferevents share one object
+that stands for "nothing", or have None, so that an idle one is small.
+
+libevent calls back with the bufferevent's key, as `owner` tells. Without DEFER_CALLBACKS it does so
+inside the very call that makes something happen (F5): so what may call back enters C through
+`Root._call`, and whatever a callback may have closed is asked for anew.
+"""
 
 from __future__ import annotations
 
-import functools
+import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import Timeout
+from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, came_to_be
+from libevent_py._core.owner import Child, Rank, get_ident
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.buffer import BorrowedBuffer
-from libevent_py.bufferevent.connect import Connecting
-from libevent_py.bufferevent.eager import Arena
-from libevent_py.bufferevent.given import GivenBuffer, given
-from libevent_py.bufferevent.layers import Filter, checked_filter, free_upper
-from libevent_py.bufferevent.stream import (
-    Callbacks,
-    DataCallback,
-    EventCallback,
-    checked_callbacks,
-    checked_options,
-)
-from libevent_py.bufferevent.tls import Connection, TlsContext
-from libevent_py.enums import BufferEventOption
+from libevent_py.buffer.buffer import Buffer, checked
+from libevent_py.buffer.owned import BorrowedBuffer
+from libevent_py.bufferevent import end, given, layers, limits, plans
+from libevent_py.bufferevent.callbacks import DataCallback, EventCallback, checked_callbacks
+from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
+from libevent_py.bufferevent.eager import Eager
+from libevent_py.bufferevent.layers import ALONE, Filter, Layers
+from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup
+from libevent_py.bufferevent.lock import locked
+from libevent_py.bufferevent.plans import CLOSE_ON_FREE, DEFER_CALLBACKS, EAGER, LAYER_OPTIONS, Plan
+from libevent_py.bufferevent.tls import Session, TlsContext
+from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode, TriggerOption
+from libevent_py.errors import TlsError
 from libevent_py.event.base import EventBase
 
-#: What filters and TLS are made with unless their user says otherwise. Without DEFER_CALLBACKS
-#: libevent leaves below a filter what a watermark has held back, until more comes; and TLS tells of
-#: the end before it has given out what came with it (I9).
-LAYER_OPTIONS = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.DEFER_CALLBACKS
+# Looked up once, for what is called for every message.
+take = lib.evpy_arena_take
+write = lib.evpy_bufferevent_write_data
+
+BOTH = EventFlag.READ | EventFlag.WRITE
 
 Self = TypeVar("Self", bound="BufferEvent")
 
 
-class BufferEvent(Connecting):
+@described(error="What the last error was, an `OSError`, or None; set before `on_event` comes.")
+class BufferEvent(Child):
     """A stream socket that libevent reads from and writes to; usable in ``with``, which closes it.
 
     It lives until it is closed, or its base is: nobody has to keep it.
     """
 
-    __slots__ = ("_socket",)
+    __slots__ = (
+        "_calls_back",
+        "_connection",
+        "_eager",
+        "_given_to",
+        "_layers",
+        "_lent_input",
+        "_lent_output",
+        "_limits",
+        "_on_event",
+        "_on_read",
+        "_on_write",
+        "_options",
+        "_sends_files",
+        "_tls",
+        "error",
+    )
+
+    _rank = Rank.BUFFEREVENT
+
+    #: What its input and its output are.
+    _buffer_kind: type[Buffer] = BorrowedBuffer
+
+    _lent_input: weakref.ref[Buffer] | None
+    _lent_output: weakref.ref[Buffer] | None
+    #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
+    _calls_back: bool
+    #: The HTTP connection or server whose C object has it and frees it, or None.
+    _given_to: Any
+    #: Whether its output has had files to send, or None where it sends only what is in memory.
+    _sends_files: bool | None
+    error: OSError | None
+
+    # Making.
 
     def __init__(
         self,
         base: EventBase,
         fd: Any = -1,
-        options: int = BufferEventOption.CLOSE_ON_FREE,
+        options: int = CLOSE_ON_FREE,
         *,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
@@ -56,58 +104,41 @@ class BufferEvent(Connecting):
     ) -> None:
         """Make a bufferevent for the stream socket *fd*, or with -1 for one that `connect` makes.
 
-        *fd* is a descriptor or a socket object; it is set not to block. With CLOSE_ON_FREE it
-        belongs to the bufferevent, and a socket object is detached from it; without, a socket
-        object is kept alive. Writing is enabled from the start, reading is not. The callbacks are
-        as in `setcb`. Unlike in C, where nothing would ever be read or written, it raises `OSError`
-        when the backend can't wait for *fd*, as epoll can't for a regular file.
-        Wraps ``bufferevent_socket_new``.
+        *fd* is a descriptor or a socket object, which becomes non-blocking. With CLOSE_ON_FREE the
+        bufferevent owns it, and a socket object is detached from it. Without, a socket object is
+        kept alive. Writing is enabled from the start, reading is not. The callbacks are as in
+        `setcb`. Raises `OSError` when the backend can't wait for *fd*, as epoll can't for a regular
+        file; in C nothing would ever be read or written. Wraps ``bufferevent_socket_new``.
         """
         self._check_unmade()
-        _check_base(base)
-        options = checked_options(options)
-        callbacks = checked_callbacks(on_read, on_write, on_event)
-        number = _usable(base, fd, options)
-        for_c = options & ~BufferEventOption.EAGER
-        making = Making(lib.evpy_bufferevent_socket_new, base.pointer, number, for_c)
-        self._begin()
+        plan = plans.on(base, options, on_read, on_write, on_event, never=0)
+        number = usable(base, fd, plan.options)
+        arguments = base.pointer, number, plan.options & ~EAGER
         try:
-            self._start(base, next_key(), making, options, callbacks)
-            if BufferEventOption.EAGER in options:
+            self._start(plan, next_key(), Making(lib.evpy_bufferevent_socket_new, *arguments))
+            if EAGER in plan.options:
                 lib.bufferevent_set_max_single_read(self.pointer, lib.EVPY_ARENA)
-            self.sends_files = False
-            self._adopt(fd)
+            self._sends_files = False
+            adopt(self, fd)
         except BaseException:
             if isinstance(fd, int) or fd.fileno() >= 0:  # it is still who gave it's to close
-                self._options = options & ~BufferEventOption.CLOSE_ON_FREE
+                self._options = plan.alone
             raise
 
-    def _begin(self) -> None:
-        self._connected_by_us = False
-        self._partner = None
-        self._socket: Any = None
-
     @classmethod
-    def pair(
-        cls: type[Self], base: EventBase, options: int = BufferEventOption.DEFER_CALLBACKS
-    ) -> tuple[Self, Self]:
-        """Make two bufferevents of which each reads what the other writes, without a socket.
+    def pair(cls: type[Self], base: EventBase, options: int = DEFER_CALLBACKS) -> tuple[Self, Self]:
+        """Make two bufferevents, each of which reads what the other writes, without a socket.
 
-        Their callbacks are always deferred. Closing one tells the other nothing: before,
+        Their callbacks are always deferred. Closing one tells the other nothing: before that,
         `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
         """
-        _check_base(base)
-        flags = convert.flags(BufferEventOption, options, "options")
-        flags = checked_options(flags | BufferEventOption.DEFER_CALLBACKS)
-        flags &= ~BufferEventOption.EAGER
+        plan = plans.on(base, options, always=DEFER_CALLBACKS)
         pointers = ffi.new("struct bufferevent *[2]")
         one, other = cls.__new__(cls), cls.__new__(cls)
         try:
-            errors.call(lib.evpy_bufferevent_pair_new, base.pointer, flags, pointers)
+            errors.call(lib.evpy_bufferevent_pair_new, base.pointer, plan.options, pointers)
             for bev, pointer, partner in (one, pointers[0], other), (other, pointers[1], one):
-                bev._begin()
-                bev._partner = weakref.ref(partner)
-                bev._start(base, next_key(), pointer, flags, (None, None, None), calls_back=True)
+                bev._start(plan, next_key(), pointer, Layers(partner=partner))
         except BaseException:
             for bev, pointer in zip((one, other), pointers, strict=True):
                 if pointer and not came_to_be(bev):
@@ -132,9 +163,9 @@ class BufferEvent(Connecting):
         What is read from *underlying* passes through *input_filter*, what is written to it through
         *output_filter*; with None, unchanged. A filter is called as ``filter(source, destination,
         limit, mode)``: it takes bytes from the `Buffer` *source*, adds up to *limit* bytes (None:
-        any number) to *destination*, and returns a `FilterResult`: OK when it has done something,
-        and then is called again for what it has left; NEED_MORE when it waits for more; ERROR to
-        stop. Unlike in C, OK from one that has done nothing counts as NEED_MORE. *mode* is of
+        any number) to *destination*, and returns a `FilterResult`. OK means that it has done
+        something: it is called again for the rest. NEED_MORE means that it waits for more, ERROR
+        stops. Unlike in C, OK from one that has done nothing counts as NEED_MORE. *mode* is a
         `FlushMode`. What a filter raises comes out of the call or the loop that led to it, and
         libevent is told ERROR.
 
@@ -145,26 +176,12 @@ class BufferEvent(Connecting):
         Raises `ValueError` if something stands on *underlying* already.
         Wraps ``bufferevent_filter_new``.
         """
-        if not isinstance(underlying, BufferEvent):
-            raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
-        base = underlying.base
-        base.check_thread()
-        flags = checked_options(options) & ~BufferEventOption.EAGER
-        callbacks = checked_callbacks(on_read, on_write, on_event)
-        bev = cls.__new__(cls)
-        bev._begin()
-        bev._input_filter = checked_filter(input_filter, "input_filter")
-        bev._output_filter = checked_filter(output_filter, "output_filter")
-        below, key = underlying._give_up(), next_key()
-        making = Making(
-            lib.evpy_filter_new,
-            below,
-            input_filter is not None,
-            output_filter is not None,
-            flags & ~BufferEventOption.CLOSE_ON_FREE,
-            key,
-        )
-        bev._start(base, key, making, flags, callbacks, underlying)
+        plan = plans.above(underlying, BufferEvent, options, on_read, on_write, on_event)
+        filtering = Layers.filtering(underlying, input_filter, output_filter)
+        both = input_filter is not None, output_filter is not None
+        below, key, bev = underlying._give_up(), next_key(), cls.__new__(cls)
+        making = Making(lib.evpy_filter_new, below, *both, plan.alone, key)
+        bev._start(plan, key, making, filtering)
         return bev
 
     @classmethod
@@ -197,13 +214,11 @@ class BufferEvent(Connecting):
         missing, and `LibeventError` where this module was built without TLS. Wraps
         ``bufferevent_openssl_socket_new``.
         """
-        _check_base(base)
-        flags = checked_options(options) & ~BufferEventOption.EAGER
-        callbacks = checked_callbacks(on_read, on_write, on_event)
-        number = _usable(base, fd, flags)
-        connection = Connection.of(context, state, server_hostname)
-        bev = cls._secured_by(connection, base, None, number, flags, callbacks)
-        bev._adopt(fd)
+        plan = plans.on(base, options, on_read, on_write, on_event)
+        number = usable(base, fd, plan.options)
+        session = Session.of(context, state, server_hostname)
+        bev = cls._speaking(session, plan, number)
+        adopt(bev, fd)
         return bev
 
     @classmethod
@@ -222,73 +237,482 @@ class BufferEvent(Connecting):
         """Make a bufferevent that speaks TLS through *underlying*, whatever kind that is.
 
         Such as one whose peer has agreed in the clear to begin with TLS now. *underlying* is used
-        as `filter` does, the rest is as in `tls`. That *underlying* is at its end without TLS's own
-        notice is an ERROR here, too, unless `allow_dirty_shutdown` is set; after that notice it is
-        one as well, whose `error` is None. Raises what those two raise, and `ValueError` for a
-        filter that was made without DEFER_CALLBACKS: it would call
-        OpenSSL again inside OpenSSL's own call (I5). THREADSAFE asks for the same below, which
-        otherwise would be left with a lock that has ended. Wraps
-        ``bufferevent_openssl_filter_new``.
+        as `filter` does, the rest is as in `tls`. When *underlying* ends without TLS's own notice,
+        that is an ERROR here, too, unless `allow_dirty_shutdown` is set. After that notice it is an
+        ERROR whose `error` is None. Raises what those two raise, and `ValueError` for a filter that
+        was made without DEFER_CALLBACKS, which would call OpenSSL again inside OpenSSL's own call,
+        and for THREADSAFE where *underlying* is not, which would be left with a lock that is gone.
+        Wraps ``bufferevent_openssl_filter_new``.
         """
-        if not isinstance(underlying, BufferEvent):
-            raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
-        base = underlying.base
-        base.check_thread()
-        flags = checked_options(options) & ~BufferEventOption.EAGER
-        callbacks = checked_callbacks(on_read, on_write, on_event)
+        plan = plans.above(underlying, BufferEvent, options, on_read, on_write, on_event)
         underlying._give_up()
         below = underlying._options
-        if underlying._underlying is not None and not below & BufferEventOption.DEFER_CALLBACKS:
+        if underlying._layers.below is not None and not below & DEFER_CALLBACKS:
             raise ValueError("underlying must be made with DEFER_CALLBACKS where it is a filter")
-        if flags & ~below & BufferEventOption.THREADSAFE:
+        if plan.options & ~below & plans.THREADSAFE:
             raise ValueError("underlying must be THREADSAFE where TLS through it is to be so")
-        connection = Connection.of(context, state, server_hostname)
-        return cls._secured_by(connection, base, underlying, -1, flags, callbacks)
+        session = Session.of(context, state, server_hostname)
+        return cls._speaking(session, plan, -1, Layers(underlying))
 
     @classmethod
-    def _secured_by(
-        cls: type[Self],
-        connection: Connection,
-        base: EventBase,
-        underlying: BufferEvent | None,
-        fd: int,
-        options: BufferEventOption,
-        callbacks: Callbacks,
+    def _speaking(
+        cls: type[Self], session: Session, plan: Plan, fd: int, layers: Layers = ALONE
     ) -> Self:
-        """Make one that *connection* is for, through *underlying* or else *fd*."""
-        for_c = options
-        if underlying is not None:  # by libevent's own rule it would be freed with this one (H1)
-            for_c &= ~BufferEventOption.CLOSE_ON_FREE
-        bev = cls.__new__(cls)
-        bev._begin()
-        making = Making(
-            lib.evpy_tls_new,
-            base.pointer,
-            ffi.NULL if underlying is None else underlying.pointer,
-            fd,
-            connection.ssl,
-            connection.state,
-            for_c,
-            enter=base.call,  # what is below may be a filter, which is called
-            failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
-        )
+        """Make one whose TLS is *session*, through the socket *fd* or what *layers* has below."""
+        bev, key = cls.__new__(cls), next_key()
         try:
-            bev._start(
-                *(base, next_key(), making, options, callbacks, underlying),
-                calls_back=True,
-                tls=connection,
-            )
+            bev._start(plan, key, session.making(plan, fd, layers.below), layers, session)
         finally:
-            connection.release()
+            session.release()
         return bev
 
     def _give_up(self) -> Any:
         """Return the pointer for C to put something on, or raise `ValueError` if it has already."""
         pointer = self.pointer
-        self.base.pointer  # noqa: B018  (nothing is made while the base closes what there is)
+        self.base._check_usable()  # nothing is made while the base closes what there is
         self._check_unmanaged()
         self._settle()
         return pointer
+
+    def _start(
+        self, plan: Plan, key: int, pointer: Any, layers: Layers = ALONE, tls: Session | None = None
+    ) -> None:
+        """Take charge of C's new *pointer*, or make it, and let C call from now on."""
+        base, self._options, callbacks, owner = plan
+        self._on_read, self._on_write, self._on_event = callbacks
+        self._layers, self._tls, self._eager = layers, tls, Eager.of(plan.options)
+        self._limits: Limits = UNLIMITED_YET
+        self._connection: Connection = UNCONNECTED
+        self._given_to = owner
+        self._calls_back = owner is None and (tls is not None or layers is not ALONE)
+        self._lent_input = self._lent_output = self._sends_files = self.error = None
+        super().__init__(base, key, pointer)
+        layers.stand(self)
+        if owner is not None:  # which frees it
+            del base._ledger[key]
+            return
+        self._set_callbacks()
+        base._live[key] = self
+
+    # Parts that it shares with others until it needs its own.
+
+    def _own_layers(self) -> Layers:
+        made = Layers()
+        if self._layers is ALONE:  # no call from here on: other code hasn't made any
+            self._layers = made
+        return self._layers
+
+    def _own_limits(self) -> Limits:
+        made = Limits(in_int=self._tls is not None)
+        if self._limits is UNLIMITED_YET:  # no call from here on, as above
+            self._limits = made
+        return self._limits
+
+    def _own_connection(self) -> Connection:
+        made = Connection()
+        if self._connection is UNCONNECTED:  # no call from here on, as above
+            self._connection = made
+        return self._connection
+
+    # The end.
+
+    def close(self, *, flush: bool = False) -> None:
+        """Free the bufferevent and, with CLOSE_ON_FREE, what it stands on or its descriptor.
+
+        Output that hasn't been written is lost. With *flush* the loop writes it first, and closes
+        when that is done or has failed. Meanwhile nothing is read, and no callback is called. A
+        peer that doesn't read can hold the descriptor for as long as `set_timeouts` lets it. A
+        filter can't prevent closing, whether it raises or holds bytes back when told FINISHED.
+
+        A second time does nothing. Without CLOSE_ON_FREE what it stood on gets its own callbacks
+        back, and goes on reading. The other half of a pair is told only with *flush*: it gets EOF.
+        Raises `ValueError` when another bufferevent stands on this one.
+        Wraps ``bufferevent_free``.
+        """
+        if self.closed:
+            return
+        self._check_unmanaged()
+        if not (flush and end.leave_to_heir(self)):
+            self._end(flush)
+
+    def _end(self, flush: bool) -> None:
+        """Close it, whatever is unwritten; with *flush*, what it stands on writes first."""
+        self._layers.check_within_reach(self)
+        self._limits.leave_before_the_end(self)
+        super().close()  # C frees it by `free`, and what it has `_lent` with it
+        self._limits.forget_group(self._key)
+        below = self._layers.give_back()
+        if below is not None and CLOSE_ON_FREE in self._options:
+            below.close(flush=flush)
+
+    @property
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the bufferevent and what it owns."""
+        return end.freed_by(self)
+
+    def _lent(self) -> list[Buffer]:  # type: ignore[override]
+        """Return the buffers that have been borrowed and are still held."""
+        refs = self._lent_input, self._lent_output
+        return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
+
+    def _copied(self) -> BufferEvent:
+        """Return a new object with all that this one has but the pointer and what it has lent."""
+        copy = BufferEvent.__new__(BufferEvent)
+        for name in ("base", "key", *BufferEvent.__slots__):
+            setattr(copy, name, getattr(self, name))
+        copy._lent_input = copy._lent_output = None
+        return copy
+
+    def _inherit(self, pointer: Any) -> None:
+        """Own C's *pointer*, which the one that this was copied from has let go of."""
+        super().__init__(self.base, self._key, pointer)
+        self.base._live[self._key] = self
+        self._layers.stand(self)
+        self._limits.pass_to(self)
+
+    def _unusable(self) -> Exception:
+        return self._layers.unusable(self) or super()._unusable()
+
+    def _check_unmanaged(self) -> None:
+        """Raise `ValueError` where it belongs to what stands on it, or to HTTP."""
+        self._layers.check_unmanaged(self)
+        given.check_not_given(self)
+
+    # Callbacks.
+
+    def setcb(
+        self,
+        on_read: DataCallback | None,
+        on_write: DataCallback | None,
+        on_event: EventCallback | None,
+    ) -> None:
+        """Set all three callbacks at once; None means that nothing is called.
+
+        ``on_read(bev)`` is called when there is input, at least as much as the low watermark,
+        ``on_write(bev)`` when there is no more output than it, ``on_event(bev, what)`` at the end,
+        an error, a timeout or a connection. Each of those but a connection disables the direction
+        in *what*, READING or WRITING, as in C: after a timeout, `enable` it again to go on.
+        Wraps ``bufferevent_setcb``.
+        """
+        callbacks = checked_callbacks(on_read, on_write, on_event)
+        self._check_unmanaged()
+        self._on_read, self._on_write, self._on_event = callbacks
+        self._set_callbacks()
+
+    @property
+    def on_read(self) -> DataCallback | None:
+        """What is called as ``on_read(bev)`` when there is input to read, or None."""
+        return self._on_read
+
+    @on_read.setter
+    def on_read(self, callback: DataCallback | None) -> None:
+        self.setcb(callback, self._on_write, self._on_event)
+
+    @property
+    def on_write(self) -> DataCallback | None:
+        """What is called as ``on_write(bev)`` when the output has been written, or None."""
+        return self._on_write
+
+    @on_write.setter
+    def on_write(self, callback: DataCallback | None) -> None:
+        self.setcb(self._on_read, callback, self._on_event)
+
+    @property
+    def on_event(self) -> EventCallback | None:
+        """What is called as ``on_event(bev, what)`` when something happens, or None.
+
+        *what* is of `BufferEventFlag`. After TIMEOUT, the direction that it tells is disabled until
+        it is enabled again: see `set_timeouts`.
+        """
+        return self._on_event
+
+    @on_event.setter
+    def on_event(self, callback: EventCallback | None) -> None:
+        self.setcb(self._on_read, self._on_write, callback)
+
+    def _set_callbacks(self) -> None:
+        """Tell C which callbacks to call, unless they belong to what stands on it, or to HTTP."""
+        if self._layers.above is not None or self._given_to is not None:
+            return
+        self.base._check_thread()
+        pointer, eager = self.pointer, self._eager
+        self._settle()
+        wanted = self._on_read is not None, self._on_write is not None, self._on_event is not None
+        if eager is not None and eager.may_go(self):
+            lib.evpy_eager_setcb(pointer, *wanted[:2], eager.hooked(self))
+        else:
+            lib.evpy_eager_unhook(pointer)
+            lib.evpy_bufferevent_setcb(pointer, *wanted, self._key)
+
+    def _expect_callbacks(self) -> None:
+        """Take the slower way from now on, because one of its buffers may call back."""
+        self._calls_back = True
+        for buffer in self._lent():
+            buffer._expect_callbacks()
+        self._set_callbacks()
+
+    #: Keeps TLS that stands on it out of reach inside a ``with`` block: see `layers`.
+    _holding_tls = layers.holding_tls
+
+    def _reclaim(self) -> None:
+        """Move what the arena holds to the buffers, where a reader of them expects it."""
+        arena = self.base._arena
+        if arena.bev is self:
+            arena.reclaim()
+
+    def _settle(self) -> None:
+        """Return to libevent's usual way, before something changes that EAGER relies on."""
+        arena = self.base._arena
+        if arena.bev is self:
+            arena.settle()
+
+    # Data.
+
+    def read(self, size: int | None = None) -> bytes:
+        """Take up to *size* bytes of the input, or with None all of it.
+
+        Wraps ``bufferevent_read``.
+        """
+        # hot: once for each message, from the arena or by one call of C's; neither asks for more.
+        base = self.base
+        if base._thread != get_ident():
+            base._check_thread()  # it is another's, or nobody's
+        elif size is None and not self._calls_back:
+            arena = base._arena
+            pointer = self.pointer
+            if arena.bev is self and arena.unread:
+                length, arena.unread = arena.unread, 0
+                return arena.input[:length]  # type: ignore[no-any-return]
+            length = take(pointer, arena.pointer)
+            if length >= 0:
+                return arena.input[:length]  # type: ignore[no-any-return]
+        return self.input.remove(size)
+
+    def write(self, data: Any) -> None:
+        """Append *data*, bytes or any object with the buffer protocol, to the output.
+
+        Wraps ``bufferevent_write``.
+        """
+        # hot: once for each message, into the arena or by one call of C's.
+        base = self.base
+        if base._thread != get_ident():
+            base._check_thread()
+        arena = base._arena
+        if type(data) is bytes:
+            size = len(data)
+        else:
+            data, size = convert.octets(data)
+        pointer = self.pointer
+        if arena.bev is self:
+            unsent = arena.unsent
+            end = unsent + size
+            if end <= arena.room:
+                arena.output[unsent:end] = data if type(data) is bytes else ffi.buffer(data)
+                arena.unsent = end
+                return
+            arena.spill()
+        if self._calls_back:
+            base._call(lib.bufferevent_write, pointer, data, size)
+        elif write(pointer, data, size):
+            raise errors.failed(lib.bufferevent_write)
+
+    def read_buffer(self, buffer: Buffer) -> None:
+        """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
+        self.base._check_thread()
+        self._reclaim()
+        target = checked(buffer).pointer
+        self.base._call(lib.bufferevent_read_buffer, self.pointer, target)
+
+    def write_buffer(self, buffer: Buffer) -> None:
+        """Move all of *buffer* to the end of the output. Wraps ``bufferevent_write_buffer``."""
+        self.base._check_thread()
+        self._reclaim()
+        source = checked(buffer).pointer
+        self.base._call(lib.bufferevent_write_buffer, self.pointer, source)
+
+    @property
+    def input(self) -> Buffer:
+        """What has been read: a buffer that ends with the bufferevent, and can't be added to.
+
+        Wraps ``bufferevent_get_input``.
+        """
+        # hot: where messages are taken from the buffer, once for each.
+        base = self.base
+        if base._thread != get_ident():
+            base._check_thread()
+        pointer, lent = self.pointer, self._lent_input
+        buffer = None if lent is None else lent()
+        if buffer is None:
+            buffer = self._buffer_kind._borrowed(lib.bufferevent_get_input(pointer), self)
+            self._lent_input = weakref.ref(buffer)
+        return buffer
+
+    @property
+    def output(self) -> Buffer:
+        """What is to be written: a buffer that ends with the bufferevent, and can't be taken from.
+
+        Wraps ``bufferevent_get_output``.
+        """
+        # hot: as `input`.
+        base = self.base
+        if base._thread != get_ident():
+            base._check_thread()
+        pointer, lent = self.pointer, self._lent_output
+        buffer = None if lent is None else lent()
+        if buffer is None:
+            buffer = self._buffer_kind._borrowed(lib.bufferevent_get_output(pointer), self)
+            self._lent_output = weakref.ref(buffer)
+        return buffer
+
+    @output.setter
+    def output(self, buffer: Buffer) -> None:
+        if buffer is not self.output:  # as after +=
+            raise AttributeError("the output of a BufferEvent can't be replaced: add to it")
+
+    def _facts(self, ask: bool) -> Iterator[str]:
+        return layers.facts(self, ask)
+
+    # What it waits for.
+
+    def enable(self, what: int) -> None:
+        """Start reading, writing or both, as *what* says.
+
+        Unlike in C, `on_read` is told by the loop of input that is there already when reading
+        begins, and a filter passes on what waits below it. Wraps ``bufferevent_enable``.
+        """
+        what = self._directions(what)
+        self.base._call(lib.evpy_bufferevent_enable, self.pointer, what)
+
+    def disable(self, what: int) -> None:
+        """Stop reading, writing or both, as *what* says. Wraps ``bufferevent_disable``."""
+        what = self._directions(what)
+        errors.call(lib.bufferevent_disable, self.pointer, what)
+
+    @property
+    def enabled(self) -> EventFlag:
+        """Which of READ and WRITE are enabled. Wraps ``bufferevent_get_enabled``."""
+        self._settle()
+        return EventFlag(lib.bufferevent_get_enabled(self.pointer))
+
+    def setwatermark(self, what: int, low: int, high: int) -> None:
+        """Set the watermarks in bytes of the input, the output or both, as *what* says.
+
+        `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
+        until no more than *low* bytes of output are left. 0 stands for no limit. While reading is
+        enabled, `on_read` is called again and again until it leaves less than *high*. Unlike in C,
+        the loop also calls it when *low* sinks to what there is already. Setting the marks of a
+        filter may call back at once. Wraps ``bufferevent_setwatermark``.
+        """
+        what = self._directions(what)
+        low = convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
+        high = convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
+        self.base._call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
+        if not self.closed:  # by what has been called back
+            self._set_callbacks()
+
+    def getwatermark(self, what: int) -> tuple[int, int]:
+        """Return the watermarks ``(low, high)`` in bytes of the input, or of the output.
+
+        Wraps ``bufferevent_getwatermark``.
+        """
+        what = self._directions(what)
+        if what == BOTH:
+            raise ValueError(f"what must be READ or WRITE, not {what!r}")
+        marks = ffi.new("size_t[2]")
+        errors.call(lib.bufferevent_getwatermark, self.pointer, what, marks, marks + 1)
+        return int(marks[0]), int(marks[1])
+
+    def set_timeouts(self, read: Timeout, write: Timeout) -> None:
+        """Set after how many seconds without input, or of blocked output, `on_event` gets TIMEOUT.
+
+        None means never. With the timeout its direction is disabled, as in C: what the peer sends
+        later, or what is to be written, waits until ``bev.enable(EventFlag.READ)``, or WRITE, which
+        `on_event` may do, and which begins the timeout anew. Only TLS through a socket stays
+        enabled, and is told of a timeout again and again. Unlike in C, 0 is the shortest time and
+        not none. Wraps ``bufferevent_set_timeouts``.
+        """
+        self.base._check_thread()
+        reading = convert.optional_seconds(read, "read")
+        writing = convert.optional_seconds(write, "write")
+        errors.call(lib.evpy_bufferevent_set_timeouts, self.pointer, reading, writing)
+        self._look()
+
+    def _directions(self, what: int) -> EventFlag:
+        self.base._check_thread()
+        self._settle()
+        flags = convert.flags(EventFlag, what, "what")
+        if not flags or flags & ~BOTH:
+            raise ValueError(f"what must be of READ and WRITE, not {flags!r}")
+        return flags
+
+    # What is asked of it.
+
+    def flush(self, what: int, mode: int = FlushMode.NORMAL) -> bool:
+        """Pass on what a filter, or a pair, holds back.
+
+        *mode* is of `FlushMode`: FINISHED says that nothing more will come, and gives a pair's
+        other half the end. Return whether there was anything to do: a socket has nothing to flush.
+        Wraps ``bufferevent_flush``.
+        """
+        what = self._directions(what)
+        mode = FlushMode(mode)
+        return bool(self.base._call(lib.bufferevent_flush, self.pointer, what, mode))
+
+    def trigger(self, what: int, options: int = TriggerOption(0)) -> None:
+        """Call `on_read`, `on_write` or both, as *what* says, where the watermarks allow it.
+
+        *options* are of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
+        Wraps ``bufferevent_trigger``.
+        """
+        what = self._directions(what)
+        options = convert.flags(TriggerOption, options, "options")
+        self.base._call(lib.bufferevent_trigger, self.pointer, what, options)
+
+    def trigger_event(self, what: int, options: int = TriggerOption(0)) -> None:
+        """Call `on_event` with *what*, of `BufferEventFlag`.
+
+        Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
+        Wraps ``bufferevent_trigger_event``.
+        """
+        self.base._check_thread()
+        what = convert.flags(BufferEventFlag, what, "what")
+        options = convert.flags(TriggerOption, options, "options")
+        self.base._call(lib.bufferevent_trigger_event, self.pointer, what, options)
+
+    @property
+    def priority(self) -> int:
+        """The level of its callbacks, 0 being the most urgent; pairs and filters have no other.
+
+        Setting it raises `ValueError` for a level that the base doesn't have, `LibeventError` for a
+        pair or a filter. Wraps ``bufferevent_get_priority``, ``bufferevent_priority_set``.
+        """
+        return int(lib.bufferevent_get_priority(self.pointer))
+
+    @priority.setter
+    def priority(self, level: int) -> None:
+        self.base._check_thread()
+        level = convert.integer(level, "priority", 0, self.base.n_priorities - 1)
+        errors.call(lib.bufferevent_priority_set, self.pointer, level)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block.
+
+        For calls by `libevent_py.lib` from several threads; the methods here are for the thread
+        that runs the loop. The bufferevent may be closed inside, its base may not.
+        Wraps ``bufferevent_lock``, ``bufferevent_unlock``.
+        """
+        return locked(self)
+
+    # What it stands on, and the other half of its pair.
+
+    @property
+    def underlying(self) -> BufferEvent | None:
+        """The `BufferEvent` that this one stands on, or None.
+
+        Wraps ``bufferevent_get_underlying``.
+        """
+        self._check_usable()
+        return self._layers.below
 
     @property
     def partner(self) -> BufferEvent | None:
@@ -296,205 +720,350 @@ class BufferEvent(Connecting):
 
         Wraps ``bufferevent_pair_get_partner``.
         """
-        self.pointer  # noqa: B018  (a closed one has no partner)
-        partner = None if self._partner is None else self._partner()
-        return None if partner is None or partner.closed else partner
+        self._check_usable()
+        return self._layers.partner()
 
-    def _adopt(self, fd: Any) -> None:
-        """Take the socket object *fd* from who made it, or keep it for them."""
-        self._socket = None
-        if not isinstance(fd, int):
-            if self._options & BufferEventOption.CLOSE_ON_FREE:
-                fd.detach()
-            else:
-                self._socket = fd
-
-    def connect(self, address: convert.Address) -> None:
-        """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
-
-        It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for what is no
-        numeric address, such as "127.0.0.1:80", and for a pair or a filter; `OSError`
-        for what fails at once, as connecting twice, of which libevent would report that it has been
-        done.
-        Wraps ``bufferevent_socket_connect``.
-        """
-        self.base.check_thread()
-        self._settle()
-        target = convert.sockaddr(address)
-        self._prepare(self.pointer)
-        self._stop_looking_up(self.pointer)
-        self._lookup = None
-        errors.call(lib.bufferevent_socket_connect, self.pointer, target.pointer, target.length)
-        self.look()
+    # The descriptor, and how it is connected.
 
     @property
     def fd(self) -> int:
         """The descriptor, for a filter that of what it stands on, or -1.
 
-        Setting it to another, or a socket object, has that read and written from now on; it is
-        taken or kept as when the bufferevent is made. The old one, if it belonged to the
-        bufferevent, is closed; unlike in C, where nobody would close it.
+        Set it to another descriptor, or a socket object, to read and write that from now on. It is
+        taken or kept as when the bufferevent is made. The old one is closed if the bufferevent
+        owned it; in C nobody would close it.
         Wraps ``bufferevent_getfd``, ``bufferevent_setfd``.
         """
-        self.pointer  # noqa: B018  (a closed one has none)
+        self._check_usable()
         # libevent doesn't find what is below a filter that TLS stands on.
-        return int(lib.bufferevent_getfd(self._bottom().pointer))
+        return int(lib.bufferevent_getfd(layers.bottom(self).pointer))
 
     @fd.setter
     def fd(self, fd: Any) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self._check_unmanaged()
-        self._bottom()._set_fd(fd)
-        self.forget_failure()
-        if self._tls is not None and self._underlying is not None:  # begin anew
-            errors.call(lib.bufferevent_setfd, self.pointer, -1)
-
-    def _set_fd(self, fd: Any) -> None:
-        self._settle()
-        number = _usable(self.base, fd, self._options)
-        old, owned = self.fd, self.owns(self.fd)
-        if number == old >= 0:
-            raise ValueError(f"fd {number} is the bufferevent's already")
-        self._stop_looking_up(self.pointer)
-        errors.call(lib.bufferevent_setfd, self.pointer, number)
-        self.look()
-        self._connected_by_us = False
-        self._adopt(fd)
-        self._set_callbacks()
-        if owned:
-            errors.call(lib.evutil_closesocket, old)
+        set_fd(self, fd)
 
     def detach(self) -> int:
         """Leave the descriptor to the caller, who closes it, and return it; or -1.
 
         The bufferevent goes on without one. Wraps ``bufferevent_setfd``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self._check_unmanaged()
         self._settle()
-        fd, bottom = self.fd, self._bottom()
-        bottom._stop_looking_up(bottom.pointer)
-        errors.call(lib.bufferevent_setfd, bottom.pointer, -1)
-        bottom.look()
-        bottom._connected_by_us = False
-        if bottom._socket is not None:
-            bottom._socket.detach()
-            bottom._socket = None
-        return fd
+        return detach(self)
 
-    def _bottom(self) -> Any:
-        """Return what has the descriptor: this one, or what all stand on."""
-        bev: Any = self
-        while bev._underlying is not None:
-            bev = bev._underlying
-        return bev
+    def connect(self, address: convert.Address) -> None:
+        """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
 
-    def owns(self, fd: int) -> bool:
-        """Tell whether closing the bufferevent closes the descriptor *fd*."""
-        owner = self._connected_by_us or self._options & BufferEventOption.CLOSE_ON_FREE
-        return bool(owner) and self._underlying is None and self.fd == fd >= 0
+        It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for an address
+        that isn't numeric, such as "127.0.0.1:80", and for a pair or a filter. Raises `OSError`
+        where connecting fails at once, also for the second time, which C would report as success.
+        Wraps ``bufferevent_socket_connect``.
+        """
+        self.base._check_thread()
+        self._settle()
+        self._own_connection().connect(self, convert.sockaddr(address))
+
+    def connect_hostname(
+        self, dns_base: Any, host: str | bytes, port: int, family: int = socket.AF_UNSPEC
+    ) -> None:
+        """Look *host* up and begin to connect to it; `on_event` will say CONNECTED or ERROR.
+
+        On ERROR, `dns_error` tells whether the lookup failed, and `error` is the same. With None
+        for *dns_base* the lookup is over when this returns, and `on_event` may have been called
+        already; the loop waits meanwhile, other threads run. With a ``DnsBase`` the loop does the
+        lookup. *host* is a name or a numeric address; outside ASCII it is encoded by IDNA.
+        *family* is AF_UNSPEC, AF_INET or AF_INET6. Only the first address found is tried. Raises
+        `RuntimeError` while an earlier lookup goes on, which in C would be lost; `ValueError`
+        for a pair or a filter.
+        Wraps ``bufferevent_socket_connect_hostname``.
+        """
+        self.base._check_thread()
+        self._settle()
+        self._own_connection().connect_hostname(self, dns_base, host, port, family)
+
+    @property
+    def dns_error(self) -> errors.DnsError | None:
+        """Why the lookup of the last `connect_hostname` failed, or None.
+
+        Its ``errno`` is one of `AddrInfoError`. Wraps ``bufferevent_socket_get_dns_error``.
+        """
+        return self._connection.dns_error(self.pointer)
+
+    def _do_without(self, other: Child) -> None:
+        """Fail if *other*, which is about to be closed, still looks up the name."""
+        self._connection._do_without(self, other)
+
+    # How much may be read and written.
+
+    def set_rate_limit(self, limit: RateLimit | None) -> None:
+        """Read and write no faster than *limit* says, or with None as fast as possible.
+
+        The first limit begins with one tick's worth of bytes; the next takes over what is left.
+        While there is one, `max_single_read` and `max_single_write` don't count. Raises
+        `ValueError` for TLS through another bufferevent until its handshake is done: libevent could
+        wait inside itself for ever.
+        Wraps ``bufferevent_set_rate_limit``.
+        """
+        self.base._check_thread()
+        self._check_usable()
+        if limit is not None:
+            limits.check_limitable(self)
+        self._own_limits().set(self, limit)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """The limit of its own, or None. Wraps ``bufferevent_get_token_bucket_cfg``."""
+        self._check_usable()
+        return self._limits.own
+
+    def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
+        """Share the limit of *group* with its other members, and leave another group.
+
+        A limit of its own still counts. Raises `ValueError` for a group of another event base, and
+        where `set_rate_limit` does.
+        Wraps ``bufferevent_add_to_rate_limit_group``.
+        """
+        self.base._check_thread()
+        if limits.checked_group(self.base, group) is self._limits.group:
+            return
+        limits.check_limitable(self)
+        self._own_limits().join(self, group)
+
+    def remove_from_rate_limit_group(self) -> None:
+        """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
+        self._limits.leave(self)
+
+    @property
+    def rate_limit_group(self) -> RateLimitGroup | None:
+        """The group that it is a member of, or None."""
+        self._check_usable()
+        return self._limits.group
+
+    @property
+    def read_limit(self) -> int:
+        """How many bytes may be read in this tick by its own limit; negative after too many.
+
+        Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
+        """
+        self.base._check_thread()
+        return int(lib.bufferevent_get_read_limit(self.pointer))
+
+    @property
+    def write_limit(self) -> int:
+        """How many bytes may be written in this tick by its own limit; negative after too many.
+
+        Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
+        """
+        self.base._check_thread()
+        return int(lib.bufferevent_get_write_limit(self.pointer))
+
+    def decrement_read_limit(self, n: int) -> None:
+        """Count *n* bytes as read, or a negative number as given back.
+
+        You can't give back more than the burst has room for. Raises `ValueError` without a limit
+        of its own, where C would end the process. Wraps ``bufferevent_decrement_read_limit``.
+        """
+        self._limits.take_from_reading(self, n)
+
+    def decrement_write_limit(self, n: int) -> None:
+        """Count *n* bytes as written, or a negative number as given back.
+
+        You can't give back more than the burst has room for. Raises `ValueError` without a limit
+        of its own, where C would end the process. Wraps ``bufferevent_decrement_write_limit``.
+        """
+        self._limits.take_from_writing(self, n)
+
+    @property
+    def max_single_read(self) -> int:
+        """How many bytes are read at once; setting 0 brings libevent's default back.
+
+        libevent 2.1 reads 4096 from a socket, whatever more is allowed, and TLS ignores it.
+        Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
+        """
+        return int(lib.bufferevent_get_max_single_read(self.pointer))
+
+    @max_single_read.setter
+    def max_single_read(self, size: int) -> None:
+        limits.set_at_once(self, lib.bufferevent_set_max_single_read, size, "max_single_read")
+
+    @property
+    def max_single_write(self) -> int:
+        """How many bytes are written at once; setting 0 brings libevent's default back.
+
+        Wraps ``bufferevent_get_max_single_write``, ``bufferevent_set_max_single_write``.
+        """
+        return int(lib.bufferevent_get_max_single_write(self.pointer))
+
+    @max_single_write.setter
+    def max_single_write(self, size: int) -> None:
+        limits.set_at_once(self, lib.bufferevent_set_max_single_write, size, "max_single_write")
+
+    @property
+    def max_to_read(self) -> int:
+        """How many bytes may be read now by all that limits it.
+
+        Wraps ``bufferevent_get_max_to_read``.
+        """
+        self.base._check_thread()
+        return int(lib.bufferevent_get_max_to_read(self.pointer))
+
+    @property
+    def max_to_write(self) -> int:
+        """How many bytes may be written now by all that limits it.
+
+        Wraps ``bufferevent_get_max_to_write``.
+        """
+        self.base._check_thread()
+        return int(lib.bufferevent_get_max_to_write(self.pointer))
+
+    # TLS. What has been agreed on is known from CONNECTED to a failure.
+
+    def _session(self) -> Session:
+        """Return its TLS, or raise `ValueError` if it has none."""
+        self.base._check_thread()
+        self._check_usable()
+        return Session.only_of(self)
+
+    @property
+    def ssl(self) -> Any:
+        """The ``SSL *``, for calling `libevent_py.lib` with it while the bufferevent is open.
+
+        It ends with the bufferevent: its memory stays for as long as it is held here, but where it
+        stands on another bufferevent nothing may be read or written by it any more.
+        Wraps ``bufferevent_openssl_get_ssl``.
+        """
+        return self._session().ssl_of(self.pointer)
+
+    @property
+    def tls_version(self) -> str | None:
+        """The version of TLS, such as "TLSv1.3", or None before the handshake is done."""
+        return self._session().version(self.pointer)
+
+    @property
+    def cipher(self) -> tuple[str, str, int] | None:
+        """The cipher's name, the version that defines it and its secret bits, or None before the
+        handshake is done.
+        """
+        return self._session().cipher(self.pointer)
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate as DER, or None where it has shown none."""
+        return next(iter(self._session().certificates(self.pointer, 1)), None)
+
+    @property
+    def peer_certificate_chain(self) -> list[bytes]:
+        """The certificates as DER that the peer has sent, its own first; not all need be trusted.
+
+        A resumed session has only the peer's own.
+        """
+        return self._session().certificates(self.pointer)
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        """The protocol that both sides have agreed on, or None."""
+        return self._session().alpn_protocol(self.pointer)
+
+    @property
+    def server_hostname(self) -> str | None:
+        """The host that the client means: as it was given, or as the client has told, or None."""
+        return self._session().server_hostname(self.pointer)
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether the handshake resumed an earlier session."""
+        return self._session().reused(self.pointer)
+
+    @property
+    def allow_dirty_shutdown(self) -> bool:
+        """Whether a connection may end without TLS's own notice.
+
+        By default that is an ERROR, because anybody on the way could have cut it off. When set it
+        is EOF, also with OpenSSL 3, which libevent 2.1 itself doesn't know.
+        Wraps ``bufferevent_openssl_get_allow_dirty_shutdown``,
+        ``bufferevent_openssl_set_allow_dirty_shutdown``.
+        """
+        self._session()
+        return bool(lib.bufferevent_openssl_get_allow_dirty_shutdown(self.pointer))
+
+    @allow_dirty_shutdown.setter
+    def allow_dirty_shutdown(self, allow: bool) -> None:
+        self._session().allow_dirty_shutdown(self.pointer, allow)
+
+    def renegotiate(self) -> None:
+        """Begin another handshake on a connection up to TLS 1.2; `on_event` will say CONNECTED.
+
+        Raises `ValueError` with TLS 1.3, which has none, and before the first handshake is done.
+        Servers made by OpenSSL 3 refuse a client's, unless their context has the option
+        ``lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION``. Wraps ``bufferevent_ssl_renegotiate``.
+        """
+        self._session().renegotiate(self.base, self.pointer)
+        self._look()
+
+    def shutdown(self) -> bool:
+        """Tell the peer that nothing more will come, by TLS's own notice; libevent never does.
+
+        The peer's own data still come. Return whether the notice is out: not before the handshake
+        is done, after a failure, or while the socket takes no more. Raises `ValueError` while there
+        is output, which would be lost: wait until it is written.
+        """
+        return self._session().shut_down(self.base, self.pointer)
+
+    def tls_errors(self) -> list[TlsError]:
+        """Return and forget what OpenSSL said about failures, the cause first: three at most.
+
+        Wraps ``bufferevent_get_openssl_error``.
+        """
+        return self._session().take_errors(self.pointer)
+
+    def _look(self) -> None:
+        """Ask C whether OpenSSL holds something back, after its events have been changed."""
+        if self._tls is not None and not self.closed:
+            lib.evpy_tls_look(self.pointer)
+
+    def _forget_failure(self) -> None:
+        """Begin anew, with another connection."""
+        if self._tls is not None:
+            self._tls.forget_failure()
 
     # What HTTP takes, and frees by itself (F10, O11, P8).
 
-    def give(self, owner: Any) -> Any:
+    def _give(self, owner: Any) -> Any:
         """Give C's object to *owner*, whose C object will free it, and return its pointer.
 
-        Until `taken_back` it can be asked, but belongs to *owner*, which lists it among what it has
-        `lent`. Raises `ValueError` for what evhttp could not use or free.
+        Until `_taken_back` it can be asked, but belongs to *owner*, which lists it among what it
+        has `_lent`. Raises `ValueError` for what evhttp could not use or free.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self._give_up()
-        if self._partner is not None or self._underlying is not None:
-            raise ValueError("a pair can't be used, nor what stands on another bufferevent")
-        if not self._options & BufferEventOption.CLOSE_ON_FREE:
-            raise ValueError("the bufferevent must be made with CLOSE_ON_FREE")
-        if self._options & BufferEventOption.EAGER:
-            raise ValueError("the bufferevent must be made without EAGER")
-        if self._rate_limit is not None or self._group is not None:
-            raise ValueError("the bufferevent must not have a rate limit")
-        if any(type(buffer) is not BorrowedBuffer for buffer in self.lent()):
-            raise ValueError("the bufferevent must not have memory reserved in its output")
+        given.check_givable(self)
         self._given_to = owner
-        self.pointer  # noqa: B018  (other code may have closed it until here)
-        self.__class__ = given(type(self))
-        for buffer in self.lent():
-            buffer.__class__ = GivenBuffer
-        lib.evpy_bufferevent_setcb(pointer, False, False, False, self.key)
+        self._check_usable()  # other code may have closed it until here
+        given.become_given(self)
+        lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)
         self._on_read = self._on_write = self._on_event = None
-        self.base.live.pop(self.key, None)
-        self.base.ledger.pop(self.key, None)
+        self.base._live.pop(self._key, None)
+        self.base._ledger.pop(self._key, None)
         return pointer
 
     @classmethod
-    def borrowed(cls, base: EventBase, pointer: Any, owner: Any) -> BufferEvent:
+    def _borrowed(
+        cls, base: EventBase, pointer: Any, owner: Any, tls: Session | None = None
+    ) -> BufferEvent:
         """Make the object of a bufferevent that C has made for *owner*, which frees it."""
-        bev: BufferEvent = cls.__new__(given(cls))
-        bev._begin()
-        options = BufferEventOption.CLOSE_ON_FREE
-        bev._start(base, next_key(), pointer, options, (None, None, None), given_to=owner)
+        bev: BufferEvent = cls.__new__(given.given(cls))
+        plan = Plan(plans.with_arena(base), CLOSE_ON_FREE, owner=owner)
+        bev._start(plan, next_key(), pointer, tls=tls)
         return bev
 
-    def taken_back(self) -> None:
-        """Be closed, as C has freed what has been given."""
-        for handle in self.lent():
+    def _taken_back(self) -> None:
+        """Become closed, because C has freed what was given."""
+        for handle in self._lent():
             handle._take()
         self._take()
-        self.base.live.pop(self.key, None)
-        self.base.ledger.pop(self.key, None)
-        self._leave()
-
-    @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the bufferevent and what it owns."""
-        if self._given_to is not None:
-            grouped = self._group is not None  # who has it may end after the group
-            return lib.bufferevent_remove_from_rate_limit_group if grouped else _leave
-        secured = self._tls is not None
-        if self._underlying is not None:
-            upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free
-            return functools.partial(free_upper, self._underlying, upper)
-        if self._partner is not None or self._options & BufferEventOption.CLOSE_ON_FREE:
-            free = lib.evpy_bufferevent_free
-        elif self._connected_by_us:
-            free = lib.evpy_tls_free_with_fd if secured else lib.evpy_bufferevent_free_with_fd
-        else:
-            free = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free_without_fd
-        eager = self._eager
-        if eager is None:
-            return free  # type: ignore[no-any-return]
-
-        def both(pointer: Any) -> None:
-            free(pointer)
-            lib.evpy_eager_free(eager)
-
-        return both
-
-
-BufferEvent._heir = BufferEvent
-
-
-def _leave(_pointer: Any) -> None:
-    """Leave it to the one that it has been given to."""
-
-
-def _check_base(base: EventBase) -> None:
-    """Raise an error unless *base* is one that this thread may use now, with memory for it."""
-    if not isinstance(base, EventBase):
-        raise TypeError(f"base must be an EventBase, not {base!r}")
-    base.check_thread()
-    if base.arena is None:  # before C's object is there, which would have to be freed
-        base.arena = Arena()
-
-
-def _usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
-    """Return the descriptor that *fd* is or has, set not to block, or -1 for none."""
-    if isinstance(fd, int) and fd == -1:
-        return -1
-    number = convert.descriptor(fd)
-    base.check_selectable(number)
-    if lib.evpy_check_waitable(base.pointer, number):
-        raise errors.failed(lib.bufferevent_socket_new, convert.fd_with(number, base.pointer))
-    if options & BufferEventOption.CLOSE_ON_FREE:
-        convert.surrendered(fd)
-    errors.call(lib.evutil_make_socket_nonblocking, number)
-    return number
+        self.base._live.pop(self._key, None)
+        self.base._ledger.pop(self._key, None)
+        self._limits.forget_group(self._key)

@@ -1,28 +1,34 @@
-"""How a bufferevent connects to a host by its name.
+"""How a bufferevent gets its socket: one that it is given, or one that libevent connects.
 
-libevent looks the name up and connects to the first address that it finds. Without an evdns_base
-that is done, or has failed, when the call returns (F5). With one the loop does it, and holds the
-bufferevent until the answer comes, though it be closed (F9); so closing it cancels the lookup.
+libevent looks a host's name up and connects to the first address that it finds. Without an
+evdns_base that is done, or has failed, when the call returns (F5). With one the loop does it, and
+holds the bufferevent until the answer comes, even if it is closed (F9); so closing it cancels the
+lookup.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
-from libevent_py.bufferevent.layers import Layered
-from libevent_py.enums import AddrInfoError, BufferEventFlag, TriggerOption
+from libevent_py.bufferevent.given import check_not_given
+from libevent_py.bufferevent.layers import bottom
+from libevent_py.enums import AddrInfoError, BufferEventFlag, BufferEventOption, TriggerOption
+from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
 
 FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
 
 
 class Lookup(NamedTuple):
-    """What `Connecting.connect_hostname` was last called for."""
+    """What `BufferEvent.connect_hostname` was last called for."""
 
     host: str | bytes
     #: Kept alive: the lookup uses it.
@@ -31,110 +37,190 @@ class Lookup(NamedTuple):
     code: int = 0
 
 
-class Connecting(Layered):
-    """What `BufferEvent` has for names."""
+class Connection:
+    """Where the socket of one bufferevent comes from, and whose it is."""
 
-    __slots__ = ("_connected_by_us", "_lookup")
+    __slots__ = ("_kept", "lookup", "made_here")
 
-    def _start(self, *arguments: Any, **keywords: Any) -> None:
-        self._lookup: Lookup | None = None
-        super()._start(*arguments, **keywords)
+    def __init__(self) -> None:
+        #: The socket object whose descriptor it uses but doesn't own, which is kept open, or None.
+        self._kept: Any = None
+        #: The last lookup of a host's name, or None.
+        self.lookup: Lookup | None = None
+        #: Whether libevent has made the socket, to connect it.
+        self.made_here = False
+
+    # Connecting: only by an object that is one bufferevent's own.
+
+    def connect(self, bev: BufferEvent, target: convert.SockAddr) -> None:
+        """Begin to connect *bev* to *target*."""
+        self._prepare(bev, bev.pointer)
+        self.cancel(bev.pointer)
+        self.lookup = None
+        errors.call(lib.bufferevent_socket_connect, bev.pointer, target.pointer, target.length)
+        bev._look()
 
     def connect_hostname(
-        self,
-        dns_base: Any,
-        host: str | bytes,
-        port: int,
-        family: int = socket.AF_UNSPEC,
+        self, bev: BufferEvent, dns_base: Any, host: str | bytes, port: int, family: int
     ) -> None:
-        """Look *host* up and begin to connect to it; `on_event` will say CONNECTED or ERROR.
-
-        On ERROR, `dns_error` tells whether it was the lookup that failed, and `error` is the same.
-        With None for *dns_base* the lookup is over when this returns, and `on_event` may have been
-        called already; the loop waits meanwhile, other threads run. With a ``DnsBase`` the loop
-        does it. *host* is a name or a numeric address; outside ASCII it is encoded by IDNA.
-        *family* is AF_UNSPEC, AF_INET or AF_INET6. Only the first address found is tried. Raises
-        `RuntimeError` while an earlier lookup goes on, which in C would be lost (F9); `ValueError`
-        for a pair or a filter.
-        Wraps ``bufferevent_socket_connect_hostname``.
-        """
-        base = self.base
-        base.check_thread()
-        self._settle()
+        """Look *host* up for *bev*, and begin to connect to it."""
+        base = bev.base
         resolver = ffi.NULL if dns_base is None else _resolver(dns_base, base)
         name = convert.host_alone(host)
         port = convert.integer(port, "port", 1, 65535)
         if family not in FAMILIES:
             raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")
-        pointer = self.pointer
-        if self._is_looking_up():
+        pointer = bev.pointer
+        if is_looking_up(bev):
             raise RuntimeError("connect_hostname() was called while an earlier lookup goes on")
-        self._prepare(pointer)
-        self._lookup = Lookup(host, dns_base)
-        base.call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
-        if not self.closed:
+        self._prepare(bev, pointer)
+        self.lookup = Lookup(host, dns_base)
+        base._call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
+        if not bev.closed:
             if getattr(dns_base, "closed", False):  # by other code, too soon
-                self.do_without(dns_base)
-            self.look()
+                self._do_without(bev, dns_base)
+            bev._look()
 
-    def _prepare(self, pointer: Any) -> None:
+    def _prepare(self, bev: BufferEvent, pointer: Any) -> None:
         """Raise an error unless there may be a new socket, or the one that there is may connect.
 
         Linux lets a socket connect for a second time, and does nothing.
         """
-        self._check_not_given()
-        if self._partner is not None or self._underlying is not None:
-            raise ValueError("a pair can't connect, nor a filter: the one that it stands on can")
-        self.forget_failure()
+        check_not_given(bev)
+        bev._layers.check_socket(
+            "a pair can't connect, nor a filter: the one that it stands on can"
+        )
+        bev._forget_failure()
         fd = lib.bufferevent_getfd(pointer)
         if fd < 0:
-            self.base.check_selectable(-1)
-            self._connected_by_us = True
+            bev.base._check_selectable(-1)
+            self.made_here = True
             return
         if lib.evpy_socket_name(fd, True, ffi.NULL, 0) >= 0:
             raise OSError(errno.EISCONN, f"fd {fd}: it is already connected")
 
-    def _is_looking_up(self) -> bool:
-        """Tell whether a lookup goes on, of which a connection may come."""
-        return bool(lib.evpy_lookup_under_way(self.pointer))
+    # Lookups.
 
-    def _stop_looking_up(self, pointer: Any) -> None:
-        """Have nothing come of a lookup that goes on: libevent itself goes on with some."""
-        if self._lookup is not None:
+    def cancel(self, pointer: Any) -> None:
+        """Cancel a lookup that goes on; libevent itself would go on with some."""
+        if self.lookup is not None:
             lib.evpy_lookup_cancel(pointer)
 
-    @property
-    def dns_error(self) -> errors.DnsError | None:
-        """Why the lookup of the last `connect_hostname` failed, or None.
-
-        Its ``errno`` is one of `AddrInfoError`. Wraps ``bufferevent_socket_get_dns_error``.
-        """
-        code = int(lib.bufferevent_socket_get_dns_error(self.pointer))
-        if self._lookup is None:
+    def dns_error(self, pointer: Any) -> errors.DnsError | None:
+        """Return why the last lookup of the bufferevent at *pointer* failed, or None."""
+        code = int(lib.bufferevent_socket_get_dns_error(pointer))
+        if self.lookup is None:
             return None
-        code = self._lookup.code or code
+        code = self.lookup.code or code
         if code == 0:
             return None
-        return errors.DnsError(code, f"{self._lookup.host!r}: {util.gai_strerror(code)}")
+        return errors.DnsError(code, f"{self.lookup.host!r}: {util.gai_strerror(code)}")
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, bev: BufferEvent, other: Child) -> None:
         """Fail if *other*, which is about to be closed, still looks up the name."""
-        lookup = self._lookup
-        if lookup is None or lookup.dns_base is not other or self.closed:
+        lookup = self.lookup
+        if lookup is None or lookup.dns_base is not other or bev.closed:
             return
-        if not self._is_looking_up():
+        if not is_looking_up(bev):
             return
-        self._lookup = lookup._replace(code=AddrInfoError.FAIL)
-        self._stop_looking_up(self.pointer)
+        self.lookup = lookup._replace(code=AddrInfoError.FAIL)
+        self.cancel(bev.pointer)
         defer = TriggerOption.DEFER_CALLBACKS
-        errors.call(lib.bufferevent_trigger_event, self.pointer, BufferEventFlag.ERROR, defer)
+        errors.call(lib.bufferevent_trigger_event, bev.pointer, BufferEventFlag.ERROR, defer)
 
-    def why_failed(self, what: int, code: int) -> OSError | None:
-        """Return what the event *what* has failed by; *code* is the errno that came with it."""
-        failure = super().why_failed(what, code)
-        if not what & BufferEventFlag.ERROR or self._lookup is None:
-            return failure
-        return self.dns_error or failure
+
+class Unconnected(Connection):
+    """What stands for the connection of all bufferevents that own their socket: nothing sets it."""
+
+    __slots__ = ()
+
+    _kept = lookup = None
+    made_here = False
+
+    def __init__(self) -> None:
+        pass
+
+
+UNCONNECTED = Unconnected()
+
+
+def owns(bev: BufferEvent, fd: int) -> bool:
+    """Tell whether closing *bev* closes the descriptor *fd*."""
+    owner = bev._connection.made_here or BufferEventOption.CLOSE_ON_FREE in bev._options
+    return owner and bev._layers.below is None and bev.fd == fd >= 0
+
+
+def adopt(bev: BufferEvent, fd: Any) -> None:
+    """Take the socket object *fd* from who made it, or keep it for them."""
+    connection = bev._connection
+    if connection._kept is not None:
+        connection._kept = None
+    if not isinstance(fd, int):
+        if bev._options & BufferEventOption.CLOSE_ON_FREE:
+            fd.detach()
+        else:
+            bev._own_connection()._kept = fd
+
+
+def set_fd(bev: BufferEvent, fd: Any) -> None:
+    """Set the descriptor of the lowest layer of *bev*, and close the old one if that owns it."""
+    lowest = bottom(bev)
+    _change_fd(lowest, fd)
+    bev._forget_failure()
+    if bev._tls is not None and lowest is not bev:  # begin anew
+        errors.call(lib.bufferevent_setfd, bev.pointer, -1)
+
+
+def _change_fd(bev: BufferEvent, fd: Any) -> None:
+    bev._settle()
+    number = usable(bev.base, fd, bev._options)
+    old, owned = bev.fd, owns(bev, bev.fd)
+    if number == old >= 0:
+        raise ValueError(f"fd {number} is the bufferevent's already")
+    _replace(bev, number)
+    adopt(bev, fd)
+    bev._set_callbacks()
+    if owned:
+        errors.call(lib.evutil_closesocket, old)
+
+
+def detach(bev: BufferEvent) -> int:
+    """Take the descriptor away from the lowest layer of *bev*, and return it."""
+    fd, lowest = bev.fd, bottom(bev)
+    _replace(lowest, -1)
+    connection = lowest._connection
+    if connection._kept is not None:
+        connection._kept.detach()
+        connection._kept = None
+    return fd
+
+
+def _replace(bev: BufferEvent, fd: int) -> None:
+    bev._connection.cancel(bev.pointer)
+    errors.call(lib.bufferevent_setfd, bev.pointer, fd)
+    bev._look()
+    connection = bev._connection
+    if connection.made_here:
+        connection.made_here = False
+
+
+def is_looking_up(bev: BufferEvent) -> bool:
+    """Tell whether a lookup goes on, of which a connection may come."""
+    return bool(lib.evpy_lookup_under_way(bev.pointer))
+
+
+def usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
+    """Return the descriptor that *fd* is or has, set not to block, or -1 for none."""
+    if isinstance(fd, int) and fd == -1:
+        return -1
+    number = convert.descriptor(fd)
+    base._check_selectable(number)
+    if lib.evpy_check_waitable(base.pointer, number):
+        raise errors.failed(lib.bufferevent_socket_new, convert.fd_with(number, base.pointer))
+    if options & BufferEventOption.CLOSE_ON_FREE:
+        convert.surrendered(fd)
+    errors.call(lib.evutil_make_socket_nonblocking, number)
+    return number
 
 
 def _resolver(dns_base: Any, base: Any) -> Any:

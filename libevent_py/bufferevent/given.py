@@ -9,14 +9,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from libevent_py.buffer.buffer import BorrowedBuffer
-from libevent_py.bufferevent.stream import INSTEAD
+from libevent_py.buffer.owned import BorrowedBuffer
+from libevent_py.enums import BufferEventOption
 
-#: What comes before a user's class must not have slots of its own: its objects become `Given`.
 if TYPE_CHECKING:
-    from libevent_py.bufferevent.layers import Layered as Mixin
-else:
-    Mixin = object
+    from libevent_py.bufferevent.bufferevent import BufferEvent
+
+#: What to do instead of using a bufferevent that HTTP has.
+INSTEAD = (
+    "it can be asked, but not used: send by HttpConnection.make_request() or "
+    "HttpServerRequest.send_reply(), set HttpConnection.timeout or HttpServer.timeout, and "
+    "pause(), limit and close() the connection"
+)
+
+
+def check_not_given(bev: BufferEvent) -> None:
+    """Raise `ValueError` where *bev* belongs to HTTP, which may end the process when misled."""
+    if bev._given_to is not None:
+        raise ValueError(
+            f"this {type(bev).__name__} belongs to {bev._given_to!r}, which has its "
+            f"callbacks and its descriptor, and closes it: {INSTEAD}"
+        )
+
+
+def check_givable(bev: BufferEvent) -> None:
+    """Raise `ValueError` for what evhttp could not use or free."""
+    bev._layers.check_socket("a pair can't be used, nor what stands on another bufferevent")
+    if not bev._options & BufferEventOption.CLOSE_ON_FREE:
+        raise ValueError("the bufferevent must be made with CLOSE_ON_FREE")
+    if bev._options & BufferEventOption.EAGER:
+        raise ValueError("the bufferevent must be made without EAGER")
+    if bev._limits.any:
+        raise ValueError("the bufferevent must not have a rate limit")
+    if any(type(buffer) is not BorrowedBuffer for buffer in bev._lent()):
+        raise ValueError("the bufferevent must not have memory reserved in its output")
 
 
 class GivenBuffer(BorrowedBuffer):
@@ -40,8 +66,14 @@ class GivenBuffer(BorrowedBuffer):
     defer_callbacks = _refuse
 
 
-class Given(Mixin):
-    """What a bufferevent is besides, once HTTP has it."""
+def _refuse(bev: BufferEvent, *_arguments: Any, **_named: Any) -> NoReturn:
+    """Raise `ValueError`: HTTP has it."""
+    check_not_given(bev)
+    raise AssertionError
+
+
+class Given:
+    """What comes before the class of a bufferevent that HTTP has: it refuses to be used."""
 
     __slots__ = ()
 
@@ -49,11 +81,6 @@ class Given(Mixin):
 
     def __init_subclass__(cls) -> None:
         """Keep `given` from the ``__init_subclass__`` of a user's class."""
-
-    def _refuse(self, *_arguments: Any, **_named: Any) -> NoReturn:
-        """Raise `ValueError`: HTTP has it."""
-        self._check_not_given()
-        raise AssertionError
 
     read = read_buffer = write = write_buffer = _refuse
     setwatermark = set_timeouts = flush = trigger = trigger_event = enable = disable = _refuse
@@ -65,7 +92,14 @@ class Given(Mixin):
 def _only_asked(name: str, kind: Any) -> property:
     """Return the property *name* of *kind* as one that refuses to be set."""
     asked: property = getattr(kind, name)
-    return property(asked.fget, Given._refuse, None, asked.__doc__)
+    return property(asked.fget, _refuse, None, asked.__doc__)
+
+
+def become_given(bev: BufferEvent) -> None:
+    """Make *bev* and its buffers refuse to be used from now on."""
+    bev.__class__ = given(type(bev))
+    for buffer in bev._lent():
+        buffer.__class__ = GivenBuffer
 
 
 def given(kind: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The filters that bytes pass through between a bufferevent and the one that it stands on.
+"""Bufferevents that stand on one another, and the filters that bytes pass through between them.
 
 C's filter takes a reference to what it stands on, and that one's callbacks. It never gets
 CLOSE_ON_FREE: libevent would free the one below by a rule of its own, and once too often when
@@ -7,9 +7,10 @@ somebody else frees it too (H1). So who is on top closes the one below here, by 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -17,14 +18,10 @@ from libevent_py._core.dispatch import live
 from libevent_py._core.handle import slot
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
-from libevent_py.bufferevent.stream import Stream
-from libevent_py.enums import (
-    BufferEventFlag,
-    BufferEventOption,
-    EventFlag,
-    FilterResult,
-    FlushMode,
-)
+from libevent_py.enums import EventFlag, FilterResult, FlushMode
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
 
 Filter = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
 
@@ -34,167 +31,162 @@ MODES = {int(mode): mode for mode in FlushMode}
 ERROR = int(FilterResult.ERROR)
 
 
-class Layered(Stream):
-    """What `BufferEvent` has of standing on another one, or below it."""
+class Layers:
+    """What one bufferevent stands on and what stands on it, or the other half of its pair."""
 
-    __slots__ = ("_input_filter", "_output_filter", "_partner")
+    __slots__ = ("_held", "_input_filter", "_output_filter", "_partner", "above", "below")
 
-    #: The class of the object that closes what this one has left behind.
-    _heir: ClassVar[type[Layered]]
+    def __init__(
+        self,
+        below: BufferEvent | None = None,
+        filters: tuple[Any, Any] = (None, None),
+        partner: BufferEvent | None = None,
+    ) -> None:
+        #: What it stands on, or None.
+        self.below = below
+        #: What stands on it, and has its callbacks meanwhile, or None.
+        self.above: BufferEvent | None = None
+        self._input_filter, self._output_filter = filters
+        self._partner = None if partner is None else weakref.ref(partner)
+        #: Its pointer while it is out of reach, else None.
+        self._held: Any = None
 
-    _input_filter: Any
-    _output_filter: Any
-    _partner: weakref.ref[Any] | None
+    @classmethod
+    def filtering(cls, below: BufferEvent, inward: Any, outward: Any) -> Layers:
+        """Make those of a filter on *below*, or raise `TypeError` for what is none."""
+        filters = ("input_filter", inward), ("output_filter", outward)
+        for name, function in filters:
+            if function is not None:
+                convert.callback(function, name)
+        return cls(below, (inward, outward))
 
     @property
-    def underlying(self) -> Any:
-        """The `BufferEvent` that this one stands on, or None.
+    def paired(self) -> bool:
+        """Whether it is half of a pair, whatever has become of the other half."""
+        return self._partner is not None
 
-        Wraps ``bufferevent_get_underlying``.
-        """
-        self.pointer  # noqa: B018  (a closed one stands on nothing)
-        return self._underlying
+    def partner(self) -> BufferEvent | None:
+        """Return the other half of the pair, or None; None also once that is closed."""
+        partner = None if self._partner is None else self._partner()
+        return None if partner is None or partner.closed else partner
 
-    def close(self, *, flush: bool = False) -> None:
-        """Free the bufferevent and, with CLOSE_ON_FREE, what it stands on or its descriptor.
+    def check_socket(self, why: str) -> None:
+        """Raise `ValueError`, which says *why*, for a pair and what stands on another one."""
+        if self._partner is not None or self.below is not None:
+            raise ValueError(why)
 
-        Output that hasn't been written is lost. With *flush* it is written first, by the loop,
-        until it has been or has failed; nothing more is read, and nobody is called back. A peer
-        that doesn't read then holds the descriptor for as long as `set_timeouts` lets it. What a
-        filter raises, or still holds back when told FINISHED, is no reason not to close.
-
-        A second time does nothing. Without CLOSE_ON_FREE what it stood on gets its own callbacks
-        back, and goes on reading. The other half of a pair is not told, but with *flush*: it gets
-        EOF. Raises `ValueError` when another bufferevent stands on this one.
-        Wraps ``bufferevent_free``.
-        """
-        if self.closed:
-            return
-        self._check_unmanaged()
-        if not (flush and self._leave_to_heir()):
-            self._end(flush)
-
-    def _end(self, flush: bool) -> None:
-        super().close()
-        underlying = cast("Layered | None", self._underlying)
-        if underlying is not None:
-            underlying._managed_by = None
-            if self._options & BufferEventOption.CLOSE_ON_FREE:
-                underlying.close(flush=flush)
-
-    def _leave_to_heir(self) -> bool:
-        """Have an object that nobody knows close the C object once the output is written.
-
-        Return whether there is one: none is needed where nothing waits to be written.
-        """
-        self.base.check_thread()
-        self._settle()
-        if self.base.closed or self._leads_nowhere():  # a callback may be told of the base's end
-            return False
-        if self._partner is not None or self._underlying is not None:
-            try:
-                self.flush(EventFlag.WRITE, FlushMode.FINISHED)
-            except BaseException:
-                if not self.closed:
-                    self._end(False)
-                raise
-        if self.closed:  # a filter has closed it
-            return True
-        if self._underlying is not None and self._tls is None and self._unwritten():
-            return False  # the filter lets no more pass, though it is told that this is the end
-        if not self._unwritten():
-            self._say_goodbye()
-            return False
-        heir = Layered.__new__(self._heir)
-        for kind in self._heir.__mro__[:-1]:
-            for name in vars(kind).get("__slots__", ()):
-                if name not in ("__weakref__", "pointer"):
-                    setattr(heir, name, getattr(self, name, None))
-        for handle in self.lent():
-            handle._take()
-        heir._lent_input = heir._lent_output = None
-        pointer = self._take()
-        if pointer is not None:  # or other code has closed it in between
-            heir._inherit(pointer)
-        return True
-
-    def _leads_nowhere(self) -> bool:
-        """Tell whether there is nothing that the output could be written to."""
-        bottom: Any = self
-        while bottom._underlying is not None:
-            bottom = bottom._underlying
-        pointer = bottom.pointer
-        if bottom._partner is not None:
-            return not lib.bufferevent_pair_get_partner(pointer)
-        return lib.bufferevent_getfd(pointer) < 0 and not bottom._is_looking_up()
-
-    def _inherit(self, pointer: Any) -> None:
-        base = self.base
-        self.pointer = pointer
-        base.ledger[self.key] = weakref.ref(self)
-        base.live[self.key] = self
-        if self._underlying is not None:
-            self._underlying._managed_by = self
-        if self._group is not None:
-            self._group._members[self.key] = self
-        self.disable(EventFlag.READ)
-        self.setwatermark(EventFlag.WRITE, 0, 0)
-        self.setcb(None, Layered._written, Layered._ended)
-        self.enable(EventFlag.WRITE)
-
-    def _unwritten(self) -> bool:
-        return bool(lib.evbuffer_get_length(lib.bufferevent_get_output(self.pointer)))
-
-    def _written(self) -> None:
-        if not self._unwritten():
-            self._say_goodbye()
-            self._end(True)
-
-    def _ended(self, what: BufferEventFlag) -> None:
-        if what & ~(BufferEventFlag.CONNECTED | BufferEventFlag.READING | BufferEventFlag.WRITING):
-            self._end(False)
-
-    def _say_goodbye(self) -> None:
-        """Tell a peer that speaks TLS that this is the end, as it expects to be told."""
-        if self._tls is not None:
-            self.shutdown()
-
-    def _check_limitable(self) -> None:
-        """Raise `ValueError` where libevent can't do with a limit.
-
-        Asked to write before the handshake is done, OpenSSL waits to read; and then libevent, which
-        may not write, asks it again and again.
-        """
-        if self._given_to is not None:
-            self._check_unmanaged()  # who frees it would not take the limit away before (J1)
-        if self._tls is not None and self._underlying is not None and not self._agreed():
+    def check_unmanaged(self, bev: BufferEvent) -> None:
+        """Raise `ValueError` where *bev* belongs to what stands on it (F10)."""
+        above = self.above
+        if above is not None and not above.closed:
             raise ValueError(
-                "TLS through another bufferevent can't be limited until its handshake is done: "
-                "limit what it stands on, or wait for CONNECTED"
+                f"this {type(bev).__name__} is the underlying one of {above!r}, which has its "
+                "callbacks and its descriptor: use that, or close it first"
             )
 
-    def close_all(self) -> None:
-        """Close what stands on this bufferevent, from the top, and then this one."""
-        if self._managed_by is not None:
-            cast("Layered", self._managed_by).close_all()
-        self.close()
+    def stand(self, bev: BufferEvent) -> None:
+        """Tell what *bev* stands on that it does."""
+        if self.below is not None:
+            self.below._own_layers().above = bev
 
-    def _filter(self, outward: int, limit: int, mode: int) -> int:
-        most, below = None if limit < 0 else limit, cast("Stream", self._underlying)
-        with self.holding_tls():
+    def give_back(self) -> BufferEvent | None:
+        """Let what it stands on belong to itself again, and return that."""
+        below = self.below
+        if below is not None:
+            _belong_to_itself(below)
+        return below
+
+    # Out of reach.
+
+    def hold(self, bev: BufferEvent) -> bool:
+        """Put *bev* out of reach: what it stands on has called back, perhaps called by OpenSSL.
+
+        Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
+        Return whether it has been within reach.
+        """
+        if self._held is not None:
+            return False
+        self._held = bev._take()
+        return self._held is not None
+
+    def let_go(self, bev: BufferEvent) -> None:
+        """Put *bev* within reach again."""
+        pointer, self._held = self._held, None
+        if bev.base._parked is None:
+            bev._put(pointer)
+        else:  # this is a forked child
+            bev.base._parked[id(bev)] = bev, pointer
+
+    def check_within_reach(self, bev: BufferEvent) -> None:
+        """Raise what `unusable` returns."""
+        if held := self.unusable(bev):
+            raise held
+
+    def unusable(self, bev: BufferEvent) -> Exception | None:
+        """Return what to raise where *bev* can't be used because it is out of reach, or None."""
+        if self._held is None:
+            return None
+        return RuntimeError(
+            f"this {type(bev).__name__} can't be used in a callback of what it stands on"
+        )
+
+    # Filters.
+
+    def filter(self, bev: BufferEvent, outward: int, limit: int, mode: int) -> int:
+        """Call the filter of one direction for the bytes between *bev* and what is below."""
+        most, below = None if limit < 0 else limit, self.below
+        assert below is not None
+        with holding_tls(bev):
             if outward:
-                result = self._output_filter(self.output, below.output, most, MODES[mode])
+                result = self._output_filter(bev.output, below.output, most, MODES[mode])
             else:
-                result = self._input_filter(below.input, self.input, most, MODES[mode])
+                result = self._input_filter(below.input, bev.input, most, MODES[mode])
         if not isinstance(result, FilterResult):
             raise TypeError(f"a filter must return a FilterResult, not {result!r}")
         return result
 
 
-def free_upper(underlying: Stream, free: Callable[[Any], object], pointer: Any) -> None:
+class Alone(Layers):
+    """What stands for the layers of all bufferevents that have none: nothing sets it."""
+
+    __slots__ = ()
+
+    below = above = _partner = _held = None
+
+    def __init__(self) -> None:
+        pass
+
+
+ALONE = Alone()
+
+
+def bottom(bev: BufferEvent) -> BufferEvent:
+    """Return what has the descriptor: *bev*, or what all of it stands on."""
+    while bev._layers.below is not None:
+        bev = bev._layers.below
+    return bev
+
+
+@contextlib.contextmanager
+def holding_tls(bev: BufferEvent) -> Iterator[None]:
+    """Keep TLS that stands on *bev*, and what stands on that, out of reach meanwhile."""
+    held: list[BufferEvent] = []
+    upper = bev._layers.above
+    while upper is not None:
+        if (held or upper._tls is not None) and upper._layers.hold(upper):
+            held.append(upper)
+        upper = upper._layers.above
+    try:
+        yield
+    finally:
+        for upper in held:
+            upper._layers.let_go(upper)
+
+
+def free_upper(underlying: BufferEvent, free: Callable[[Any], object], pointer: Any) -> None:
     """Free by *free* what stood on *underlying*, and give that its own callbacks back."""
     free(pointer)
-    underlying._managed_by = None
+    _belong_to_itself(underlying)
     try:
         slot(underlying)
     except AttributeError:  # it is closed, or finalized, and has no callbacks
@@ -202,18 +194,38 @@ def free_upper(underlying: Stream, free: Callable[[Any], object], pointer: Any) 
     underlying._set_callbacks()
 
 
-def checked_filter(function: Any, name: str) -> Any:
-    """Return a filter, or raise `TypeError` if it is neither None nor callable."""
-    return None if function is None else convert.callback(function, name)
+def _belong_to_itself(bev: BufferEvent) -> None:
+    layers = bev._layers
+    if layers.above is not None:
+        layers.above = None
+
+
+def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
+    """Yield what there is to tell of *bev*, with *ask* also what C knows."""
+    if ask:
+        pointer = bev.pointer
+        arena = bev.base._arena
+        unread, unsent = (arena.unread, arena.unsent) if arena.bev is bev else (0, 0)
+        size = lib.evbuffer_get_length
+        yield f"fd {lib.bufferevent_getfd(pointer)}"
+        yield f"enabled {EventFlag(lib.bufferevent_get_enabled(bev.pointer)).names}"
+        yield f"input {size(lib.bufferevent_get_input(bev.pointer)) + unread} bytes"
+        yield f"output {size(lib.bufferevent_get_output(bev.pointer)) + unsent} bytes"
+    if bev._tls is not None:
+        yield "TLS"
+    if bev._layers.below is not None:
+        yield "on another one"
+    if bev._layers.above is not None:
+        yield "below another one"
 
 
 @ffi.def_extern(onerror=errors.kept, error=ERROR)
 def evpy_filter(key: int, outward: int, limit: int, mode: int) -> int:
     for base in live.bases:
-        bev = base.live.get(key)
+        bev = base._live.get(key)
         if bev is not None:
             try:
-                return int(bev._filter(outward, limit, mode))
+                return int(bev._layers.filter(bev, outward, limit, mode))
             except BaseException as error:
-                base.report(error, bev)
+                base._report(error, bev)
     return ERROR

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -21,7 +22,11 @@ from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, slot
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
+from libevent_py.bufferevent.given import check_not_given
 from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
 
 #: No limit.
 UNLIMITED: int = lib.EV_RATE_LIMIT_MAX
@@ -71,7 +76,7 @@ class RateLimit:
         """Allow *read_rate* and *write_rate* bytes per *tick* seconds, None being no limit.
 
         A burst is what may come together in one tick after a pause; None is as much as the rate.
-        The tick is a second unless given, and a millisecond at least (J2). Raises `ValueError` for
+        The tick is a second unless given, and a millisecond at least. Raises `ValueError` for
         a burst that is less than the rate, and for numbers that are not from 1 to 2**32 - 1, but
         for ``EV_RATE_LIMIT_MAX``: no limit.
         """
@@ -132,277 +137,207 @@ def _taken(n: SupportsIndex, level: int, burst: int) -> int:
     return convert.integer(n, "n", min(0, level - burst), MOST)
 
 
-class Limited(Child):
-    """What `BufferEvent` has of limits."""
+class Limits:
+    """The limits of one bufferevent: its own, and that of the group that it is a member of."""
 
-    __slots__ = ("_changing", "_group", "_rate_limit")
+    __slots__ = ("_changing", "_in_int", "group", "own")
 
-    def __init__(self, base: Any, key: int, pointer: Any) -> None:
+    def __init__(self, in_int: bool) -> None:
         self._changing = False
-        self._rate_limit: RateLimit | None = None
-        self._group: RateLimitGroup | None = None
-        super().__init__(base, key, pointer)
+        #: Whether C reckons in an int, as it does for TLS, and so reads no more than one holds.
+        self._in_int = in_int
+        #: The limit of its own, or None.
+        self.own: RateLimit | None = None
+        #: The group, or None.
+        self.group: RateLimitGroup | None = None
 
-    def close(self) -> None:
-        """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread."""
-        group = self._group
-        if group is not None and self.base.parked is None and not self.closed:
-            self.base.check_thread()
-            lib.bufferevent_disable(self.pointer, lib.EV_READ | lib.EV_WRITE)
-            _left(self, group._members)  # while an interrupt has not yet kept it from being freed
-        super().close()
-        self._leave()
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit, of its own or of its group."""
+        return self.own is not None or self.group is not None
 
-    def _set_callbacks(self) -> None:
-        """Tell C whom to call, and how: while it is limited, not past libevent."""
-        raise NotImplementedError
+    # The limit of its own.
 
-    def _check_limitable(self) -> None:
-        """Raise `ValueError` where libevent can't do with a limit."""
-
-    def limited(self) -> bool:
-        """Tell whether it has a limit, of its own or of its group."""
-        return self._rate_limit is not None or self._group is not None
-
-    def _leave(self) -> RateLimitGroup | None:
-        """Belong to no group as far as Python knows; return the one that it was."""
-        group, self._group = self._group, None
-        if group is not None:
-            group._members.pop(self.key, None)
-        return group
-
-    def set_rate_limit(self, limit: RateLimit | None) -> None:
-        """Read and write no faster than *limit* says, or with None as fast as can be.
-
-        The first limit begins with one tick's worth of bytes; the next takes over what is left.
-        While there is one, `max_single_read` and `max_single_write` don't count. Raises
-        `ValueError` for TLS through another bufferevent until its handshake is done: libevent could
-        wait inside itself for ever.
-        Wraps ``bufferevent_set_rate_limit``.
-        """
-        self.base.check_thread()
-        self.pointer  # noqa: B018  (what is closed has none)
-        if limit is not None:
-            self._check_limitable()
-        self._limit(limit)
-
-    def _limit(self, limit: RateLimit | None) -> None:
-        """Do what `set_rate_limit` does, also for who has been given it."""
-        old, self._rate_limit = self._rate_limit, limit if limit is None else _checked(limit)
-        self._set_callbacks()
+    def set(self, bev: BufferEvent, limit: RateLimit | None) -> None:
+        """Do what `BufferEvent.set_rate_limit` does, also for who has been given *bev*."""
+        old, self.own = self.own, limit if limit is None else _checked(limit)
+        bev._set_callbacks()
         if self._changing:  # by a callback of `_change`, which comes to that when it returns
             return
-        busy = self.base.running or self.base.calls > 0
+        busy = bev.base._running or bev.base._calls > 0
         try:
-            self._change(busy)
+            self._change(bev, busy)
         except MemoryError:
-            self._rate_limit = old
+            self.own = old
             raise
-        if busy and self._rate_limit is None:
-            self.base.defer(self._lift)
+        if busy and self.own is None:
+            bev.base.defer(functools.partial(self._lift, bev))
 
-    def _lift(self) -> None:
+    def _lift(self, bev: BufferEvent) -> None:
         """Put nothing in the place of what stands in for no limit."""
-        if self._rate_limit is None and not self.closed:
-            self._change(False)
+        if self.own is None and not bev.closed:
+            self._change(bev, False)
 
-    def _kept_by_c(self, limit: RateLimit) -> RateLimit:
-        """Return what C keeps to for *limit*."""
-        return limit
-
-    def _change(self, busy: bool) -> None:
-        """Have C keep to the limit; a callback inside may set another, or close the bufferevent.
+    def _change(self, bev: BufferEvent, busy: bool) -> None:
+        """Set C's limit; a callback inside may set another, or close the bufferevent.
 
         libevent would neither survive to be called again by it, nor to be called once more after
         the bufferevent has been finalized.
         """
-        pointer = self.pointer
+        pointer = bev.pointer
         limit: Any = self
         self._changing = True
         lib.bufferevent_incref(pointer)
         try:
-            while limit is not self._rate_limit:
-                limit = self._rate_limit
+            while limit is not self.own:
+                limit = self.own
                 if limit is None:
-                    self.base.call(lib.evpy_bufferevent_unlimit, pointer, busy)
+                    bev.base._call(lib.evpy_bufferevent_unlimit, pointer, busy)
                 else:
                     change = lib.evpy_bufferevent_set_rate_limit
-                    self.base.call(change, pointer, *_numbers(self._kept_by_c(limit)))
+                    bev.base._call(change, pointer, *_numbers(self._kept_by_c(limit)))
         finally:
             self._changing = False
-            if self.closed:  # then the limit has come too late to be freed with the rest
+            if bev.closed:  # then the limit has come too late to be freed with the rest
                 lib.evpy_bufferevent_unlimit(pointer, True)
             lib.bufferevent_decref(pointer)
 
-    @property
-    def rate_limit(self) -> RateLimit | None:
-        """The limit of its own, or None. Wraps ``bufferevent_get_token_bucket_cfg``."""
-        self.pointer  # noqa: B018  (what is closed has none)
-        return self._rate_limit
+    def _kept_by_c(self, limit: RateLimit) -> RateLimit:
+        """Return what C keeps to for *limit*."""
+        if not self._in_int:
+            return limit
+        buckets = limit.read_rate, limit.read_burst, limit.write_rate, limit.write_burst
+        return RateLimit(*(min(number, AT_ONCE) for number in buckets), tick=limit.tick)
 
-    def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
-        """Share the limit of *group* with its other members, and leave another group.
+    def take_from_reading(self, bev: BufferEvent, n: int) -> None:
+        """Count *n* bytes as read by *bev*, which has a limit of its own."""
+        n = _taken(n, bev.read_limit, self._kept(bev).read_burst)
+        bev.base._call(lib.bufferevent_decrement_read_limit, bev.pointer, n)
 
-        A limit of its own still counts. Raises `ValueError` for a group of another event base, and
-        where `set_rate_limit` does.
-        Wraps ``bufferevent_add_to_rate_limit_group``.
-        """
-        self._check_group(group)
-        if group is self._group:
-            return
-        self._check_limitable()
-        self._join(group)
+    def take_from_writing(self, bev: BufferEvent, n: int) -> None:
+        """Count *n* bytes as written by *bev*, which has a limit of its own."""
+        n = _taken(n, bev.write_limit, self._kept(bev).write_burst)
+        bev.base._call(lib.bufferevent_decrement_write_limit, bev.pointer, n)
 
-    def _check_group(self, group: RateLimitGroup) -> None:
-        """Raise an error for what is no open group of the same event base."""
-        self.base.check_thread()
-        if not isinstance(group, RateLimitGroup):
-            raise TypeError(f"group must be a RateLimitGroup, not {group!r}")
-        if group.base is not self.base:
-            raise ValueError("group must be of the bufferevent's own event base")
-        group.pointer  # noqa: B018  (a closed one is none to leave another for)
+    def _kept(self, bev: BufferEvent) -> RateLimit:
+        """Return the limit that C keeps to, or raise `ValueError` if there is none."""
+        limit = self.own
+        if limit is None or not lib.bufferevent_get_token_bucket_cfg(bev.pointer):
+            raise ValueError("this bufferevent has no rate limit")
+        return self._kept_by_c(limit)
 
-    def _join(self, group: RateLimitGroup) -> None:
-        """Become a member of *group*, which it isn't yet; also for who has been given it."""
-        while self._group is not None:  # a callback may have added it to a third one
-            self._quit()
+    # The group.
+
+    def join(self, bev: BufferEvent, group: RateLimitGroup) -> None:
+        """Become a member of *group*, which *bev* isn't yet; also for who has been given it."""
+        while self.group is not None:  # a callback may have added it to a third one
+            self.leave(bev)
         # Let go in this order: what is closed here meanwhile leaves a group before that is freed.
-        pointer = self.pointer
+        pointer = bev.pointer
         held = [group.pointer]
-        self._group = group
-        group._members[self.key] = self
-        self._set_callbacks()
+        self.group = group
+        group._members[bev._key] = bev
+        bev._set_callbacks()
         try:
             self._settle_group(pointer, held)
         except MemoryError:
-            self._leave()
+            self.forget_group(bev._key)
             raise
-        self.pointer  # noqa: B018  (other code may have closed either of them)
-        group.pointer  # noqa: B018
+        bev._check_usable()  # other code may have closed either of them
+        group._check_usable()
 
     def _settle_group(self, pointer: Any, held: list[Any]) -> None:
-        """Have C know of the group that Python knows of, which other code may change meanwhile.
+        """Tell C the group that Python knows of, which other code may change meanwhile.
 
         *held* gets what C has been told of: it must not be freed before *pointer* is let go.
         """
         group: Any = self
-        while group is not self._group:
-            group = self._group
+        while group is not self.group:
+            group = self.group
             if group is None:
                 lib.bufferevent_remove_from_rate_limit_group(pointer)
             else:
                 held.append(group.pointer)
                 errors.call(lib.bufferevent_add_to_rate_limit_group, pointer, held[-1])
 
-    def remove_from_rate_limit_group(self) -> None:
-        """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
-        self._quit()
-
-    def _quit(self) -> None:
-        """Leave the group, if there is one; also for who has been given it."""
-        self.base.check_thread()
-        pointer = self.pointer
-        group, self._group = self._group, None  # which must not go before C has done its part
+    def leave(self, bev: BufferEvent) -> None:
+        """Leave the group, if there is one; also for who has been given *bev*."""
+        bev.base._check_thread()
+        pointer = bev.pointer
+        group = self.group
         if group is not None:
-            self._set_callbacks()
-            self.base.call(lib.bufferevent_remove_from_rate_limit_group, pointer)
-            if self._group is not group:  # a callback may have it join once more
-                group._members.pop(self.key, None)
+            self.group = None  # which must not go before C has done its part
+            bev._set_callbacks()
+            bev.base._call(lib.bufferevent_remove_from_rate_limit_group, pointer)
+            if self.group is not group:  # a callback may have it join once more
+                group._members.pop(bev._key, None)
 
-    @property
-    def rate_limit_group(self) -> RateLimitGroup | None:
-        """The group that it is a member of, or None."""
-        self.pointer  # noqa: B018  (what is closed is a member of none)
-        return self._group
+    def leave_before_the_end(self, bev: BufferEvent) -> None:
+        """Leave the group while *bev* can still be asked: C may free it long after it is closed."""
+        group = self.group
+        if group is not None and bev.base._parked is None and not bev.closed:
+            bev.base._check_thread()
+            lib.bufferevent_disable(bev.pointer, lib.EV_READ | lib.EV_WRITE)
+            _left(bev, group._members)  # while an interrupt has not yet kept it from being freed
 
-    @property
-    def read_limit(self) -> int:
-        """How many bytes may be read in this tick by its own limit; negative after too many.
+    def forget_group(self, key: int) -> None:
+        """Be in no group as far as Python knows, which knows the member by *key*."""
+        group = self.group
+        if group is not None:
+            self.group = None
+            group._members.pop(key, None)
 
-        Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
-        """
-        self.base.check_thread()
-        return int(lib.bufferevent_get_read_limit(self.pointer))
+    def pass_to(self, bev: BufferEvent) -> None:
+        """Make *bev* the member instead of another object for the same bufferevent."""
+        if self.group is not None:
+            self.group._members[bev._key] = bev
 
-    @property
-    def write_limit(self) -> int:
-        """How many bytes may be written in this tick by its own limit; negative after too many.
 
-        Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
-        """
-        self.base.check_thread()
-        return int(lib.bufferevent_get_write_limit(self.pointer))
+class Unlimited(Limits):
+    """What stands for the limits of all bufferevents that have never had one: nothing sets it."""
 
-    def decrement_read_limit(self, n: int) -> None:
-        """Count *n* bytes as read, or a negative number as given back.
+    __slots__ = ()
 
-        No more can be given back than the burst has room for. Raises `ValueError` without a limit
-        of its own, where C would end the process (J6). Wraps ``bufferevent_decrement_read_limit``.
-        """
-        n = _taken(n, self.read_limit, self._own_limit().read_burst)
-        self.base.call(lib.bufferevent_decrement_read_limit, self.pointer, n)
+    own = None
+    group = None
 
-    def decrement_write_limit(self, n: int) -> None:
-        """Count *n* bytes as written, or a negative number as given back.
+    def __init__(self) -> None:
+        pass
 
-        No more can be given back than the burst has room for. Raises `ValueError` without a limit
-        of its own, where C would end the process (J6). Wraps ``bufferevent_decrement_write_limit``.
-        """
-        n = _taken(n, self.write_limit, self._own_limit().write_burst)
-        self.base.call(lib.bufferevent_decrement_write_limit, self.pointer, n)
 
-    def _own_limit(self) -> RateLimit:
-        limit = self._rate_limit
-        if limit is None or not lib.bufferevent_get_token_bucket_cfg(self.pointer):
-            raise ValueError("this bufferevent has no rate limit")
-        return self._kept_by_c(limit)
+UNLIMITED_YET = Unlimited()
 
-    @property
-    def max_single_read(self) -> int:
-        """How many bytes are read at once; setting 0 brings libevent's default back.
 
-        libevent 2.1 reads 4096 from a socket, whatever more is allowed, and TLS ignores it.
-        Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
-        """
-        return int(lib.bufferevent_get_max_single_read(self.pointer))
+def check_limitable(bev: BufferEvent) -> None:
+    """Raise `ValueError` where libevent can't do with a limit.
 
-    @max_single_read.setter
-    def max_single_read(self, size: int) -> None:
-        self.base.check_thread()
-        size = convert.integer(size, "max_single_read", 0, AT_ONCE)
-        errors.call(lib.bufferevent_set_max_single_read, self.pointer, size)
+    Asked to write before the handshake is done, OpenSSL waits to read; and then libevent, which may
+    not write, asks it again and again.
+    """
+    check_not_given(bev)  # who frees it would not take the limit away before (J1)
+    tls = bev._tls
+    if bev._layers.below is not None and tls is not None and not tls.agreed(bev.pointer):
+        raise ValueError(
+            "TLS through another bufferevent can't be limited until its handshake is done: "
+            "limit what it stands on, or wait for CONNECTED"
+        )
 
-    @property
-    def max_single_write(self) -> int:
-        """How many bytes are written at once; setting 0 brings libevent's default back.
 
-        Wraps ``bufferevent_get_max_single_write``, ``bufferevent_set_max_single_write``.
-        """
-        return int(lib.bufferevent_get_max_single_write(self.pointer))
+def set_at_once(bev: BufferEvent, change: Callable[..., Any], size: int, name: str) -> None:
+    """Tell C to read, or write, no more than *size* bytes at once."""
+    bev.base._check_thread()
+    size = convert.integer(size, name, 0, AT_ONCE)
+    errors.call(change, bev.pointer, size)
 
-    @max_single_write.setter
-    def max_single_write(self, size: int) -> None:
-        self.base.check_thread()
-        size = convert.integer(size, "max_single_write", 0, AT_ONCE)
-        errors.call(lib.bufferevent_set_max_single_write, self.pointer, size)
 
-    @property
-    def max_to_read(self) -> int:
-        """How many bytes may be read now by all that limits it.
-
-        Wraps ``bufferevent_get_max_to_read``.
-        """
-        self.base.check_thread()
-        return int(lib.bufferevent_get_max_to_read(self.pointer))
-
-    @property
-    def max_to_write(self) -> int:
-        """How many bytes may be written now by all that limits it.
-
-        Wraps ``bufferevent_get_max_to_write``.
-        """
-        self.base.check_thread()
-        return int(lib.bufferevent_get_max_to_write(self.pointer))
+def checked_group(base: EventBase, group: Any) -> RateLimitGroup:
+    """Return *group*, or raise an error for what is no open group on *base*."""
+    if not isinstance(group, RateLimitGroup):
+        raise TypeError(f"group must be a RateLimitGroup, not {group!r}")
+    if group.base is not base:
+        raise ValueError("group must be of the bufferevent's own event base")
+    group._check_usable()  # a closed one is none to leave another for
+    return group
 
 
 @described(
@@ -420,12 +355,12 @@ class RateLimitGroup(Child):
     """A limit that bufferevents share: `BufferEvent.add_to_rate_limit_group`.
 
     It is kept alive by its members, not by its base. While there is one, its timer keeps
-    `EventBase.dispatch` from returning, as in C (J4): close it, or call `EventBase.loopexit`.
+    `EventBase.dispatch` from returning, as in C: close it, or call `EventBase.loopexit`.
     """
 
     __slots__ = ("_limit", "_members", "_min_share")
 
-    rank = Rank.GROUP
+    _rank = Rank.GROUP
 
     def __init__(self, base: EventBase, limit: RateLimit, *, min_share: int = 64) -> None:
         """Make a group on *base* whose members read and write no faster than *limit* altogether.
@@ -436,12 +371,12 @@ class RateLimitGroup(Child):
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         numbers = _numbers(_checked(limit))
         share = convert.integer(min_share, "min_share", 1, lib.EV_SSIZE_MAX)
         self._limit = limit
         #: Its members, by key.
-        self._members: dict[int, Limited] = {}
+        self._members: dict[int, BufferEvent] = {}
         making = Making(lib.evpy_rate_limit_group_new, base.pointer, *numbers)
         super().__init__(base, next_key(), making)
         self.min_share = share
@@ -453,22 +388,22 @@ class RateLimitGroup(Child):
     @property
     def members(self) -> list[Any]:
         """The bufferevents that share the limit, in the order in which they came."""
-        self.pointer  # noqa: B018  (what is closed has none)
+        self._check_usable()  # what is closed has none
         return list(self._members.values())
 
     @property
     def limit(self) -> RateLimit:
-        """The limit. Another must have the same tick, or libevent could stop to refill the bucket.
+        """The limit. Another must have the same tick, or libevent could stop refilling the bucket.
 
         What is left of the old one is taken over, up to the new burst.
         Wraps ``bufferevent_rate_limit_group_set_cfg``.
         """
-        self.pointer  # noqa: B018  (what is closed has none)
+        self._check_usable()  # what is closed has none
         return self._limit
 
     @limit.setter
     def limit(self, limit: RateLimit) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         numbers = _numbers(_checked(limit))
         if limit.tick != self._limit.tick:
             raise ValueError(f"limit must have a tick of {self._limit.tick} s, not {limit.tick}")
@@ -482,12 +417,12 @@ class RateLimitGroup(Child):
         1 at least: with 0, libevent can take a share of nothing for the end of the input. More than
         the rate counts as the rate. Wraps ``bufferevent_rate_limit_group_set_min_share``.
         """
-        self.pointer  # noqa: B018  (what is closed has none)
+        self._check_usable()  # what is closed has none
         return self._min_share
 
     @min_share.setter
     def min_share(self, share: int) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         share = convert.integer(share, "min_share", 1, lib.EV_SSIZE_MAX)
         errors.call(lib.bufferevent_rate_limit_group_set_min_share, self.pointer, share)
         self._min_share = share
@@ -498,7 +433,7 @@ class RateLimitGroup(Child):
 
         Wraps ``bufferevent_rate_limit_group_get_read_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_rate_limit_group_get_read_limit(self.pointer))
 
     @property
@@ -507,44 +442,44 @@ class RateLimitGroup(Child):
 
         Wraps ``bufferevent_rate_limit_group_get_write_limit``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         return int(lib.bufferevent_rate_limit_group_get_write_limit(self.pointer))
 
     def decrement_read(self, n: int) -> None:
         """Count *n* bytes as read by a member, or a negative number as given back.
 
-        No more can be given back than the burst has room for.
+        You can't give back more than the burst has room for.
         Wraps ``bufferevent_rate_limit_group_decrement_read``.
         """
         n = _taken(n, self.read_limit, self._limit.read_burst)
-        self.base.call(lib.bufferevent_rate_limit_group_decrement_read, self.pointer, n)
+        self.base._call(lib.bufferevent_rate_limit_group_decrement_read, self.pointer, n)
 
     def decrement_write(self, n: int) -> None:
         """Count *n* bytes as written by a member, or a negative number as given back.
 
-        No more can be given back than the burst has room for.
+        You can't give back more than the burst has room for.
         Wraps ``bufferevent_rate_limit_group_decrement_write``.
         """
         n = _taken(n, self.write_limit, self._limit.write_burst)
-        self.base.call(lib.bufferevent_rate_limit_group_decrement_write, self.pointer, n)
+        self.base._call(lib.bufferevent_rate_limit_group_decrement_write, self.pointer, n)
 
     def totals(self) -> Totals:
         """Return how many bytes its members have read and written since it was made or reset.
 
         Wraps ``bufferevent_rate_limit_group_get_totals``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         both = ffi.new("ev_uint64_t[2]")
         lib.bufferevent_rate_limit_group_get_totals(self.pointer, both, both + 1)
         return Totals(*both)
 
     def reset_totals(self) -> None:
         """Count from nothing again. Wraps ``bufferevent_rate_limit_group_reset_totals``."""
-        self.base.check_thread()
+        self.base._check_thread()
         lib.bufferevent_rate_limit_group_reset_totals(self.pointer)
 
     def close(self) -> None:
-        """Have all members leave the group, and free it; a second time does nothing.
+        """Remove all members from the group, and free it; a second time does nothing.
 
         Those that have waited go on at once, and what their callbacks raise comes out when the
         group is closed. Raises `ThreadError` in a wrong thread.
@@ -552,48 +487,49 @@ class RateLimitGroup(Child):
         """
         base = self.base
         try:
-            if self._members and not self.closed and base.parked is None:
-                base.check_thread()
-                base.call(self._dismiss)
+            if self._members and not self.closed and base._parked is None:
+                base._check_thread()
+                base._call(self._dismiss)
         finally:
             super().close()
 
     def _dismiss(self) -> None:
-        """Have all members leave the group."""
+        """Remove all members from the group."""
         for member in list(self._members.values()):
             if _left(member, self._members) and not member.closed:
                 member._set_callbacks()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
-        """What frees the group, which its members leave first (J3)."""
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the group, which its members leave first."""
         base, members = self.base, self._members
 
         def free(pointer: Any) -> None:
-            for member in list(members.values()):  # where the group was dropped with them
+            for member in list(members.values()):  # (J3) where the group was dropped with them
                 _left(member, members)
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.
-            base.graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
-            if not base.busy():
-                base.exhume()
+            base._graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
+            if not base._busy():
+                base._exhume()
             elif not base.closed:
-                base.defer(base.exhume)
+                base.defer(base._exhume)
 
         return free
 
 
-def _left(member: Limited, members: dict[int, Limited]) -> bool:
-    """Have *member* leave the group of *members*; return False if it is in another one by now.
+def _left(member: BufferEvent, members: dict[int, BufferEvent]) -> bool:
+    """Remove *member* from the group of *members*; return False if it is in another one by now.
 
     First in C: an interrupt in between must not leave a member of what is about to be freed.
     """
-    group = member._group
+    limits = member._limits
+    group = limits.group
     if group is not None and group._members is not members:
         return False
     with contextlib.suppress(AttributeError):  # closed, and so in no group any more
         lib.bufferevent_remove_from_rate_limit_group(slot(member))
-    if member._group is group:
-        member._group = None
-    members.pop(member.key, None)
+    if group is not None and limits.group is group:
+        limits.group = None
+    members.pop(member._key, None)
     return True

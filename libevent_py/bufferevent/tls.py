@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.handle import Handle
+from libevent_py._core.handle import Handle, Making
 from libevent_py._core.pointers import owned
 from libevent_py._ffi import ffi, lib
-from libevent_py.enums import TlsState, TlsVersion
+from libevent_py.enums import BufferEventFlag, TlsState, TlsVersion
 from libevent_py.errors import TlsError
+from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
+    from libevent_py.bufferevent.plans import Plan
 
 Path = str | bytes | os.PathLike[Any]
 
 
 class TlsContext(Handle):
-    """What TLS connections have in common: certificates, whom to believe, protocols, versions.
+    """What TLS connections have in common: certificates, whom to trust, protocols, versions.
 
     It may be closed, or dropped, while connections use it.
     """
@@ -82,7 +88,7 @@ class TlsContext(Handle):
         if certfile is not None:
             self._use_certificate(certfile, certfile if keyfile is None else keyfile, password)
         if self._verify:
-            self._believe(cafile, capath)
+            self._trust(cafile, capath)
         if server_side:  # without it, a session of a verified client can't be resumed
             _call(lib.SSL_CTX_set_session_id_context, self.pointer, b"libevent_py", 11)
         if protocols and server_side:
@@ -126,7 +132,7 @@ class TlsContext(Handle):
             subject=f"certfile {os.fspath(certfile)!r}, keyfile {os.fspath(keyfile)!r}",
         )
 
-    def _believe(self, cafile: Path | None, capath: Path | None) -> None:
+    def _trust(self, cafile: Path | None, capath: Path | None) -> None:
         mode = lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         lib.evpy_tls_set_verify(self.pointer, mode)
         if cafile is None and capath is None:
@@ -158,7 +164,7 @@ class TlsContext(Handle):
 
     @property
     def verify(self) -> bool:
-        """Whether peers must show a certificate that is believed."""
+        """Whether peers must show a certificate that is trusted."""
         return self._verify
 
     @property
@@ -170,8 +176,8 @@ class TlsContext(Handle):
         """Free the context, once no connection uses it; a second time does nothing."""
         self._take()
 
-    def connection(self, state: int | None, server_hostname: str | None) -> Connection:
-        """Make what a bufferevent of this context has of TLS, once the arguments are right."""
+    def _session(self, state: int | None, server_hostname: str | None) -> Session:
+        """Make a new session of this context, once the arguments are right."""
         if state is None:
             state = TlsState.ACCEPTING if self._server_side else TlsState.CONNECTING
         state = TlsState(state)
@@ -187,49 +193,74 @@ class TlsContext(Handle):
             )
         if server_hostname is not None and self._server_side:
             raise ValueError("server_hostname is for clients")
-        connection = Connection(_call(lib.SSL_new, self.pointer), state)
+        session = Session(_call(lib.SSL_new, self.pointer), state)
         if server_hostname is not None:
             try:
-                connection.expect(server_hostname, self._check_hostname)
+                session.expect(server_hostname, self._check_hostname)
             except BaseException:
-                connection.release()
+                session.release()
                 raise
-        return connection
+        return session
 
 
-class Connection:
-    """What a bufferevent has of TLS beside what its ``SSL *`` knows."""
+class Session:
+    """The TLS of one bufferevent: how it begins, and why it has failed.
 
-    __slots__ = ("errors", "failure", "server_hostname", "ssl", "state")
+    The bufferevent owns the ``SSL *``, and what has been agreed on is asked of that.
+    """
+
+    __slots__ = ("_errors", "_failure", "_server_hostname", "ssl", "state")
 
     def __init__(self, ssl: Any, state: TlsState) -> None:
         #: For the one who makes the bufferevent, until `release`.
         self.ssl = ssl
         self.state = state
-        self.server_hostname: str | None = None
+        self._server_hostname: str | None = None
         #: Why the connection has failed.
-        self.failure: TlsError | None = None
+        self._failure: TlsError | None = None
         #: What OpenSSL said about it, the cause first.
-        self.errors: list[TlsError] = []
+        self._errors: list[TlsError] = []
 
     @classmethod
-    def of(cls, context: Any, state: int | None, server_hostname: str | None) -> Connection:
+    def of(cls, context: Any, state: int | None, server_hostname: str | None) -> Session:
         """Make one for *context*, a `TlsContext` or the raw layer's ``SSL *``."""
         _check_built()
         if isinstance(context, TlsContext):
-            return context.connection(state, server_hostname)
+            return context._session(state, server_hostname)
         if not isinstance(context, ffi.CData) or ffi.typeof(context) is not SSL or not context:
             raise TypeError(f"context must be a TlsContext or an SSL *, not {context!r}")
         if server_hostname is not None:
             raise ValueError("server_hostname must come with a TlsContext, not with an SSL *")
         if state is None:
             raise ValueError("state must be given with an SSL *")
-        connection = cls(context, TlsState(state))
+        session = cls(context, TlsState(state))
         lib.SSL_up_ref(context)
-        return connection
+        return session
+
+    @classmethod
+    def only_of(cls, bev: BufferEvent) -> Session:
+        """Return that of *bev*, or raise `ValueError` if it has none."""
+        if bev._tls is None:
+            raise ValueError(
+                f"this {type(bev).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
+                "those that have"
+            )
+        return bev._tls
+
+    def making(self, plan: Plan, fd: int, below: BufferEvent | None) -> Making:
+        """Return how C makes what is planned, through *below* or else the socket *fd*."""
+        pointer, options = ffi.NULL, plan.options
+        if below is not None:  # by libevent's own rule it would be freed with this one (H1)
+            pointer, options = below.pointer, plan.alone
+        return Making(
+            lib.evpy_tls_new,
+            *(plan.base.pointer, pointer, fd, self.ssl, self.state, options),
+            enter=plan.base._call,  # what is below may be a filter, which is called
+            failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
+        )
 
     def release(self) -> None:
-        """Leave the ``SSL *`` to others."""
+        """Leave the ``SSL *`` to the bufferevent, which has a reference of its own."""
         lib.SSL_free(self.ssl)
 
     def expect(self, host: str, check: bool) -> None:
@@ -247,7 +278,154 @@ class Connection:
                 _call(lib.X509_VERIFY_PARAM_set1_host, parameters, name, len(name))
         elif check:
             _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
-        self.server_hostname = host
+        self._server_hostname = host
+
+    # What the SSL * of the bufferevent at *pointer* knows, while its handshake is done.
+
+    @staticmethod
+    def ssl_of(pointer: Any) -> Any:
+        """Return the ``SSL *``.
+
+        With a reference of its own: a signal handler may close the bufferevent before it is used.
+        """
+        return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
+
+    def agreed(self, pointer: Any) -> Any:
+        """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""
+        ssl = self.ssl_of(pointer)
+        return ssl if lib.SSL_is_init_finished(ssl) else ffi.NULL
+
+    def version(self, pointer: Any) -> str | None:
+        """Return the version of TLS, or None."""
+        ssl = self.agreed(pointer)
+        return convert.text(lib.SSL_get_version(ssl)) if ssl else None
+
+    def cipher(self, pointer: Any) -> tuple[str, str, int] | None:
+        """Return the cipher's name, the version that defines it and its secret bits, or None."""
+        ssl = self.agreed(pointer)
+        if not ssl:
+            return None
+        cipher = lib.SSL_get_current_cipher(ssl)
+        name, version = lib.SSL_CIPHER_get_name(cipher), lib.SSL_CIPHER_get_version(cipher)
+        bits = lib.SSL_CIPHER_get_bits(cipher, ffi.NULL)
+        return convert.text(name), convert.text(version), int(bits)
+
+    def certificates(self, pointer: Any, most: int | None = None) -> list[bytes]:
+        """Return up to *most* of the certificates that the peer has sent, its own first, as DER."""
+        ssl = self.agreed(pointer)
+        found: list[bytes] = []
+        while ssl and len(found) != most:
+            certificate = lib.evpy_tls_peer(ssl, len(found))
+            if not certificate:
+                break
+            size = lib.i2d_X509(certificate, ffi.NULL)
+            memory = ffi.new("unsigned char[]", max(size, 0))
+            lib.i2d_X509(certificate, ffi.new("unsigned char **", memory))
+            lib.X509_free(certificate)
+            found.append(bytes(ffi.buffer(memory)))
+        return found
+
+    def alpn_protocol(self, pointer: Any) -> str | None:
+        """Return the protocol that both sides have agreed on, or None."""
+        ssl = self.agreed(pointer)
+        if not ssl:
+            return None
+        name, length = ffi.new("unsigned char **"), ffi.new("unsigned *")
+        lib.SSL_get0_alpn_selected(ssl, name, length)
+        return bytes(ffi.buffer(name[0], length[0])).decode("latin-1") if length[0] else None
+
+    def server_hostname(self, pointer: Any) -> str | None:
+        """Return the host that the client means: as it was given, or as the client has told."""
+        ssl = self.ssl_of(pointer)
+        if self._server_hostname is not None:
+            return self._server_hostname
+        name = lib.SSL_get_servername(ssl, lib.TLSEXT_NAMETYPE_host_name)
+        return convert.text(name) if name else None
+
+    def reused(self, pointer: Any) -> bool:
+        """Tell whether the handshake resumed an earlier session."""
+        ssl = self.agreed(pointer)
+        return bool(ssl) and bool(lib.SSL_session_reused(ssl))
+
+    # How it goes on, and how it ends.
+
+    def allow_dirty_shutdown(self, pointer: Any, allow: bool) -> None:
+        """Take an end without TLS's own notice for an end, or with False for an error."""
+        ssl = self.ssl_of(pointer)
+        change = lib.SSL_set_options if allow else lib.SSL_clear_options
+        change(ssl, lib.SSL_OP_IGNORE_UNEXPECTED_EOF)
+        lib.bufferevent_openssl_set_allow_dirty_shutdown(pointer, bool(allow))
+
+    def renegotiate(self, base: EventBase, pointer: Any) -> None:
+        """Begin another handshake, or raise `ValueError` where there is none."""
+        ssl = self.agreed(pointer)
+        if not ssl:
+            raise ValueError("renegotiate() must wait until the handshake is done")
+        if lib.SSL_version(ssl) >= TlsVersion.TLSv1_3:
+            raise ValueError("TLS 1.3 can't renegotiate")
+        base._call(lib.bufferevent_ssl_renegotiate, pointer)
+
+    def shut_down(self, base: EventBase, pointer: Any) -> bool:
+        """Send TLS's own notice of the end, and return whether it is out."""
+        ssl = self.agreed(pointer)
+        if lib.evbuffer_get_length(lib.bufferevent_get_output(pointer)):
+            raise ValueError("shutdown() must wait until all output is written")
+        if not ssl:
+            return False
+        lib.ERR_clear_error()
+        result = base._call(_shut_down, ssl)
+        lib.ERR_clear_error()
+        return bool(result)
+
+    def take_errors(self, pointer: Any) -> list[TlsError]:
+        """Return and forget what OpenSSL said about failures."""
+        found = self._errors + _popped(pointer, self.ssl_of(pointer))[0]
+        self._errors = []
+        return found
+
+    def forget_failure(self) -> None:
+        """Begin anew, with another connection."""
+        self._failure = None
+
+    def why_failed(self, pointer: Any, what: int, code: int) -> OSError | None:
+        """Return why the event *what* came about; *code* is the errno that came with it."""
+        ssl = self.ssl_of(pointer)
+        found, by_socket = _popped(pointer, ssl)
+        if what & BufferEventFlag.CONNECTED:
+            self._failure = None
+        if not what & BufferEventFlag.ERROR:
+            return None
+        if self._failure is not None:  # libevent may go on, and fail again for no reason of its own
+            return self._failure
+        # Of an end without notice libevent says nothing more where another bufferevent is below.
+        unsaid = what == BufferEventFlag.ERROR and lib.bufferevent_get_underlying(pointer)
+        if unsaid and not found and lib.SSL_get_shutdown(ssl) & lib.SSL_RECEIVED_SHUTDOWN:
+            return None  # it has come after TLS's own end, of which the peer gave notice
+        ended = lib.evpy_tls_reached(pointer) if unsaid else by_socket and not code
+        if ended and not found:
+            found = [tls_error(lib.evpy_tls_eof(), ssl)]
+        if not found:
+            return os_error(code)
+        self._errors, self._failure = found, found[0]
+        return self._failure
+
+
+def _shut_down(ssl: Any) -> bool:
+    return lib.SSL_shutdown(ssl) >= 0 or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
+
+
+def _popped(pointer: Any, ssl: Any) -> tuple[list[TlsError], bool]:
+    """Return what libevent has kept of OpenSSL's errors, and whether the socket's was one."""
+    codes: list[int] = []
+    while code := lib.bufferevent_get_openssl_error(pointer):
+        codes.insert(0, code)  # the last that came is popped first (I8)
+    known = [code for code in codes if lib.evpy_tls_is_code(code)]
+    return [tls_error(code, ssl) for code in known], lib.SSL_ERROR_SYSCALL in codes
+
+
+def os_error(code: int) -> OSError | None:
+    """Return the errno *code* as an exception, or None for 0."""
+    return OSError(code, os.strerror(code)) if code else None
 
 
 #: The type of the raw layer's ``SSL *``.

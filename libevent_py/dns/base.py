@@ -66,9 +66,9 @@ class DnsBase(Child):
     child shares the sockets, and with them the answers: it had better make its own.
     """
 
-    __slots__ = ("_late", "_lookups", "_max_inflight", "free")
+    __slots__ = ("_free", "_late", "_lookups", "_max_inflight")
 
-    rank = Rank.DNS
+    _rank = Rank.DNS
 
     def __init__(self, base: EventBase, flags: int = DnsBaseFlag.INITIALIZE_NAMESERVERS) -> None:
         """Make a resolver; with INITIALIZE_NAMESERVERS it reads ``/etc/resolv.conf`` and the hosts.
@@ -82,11 +82,11 @@ class DnsBase(Child):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         flags = convert.flags(DnsBaseFlag, flags, "flags")
-        base.check_thread()
-        base.check_selectable(-1)
+        base._check_thread()
+        base._check_selectable(-1)
         #: Those that have not been told yet, by key.
         self._lookups: dict[int, Lookup] = {}
-        self.free = functools.partial(_free, base, self._lookups, True)
+        self._free = functools.partial(_free, base, self._lookups, True)
         #: What is to be done with the name servers when there is a quiet moment.
         self._late: deque[Callable[[], object]] = deque()
         self._max_inflight = b"64"
@@ -135,7 +135,7 @@ class DnsBase(Child):
         lookup = DnsLookup(self, name, type, callback)
         if flags is not NO_SEARCH and flags is not NO_FLAG:
             flags = convert.flags(DnsQueryFlag, flags, "flags")
-        self.base.check_thread()
+        self.base._check_thread()
         encoded = known_name(name) if isinstance(name, str) else _name(name)
         lookup._begin(name, resolve, type, encoded, flags)
         return lookup
@@ -164,7 +164,7 @@ class DnsBase(Child):
         lookup = DnsLookup(self, address, DnsType.PTR, callback)
         flags = convert.flags(DnsQueryFlag, flags, "flags")
         packed = util.inet_pton(family, address)
-        self.base.check_thread()
+        self.base._check_thread()
         reverse = lib.evpy_dns_resolve_reverse
         lookup._begin(address, reverse, len(packed), packed, flags)
         return lookup
@@ -192,7 +192,7 @@ class DnsBase(Child):
         """
         lookup = AddrInfoLookup(self, host, service, callback)
         question = util.addrinfo_question(host, service, "service", family, type, proto, flags)
-        self.base.check_thread()
+        self.base._check_thread()
         lookup._begin(host, lib.evpy_dns_getaddrinfo, *question)
         return lookup
 
@@ -232,7 +232,7 @@ class DnsBase(Child):
         self, function: Callable[..., int], *arguments: Any, about: object, kept: object = None
     ) -> None:
         def add(_kept: object = kept) -> None:  # the memory that C is to read, be it later
-            self.base.check_selectable(-1)
+            self.base._check_selectable(-1)
             code = errors.guarded(function, self.pointer, *arguments)
             if code == ALREADY_THERE:
                 raise FileExistsError(errno.EEXIST, f"{about!r}: it is a name server already")
@@ -243,7 +243,7 @@ class DnsBase(Child):
 
     def _in_turn(self, function: Callable[[], object]) -> None:
         """Run *function* now, or after what waits for a quiet moment."""
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (a closed one does nothing later)
         if self._late:
             self._late.append(function)
@@ -258,7 +258,7 @@ class DnsBase(Child):
                 if not self.closed:
                     function()
             except BaseException as error:
-                self.base.report(error, self)
+                self.base._report(error, self)
             self._late.popleft()
 
     @property
@@ -283,13 +283,13 @@ class DnsBase(Child):
         with the name servers later happens later still; what fails then is the callback's error.
         Wraps ``evdns_base_clear_nameservers_and_suspend``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         waiting = bool(self._late)
         self.pointer  # noqa: B018  (a closed one has nobody to ask)
         self._late.append(self._clear)
         if not waiting:
-            with self.base.telling():
-                self.base.when_quiet(self._catch_up)
+            with self.base._telling():
+                self.base._when_quiet(self._catch_up)
 
     def _clear(self) -> None:
         pointer = self.pointer
@@ -321,7 +321,7 @@ class DnsBase(Child):
 
     def search_clear(self) -> None:
         """Forget the domains to search names in. Wraps ``evdns_base_search_clear``."""
-        self.base.check_thread()
+        self.base._check_thread()
         errors.guarded(lib.evdns_base_search_clear, self.pointer)
 
     def search_add(self, domain: str | bytes) -> None:
@@ -329,7 +329,7 @@ class DnsBase(Child):
 
         Wraps ``evdns_base_search_add``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         errors.guarded(lib.evdns_base_search_add, self.pointer, convert.host_name(domain))
 
     def search_ndots_set(self, ndots: int) -> None:
@@ -337,7 +337,7 @@ class DnsBase(Child):
 
         Wraps ``evdns_base_search_ndots_set``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         ndots = convert.integer(ndots, "ndots", 0, LONGEST_NAME)
         errors.call(lib.evdns_base_search_ndots_set, self.pointer, ndots)
 
@@ -362,7 +362,7 @@ class DnsBase(Child):
         `ValueError` for another option, which C would ignore, and for what is no value of it.
         Wraps ``evdns_base_set_option``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         name = option.removesuffix(":") if isinstance(option, str) else option
         check = OPTIONS.get(name)
         if check is None:
@@ -386,15 +386,15 @@ class DnsBase(Child):
         when it names no server and the default is taken. Wraps ``evdns_base_resolv_conf_parse``.
         """
         flags = convert.flags(DnsOption, flags, "flags")
-        self.base.check_thread()
-        self.base.check_selectable(-1)
-        path = ffi.NULL if filename is None else _path(filename, "filename")
+        self.base._check_thread()
+        self.base._check_selectable(-1)
+        path = None if filename is None else _path(filename, "filename")
         parse = lib.evdns_base_resolv_conf_parse
 
         def read() -> None:
-            if filename is not None and flags & DnsOption.MISC:
+            if path is not None and flags & DnsOption.MISC:
                 self._note_max_inflight(path)
-            code = errors.guarded(parse, self.pointer, flags, path)
+            code = errors.guarded(parse, self.pointer, flags, ffi.NULL if path is None else path)
             if code and filename is not None:
                 raise _unparsed(parse, code, os.fsdecode(filename))
 
@@ -406,7 +406,7 @@ class DnsBase(Child):
         With None, or when it can't be read, localhost. Raises `OSError` then.
         Wraps ``evdns_base_load_hosts``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         path = ffi.NULL if hosts_fname is None else _path(hosts_fname, "hosts_fname")
         load = lib.evdns_base_load_hosts
         pointer = self.pointer
@@ -417,7 +417,7 @@ class DnsBase(Child):
 
     def clear_host_addresses(self) -> None:
         """Forget what hosts have been loaded. Wraps ``evdns_base_clear_host_addresses``."""
-        self.base.check_thread()
+        self.base._check_thread()
         errors.call(lib.evdns_base_clear_host_addresses, self.pointer)
 
     # The end.
@@ -435,14 +435,14 @@ class DnsBase(Child):
         base = self.base
         if self.closed:
             return
-        base.check_thread()
+        base._check_thread()
         for lookup in list(self._lookups.values()):
             lookup._close_with_base()
-        if base.forked:
+        if base._forked:
             super().close()
             return
         free = functools.partial(_free, base, self._lookups, False)
-        with base.telling():
+        with base._telling():
             pointer = None
             try:
                 pointer = self._take()  # nothing may begin with it in the callbacks that come now
@@ -450,15 +450,15 @@ class DnsBase(Child):
                     self._tell_users()
             finally:
                 if pointer is not None:
-                    base.bury(self.key, free, pointer)
+                    base._bury(self._key, free, pointer)
 
     def _tell_users(self) -> None:
         """Have those who look names up by it do without."""
         base = self.base
-        for child in base.children():
+        for child in base._children():
             try:
-                if not base.forked:  # or a callback has
-                    child.do_without(self)
+                if not base._forked:  # or a callback has
+                    child._do_without(self)
             except BaseException as error:  # a callback's: there may be others to tell
                 errors.keep(error)
 
@@ -475,7 +475,7 @@ def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) ->
             lookup._drop()
         lib.evpy_lookup_cancel_all(pointer)
     finally:  # though an interrupt has come
-        base.when_quiet(_freed, lookups, pointer, now=not dropped)
+        base._when_quiet(_freed, lookups, pointer, now=not dropped)
 
 
 def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:

@@ -70,7 +70,7 @@ class Lookup:
         dns, key = self.dns_base, self._key
         base, pointer = dns.base, dns.pointer
         dns._lookups[key] = self
-        base.may_call(key, self)
+        base._may_call(key, self)
         try:
             if self._call(function, pointer, *arguments, key, self._handle):
                 raise errors.failed(self._named(function), repr(what))
@@ -93,14 +93,14 @@ class Lookup:
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C, which may call back."""
-        return self.dns_base.base.call(function, *arguments)
+        return self.dns_base.base._call(function, *arguments)
 
     def _forget(self) -> None:
         dns, key = self.dns_base, self._key
         self._told = True
         self._handle[0] = NULL
         dns._lookups.pop(key, None)
-        dns.base.may_not_call(key)
+        dns.base._may_not_call(key)
 
     @property
     def pending(self) -> bool:
@@ -123,7 +123,7 @@ class Lookup:
         dns = self.dns_base
         if self._told or self._closing:
             return
-        dns.base.check_thread()
+        dns.base._check_thread()
         self._cancelled = True
         self._withdraw(dns.pointer)
 
@@ -154,14 +154,14 @@ class Lookup:
         """Call the callback, unless it has been: C asks once more where an interrupt has come."""
         base = self.dns_base.base
         # Where the collector has found the base, it has found what the callback would use, too.
-        if not self._told and not base.collected:
+        if not self._told and not base._collected:
             try:
                 self._told = True  # no call from here to the callback's own
                 self.callback(self, *answer)
             except BaseException as error:
-                base.report(error, self)
+                base._report(error, self)
         self._told = True
-        base.may_not_call(self._key)
+        base._may_not_call(self._key)
 
     def _ends(self) -> None:
         """Be no lookup under way any more."""
@@ -187,9 +187,9 @@ class DnsLookup(Lookup):
     def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that errors name: ours in C are for both kinds of addresses."""
         if self.type is AAAA:
-            return lib.evdns_base_resolve_ipv6  # type: ignore[no-any-return]
+            return lib.evdns_base_resolve_ipv6
         if self.type is PTR and ":" in str(self.name):
-            return lib.evdns_base_resolve_reverse_ipv6  # type: ignore[no-any-return]
+            return lib.evdns_base_resolve_reverse_ipv6
         return function
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:

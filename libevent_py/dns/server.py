@@ -81,7 +81,7 @@ class DnsServer(Child):
 
     _callback: DnsServerCallback
 
-    rank = Rank.LISTENER
+    _rank = Rank.LISTENER
 
     def __init__(self, base: EventBase, address: Any, callback: DnsServerCallback) -> None:
         """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
@@ -99,7 +99,7 @@ class DnsServer(Child):
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         self._callback = convert.callback(callback)
         if not isinstance(address, tuple):
             try:
@@ -118,7 +118,7 @@ class DnsServer(Child):
                 bound.detach()
 
     def _start(self, base: EventBase, fd: int) -> None:
-        base.check_selectable(fd)
+        base._check_selectable(fd)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
         # libevent wouldn't close 0 (N2).
         self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
@@ -135,7 +135,7 @@ class DnsServer(Child):
                 elif not fd:
                     os.close(self._fd)
             raise
-        base.may_call(key, self)
+        base._may_call(key, self)
         if not fd:
             os.close(fd)
 
@@ -173,14 +173,14 @@ class DnsServer(Child):
         """
         if self.closed:
             return
-        self.base.check_thread()
-        for child in self.base.children():
+        self.base._check_thread()
+        for child in self.base._children():
             if isinstance(child, DnsServerRequest) and child.server is self:
                 child.close()
         super().close()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What closes the port."""
         return functools.partial(lib.evpy_dns_server_free, self._c)
 
@@ -207,7 +207,7 @@ class DnsServerRequest(Child):
     One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
     """
 
-    __slots__ = ("_asked", "_names", "_size", "free", "questions", "server")
+    __slots__ = ("_asked", "_free", "_names", "_size", "questions", "server")
 
     def __init__(
         self, server: DnsServer, pointer: Any, count: int, name: bytes, type: int, dns_class: int
@@ -215,7 +215,7 @@ class DnsServerRequest(Child):
         """Take over the request *pointer* of *count* questions; not for programs to call."""
         self._check_unmade()
         self.server = server
-        self.free = server._abandon
+        self._free = server._abandon
         #: How long the answer is with all names in full, and which they are.
         self._size = 18 + len(name)
         self._names: tuple[bytes, ...] = (name,)
@@ -250,7 +250,7 @@ class DnsServerRequest(Child):
 
     @flags.setter
     def flags(self, flags: int) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         if isinstance(flags, int):
             flags &= ~QUERY_FLAGS  # so that flags |= AA is one to write
         number = convert.flags(DnsFlag, flags, "flags")
@@ -365,7 +365,7 @@ class DnsServerRequest(Child):
 
     def _reserve(self, size: int, *owners: bytes, target: bytes | None = None) -> Any:
         """Return the pointer for adding records of *owners*, once there is room for them."""
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         names = owners if target is None else (*owners, target)
         self._take_room(10 * len(owners) + size, *names)
@@ -388,7 +388,7 @@ class DnsServerRequest(Child):
         full; that the network doesn't take the answer is only logged, as in C. Either way the
         query stays unanswered. Wraps ``evdns_server_request_respond``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (an answered one says so)
         if err is not NONE:
             err = convert.integer(err, "err", 0, 15)
@@ -407,8 +407,8 @@ class DnsServerRequest(Child):
     def close(self) -> None:
         """Leave the query unanswered, unless it has been; a second time does nothing."""
         if not self.closed:
-            self.base.check_thread()
-            self.free = lib.evdns_server_request_drop
+            self.base._check_thread()
+            self._free = lib.evdns_server_request_drop
             super().close()
 
     def _answer(self, err: int) -> int:
@@ -426,11 +426,11 @@ class DnsServerRequest(Child):
             raise self._unusable() from None
         finally:
             del port
-            self.base.forget(self.key)
+            self.base._forget(self._key)
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""
-        if not self.closed and not self.base.forked:
+        if not self.closed and not self.base._forked:
             super().close()  # which does what `free` says
 
     def _unusable(self) -> Exception:
@@ -574,7 +574,7 @@ def evpy_dns_query(
 ) -> None:
     """Note in *taken* that the request is somebody's: C drops what an interrupt leaves nobody's."""
     server = live.objects.get(key)
-    if server is None or server.base.forked:
+    if server is None or server.base._forked:
         return
     request = new_object(DnsServerRequest)
     taken[0] = True
@@ -588,5 +588,5 @@ def evpy_dns_query(
     try:
         server._callback(request)
     except BaseException as error:
-        server.base.report(error, request)
+        server.base._report(error, request)
         request._fail()

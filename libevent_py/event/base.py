@@ -100,13 +100,13 @@ class EventBase(Root):
         "_jobs",
         "_nolock",
         "_on_error",
+        "_once_callbacks",
         "_onces",
         "_pipes",
         "_quiet",
+        "_reactions",
         "_turns",
         "_waker",
-        "onces",
-        "wakers",
     )
 
     def __init__(
@@ -134,7 +134,7 @@ class EventBase(Root):
         if config is not None:
             config.pointer  # noqa: B018  (a closed one asks for nothing)
         if method is not None:
-            config = (config or EventConfig()).like(method=checked_method(method))
+            config = (config or EventConfig())._like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
         debug.too_late("event base")
         if _highest_reserved() >= lib.FD_SETSIZE:
@@ -150,11 +150,11 @@ class EventBase(Root):
     def _begin(self, making: Making, nolock: bool) -> None:
         """Have what the loop needs of Python before there is a base in C."""
         #: The callbacks given to `once`, by key.
-        self.onces: dict[int, Callable[[int, EventFlag], object]] = {}
+        self._once_callbacks: dict[int, Callable[[int, EventFlag], object]] = {}
         #: What to do when one of the base's own events fires, by key.
-        self.wakers: dict[int, Callable[[EventBase], None]] = {}
+        self._reactions: dict[int, Callable[[EventBase], None]] = {}
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        #: What `when_quiet` was given, and how often in a row the loop was not.
+        #: What `_when_quiet` was given, and how often in a row the loop was not.
         self._quiet: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._turns = 0
         self._pipes: dict[str, tuple[int, Any]] = {}
@@ -172,27 +172,27 @@ class EventBase(Root):
             count = lib.event_base_get_num_events
             yield f"{count(self.pointer, EventBaseCount.ADDED)} events added"
             yield f"{count(self.pointer, EventBaseCount.ACTIVE)} active"
-        if self.running:
-            yield "running" if self.thread == get_ident() else "running in another thread"
+        if self._running:
+            yield "_running" if self._thread == get_ident() else "running in another thread"
 
     # What it is.
 
     @property
     def method(self) -> str:
         """The name of the backend. Wraps ``event_base_get_method``."""
-        with self.gate:
+        with self._gate:
             return convert.text(lib.event_base_get_method(self.pointer))
 
     @property
     def features(self) -> EventFeature:
         """What the backend can do. Wraps ``event_base_get_features``."""
-        with self.gate:
+        with self._gate:
             return EventFeature(lib.event_base_get_features(self.pointer))
 
     @property
     def n_priorities(self) -> int:
         """The number of priority levels. Wraps ``event_base_get_npriorities``."""
-        with self.gate:
+        with self._gate:
             return int(lib.event_base_get_npriorities(self.pointer))
 
     @staticmethod
@@ -211,7 +211,7 @@ class EventBase(Root):
         An event counts once for each queue it is in. Wraps ``event_base_get_num_events``.
         """
         flags = convert.flags(EventBaseCount, flags, "flags")
-        self.check_thread()
+        self._check_thread()
         return int(lib.event_base_get_num_events(self.pointer, flags))
 
     def max_events(self, flags: int, clear: bool = False) -> int:
@@ -220,7 +220,7 @@ class EventBase(Root):
         Wraps ``event_base_get_max_events``.
         """
         flags = convert.flags(EventBaseCount, flags, "flags")
-        self.check_thread()
+        self._check_thread()
         return int(lib.event_base_get_max_events(self.pointer, flags, bool(clear)))
 
     def events(self) -> list[Event]:
@@ -229,13 +229,13 @@ class EventBase(Root):
         A snapshot, so that unlike in C they may be added and deleted while it is walked. Events
         inside libevent's own objects are left out. Wraps ``event_base_foreach_event``.
         """
-        self.check_thread()
+        self._check_thread()
         pointer, room = self.pointer, 64
         while True:
             keys = ffi.new("uintptr_t[]", room)
             found = lib.evpy_event_keys(pointer, keys, room)
             if found <= room:
-                events = map(self.called_by, ffi.unpack(keys, found))
+                events = map(self._called_by, ffi.unpack(keys, found))
                 return [event for event in events if event is not None]
             room = found
 
@@ -244,7 +244,7 @@ class EventBase(Root):
 
         Wraps ``event_base_dump_events``.
         """
-        self.check_thread()
+        self._check_thread()
         dump = lib.evpy_dump_events(self.pointer)
         if dump == ffi.NULL:
             raise errors.failed(lib.event_base_dump_events)
@@ -259,8 +259,8 @@ class EventBase(Root):
         self.pointer  # noqa: B018  (closed is closed)
         depth = 0
         while key := lib.evpy_event_running(depth):
-            if self.knows(key):
-                return cast("Event | None", self.child(key))
+            if self._knows(key):
+                return cast("Event | None", self._child(key))
             depth += 1
         return None
 
@@ -269,13 +269,13 @@ class EventBase(Root):
         fd = fd if isinstance(fd, int) else convert.descriptor(fd)
         fd = convert.integer(fd, "fd", -1, convert.MAX_FD)
         what = convert.flags(EventFlag, what, "what")
-        self.check_thread()
+        self._check_thread()
         lib.event_base_active_by_fd(self.pointer, fd, what)
 
     def active_by_signal(self, signum: int) -> None:
         """Make the events added for *signum* active. Wraps ``event_base_active_by_signal``."""
         signum = signals.number(signum)
-        self.check_thread()
+        self._check_thread()
         running = self.running_event
         if running is not None and running.signum is not None:
             # In the middle of its calls libevent would forget those to come, and then these.
@@ -291,7 +291,7 @@ class EventBase(Root):
 
         Wraps ``event_base_gettimeofday_cached``.
         """
-        self.check_thread()
+        self._check_thread()
         tv = ffi.new("struct timeval *")
         errors.call(lib.event_base_gettimeofday_cached, self.pointer, tv)
         return convert.from_timeval(tv)
@@ -301,7 +301,7 @@ class EventBase(Root):
 
         Wraps ``event_base_update_cache_time``.
         """
-        self.check_thread()
+        self._check_thread()
         errors.call(lib.event_base_update_cache_time, self.pointer)
 
     @property
@@ -310,7 +310,7 @@ class EventBase(Root):
 
         Wraps ``event_gettime_monotonic``.
         """
-        self.check_thread()
+        self._check_thread()
         tv = ffi.new("struct timeval *")
         errors.call(lib.event_gettime_monotonic, self.pointer, tv)
         return convert.from_timeval(tv)
@@ -321,7 +321,7 @@ class EventBase(Root):
         A base has room for 256 of them. Wraps ``event_base_init_common_timeout``.
         """
         tv = convert.timeval(seconds, "seconds")
-        self.check_thread()
+        self._check_thread()
         pointer = errors.new(lib.event_base_init_common_timeout, self.pointer, tv)
         return CommonTimeout(self, pointer, convert.from_timeval(tv))
 
@@ -332,7 +332,7 @@ class EventBase(Root):
 
         Wraps ``evthread_make_base_notifiable``.
         """
-        self.check_thread()
+        self._check_thread()
         errors.call(lib.evthread_make_base_notifiable, self.pointer)
 
     def reinit(self) -> None:
@@ -343,15 +343,15 @@ class EventBase(Root):
         again, `ForkError` when another thread ran the loop, or was in the middle of a call, at the
         time of the fork: then the base can only be closed. Wraps ``event_reinit``.
         """
-        self.check_found()
-        self.check_thread()
+        self._check_found()
+        self._check_thread()
         try:
-            errors.call(lib.event_reinit, self.pointer_though_forked())
+            errors.call(lib.event_reinit, self._pointer_though_forked())
         finally:
-            self.unpark()
+            self._unpark()
         signals.reclaim(self)
 
-    def check_selectable(self, fd: int) -> None:
+    def _check_selectable(self, fd: int) -> None:
         """Raise `OSError` if select is used, and can't wait for *fd* or with -1 for the next one.
 
         A fortified libevent would end the process.
@@ -393,8 +393,8 @@ class EventBase(Root):
         """
         flags = convert.flags(LoopFlag, flags, "flags")
         pointer = self.pointer
-        if self.thread != get_ident():
-            self.claim()
+        if self._thread != get_ident():
+            self._claim()
         before = errors.waiting()
         result = errors.enter(None, self._run, pointer, flags, sys._getframe(1))
         errors.settle(before)
@@ -403,23 +403,23 @@ class EventBase(Root):
         return bool(result == 0)
 
     def _run(self, pointer: Any, flags: LoopFlag, caller: FrameType) -> int:
-        if self.running:
+        if self._running:
             raise RuntimeError("the loop of this event base runs already")
-        if self.calls:  # it could free what C is in the middle of
+        if self._calls:  # it could free what C is in the middle of
             raise RuntimeError("the loop was run inside a callback that a call outside it led to")
         if in_the_middle(self, caller):
             raise RuntimeError("the loop was run in the middle of another call about its base")
-        self.running = True
+        self._running = True
         try:
             live.add(self)
             with self._woken():
                 result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
                 if result >= lib.EVPY_RAN_SHORT - 1:
                     result -= lib.EVPY_RAN_SHORT
-                    self.report(_short(), self)
+                    self._report(_short(), self)
                 return result
         finally:
-            self.running = False
+            self._running = False
             try:
                 live.remove(self)
             except BaseException:  # an interrupt has kept it from that
@@ -449,28 +449,28 @@ class EventBase(Root):
         key = next_key()
         made: list[Any] = []
         what = EventFlag.READ | EventFlag.PERSIST
-        self.wakers[key] = react
+        self._reactions[key] = react
         try:
             errors.put(made.append, lib.evpy_wake_new, self.pointer, fd, what, key, True)
             errors.call(lib.evpy_event_add, made[0], -1.0)
             self._pipes[name] = key, made[0]
         finally:
             if name not in self._pipes:
-                self.wakers.pop(key, None)
+                self._reactions.pop(key, None)
                 if made:
                     lib.event_free(made[0])
 
     def _unwatch(self, name: str) -> None:
         if name in self._pipes:
             key, ev = self._pipes[name]
-            self.wakers.pop(key, None)
+            self._reactions.pop(key, None)
             del self._pipes[name]  # no call from here to the next line: nobody interrupts
             lib.event_free(ev)
 
     def _make_timer(self, name: str, react: Callable[[EventBase], None]) -> None:
         """Make a timer of the base's own, as urgent as an event is by default."""
         key, pointer = next_key(), self.pointer
-        self.wakers[key] = react
+        self._reactions[key] = react
         store = functools.partial(setattr, self, name)
         errors.put(store, lib.evpy_wake_new, pointer, -1, 0, key, False)
         lib.event_priority_set(getattr(self, name), lib.event_base_get_npriorities(pointer) // 2)
@@ -478,7 +478,7 @@ class EventBase(Root):
     def _logged(self) -> None:
         wakeup().log.take()
         if lib.evpy_loop_missed():
-            self.report(_short(), self)
+            self._report(_short(), self)
         log.flush()
 
     def _signalled(self) -> None:
@@ -486,11 +486,11 @@ class EventBase(Root):
 
     def _clean_up(self) -> None:
         """Leave the base as the next loop must find it."""
-        if not self.forked:
+        if not self._forked:
             if self._exit_at is not None:
                 lib.event_del(self._exiter)
                 self._exit_at = None
-            self.exhume()
+            self._exhume()
             self._use_quiet(self.pointer)
         log.flush()
 
@@ -536,23 +536,23 @@ class EventBase(Root):
         with self._from_any_thread():
             errors.call(lib.event_base_loopcontinue, self.pointer)
 
-    def claim(self) -> None:
-        if self._nolock and self.thread != get_ident() and is_alive(self.thread):
-            raise self.wrong_thread()
-        super().claim()
+    def _claim(self) -> None:
+        if self._nolock and self._thread != get_ident() and is_alive(self._thread):
+            raise self._wrong_thread()
+        super()._claim()
 
     @contextlib.contextmanager
     def _from_any_thread(self) -> Iterator[None]:
         """Keep the base open meanwhile, whichever thread closes it."""
         if self._nolock:
-            self.check_thread()
-        with self.gate:
+            self._check_thread()
+        with self._gate:
             yield
 
     @property
     def got_exit(self) -> bool:
         """Whether `loopexit` stopped the last loop. Wraps ``event_base_got_exit``."""
-        with self.gate:
+        with self._gate:
             return bool(lib.event_base_got_exit(self.pointer))
 
     @property
@@ -561,7 +561,7 @@ class EventBase(Root):
 
         Wraps ``event_base_got_break``.
         """
-        with self.gate:
+        with self._gate:
             return bool(lib.event_base_got_break(self.pointer))
 
     # Work for the loop.
@@ -584,14 +584,14 @@ class EventBase(Root):
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")
-        if self.thread != get_ident():
-            self.check_thread()
+        if self._thread != get_ident():
+            self._check_thread()
         if type(timeout) is not float or not 0 <= timeout <= convert.MAX_SECONDS:
             timeout = convert.optional_seconds(timeout)
         key = next_key()
         if what is TIMEOUT:
             self.pointer  # noqa: B018  (a closed base has no list to put this on)
-            self.onces[key] = callback
+            self._once_callbacks[key] = callback
             failed = once_timer(self._onces, key, timeout)
         else:
             what = self._once_what(what)
@@ -604,10 +604,10 @@ class EventBase(Root):
                 return callback(number, fired)
 
             self.pointer  # noqa: B018  (as above)
-            self.onces[key] = ready
+            self._once_callbacks[key] = ready
             failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
         if failed:
-            del self.onces[key]
+            del self._once_callbacks[key]
             where = "" if what is TIMEOUT else convert.fd_with(number, self.pointer)
             raise errors.failed(lib.event_base_once, where)
 
@@ -631,11 +631,11 @@ class EventBase(Root):
             self._rouse()
 
     @any_thread
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Have the loop come to a clean moment soon; from any thread."""
-        if self._nolock and self.thread != get_ident():
+        if self._nolock and self._thread != get_ident():
             return  # then what waits for it waits for the end of the loop
-        with self.gate:
+        with self._gate:
             if not self.closed:
                 self._rouse()
 
@@ -646,22 +646,22 @@ class EventBase(Root):
             lib.evpy_event_rouse(self._waker, 0.0)
 
     def _work(self) -> None:
-        self.exhume()
+        self._exhume()
         try:
             for _ in range(len(self._jobs)):
                 function, args = self._jobs.popleft()
                 function(*args)
-                if self.forked:  # the rest is the parent process's
+                if self._forked:  # the rest is the parent process's
                     return
         except BaseException as error:
-            self.report(error, self)
+            self._report(error, self)
         finally:
-            if not self.forked:
+            if not self._forked:
                 self._await_quiet()
                 if self._jobs:
                     self._rouse()
 
-    def when_quiet(self, function: Callable[..., object], *args: Any, now: bool = True) -> None:
+    def _when_quiet(self, function: Callable[..., object], *args: Any, now: bool = True) -> None:
         """Run ``function(*args)`` when libevent has nothing more to call: *now*, or in the loop.
 
         At the latest it runs when the base is closed. For what frees things that callbacks which
@@ -669,7 +669,7 @@ class EventBase(Root):
         """
         waiting = bool(self._quiet)
         self._quiet.append((function, args))
-        if now and not waiting and not self.busy() and not self.closed:
+        if now and not waiting and not self._busy() and not self.closed:
             self._use_quiet(self.pointer)
         if self._quiet and self._waker is not None:
             self._rouse()
@@ -677,7 +677,7 @@ class EventBase(Root):
     def _use_quiet(self, pointer: Any) -> bool:
         """Run what waits for a quiet moment if this is one; tell whether anything has run."""
         ran = False
-        while self._quiet and not self.graveyard:
+        while self._quiet and not self._graveyard:
             if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
             function, args = self._quiet.popleft()
@@ -713,7 +713,7 @@ class EventBase(Root):
     def on_error(self, hook: Callable[[Exception, Any], object] | None) -> None:
         self._on_error = None if hook is None else convert.callback(hook, "on_error")
 
-    def report(self, error: BaseException, source: Any) -> None:
+    def _report(self, error: BaseException, source: Any) -> None:
         """Hand what *source*'s callback raised to `on_error`, or keep it for who entered C."""
         if self._on_error is None or not isinstance(error, Exception):
             errors.keep(error)
@@ -724,14 +724,14 @@ class EventBase(Root):
             errors.keep(worse)
 
     @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
+    def _telling(self) -> Iterator[None]:
         """Raise in the end what callbacks that are called meanwhile, without C, have raised.
 
         While the loop runs, it does so.
         """
         before = errors.waiting()
         yield
-        if not self.running:
+        if not self._running:
             errors.settle(before)
 
     # The end.
@@ -746,13 +746,13 @@ class EventBase(Root):
         """
         super().close()
 
-    def check_closable(self) -> None:
+    def _check_closable(self) -> None:
         """Raise an error unless this thread can close everything made on the base."""
         signals.check_closable(self)
 
     def _free(self, pointer: Any) -> None:
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
-        self.onces.clear()
+        self._once_callbacks.clear()
         self._jobs.clear()
         # An interrupt may come after each call, and this be called once more.
         if self._onces is not None:
@@ -767,22 +767,22 @@ class EventBase(Root):
         for name in list(self._pipes):
             self._unwatch(name)
         self._drain(pointer)
-        if not self.forked:
+        if not self._forked:
             errors.enter(pointer, self._free_base, pointer)
-            self.exhume()
+            self._exhume()
         log.flush()
         signals.forget(self)
 
     def _free_base(self, pointer: Any) -> None:
-        self.condemned = None
+        self._condemned = None
         lib.event_base_free(pointer)
 
     def _drain(self, pointer: Any) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""
         for _ in range(1000):
-            if self.forked:  # a callback has forked: the rest is the parent process's
+            if self._forked:  # a callback has forked: the rest is the parent process's
                 return
-            self.exhume()
+            self._exhume()
             active = lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE)
             if not active and not self._use_quiet(pointer):
                 break
@@ -808,7 +808,7 @@ def _unmakable(config: EventConfig | None, method: str | None = None) -> Excepti
     if not isinstance(failure, errors.LibeventError):
         return failure
     asked = SUPPORTED_METHODS if method is None else (method,)
-    refusals = (config or EventConfig()).refusals(asked)
+    refusals = (config or EventConfig())._refusals(asked)
     if refusals is None:
         return failure
     return errors.LibeventError(
@@ -819,7 +819,7 @@ def _unmakable(config: EventConfig | None, method: str | None = None) -> Excepti
 def _check_method(config: EventConfig | None) -> None:
     """Raise `OSError` if a base of *config* would use select."""
     # Without locks it watches nothing yet: so one can be made to see.
-    with (config or EventConfig()).like(EventBaseFlag.NOLOCK) as nolock:
+    with (config or EventConfig())._like(EventBaseFlag.NOLOCK) as nolock:
         uses_select = lib.evpy_config_uses_select(nolock.pointer)
         if uses_select < 0:
             raise _unmakable(nolock)
@@ -839,7 +839,7 @@ def _short() -> MemoryError:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_wake(key: int) -> None:
     for base in live.bases:
-        react = base.wakers.get(key)  # type: ignore[attr-defined]
+        react = base._reactions.get(key)  # type: ignore[attr-defined]
         if react is not None:
             react(base)
             return
@@ -849,10 +849,10 @@ def evpy_wake(key: int) -> None:
 def evpy_once_fired(key: int, what: int) -> None:
     base: EventBase
     for base in live.bases:  # type: ignore[assignment]
-        callback = base.onces.pop(key, None)
+        callback = base._once_callbacks.pop(key, None)
         if callback is not None:
             try:
                 callback(-1, FLAGS[what])
             except BaseException as error:
-                base.report(error, base)
+                base._report(error, base)
             return

@@ -156,7 +156,7 @@ class EventConfig(Handle):
         )
         self._limits = interval, max_callbacks, min_priority
 
-    def like(self, flags: int = 0, *, method: str | None = None) -> EventConfig:
+    def _like(self, flags: int = 0, *, method: str | None = None) -> EventConfig:
         """Return a configuration as this one with *flags* besides, and no backend but *method*."""
         avoided = self._avoided if method is None else {*self._avoided, *_others(method)}
         copy = EventConfig(
@@ -169,7 +169,7 @@ class EventConfig(Handle):
             copy.set_max_dispatch_interval(*self._limits)
         return copy
 
-    def refusals(self, methods: Iterable[str] = SUPPORTED_METHODS) -> list[str] | None:
+    def _refusals(self, methods: Iterable[str] = SUPPORTED_METHODS) -> list[str] | None:
         """Return for each of *methods* why it may not be used; None if one of them may.
 
         Not when a base could not be made for another reason, as for want of memory.

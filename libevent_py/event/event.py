@@ -55,8 +55,8 @@ class Event(Child):
     _file: Any
     _what: int
 
-    rank = Rank.EVENT
-    free = staticmethod(lib.event_free)
+    _rank = Rank.EVENT
+    _free = staticmethod(lib.event_free)
 
     def __init__(
         self,
@@ -132,8 +132,8 @@ class Event(Child):
         libevent ends the process. Wraps ``event_add``.
         """
         base = self.base
-        if base.thread != get_ident():
-            base.check_thread()
+        if base._thread != get_ident():
+            base._check_thread()
         what = self._what
         if type(timeout) is float and 0.0 <= timeout <= _MAX_SECONDS:
             seconds = timeout
@@ -150,9 +150,9 @@ class Event(Child):
             if seconds < _MICROSECOND:
                 self._then = None  # libevent doesn't begin a timeout of 0 anew
             self._armed = True
-            base.live[self.key] = self  # hot: may_call()
+            base._live[self._key] = self  # hot: may_call()
             if what & lib_SIGNAL:
-                signals.added(self._fd, self.key)
+                signals.added(self._fd, self._key)
             try:
                 self.pointer  # noqa: B018
             except errors.ClosedError:  # a signal handler has closed it: it goes with our pointer
@@ -169,9 +169,9 @@ class Event(Child):
         if lib.evpy_event_add_timeval(pointer, tv):
             raise self._refused()
         self._armed = True
-        self.base.may_call(self.key, self)
+        self.base._may_call(self._key, self)
         if self._what & lib_SIGNAL:
-            signals.added(self._fd, self.key)
+            signals.added(self._fd, self._key)
         self._check_open()
         return self
 
@@ -196,17 +196,17 @@ class Event(Child):
         *block* chooses between C's variants, which differ only for another thread than the loop's.
         Wraps ``event_del``, ``event_del_block``, ``event_del_noblock``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if self._what & lib_SIGNAL:
-            signals.check_deletable(self._fd, self.key)
+            signals.check_deletable(self._fd, self._key)
         if event_del(pointer, -1 if block is None else bool(block)):
             raise errors.failed(lib.event_del, f"fd {self._fd}")
         self._disarm()
 
     def remove_timer(self) -> None:
         """Have the event wait without a timeout. Wraps ``event_remove_timer``."""
-        self.base.check_thread()
+        self.base._check_thread()
         if lib.evpy_event_remove_timer(self.pointer):
             raise errors.failed(lib.event_remove_timer)
         self._then = None
@@ -221,7 +221,7 @@ class Event(Child):
         signal event's callback is called *ncalls* times. Wraps ``event_active``.
         """
         base, pointer = self.base, self.pointer
-        if base.thread != get_ident():  # whose loop may begin at any time
+        if base._thread != get_ident():  # whose loop may begin at any time
             base.defer(self._active_here, *_activation(what, ncalls))
         elif what is _TIMEOUT and ncalls == 1:
             if self._armed is None and not self._what & lib_SIGNAL:
@@ -247,7 +247,7 @@ class Event(Child):
         """Note that C will call the event, though it doesn't wait for anything."""
         if self._armed is not None:
             self._then = None
-            self.base.live[self.key] = self  # hot: may_call()
+            self.base._live[self._key] = self  # hot: may_call()
             self._check_open()
         elif self._what & lib_SIGNAL:
             return  # loopbreak() takes back what is left of its calls: see when its callback ends
@@ -336,7 +336,7 @@ class Event(Child):
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         priority = convert.integer(priority, "priority", 0, self.base.n_priorities - 1)
         errors.call(lib.event_priority_set, self.pointer, priority)
 
@@ -353,21 +353,21 @@ class Event(Child):
             convert.callback(finalize, "finalize")
         if self.closed:
             return
-        self.base.check_thread()
+        self.base._check_thread()
         if self._what & lib_SIGNAL:
-            signals.check_deletable(self._fd, self.key)
-        if finalize is None or self.base.forked:
+            signals.check_deletable(self._fd, self._key)
+        if finalize is None or self.base._forked:
             super().close()
             self._disarm()
             return
-        base, key, pointer = self.base, self.key, self._take()
+        base, key, pointer = self.base, self._key, self._take()
         if pointer is None:  # other code has closed it in between
             return
         lib.evpy_finalize_event(pointer)
         self._disarm()  # after C has put back the signal handler that it found
-        base.forget(key)
+        base._forget(key)
         self._callback = finalize
-        base.may_call(key, self)
+        base._may_call(key, self)
         self._armed = True  # for the finalizer, or the end of its own callback would disarm it
 
     def _what_to_do(self) -> str:
@@ -381,13 +381,13 @@ class Event(Child):
     def _disarm(self) -> None:
         """Note that C won't call the event any more."""
         self._armed = False
-        self.base.may_not_call(self.key)
+        self.base._may_not_call(self._key)
         if self._what & lib_SIGNAL:
-            signals.removed(self._fd, self.key)
+            signals.removed(self._fd, self._key)
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
-        if self.base.forked:  # nor can C be asked in a forked child
+        if self.base._forked:  # nor can C be asked in a forked child
             self._armed = True
             return
         stays = 0 if self.closed else lib.evpy_event_stays(self.pointer)
@@ -432,8 +432,8 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
         raise TypeError(f"callback must be callable, not {callback!r}")
     if not isinstance(base, EventBase):
         raise TypeError(f"base must be an EventBase, not {base!r}")
-    if base.thread != get_ident():
-        base.check_thread()
+    if base._thread != get_ident():
+        base._check_thread()
     key = next_key()
     event._callback = callback
     event._fd = fd
@@ -442,14 +442,14 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     event._then = None
     # What Child's own does, as fast as an event for each request wants it.
     event.base = base
-    event.key = key
-    base.ledger[key] = weak(event)  # hot: know()
+    event._key = key
+    base._ledger[key] = weak(event)  # hot: know()
     try:
         pointer = event_new(base.pointer, fd, what, key)
         if not pointer:
             raise errors.failed(lib.event_new)
     except BaseException:
-        base.forget(key)
+        base._forget(key)
         raise
     event.pointer = pointer
     return event
@@ -467,13 +467,13 @@ def evpy_event(key: int, what: int) -> None:
     try:
         callback(event, event._fd, FLAGS[what])
     except BaseException as error:
-        event.base.report(error, event)
+        event.base._report(error, event)
     if not event._armed:
         if event._what & lib_STAYS:
             event._fired_last()
         else:
             event._armed = False
-            event.base.live.pop(key, None)  # hot: may_not_call()
+            event.base._live.pop(key, None)  # hot: may_not_call()
 
 
 @from_c()

@@ -16,7 +16,7 @@ from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.callbacks import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
-from libevent_py.http.message import Request, RequestBuffer
+from libevent_py.http.request import Request, RequestBuffer
 from libevent_py.rpc.message import Message
 
 #: ``hook(context, request, buffer)``, with the `Rpc` or `RpcCall`, its HTTP request, its message.
@@ -77,7 +77,7 @@ class HookedRequest(Request):
         raise ValueError("the HTTP request of an RPC ends with the RPC")
 
     def _lend(self, pointer: Any) -> RequestBuffer:
-        buffer = HookedBuffer.borrowed(pointer, self)
+        buffer = HookedBuffer._borrowed(pointer, self)
         assert isinstance(buffer, HookedBuffer)
         return buffer
 
@@ -104,7 +104,7 @@ class Context(Handle):
         Raises `RuntimeError` when it isn't held up: inside the hook itself, or a second time (R6).
         Wraps ``evrpc_resume_request``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         if result not in (CONTINUE, TERMINATE):
             raise ValueError(f"result must be CONTINUE or TERMINATE, not {result!r}")
@@ -118,16 +118,16 @@ class Context(Handle):
         def resume() -> None:
             if self._paused:  # else other code has resumed it
                 self._paused = False  # type: ignore[misc]  # its subclasses have the slot
-                self.end.let_go_on(end, pointer, result)  # no call from there to here
+                self.end._let_go_on(end, pointer, result)  # no call from there to here
 
-        self.end.enter(resume)
+        self.end._enter(resume)
 
     def add_meta(self, key: str | bytes, data: Any) -> None:
         """Keep *data*, bytes of which there must be some, as *key* with this RPC until it is over.
 
         Wraps ``evrpc_hook_add_meta``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         name = convert.string(key, "key")
         view, size = convert.octets(data)
         if not size:
@@ -139,7 +139,7 @@ class Context(Handle):
 
         Wraps ``evrpc_hook_find_meta``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         data, size = ffi.new("void **"), ffi.new("size_t *")
         name = convert.string(key, "key")
         if lib.evrpc_hook_find_meta(self.pointer, name, data, size):
@@ -152,7 +152,7 @@ class End(Child):
 
     __slots__ = ("_depth", "_hooks", "_late")
 
-    rank = Rank.RPC_END
+    _rank = Rank.RPC_END
 
     def __init__(self, base: Any, key: int, pointer: Any) -> None:
         #: How many of its callbacks, and of calls that may call them, are under way.
@@ -172,7 +172,7 @@ class End(Child):
         TERMINATEs the RPC. Wraps ``evrpc_add_hook``.
         """
         self.pointer  # noqa: B018  (a closed end has no hooks)
-        self.base.check_thread()
+        self.base._check_thread()
         when = RpcHook(when)
         self._hooks[when] = (*self._hooks[when], convert.callback(callback))
 
@@ -182,23 +182,23 @@ class End(Child):
         A hook may take itself back, too. Wraps ``evrpc_remove_hook``.
         """
         self.pointer  # noqa: B018  (a closed end has no hooks)
-        self.base.check_thread()
+        self.base._check_thread()
         hooks = list(self._hooks[RpcHook(when)])
         hooks.remove(callback)
         self._hooks[RpcHook(when)] = tuple(hooks)
 
-    def enter(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _enter(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function*, where it may call this end's callbacks at once."""
         base = self.base
         self._depth += 1
         try:
-            return base.call(function, *arguments)
+            return base._call(function, *arguments)
         finally:
             self._depth -= 1
-            if not base.forked and not base.busy():
-                base.exhume()  # no loop may ever run that would
+            if not base._forked and not base._busy():
+                base._exhume()  # no loop may ever run that would
 
-    def let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
+    def _let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
         """Have C, whose end is *end*, let go on the RPC whose context is *pointer*.
 
         C keeps its note that the RPC is held up until it has gone on. Whoever meanwhile ends it,
@@ -216,13 +216,13 @@ class End(Child):
             try:
                 function()
             except BaseException as error:
-                self.base.report(error, self)
+                self.base._report(error, self)
             finally:
                 self._depth -= 1
         if failed:
             raise errors.failed(lib.evrpc_resume_request)
 
-    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the RPC whose context is *pointer*."""
         raise NotImplementedError
 
@@ -250,18 +250,18 @@ class End(Child):
         """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
-        if not busy and not base.forked:
-            self.enter(free, what)
+        if not busy and not base._forked:
+            self._enter(free, what)
             return
-        base.free_later(free, what)
+        base._free_later(free, what)
 
     def _free_or_bury(self, free: Callable[[Any], object], pointer: Any) -> None:
         """Have *free* free this end's *pointer*, before its base, which who was told may close."""
         base = self.base
-        if base.condemned is not None:  # it waits for this end
-            base.bury(self.key, free, pointer)
+        if base._condemned is not None:  # it waits for this end
+            base._bury(self._key, free, pointer)
             return
-        base.forget(self.key)
+        base._forget(self._key)
         self._later(free, pointer)
 
 
@@ -269,6 +269,6 @@ class End(Child):
 def evpy_rpc_hook(end: Any, when: int, pointer: Any, request: Any, data: Any) -> int:
     end._depth += 1
     try:
-        return int(end.hook(RpcHook(when), pointer, request, data))
+        return int(end._hook(RpcHook(when), pointer, request, data))
     finally:
         end._depth -= 1

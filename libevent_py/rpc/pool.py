@@ -129,14 +129,14 @@ class RpcCall(Context):
             except BaseException as error:
                 status = RpcStatus.BADPAYLOAD
                 if not isinstance(error, ValueError):
-                    self.base.report(error, self)
+                    self.base._report(error, self)
         self.status = status
         if http:
             self.http_request = HookedRequest(self.base, http)
         try:
             self._callback(self)
         except BaseException as error:
-            self.base.report(error, self)
+            self.base._report(error, self)
         finally:
             if self.http_request is not None:
                 self.http_request._end()
@@ -152,7 +152,7 @@ class Made:
         #: Each goes when C has called back, which may be after its callback was called.
         self.calls: dict[int, RpcCall] = {}
         self.connections: dict[int, tuple[HttpConnection, Any]] = {}
-        self.silence = base.silencer()
+        self.silence = base._silencer()
 
     def free(self, pool: Any) -> None:
         """Free the pool in C, and close its connections; nobody waits for its calls by now."""
@@ -195,7 +195,7 @@ class RpcPool(End):
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
-        base.check_thread()
+        base._check_thread()
         base.pointer  # noqa: B018  (nothing is made on a closed base)
         self._made = Made(base)
         key = next_key()
@@ -213,7 +213,7 @@ class RpcPool(End):
         the pool is closed, too. Wraps ``evrpc_pool_add_connection``.
         """
         pool = self.pointer
-        self.base.check_thread()
+        self.base._check_thread()
         if not isinstance(connection, HttpConnection):
             raise TypeError(f"connection must be an HttpConnection, not {connection!r}")
         if connection.base is not self.base:
@@ -231,7 +231,7 @@ class RpcPool(End):
             lib.evpy_rpc_pool_add_connection(pool, pointer)
 
         try:
-            self.enter(add)
+            self._enter(add)
         finally:
             if not added:
                 give_back(connection, pointer)
@@ -243,7 +243,7 @@ class RpcPool(End):
         way on it. Wraps ``evrpc_pool_remove_connection``.
         """
         pool = self.pointer
-        self.base.check_thread()
+        self.base._check_thread()
         found = [item for item in self._made.connections.copy().items() if item[1][0] is connection]
         if not found:
             raise ValueError("connection is not one of this pool's")
@@ -282,7 +282,7 @@ class RpcPool(End):
         ``evrpc_send_request_generic``.
         """
         self.pointer  # noqa: B018  (a closed pool makes no calls)
-        self.base.check_thread()
+        self.base._check_thread()
         octets = call_name(name)
         if not isinstance(request, Message):
             raise TypeError(f"request must be a Message, not {request!r}")
@@ -292,17 +292,17 @@ class RpcPool(End):
             raise RuntimeError("the pool has no connection: add one first")
         call = RpcCall(self, octets, request, reply, callback)
         self._made.calls[call._key] = call
-        self.base.may_call(call._key, call)
-        self.base.may_call(self.key, self)
+        self.base._may_call(call._key, call)
+        self.base._may_call(self._key, self)
         if self.closed:  # by other code, which has not told this call; it frees it
-            self.base.may_not_call(call._key)
-            self.base.may_not_call(self.key)
+            self.base._may_not_call(call._key)
+            self.base._may_not_call(self._key)
             call._take()
             raise self._unusable()
-        self.enter(lib.evpy_rpc_make_request, call.pointer)
+        self._enter(lib.evpy_rpc_make_request, call.pointer)
         return call
 
-    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the call whose context is *pointer*."""
         if self.closed:
             return TERMINATE
@@ -311,7 +311,7 @@ class RpcPool(End):
         if when is RpcHook.OUTPUT:
             call._connection = number(lib.evrpc_hook_get_connection(pointer))
             connection = self._made.connections[call._connection][0]
-            connection._used, connection._stale = True, connection._defers
+            connection._queue.used_by_others(connection._defers)
         if self._late is not None:
             late = functools.partial(self._hook_late, call, self.pointer, when, request, data)
             self._late.append(late)
@@ -328,7 +328,7 @@ class RpcPool(End):
     def _hook_late(self, call: RpcCall, end: Any, when: RpcHook, request: Any, data: Any) -> None:
         """Ask the hooks of *call*, which C meanwhile takes for one that they hold up."""
         if (
-            self.base.called_by(call._key) is None
+            self.base._called_by(call._key) is None
         ):  # C had no memory to hold it up, and has ended it
             return
         result = TERMINATE
@@ -336,15 +336,15 @@ class RpcPool(End):
             if not self.closed:
                 result = self._ask_for(call, when, request, data)
         except BaseException as error:
-            self.base.report(error, self)
-        if result is not PAUSE and not self.base.forked:
-            self.let_go_on(end, call._context, result)
+            self.base._report(error, self)
+        if result is not PAUSE and not self.base._forked:
+            self._let_go_on(end, call._context, result)
 
-    def over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+    def _over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
         """Have *call*'s callback told of its end, unless `close` has told it."""
         del self._made.calls[call._key]
         if not self._made.calls:
-            self.base.may_not_call(self.key)
+            self.base._may_not_call(self._key)
         if call.status is not None:
             return
         if status is RpcStatus.UNSTARTED and self._made.calls:
@@ -355,10 +355,10 @@ class RpcPool(End):
         finally:
             self._depth -= 1
 
-    def over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
-        """Do as `over` does, and free the HTTP request."""
+    def _over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+        """Do as `_over` does, and free the HTTP request."""
         try:
-            self.over(call, status, http, data)
+            self._over(call, status, http, data)
         finally:
             if http:
                 lib.evhttp_request_free(http)
@@ -381,65 +381,65 @@ class RpcPool(End):
         Wraps ``evrpc_pool_free``.
         """
         base = self.base
-        if self.closed or base.forked:
+        if self.closed or base._forked:
             super().close()
             return
-        base.check_thread()
+        base._check_thread()
         pointer = self._take()
         if pointer is None:  # other code has closed it in between
             return
         calls = list(self._made.calls.values())
         for call in calls:
             call._take()
-        with base.telling():
+        with base._telling():
             for call in calls:
-                if call.status is None and not base.forked:  # or a callback has forked
+                if call.status is None and not base._forked:  # or a callback has forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
-            base.may_not_call(self.key)
+            base._may_not_call(self._key)
             self._free_or_bury(self._made.free, pointer)
 
-    def do_without(self, other: Child) -> None:
+    def _do_without(self, other: Child) -> None:
         """Close if *other*, which is about to be closed, looks a connection's host up (L3)."""
         if any(connection._resolver is other for connection in self.connections):
             self.close()
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the calls that are under way, and what is held of the connections."""
         connections = self._made.connections.values()
-        lent = [handle for connection, _ in connections for handle in connection.lent()]
+        lent = [handle for connection, _ in connections for handle in connection._lent()]
         return [*self._made.calls.values(), *lent]
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the pool in C, but not below the callback that has dropped it (R6)."""
-        return functools.partial(self.base.free_when_clean, self._made.free)
+        return functools.partial(self.base._free_when_clean, self._made.free)
 
 
 def take_over(connection: HttpConnection) -> Any:
     """Take its C object from *connection*, which nobody can use meanwhile; return the pointer."""
     pointer = connection.pointer
-    if connection._current is not None or connection._waiting:
+    if len(connection._queue):
         raise ValueError("connection must have no request under way")
     if connection._take() is None:  # other code has closed it since
         raise connection._unusable()
-    connection.base.forget(connection.key)
+    connection.base._forget(connection._key)
     return pointer
 
 
 def give_back(connection: HttpConnection, pointer: Any) -> None:
     """Undo `take_over`."""
     base = connection.base
-    base.know(connection)
-    base.put_back(connection, pointer)  # a callback may have forked meanwhile
+    base._know(connection)
+    base._put_back(connection, pointer)  # a callback may have forked meanwhile
 
 
 @from_c()
 def evpy_rpc_done(call: Any, status: int, http: Any, reply: Any) -> None:
-    call.base.may_not_call(call._key)
+    call.base._may_not_call(call._key)
     pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
     if pool._late is None:
-        pool.over(*ended)
+        pool._over(*ended)
     else:
         if http:  # it has been held up, and so C would free it now
             http.flags &= ~lib.EVHTTP_USER_OWNED
-        pool._late.append(functools.partial(pool.over_late, *ended))
+        pool._late.append(functools.partial(pool._over_late, *ended))

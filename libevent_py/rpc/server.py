@@ -24,7 +24,8 @@ from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http.server import HttpServer
-from libevent_py.http.server_connection import HttpServerConnection, write_at_last
+from libevent_py.http.server_connection import HttpServerConnection
+from libevent_py.http.server_request import write_at_last
 from libevent_py.rpc.hooks import (
     CONTINUE,
     PAUSE,
@@ -56,8 +57,8 @@ class Served:
         self.freed = False
         self.server = weakref.ref(server)
         self.http: Any = copied(below)
-        self.held = server.http.held
-        self.silence = server.http.base.silencer()
+        self.held = server.http._requests
+        self.silence = server.http.base._silencer()
         #: The keys of the RPCs, by name.
         self.names: dict[bytes, int] = {}
         #: By the number of its pointer; each goes when C has been told to answer it.
@@ -163,7 +164,7 @@ class Rpc(Context, Child):
         "request",
     )
 
-    rank = Rank.RPC
+    _rank = Rank.RPC
 
     end: RpcServer
     name: str | None
@@ -195,7 +196,7 @@ class Rpc(Context, Child):
     @property
     def http_request(self) -> HookedRequest:
         """The HTTP request that it is, with its headers, until it is over."""
-        self.base.check_thread()
+        self.base._check_thread()
         pointer = self.pointer
         http = None if self._http is None else self._http()
         if http is None:
@@ -209,18 +210,18 @@ class Rpc(Context, Child):
 
         Wraps ``evrpc_hook_get_connection``.
         """
-        self.base.check_thread()
+        self.base._check_thread()
         http = self.end.http
         evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(self.pointer))
         if not evcon:
             return None
-        known: HttpServerConnection | None = http.connections.get(number(evcon))
+        known: HttpServerConnection | None = http._connections.known.get(number(evcon))
         return HttpServerConnection(http, evcon) if known is None else known
 
-    def lent(self) -> list[Handle]:
+    def _lent(self) -> list[Handle]:
         """Return the HTTP request that is still held, and what of it is."""
         http = None if self._http is None else self._http()
-        return [] if http is None else [http, *http.lent()]
+        return [] if http is None else [http, *http._lent()]
 
     def done(self) -> None:
         """Send the reply; then the call is over, unless a hook holds it up.
@@ -241,40 +242,40 @@ class Rpc(Context, Child):
             return lib.evpy_rpc_answer(pointer)
 
         try:
-            self.end.enter(answer)
+            self.end._enter(answer)
         finally:
             self.end._answering.pop(self._number, None)
             if self._answered and not self._paused:
                 self._over()
 
-    def fail(self) -> None:
+    def _fail(self) -> None:
         """Answer by 503 that the call has failed, also where a hook holds it up."""
         if self._paused:
-            self.base.check_thread()
+            self.base._check_thread()
         else:
             self._check_open()
         refuse, pointer = self.end._served.refuse, self.pointer
         if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # in the middle of a method
             self._lose()
-            self.base.free_later(refuse, copied(pointer))
+            self.base._free_later(refuse, copied(pointer))
         else:
-            self.end.enter(refuse, pointer)
+            self.end._enter(refuse, pointer)
 
     def close(self) -> None:
         """Answer by 503 unless the call is answered already."""
         if self.closed:
             return
-        if self.base.forked:
+        if self.base._forked:
             super().close()
         elif (
             self._number not in self.end._served.calls
         ):  # an interrupt has kept it from being noted
             self._over()
         else:
-            self.fail()
+            self._fail()
 
     def _check_open(self) -> None:
-        self.base.check_thread()
+        self.base._check_thread()
         self.pointer  # noqa: B018  (what is over can't be answered)
         if self._answered:
             raise RuntimeError("this RPC is answered already")
@@ -292,10 +293,10 @@ class Rpc(Context, Child):
             self._paused = False
             if (self._answered or result is TERMINATE) and self._number in calls:
                 del calls[self._number]  # C frees it
-            self.end.let_go_on(end, pointer, result)
+            self.end._let_go_on(end, pointer, result)
 
         try:
-            self.end.enter(resume)
+            self.end._enter(resume)
         finally:
             if not self._paused and (self._answered or not self._asked):
                 self._over()
@@ -307,13 +308,13 @@ class Rpc(Context, Child):
         self.end._arriving.pop(self._number, None)
 
     def _lose(self) -> None:
-        for handle in self.lent():
+        for handle in self._lent():
             handle._take()
-        self.base.forget(self.key)
+        self.base._forget(self._key)
         self._take()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What answers a call that is dropped."""
         return self.end._served.refuse
 
@@ -340,7 +341,7 @@ class RpcServer(End):
         if not isinstance(http, HttpServer):
             raise TypeError(f"http must be an HttpServer, not {http!r}")
         base = http.base
-        base.check_thread()
+        base._check_thread()
         base.pointer  # noqa: B018  (while the base closes, the HTTP server may be open still)
         if http._parent is not None:
             raise ValueError("http must not be a virtual host: serve RPCs on its parent")
@@ -355,8 +356,8 @@ class RpcServer(End):
         super().__init__(base, key, Making(lib.evrpc_init, below))
         pointer = self.pointer
         self._served.pointer = copied(pointer)
-        http.held.guests.append(self._served)
-        base.may_call(key, self)
+        http._requests.guests.append(self._served)
+        base._may_call(key, self)
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
         if http.closed:  # by other code: it frees this with the rest
@@ -382,7 +383,7 @@ class RpcServer(End):
         Wraps ``evrpc_register_rpc``, ``evrpc_register_generic``.
         """
         pointer = self.pointer
-        self.base.check_thread()
+        self.base._check_thread()
         octets = call_name(name)
         message_class(request, "request")
         message_class(reply, "reply")
@@ -394,7 +395,7 @@ class RpcServer(End):
         if failed:
             raise errors.failed(lib.evrpc_register_generic)
         self._served.names[octets] = key
-        self.base.may_call(key, made)
+        self.base._may_call(key, made)
 
     def unregister(self, name: str | bytes) -> None:
         """Have calls of *name* answered by 404; raises `KeyError` when there is no such.
@@ -402,9 +403,9 @@ class RpcServer(End):
         Those that are under way are answered by 503. Wraps ``evrpc_unregister_rpc``.
         """
         self.pointer  # noqa: B018  (a closed server has none)
-        self.base.check_thread()
+        self.base._check_thread()
         octets = call_name(name)
-        made = self.base.called_by(self._served.names.get(octets))
+        made = self.base._called_by(self._served.names.get(octets))
         if made is None or made.handler is None:
             raise KeyError(name)
         made.handler = None
@@ -416,25 +417,25 @@ class RpcServer(End):
         Calls that are under way are answered by 503. Wraps ``evrpc_free``.
         """
         base = self.base
-        if self.closed or base.forked:
+        if self.closed or base._forked:
             super().close()
             return
-        base.check_thread()
+        base._check_thread()
         self._later(self._served.free, self._lose())
 
     def _lose(self) -> Any:
-        self.base.forget(self.key)
+        self.base._forget(self._key)
         for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
                 rpc._lose()
         return self._take()
 
     @property
-    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """What frees the server in C."""
         return self._served.free
 
-    def hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
         """Return what the hooks make of the call whose context is *pointer*."""
         if not self._hooks[when]:
             return CONTINUE
@@ -459,7 +460,7 @@ class RpcServer(End):
                 calls.pop(key, None)
         return result
 
-    def handle(self, made: Registered, pointer: Any) -> bool:
+    def _handle(self, made: Registered, pointer: Any) -> bool:
         """Have *made*'s handler answer the call whose context is *pointer*, or return False."""
         rpc = self._arriving.pop(number(pointer), None)
         if self.closed or made.handler is None:
@@ -472,21 +473,21 @@ class RpcServer(End):
             try:
                 rpc.request = made.request.unmarshal(octets_of(lib.evpy_rpc_request(pointer)))
             except ValueError:  # C says no more, either
-                rpc.fail()
+                rpc._fail()
                 return True
             rpc.reply = made.reply()
             made.handler(rpc)
         except BaseException as error:
-            self.base.report(error, rpc)
-            if not self.base.forked and not rpc.closed and not rpc._answered:
+            self.base._report(error, rpc)
+            if not self.base._forked and not rpc.closed and not rpc._answered:
                 http = lib.evpy_rpc_http_request(pointer)
                 write_at_last(self.base, lib.evhttp_request_get_connection(http))
-                rpc.fail()
+                rpc._fail()
         return True
 
     def _handle_late(self, made: Registered, pointer: Any) -> None:
         """Do what C does that calls back for *pointer*, once it has been let go on."""
-        if not self.handle(made, pointer) and not self.base.forked:
+        if not self._handle(made, pointer) and not self.base._forked:
             lib.evpy_rpc_refuse(pointer)
 
 
@@ -498,6 +499,6 @@ def evpy_rpc(made: Any, pointer: Any) -> bool:
         return True
     server._depth += 1
     try:
-        return bool(server.handle(made, pointer))
+        return bool(server._handle(made, pointer))
     finally:
         server._depth -= 1

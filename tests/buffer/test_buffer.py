@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, BufferEvent, ClosedError, EventBase, LibeventError, lib
-from libevent_py.buffer.octets import ROOM
+from libevent_py.buffer.buffer import ROOM
 from tests.kit.support import run_python, shown
 
 #: Around the size of the memory that small reads are copied through.

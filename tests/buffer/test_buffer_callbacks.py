@@ -770,13 +770,13 @@ def test_a_bufferevents_callbacks_are_there_again_after_reinit() -> None:
             bev.write(b"hello")
             assert told == [5], told
             base.close()
-            assert not bev.lent() or bev.lent()[0].closed
+            assert not bev._lent() or bev._lent()[0].closed
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         bev.write(b"hi")
         assert told == [2]
         bev.close()
-        assert not base.live
+        assert not base._live
         other.close()
         """
     )

@@ -143,7 +143,7 @@ def test_a_buffer_that_nobody_is_told_of_goes_at_once(base: EventBase, how: str)
         gone = weakref.ref(buffer)
         del buffer
         assert gone() is None
-        assert not base.live
+        assert not base._live
     finally:
         gc.enable()
 
@@ -273,7 +273,7 @@ def test_another_thread_may_drop_it_while_the_loop_runs() -> None:
         from libevent_py import LoopFlag
         base.loop(LoopFlag.NO_EXIT_ON_EMPTY)
         assert len(told) == 25
-        assert not base.ledger, base.ledger
+        assert not base._ledger, base._ledger
         base.close()
         """,
         valgrind=True,
@@ -367,7 +367,7 @@ def test_its_end_may_come_at_any_time() -> None:
                 if "run" in end and not base.closed:
                     for _ in range(3):
                         base.loop(LoopFlag.NONBLOCK)
-                    assert not base.live, (attempt, base.live)
+                    assert not base._live, (attempt, base._live)
                 if "close" in end:
                     base.close()
                 del base

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, EolStyle, LibeventError
-from libevent_py.buffer.octets import ROOM
+from libevent_py.buffer.buffer import ROOM
 from tests.kit.support import shown
 
 #: What each style takes for the end of a line.

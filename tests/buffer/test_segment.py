@@ -94,13 +94,13 @@ def test_a_segment_brings_a_file_s_bytes_into_a_buffer(path: Path, flags: FileSe
 
 @FLAGS
 @pytest.mark.parametrize("offset", [0, 1, 4096, 5000, len(CONTENT) - 1, len(CONTENT)])
-@pytest.mark.parametrize("length", [-1, 0, 1])
+@pytest.mark.parametrize("length", [None, 0, 1])
 def test_a_segment_has_the_bytes_that_were_asked_for(
-    path: Path, offset: int, length: int, flags: FileSegmentFlag
+    path: Path, offset: int, length: int | None, flags: FileSegmentFlag
 ) -> None:
-    if offset + length > len(CONTENT):
+    if offset + (length or 0) > len(CONTENT):
         return
-    expected = CONTENT[offset:][: length if length >= 0 else None]
+    expected = CONTENT[offset:][:length]
     with path.open("rb") as file, FileSegment(file, offset, length, flags) as segment:
         assert segment.length == len(expected)
         buffer = Buffer()
@@ -122,17 +122,18 @@ def test_a_part_of_a_segment_is_counted_from_its_own_beginning(path: Path) -> No
 @pytest.mark.parametrize(
     ("offset", "length", "message"),
     [
-        (-1, -1, "offset must be from 0 to 25600, not -1"),
-        (25601, -1, "offset must be from 0 to 25600, not 25601"),
+        (-1, None, "offset must be from 0 to 25600, not -1"),
+        (25601, None, "offset must be from 0 to 25600, not 25601"),
         (25601, 0, "offset must be"),
-        (sys.maxsize, -1, "offset must be"),
-        (0, 25601, "length must be from -1 to 25600, not 25601"),
-        (25600, 1, "length must be from -1 to 0, not 1"),
+        (sys.maxsize, None, "offset must be"),
+        (0, 25601, "length must be from 0 to 25600, not 25601"),
+        (25600, 1, "length must be from 0 to 0, not 1"),
+        (0, -1, "length must be from 0 to 25600, not -1"),
         (0, -2, "length must be"),
     ],
 )
 def test_a_segment_has_no_bytes_that_the_file_has_not(
-    path: Path, offset: int, length: int, message: str
+    path: Path, offset: int, length: int | None, message: str
 ) -> None:
     buffer = Buffer()
     with path.open("rb") as file:

@@ -30,31 +30,10 @@ from libevent_py import (
     TriggerOption,
     lib,
 )
+from tests.kit.bufferevents import OPTIONS
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import Pair, nobody_listens, reset, run_until, settle, tcp_pair
 from tests.kit.support import PATIENCE, shown
-
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-NO_OPTION = BufferEventOption(0)
-CLOSE = BufferEventOption.CLOSE_ON_FREE
-DEFER = BufferEventOption.DEFER_CALLBACKS
-UNLOCK = BufferEventOption.UNLOCK_CALLBACKS
-THREADSAFE = BufferEventOption.THREADSAFE
-EAGER = BufferEventOption.EAGER
-
-#: Every combination of options that libevent can do.
-OPTIONS = [
-    CLOSE | rest
-    for rest in (
-        NO_OPTION,
-        DEFER,
-        DEFER | UNLOCK,
-        THREADSAFE,
-        THREADSAFE | DEFER,
-        THREADSAFE | DEFER | UNLOCK,
-        EAGER,
-        EAGER | DEFER,
-    )
-]
 
 # Reading and writing.
 
@@ -741,7 +720,7 @@ def test_a_bad_argument_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         BufferEvent(base, **arguments)
-    assert not base.ledger
+    assert not base._ledger
 
 
 @pytest.mark.parametrize("options", [NO_OPTION, CLOSE])

@@ -24,7 +24,8 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from tests.bufferevent.test_bufferevent import CLOSE, DEFER, NO_OPTION, OPTIONS, READ
+from tests.kit.bufferevents import OPTIONS
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
 from tests.kit.support import PATIENCE, run_python
 
@@ -450,7 +451,7 @@ def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
 
 def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase) -> None:
     bev = BufferEvent(base)
-    pointer = bev.give("its owner")
+    pointer = bev._give("its owner")
     for use in (bev.close, bev.detach, lambda: bev.setcb(None, None, None)):
         with pytest.raises(ValueError, match="belongs to 'its owner'"):
             use()
@@ -458,7 +459,7 @@ def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase)
         bev.set_rate_limit(RateLimit(1000, 1000))
     assert len(bev.input) == 0
     lib.bufferevent_free(pointer)
-    bev.taken_back()
+    bev._taken_back()
     assert bev.closed
     base.loop(LoopFlag.NONBLOCK)
 
@@ -466,22 +467,22 @@ def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase)
 def test_what_http_could_not_use_is_not_given_away(base: EventBase) -> None:
     half, other = BufferEvent.pair(base)
     with half, other, pytest.raises(ValueError, match="pair"):
-        half.give(None)
+        half._give(None)
     for options, why in (
         (NO_OPTION, "with CLOSE"),
         (CLOSE | BufferEventOption.EAGER, "without EAGER"),
     ):
         with BufferEvent(base, options=options) as bev, pytest.raises(ValueError, match=why):
-            bev.give(None)
+            bev._give(None)
     with BufferEvent(base) as limited:
         limited.set_rate_limit(RateLimit(1000, 1000))
         with pytest.raises(ValueError, match="rate limit"):
-            limited.give(None)
+            limited._give(None)
 
 
 def test_a_borrowed_bufferevent_is_not_freed_by_its_object(base: EventBase) -> None:
     pointer = lib.bufferevent_socket_new(base.pointer, -1, BufferEventOption.CLOSE_ON_FREE)
-    bev = BufferEvent.borrowed(base, pointer, "its owner")
+    bev = BufferEvent._borrowed(base, pointer, "its owner")
     assert bev.fd == -1
     del bev
     lib.bufferevent_free(pointer)

@@ -16,19 +16,17 @@ from libevent_py import (
     BufferEventOption,
     ClosedError,
     EventBase,
-    EventFlag,
     FilterResult,
     FlushMode,
     RateLimit,
     RateLimitGroup,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import CLOSE, READ
 from tests.kit.peers import Pair, is_open, reset, rest, run_until, settle, tcp_pair
 from tests.kit.support import run_python
 from tests.kit.tls_peers import client_context, server_context
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-CLOSE = BufferEventOption.CLOSE_ON_FREE
 #: More than the kernel takes at once.
 MUCH = b"0123456789abcdef" * (1 << 18)
 
@@ -75,7 +73,7 @@ def test_what_has_been_written_is_sent_before_the_descriptor_is_closed(
         assert drained(base, peer) == MUCH
         settle(base)
         assert not is_open(fd)
-    assert not base.live
+    assert not base._live
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -93,14 +91,14 @@ def test_inside_a_callback_too(base: EventBase, options: int) -> None:
         peer.send(b"echo")
         assert drained(base, peer) == b"echo" * (len(MUCH) // 4) + b"the end"
     settle(base)
-    assert not base.live
+    assert not base._live
 
 
 def test_without_output_it_is_closed_at_once(base: EventBase, pair: Pair) -> None:
     bev = BufferEvent(base, pair[0].detach())
     bev.close(flush=True)
     assert bev.closed
-    assert not base.live
+    assert not base._live
     bev.close(flush=True)
 
 
@@ -125,9 +123,9 @@ def test_a_peer_that_goes_ends_it(base: EventBase) -> None:
     bev.write(MUCH)
     bev.close(flush=True)
     settle(base)
-    assert base.live
+    assert base._live
     reset(peer)
-    run_until(base, lambda: not base.live)
+    run_until(base, lambda: not base._live)
 
 
 def test_a_peer_that_never_reads_holds_it_until_the_timeout(base: EventBase) -> None:
@@ -137,8 +135,8 @@ def test_a_peer_that_never_reads_holds_it_until_the_timeout(base: EventBase) -> 
         bev.set_timeouts(None, 0.05)
         bev.write(MUCH)
         bev.close(flush=True)
-        assert base.live
-        run_until(base, lambda: not base.live)
+        assert base._live
+        run_until(base, lambda: not base._live)
 
 
 def test_a_connection_that_is_being_made_gets_the_output(base: EventBase) -> None:
@@ -177,7 +175,7 @@ def test_the_other_half_of_a_pair_gets_the_data_and_the_end(base: EventBase) -> 
     assert told == [BufferEventFlag.EOF | BufferEventFlag.READING]
     other.close()
     settle(base)
-    assert not base.live
+    assert not base._live
 
 
 @pytest.mark.parametrize("how", ["never had one", "detached", "TLS", "filter"])
@@ -197,7 +195,7 @@ def test_without_a_descriptor_it_is_closed_at_once(
             os.close(bev.detach())
         bev.close(flush=True)
         assert bev.closed
-        assert not base.live
+        assert not base._live
 
 
 @pytest.mark.parametrize("result", [FilterResult.NEED_MORE, FilterResult.ERROR])
@@ -216,7 +214,7 @@ def test_a_filter_that_lets_nothing_pass_at_the_end_is_closed_all_the_same(
         assert bev.closed
         assert drained(base, peer) == MUCH[:8]
     settle(base)
-    assert not base.live
+    assert not base._live
 
 
 def test_what_a_filter_raises_at_the_end_is_no_reason_to_stay_open(base: EventBase) -> None:
@@ -235,7 +233,7 @@ def test_what_a_filter_raises_at_the_end_is_no_reason_to_stay_open(base: EventBa
         assert bev.closed
         assert below.closed
         assert drained(base, peer) == b""
-    assert not base.live
+    assert not base._live
 
 
 def test_a_filter_is_told_that_it_is_finished_and_all_goes_through(base: EventBase) -> None:
@@ -255,7 +253,7 @@ def test_a_filter_is_told_that_it_is_finished_and_all_goes_through(base: EventBa
         assert bev.closed
         assert zlib.decompress(drained(base, peer)) == MUCH
     settle(base)
-    assert not base.live
+    assert not base._live
 
 
 def test_what_a_filter_stood_on_writes_all_before_it_is_closed(base: EventBase) -> None:
@@ -272,7 +270,7 @@ def test_what_a_filter_stood_on_writes_all_before_it_is_closed(base: EventBase) 
         assert below.closed
         assert drained(base, peer) == MUCH * 2
     settle(base)
-    assert not base.live
+    assert not base._live
 
 
 def test_limits_still_count(base: EventBase) -> None:
@@ -309,7 +307,7 @@ def test_tls_ends_as_tls_does(base: EventBase, authority: Authority) -> None:
     assert bytes(received) == MUCH
     client.close()
     settle(base)
-    assert not base.live
+    assert not base._live
 
 
 def test_a_base_that_is_closed_first_drops_it(base: EventBase) -> None:
@@ -362,4 +360,4 @@ def test_a_half_whose_other_is_closed_has_nobody_to_write_for(base: EventBase) -
         settle(base)
         assert top.closed
         assert one.closed
-        assert not base.live
+        assert not base._live

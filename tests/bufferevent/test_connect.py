@@ -21,13 +21,11 @@ from libevent_py import (
     EventFlag,
     lib,
 )
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION
 from tests.kit.peers import nobody_listens, run_until, settle
 from tests.kit.support import PATIENCE, run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
-CLOSE = BufferEventOption.CLOSE_ON_FREE
-NO_OPTION = BufferEventOption(0)
-DEFER = BufferEventOption.DEFER_CALLBACKS
 
 #: No server is asked for it: a part of a name has 63 bytes at most.
 IMPOSSIBLE = "x" * 64 + ".invalid"

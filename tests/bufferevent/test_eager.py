@@ -18,15 +18,14 @@ from libevent_py import (
     BufferEventOption,
     ClosedError,
     EventBase,
-    EventFlag,
     LoopFlag,
     RateLimit,
     ThreadError,
 )
+from tests.kit.flags import READ, WRITE
 from tests.kit.peers import Pair, exactly, reset, rest, run_until, settle, tcp_pair
 from tests.kit.support import PATIENCE, run_python
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
 EAGER = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.EAGER
 DEFERRED = EAGER | BufferEventOption.DEFER_CALLBACKS
 LARGE = bytes(range(256)) * 4096  # a megabyte: more than goes at once

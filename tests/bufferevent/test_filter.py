@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,36 +13,16 @@ from libevent_py import (
     BufferEventOption,
     ClosedError,
     EventBase,
-    EventFlag,
     FilterResult,
     FlushMode,
     LoopFlag,
 )
+from tests.kit.filters import OPTIONS, Filter, Halves, shift
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ, UNLOCK, WRITE
 from tests.kit.peers import Pair, run_until, settle
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-NO_OPTION, CLOSE = BufferEventOption(0), BufferEventOption.CLOSE_ON_FREE
-DEFER, THREADSAFE = BufferEventOption.DEFER_CALLBACKS, BufferEventOption.THREADSAFE
-UNLOCK, EAGER = BufferEventOption.UNLOCK_CALLBACKS, BufferEventOption.EAGER
 OK, NEED_MORE, ERROR = FilterResult.OK, FilterResult.NEED_MORE, FilterResult.ERROR
 NORMAL, FLUSH, FINISHED = FlushMode.NORMAL, FlushMode.FLUSH, FlushMode.FINISHED
-
-OPTIONS = [CLOSE, CLOSE | DEFER, CLOSE | THREADSAFE, CLOSE | THREADSAFE | DEFER | UNLOCK]
-OPTIONS += [CLOSE | EAGER]
-
-Filter = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
-Halves = tuple[BufferEvent, BufferEvent]
-
-
-def shift(distance: int) -> Filter:
-    """Return a filter that adds *distance* to each byte."""
-    table = bytes((number + distance) % 256 for number in range(256))
-
-    def shifted(source: Buffer, target: Buffer, limit: int | None, mode: FlushMode) -> FilterResult:
-        target.add(source.remove(limit).translate(table))
-        return OK
-
-    return shifted
 
 
 def packets(source: Buffer, target: Buffer, limit: int | None, mode: FlushMode) -> FilterResult:
@@ -57,16 +36,6 @@ def raising(source: Buffer, target: Buffer, limit: int | None, mode: FlushMode) 
     """Take a byte and raise."""
     source.drain(1)
     raise ZeroDivisionError(f"with {mode.name}")
-
-
-@pytest.fixture(params=["sockets", "pair"])
-def below(request: pytest.FixtureRequest, base: EventBase) -> Iterator[Halves]:
-    """Two bufferevents to stand on, of which each reads what the other writes."""
-    if request.param == "pair":
-        yield BufferEvent.pair(base)
-    else:
-        one, other = socket.socketpair()
-        yield BufferEvent(base, one), BufferEvent(base, other)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -367,7 +336,7 @@ def test_a_bad_argument_is_named(
         BufferEvent.filter(*(underlying if item == "bev" else item for item in arguments))
     with pytest.raises(TypeError, match=r"^on_read must be callable"):
         BufferEvent.filter(underlying, None, None, on_read=5)  # type: ignore[arg-type]
-    assert list(base.live.values()) == [underlying]
+    assert list(base._live.values()) == [underlying]
     underlying.close()  # it is still its own
 
 

@@ -21,24 +21,14 @@ from libevent_py import (
     FlushMode,
     ThreadError,
 )
-from tests.bufferevent.test_filter import (
-    CLOSE,
-    DEFER,
-    EAGER,
-    FLUSH,
-    NO_OPTION,
-    OK,
-    OPTIONS,
-    READ,
-    THREADSAFE,
-    UNLOCK,
-    WRITE,
-    Halves,
-    shift,
-)
-from tests.bufferevent.test_filter import below as below
+from libevent_py.bufferevent.connect import owns
+from libevent_py.bufferevent.end import close_all
+from tests.kit.filters import OPTIONS, Halves, shift
+from tests.kit.flags import CLOSE, DEFER, EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
 from tests.kit.support import PATIENCE, run_python
+
+OK, FLUSH = FilterResult.OK, FlushMode.FLUSH
 
 # Whose the underlying one is.
 
@@ -52,7 +42,7 @@ def test_a_filter_has_the_descriptor_of_what_it_stands_on(base: EventBase) -> No
         assert bev.fd == fd
         assert bev.underlying.underlying is underlying
         assert underlying.underlying is None
-        assert not bev.owns(fd)
+        assert not owns(bev, fd)
         third, fourth = socket.socketpair()
         with fourth:
             bev.fd = third
@@ -144,11 +134,11 @@ def test_closing_a_filter_closes_what_it_stands_on(base: EventBase, below: Halve
 def test_closing_all_begins_at_the_top(base: EventBase, below: Halves) -> None:
     middle = BufferEvent.filter(below[0], None, None, NO_OPTION)
     bev = BufferEvent.filter(middle, None, None, NO_OPTION)
-    below[0].close_all()
+    close_all(below[0])
     assert bev.closed
     assert middle.closed
     assert below[0].closed
-    below[1].close_all()
+    close_all(below[1])
 
 
 @pytest.mark.parametrize("options", [NO_OPTION, DEFER, EAGER, THREADSAFE])

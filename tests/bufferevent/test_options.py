@@ -11,6 +11,7 @@ import pytest
 
 from libevent_py import BufferEvent, BufferEventFlag, BufferEventOption, EventBase, EventFlag
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import DEFER, UNLOCK
 from tests.kit.peers import Pair, run_until, settle
 from tests.kit.tls_peers import client_context, server_context
 
@@ -20,7 +21,6 @@ ALL = [
     for number in range(6)
     for options in itertools.combinations(BufferEventOption, number)
 ]
-UNLOCK, DEFER = BufferEventOption.UNLOCK_CALLBACKS, BufferEventOption.DEFER_CALLBACKS
 ILLEGAL = [options for options in ALL if options & UNLOCK and not options & DEFER]
 LEGAL = [options for options in ALL if options not in ILLEGAL]
 

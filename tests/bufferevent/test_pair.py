@@ -22,12 +22,9 @@ from libevent_py import (
     LibeventError,
     ThreadError,
 )
+from tests.kit.flags import EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import run_until, settle
 from tests.kit.support import PATIENCE, run_python
-
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-NO_OPTION, THREADSAFE = BufferEventOption(0), BufferEventOption.THREADSAFE
-UNLOCK, EAGER = BufferEventOption.UNLOCK_CALLBACKS, BufferEventOption.EAGER
 
 Halves = tuple[BufferEvent, BufferEvent]
 
@@ -311,7 +308,7 @@ def test_a_bad_argument_is_named(
     arguments = tuple(base if argument == "base" else argument for argument in arguments)
     with pytest.raises(error, match=f"^{message}"):
         BufferEvent.pair(*arguments)
-    assert not base.ledger
+    assert not base._ledger
 
 
 def test_a_subclass_makes_pairs_of_its_own_kind(base: EventBase) -> None:

@@ -23,7 +23,6 @@ from libevent_py import (
     ClosedError,
     EventBase,
     EventConfig,
-    EventFlag,
     FilterResult,
     ForkError,
     LoopFlag,
@@ -32,14 +31,13 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from tests.core.test_fork import in_child
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import CLOSE, READ
 from tests.kit.peers import Pair, run_until, settle
+from tests.kit.processes import in_child
 from tests.kit.support import PATIENCE, run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
 
-READ = EventFlag.READ
-CLOSE = BufferEventOption.CLOSE_ON_FREE
 UNLIMITED = lib.EV_RATE_LIMIT_MAX
 
 #: A limit that is not reached again before the test is over, once it is.
@@ -473,7 +471,7 @@ def test_tls_through_another_one_is_limited_only_after_its_handshake(
         one.bev.set_rate_limit(TIGHT)
     with pytest.raises(ValueError, match="can't be limited until its handshake is done"):
         one.bev.add_to_rate_limit_group(group)
-    assert not one.bev.limited()
+    assert not one.bev._limits.any
     assert group.members == []
     run_until(base, lambda: one.connected and other.connected)
     one.bev.set_rate_limit(TIGHT)

@@ -17,7 +17,6 @@ from libevent_py import (
     BufferEventFlag,
     BufferEventOption,
     EventBase,
-    EventFlag,
     FilterResult,
     FlushMode,
     RateLimit,
@@ -25,15 +24,13 @@ from libevent_py import (
     TlsVersion,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import EAGER, READ
 from tests.kit.peers import run_until, settle
 from tests.kit.support import ROOT, run_python
 from tests.kit.tls_peers import client_context, connected_ends, ends, server_context
 
-READ = EventFlag.READ
-WRITE = EventFlag.WRITE
 OWNED = BufferEventOption.CLOSE_ON_FREE
 DEFERRED = BufferEventOption.DEFER_CALLBACKS
-EAGER = BufferEventOption.EAGER
 
 #: What a TLS record may hold at most.
 RECORD = 16384

@@ -258,7 +258,7 @@ def test_a_thousand_handshakes_leave_no_descriptor_and_no_memory(authority: Auth
         from tests.kit.tls_peers import ends
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server.key"
+        own = certificates / "server.pem", certificates / "server._key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
 
         def memory():
@@ -313,4 +313,4 @@ def test_close_with_flush_writes_all_and_ends_as_tls_does(
     assert other.happened & BufferEventFlag.EOF
     other.bev.close()
     settle(base)
-    assert not base.live
+    assert not base._live

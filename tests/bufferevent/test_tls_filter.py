@@ -25,6 +25,7 @@ from libevent_py import (
     lib,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import EAGER
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
 from tests.kit.support import run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
@@ -33,7 +34,6 @@ Ends = tuple[End, End]
 Below = tuple[BufferEvent, BufferEvent]
 OWNED = BufferEventOption.CLOSE_ON_FREE
 DEFERRED = BufferEventOption.DEFER_CALLBACKS
-EAGER = BufferEventOption.EAGER
 
 
 def over_sockets(base: EventBase, authority: Authority) -> Below:
@@ -413,7 +413,7 @@ def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(authority: Aut
         from tests.kit.tls_peers import End
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server.key"
+        own = certificates / "server.pem", certificates / "server._key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
         tried = []
 
@@ -483,7 +483,7 @@ def test_any_order_of_closing_touches_no_freed_memory(authority: Authority) -> N
         from tests.kit.tls_peers import End
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server.key"
+        own = certificates / "server.pem", certificates / "server._key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
         OWNED, DEFERRED = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
 
@@ -536,5 +536,5 @@ def test_nothing_is_left_of_those_that_are_dropped(base: EventBase, authority: A
             end.bev.close()
     settle(base)
     gc.collect()
-    assert not base.live
+    assert not base._live
     assert lib.ERR_get_error() == 0

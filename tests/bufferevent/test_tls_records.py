@@ -17,7 +17,6 @@ from libevent_py import (
     BufferEvent,
     BufferEventFlag,
     EventBase,
-    EventFlag,
     HttpCommand,
     HttpConnection,
     HttpRequest,
@@ -25,11 +24,11 @@ from libevent_py import (
     HttpServerRequest,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import READ
 from tests.kit.peers import run_until, settle, tcp_pair
 from tests.kit.tls_peers import client_context, connected_ends, server_context
 from tests.kit.web import where
 
-READ = EventFlag.READ
 APPLICATION_DATA = 0x17
 RECORD = 16384
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -219,7 +218,7 @@ def test_a_request_over_https_waits_for_no_acknowledgement(
     server = server_of(base, authority, lambda request: request.send_reply(200, None, b"hello"))
     context = client_context(authority)
     address = where(server)
-    connection = HttpConnection(base, None, *address, tls=context, server_hostname=HOST)
+    connection = HttpConnection(base, *address, tls=context, server_hostname=HOST)
     taken: list[float] = []
 
     def done(request: HttpRequest) -> None:
@@ -268,7 +267,7 @@ def test_both_sides_of_http_send_at_once(
     server.set_gencb(handler)
     server.bind_socket("127.0.0.1", 0)
     named: dict[str, Any] = {"tls": client_context(authority), "server_hostname": HOST}
-    connection = HttpConnection(base, None, *where(server), **(named if secured else {}))
+    connection = HttpConnection(base, *where(server), **(named if secured else {}))
 
     def done(request: HttpRequest) -> None:
         assert request.error is None

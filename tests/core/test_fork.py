@@ -12,8 +12,6 @@ import sys
 import threading
 import time
 import traceback
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,35 +30,13 @@ from libevent_py import (
     LoopFlag,
     ThreadError,
 )
-from tests.event.test_base import USES
+from tests.kit.flags import PERSIST, READ
+from tests.kit.peers import Pair
+from tests.kit.processes import in_child
 from tests.kit.support import PATIENCE, only, run_python
+from tests.kit.uses import USES
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 ADDED = EventBaseCount.ADDED
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-def in_child(function: Callable[[], object]) -> None:
-    """Call *function* in a forked child, and fail here with what it raised there."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
-        child = os.fork()
-    if child == 0:
-        signal.alarm(int(PATIENCE))
-        try:
-            function()
-        except BaseException:
-            os.write(writer, traceback.format_exc().encode()[-60_000:])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, errors="replace") as report:
-        raised = report.read()
-    _, status = os.waitpid(child, 0)
-    assert not raised, raised
-    assert status == 0
 
 
 def turn(base: EventBase) -> bool:

@@ -62,9 +62,9 @@ def test_a_signal_handler_may_close_an_event_that_is_being_added_or_deleted() ->
             signal.setitimer(signal.ITIMER_REAL, 0)
             box.clear()
         assert refused > 100
-        assert not base.live
+        assert not base._live
         event.close()
-        assert not base.ledger
+        assert not base._ledger
         base.close()
         """,
     )
@@ -211,8 +211,8 @@ def test_an_argument_may_close_what_it_is_given_to(name: str) -> None:
         ASKING[name](event, bev, Evil(act))
     assert event.closed
     assert bev.closed
-    assert not base.live
-    assert not base.ledger
+    assert not base._live
+    assert not base._ledger
     base.close()
     there.close()
 

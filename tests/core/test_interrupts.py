@@ -95,7 +95,7 @@ def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
             base.dispatch()
 
         assert interrupted(run) > 30
-        assert not base.running
+        assert not base._running
         assert live.bases == ()
         run()
 
@@ -198,7 +198,7 @@ def test_a_user_s_finalizer_is_followed_by_the_one_that_frees(calls: bool) -> No
         del event
     assert seen == ["mine", "mine"]
     base.close()
-    assert not base.ledger
+    assert not base._ledger
     del base
     gc.collect()
     assert seen[2:] == ["base"]
@@ -224,9 +224,9 @@ def test_a_base_waits_for_what_an_exception_keeps_from_being_let_go() -> None:
     except ZeroDivisionError as error:
         kept = error
     base.close()
-    assert base.closed and base.condemned is not None
+    assert base.closed and base._condemned is not None
     del kept
-    assert base.condemned is None
+    assert base._condemned is None
     """
     run_python(code, valgrind=True)
 

@@ -23,16 +23,14 @@ from libevent_py import (
     Event,
     EventBase,
     EventBaseCount,
-    EventFlag,
     Listener,
     LoopFlag,
 )
 from libevent_py._core.owner import roots
+from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.once import once
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
-
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 def descriptors() -> set[str]:
@@ -315,6 +313,7 @@ CYCLE = """
     EventBase().loop(LoopFlag.NONBLOCK)
     finalized = []
     gc.collect()
+    gc.freeze()  # there are thousands of collections
     before = os.listdir("/proc/self/fd")
     orders = list(itertools.permutations(["base", "event", "bev", "listener", "user"]))
     uses = [
@@ -554,6 +553,7 @@ OUT_OF_MEMORY = """
     left.setblocking(False)
     new_base().loop(LoopFlag.NONBLOCK)
     gc.collect()
+    gc.freeze()  # there are hundreds of collections
     before = os.listdir("/proc/self/fd")
     for scenario in (ignore, events, onces, signals, timeouts, looking, looping, finalizing):
         for making in (True, False):
@@ -591,13 +591,14 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # It stands in for __libc_malloc and its like, which other C libraries don't have.
     if not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None:
         pytest.skip("the shim needs the names that glibc gives its allocator")
-    directory = tmp_path_factory.mktemp("shim")
-    (directory / "shim.c").write_text(SHIM)
-    library = directory / "shim.so"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    command = [*compiler, "-shared", "-fPIC", "-O1", "-o", library, directory / "shim.c", "-ldl"]
-    subprocess.run(command, check=True)
-    return library
+
+    def make(directory: Path) -> None:
+        (directory / "shim.c").write_text(SHIM)
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        command = [*compiler, "-shared", "-fPIC", "-O1", "-o", "shim.so", "shim.c", "-ldl"]
+        subprocess.run(command, check=True, cwd=directory)
+
+    return once(tmp_path_factory, "shim", make) / "shim.so"
 
 
 def test_running_out_of_memory_is_an_error_and_leaves_nothing_half_done(

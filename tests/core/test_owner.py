@@ -46,7 +46,7 @@ def test_a_base_belongs_to_the_thread_that_has_made_it(
     for use in (event.add, base.events, lambda: base.once(print), lambda: Event.timer(base, print)):
         with pytest.raises(ThreadError, match=r"belongs to another thread.*take_over"):
             other.submit(use).result(PATIENCE)
-    assert not base.live
+    assert not base._live
 
 
 def test_it_belongs_to_whoever_takes_it_over(base: EventBase, other: ThreadPoolExecutor) -> None:
@@ -271,7 +271,7 @@ NOUNS: dict[str, Callable[[EventBase], Callable[[], object]]] = {
     "BufferEvent": lambda base: partial(BufferEvent.pair(base)[0].write, b"x"),
     "Buffer": lambda base: partial(_deferred(base).add, b"x"),
     "HttpServer": lambda base: HttpServer(base).close,
-    "HttpConnection": lambda base: HttpConnection(base, None, "127.0.0.1", 1).close,
+    "HttpConnection": lambda base: HttpConnection(base, "127.0.0.1", 1).close,
 }
 
 
@@ -297,6 +297,6 @@ def test_what_is_dropped_in_another_thread_waits_for_the_owner(
     held: list[Any] = [Event.timer(base, print)]
     other.submit(held.clear).result(PATIENCE)
     gc.collect()
-    assert len(base.graveyard) == 1
+    assert len(base._graveyard) == 1
     base.loop(ONCE_NOW)
-    assert not base.graveyard
+    assert not base._graveyard

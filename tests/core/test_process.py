@@ -14,14 +14,11 @@ from libevent_py import (
     BufferEvent,
     Event,
     EventBase,
-    EventFlag,
     lib,
 )
+from tests.kit.flags import READ, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
-
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 def test_what_libevent_only_asserts_is_checked_before() -> None:

@@ -23,9 +23,10 @@ from libevent_py import (
     Listener,
     LoopFlag,
 )
+from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.processes import resident
 from tests.kit.support import PATIENCE
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 TURN = LoopFlag.NONBLOCK | LoopFlag.ONCE
 
 MANY = 10_000
@@ -33,12 +34,6 @@ MANY = 10_000
 
 def ignore(event: Event, fd: int, what: EventFlag) -> None:
     pass
-
-
-def resident() -> int:
-    """Return how many bytes of memory the process has, Python's and C's."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
 
 
 @contextmanager
@@ -173,15 +168,15 @@ def test_ten_thousand_events_on_as_many_descriptors_work_or_are_refused(
                 refused.append(sock.fileno())
         numbers = sorted(sock.fileno() for sock in sockets)
         assert refused == [number for number in numbers if number >= 1024 and method == "select"]
-        assert len(backend_base.live) == len(backend_base.events()) == MANY - len(refused)
+        assert len(backend_base._live) == len(backend_base.events()) == MANY - len(refused)
         for sock in sockets:
             sock.send(b"x")
         backend_base.loopexit(PATIENCE)
-        while backend_base.live and not backend_base.got_exit:
+        while backend_base._live and not backend_base.got_exit:
             backend_base.loop(LoopFlag.ONCE)
         assert sorted(fired + refused) == numbers
         del event
-    assert backend_base.ledger == {}
+    assert backend_base._ledger == {}
 
 
 def test_ten_thousand_timers_fire_in_order(base: EventBase) -> None:
@@ -196,7 +191,7 @@ def test_ten_thousand_timers_fire_in_order(base: EventBase) -> None:
     Event.user(base, start).active()
     base.dispatch()
     assert fired == list(range(MANY))
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 @pytest.mark.parametrize("pending", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -24,12 +23,12 @@ from libevent_py import (
     ThreadError,
     lib,
 )
-from tests.event.test_base import USES
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
+from tests.kit.uses import USES
 
 NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 
-Pair = tuple[socket.socket, socket.socket]
 
 #: Uses of a base that wake its loop, from whichever thread they come.
 WAKING = {"loopexit", "loopexit later", "loopbreak", "loopcontinue", "defer"}
@@ -448,8 +447,8 @@ def test_events_dropped_in_many_threads_are_all_freed() -> None:
             thread.join()
         events.clear()
         base.loop(LoopFlag.NONBLOCK)
-        assert not base.ledger, len(base.ledger)
-        assert not base.graveyard
+        assert not base._ledger, len(base._ledger)
+        assert not base._graveyard
         base.close()
         """
     )
@@ -491,7 +490,7 @@ def test_a_loop_may_move_from_thread_to_thread(base: EventBase) -> None:
         assert base.loop(NO_EXIT_ON_EMPTY) is True
     finally:
         signal.signal(signal.SIGALRM, handler)
-    assert len(base.wakers) <= 4
+    assert len(base._reactions) <= 4
 
 
 def test_two_loops_run_in_two_threads_without_disturbing_each_other() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag
 from libevent_py._core.wakeup import wakeup
+from tests.kit.flags import NONBLOCK, ONCE
 from tests.kit.support import PATIENCE, run_python
 
-NO_EXIT_ON_EMPTY, NONBLOCK, ONCE = LoopFlag.NO_EXIT_ON_EMPTY, LoopFlag.NONBLOCK, LoopFlag.ONCE
+NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 
 
 class Rang(Exception):
@@ -233,7 +234,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
             assert live.bases == ()
             assert errors.waiting() == 0
             assert errors.entered.here.loop is None
-            assert not base.running
+            assert not base._running
 
         base = EventBase()
         left, right = socket.socketpair()

@@ -26,7 +26,6 @@ from libevent_py import (
     EventBase,
     EventBaseFlag,
     EventConfig,
-    EventFlag,
     FileSegment,
     LibeventError,
     LogSeverity,
@@ -34,13 +33,11 @@ from libevent_py import (
     log,
     util,
 )
-from tests.kit import debian
+from tests.kit.flags import READ, WRITE
+from tests.kit.once import once
 from tests.kit.peers import run_until
 from tests.kit.support import only, run_python
 from tests.kit.warnings_of_c import WARNINGS, Told, Warning
-
-READ, WRITE, ET = EventFlag.READ, EventFlag.WRITE, EventFlag.ET
-
 
 # The table.
 
@@ -105,12 +102,6 @@ def format_of(text: str, macros: dict[str, str]) -> str:
         end = match.end()
     assert found, text[:80]
     return " ".join(found.split())
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where libevent's source is."""
-    return debian.source(tmp_path_factory.mktemp("source"))
 
 
 def test_the_table_names_each_call_that_warns_and_no_other(source: Path) -> None:
@@ -484,7 +475,7 @@ SCENARIOS = """
 
     def local_address():
         base = EventBase()
-        connection = HttpConnection(base, None, "127.0.0.1", 80)
+        connection = HttpConnection(base, "127.0.0.1", 80)
         return lambda: setattr(connection, "local_address", "127.0.0.1"), base.close
 
     def request():
@@ -504,7 +495,7 @@ SCENARIOS = """
                 pass
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        connection = HttpConnection(base, None, *listening.getsockname())
+        connection = HttpConnection(base, *listening.getsockname())
         connection.timeout = 0.1
         ended = []
         request = HttpRequest(ended.append)
@@ -562,13 +553,14 @@ SWEPT = sorted({row.trigger for row in WARNINGS if row.trigger and "test_" not i
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled `FAILING`."""
-    directory = tmp_path_factory.mktemp("failing")
-    (directory / "failing.c").write_text(FAILING)
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    library = directory / "failing.so"
-    command = [*compiler, "-shared", "-fPIC", "-O1", "-o", library, directory / "failing.c"]
-    subprocess.run(command, check=True)
-    return library
+
+    def make(directory: Path) -> None:
+        (directory / "failing.c").write_text(FAILING)
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        command = [*compiler, "-shared", "-fPIC", "-O1", "-o", "failing.so", "failing.c"]
+        subprocess.run(command, check=True, cwd=directory)
+
+    return once(tmp_path_factory, "failing", make) / "failing.so"
 
 
 @pytest.mark.parametrize("scenario", SWEPT)

@@ -182,7 +182,7 @@ def test_a_name_too_long_with_its_domain_is_refused(empty: DnsBase) -> None:
     with pytest.raises(LibeventError, match="failed"):
         empty.resolve_ipv4(".".join(["x" * 60] * 4), print)
     assert empty._lookups == {}
-    assert empty.base.live == {}
+    assert empty.base._live == {}
 
 
 def test_arguments_are_checked(dns: DnsBase) -> None:

@@ -334,9 +334,9 @@ def test_an_http_connection_is_closed_with_its_resolver() -> None:
                 bound = http.bind_socket("127.0.0.1", 0)
                 http.set_gencb(lambda request: request.send_reply(200, "OK", b"here"))
                 dns = client_of(server)
-                fast = HttpConnection(base, dns, "here.example", bound.address[1])
-                slow = HttpConnection(base, dns, "silent.example", 80)
-                other = HttpConnection(base, None, "127.0.0.1", bound.address[1])
+                fast = HttpConnection(base, "here.example", bound.address[1], dns_base=dns)
+                slow = HttpConnection(base, "silent.example", 80, dns_base=dns)
+                other = HttpConnection(base, "127.0.0.1", bound.address[1])
                 ask(fast)
                 ask(slow)
                 run_until(base, lambda: len(ended) == 1)
@@ -465,14 +465,14 @@ def test_dropped_in_another_thread_it_is_freed_in_the_loop(
 
 
 def test_live_holds_only_what_is_looked_up(base: EventBase, server: NameServer) -> None:
-    alive = dict(base.live)
+    alive = dict(base._live)
     with client_of(server) as dns:
-        assert base.live == alive
+        assert base._live == alive
         told = Told()
         lookup = dns.resolve_ipv4("host.example", told)
-        assert lookup in base.live.values()
+        assert lookup in base._live.values()
         told.wait(base)
-        assert base.live == alive
+        assert base._live == alive
     assert live.bases == ()
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -34,6 +34,7 @@ from tests.kit.dns_packets import (
     CNAME,
     IN,
     MX,
+    NAME,
     NS,
     PTR,
     QR,
@@ -50,14 +51,11 @@ from tests.kit.dns_packets import (
     question,
     read,
 )
-from tests.kit.peers import is_open, run_until, settle
+from tests.kit.dns_uses import EVERYTHING, Answer
+from tests.kit.peers import ANYWHERE, is_open, run_until, settle
 from tests.kit.support import PATIENCE, run_python
 
-ANYWHERE = ("127.0.0.1", 0)
 ANSWER = DnsSection.ANSWER
-NAME = b"www.example.com"
-
-Answer = Callable[[DnsServerRequest], object]
 
 
 def asked(base: EventBase, answer: Answer, packet: bytes = query(NAME)) -> bytes:
@@ -330,21 +328,6 @@ def test_of_too_many_queries_at_once_some_are_dropped_and_the_next_are_answered(
 
 
 # Exactly one answer.
-
-EVERYTHING: list[Answer] = [
-    lambda request: request.respond(),
-    lambda request: request.drop(),
-    lambda request: request.flags,
-    lambda request: setattr(request, "flags", DnsFlag.AA),
-    lambda request: request.address,
-    lambda request: request.pointer,
-    lambda request: request.add_reply(ANSWER, "a", A, IN, 1, b"1234"),
-    lambda request: request.add_reply(ANSWER, "a", NS, IN, 1, "b", is_name=True),
-    lambda request: request.add_a_reply("a", "192.0.2.1", 1),
-    lambda request: request.add_aaaa_reply("a", "::1", 1),
-    lambda request: request.add_ptr_reply("192.0.2.1", "a", 1),
-    lambda request: request.add_cname_reply("a", "b", 1),
-]
 
 
 def test_once_answered_a_request_is_dead(held: DnsServerRequest) -> None:

@@ -20,10 +20,10 @@ from libevent_py import (
     LoopFlag,
     ThreadError,
 )
-from tests.core.test_fork import in_child
-from tests.dns.test_dns_server import ANYWHERE, EVERYTHING, NAME
-from tests.kit.dns_packets import Client, query, read
-from tests.kit.peers import is_open, run_until, settle
+from tests.kit.dns_packets import NAME, Client, query, read
+from tests.kit.dns_uses import EVERYTHING
+from tests.kit.peers import ANYWHERE, is_open, run_until, settle
+from tests.kit.processes import in_child
 from tests.kit.support import run_python
 
 
@@ -105,7 +105,7 @@ def test_closed_in_its_callback_the_server_answers_no_more(base: EventBase) -> N
         assert calls == [1]
         assert not is_open(fd)
         assert not client.ready()
-    assert not base.live and not base.ledger
+    assert not base._live and not base._ledger
 
 
 @pytest.mark.parametrize("flags", [EventBaseFlag(0), EventBaseFlag.NOLOCK])
@@ -262,7 +262,7 @@ def test_after_reinit_a_forked_child_can_answer(base: EventBase) -> None:
 MISUSE = """
 import gc, os, socket, sys, weakref
 from libevent_py import ClosedError, DnsFlag, DnsServer, EventBase, LoopFlag
-from tests.kit.dns_packets import Client, header, query, question
+from tests.kit.dns_packets import NAME, Client, header, query, question
 from tests.kit.peers import settle
 
 NAME = b"www.example.com"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import weakref
 from typing import Any
@@ -16,16 +15,12 @@ from libevent_py import (
     EventBaseFlag,
     EventConfig,
     EventFeature,
-    EventFlag,
     LibeventError,
     LoopFlag,
 )
+from tests.kit.flags import NONBLOCK, READ
+from tests.kit.peers import Pair
 from tests.kit.support import only, run_python
-
-READ = EventFlag.READ
-NONBLOCK = LoopFlag.NONBLOCK
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 def test_a_configuration_may_be_closed_at_once_and_used_again() -> None:
@@ -176,7 +171,7 @@ def test_the_method_is_asked_for_besides_what_the_configuration_says(pair: Pair)
     with EventConfig(flags=EventBaseFlag.NOLOCK, max_dispatch_callbacks=1) as config:
         with EventBase(config, method="poll") as base:
             assert base.method == "poll"
-            assert base.thread is not None  # as of NOLOCK
+            assert base._thread is not None  # as of NOLOCK
             order: list[int] = []
             for number in range(3):
                 base.once(lambda fd, what, number=number: order.append(number))

@@ -6,7 +6,6 @@ Signals are in ``test_event_signals``, lifetimes in ``test_event_lifetime``, bad
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,16 +21,11 @@ from libevent_py import (
     EventFeature,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ThreadError,
 )
+from tests.kit.flags import CLOSED, ET, NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
-
-Pair = tuple[socket.socket, socket.socket]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST, ET, CLOSED = EventFlag.SIGNAL, EventFlag.PERSIST, EventFlag.ET, EventFlag.CLOSED
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
 
 
 class Fired(list[tuple[Event, int, EventFlag]]):
@@ -278,7 +272,7 @@ def test_removing_the_timer_of_a_timer_deletes_it(base: EventBase) -> None:
     event = Event.timer(base, ignore, persist=True).add(60)
     event.remove_timer()
     assert event.pending() == 0
-    assert base.live == {}
+    assert base._live == {}
     event.remove_timer()
 
 
@@ -326,7 +320,7 @@ def test_an_event_is_closed_at_the_end_of_a_with_statement(base: EventBase) -> N
     assert event.closed
     with pytest.raises(ClosedError), event:
         pass
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 # The rules.
@@ -337,7 +331,7 @@ def test_a_signal_event_cannot_wait_for_a_descriptor(base: EventBase, io: EventF
     """C1: SIGNAL beside READ, WRITE or CLOSED is refused."""
     with pytest.raises(ValueError, match="what can't have SIGNAL beside"):
         Event(base, 1, SIGNAL | io, ignore)
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 @pytest.mark.parametrize("what", [READ, WRITE, CLOSED, READ | PERSIST | ET], ids=str)
@@ -347,7 +341,7 @@ def test_a_negative_descriptor_is_refused_when_the_event_is_made(
     """C1: C takes -1 with READ and never fires."""
     with pytest.raises(ValueError, match="fd must be an open file descriptor, not -1"):
         Event(base, -1, what, ignore)
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 def test_a_bad_signal_or_a_huge_descriptor_is_refused_when_the_event_is_made(
@@ -358,7 +352,7 @@ def test_a_bad_signal_or_a_huge_descriptor_is_refused_when_the_event_is_made(
         Event(base, 10_000, SIGNAL, ignore)
     with pytest.raises(OSError, match=f"fd {2**31 - 1}: Bad file descriptor"):
         Event(base, 2**31 - 1, READ, ignore)
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 def test_events_and_their_base_may_be_closed_in_any_order() -> None:
@@ -380,7 +374,7 @@ def test_events_and_their_base_may_be_closed_in_any_order() -> None:
             base = EventBase()
             for number in (4, *order, *order):
                 if number == 4:
-                    events = make(base) if not base.ledger else events
+                    events = make(base) if not base._ledger else events
                     continue
                 events[number].close()
             base.close()
@@ -426,11 +420,11 @@ def test_a_pending_event_keeps_itself_alive(base: EventBase, pair: Pair, persist
     Event(base, -1, stay, fire).add(0.001)
     Event(base, -1, stay, fire).add(base.init_common_timeout(0.001))
     Event(base, pair[1], READ | stay, fire).active(READ)
-    assert len(base.live) == 4
+    assert len(base._live) == 4
     while base.loop(ONCE):
         pass
     assert sorted(fired) == sorted([WRITE, TIMEOUT, TIMEOUT, READ])
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 def test_another_thread_cannot_delete_an_event_whose_callback_runs(base: EventBase) -> None:
@@ -520,7 +514,7 @@ def test_a_refused_event_is_not_half_added(tmp_path: Path) -> None:
             with pytest.raises(PermissionError, match=f"event_add: fd {file.fileno()} with epoll"):
                 event.add(timeout)
             assert event.pending() == 0
-            assert base.live == {}
+            assert base._live == {}
             assert base.events() == []
             assert f" {file.fileno()}] Read" not in base.dump_events()
         assert base.num_events(EventBaseCount.ADDED) == 0
@@ -561,7 +555,7 @@ def test_a_finalizer_runs_once_from_the_loop(base: EventBase) -> None:
     assert finalized == [event]
     base.loop(NONBLOCK)
     assert finalized == [event]
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 def test_an_event_that_is_to_be_finalized_cannot_wait_again(base: EventBase, pair: Pair) -> None:
@@ -608,7 +602,7 @@ def test_failing_to_call_once_leaves_the_base_unlocked(tmp_path: Path) -> None:
         thread.start()
         assert done.wait(PATIENCE)
         thread.join()
-        assert base.onces == {}
+        assert base._once_callbacks == {}
 
 
 def test_an_event_may_be_active_without_being_added(base: EventBase, pair: Pair) -> None:
@@ -619,7 +613,7 @@ def test_an_event_may_be_active_without_being_added(base: EventBase, pair: Pair)
     base.loop(NONBLOCK)
     assert sorted(fired.what) == sorted([WRITE | CLOSED, TIMEOUT])
     fired.clear()
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 def test_an_active_event_is_not_added_but_for_a_timeout(base: EventBase, pair: Pair) -> None:
@@ -641,7 +635,7 @@ def test_an_active_event_is_not_added_but_for_a_timeout(base: EventBase, pair: P
     base.loop(NONBLOCK)
     assert fired.what == [READ]
     fired.clear()
-    assert base.live == {}
+    assert base._live == {}
 
 
 def test_an_active_event_is_dropped_when_its_base_is_closed() -> None:
@@ -728,7 +722,7 @@ def test_an_event_may_close_itself_in_its_callback() -> None:
                 assert len(fired) == 7, fired
                 assert len(finalized) == 7 * finalize, finalized
                 finalized.clear()
-                assert base.live == base.ledger == {}, base.live
+                assert base._live == base._ledger == {}, base._live
         """,
         valgrind=True,
     )
@@ -836,10 +830,10 @@ def test_a_descriptor_takes_no_more_events_than_libevent_can_count(
     with pytest.raises(LibeventError, match=f"event_add: fd {pair[0].fileno()}"):
         one_more.add()
     assert one_more.pending() == 0
-    assert one_more.key not in base.live
+    assert one_more._key not in base._live
     events.pop().close()
     one_more.add()
-    assert len(base.live) == 65535
+    assert len(base._live) == 65535
 
 
 USES: dict[str, Callable[[Event], object]] = {

@@ -21,12 +21,10 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, errors, ffi, lib
+from tests.kit.flags import PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
 
-Pair = tuple[socket.socket, socket.socket]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST = EventFlag.SIGNAL, EventFlag.PERSIST
 TURN = LoopFlag.NONBLOCK | LoopFlag.ONCE  # without ONCE a descriptor that is ready goes on for ever
 
 
@@ -49,7 +47,7 @@ def assert_live_is_pending(base: EventBase, events: list[Event], after: str = ""
     """Assert that Python keeps exactly those alive that libevent may call."""
     for event in events:
         if not event.closed:
-            assert (event.key in base.live) == bool(event.pending()), (after, base.dump_events())
+            assert (event._key in base._live) == bool(event.pending()), (after, base.dump_events())
 
 
 Make = Callable[[EventBase, socket.socket, Callable[..., object]], Event]
@@ -122,7 +120,7 @@ def goes(base: EventBase, events: list[Event]) -> None:
         del event
         events.clear()
         assert reference() is None
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -233,7 +231,7 @@ def turn_at_random(rng: random.Random, base: EventBase, sock: socket.socket) -> 
         del event
         events.clear()
         gc.collect()
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGUSR1, previous)
@@ -294,7 +292,7 @@ def test_an_event_that_is_not_pending_goes_with_its_last_reference(
         reference = weakref.ref(event)
         del event
         assert reference() is None
-        assert base.ledger == {}
+        assert base._ledger == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -312,7 +310,7 @@ def test_a_pending_event_that_nobody_holds_fires_and_goes(
         gc.collect()
         base.loop(TURN)
         assert [reference() for reference in fired] == [None]
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
 
 
 def test_an_event_goes_while_the_loop_runs(base: EventBase) -> None:
@@ -348,7 +346,7 @@ def test_a_cycle_through_an_idle_event_is_collected(base: EventBase) -> None:
     base.events()[0].delete()
     gc.collect()
     assert reference() is None
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 def test_a_base_that_is_dropped_with_pending_events_is_collected(pair: Pair) -> None:
@@ -427,8 +425,8 @@ def test_another_thread_may_drop_the_last_reference_while_the_loop_runs() -> Non
             thread.start()
             assert not base.dispatch()
             thread.join()
-            assert base.ledger == {}, base.ledger
-            assert not base.graveyard
+            assert base._ledger == {}, base._ledger
+            assert not base._graveyard
         """,
         valgrind=True,
     )
@@ -605,7 +603,7 @@ def test_what_is_said_may_be_an_error_and_the_event_is_freed_all_the_same() -> N
         with EventBase() as base:
             Event.timer(base, print)
             assert len(seen) == 1 and "call .add()" in seen[0], seen
-            assert base.ledger == {}
+            assert base._ledger == {}
             Event.timer(base, print).add(0)
             assert not base.dispatch()
         """,
@@ -691,7 +689,7 @@ def test_an_event_of_a_subclass_lives_as_any_other(
         reference = weakref.ref(event)
         del event
         assert reference() is None
-    assert base.ledger == {}
+    assert base._ledger == {}
     assert [Registered] == WithRegistry.subclasses
 
 
@@ -762,7 +760,7 @@ def test_an_init_that_fails_leaves_nothing_behind(base: EventBase) -> None:
         for early in (True, False):
             with suppress(Boom):
                 Failing(base, early)
-        assert base.ledger == {}
+        assert base._ledger == {}
 
 
 def test_an_event_cannot_be_made_twice(base: EventBase) -> None:
@@ -774,7 +772,7 @@ def test_an_event_cannot_be_made_twice(base: EventBase) -> None:
     event.close()
     with pytest.raises(RuntimeError, match="this Event has been made already"):
         event.__init__(base, -1, 0, ignore)  # type: ignore[misc]
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 def test_an_event_that_was_never_made_can_be_dropped() -> None:
@@ -819,7 +817,7 @@ def test_a_finalizer_runs_once_wherever_its_event_was_closed(
         events.clear()  # a dropped event is finalized too
         base.loop(TURN)
         assert [reference() for reference in finalized] == [None]
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
 
 
 def test_a_dropped_event_is_finalized(base: EventBase) -> None:
@@ -838,7 +836,7 @@ def test_what_a_finalizer_raises_comes_out_of_the_loop(base: EventBase) -> None:
     with pytest.raises(Boom):
         base.loop(TURN)
     base.loop(TURN)
-    assert base.live == {}
+    assert base._live == {}
     taken: list[tuple[Exception, Any]] = []
     base.on_error = lambda error, source: taken.append((error, source))
     event = Event.timer(base, ignore)

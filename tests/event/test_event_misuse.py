@@ -26,17 +26,12 @@ from libevent_py import (
     EventConfig,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ThreadError,
     log,
 )
+from tests.kit.flags import CLOSED, ET, NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python, shown
-
-Pair = tuple[socket.socket, socket.socket]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST, ET, CLOSED = EventFlag.SIGNAL, EventFlag.PERSIST, EventFlag.ET, EventFlag.CLOSED
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
 
 
 def ignore(event: Event, fd: int, what: EventFlag) -> None:
@@ -132,7 +127,7 @@ def test_what_an_event_cannot_be_made_from_is_named(how: str, capfd: Any) -> Non
         with pytest.raises(error, match=message):
             Event(**arguments)
         gc.collect()
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
         assert not base.loop(NONBLOCK)
         Event(**good).close()
     assert capfd.readouterr() == ("", "")
@@ -148,14 +143,14 @@ def test_what_a_timer_cannot_be_made_from_is_named(
     bad = {name: value() if value is closed_base else value for name, value in bad.items()}
     with pytest.raises(error, match=message):
         make(**good | bad)
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 @pytest.mark.parametrize("signum", [0, -1, 65, 2**40, signal.SIGKILL, "USR1", None, 1.5])
 def test_a_bad_signal_number_is_named(base: EventBase, signum: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="signum must be"):
         Event.signal(base, signum, ignore)
-    assert base.ledger == {}
+    assert base._ledger == {}
 
 
 BAD_TIMEOUTS: dict[str, tuple[Any, type[Exception]]] = {
@@ -188,7 +183,7 @@ def test_a_bad_timeout_is_named_and_nothing_is_half_added(
     with pytest.raises(error, match="timeout must be"):
         event.add(timeout)
     assert event.pending() == 0
-    assert base.live == {}
+    assert base._live == {}
     event.add(1000)
     expires = event.expires
     with pytest.raises(error, match="timeout must be"):
@@ -211,7 +206,7 @@ def test_a_common_timeout_of_another_base_is_refused(base: EventBase) -> None:
         with pytest.raises(ValueError, match="timeout must be a CommonTimeout of the event's own"):
             event.add(timeout)
         assert event.pending() == 0
-        assert base.live == {}
+        assert base._live == {}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +231,7 @@ def test_what_cannot_be_activated_is_named(
     with pytest.raises(error, match=message):
         event.active(what, ncalls)
     assert event.pending() == 0
-    assert base.live == {}
+    assert base._live == {}
 
     def other_thread() -> None:
         with pytest.raises(error, match=message):
@@ -307,7 +302,7 @@ def test_what_fails_leaks_nothing(
         fail_often(1000)
         gc.collect()
         assert c_memory() - before < 50_000  # an event is 128 bytes in C
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
 
 
 # Files.
@@ -324,7 +319,7 @@ def test_a_descriptor_closed_before_the_event_is_added_is_named() -> None:
         with pytest.raises(OSError, match=f"event_add: fd {number} with epoll: Bad file descr"):
             event.add()
         assert event.pending() == 0
-        assert base.live == {}
+        assert base._live == {}
         assert not base.loop(NONBLOCK)
 
 
@@ -344,7 +339,7 @@ def test_a_descriptor_closed_while_its_event_waits_ends_neither_process_nor_base
         backend_base.loop(NONBLOCK)
     assert fired == ([READ] if backend_base.method == "poll" else [])
     event.delete()
-    assert backend_base.live == {}
+    assert backend_base._live == {}
     assert not backend_base.loop(NONBLOCK)
 
 
@@ -464,7 +459,7 @@ def test_activations_from_many_threads_are_not_lost(base: EventBase) -> None:
         base.dispatch()
         for future in futures:
             future.result(PATIENCE)
-    assert base.live == {}
+    assert base._live == {}
 
 
 def test_an_activation_is_not_lost_between_two_turns_of_the_loop(
@@ -502,7 +497,7 @@ def test_another_thread_leaves_an_idle_loop_alone(base: EventBase) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(event.active, READ).result()
         pool.submit(closed.active).result()
-    assert base.live == {}
+    assert base._live == {}
     closed.close()
     base.loop(NONBLOCK)
     assert fired == [READ]
@@ -584,7 +579,7 @@ def test_another_thread_than_the_loops_is_refused(
     Event.user(base, fire).active()
     base.loop(NONBLOCK)
     assert event.pending() == TIMEOUT
-    assert list(base.ledger) == [event.key]
+    assert list(base._ledger) == [event._key]
     with ThreadPoolExecutor(1) as pool:
         with pytest.raises(ThreadError, match="belongs to another thread"):
             pool.submit(use, event).result(PATIENCE)
@@ -749,7 +744,7 @@ def test_select_refuses_a_descriptor_beyond_its_sets() -> None:
                 else:
                     raise AssertionError("it was added")
                 assert event.pending() == 0
-                assert event.key not in base.live
+                assert event._key not in base._live
             try:
                 base.once(print, fd=beyond, what=READ)
             except OSError as error:

@@ -18,18 +18,11 @@ from libevent_py import (
     EventBase,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ThreadError,
 )
+from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT
 from tests.kit.support import PATIENCE, run_python
 
-TIMEOUT, READ, SIGNAL, PERSIST = (
-    EventFlag.TIMEOUT,
-    EventFlag.READ,
-    EventFlag.SIGNAL,
-    EventFlag.PERSIST,
-)
-NONBLOCK, ONCE = LoopFlag.NONBLOCK, LoopFlag.ONCE
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
 
 
@@ -121,7 +114,7 @@ def test_a_signal_event_may_have_a_timeout_which_ends_it(base: EventBase, handle
     for persist in (False, True):
         Event.signal(base, USR1, lambda *call: fired.append(call[2]), persist=persist).add(0.001)
         assert not base.dispatch()
-        assert base.live == base.ledger == {}
+        assert base._live == base._ledger == {}
     assert fired == [TIMEOUT, TIMEOUT]
     signal.raise_signal(USR1)
     assert handled == [USR1]
@@ -185,7 +178,7 @@ def test_a_signal_event_is_called_as_often_as_was_asked(
     del event
     base.loop(NONBLOCK)
     assert fired == [SIGNAL] * ncalls
-    assert len(base.live) == (added and persist)
+    assert len(base._live) == (added and persist)
 
 
 def test_ncalls_means_nothing_to_other_events(base: EventBase) -> None:
@@ -236,13 +229,13 @@ def test_what_is_done_in_the_middle_of_its_calls_counts(
     assert calls == expected
     event = events.pop()
     if not event.closed:
-        assert bool(event.pending()) == (event.key in base.live) == (persist and stays)
+        assert bool(event.pending()) == (event._key in base._live) == (persist and stays)
         event.delete()
         event.active(SIGNAL, 2)
         base.loop(NONBLOCK)
         assert calls == expected + 2
     del event
-    assert base.live == base.ledger == {}
+    assert base._live == base._ledger == {}
 
 
 def test_a_signal_event_may_be_added_again_in_the_middle_of_its_calls(base: EventBase) -> None:
@@ -300,7 +293,7 @@ def test_a_callback_that_raises_ends_the_calls(
     with pytest.raises(LookupError):
         base.loop(NONBLOCK)
     assert event.pending() == (SIGNAL if persist else 0)
-    assert (event.key in base.live) == persist
+    assert (event._key in base._live) == persist
     base.loop(NONBLOCK)
     event.delete()
     signal.raise_signal(USR1)
@@ -328,7 +321,7 @@ def test_removing_the_timer_leaves_the_calls_to_come(base: EventBase) -> None:
     del event
     base.loop(NONBLOCK)
     assert fired == [1, 1, 1]
-    assert base.live == {}
+    assert base._live == {}
 
 
 # C10: one base, Python's handlers, the main thread.
@@ -343,7 +336,7 @@ def test_only_one_base_has_signal_events(base: EventBase) -> None:
         with pytest.raises(LibeventError, match="another event base has signal events pending"):
             second.add()
         assert second.pending() == 0
-        assert other.live == {}
+        assert other._live == {}
         signal.raise_signal(USR1)
         base.loop(ONCE)
         assert fired == [1]
@@ -542,7 +535,7 @@ def test_a_signal_event_fires_in_a_loop_of_another_thread(
     signal.raise_signal(USR1)
     assert in_thread(base.dispatch) is None
     assert len(fired) == 1 and fired[0] is not threading.main_thread()
-    assert base.live == {}
+    assert base._live == {}
     signal.raise_signal(USR1)
     assert handled == [USR1]
 

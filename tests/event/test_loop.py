@@ -22,18 +22,12 @@ from libevent_py import (
     EventFlag,
     LoopFlag,
 )
+from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, TIMEOUT, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, only, run_c
 
-READ, WRITE, TIMEOUT, PERSIST = (
-    EventFlag.READ,
-    EventFlag.WRITE,
-    EventFlag.TIMEOUT,
-    EventFlag.PERSIST,
-)
-NONBLOCK, ONCE, NO_EXIT_ON_EMPTY = LoopFlag.NONBLOCK, LoopFlag.ONCE, LoopFlag.NO_EXIT_ON_EMPTY
+NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 ADDED = EventBaseCount.ADDED
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 # B4, B5: the loop.
@@ -424,7 +418,7 @@ def test_once_refuses_what_c_would_not_do(
 ) -> None:
     with pytest.raises(kind, match=named):
         base.once(print, **options)
-    assert base.onces == {}
+    assert base._once_callbacks == {}
     assert base.dispatch() is False
 
 
@@ -447,7 +441,7 @@ def test_a_once_that_fails_leaves_nothing_and_the_base_unlocked(
         unlocked.start()
         unlocked.join(PATIENCE)
         assert not unlocked.is_alive()
-    assert base.onces == {}
+    assert base._once_callbacks == {}
     assert base.dispatch() is False
 
 

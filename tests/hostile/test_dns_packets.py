@@ -278,8 +278,8 @@ def send_to_server(base: EventBase, packet: bytes) -> None:
                 replies.append(client.answer())
             assert read(replies[-1]).data == [bytes([192, 0, 2, 1])]
             assert len(replies) <= 2
-        assert list(base.live.values()) == [server]
-        assert len(base.ledger) == 1
+        assert list(base._live.values()) == [server]
+        assert len(base._ledger) == 1
 
 
 def send_to_client(base: EventBase, packet: bytes) -> DnsResult:

@@ -23,19 +23,16 @@ from libevent_py import (
     BufferEventOption,
     EventBase,
     EventBaseCount,
-    EventFlag,
     Listener,
     LoopFlag,
 )
-from tests.conftest import descriptors
-from tests.core.test_scale import resident
+from tests.kit.flags import CLOSE, DEFER, READ, THREADSAFE, UNLOCK
 from tests.kit.peers import reset, settle
+from tests.kit.processes import descriptors, resident
 from tests.kit.support import PATIENCE
 
-READ, ADDED = EventFlag.READ, EventBaseCount.ADDED
+ADDED = EventBaseCount.ADDED
 EOF, ERROR, TIMEOUT = BufferEventFlag.EOF, BufferEventFlag.ERROR, BufferEventFlag.TIMEOUT
-CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
-UNLOCK, THREADSAFE = BufferEventOption.UNLOCK_CALLBACKS, BufferEventOption.THREADSAFE
 OPTIONS = [CLOSE, CLOSE | DEFER | UNLOCK | THREADSAFE, CLOSE | BufferEventOption.EAGER]
 
 #: What a socket is told to hold, in bytes; it takes some more.
@@ -258,11 +255,11 @@ def test_nothing_is_left_of_a_peer_that(
     base: EventBase, behave: Behaviour, options: BufferEventOption, greeting: bytes
 ) -> None:
     server = Server(base, options, greeting, SILENCE if behave in STAYING else None)
-    before = base.num_events(ADDED), len(base.ledger), descriptors()
+    before = base.num_events(ADDED), len(base._ledger), descriptors()
     for pauses in range(1 if behave in STAYING else 4):
         play(base, server, [behave] * 5, pauses)
         assert server.ends.keys() <= EXPECTED
-        assert (base.num_events(ADDED), len(base.ledger), descriptors()) == before
+        assert (base.num_events(ADDED), len(base._ledger), descriptors()) == before
     gc.collect()
     assert not [bev for bev in server.made if bev() is not None]
     assert server.most <= MOST + 2 * len(MUCH)
@@ -272,7 +269,7 @@ def test_all_of_them_at_once_get_what_they_are_owed(base: EventBase) -> None:
     server = Server(base, CLOSE, b"", 2.0)  # or a slow machine makes the patient look silent
     play(base, server, [*LEAVING, *STAYING] * 10, 1)
     assert {kind for kind, _ in server.ends} == {"EOF", "ERROR", "TIMEOUT"}
-    assert len(base.ledger) == 1
+    assert len(base._ledger) == 1
 
 
 @pytest.mark.parametrize("greeting", [b"", MUCH[:30_000]], ids=["plain", "with pending output"])
@@ -291,5 +288,5 @@ def test_ten_thousand_that_connect_and_leave_cost_no_memory(
     gc.collect()
     assert server.accepted == server.ended == 10_000
     assert server.ends.keys() <= EXPECTED
-    assert len(base.ledger) == 1
+    assert len(base._ledger) == 1
     assert resident() - before < 2**21  # some 200 bytes for each: less than a bufferevent

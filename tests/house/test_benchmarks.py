@@ -18,8 +18,9 @@ from benchmarks.jobs import JOBS, Ask
 from benchmarks.process import Sample
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, taking_part
+from tests.kit.once import once
+from tests.kit.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RAW_ECHO = next(job for job in JOBS if job.name == "raw-echo-64B")
 PACKAGES = {"aiohttp", "asyncio", "httptools", "libevent_py", "uvicorn", "uvloop"}
 #: The jobs that can be done here, and those that can't for want of a program.
@@ -41,9 +42,13 @@ def benchmarks(*arguments):
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """What a quick run of everything prints, and what it writes."""
-    file = tmp_path_factory.mktemp("benchmarks") / "result.json"
-    printed = benchmarks("--quick", "--json", str(file))
-    return printed, json.loads(file.read_text())
+
+    def make(place):
+        printed = benchmarks("--quick", "--json", str(place / "result.json"))
+        (place / "printed").write_text(printed)
+
+    place = once(tmp_path_factory, "benchmarks", make)
+    return (place / "printed").read_text(), json.loads((place / "result.json").read_text())
 
 
 def test_the_list_names_every_job():

@@ -22,14 +22,8 @@ from libevent_py import (
     enums,
     lib,
 )
-from tests.house.test_house import is_sentence
-
-READ, WRITE, TIMEOUT, PERSIST = (
-    EventFlag.READ,
-    EventFlag.WRITE,
-    EventFlag.TIMEOUT,
-    EventFlag.PERSIST,
-)
+from tests.kit.flags import PERSIST, READ, TIMEOUT, WRITE
+from tests.kit.words import is_sentence
 
 KINDS: list[Any] = [
     kind

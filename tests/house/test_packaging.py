@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.kit.once import once
+from tests.kit.support import ROOT
+
 VERSION = importlib.metadata.version("libevent_py")
 SCRIPT = """
 import libevent_py
@@ -40,10 +42,12 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist of this tree, and the wheel made from that sdist."""
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
-    run(*command, cwd=out)
-    return out
+
+    def make(out: Path) -> None:
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
+        run(*command, cwd=out)
+
+    return once(tmp_path_factory, "dist", make)
 
 
 @pytest.fixture

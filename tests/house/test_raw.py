@@ -19,15 +19,14 @@ import pytest
 
 from libevent_py import _ffi
 from libevent_py._ffi import ffi, lib
-from tests.kit.support import run_python
+from tests.kit.cdefs import C, cdef, declarations, function_name, not_declared, without_comments
+from tests.kit.support import ROOT, run_python
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    pass
 else:
-    import tomli as tomllib
+    pass
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-C = ROOT / "libevent_py" / "_c"
 INCLUDE = ROOT / "vendor" / "include"
 NOUNS = [
     header.stem
@@ -35,29 +34,11 @@ NOUNS = [
     if (INCLUDE / "event2" / header.name).exists()
     and (header.stem != "bufferevent_ssl" or lib.LIBEVENT_PY_HAVE_OPENSSL)
 ]
-OURS = "/* Ours. */"
 CONSTANT = re.compile(r"^(?:#define (\w+) \.\.\.|static char \*const (\w+);)$", re.MULTILINE)
-
-
-@cache
-def not_declared(kind: str) -> set[str]:
-    groups = tomllib.loads((C / "not_declared.toml").read_text())[kind]
-    return {name for group in groups for name in group["names"]}
-
-
-def without_comments(text: str) -> str:
-    return re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
 
 
 def header(noun: str) -> str:
     return without_comments((INCLUDE / "event2" / f"{noun}.h").read_text())
-
-
-def cdef(noun: str) -> str:
-    """What _c declares of libevent's, without what is ours."""
-    text, marker, _ = (C / f"{noun}.h").read_text().partition(OURS)
-    assert marker, f"_c/{noun}.h has no line {OURS}"
-    return without_comments(text)
 
 
 @cache
@@ -82,39 +63,6 @@ def preprocessed() -> dict[str, str]:
 
 def preprocessed_header(noun: str) -> str:
     return preprocessed()[str(INCLUDE / "event2" / f"{noun}.h")]
-
-
-def declarations(text: str) -> list[str]:
-    """Every declaration in preprocessed C, its tokens one space apart; enums without values."""
-    text = re.sub(r"^#.*", "", text, flags=re.MULTILINE)
-    text = re.sub(r"__attribute__\s*\(\(.*?\)\)\)", "", text)
-    found: list[str] = []
-    tokens: list[str] = []
-    depth = 0
-    for token in re.findall(r"\w+|\.\.\.|\S", text):
-        depth += (token == "{") - (token == "}")
-        if token != ";" or depth:
-            tokens.append(token)
-        elif tokens:
-            found.append(" ".join(tokens))
-            tokens = []
-    assert not tokens, tokens
-    return [without_values(one) for one in found if not re.fullmatch(r"struct \w+", one)]
-
-
-def without_values(declaration: str) -> str:
-    if not re.match(r"enum \w+ {", declaration):
-        return declaration
-    head, _, body = declaration.partition(" { ")
-    members = [member.split()[0] for member in body.rstrip("} ").split(",") if member.strip()]
-    return f"{head} {{ {' '.join(member for member in members if member != '...')} }}"
-
-
-def function_name(declaration: str) -> str | None:
-    if re.match(r"typedef\b|(enum|struct) \w+ {", declaration):
-        return None
-    match = re.match(r"[^(]*?(\w+) \(", declaration)
-    return match[1] if match else None
 
 
 def functions(noun: str) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +24,6 @@ from libevent_py import (
     EventBaseFlag,
     EventConfig,
     EventFeature,
-    EventFlag,
     FileSegment,
     Headers,
     HttpCommand,
@@ -46,17 +44,16 @@ from libevent_py import (
 )
 from libevent_py._core.handle import Handle
 from libevent_py.rpc.message import Int
+from tests.kit.flags import PERSIST, READ
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 LOCAL = "127.0.0.1", 0
 AT = r"at 0x[0-9a-f]+"
 BOUND = r"\('127\.0\.0\.1', \d+\)"
 
 #: Those that are closed by closing what they belong to.
 BORROWED = "Headers borrowed", "Buffer body", "Buffer output"
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 class Number(Message):
@@ -132,7 +129,7 @@ def every(base: EventBase, pair: Pair, tmp_path: Path) -> Iterator[dict[str, tup
         server = enter(HttpServer(base))
         add("BoundSocket", server.bind_socket(*LOCAL), rf", fd \d+, {BOUND}")
         add("HttpServer", server, f", on {BOUND}, 0 routes")
-        connection = enter(HttpConnection(base, None, "a.example", 80))
+        connection = enter(HttpConnection(base, "a.example", 80))
         add("HttpConnection", connection, r", to a\.example:80, fd -1")
         request = enter(HttpRequest(nothing))
         add("HttpRequest", request, ", never made")
@@ -314,7 +311,7 @@ def test_a_request_and_its_answer_are_told(base: EventBase) -> None:
     with HttpServer(base) as server:
         server.set_gencb(handle)
         port = server.bind_socket(*LOCAL).port
-        connection = HttpConnection(base, None, "127.0.0.1", port)
+        connection = HttpConnection(base, "127.0.0.1", port)
         request = HttpRequest(done)
         connection.make_request(request, HttpCommand.GET, "/a?b")
         printed.append(repr(request))
@@ -380,7 +377,7 @@ def test_a_call_of_a_procedure_is_told(base: EventBase) -> None:
     with HttpServer(base) as http, RpcServer(http) as server, RpcPool(base) as pool:
         server.register("Double", Number, Number, double)
         port = http.bind_socket(*LOCAL).port
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", port))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", port))
         call = pool.call("Double", Number(value=2), Number, replied)
         printed.append(repr(call))
         base.dispatch()

@@ -11,7 +11,6 @@ from libevent_py import (
     Buffer,
     BufferEvent,
     EventBase,
-    EventFlag,
     FileSegment,
     HttpConnection,
     HttpServer,
@@ -21,8 +20,9 @@ from libevent_py import (
     TlsContext,
     tag,
 )
-from libevent_py.buffer.buffer import BorrowedBuffer
+from libevent_py.buffer.owned import BorrowedBuffer
 from tests.kit.certificates import Authority
+from tests.kit.flags import READ
 from tests.kit.http_peers import OK, Asked, Server, ask, client
 from tests.kit.peers import run_until
 from tests.kit.tls_peers import client_context, server_context
@@ -37,16 +37,11 @@ ASKED_NAMES = """
     underlying write_limit
 """
 
-#: What makes another one, or is the machinery's own.
-OTHERS_NAMES = """
-    borrowed close_all do_without expect_callbacks filter forget_failure free give hold holding_tls
-    key lent let_go limited owns pair rank reclaim sends_files taken_back tls tls_filter
-    why_failed look
-"""
+#: What makes another one.
+OTHERS_NAMES = "filter pair tls tls_filter"
 
 ASKED, OTHERS = ASKED_NAMES.split(), OTHERS_NAMES.split()
 
-READ = EventFlag.READ
 
 #: What would use it, by its name.
 USES: dict[str, Callable[[Any, Any], object]] = {
@@ -228,7 +223,7 @@ def test_a_servers_is_for_asking_only(
         checked.append(bev)
 
     server.set_gencb(handler)
-    connection = HttpConnection(base, None, "127.0.0.1", where(server)[1], tls=tls)
+    connection = HttpConnection(base, "127.0.0.1", where(server)[1], tls=tls)
     assert ask(connection).body == b"first second"
     assert path.read_bytes() == b"content"
     connection.close()

@@ -88,7 +88,7 @@ def test_a_closed_server_says_so(base: EventBase, server: HttpServer) -> None:
     fails(ClosedError, *uses_of(server), lambda: server.bound_sockets, lambda: server.virtual_hosts)
     with pytest.raises(ConnectionRefusedError):
         connected(address)
-    assert base.live == {}
+    assert base._live == {}
 
 
 def test_a_server_is_closed_with_its_base_and_keeps_nothing_alive() -> None:
@@ -371,7 +371,7 @@ def test_a_forked_child_touches_nothing_of_the_parents(server: HttpServer) -> No
     assert os.waitpid(pid, 0)[1] == 0
     request.send_reply(200, body=b"from the parent")
     assert client.rest().endswith(b"from the parent")
-    assert base.live
+    assert base._live
 
 
 def test_a_child_that_forks_in_a_handler_does_not_answer(server: HttpServer) -> None:

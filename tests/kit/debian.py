@@ -14,18 +14,22 @@ UNPATCHED = "2.1.12-stable-8"
 PATCHED = "2.1.12-stable-8+deb12u1"
 
 
-def bring(version: str, place: Path) -> Path:
-    """Unpack the packages of a *version* below *place*; return where the libraries are then."""
+def bring(version: str, place: Path) -> None:
+    """Unpack the packages of a *version* below *place*."""
     for package in PACKAGES:
         _run(place, "apt-get", "download", f"{package}={version}")
     for file in place.glob("*.deb"):
         _run(place, "dpkg-deb", "-x", str(file), ".")
+
+
+def libraries(place: Path) -> Path:
+    """Return where the libraries are that have been unpacked below *place*."""
     (core,) = place.glob("usr/lib/*/libevent_core-2.1.so.7")
     return core.parent
 
 
-def source(place: Path) -> Path:
-    """Unpack libevent's source as Debian has it below *place*; return where it is then."""
+def source(place: Path) -> None:
+    """Unpack libevent's source as Debian has it below *place*."""
     wanted = "Identifier: Packages", "Origin: Debian", "Label: Debian"
     target = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     targets = _run(place, "apt-get", "indextargets", "--format", target, *wanted)
@@ -41,8 +45,6 @@ def source(place: Path) -> Path:
     _run(place, "apt-get", *options, "source", "--download-only", wanted_source)
     (archive,) = place.glob("libevent_*.orig.tar.gz")
     _run(place, "tar", "-xf", str(archive))
-    (directory,) = place.glob("libevent-*/")
-    return directory
 
 
 def _run(place: Path, *command: str) -> str:

@@ -12,6 +12,9 @@ from tests.kit.peers import run_until
 A, NS, CNAME, PTR, MX, TXT, AAAA = 1, 2, 5, 12, 15, 16, 28
 IN = 1
 
+#: The name that is asked for where none is named.
+NAME = b"www.example.com"
+
 QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 
 

@@ -24,6 +24,8 @@ PRELUDE = """
     READ, WRITE = EventFlag.READ, EventFlag.WRITE
     warnings.simplefilter("ignore", ResourceWarning)  # what is not made leaves what it was made of
     debug.count_memory()
+    gc.collect()
+    gc.freeze()  # there are hundreds of collections
 
     def live():
         gc.collect()

@@ -34,7 +34,6 @@ from libevent_py import (
     EventBaseFlag,
     EventConfig,
     EventFeature,
-    EventFlag,
     FileSegment,
     FlushMode,
     Headers,
@@ -59,10 +58,10 @@ from libevent_py import (
     tag,
 )
 from libevent_py.util import MonotonicTimer
+from tests.kit.flags import PERSIST, READ, WRITE
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, Run
 from tests.kit.scenes import ONCE_NOW, file, ignore, passing, port
 
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 LIMIT = RateLimit(1000, 1000, 1000, 1000)
 RATE = RateLimit(500, 500, 500, 500)
 
@@ -401,11 +400,11 @@ def own_tls(s: Any) -> Any:
 
 def own_ssl(s: Any) -> Any:
     """Make TLS of the raw layer's ``SSL *``."""
-    connection = s.context.connection(None, None)
+    session = s.context._session(None, None)
     try:
-        return BufferEvent.tls(s.base, -1, connection.ssl, TlsState.CONNECTING)
+        return BufferEvent.tls(s.base, -1, session.ssl, TlsState.CONNECTING)
     finally:
-        connection.release()
+        session.release()
 
 
 BUFFER_EVENT: Operations = {
@@ -520,6 +519,8 @@ DNS_BASE: Operations = {
 }
 
 LOOKUP: Operations = {
+    "base": lambda s: s.it.base,
+    "close": lambda s: s.it.close(),
     **called("cancel"),
     **get("pending", "callback", "dns_base"),
     "__repr__": lambda s: repr(s.it),
@@ -676,11 +677,11 @@ def in_parts(s: Any) -> None:
 HTTP_CONNECTION: Operations = {
     **CHILD,
     **FLOW,
-    "__init__": lambda s: HttpConnection(s.base, s.dns, "127.0.0.1", port()),
+    "__init__": lambda s: HttpConnection(s.base, "127.0.0.1", port(), dns_base=s.dns),
     "__init__/with a bufferevent": lambda s: HttpConnection(
-        s.base, None, "127.0.0.1", port(), bufferevent=s.bev
+        s.base, "127.0.0.1", port(), bufferevent=s.bev
     ),
-    "__init__/with TLS": lambda s: HttpConnection(s.base, None, "127.0.0.1", port(), tls=s.context),
+    "__init__/with TLS": lambda s: HttpConnection(s.base, "127.0.0.1", port(), tls=s.context),
     "make_request": lambda s: s.it.make_request(s.request, HttpCommand.GET, "/"),
     "make_request/in parts": in_parts,
     **get("bufferevent", "peer", "address", "timeout", "family", "flags", "max_headers_size"),

@@ -13,6 +13,9 @@ from tests.kit.support import PATIENCE
 
 Pair = tuple[socket.socket, socket.socket]
 
+#: A free port of this machine alone.
+ANYWHERE = ("127.0.0.1", 0)
+
 
 def run_until(base: EventBase, condition: Callable[[], object]) -> None:
     """Run the loop until *condition* holds."""

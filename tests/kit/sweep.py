@@ -11,6 +11,7 @@ import argparse
 import builtins
 import contextlib
 import faulthandler
+import functools
 import gc
 import mmap
 import os
@@ -22,12 +23,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import EventBase, LibeventError, errors
+from libevent_py import BufferEvent, EventBase, LibeventError, errors
 from libevent_py._core import pointers
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py._core.references import references, release
 from libevent_py._core.wakeup import wakeup
+from libevent_py.bufferevent.end import close_all
 from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS, Operation
 from tests.kit.scenes import ONCE_NOW, SCENES, Scene, accept_all
@@ -45,6 +47,8 @@ BESIDES: dict[str, tuple[type[BaseException], ...]] = {
     "Buffer.write": (OSError,),
     # What ends a request unfreezes its body: nobody can tell any more that it was frozen.
     "HttpRequest.output_buffer=": (MemoryError,),
+    "HttpServer.del_cb": (KeyError,),
+    "HttpServer.remove_server_alias": (KeyError,),
     "Headers.__delitem__": (KeyError,),
     "Headers.pop": (KeyError,),
     "Headers.setdefault": (KeyError,),
@@ -206,7 +210,9 @@ class Try:
         result, self.result = self.result, None
         results = result if isinstance(result, (tuple, list)) else (result,)
         for each in results:
-            close = getattr(each, "close_all", None) or getattr(each, "close", None)
+            close = getattr(each, "close", None)
+            if isinstance(each, BufferEvent):
+                close = functools.partial(close_all, each)
             if close is not None:
                 try:
                     close()
@@ -216,21 +222,21 @@ class Try:
 
     def end_base(self, base: EventBase) -> None:
         for _ in range(100):
-            if base.closed or not (base.live or base.graveyard):
+            if base.closed or not (base._live or base._graveyard):
                 break
             base.loop(ONCE_NOW)
         interrupted = self.act_name == "interrupt"
         if not base.closed and not interrupted and self.closes_all:
             self.expect_nothing(base)
         base.close()
-        if not base.closed or base.graveyard:
+        if not base.closed or base._graveyard:
             raise Failure("the base could not be closed")
         if not interrupted:
             self.expect_nothing(base)
 
     @staticmethod
     def expect_nothing(base: EventBase) -> None:
-        left = [*base.live.values(), *(ref() for ref in base.ledger.values())]
+        left = [*base._live.values(), *(ref() for ref in base._ledger.values())]
         if left:
             raise Failure(f"left: {left}")
 

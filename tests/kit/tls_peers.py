@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from libevent_py import BufferEvent, BufferEventFlag, EventBase, EventFlag, TlsContext
+from libevent_py import (
+    BufferEvent,
+    BufferEventFlag,
+    EventBase,
+    EventFlag,
+    TlsContext,
+    TlsVersion,
+    lib,
+)
 from tests.kit.certificates import HOST, Authority
 from tests.kit.peers import Pair, connected, nobody_listens, run_until
 from tests.kit.support import PATIENCE
@@ -26,6 +34,21 @@ def server_context(authority: Authority, **arguments: Any) -> TlsContext:
 def client_context(authority: Authority, **arguments: Any) -> TlsContext:
     """Return a context that believes the tests' authority."""
     return TlsContext(**{"cafile": authority.ca.certfile, **arguments})
+
+
+class Contexts:
+    """The client's context and the server's, as libevent's tests have them: nothing is verified."""
+
+    def __init__(self, authority: Authority, version: TlsVersion = TlsVersion.TLSv1_3) -> None:
+        own = authority.server
+        self.client = TlsContext(verify=False, maximum_version=version)
+        self.server = TlsContext(
+            server_side=True,
+            certfile=own.certfile,
+            keyfile=own.keyfile,
+            maximum_version=version,
+        )
+        lib.SSL_CTX_set_options(self.server.pointer, lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION)
 
 
 class End:

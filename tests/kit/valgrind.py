@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import select
@@ -19,13 +20,16 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 #: An access to memory that isn't its own is an error of a program, and then its exit status.
 VALGRIND = ["valgrind", "--quiet", "--error-exitcode=99", "--undef-value-errors=no"]
 
 #: How long the first script may have to wait for the start, in seconds: the machine is shared.
 START = 180.0
+
+#: What it imports for all, as many scripts are of what test modules have.
+IMPORTED = ["libevent_py", "pytest", *(f"tests.kit.{name}" for name in ("scenes", "http_peers"))]
 
 #: What the process does from its start on; the name is the only one that scripts find.
 MAIN = "from tests.kit.valgrind import script; exec(compile(script(), '<string>', 'exec'))"
@@ -105,9 +109,9 @@ class Valgrind:
                 assert not any(with_patience)
             else:
                 return connection
-        return self._fail("it has ended")
+        self._fail("it has ended")
 
-    def _fail(self, what: str) -> Any:
+    def _fail(self, what: str) -> NoReturn:
         logs = [self._log, *self._path.glob("*.valgrind")]
         told = "".join(log.read_text(errors="replace") for log in logs)
         raise RuntimeError(f"the Python under valgrind: {what}\n{told}")
@@ -128,8 +132,8 @@ def script() -> str:
     Children find everything as the script of a new Python does: arguments, environment, standard
     streams, no other descriptor, and nothing that a collection would have to go through in vain.
     """
-    import libevent_py  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     path, parent = Path(sys.argv[1]), os.getppid()
     gc.collect()
     gc.freeze()

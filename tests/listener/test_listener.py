@@ -38,10 +38,9 @@ from libevent_py import (
     lib,
     listener,
 )
-from tests.kit.peers import connected, is_open, reset, rest, run_until, settle
+from tests.kit.peers import ANYWHERE, connected, is_open, reset, rest, run_until, settle
 from tests.kit.support import PATIENCE, ROOT, run_python
 
-ANYWHERE = ("127.0.0.1", 0)
 NO_OPTION = ListenerOption(0)
 CLOSE = ListenerOption.CLOSE_ON_FREE
 REUSEABLE = ListenerOption.REUSEABLE
@@ -337,7 +336,7 @@ def test_what_the_backend_refuses_is_an_error(base: EventBase, accepted: Accepte
         with pytest.raises(LibeventError, match=rf"^evconnlistener_new: fd {fd} with epoll failed"):
             Listener.from_fd(base, sock, accepted)
         assert sock.fileno() == fd
-        assert len(base.live) == len(most)
+        assert len(base._live) == len(most)
         most[0].delete()
         server = Listener.from_fd(base, sock, None)
         most[0].add()
@@ -671,7 +670,7 @@ def test_a_bad_address_is_refused(
 ) -> None:
     with pytest.raises(error, match=r"^address"):
         Listener(base, address, accepted)
-    assert not base.ledger
+    assert not base._ledger
 
 
 @pytest.mark.parametrize(
@@ -693,7 +692,7 @@ def test_a_bad_argument_is_named(
     good = {"base": base, "address": ANYWHERE, "callback": print}
     with pytest.raises(error, match=f"^{message}"):
         Listener(**{**good, **options})
-    assert not base.ledger
+    assert not base._ledger
 
 
 @pytest.mark.parametrize(
@@ -717,7 +716,7 @@ def test_only_a_socket_is_listened_on(base: EventBase, accepted: Accepted, tmp_p
         for fd in (file, file.fileno()):
             with pytest.raises(ValueError, match=r"^fd must be a socket, not "):
                 Listener.from_fd(base, fd, accepted, options=NO_OPTION)
-    assert not base.ledger
+    assert not base._ledger
 
 
 def test_on_error_is_callable_or_none(base: EventBase, accepted: Accepted) -> None:

@@ -14,20 +14,16 @@ from libevent_py import (
     Buffer,
     BufferEvent,
     BufferEventFlag,
-    BufferEventOption,
     EventBase,
-    EventFlag,
     FilterResult,
     FlushMode,
     LoopFlag,
     ffi,
     lib,
 )
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ, WRITE
 from tests.kit.peers import Pair
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-NO_OPTION, CLOSE = BufferEventOption(0), BufferEventOption.CLOSE_ON_FREE
-DEFER = BufferEventOption.DEFER_CALLBACKS
 OK, NEED_MORE, ERROR = FilterResult.OK, FilterResult.NEED_MORE, FilterResult.ERROR
 NORMAL, FLUSH, FINISHED = FlushMode.NORMAL, FlushMode.FLUSH, FlushMode.FINISHED
 

@@ -17,16 +17,12 @@ from libevent_py import (
     BufferEventOption,
     Event,
     EventBase,
-    EventFlag,
     Listener,
     TriggerOption,
 )
+from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.support import PATIENCE
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-NO_OPTION, CLOSE = BufferEventOption(0), BufferEventOption.CLOSE_ON_FREE
-DEFER, THREADSAFE = BufferEventOption.DEFER_CALLBACKS, BufferEventOption.THREADSAFE
-UNLOCK = BufferEventOption.UNLOCK_CALLBACKS
 NOW, IGNORE = TriggerOption(0), TriggerOption.IGNORE_WATERMARKS
 CONNECTED, TIMEOUT = BufferEventFlag.CONNECTED, BufferEventFlag.TIMEOUT
 READING, WRITING = BufferEventFlag.READING, BufferEventFlag.WRITING

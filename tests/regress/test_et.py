@@ -6,14 +6,10 @@ import socket
 
 import pytest
 
-from libevent_py import Event, EventBase, EventFeature, EventFlag, LoopFlag
+from libevent_py import Event, EventBase, EventFeature, EventFlag
+from tests.kit.flags import ET, NONBLOCK, ONCE, PERSIST, READ, WRITE
+from tests.kit.peers import Pair
 from tests.kit.support import run_python
-
-Pair = tuple[socket.socket, socket.socket]
-
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-PERSIST, ET = EventFlag.PERSIST, EventFlag.ET
-ONCE, NONBLOCK = LoopFlag.ONCE, LoopFlag.NONBLOCK
 
 
 def test_et(backend_base: EventBase, pair: Pair) -> None:

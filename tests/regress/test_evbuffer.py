@@ -11,18 +11,11 @@ import sys
 import pytest
 
 from libevent_py import Buffer, EolStyle, LibeventError, ffi, lib
+from tests.kit.buffers import pulled
 
 EVERYTHING = sys.maxsize
 ANY, CRLF, CRLF_STRICT = EolStyle.ANY, EolStyle.CRLF, EolStyle.CRLF_STRICT
 LF, NUL = EolStyle.LF, EolStyle.NUL
-
-
-def pulled(buffer: Buffer) -> bytes:
-    """Return the whole content, which is one piece of memory from now on."""
-    content = bytes(buffer.pullup(-1))
-    assert len(content) == len(buffer)
-    assert content == bytes(buffer)
-    return content
 
 
 def add_empty_chain(buffer: Buffer) -> None:
@@ -513,7 +506,7 @@ def test_copyout() -> None:
     assert len(buffer) == 206
 
 
-def pieces_of(buffer: Buffer, size: int = -1, start: int = 0) -> list[bytes]:
+def pieces_of(buffer: Buffer, size: int | None = None, start: int = 0) -> list[bytes]:
     return [bytes(view) for view in buffer.peek(size, start)]
 
 
@@ -549,6 +542,6 @@ def test_peek_first_gt() -> None:
     buffer = of_pieces(first, second)
     assert pieces_of(buffer) == [first, second]
     start = len(first) - 2
-    assert pieces_of(buffer, -1, start) == [first[-2:], second]
+    assert pieces_of(buffer, None, start) == [first[-2:], second]
     assert pieces_of(buffer, 2, start) == [first[-2:]]
     assert pieces_of(buffer, 3, start) == [first[-2:], second[:1]]

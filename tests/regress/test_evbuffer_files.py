@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,10 @@ from libevent_py import (
     FileSegmentFlag,
     LibeventError,
 )
+from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.peers import Pair
+from tests.kit.variants import bounded
 
-from .conftest import bounded
-
-Pair = tuple[socket.socket, socket.socket]
-
-READ, WRITE, PERSIST = EventFlag.READ, EventFlag.WRITE, EventFlag.PERSIST
 DISABLE_MMAP, DISABLE_SENDFILE = FileSegmentFlag.DISABLE_MMAP, FileSegmentFlag.DISABLE_SENDFILE
 
 TEXT = b"""The wind that shook the leaves along the shore
@@ -138,10 +135,12 @@ def test_file_segment_add_cleanup_cb(tmp_path: Path) -> None:
 SMALL = b"a file of rather few bytes, in all"  # 34, as there
 BIG = random.Random(123456789).randbytes(512 * 1024)
 
+Part = tuple[int, int | None, int, int | None]
+
 #: The offset and length of the segment in the file, and what of the segment is added.
-WHOLE = (0, -1, 0, -1)
-OFFSET = (len(BIG) // 4 + 1, len(BIG) // 2 - 1, 0, -1)
-IN_SEGMENT = (0, -1, len(BIG) // 3, len(BIG) // 2)
+WHOLE: Part = (0, None, 0, None)
+OFFSET = (len(BIG) // 4 + 1, len(BIG) // 2 - 1, 0, None)
+IN_SEGMENT: Part = (0, None, len(BIG) // 3, len(BIG) // 2)
 BOTH = (*OFFSET[:2], OFFSET[1] // 3, OFFSET[1] // 2)
 
 WAYS = ["sendfile", "mmap", "linear", "nosegment"]
@@ -152,9 +151,7 @@ FLAGS = {
 }
 
 
-def check_add_file(
-    way: str, pair: Pair, path: Path, content: bytes, part: tuple[int, int, int, int]
-) -> None:
+def check_add_file(way: str, pair: Pair, path: Path, content: bytes, part: Part) -> None:
     """Send *part* of a file of *content* through a socket, the *way* that it says.
 
     Which way it went is seen by changing the file before it is sent: what has been read into memory
@@ -165,9 +162,9 @@ def check_add_file(
     offset, length, inner, inner_length = part
 
     def chosen(content: bytes) -> bytes:
-        end = len(content) if length == -1 else offset + length
+        end = len(content) if length is None else offset + length
         inside = content[offset:end]
-        return inside if inner_length == -1 else inside[inner : inner + inner_length]
+        return inside if inner_length is None else inside[inner : inner + inner_length]
 
     expected = chosen(content)
     written = 0

@@ -8,9 +8,8 @@ import weakref
 import pytest
 
 from libevent_py import Buffer, EventBase, LoopFlag
-from libevent_py.buffer.buffer import BufferCallback, BufferInfo
-
-from .test_evbuffer import pulled
+from libevent_py.buffer import BufferCallback, BufferInfo
+from tests.kit.buffers import pulled
 
 EVERYTHING = sys.maxsize
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, Event, EventBase, EventFlag, ffi, lib
+from tests.kit.flags import PERSIST
 from tests.kit.support import run_python
-
-PERSIST = EventFlag.PERSIST
 
 
 def test_cb_invoked(backend_base: EventBase) -> None:

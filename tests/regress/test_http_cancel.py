@@ -17,8 +17,8 @@ import pytest
 from libevent_py import DnsError, EventBase, HttpConnection, HttpRequestError, LoopFlag
 from tests.kit.http_peers import Asked
 from tests.kit.peers import run_until
-from tests.regress.conftest import bounded
-from tests.regress.http_peers import Names, Site, ask, empty, failed, funny
+from tests.kit.regress_http import Names, Site, ask, empty, failed, funny
+from tests.kit.variants import bounded
 
 CANCEL, TIMEOUT = HttpRequestError.REQUEST_CANCEL, HttpRequestError.TIMEOUT
 
@@ -65,7 +65,7 @@ def cancel(base: EventBase, how: How) -> None:
                 sock.setblocking(False)
                 assert sock.connect_ex((site.host, site.port)) in (0, errno.EINPROGRESS)
         dns, host = (None, site.host) if names is None else (names.dns, "localhost")
-        evcon = stack.enter_context(HttpConnection(base, dns, host, site.port))
+        evcon = stack.enter_context(HttpConnection(base, host, site.port, dns_base=dns))
         if inactive:
             evcon.timeout = 0.5
         codes: list[HttpRequestError] = []

@@ -21,7 +21,7 @@ from libevent_py import (
 )
 from tests.kit.certificates import Authority
 from tests.kit.peers import run_until
-from tests.regress.http_peers import (
+from tests.kit.regress_http import (
     BODY,
     CHUNKS,
     DISPATCHED,
@@ -38,7 +38,7 @@ from tests.regress.http_peers import (
     refused,
     request,
 )
-from tests.regress.test_ssl import Contexts
+from tests.kit.tls_peers import Contexts
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_primitives() -> None:
         with pytest.raises(ValueError, match="has a handler already"):
             server.set_cb("/test", print)
         server.del_cb("/test")
-        with pytest.raises(ValueError, match="has no handler"):
+        with pytest.raises(KeyError, match="has no handler"):
             server.del_cb("/test")
         server.set_cb("/test", print)
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from libevent_py import EventBase, Listener, ListenerOption, LoopFlag, lib
-from tests.kit.peers import connected, rest
+from libevent_py import Listener, ListenerOption, LoopFlag, lib
+from tests.kit.flags import NewBase
+from tests.kit.peers import ANYWHERE, Pair, connected, rest
 from tests.kit.support import PATIENCE
 
-NewBase = Callable[..., EventBase]
-Pair = tuple[socket.socket, socket.socket]
-
-ANYWHERE = ("127.0.0.1", 0)
 CLOSE, REUSEABLE = ListenerOption.CLOSE_ON_FREE, ListenerOption.REUSEABLE
 CLOSE_ON_EXEC, THREADSAFE = ListenerOption.CLOSE_ON_EXEC, ListenerOption.THREADSAFE
 

@@ -30,24 +30,28 @@ from libevent_py import (
     EventFeature,
     EventFlag,
     LibeventError,
-    LoopFlag,
     ffi,
     lib,
     version,
     version_number,
 )
+from tests.kit.flags import (
+    CLOSED,
+    ET,
+    NONBLOCK,
+    ONCE,
+    PERSIST,
+    READ,
+    SIGNAL,
+    TIMEOUT,
+    WRITE,
+    NewBase,
+)
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE
+from tests.kit.variants import TICK, Variant, bounded
 
-from . import TICK
-from .conftest import Variant, bounded
-
-Pair = tuple[socket.socket, socket.socket]
-NewBase = Callable[..., EventBase]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-SIGNAL, PERSIST, ET, CLOSED = EventFlag.SIGNAL, EventFlag.PERSIST, EventFlag.ET, EventFlag.CLOSED
 ACTIVE, VIRTUAL, ADDED = EventBaseCount.ACTIVE, EventBaseCount.VIRTUAL, EventBaseCount.ADDED
-ONCE, NONBLOCK = LoopFlag.ONCE, LoopFlag.NONBLOCK
 
 TEXT = b"this is a test\0"
 

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -19,13 +18,9 @@ from libevent_py import (
     LibeventError,
     ffi,
 )
+from tests.kit.flags import CLOSED, PERSIST, READ, TIMEOUT, WRITE, NewBase
+from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE
-
-Pair = tuple[socket.socket, socket.socket]
-NewBase = Callable[..., EventBase]
-
-TIMEOUT, READ, WRITE = EventFlag.TIMEOUT, EventFlag.READ, EventFlag.WRITE
-PERSIST, CLOSED = EventFlag.PERSIST, EventFlag.CLOSED
 
 
 def test_init() -> None:

@@ -5,7 +5,6 @@ Its test ``test`` is of C macros alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,9 +25,8 @@ from libevent_py import (
     lib,
     log,
 )
+from tests.kit.flags import NewBase
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, answer
-
-NewBase = Callable[..., EventBase]
 
 INPUT, OUTPUT = RpcHook.INPUT, RpcHook.OUTPUT
 CONTINUE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.PAUSE
@@ -55,7 +53,7 @@ class Setup:
 
     def connection(self) -> HttpConnection:
         """Return a connection to the server."""
-        return HttpConnection(self.base, None, "127.0.0.1", self.port)
+        return HttpConnection(self.base, "127.0.0.1", self.port)
 
     def pool(self) -> RpcPool:
         """Return a pool with a connection to the server."""

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from libevent_py import Event, EventBase, EventFlag, LibeventError, LoopFlag, ffi, lib
+from libevent_py import Event, EventBase, EventFlag, LibeventError, ffi, lib
+from tests.kit.flags import NONBLOCK, SIGNAL, NewBase
 from tests.kit.support import PATIENCE
-
-NewBase = Callable[..., EventBase]
-
-SIGNAL = EventFlag.SIGNAL
-NONBLOCK = LoopFlag.NONBLOCK
 
 
 def fail(event: Event, fd: int, what: EventFlag) -> None:

@@ -15,41 +15,24 @@ from libevent_py import (
     Buffer,
     BufferEvent,
     BufferEventFlag,
-    BufferEventOption,
     EventBase,
     EventFlag,
     Listener,
     LoopFlag,
-    TlsContext,
     TlsState,
     TlsVersion,
     ffi,
     lib,
 )
 from tests.kit.certificates import Authority
+from tests.kit.flags import CLOSE, DEFER, READ, WRITE
 from tests.kit.peers import Pair
+from tests.kit.tls_peers import Contexts
 
-READ, WRITE = EventFlag.READ, EventFlag.WRITE
-CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
 CONNECTING, ACCEPTING, OPEN = TlsState.CONNECTING, TlsState.ACCEPTING, TlsState.OPEN
 
 #: The number at which the one that reads it closes.
 LAST = 1001
-
-
-class Contexts:
-    """The client's context and the server's, as libevent's tests have them: nothing is verified."""
-
-    def __init__(self, authority: Authority, version: TlsVersion = TlsVersion.TLSv1_3) -> None:
-        own = authority.server
-        self.client = TlsContext(verify=False, maximum_version=version)
-        self.server = TlsContext(
-            server_side=True,
-            certfile=own.certfile,
-            keyfile=own.keyfile,
-            maximum_version=version,
-        )
-        lib.SSL_CTX_set_options(self.server.pointer, lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION)
 
 
 @pytest.fixture

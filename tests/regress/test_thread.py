@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag, ffi, lib
 from tests.kit.support import PATIENCE
-
-from . import TICK
+from tests.kit.variants import TICK
 
 THREADS = 20
 ITERATIONS = 20

@@ -224,7 +224,9 @@ def test_a_caller_that_leaves_is_answered_all_the_same(world: World) -> None:
 
 def test_closing_what_looks_the_host_up_closes_the_pool(world: World) -> None:
     resolver = DnsBase(world.base, DnsBaseFlag(0))
-    world.pool.add_connection(HttpConnection(world.base, resolver, "a.example", world.port))
+    world.pool.add_connection(
+        HttpConnection(world.base, "a.example", world.port, dns_base=resolver)
+    )
     calls = [world.call() for _ in range(3)]
     resolver.close()
     assert world.pool.closed
@@ -281,12 +283,12 @@ def test_nothing_is_left_of_calls_that_are_over(world: World) -> None:
         run_until(world.base, lambda call=call: call.status is not None)
         refs.append(weakref.ref(call))
     del call
-    before = len(world.base.live), len(world.base.ledger)
+    before = len(world.base._live), len(world.base._ledger)
     for _ in range(10):
         world.call()
         settle(world.base)
     run_until(world.base, lambda: not world.pool._made.calls)
-    assert (len(world.base.live), len(world.base.ledger)) == before
+    assert (len(world.base._live), len(world.base._ledger)) == before
     assert not world.server._served.calls
     assert not world.server._arriving
     assert [ref() for ref in refs] == [None] * 3
@@ -435,7 +437,7 @@ MISUSE = """
         did = []
         resolver = DnsBase(base, DnsBaseFlag(0))
         if deed == "closes the resolver":
-            connection = HttpConnection(base, resolver, "a.example", world.port)
+            connection = HttpConnection(base, "a.example", world.port, dns_base=resolver)
             world.pool.add_connection(connection)
 
         def act(*arguments):

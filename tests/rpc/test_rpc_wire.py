@@ -19,7 +19,7 @@ import pytest
 from libevent_py import EventBase, HttpConnection, HttpServer, Message, Rpc, RpcPool, RpcServer
 from libevent_py.enums import RpcStatus
 from libevent_py.rpc.message import Array, Bytes, Int, Int64, String, Struct
-from tests.kit import debian
+from tests.kit.once import once
 from tests.kit.support import PATIENCE
 
 HERE = Path(__file__).parent
@@ -101,24 +101,26 @@ def test_what_c_has_written_is_read(name: str) -> None:
     assert Every.unmarshal(bytes.fromhex(WRITTEN[name])) == MESSAGES[name]
 
 
-def generator(place: Path) -> str:
-    """Return the path of the generator, brought to *place* where it is not found."""
+@pytest.fixture(scope="session")
+def generator(request: pytest.FixtureRequest) -> str:
+    """The path of the generator, brought along with libevent's source where it is not found."""
     found = os.environ.get("EVENT_RPCGEN") or shutil.which("event_rpcgen.py")
-    return found or str(debian.source(place) / "event_rpcgen.py")
+    return found or str(request.getfixturevalue("source") / "event_rpcgen.py")
 
 
-@pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="session")
+def peer(generator: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The C program, built with code that is made now."""
-    place = tmp_path_factory.mktemp("rpc")
-    names = str(HERE / "every.rpc"), "every.gen.h", "every.gen.c"
-    subprocess.run([sys.executable, generator(place), "--quiet", *names], cwd=place, check=True)
-    program = str(place / "peer")
-    sources = [str(HERE / "rpc_peer.c"), "every.gen.c"]
-    libraries = ["-levent_extra", "-levent_core"]
-    compiler = ["cc", "-I.", "-o", program, *sources, *libraries]
-    subprocess.run(compiler, cwd=place, check=True, timeout=PATIENCE)
-    return program
+
+    def make(place: Path) -> None:
+        names = str(HERE / "every.rpc"), "every.gen.h", "every.gen.c"
+        subprocess.run([sys.executable, generator, "--quiet", *names], cwd=place, check=True)
+        sources = [str(HERE / "rpc_peer.c"), "every.gen.c"]
+        libraries = ["-levent_extra", "-levent_core"]
+        compiler = ["cc", "-I.", "-o", "peer", *sources, *libraries]
+        subprocess.run(compiler, cwd=place, check=True, timeout=PATIENCE)
+
+    return str(once(tmp_path_factory, "rpc", make) / "peer")
 
 
 def run(*command: str, data: bytes = b"") -> bytes:
@@ -151,7 +153,7 @@ def served(peer: str) -> Iterator[int]:
 def test_python_calls_a_server_in_c(base: EventBase, served: int) -> None:
     replies = []
     with RpcPool(base) as pool:
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", served))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", served))
         for message in MESSAGES.values():
             pool.call("Copy", message, Every, replies.append)
         base.once(lambda _fd, _what: base.loopbreak(), timeout=PATIENCE)

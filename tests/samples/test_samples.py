@@ -7,26 +7,33 @@ import importlib
 import inspect
 import os
 import re
-import resource
 import select
 import signal
 import socket
-import struct
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from libevent_py import BufferEvent, EventBase, EventFlag, LoopFlag, lib, version
 from samples import upper_event, upper_length_prefixed
-from tests.kit.peers import connected, exactly, reset, rest
+from tests.kit.peers import exactly, reset, rest
+from tests.kit.samples import (
+    MOMENT,
+    TOO_MUCH,
+    Sample,
+    Server,
+    answered,
+    framed,
+    packet,
+    running,
+    silent,
+)
 from tests.kit.support import PATIENCE, ROOT
 
 UPPER = ["upper_event", "upper_bufferevent", "upper_listener"]
@@ -69,125 +76,6 @@ LONG = {
     "http_reverse_proxy": 280,
 }
 
-#: How long something that must not happen is waited for, in seconds.
-MOMENT = 0.2
-
-#: More than the kernel holds for a connection, both ways and at both ends.
-TOO_MUCH = 128 * 2**20
-
-
-Self = TypeVar("Self", bound="Sample")
-
-
-class Sample:
-    """A sample that runs as a process."""
-
-    def __init__(
-        self,
-        name: str,
-        *arguments: object,
-        as_module: bool = False,
-        cwd: Path = ROOT,
-        descriptors: int = 0,
-        stdin: Any = subprocess.PIPE,
-        env: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        program = ["-m", f"samples.{name}"] if as_module else [f"{ROOT}/samples/{name}.py"]
-        command = [sys.executable, "-X", "dev", "-W", "error", *program, *map(str, arguments)]
-        self.name = name
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_PERTURB_": "165", **env},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.printed = b""
-        if descriptors:
-            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
-    def prints(self, pattern: str) -> re.Match[bytes]:
-        """Wait until the sample has printed *pattern*."""
-        assert self.process.stdout is not None
-        end = time.monotonic() + PATIENCE
-        while not (match := re.search(pattern.encode(), self.printed)):
-            left = end - time.monotonic()
-            ready = select.select([self.process.stdout], [], [], max(0, left))[0]
-            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-            self.printed += data
-            if not data:
-                self.process.kill()
-                self.ends(stderr=f"(it has not printed {pattern!r})")
-        return match
-
-    def say(self, data: bytes) -> None:
-        """Write *data* to the sample's stdin."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def ends(self, status: int = 0, stderr: str = "") -> bytes:
-        """Wait for the end, with *status* and *stderr*; return all that was printed."""
-        printed, complaints = self.process.communicate(timeout=PATIENCE)
-        self.printed += printed
-        complaint = complaints.decode().strip()
-        ended = self.process.returncode == status and re.fullmatch(stderr, complaint)
-        assert ended, f"status {self.process.returncode}, {self.printed!r}\n{complaint}"
-        return self.printed
-
-    def interrupt(self) -> bytes:
-        """Press Ctrl-C; return all that was printed."""
-        self.process.send_signal(signal.SIGINT)
-        return self.ends()
-
-    def processor_time(self) -> float:
-        """Return how long the sample has kept a processor busy, in seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-
-class Server(Sample):
-    """A sample that serves on a port of its own choice."""
-
-    def __init__(self, name: str, *arguments: object, **options: Any) -> None:
-        super().__init__(name, "127.0.0.1", 0, *arguments, **options)
-        self.port = int(self.prints(r"serving 127\.0\.0\.1:(\d+)")[1])
-
-    def connect(self) -> socket.socket:
-        return connected(("127.0.0.1", self.port))
-
-    def answer(self, data: bytes) -> bytes:
-        """Return what a client gets that sends *data* and then says that this is all."""
-        with self.connect() as sock:
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-            return rest(sock)
-
-    def works(self) -> bool:
-        """Tell whether a new client is served."""
-        expected = answered(self.name, b"hello, world!\n")
-        with self.connect() as sock:
-            if self.name != "hello_world":
-                sock.sendall(framed(self.name, b"hello, world!\n"))
-            return exactly(sock, len(expected)).upper() == expected
-
-
-def silent(sock: socket.socket) -> bool:
-    """Tell whether nothing comes for a moment."""
-    return not select.select([sock], [], [], MOMENT)[0]
-
 
 def nc(port: int, data: bytes) -> bytes:
     """Return what netcat prints when it is told *data*."""
@@ -195,30 +83,6 @@ def nc(port: int, data: bytes) -> bytes:
     return subprocess.run(
         command, input=data, stdout=subprocess.PIPE, timeout=PATIENCE, check=True
     ).stdout
-
-
-@contextmanager
-def running(server: Server) -> Iterator[Server]:
-    with server:
-        yield server
-        server.interrupt()
-
-
-def packet(payload: bytes) -> bytes:
-    """Return *payload* as upper_length_prefixed.py wants it."""
-    return struct.pack("=H", len(payload)) + payload
-
-
-def framed(name: str, payload: bytes) -> bytes:
-    """Return *payload* as the server *name* wants it."""
-    if name == "upper_length_prefixed":
-        return packet(payload)
-    return b"1" + payload + b"2" if name == "upper_delimited" else payload
-
-
-def answered(name: str, payload: bytes) -> bytes:
-    """Return what the server *name* answers to *payload*."""
-    return framed(name, payload).upper() if name == "upper_delimited" else payload.upper()
 
 
 @pytest.fixture(scope="module", params=UPPER)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import os
-import random
 import select
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,47 +18,9 @@ import pytest
 
 from tests.kit.certificates import Authority
 from tests.kit.peers import exactly, nobody_listens, reset, rest
+from tests.kit.samples import MOMENT, TOO_MUCH, Sample, Server, running, silent
+from tests.kit.samples_web import BIG, serving
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import MOMENT, TOO_MUCH, Sample, Server, running, silent
-
-#: More than all buffers on the way hold together.
-BIG = random.Random(0).randbytes(2**23)
-
-
-class Files(http.server.BaseHTTPRequestHandler):
-    """Serves `BIG` as /big, and the request itself, its first line, as anything else."""
-
-    def do_GET(self) -> None:
-        body = BIG if self.path == "/big" else self.requestline.encode()
-        self.send_response(200 if self.path != "/nothing" else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        digest = hashlib.sha256(body).hexdigest().encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(digest)))
-        self.end_headers()
-        self.wfile.write(digest)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def serving(wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock) -> Iterator[int]:
-    """Run a web server that isn't ours; give its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
-        server.socket = wrap(server.socket)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
 
 
 @pytest.fixture(scope="module")

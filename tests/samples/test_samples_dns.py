@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples.test_samples import Sample
+from tests.kit.samples import Sample
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.samples import Server, running
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import Server, running
 
 ZONE = [
     "www.example=192.0.2.1",

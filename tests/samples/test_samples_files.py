@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.kit.peers import exactly, rest
+from tests.kit.samples import TOO_MUCH, Server, running
 from tests.kit.support import ROOT
-from tests.samples.test_samples import TOO_MUCH, Server, running
 
 
 def left(sock: socket.socket) -> int:

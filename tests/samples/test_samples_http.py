@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,43 +14,12 @@ import pytest
 
 from tests.kit.certificates import Authority
 from tests.kit.peers import exactly, reset, rest
+from tests.kit.samples import MOMENT, Sample, Server, running
+from tests.kit.samples_web import GET, answered, code, curl, peak
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import MOMENT, Sample, Server, running
 
-GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ODD = "näive & <odd> 'name' 100%?.txt"
 SECRET = b"nobody is to see this"
-
-
-def curl(server: Sample, path: str, *options: str, scheme: str = "http") -> bytes:
-    """Return what curl prints that asks *server* for *path* as it stands here."""
-    where = f"localhost:{server.port}" if isinstance(server, Server) else "localhost"
-    command = ["curl", "-sS", "--path-as-is", "--noproxy", "*", *options]
-    done = subprocess.run(
-        [*command, f"{scheme}://{where}{path}"], capture_output=True, timeout=PATIENCE
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def code(server: Sample, path: str, *options: str) -> int:
-    """Return the status code of the answer."""
-    return int(curl(server, path, "-o/dev/null", "-w%{http_code}", *options))
-
-
-def peak(server: Sample) -> int:
-    """Return the most memory that *server* has had, in bytes."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) * 1024
-
-
-def answered(sock: socket.socket) -> tuple[bytes, bytes]:
-    """Return the head and the body of one answer with a Content-Length."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += exactly(sock, 1)
-    [length] = re.findall(rb"(?im)^content-length: (\d+)", head) or [b"0"]
-    return head, exactly(sock, int(length))
 
 
 # http_hello.py

@@ -16,9 +16,9 @@ import pytest
 
 from tests.kit.certificates import Authority, Certificate
 from tests.kit.peers import nobody_listens
+from tests.kit.samples import Sample
+from tests.kit.samples_web import BIG, serving
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import Sample
-from tests.samples.test_samples_connections import BIG, serving
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.kit.peers import exactly, nobody_listens, rest
+from tests.kit.samples import Server, running
+from tests.kit.samples_web import GET, answered, code, curl, peak
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import Server, running
-from tests.samples.test_samples_http import GET, answered, code, curl, peak
 
 #: More than the kernel holds for both connections.
 MUCH = 100 * 2**20

@@ -8,7 +8,7 @@ import socket
 import zlib
 
 from tests.kit.peers import reset, rest
-from tests.samples.test_samples import MOMENT, TOO_MUCH, Sample, Server, running
+from tests.kit.samples import MOMENT, TOO_MUCH, Sample, Server, running
 
 # pair
 

@@ -13,8 +13,8 @@ import pytest
 
 from samples import rate_limit, watermarks
 from tests.kit.peers import exactly, reset, rest
+from tests.kit.samples import MOMENT, TOO_MUCH, Server, running, silent
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import MOMENT, TOO_MUCH, Server, running, silent
 
 # rate_limit
 

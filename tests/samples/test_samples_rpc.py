@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.kit.peers import nobody_listens
+from tests.kit.samples import Sample, Server, running
 from tests.kit.support import PATIENCE
-from tests.samples.test_samples import Sample, Server, running
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from tests.kit.certificates import HOST, Authority
 from tests.kit.peers import reset
+from tests.kit.samples import Sample, Server, running
 from tests.kit.support import PATIENCE
 from tests.kit.tls_peers import openssl_server
-from tests.samples.test_samples import Sample, Server, running
 
 
 def server(authority: Authority) -> Server:

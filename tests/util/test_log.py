@@ -17,7 +17,6 @@ from libevent_py import (
     DebugLogging,
     Event,
     EventBase,
-    EventFlag,
     LogSeverity,
     LoopFlag,
     errors,
@@ -25,9 +24,8 @@ from libevent_py import (
     lib,
     log,
 )
+from tests.kit.flags import READ
 from tests.kit.support import PATIENCE, only, run_python
-
-READ = EventFlag.READ
 
 Messages = list[tuple[LogSeverity, str]]
 

@@ -224,10 +224,10 @@ def test_without_a_loopback_interface_what_needs_it_is_unknown() -> None:
             raise OSError(99, "Cannot assign requested address")
 
         socket.create_server = refuse
-        for probe in probe.PROBES:
-            state, detail = probe.collect(*probe.start(probe))
+        for each in probe.PROBES:
+            state, detail = probe.collect(*probe.start(each))
             if "Cannot assign" in detail:
-                print(probe.id, state)
+                print(each.id, state)
         """
     )
     assert dict(line.split() for line in output.splitlines()) == dict.fromkeys(

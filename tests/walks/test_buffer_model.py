@@ -469,12 +469,12 @@ class Machine(RuleBasedStateMachine):
         assert view.readonly and view == content
         self.views = [*self.views[-15:], (view, content)]
 
-    @rule(i=numbers, size=st.just(-1) | sizes, start=parts)
-    def peek(self, i: int, size: int, start: int) -> None:
+    @rule(i=numbers, size=st.none() | sizes, start=parts)
+    def peek(self, i: int, size: int | None, start: int) -> None:
         twin = self.twins[i]
         twin.blur()
         start %= len(twin.data) + 1
-        end = len(twin.data) if size == -1 else start + size
+        end = len(twin.data) if size is None else start + size
         views = twin.buffer.peek(size, start)
         assert all(views)
         assert b"".join(views) == twin.data[start:end]
@@ -485,9 +485,9 @@ class Machine(RuleBasedStateMachine):
     def pullup(self, i: int, size: int, all_of_it: bool) -> None:
         twin = self.twins[i]
         twin.blur()
-        size = -1 if all_of_it else size % (len(twin.data) + 1)
-        expected = bytes(twin.data if all_of_it else twin.data[:size])
-        view = self.run(twin.buffer.pullup, size)
+        wanted = None if all_of_it else size % (len(twin.data) + 1)
+        expected = bytes(twin.data[:wanted])
+        view = self.run(twin.buffer.pullup, wanted)
         self.keep(view, expected)
 
     @rule(first=st.booleans())
@@ -538,16 +538,16 @@ class Machine(RuleBasedStateMachine):
         segment = FileSegment(self.file, offset, size, flags)
         self.segments.append((segment, PATTERN[offset : offset + size]))
 
-    @rule(i=numbers, k=parts, offset=parts, size=st.just(-1) | parts)
-    def add_file_segment(self, i: int, k: int, offset: int, size: int) -> None:
+    @rule(i=numbers, k=parts, offset=parts, size=st.none() | parts)
+    def add_file_segment(self, i: int, k: int, offset: int, size: int | None) -> None:
         if not self.segments:
             return
         twin = self.twins[i]
         segment, content = self.segments[k % len(self.segments)]
         offset %= len(content) + 1
-        if size != -1:
+        if size is not None:
             size %= len(content) - offset + 1
-        data = content[offset:] if size == -1 else content[offset : offset + size]
+        data = content[offset:] if size is None else content[offset : offset + size]
         if len(twin.data) > FULL:
             return
         frozen = twin.frozen[False] and data != b""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from libevent_py import (
     BufferEvent,
     BufferEventFlag,
-    BufferEventOption,
     DnsBase,
     DnsBaseFlag,
     DnsServer,
@@ -30,12 +29,13 @@ from libevent_py import (
     TlsContext,
 )
 from libevent_py._ffi import ffi, lib
+from tests.kit.flags import CLOSE, DEFER
 from tests.kit.http_peers import Asked
 from tests.kit.peers import connected
 from tests.kit.web import parsed
 
 if TYPE_CHECKING:
-    from tests.regress.test_ssl import Contexts
+    from tests.kit.tls_peers import Contexts
 
 FINE = "Everything is fine"
 BODY = b"This is funny"
@@ -47,8 +47,6 @@ PUT_ANSWER = b"That ain't funny"
 
 #: More bytes than a connection takes at once.
 LONG = (3 << 20) - 1
-
-CLOSE, DEFER = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
 
 
 def request(path: str, *headers: str, method: str = "GET", host: str = "somehost") -> bytes:
@@ -314,7 +312,7 @@ def connection(site: Site, bev: BufferEvent | None = None) -> HttpConnection:
     """Return a client's connection to *site*, to be made, by *bev* if there is one."""
     if bev is None and site.client_context is not None:
         bev = bufferevent(site.base, -1, site.client_context)
-    return HttpConnection(site.base, None, site.host, site.port, bufferevent=bev)
+    return HttpConnection(site.base, site.host, site.port, bufferevent=bev)
 
 
 def ask(

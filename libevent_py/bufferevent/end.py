@@ -1,0 +1,121 @@
+"""How a bufferevent ends: who frees C's object, and when, if what is unwritten is to be written.
+
+With *flush*, an object that nobody knows of, the heir, takes C's over, writes what is left and then
+closes it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from libevent_py._ffi import lib
+from libevent_py.bufferevent.connect import is_looking_up
+from libevent_py.bufferevent.layers import bottom, free_upper
+from libevent_py.bufferevent.plans import CLOSE_ON_FREE
+from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
+
+#: What doesn't end it.
+GOES_ON = BufferEventFlag.CONNECTED | BufferEventFlag.READING | BufferEventFlag.WRITING
+
+
+def freed_by(bev: BufferEvent) -> Callable[[Any], object]:
+    """Return what frees the pointer of *bev*, and what it owns."""
+    below, secured = bev._layers.below, bev._tls is not None
+    if bev._given_to is not None:
+        grouped = bev._limits.group is not None  # who has it may end after the group
+        leave: Callable[[Any], object] = lib.bufferevent_remove_from_rate_limit_group
+        return leave if grouped else _leave
+    if below is not None:
+        upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free
+        return functools.partial(free_upper, below, upper)
+    free: Callable[[Any], object]
+    if bev._layers.paired or CLOSE_ON_FREE in bev._options:
+        free = lib.evpy_bufferevent_free
+    elif bev._connection.made_here:
+        free = lib.evpy_tls_free_with_fd if secured else lib.evpy_bufferevent_free_with_fd
+    else:
+        free = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free_without_fd
+    return free if bev._eager is None else bev._eager.freed_after(free)
+
+
+def _leave(_pointer: Any) -> None:
+    """Leave it to the one that it has been given to."""
+
+
+def close_all(bev: BufferEvent) -> None:
+    """Close what stands on *bev*, from the top, and then *bev*."""
+    if bev._layers.above is not None:
+        close_all(bev._layers.above)
+    bev.close()
+
+
+def leave_to_heir(bev: BufferEvent) -> bool:
+    """Leave the C object to an heir, which closes it once the output is written.
+
+    Return whether there is one: none is needed where nothing waits to be written.
+    """
+    base, layers = bev.base, bev._layers
+    base._check_thread()
+    bev._settle()
+    if base.closed or _leads_nowhere(bev):  # a callback may be told of the base's end
+        return False
+    if layers.paired or layers.below is not None:
+        try:
+            bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
+        except BaseException:
+            if not bev.closed:
+                bev._end(False)
+            raise
+    if bev.closed:  # a filter has closed it
+        return True
+    if layers.below is not None and bev._tls is None and _unwritten(bev):
+        return False  # the filter lets no more pass, though it is told that this is the end
+    if not _unwritten(bev):
+        _say_goodbye(bev)
+        return False
+    heir = bev._copied()
+    for handle in bev._lent():
+        handle._take()
+    pointer = bev._take()
+    if pointer is not None:  # or other code has closed it in between
+        heir._inherit(pointer)
+        heir.disable(EventFlag.READ)
+        heir.setwatermark(EventFlag.WRITE, 0, 0)
+        heir.setcb(None, _written, _ended)
+        heir.enable(EventFlag.WRITE)
+    return True
+
+
+def _leads_nowhere(bev: BufferEvent) -> bool:
+    """Tell whether there is nothing that the output could be written to."""
+    lowest = bottom(bev)
+    pointer = lowest.pointer
+    if lowest._layers.paired:
+        return not lib.bufferevent_pair_get_partner(pointer)
+    return lib.bufferevent_getfd(pointer) < 0 and not is_looking_up(lowest)
+
+
+def _unwritten(bev: BufferEvent) -> bool:
+    return bool(lib.evbuffer_get_length(lib.bufferevent_get_output(bev.pointer)))
+
+
+def _written(heir: BufferEvent) -> None:
+    if not _unwritten(heir):
+        _say_goodbye(heir)
+        heir._end(True)
+
+
+def _ended(heir: BufferEvent, what: BufferEventFlag) -> None:
+    if what & ~GOES_ON:
+        heir._end(False)
+
+
+def _say_goodbye(bev: BufferEvent) -> None:
+    """Tell a peer that speaks TLS that this is the end, as it expects to be told."""
+    if bev._tls is not None:
+        bev.shutdown()

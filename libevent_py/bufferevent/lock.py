@@ -1,0 +1,33 @@
+"""How the lock of a THREADSAFE bufferevent is held."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from libevent_py._core.owner import get_ident
+from libevent_py._ffi import lib
+
+if TYPE_CHECKING:
+    from libevent_py.bufferevent.bufferevent import BufferEvent
+
+
+@contextlib.contextmanager
+def locked(bev: BufferEvent) -> Iterator[None]:
+    """Hold the lock of *bev*, and keep its base from being closed meanwhile."""
+    bev.base._check_thread()
+    pointer, base, thread = bev.pointer, bev.base, get_ident()
+    before = base._holds.get(thread, 0)
+    try:
+        base._holds[thread] = before + 1
+        try:  # an interrupt comes after C's call, not before it
+            lib.bufferevent_lock(pointer)
+            yield
+        finally:
+            lib.bufferevent_unlock(pointer)
+    finally:
+        if before:
+            base._holds[thread] = before
+        else:
+            del base._holds[thread]

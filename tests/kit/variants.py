@@ -1,0 +1,58 @@
+"""What libevent's own tests share: backends, the clock, and loops that end in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from libevent_py import EventBase, EventBaseFlag, EventConfig
+from tests.kit.support import PATIENCE
+
+#: How far the coarse clock that libevent's timers read may lag behind the real one, in seconds.
+TICK = 0.02
+
+
+class Variant(NamedTuple):
+    """A backend, and how it is to work."""
+
+    name: str
+    method: str
+    flags: EventBaseFlag
+
+    def config(self, require: int = 0, flags: int = 0) -> EventConfig:
+        """Return a configuration that leaves only this backend."""
+        others = [name for name in EventBase.supported_methods() if name != self.method]
+        flags |= self.flags | EventBaseFlag.IGNORE_ENV
+        return EventConfig(avoid=others, require=require, flags=flags)
+
+
+VARIANTS = [
+    Variant(method + suffix, method, flags)
+    for method in EventBase.supported_methods()
+    for suffix, flags in {
+        "": EventBaseFlag(0),
+        "+changelist": EventBaseFlag.EPOLL_USE_CHANGELIST,
+        "+timerfd": EventBaseFlag.PRECISE_TIMER,
+        "+timerfd+changelist": EventBaseFlag.PRECISE_TIMER | EventBaseFlag.EPOLL_USE_CHANGELIST,
+    }.items()
+    if method == "epoll" or not flags
+]
+
+
+@contextlib.contextmanager
+def bounded(base: EventBase) -> Iterator[EventBase]:
+    """Have a loop that should have ended long ago raise, and close the base."""
+
+    def give_up() -> None:
+        raise TimeoutError(f"the loop has not ended in {PATIENCE} seconds")
+
+    watchdog = threading.Timer(PATIENCE, base.defer, [give_up])
+    watchdog.start()
+    try:
+        with base:
+            yield base
+    finally:
+        watchdog.cancel()
+        watchdog.join()
