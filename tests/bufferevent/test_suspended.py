@@ -26,7 +26,7 @@ from libevent_py import (
 from tests.kit.certificates import HOST, Authority
 from tests.kit.flags import EAGER, READ
 from tests.kit.peers import run_until, settle
-from tests.kit.support import ROOT, run_python
+from tests.kit.support import run_python
 from tests.kit.tls_peers import client_context, connected_ends, ends, server_context
 
 OWNED = BufferEventOption.CLOSE_ON_FREE
@@ -601,4 +601,4 @@ MISUSE = """
 )
 def test_a_suspended_reader_may_end_anywhere(what: str) -> None:
     valgrind = what in ("in its callback", "in its buffer's", "going on")
-    assert run_python(MISUSE, what, valgrind=valgrind, env={"PYTHONPATH": str(ROOT)}) == "done\n"
+    assert run_python(MISUSE, what, valgrind=valgrind) == "done\n"

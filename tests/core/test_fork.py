@@ -667,9 +667,9 @@ def test_after_reinit_the_child_s_signal_events_fire(backend_base: EventBase) ->
         base.reinit()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert turn(base)
-        assert caught == [signal.SIGUSR1]
-        assert turn(base)
-        assert caught[1] == EventFlag.TIMEOUT
+        assert signal.SIGUSR1 in caught
+        assert len(caught) == 2 or turn(base)  # on a busy machine the time may be over at once
+        assert sorted(caught) == [EventFlag.TIMEOUT, signal.SIGUSR1]
         event.close()
         timed.close()
         signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
