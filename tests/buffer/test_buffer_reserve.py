@@ -142,7 +142,7 @@ USES: dict[str, Callable[[Buffer], object]] = {
 
 def test_uses_are_all_that_a_buffer_can_be_used_for() -> None:
     names = {name for name in dir(Buffer) if not name.startswith("_")}
-    assert names - USES.keys() == {"borrowed", "closed", "commit"}
+    assert names - USES.keys() == {"closed", "commit"}
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
