@@ -75,6 +75,7 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve") -
     with EventBase() as base, contextlib.suppress(KeyboardInterrupt):
         if mode == "send":
             bev = Client(BufferEvent(base)).bev
+            assert bev.underlying is not None  # a filter has one
             bev.underlying.connect((host, int(port)))
             bev.write(sys.stdin.buffer.read())
             bev.flush(EventFlag.WRITE, FlushMode.FINISHED)

@@ -69,7 +69,7 @@ class Attached(Role):
     def _take(self) -> Any:
         base = self._owner.base
         if not base.closed:  # or only parked, after a fork: then C may call again
-            base._live.pop(self._key, None)
+            base._may_not_call(self._key)
         return super()._take()
 
     def _report(self, error: BaseException) -> None:
@@ -95,10 +95,10 @@ class Deferring(Attached):
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         super()._watch(callbacks)
         if not self._called():
-            self._owner.base._live.pop(self._key, None)
+            self._owner.base._may_not_call(self._key)
 
     def _changed(self, info: BufferInfo) -> None:
-        self._owner.base._live.pop(self._key, None)
+        self._owner.base._may_not_call(self._key)
         super()._changed(info)
 
 

@@ -292,7 +292,7 @@ class BufferEvent(Child):
             del base._ledger[key]
             return
         self._set_callbacks()
-        base._live[key] = self
+        base._may_call(key, self)
 
     # Parts that it shares with others until it needs its own.
 
@@ -366,7 +366,7 @@ class BufferEvent(Child):
     def _inherit(self, pointer: Any) -> None:
         """Own C's *pointer*, which the one that this was copied from has let go of."""
         super().__init__(self.base, self._key, pointer)
-        self.base._live[self._key] = self
+        self.base._may_call(self._key, self)
         self._layers.stand(self)
         self._limits.pass_to(self)
 
@@ -1045,8 +1045,8 @@ class BufferEvent(Child):
         given.become_given(self)
         lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)
         self._on_read = self._on_write = self._on_event = None
-        self.base._live.pop(self._key, None)
-        self.base._ledger.pop(self._key, None)
+        self.base._may_not_call(self._key)
+        self.base._forget(self._key)
         return pointer
 
     @classmethod
@@ -1064,6 +1064,6 @@ class BufferEvent(Child):
         for handle in self._lent():
             handle._take()
         self._take()
-        self.base._live.pop(self._key, None)
-        self.base._ledger.pop(self._key, None)
+        self.base._may_not_call(self._key)
+        self.base._forget(self._key)
         self._limits.forget_group(self._key)

@@ -112,7 +112,7 @@ class Layers:
     def let_go(self, bev: BufferEvent) -> None:
         """Put *bev* within reach again."""
         pointer, self._held = self._held, None
-        if bev.base._parked is None:
+        if not bev.base._forked:
             bev._put(pointer)
         else:  # this is a forked child
             bev.base._parked[id(bev)] = bev, pointer

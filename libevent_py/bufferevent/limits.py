@@ -275,7 +275,7 @@ class Limits:
     def leave_before_the_end(self, bev: BufferEvent) -> None:
         """Leave the group while *bev* can still be asked: C may free it long after it is closed."""
         group = self.group
-        if group is not None and bev.base._parked is None and not bev.closed:
+        if group is not None and not bev.base._forked and not bev.closed:
             bev.base._check_thread()
             lib.bufferevent_disable(bev.pointer, lib.EV_READ | lib.EV_WRITE)
             _left(bev, group._members)  # while an interrupt has not yet kept it from being freed
@@ -487,7 +487,7 @@ class RateLimitGroup(Child):
         """
         base = self.base
         try:
-            if self._members and not self.closed and base._parked is None:
+            if self._members and not self.closed and not base._forked:
                 base._check_thread()
                 base._call(self._dismiss)
         finally:

@@ -457,7 +457,7 @@ class HttpConnection(Flow, Child):
         if self.closed:
             return
         self.base._check_thread()
-        if self.base._parked is None:
+        if not self.base._forked:
             self._pace.forget_limits()  # before the bufferevent is closed with the rest
         super().close()
         self._queue.close(self)
@@ -494,5 +494,5 @@ def evpy_client_closed(key: int) -> None:
     for base in live.bases:
         known = base._ledger.get(key)
         connection: Any = None if known is None else known()
-        if connection is not None and connection._on_close is not None and base._parked is None:
+        if connection is not None and connection._on_close is not None and not base._forked:
             connection.base.defer(connection._was_closed)

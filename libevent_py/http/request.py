@@ -275,19 +275,20 @@ class _Nowhere:
     """What a request has for an event base until it is made on a connection."""
 
     closed = False
-    parked = None
-    live: ClassVar[dict[int, Any]] = {}
+    _parked = None
+    _forked = False
+    _live: ClassVar[dict[int, Any]] = {}
 
     @staticmethod
-    def check_thread() -> None:
+    def _check_thread() -> None:
         """Do nothing: any thread may fill in a request."""
 
     @staticmethod
-    def why_unusable(_handle: Handle) -> None:
+    def _why_unusable(_handle: Handle) -> None:
         """Return None: no fork has made it unusable."""
 
     @staticmethod
-    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(function: Callable[..., Any], *arguments: Any) -> Any:
         """Enter C by *function*."""
         return errors.call(function, *arguments)
 
@@ -597,7 +598,7 @@ class HttpRequest(Request, Fresh):
                 self._on_error(self, HttpRequestError(error.code))
         except BaseException as raised:
             self.base._report(raised, self)
-        if self.base._parked is not None:  # that has forked, and this is the child
+        if self.base._forked:  # that has forked, and this is the child
             return
         try:
             self._callback(self)
@@ -655,7 +656,7 @@ def _unsent(data: Any) -> Exception:
 def under_way(key: int) -> Any:
     """Return the request that evhttp tells of, or None if it has ended or is the parent's."""
     request = live.objects.get(key)
-    return None if request is None or request.base._parked is not None else request
+    return None if request is None or request.base._forked else request
 
 
 @ffi.def_extern(onerror=errors.kept, error=-1)
@@ -663,7 +664,7 @@ def evpy_client_informed(key: int, code: int) -> int:
     request = live.objects.get(key)
     if request is None:
         return -1
-    if request.base._parked is not None:
+    if request.base._forked:
         return 0
     return int(request._has_informed(code))
 

@@ -106,12 +106,12 @@ class RequestQueue:
     def _settle(self, connection: HttpConnection) -> None:
         """Wait for callbacks that are in line for the connection before; they do nothing."""
         self._settling = True
-        connection.base._live[connection._key] = connection
+        connection.base._may_call(connection._key, connection)
         errors.call(lib.evpy_client_settle, connection.pointer, connection._key)
 
     def settled(self, connection: HttpConnection) -> None:
         """Go on after `_settle`."""
-        connection.base._live.pop(connection._key, None)
+        connection.base._may_not_call(connection._key)
         self._settling = self._stale = False
         self.go_on(connection)
 
@@ -207,7 +207,7 @@ class RequestQueue:
         failed = [request, *self.waiting]
         self.waiting.clear()
         for each in failed:
-            if base._parked is not None:  # the one before has forked, and this is the child
+            if base._forked:  # the one before has forked, and this is the child
                 return
             if each._cancelled:
                 each._finish(self._cancelled(connection, each))
@@ -226,7 +226,7 @@ class RequestQueue:
         self._afterwards(connection)
 
     def _afterwards(self, connection: HttpConnection) -> None:
-        if connection.base._parked is not None:  # a callback has forked, and this is the child
+        if connection.base._forked:  # a callback has forked, and this is the child
             return
         self.go_on(connection)
         done = self.current is None and not self.waiting
@@ -237,7 +237,7 @@ class RequestQueue:
         """Let *request* be evhttp's no longer."""
         if request is self.current:
             self.current = self.sent = None
-            request.base._live.pop(request._key, None)
+            request.base._may_not_call(request._key)
 
     def _error(
         self,
@@ -306,12 +306,12 @@ class RequestQueue:
         current = () if self.current is None else (self.current,)
         pending = [*current, *self.waiting]
         self.waiting.clear()
-        if base._parked is not None:  # they are the parent process's to tell
+        if base._forked:  # they are the parent process's to tell
             self.current = self.sent = None
             return
         with base._telling():
             for request in pending:
-                if base._parked is not None:  # the one before has forked, and this is the child
+                if base._forked:  # the one before has forked, and this is the child
                     return
                 text = "its connection was closed"
                 if request._cancelled:
@@ -338,7 +338,7 @@ def evpy_client_header(key: int) -> int:
     request = live.objects.get(key)
     if request is None:
         return -1
-    if request.base._parked is not None:  # to refuse it would shut the parent's connection down
+    if request.base._forked:  # to refuse it would shut the parent's connection down
         return 0
     return int(request._connection._queue.headers_came(request))
 
@@ -346,5 +346,5 @@ def evpy_client_header(key: int) -> int:
 @ffi.def_extern(onerror=errors.kept)
 def evpy_client_settled(key: int) -> None:
     connection = live.objects.get(key)
-    if connection is not None and connection.base._parked is None:
+    if connection is not None and not connection.base._forked:
         connection._queue.settled(connection)

@@ -116,7 +116,7 @@ class HttpServer(Child):
         self._timeout: Timeout = None
         self._tls: TlsContext | None = None
         super().__init__(base, next_key(), Making(lib.evhttp_new, base.pointer))
-        base._live[self._key] = self
+        base._may_call(self._key, self)
         pointer = self.pointer
         lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
         lib.evpy_http_set_gencb(pointer, False, self._key)
@@ -214,9 +214,9 @@ class HttpServer(Child):
 
     def _route(self, key: int, route: Route) -> None:
         """Let C find *route*, unless other code has closed the server since."""
-        self.base._live[key] = route
+        self.base._may_call(key, route)
         if self.closed:
-            self.base._live.pop(key, None)
+            self.base._may_not_call(key)
             raise self._unusable()
 
     def del_cb(self, path: str | bytes) -> None:
@@ -247,7 +247,7 @@ class HttpServer(Child):
         key = self._key if handler is None else next_key()
         lib.evpy_http_set_gencb(pointer, handler is not None, key)
         if old is not None:
-            self.base._live.pop(old, None)
+            self.base._may_not_call(old)
         if handler is not None:
             self._routes[None] = key
             self._route(key, Route(self, handler, on_end))
@@ -627,11 +627,11 @@ class HttpServer(Child):
             return
         base = self.base
         base._check_thread()
-        if base._parked is None:
+        if not base._forked:
             for bound in self.bound_sockets:
                 bound.close()
         try:
-            if base._parked is None:
+            if not base._forked:
                 text = f"its {'base' if base.closed else 'server'} was closed"
                 outside(base, self._connections.tell_ends, text)
         finally:
@@ -640,7 +640,7 @@ class HttpServer(Child):
 
     def _close(self) -> None:
         base = self.base
-        if base._parked is None:
+        if not base._forked:
             for vhost in list(self._vhosts):
                 vhost.close()
             if self._parent is not None:
@@ -648,7 +648,7 @@ class HttpServer(Child):
             self._requests.mute()
             self._connections.end()
             for key in list(self._routes.values()):
-                base._live.pop(key, None)
+                base._may_not_call(key)
         else:  # freed, if at all, after reinit()
             for bound in self._bound:
                 bound._end()

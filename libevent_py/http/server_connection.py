@@ -89,9 +89,9 @@ class HttpServerConnection(Flow):
         self._watch = errors.new(lib.evpy_http_watch, pointer, self._key)
         known = server._connections.known
         known[self._where] = self
-        self.base._live[self._key] = self
+        self.base._may_call(self._key, self)
         if server.closed:  # by other code, which did not know of this
-            self.base._live.pop(self._key, None)
+            self.base._may_not_call(self._key)
             known.pop(self._where, None)
             self._end()
 
@@ -312,7 +312,7 @@ class Connections:
             finally:
                 connection = self.known.get(where)
                 if connection is not None:  # C's callback finds it only where the loop runs
-                    self.base._live.pop(connection._key, None)
+                    self.base._may_not_call(connection._key)
                     connection._end()
                     self.forget(connection)
 
@@ -337,7 +337,7 @@ class Connections:
         for connection in list(self.known.values()):
             if not connection.closed:
                 lib.evpy_http_mute(connection.pointer)
-            self.base._live.pop(connection._key, None)
+            self.base._may_not_call(connection._key)
             connection._end()
         for _, bev in list(self._given.values()):
             bev._taken_back()
@@ -393,7 +393,7 @@ def evpy_http_closed(key: int) -> int:
                 base._report(error, connection)
                 connection._end()  # that may have come from anywhere
             connections.forget(connection)
-            base._live.pop(key, None)
+            base._may_not_call(key)
             break
     return 1
 

@@ -554,7 +554,7 @@ class HttpServerRequest(Request):
 
     def _is_waiting(self) -> bool:
         """Tell whether it still waits for an answer, and this process is the one to give it."""
-        return not self.closed and self.base._parked is None
+        return not self.closed and not self.base._forked
 
     def _raised(self, error: BaseException, who: str = "its handler") -> None:
         """Report what *who* has raised, and answer for it unless `EventBase.on_error` has."""

@@ -248,7 +248,7 @@ class Rpc(Context, Child):
             if self._answered and not self._paused:
                 self._over()
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """Answer by 503 that the call has failed, also where a hook holds it up."""
         if self._paused:
             self.base._check_thread()
@@ -272,7 +272,7 @@ class Rpc(Context, Child):
         ):  # an interrupt has kept it from being noted
             self._over()
         else:
-            self._fail()
+            self.fail()
 
     def _check_open(self) -> None:
         self.base._check_thread()
@@ -473,7 +473,7 @@ class RpcServer(End):
             try:
                 rpc.request = made.request.unmarshal(octets_of(lib.evpy_rpc_request(pointer)))
             except ValueError:  # C says no more, either
-                rpc._fail()
+                rpc.fail()
                 return True
             rpc.reply = made.reply()
             made.handler(rpc)
@@ -482,7 +482,7 @@ class RpcServer(End):
             if not self.base._forked and not rpc.closed and not rpc._answered:
                 http = lib.evpy_rpc_http_request(pointer)
                 write_at_last(self.base, lib.evhttp_request_get_connection(http))
-                rpc._fail()
+                rpc.fail()
         return True
 
     def _handle_late(self, made: Registered, pointer: Any) -> None:

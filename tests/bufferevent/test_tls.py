@@ -386,7 +386,7 @@ def test_closing_in_any_callback_at_any_moment_touches_no_freed_memory(
         from tests.kit.tls_peers import Relay, ends
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server._key"
+        own = certificates / "server.pem", certificates / "server.key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
         OWNED, DEFERRED = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
 

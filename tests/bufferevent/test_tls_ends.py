@@ -258,7 +258,7 @@ def test_a_thousand_handshakes_leave_no_descriptor_and_no_memory(authority: Auth
         from tests.kit.tls_peers import ends
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server._key"
+        own = certificates / "server.pem", certificates / "server.key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
 
         def memory():

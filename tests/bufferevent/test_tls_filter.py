@@ -413,7 +413,7 @@ def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(authority: Aut
         from tests.kit.tls_peers import End
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server._key"
+        own = certificates / "server.pem", certificates / "server.key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
         tried = []
 
@@ -483,7 +483,7 @@ def test_any_order_of_closing_touches_no_freed_memory(authority: Authority) -> N
         from tests.kit.tls_peers import End
         certificates = Path({str(authority.directory)!r})
         client = TlsContext(cafile=certificates / "ca.pem")
-        own = certificates / "server.pem", certificates / "server._key"
+        own = certificates / "server.pem", certificates / "server.key"
         server = TlsContext(server_side=True, certfile=own[0], keyfile=own[1])
         OWNED, DEFERRED = BufferEventOption.CLOSE_ON_FREE, BufferEventOption.DEFER_CALLBACKS
 

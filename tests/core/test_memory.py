@@ -473,7 +473,7 @@ TLS = """
     assert debug.counts_memory(MemorySource.OPENSSL)
     files = Path({directory!r})
     server = TlsContext(
-        server_side=True, certfile=files / "server.pem", keyfile=files / "server._key"
+        server_side=True, certfile=files / "server.pem", keyfile=files / "server.key"
     )
     client = TlsContext(cafile=files / "ca.pem")
 
@@ -538,7 +538,7 @@ def test_a_tls_context_that_gets_no_memory_is_not_made(authority: Authority) -> 
             TlsContext(
                 server_side=True,
                 certfile=files / "server.pem",
-                keyfile=files / "server._key",
+                keyfile=files / "server.key",
                 alpn_protocols=["h2"],
             ).close()
 

@@ -212,7 +212,7 @@ def server_context() -> TlsContext:
         return TlsContext(
             server_side=True,
             certfile=directory / "server.pem",
-            keyfile=directory / "server._key",
+            keyfile=directory / "server.key",
         )
 
 
