@@ -111,9 +111,9 @@ class BufferEvent(Child):
         file; in C nothing would ever be read or written. Wraps ``bufferevent_socket_new``.
         """
         self._check_unmade()
-        plan = plans.on(base, options, on_read, on_write, on_event, never=0)
+        plan = plans.on(base, options, on_read, on_write, on_event, eager=True)
         number = usable(base, fd, plan.options)
-        arguments = base.pointer, number, plan.options & ~EAGER
+        arguments = base.pointer, number, plan.for_c
         try:
             self._start(plan, next_key(), Making(lib.evpy_bufferevent_socket_new, *arguments))
             if EAGER in plan.options:
@@ -132,7 +132,7 @@ class BufferEvent(Child):
         Their callbacks are always deferred. Closing one tells the other nothing: before that,
         `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
         """
-        plan = plans.on(base, options, always=DEFER_CALLBACKS)
+        plan = plans.on(base, options, deferred=True)
         pointers = ffi.new("struct bufferevent *[2]")
         one, other = cls.__new__(cls), cls.__new__(cls)
         try:

@@ -156,7 +156,7 @@ def adopt(bev: BufferEvent, fd: Any) -> None:
     if connection._kept is not None:
         connection._kept = None
     if not isinstance(fd, int):
-        if bev._options & BufferEventOption.CLOSE_ON_FREE:
+        if BufferEventOption.CLOSE_ON_FREE in bev._options:
             fd.detach()
         else:
             bev._own_connection()._kept = fd
@@ -217,7 +217,7 @@ def usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
     base._check_selectable(number)
     if lib.evpy_check_waitable(base.pointer, number):
         raise errors.failed(lib.bufferevent_socket_new, convert.fd_with(number, base.pointer))
-    if options & BufferEventOption.CLOSE_ON_FREE:
+    if BufferEventOption.CLOSE_ON_FREE in options:
         convert.surrendered(fd)
     errors.call(lib.evutil_make_socket_nonblocking, number)
     return number

@@ -22,6 +22,7 @@ CLOSE_ON_FREE = BufferEventOption.CLOSE_ON_FREE
 DEFER_CALLBACKS = BufferEventOption.DEFER_CALLBACKS
 EAGER = BufferEventOption.EAGER
 THREADSAFE = BufferEventOption.THREADSAFE
+UNLOCK_CALLBACKS = BufferEventOption.UNLOCK_CALLBACKS
 
 #: What filters and TLS are made with unless their user says otherwise. Without DEFER_CALLBACKS
 #: libevent leaves below a filter what a watermark has held back, until more comes; and TLS tells of
@@ -39,6 +40,11 @@ class Plan(NamedTuple):
     owner: Any = None
 
     @property
+    def for_c(self) -> int:
+        """The options that C knows."""
+        return int(self.options) & ~int(EAGER)
+
+    @property
     def alone(self) -> BufferEventOption:
         """The options for C's object where it must not free what it stands on."""
         return self.options & ~CLOSE_ON_FREE
@@ -51,21 +57,25 @@ def on(
     on_write: DataCallback | None = None,
     on_event: EventCallback | None = None,
     *,
-    always: int = 0,
-    never: int = EAGER,
+    deferred: bool = False,
+    eager: bool = False,
 ) -> Plan:
     """Return what is to be made on *base*, or raise an error for what libevent can't do (F1).
 
-    *always* and *never* are options that it has, or has not, whatever *options* says.
+    With *deferred* it gets DEFER_CALLBACKS anyway, and only with *eager* it may be EAGER.
     """
     if not isinstance(base, EventBase):
         raise TypeError(f"base must be an EventBase, not {base!r}")
     base._check_thread()
     with_arena(base)
-    flags = convert.flags(BufferEventOption, options, "options") | always
-    if flags & BufferEventOption.UNLOCK_CALLBACKS and not flags & DEFER_CALLBACKS:
+    flags = convert.flags(BufferEventOption, options, "options")
+    if deferred and DEFER_CALLBACKS not in flags:  # to look costs less than to change
+        flags |= DEFER_CALLBACKS
+    if UNLOCK_CALLBACKS in flags and DEFER_CALLBACKS not in flags:
         raise ValueError("options can have UNLOCK_CALLBACKS only with DEFER_CALLBACKS")
-    return Plan(base, flags & ~never, checked_callbacks(on_read, on_write, on_event))
+    if EAGER in flags and not eager:
+        flags &= ~EAGER
+    return Plan(base, flags, checked_callbacks(on_read, on_write, on_event))
 
 
 def above(underlying: Any, kind: type[BufferEvent], options: int, *callbacks: Any) -> Plan:
