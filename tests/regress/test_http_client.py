@@ -222,7 +222,7 @@ def test_autofree_connection(backend_base: EventBase) -> None:
     run_until(backend_base, lambda: evcon.closed)
     for each in asked:
         empty(each)
-    run_until(backend_base, lambda: not site.server.connections)
+    run_until(backend_base, lambda: not site.server._connections.known)
 
 
 def test_request_own(backend_base: EventBase) -> None:
@@ -262,7 +262,7 @@ def close_detection(base: EventBase, *, delay: bool = False) -> None:
             funny(asked)
         run_until(base, lambda: ended and (not delay or site.replied))
         funny(ask(evcon, "/test"))
-        run_until(base, lambda: not site.server.connections)
+        run_until(base, lambda: not site.server._connections.known)
 
 
 def test_close_detection(backend_base: EventBase) -> None:
