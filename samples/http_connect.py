@@ -47,7 +47,7 @@ def main(*urls: str) -> None:
     proxy, location = map(parsed, urls)
     where = f"{location.host}:{location.port}"
     with EventBase() as base, contextlib.suppress(KeyboardInterrupt):
-        connection = HttpConnection(base, None, proxy.host.strip("[]"), proxy.port)
+        connection = HttpConnection(base, proxy.host.strip("[]"), proxy.port)
         request = HttpRequest(on_connect)
         request.output_headers["Connection"] = "keep-alive"
         request.output_headers["Host"] = where

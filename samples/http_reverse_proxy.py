@@ -212,7 +212,7 @@ class Proxy:
     def server_for(self, client: HttpServerConnection) -> HttpConnection:
         """Return the connection to the server that goes with the client's."""
         if client not in self.servers:
-            self.servers[client] = HttpConnection(self.base, None, *self.where)
+            self.servers[client] = HttpConnection(self.base, *self.where)
             self.servers[client].timeout = self.timeout
             self.servers[client].max_headers_size = 64 * 1024
             client.on_close = self.on_client_close

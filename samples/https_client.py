@@ -56,7 +56,7 @@ def main(*arguments: str) -> None:
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
 
     with EventBase() as base, contextlib.suppress(KeyboardInterrupt):
-        connection = HttpConnection(base, None, host, url.port or (443 if secure else 80), tls=tls)
+        connection = HttpConnection(base, host, url.port or (443 if secure else 80), tls=tls)
         connection.retries, connection.timeout = options.retries, options.timeout
         request = HttpRequest(on_done, on_header=on_header, on_chunk=on_chunk)
         request.output_headers["Host"] = url.host

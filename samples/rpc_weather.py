@@ -65,7 +65,7 @@ def call(base: EventBase, host: str, port: int, name: str, request: Message) -> 
         call.pool.close()  # or its connection would keep the loop running
 
     with RpcPool(base) as pool:
-        pool.add_connection(libevent_py.HttpConnection(base, None, host, port))
+        pool.add_connection(libevent_py.HttpConnection(base, host, port))
         pool.call(name, request, Report, replied)
         base.dispatch()
 

@@ -150,4 +150,4 @@ def ask(connection: HttpConnection, uri: str = "/", **named: Any) -> Asked:
 
 def client(base: EventBase, server: Server, **named: Any) -> HttpConnection:
     """Return a connection to *server*, to be made."""
-    return HttpConnection(base, None, "127.0.0.1", server.port, **named)
+    return HttpConnection(base, "127.0.0.1", server.port, **named)

@@ -676,11 +676,11 @@ def in_parts(s: Any) -> None:
 HTTP_CONNECTION: Operations = {
     **CHILD,
     **FLOW,
-    "__init__": lambda s: HttpConnection(s.base, s.dns, "127.0.0.1", port()),
+    "__init__": lambda s: HttpConnection(s.base, "127.0.0.1", port(), dns_base=s.dns),
     "__init__/with a bufferevent": lambda s: HttpConnection(
-        s.base, None, "127.0.0.1", port(), bufferevent=s.bev
+        s.base, "127.0.0.1", port(), bufferevent=s.bev
     ),
-    "__init__/with TLS": lambda s: HttpConnection(s.base, None, "127.0.0.1", port(), tls=s.context),
+    "__init__/with TLS": lambda s: HttpConnection(s.base, "127.0.0.1", port(), tls=s.context),
     "make_request": lambda s: s.it.make_request(s.request, HttpCommand.GET, "/"),
     "make_request/in parts": in_parts,
     **get("bufferevent", "peer", "address", "timeout", "family", "flags", "max_headers_size"),

@@ -64,7 +64,7 @@ class World(NamedTuple):
 
     def connect(self) -> HttpConnection:
         """Return one more connection to the server."""
-        return HttpConnection(self.base, None, "127.0.0.1", self.port)
+        return HttpConnection(self.base, "127.0.0.1", self.port)
 
 
 def new_world(base: EventBase) -> World:

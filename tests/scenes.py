@@ -535,7 +535,7 @@ def _(s: Scene) -> None:
 
 @scene("BufferEvent", "of a client's connection")
 def _(s: Scene) -> None:
-    s.add("connection", HttpConnection(s.based(), None, "127.0.0.1", port()))
+    s.add("connection", HttpConnection(s.based(), "127.0.0.1", port()))
     s.it = s.connection.bufferevent
     around(s)
 
@@ -610,7 +610,7 @@ def _(s: Scene) -> None:
     s.it.nameserver_ip_add("127.0.0.1:9")
     s.add("bev", BufferEvent(s.base, on_event=ignore))
     s.bev.connect_hostname(s.it, "example.test", 80)
-    s.add("connection", HttpConnection(s.base, s.it, "example.test", 80))
+    s.add("connection", HttpConnection(s.base, "example.test", 80, dns_base=s.it))
     s.add("request", HttpRequest(ignore))
     s.connection.make_request(s.request, HttpCommand.GET, "/")
     s.lookup = s.it.getaddrinfo("other.test", 80, ignore)
@@ -908,7 +908,7 @@ def _(s: Scene) -> None:
 
 def asking(s: Scene) -> None:
     """Have a connection with a request under way, and one that waits."""
-    s.add("connection", HttpConnection(s.based(), None, "127.0.0.1", port()))
+    s.add("connection", HttpConnection(s.based(), "127.0.0.1", port()))
     for name in ("first", "second"):
         s.add(name, HttpRequest(ignore, on_header=ignore, on_chunk=ignore, on_error=ignore))
         s.connection.make_request(getattr(s, name), HttpCommand.GET, "/")
@@ -946,7 +946,7 @@ def beside(s: Scene) -> None:
 def _(s: Scene) -> None:
     s.based()
     s.add("dns", DnsBase(s.base, DnsBaseFlag(0)))
-    s.add("it", HttpConnection(s.base, s.dns, "127.0.0.1", port()))
+    s.add("it", HttpConnection(s.base, "127.0.0.1", port(), dns_base=s.dns))
     beside(s)
 
 
@@ -954,7 +954,7 @@ def _(s: Scene) -> None:
 def _(s: Scene) -> None:
     s.based()
     tls = TlsContext(verify=False, check_hostname=False)
-    s.add("it", HttpConnection(s.base, None, "127.0.0.1", port(), tls=tls))
+    s.add("it", HttpConnection(s.base, "127.0.0.1", port(), tls=tls))
     s.add("first", HttpRequest(ignore))
     s.it.make_request(s.first, HttpCommand.GET, "/")
     s.base.loop(ONCE_NOW)
@@ -983,7 +983,7 @@ def _(s: Scene) -> None:
     s.based()
     s.add("dns", DnsBase(s.base, DnsBaseFlag(0)))
     s.dns.nameserver_ip_add("127.0.0.1:9")
-    s.add("it", HttpConnection(s.base, s.dns, "example.test", 80))
+    s.add("it", HttpConnection(s.base, "example.test", 80, dns_base=s.dns))
     s.add("first", HttpRequest(ignore))
     s.it.make_request(s.first, HttpCommand.GET, "/")
     beside(s)
@@ -1034,7 +1034,7 @@ def _(s: Scene) -> None:
 
 def in_parts(s: Scene, on_write: Callable[..., None], length: int | None) -> None:
     """Have a request under way whose body is sent in parts."""
-    s.add("connection", HttpConnection(s.based(), None, "127.0.0.1", port()))
+    s.add("connection", HttpConnection(s.based(), "127.0.0.1", port()))
     s.add("it", HttpRequest(ignore, on_write=on_write))
     if length is not None:
         s.it.output_headers["Content-Length"] = str(length)
@@ -1173,7 +1173,7 @@ def _(s: Scene) -> None:
 def pool(s: Scene) -> None:
     """Have a pool of one connection with a call under way, and one that waits."""
     s.add("pool", RpcPool(s.based()))
-    s.add("connection", HttpConnection(s.base, None, "127.0.0.1", port()))
+    s.add("connection", HttpConnection(s.base, "127.0.0.1", port()))
     s.pool.add_connection(s.connection)
     s.first = s.pool.call("Message", REQUEST, Kill, ignore)
     s.second = s.pool.call("Message", REQUEST, Kill, ignore)
@@ -1184,15 +1184,15 @@ def pool(s: Scene) -> None:
 def _(s: Scene) -> None:
     pool(s)
     s.it = s.pool
-    s.add("other", HttpConnection(s.base, None, "127.0.0.1", port()))
+    s.add("other", HttpConnection(s.base, "127.0.0.1", port()))
 
 
 @scene("RpcPool", "idle")
 def _(s: Scene) -> None:
     s.add("it", RpcPool(s.based()))
-    s.add("connection", HttpConnection(s.base, None, "127.0.0.1", port()))
+    s.add("connection", HttpConnection(s.base, "127.0.0.1", port()))
     s.it.add_connection(s.connection)
-    s.add("other", HttpConnection(s.base, None, "127.0.0.1", port()))
+    s.add("other", HttpConnection(s.base, "127.0.0.1", port()))
 
 
 @scene("RpcCall")
@@ -1210,7 +1210,7 @@ def _(s: Scene) -> None:
 @scene("RpcCall", "paused")
 def _(s: Scene) -> None:
     s.add("pool", RpcPool(s.based()))
-    s.add("connection", HttpConnection(s.base, None, "127.0.0.1", port()))
+    s.add("connection", HttpConnection(s.base, "127.0.0.1", port()))
     s.pool.add_connection(s.connection)
     s.pool.add_hook(RpcHook.OUTPUT, lambda *_: RpcHookResult.PAUSE)
     s.it = s.pool.call("Message", REQUEST, Kill, ignore)

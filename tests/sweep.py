@@ -44,6 +44,8 @@ BESIDES: dict[str, tuple[type[BaseException], ...]] = {
     "Buffer.write": (OSError,),
     # What ends a request unfreezes its body: nobody can tell any more that it was frozen.
     "HttpRequest.output_buffer=": (MemoryError,),
+    "HttpServer.del_cb": (KeyError,),
+    "HttpServer.remove_server_alias": (KeyError,),
     "Headers.__delitem__": (KeyError,),
     "Headers.pop": (KeyError,),
     "Headers.setdefault": (KeyError,),

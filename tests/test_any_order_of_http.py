@@ -166,7 +166,7 @@ class Web(Names):
                 lambda: web.set_bevcb(self.random.choice([None, self.bev])),
                 lambda: web.add_virtual_host("*.example", self.random.choice(self.webs)),
                 lambda: [web.remove_virtual_host(each) for each in web.virtual_hosts],
-                lambda: web.del_cb("/held"),
+                lambda: self.forget(web),
                 lambda: web.set_cb("/held", self.hold),
                 lambda: web.set_gencb(None),
                 lambda: web.set_gencb(self.serve),
@@ -194,7 +194,7 @@ class Web(Names):
         resolver, host = None, "127.0.0.1"
         if self.resolvers and self.random.random() < 0.4:
             resolver, host = self.random.choice(self.resolvers), self.random.choice(NAMES)
-        connection = HttpConnection(base, resolver, host, self.port(), bufferevent=bev)
+        connection = HttpConnection(base, host, self.port(), dns_base=resolver, bufferevent=bev)
         connection.retries = self.random.choice([0, 0, 2])
         connection.initial_retry = 0.001
         connection.timeout = self.random.choice([0.005, 5, 5])
@@ -236,6 +236,10 @@ class Web(Names):
         if self.random.random() < 0.5:
             server.add_hook(self.random.choice(list(RpcHook)), self.hook)
         self.rpc_servers.append(server)
+
+    def forget(self, web: HttpServer) -> None:
+        with contextlib.suppress(KeyError):
+            web.del_cb("/held")
 
     def unregister(self, server: RpcServer) -> None:
         with contextlib.suppress(KeyError):

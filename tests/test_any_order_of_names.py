@@ -115,7 +115,7 @@ class Names(World):
         bev.connect_hostname(dns, self.random.choice(NAMES), 9)
 
     def request(self, dns: DnsBase) -> None:
-        connection = HttpConnection(dns.base, dns, self.random.choice(NAMES), 9)
+        connection = HttpConnection(dns.base, self.random.choice(NAMES), 9, dns_base=dns)
         self.connections.append(connection)
         request = HttpRequest(self.quietly)
         connection.make_request(request, HttpCommand.GET, "/")

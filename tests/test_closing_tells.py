@@ -75,7 +75,7 @@ class Scene:
 
     def connect(self, dns: DnsBase | None) -> HttpConnection:
         host = "127.0.0.1" if dns is None else "host.example"
-        return HttpConnection(self.base, dns, host, self.port)
+        return HttpConnection(self.base, host, self.port, dns_base=dns)
 
     def told(self, *_: object) -> None:
         self.did.append("told")
@@ -282,7 +282,7 @@ def test_an_rpc_server_is_not_made_while_the_base_closes() -> None:
     base = EventBase()
     http = HttpServer(base)
     port = http.bind_socket("127.0.0.1", 0).port
-    connection = HttpConnection(base, None, "127.0.0.1", port)
+    connection = HttpConnection(base, "127.0.0.1", port)
     connection.make_request(HttpRequest(lambda _: RpcServer(http)), GET, "/")
     with pytest.raises(ClosedError, match="this EventBase is closed"):
         base.close()
@@ -298,7 +298,7 @@ def test_a_pool_is_freed_before_its_base_though_a_callback_that_it_tells_closes_
 
         base = EventBase()
         pool = RpcPool(base)
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", 9))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", 9))
         told = []
 
         def tell(call):
@@ -326,7 +326,7 @@ def test_a_child_forked_by_who_is_told_of_a_close_finds_it_closed() -> None:
 
         base = EventBase()
         pool = RpcPool(base)
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", 9))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", 9))
         parent, children = os.getpid(), []
         pool.call("Name", REQUEST, Kill, lambda call: children.append(os.fork()))
         try:

@@ -170,7 +170,9 @@ def test_a_request_behind_one_that_is_cancelled_during_its_lookup_is_answered(
     server = Server(base, OK)
     with NameServer(base, dict(NAMES)) as names, client_of(names) as dns:
         bev = BufferEvent(base) if how == "bufferevent" else None
-        connection = HttpConnection(base, dns, "first.example", server.port, bufferevent=bev)
+        connection = HttpConnection(
+            base, "first.example", server.port, dns_base=dns, bufferevent=bev
+        )
         connection.family = socket.AF_INET
         if how == "local address":
             connection.local_address = "127.0.0.1"
@@ -228,7 +230,7 @@ SWEEP = """
         how = {"tls": TlsContext(verify=False)} if tls else {}
         if option == 1:
             how = {"bufferevent": connecting(base, tls, 1)}
-        connection = HttpConnection(base, dnses[0], "first.example", 9, **how)
+        connection = HttpConnection(base, "first.example", 9, dns_base=dnses[0], **how)
         if option == 2:
             connection.local_address = "127.0.0.1"
         requests = [HttpRequest(told.append) for _ in range(3)]
@@ -242,7 +244,7 @@ SWEEP = """
     def pool(base, dnses, names, told, tls, option):
         how = {"tls": TlsContext(verify=False)} if tls else {}
         pool = RpcPool(base)
-        pool.add_connection(HttpConnection(base, dnses[0], "first.example", 9, **how))
+        pool.add_connection(HttpConnection(base, "first.example", 9, dns_base=dnses[0], **how))
         for _ in range(3):
             pool.call("Name", REQUEST, Kill, told.append)
         return pool

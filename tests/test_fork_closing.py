@@ -14,16 +14,16 @@ ENDS = {
         """
         thing = DnsBase(base, 0)
         thing.nameserver_ip_add("127.0.0.1:9")
-        connection = HttpConnection(base, thing, "host.example", 80)
+        connection = HttpConnection(base, "host.example", 80, dns_base=thing)
         connection.make_request(HttpRequest(told), HttpCommand.GET, "/")
-        other = HttpConnection(base, thing, "other.example", 80)
+        other = HttpConnection(base, "other.example", 80, dns_base=thing)
         other.make_request(HttpRequest(told), HttpCommand.GET, "/")
         """,
         "thing.close()",
     ),
     "connection": (
         """
-        thing = HttpConnection(base, None, "127.0.0.1", port)
+        thing = HttpConnection(base, "127.0.0.1", port)
         for _ in range(2):
             thing.make_request(HttpRequest(told), HttpCommand.GET, "/")
         """,
@@ -31,7 +31,7 @@ ENDS = {
     ),
     "connection's on_error": (
         """
-        thing = HttpConnection(base, None, "127.0.0.1", port)
+        thing = HttpConnection(base, "127.0.0.1", port)
         request = HttpRequest(told, on_error=told)
         thing.make_request(request, HttpCommand.GET, "/")
         request.cancel()
@@ -40,7 +40,7 @@ ENDS = {
     ),
     "request": (
         """
-        connection = HttpConnection(base, None, "127.0.0.1", port)
+        connection = HttpConnection(base, "127.0.0.1", port)
         thing = HttpRequest(told)
         connection.make_request(thing, HttpCommand.GET, "/")
         connection.make_request(HttpRequest(told), HttpCommand.GET, "/")
@@ -50,7 +50,7 @@ ENDS = {
     "pool": (
         """
         thing = RpcPool(base)
-        thing.add_connection(HttpConnection(base, None, "127.0.0.1", port))
+        thing.add_connection(HttpConnection(base, "127.0.0.1", port))
         for _ in range(2):
             thing.call("Message", REQUEST, Kill, told)
         """,
@@ -64,7 +64,7 @@ ENDS = {
         thing.add_hook(RpcHook.OUTPUT, lambda *_: told() or RpcHookResult.CONTINUE)
         rpcs, pool = [], RpcPool(base)
         pool.add_connection(
-            HttpConnection(base, None, "127.0.0.1", http.bind_socket("127.0.0.1", 0).port)
+            HttpConnection(base, "127.0.0.1", http.bind_socket("127.0.0.1", 0).port)
         )
         pool.call("Message", REQUEST, Kill, lambda call: None)
         while not rpcs:

@@ -46,9 +46,8 @@ FLOORS = """
 
     dns.lookup dns.base dns.server dns
 
-    http.headers http.framing http.uri http.flow http.request http.request_queue
-    http.client http.end http.server_connection http.server_request http.settings
-    http.bound_socket http.server http
+    http.headers http.framing http.uri http.flow http.request http.request_queue http.client
+    http.end http.server_connection http.server_request http.bound_socket http.server http
 
     tag
 
@@ -279,15 +278,8 @@ MACHINERY = {
     "Root": "arena awaited calls closing collected condemned gate graveyard holds ledger live lost "
     "parked running thread",
     "Loop": "onces wakers",
-    "Stream": "sends_files",
     "DnsBase": "free lookups",
     "DnsServerRequest": "free",
-    "Request": "sends_files",
-    "HttpRequest": "key",
-    "HttpServerRequest": "key root",
-    "HttpServer": "connections current doomed held plain",
-    "Listening": "bound",
-    "HttpServerConnection": "awaiting ending key reading where writing",
     "Child": "rank",
 }
 

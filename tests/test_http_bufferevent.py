@@ -40,7 +40,7 @@ ASKED_NAMES = """
 #: What makes another one, or is the machinery's own.
 OTHERS_NAMES = """
     borrowed close_all do_without expect_callbacks filter forget_failure free give hold holding_tls
-    key lent let_go limited owns pair rank reclaim sends_files taken_back tls tls_filter
+    key lent let_go limited owns pair rank reclaim taken_back tls tls_filter
     why_failed look
 """
 
@@ -228,7 +228,7 @@ def test_a_servers_is_for_asking_only(
         checked.append(bev)
 
     server.set_gencb(handler)
-    connection = HttpConnection(base, None, "127.0.0.1", where(server)[1], tls=tls)
+    connection = HttpConnection(base, "127.0.0.1", where(server)[1], tls=tls)
     assert ask(connection).body == b"first second"
     assert path.read_bytes() == b"content"
     connection.close()

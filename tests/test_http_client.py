@@ -212,7 +212,7 @@ def test_what_is_streamed_takes_no_memory(tmp_path: Path) -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     with EventBase() as base:
-        connection = HttpConnection(base, None, *server.getsockname())
+        connection = HttpConnection(base, *server.getsockname())
         before = anonymous()
         connection.make_request(HttpRequest(ended, on_chunk=on_chunk), HttpCommand.GET, "/")
         upload = HttpRequest(ended)
@@ -284,7 +284,7 @@ def fails(asked: Asked, code: HttpRequestError | None) -> HttpError:
 
 def test_a_connection_that_is_refused_fails_what_waits_for_it(base: EventBase) -> None:
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port)
+    connection = HttpConnection(base, host, port)
     one, other = Asked().on(connection), Asked().on(connection)
     run_until(base, lambda: other.ended)
     for asked in one, other:
@@ -295,7 +295,7 @@ def test_a_connection_that_is_refused_fails_what_waits_for_it(base: EventBase) -
 
 
 def test_a_name_that_is_not_found_says_so(base: EventBase) -> None:
-    connection = HttpConnection(base, None, "no.such.name.invalid", 80)
+    connection = HttpConnection(base, "no.such.name.invalid", 80)
     asked = ask(connection)
     assert isinstance(asked.error.__cause__, DnsError)
     assert "no.such.name.invalid" in str(asked.error)
@@ -436,7 +436,7 @@ def test_a_connection_comes_from_where_it_is_told_to(base: EventBase) -> None:
 def test_the_loop_looks_a_host_up(base: EventBase) -> None:
     server = Server(base, then_close(response(b"1", "Connection: close")), OK)
     with NameServer(base, {"server.test": ["127.0.0.1"]}) as names, client_of(names) as dns:
-        connection = HttpConnection(base, dns, "server.test", server.port)
+        connection = HttpConnection(base, "server.test", server.port, dns_base=dns)
         connection.family = socket.AF_INET
         assert ask(connection).body == b"1"
         assert ask(connection).body == b"hello"
@@ -448,7 +448,7 @@ def test_the_loop_looks_a_host_up(base: EventBase) -> None:
 
 def test_a_host_that_does_not_exist_says_so(base: EventBase) -> None:
     with NameServer(base) as names, client_of(names) as dns:
-        connection = HttpConnection(base, dns, "server.test", 80)
+        connection = HttpConnection(base, "server.test", 80, dns_base=dns)
         one, other = Asked().on(connection), Asked().on(connection)
         run_until(base, lambda: other.ended)
         for asked in one, other:
@@ -460,7 +460,7 @@ def test_a_host_that_does_not_exist_says_so(base: EventBase) -> None:
 @pytest.mark.parametrize("how", ["cancel", "close", "close the resolver"])
 def test_a_lookup_can_be_ended(base: EventBase, how: str) -> None:
     with NameServer(base, {"server.test": SILENCE}) as names, client_of(names) as dns:
-        connection = HttpConnection(base, dns, "server.test", 80)
+        connection = HttpConnection(base, "server.test", 80, dns_base=dns)
         one, other = Asked().on(connection), Asked().on(connection)
         run_until(base, lambda: names.asked)
         if how == "cancel":
@@ -483,10 +483,10 @@ def test_a_lookup_can_be_ended(base: EventBase, how: str) -> None:
 
 def test_a_connection_is_tried_again(base: EventBase) -> None:
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port)
+    connection = HttpConnection(base, host, port)
     connection.retries, connection.initial_retry = 100, 0.001
     one, other = Asked().on(connection), Asked().on(connection)
-    run_until(base, lambda: connection._tries > 3)
+    run_until(base, lambda: connection._queue.tries > 3)
     server = Server(base, OK, port=port)
     run_until(base, lambda: other.ended)
     assert (one.body, other.body, one.ended) == (b"hello", b"hello", 1)
@@ -495,7 +495,7 @@ def test_a_connection_is_tried_again(base: EventBase) -> None:
 
 def test_a_request_after_the_last_retry_is_tried_too(base: EventBase) -> None:
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port)
+    connection = HttpConnection(base, host, port)
     connection.retries, connection.initial_retry = 2, 0.001
     for _ in range(3):
         fails(ask(connection), None)
@@ -508,34 +508,34 @@ def test_retries_wait_twice_as_long_each_time(
 ) -> None:
     waits: list[float] = []
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port)
+    connection = HttpConnection(base, host, port)
     connection.retries, connection.initial_retry = 6, 900.0
     asked = Asked().on(connection)
     for _ in range(6):
-        run_until(base, lambda: connection._timer is not None)
-        timer = connection._timer
+        run_until(base, lambda: connection._queue.timer is not None)
+        timer = connection._queue.timer
         assert timer is not None
         waits.append(round((timer.expires or 0) - base.gettimeofday_cached, -1))
         timer.active()
         connection_timer = timer
-        run_until(base, lambda: connection._timer is not connection_timer)  # noqa: B023
+        run_until(base, lambda: connection._queue.timer is not connection_timer)  # noqa: B023
     run_until(base, lambda: asked.ended)
     assert waits == [900, 1800, 3600, 3600, 3600, 3600]
 
 
 def test_cancelling_the_last_request_stops_the_retries(base: EventBase) -> None:
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port)
-    connection.retries, connection.initial_retry = -1, 0.001
+    connection = HttpConnection(base, host, port)
+    connection.retries, connection.initial_retry = None, 0.001
     one, other = Asked().on(connection), Asked().on(connection)
-    run_until(base, lambda: connection._timer is not None)
+    run_until(base, lambda: connection._queue.timer is not None)
     one.request.cancel()
     assert (one.ended, other.ended) == (1, 0)
-    run_until(base, lambda: connection._timer is not None)
+    run_until(base, lambda: connection._queue.timer is not None)
     other.request.cancel()
     for asked in one, other:
         fails(asked, HttpRequestError.REQUEST_CANCEL)
-    assert connection._timer is None
+    assert connection._queue.timer is None
     assert base.dispatch() is False
     Server(base, OK, port=port)
     assert ask(connection).body == b"hello"
@@ -666,7 +666,7 @@ def test_a_connection_closes_itself_after_its_last_request_when_asked_to(base: E
 
 
 def test_a_connection_that_can_not_be_made_closes_itself_too(base: EventBase) -> None:
-    connection = HttpConnection(base, None, *nobody_listens())
+    connection = HttpConnection(base, *nobody_listens())
     connection.free_on_completion()
     ask(connection)
     assert connection.closed
@@ -764,7 +764,7 @@ def test_wrong_arguments_of_a_connection_are_named(
         ("max_body_size", 1.5, TypeError),
         ("local_address", "localhost", ValueError),
         ("local_port", 65536, ValueError),
-        ("retries", -2, ValueError),
+        ("retries", -1, ValueError),
         ("initial_retry", -1, ValueError),
         ("on_close", 5, TypeError),
     ],
@@ -772,13 +772,13 @@ def test_wrong_arguments_of_a_connection_are_named(
 def test_wrong_settings_are_named(
     base: EventBase, name: str, value: Any, error: type[Exception]
 ) -> None:
-    connection = HttpConnection(base, None, "127.0.0.1", 80)
+    connection = HttpConnection(base, "127.0.0.1", 80)
     with pytest.raises(error, match=name.replace("local_address", "address")):
         setattr(connection, name, value)
 
 
 def test_settings_can_be_asked_for(base: EventBase) -> None:
-    connection = HttpConnection(base, None, "127.0.0.1", 80)
+    connection = HttpConnection(base, "127.0.0.1", 80)
     at_first = {
         "timeout": None,
         "family": socket.AF_UNSPEC,
@@ -801,7 +801,7 @@ def test_settings_can_be_asked_for(base: EventBase) -> None:
         "max_body_size": 0,
         "local_address": "127.0.0.1",
         "local_port": 1,
-        "retries": -1,
+        "retries": None,
         "initial_retry": 0.5,
         "on_close": print,
     }
@@ -814,7 +814,7 @@ def test_settings_can_be_asked_for(base: EventBase) -> None:
 
 def test_an_address_can_be_used_again_without_a_lookup(base: EventBase) -> None:
     server = Server(base, then_close(response(b"1", "Connection: close")), OK)
-    connection = HttpConnection(base, None, "localhost", server.port)
+    connection = HttpConnection(base, "localhost", server.port)
     connection.family = socket.AF_INET
     connection.flags = HttpConnectionFlag.REUSE_CONNECTED_ADDR
     assert ask(connection).body == b"1"
@@ -878,7 +878,7 @@ def test_what_evhttp_could_not_use_is_refused(base: EventBase) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
 def test_a_host_with_a_port_in_it_is_refused(base: EventBase, host: str) -> None:
     with pytest.raises(ValueError, match=r"host must have no port in it, not .*8080 as port"):
-        HttpConnection(base, None, host, 80)
+        HttpConnection(base, host, 80)
 
 
 def test_a_request_that_is_dropped_and_nobody_has_wanted_to_send_is_told_of(
@@ -887,7 +887,7 @@ def test_a_request_that_is_dropped_and_nobody_has_wanted_to_send_is_told_of(
     """Its callback is never called; where an error has kept it from being sent, that was said."""
 
     def refused() -> None:
-        with HttpConnection(base, None, "127.0.0.1", 80) as connection, pytest.raises(ValueError):
+        with HttpConnection(base, "127.0.0.1", 80) as connection, pytest.raises(ValueError):
             connection.make_request(HttpRequest(print), HttpCommand.GET, "/ /")
 
     def never_whole() -> None:

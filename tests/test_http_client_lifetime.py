@@ -58,10 +58,10 @@ def test_a_request_that_nobody_holds_is_answered(base: EventBase) -> None:
 
 def test_one_that_waits_to_be_tried_again_lives(base: EventBase) -> None:
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port)
+    connection = HttpConnection(base, host, port)
     connection.retries, connection.initial_retry = 1000, 0.001
     asked = Asked().on(connection)
-    run_until(base, lambda: asked.request.connection._tries > 1)  # type: ignore[union-attr]
+    run_until(base, lambda: asked.request.connection._queue.tries > 1)  # type: ignore[union-attr]
     del connection
     gc.collect()
     Server(base, OK, port=port)
@@ -129,7 +129,7 @@ def test_a_closed_base_has_no_connections() -> None:
     base = EventBase()
     base.close()
     with pytest.raises(ClosedError):
-        HttpConnection(base, None, "127.0.0.1", 80)
+        HttpConnection(base, "127.0.0.1", 80)
 
 
 def test_closing_the_base_tells_every_request(base: EventBase) -> None:
@@ -138,10 +138,10 @@ def test_closing_the_base_tells_every_request(base: EventBase) -> None:
         connection = client(other, server)
         one, two = Asked().on(connection), Asked().on(connection)
         run_until(other, lambda: server.requests)
-        refused = HttpConnection(other, None, *nobody_listens())
-        refused.retries = -1
+        refused = HttpConnection(other, *nobody_listens())
+        refused.retries = None
         three = Asked().on(refused)
-        run_until(other, lambda: refused._timer is not None)
+        run_until(other, lambda: refused._queue.timer is not None)
         four = Asked().on(client(other, server))  # which has not connected yet
     for asked in one, two, three, four:
         assert asked.ended == 1
@@ -412,7 +412,7 @@ def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
         PEERS
         + """
     def made(**settings):
-        connection = HttpConnection(base, None, *nobody_listens())
+        connection = HttpConnection(base, *nobody_listens())
         for name, value in settings.items():
             setattr(connection, name, value)
         return connection
@@ -429,7 +429,7 @@ def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
             settle(base)
     # Names that are not found, told of before make_request() returns.
     for act in (lambda c, a: c.close(), lambda c, a: a.request.close(), lambda c, a: a.on(c)):
-        connection = HttpConnection(base, None, "no.such.name.invalid", 80)
+        connection = HttpConnection(base, "no.such.name.invalid", 80)
         asked, behind = Asked(), Asked()
         asked.then = lambda request: act(connection, behind)
         asked.on(connection)
@@ -437,10 +437,10 @@ def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
         gc.collect()
     # Cancelled while it connects, or waits to.
     for moment in range(3):
-        connection = made(retries=-1, initial_retry=0.001)
+        connection = made(retries=None, initial_retry=0.001)
         asked, behind = Asked().on(connection), Asked().on(connection)
         if moment:
-            run_until(base, lambda: connection._tries >= moment)
+            run_until(base, lambda: connection._queue.tries >= moment)
         asked.request.cancel()
         settle(base)
         behind.request.cancel()
@@ -460,7 +460,7 @@ def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
     assert bytes(asked.request.input_buffer) == b"hello"
     # More in one go than Python would let call itself.
     base = EventBase()
-    connection = HttpConnection(base, None, "no.such.name.invalid", 80)
+    connection = HttpConnection(base, "no.such.name.invalid", 80)
     for number in range(20):
         asked = Asked()
         asked.then = lambda request: Asked().on(connection) if number < 3 else None
@@ -488,7 +488,7 @@ WALK = """
 
         def connect():
             port = chance.choice([server.port, server.port, nobody_listens()[1]])
-            connection = HttpConnection(base, None, "127.0.0.1", port)
+            connection = HttpConnection(base, "127.0.0.1", port)
             connection.timeout = chance.choice([None, 0.01])
             connection.retries, connection.initial_retry = chance.choice([0, 2]), 0.001
             if chance.random() < 0.2:

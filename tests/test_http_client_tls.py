@@ -155,7 +155,7 @@ def test_a_lookup_that_is_cancelled_connects_nothing_more(
     if given:
         how = {"bufferevent": BufferEvent.tls(base, -1, believing, server_hostname=HOST)}
     with NameServer(base, {HOST: SILENCE}) as names, client_of(names) as dns:
-        connection = HttpConnection(base, dns, HOST, server.port, **how)
+        connection = HttpConnection(base, HOST, server.port, dns_base=dns, **how)
         connection.family, connection.max_body_size = socket.AF_INET, 1
         one, other = Asked().on(connection), Asked().on(connection)
         run_until(base, lambda: names.asked)
@@ -176,12 +176,12 @@ def test_a_request_is_tried_again_with_tls(
     base: EventBase, authority: Authority, believing: TlsContext
 ) -> None:
     host, port = nobody_listens()
-    connection = HttpConnection(base, None, host, port, tls=believing)
+    connection = HttpConnection(base, host, port, tls=believing)
     asked = ask(connection)
     assert isinstance(asked.error.__cause__, ConnectionRefusedError)
     connection.retries, connection.initial_retry = 100, 0.001
     asked = Asked().on(connection)
-    run_until(base, lambda: connection._tries > 2)
+    run_until(base, lambda: connection._queue.tries > 2)
     Server(base, OK, context=server_context(authority), port=port)
     run_until(base, lambda: asked.ended)
     assert asked.body == b"hello"
@@ -220,7 +220,7 @@ def test_openssls_own_server_answers(
     own = authority.server
     arguments = ("-www", "-cert", str(own.certfile), "-key", str(own.keyfile))
     with openssl_server(*arguments) as (host, port):
-        asked = ask(HttpConnection(base, None, host, port, tls=believing))
+        asked = ask(HttpConnection(base, host, port, tls=believing))
     assert asked.error is None
     assert asked.code == 200
     assert b"Ciphers" in asked.body

@@ -58,7 +58,7 @@ def close_connection(request: HttpServerRequest) -> None:
 
 
 def close_server(request: HttpServerRequest) -> None:
-    request.root.close()
+    request._root.close()
 
 
 # HTTP: each place where a handler can close what has called it. Each gets the way to close.

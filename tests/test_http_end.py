@@ -135,7 +135,7 @@ def answered_later(base: EventBase, server: HttpServer, client: Client, held: He
 
 
 def connection_closed(base: EventBase, server: HttpServer, client: Client, held: Held) -> None:
-    next(iter(server.connections.values())).close()
+    next(iter(server._connections.known.values())).close()
 
 
 def connection_closed_in_the_loop(
@@ -460,7 +460,7 @@ def test_whatever_is_closed_inside_touches_no_freed_memory() -> None:
 
         def close_server(server, held): server.close()
         def close_connection(server, held):
-            for one in list(server.connections.values()): one.close()
+            for one in list(server._connections.known.values()): one.close()
         def drop(server, held): held.clear(); gc.collect()
         def answer(server, held): held.pop().send_reply(200, None, b"x")
         def in_loop(server, held): server.base.defer(close_connection, server, held)

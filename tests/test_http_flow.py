@@ -322,7 +322,7 @@ def test_a_child_can_not_pause_what_is_its_parents(base: EventBase) -> None:
 
 def test_another_thread_is_refused_while_the_loop_runs(base: EventBase, server: HttpServer) -> None:
     refused: list[str] = []
-    connection = HttpConnection(base, None, *where(server))
+    connection = HttpConnection(base, *where(server))
     limit = RateLimit(10)
 
     def elsewhere(incoming: HttpServerConnection) -> None:
@@ -355,7 +355,7 @@ def test_an_https_connection_stays_paused_and_limited_when_its_lookup_is_cancell
     limit = RateLimit(1000)
     with DnsBase(base, 0) as dns, RateLimitGroup(base, limit) as group:
         dns.nameserver_ip_add("127.0.0.1:9")
-        connection = HttpConnection(base, dns, "nowhere.test", 443, tls=context)
+        connection = HttpConnection(base, "nowhere.test", 443, dns_base=dns, tls=context)
         connection.pause()
         connection.rate_limit, connection.rate_limit_group = limit, group
         asked = Asked().on(connection)
@@ -531,7 +531,7 @@ def test_a_group_that_is_closed_limits_nobody(base: EventBase, server: HttpServe
 
 
 def test_limits_are_checked(base: EventBase, server: HttpServer) -> None:
-    connection = HttpConnection(base, None, *where(server))
+    connection = HttpConnection(base, *where(server))
     with EventBase() as other, RateLimitGroup(other, RateLimit(10)) as group:
         for limited in server, connection:
             with pytest.raises(TypeError, match="must be a RateLimit, not 5"):
@@ -557,7 +557,7 @@ def test_limits_end_in_any_order(base: EventBase, server: HttpServer, order: str
     group = RateLimitGroup(base, RateLimit(100))
     server.rate_limit, server.rate_limit_group = RateLimit(50), group
     server.set_gencb(nothing)
-    connection = HttpConnection(base, None, *where(server))
+    connection = HttpConnection(base, *where(server))
     connection.rate_limit, connection.rate_limit_group = RateLimit(60), group
     asked = Asked().on(connection, body=bytes(10_000), command=HttpCommand.POST)
     run_until(base, lambda: len(group.members) == 2)

@@ -49,7 +49,7 @@ RELAY = """
     with EventBase() as base:
         server = HttpServer(base)
         where = server.bind_socket("127.0.0.1", 0).address
-        connection = HttpConnection(base, None, *listening.getsockname())
+        connection = HttpConnection(base, *listening.getsockname())
         passed = 0
 
         def relay(request):
@@ -115,7 +115,7 @@ def test_what_is_paused_limited_and_in_parts_touches_no_freed_memory() -> None:
         )
 
         def everything(base, server, connection, request, upload):
-            incoming = list(server.connections.values())
+            incoming = list(server._connections.known.values())
             return {
                 "pause": lambda: (connection.pause(), [one.pause() for one in incoming]),
                 "cancel": lambda: upload.cancel(),
@@ -132,7 +132,7 @@ def test_what_is_paused_limited_and_in_parts_touches_no_freed_memory() -> None:
                 port = server.bind_socket("127.0.0.1", 0).port
                 group = RateLimitGroup(base, RateLimit(10**6))
                 server.rate_limit_group, server.rate_limit = group, RateLimit(10**6)
-                connection = HttpConnection(base, None, "127.0.0.1", port)
+                connection = HttpConnection(base, "127.0.0.1", port)
                 connection.rate_limit_group, connection.rate_limit = group, RateLimit(10**6)
                 done, acted = [], []
 
@@ -209,7 +209,7 @@ def test_everything_dropped_while_it_is_paused_and_limited_is_collected() -> Non
             server.on_headers = on_headers
             server.set_gencb(seen.append)
             where = server.bind_socket("127.0.0.1", 0).address
-            connection = HttpConnection(base, None, *where)
+            connection = HttpConnection(base, *where)
             connection.rate_limit, connection.rate_limit_group = RateLimit(10**6), group
             connection.pause()
             request = HttpRequest(print, on_write=(lambda request: None) if uploads else None)
@@ -253,7 +253,7 @@ ALONE = """
             bev.add_to_rate_limit_group(group())
             return bev
         if NOUN == "HttpConnection":
-            connection = HttpConnection(base, None, "127.0.0.1", 1)
+            connection = HttpConnection(base, "127.0.0.1", 1)
             connection.rate_limit_group = group()
             return connection
         server, held = HttpServer(base), []

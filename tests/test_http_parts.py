@@ -396,11 +396,11 @@ def test_a_bevcb_and_tls_go_with_on_headers(
     server.on_headers = on_headers
     if context is None:
         server.set_bevcb(BufferEvent)
-        connection = HttpConnection(base, None, *where(server))
+        connection = HttpConnection(base, *where(server))
     else:
         server.tls = context["server"]
         tls = context["client"]
-        connection = HttpConnection(base, None, *where(server), tls=tls, server_hostname=HOST)
+        connection = HttpConnection(base, *where(server), tls=tls, server_hostname=HOST)
     server.set_gencb(lambda request: request.send_reply(200))
     asked = Asked().on(connection, command=HttpCommand.POST, body=bytes(100_000))
     run_until(base, lambda: asked.ended)
@@ -461,7 +461,7 @@ def test_a_body_is_sent_in_parts(
     if context is not None:
         server.tls = context["server"]
         named = {"tls": context["client"], "server_hostname": HOST}
-    connection = HttpConnection(base, None, *where(server), **named)
+    connection = HttpConnection(base, *where(server), **named)
     uploads = [
         Upload(b"one, ", b"two, ", bytes(500_000), length=length).on(connection, "/", command)
         for _ in range(2)
@@ -482,7 +482,7 @@ def test_parts_may_be_sent_before_there_is_a_connection(
     base: EventBase, server: HttpServer
 ) -> None:
     got = echoing(server)
-    connection = HttpConnection(base, None, *where(server))
+    connection = HttpConnection(base, *where(server))
     first, second = (
         HttpRequest(lambda request: done.append(request), on_write=nothing) for _ in "12"
     )
@@ -521,7 +521,7 @@ def test_an_upload_waits_for_the_server(base: EventBase, server: HttpServer) -> 
 
     server.on_headers = on_headers
     server.set_gencb(lambda request: request.send_reply(200))
-    connection = HttpConnection(base, None, *where(server))
+    connection = HttpConnection(base, *where(server))
     asked = Upload(*[bytes(1_000_000)] * 30).on(connection, "/", HttpCommand.PUT)
     run_until(base, lambda: paused)
     turns(base, 100)
@@ -539,7 +539,7 @@ def test_an_upload_waits_for_the_server(base: EventBase, server: HttpServer) -> 
 
 def test_what_content_length_says_is_held_to(base: EventBase, server: HttpServer) -> None:
     got = echoing(server)
-    connection = HttpConnection(base, None, *where(server))
+    connection = HttpConnection(base, *where(server))
     asked = Asked(on_write=nothing)
     asked.request.output_headers["Content-Length"] = "5"
     asked.on(connection, "/", HttpCommand.POST)
@@ -573,7 +573,7 @@ def test_what_content_length_says_is_held_to(base: EventBase, server: HttpServer
 def test_headers_that_do_not_go_with_parts_are_refused(
     base: EventBase, headers: dict[str, str], why: str
 ) -> None:
-    connection = HttpConnection(base, None, "127.0.0.1", 1)
+    connection = HttpConnection(base, "127.0.0.1", 1)
     request = HttpRequest(print, on_write=print)
     request.output_headers.update(headers)
     with pytest.raises(ValueError, match=why):
@@ -652,7 +652,7 @@ def test_a_server_that_goes_ends_the_upload(base: EventBase) -> None:
 
 def test_an_upload_times_out_when_nothing_goes_on(base: EventBase) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        connection = HttpConnection(base, None, *listening.getsockname())
+        connection = HttpConnection(base, *listening.getsockname())
         connection.timeout = 0.4
         asked = Asked(on_write=nothing).on(connection, "/", HttpCommand.POST)
         started = time.monotonic()
@@ -741,7 +741,7 @@ def test_a_server_that_refuses_over_tls_while_a_part_is_sent_is_heard_once(
         with EventBase() as base:
             port = listening.getsockname()[1]
             context = TlsContext(cafile=sys.argv[3])
-            connection = HttpConnection(base, None, "127.0.0.1", port, tls=context)
+            connection = HttpConnection(base, "127.0.0.1", port, tls=context)
             def done(request):
                 codes.append((request.response_code, request.error))
             request = HttpRequest(done, on_write=on_write)

@@ -193,7 +193,7 @@ def test_ending_in_on_informational_is_safe_under_valgrind(what: str) -> None:
         what = sys.argv[1]
         with EventBase() as base:
             server = Server(base, b"HTTP/1.1 103 Hint\\r\\nA: b\\r\\n\\r\\n" * 3 + OK)
-            made = [HttpConnection(base, None, "127.0.0.1", server.port)]
+            made = [HttpConnection(base, "127.0.0.1", server.port)]
             def informed(request, code, headers):
                 if what == "cancel": request.cancel()
                 if what == "close": made[0].close()
@@ -307,7 +307,7 @@ def test_a_response_that_nobody_has_asked_for_is_nobodys(base: EventBase) -> Non
 
 def test_what_has_come_is_seen_though_the_loop_has_not_been_there(base: EventBase) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        connection = HttpConnection(base, None, "127.0.0.1", listening.getsockname()[1])
+        connection = HttpConnection(base, "127.0.0.1", listening.getsockname()[1])
         first = Asked().on(connection)
         run_until(base, lambda: bool(socket_ready(listening)))
         peer, _ = listening.accept()

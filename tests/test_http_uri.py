@@ -184,7 +184,7 @@ def test_a_copy_is_equal_and_another() -> None:
         assert other != uri
         assert str(uri) == text
     assert Uri.parse(WHOLE).copy().flags == 0
-    assert Uri.copied(Uri.parse(WHOLE).pointer).flags == UriFlag.NONCONFORMANT
+    assert Uri._copied(Uri.parse(WHOLE).pointer).flags == UriFlag.NONCONFORMANT
 
 
 def test_a_uri_is_no_key_and_equals_nothing_but_uris() -> None:

@@ -38,7 +38,7 @@ def asking(base: EventBase, dns: DnsBase | None, callback: Any) -> HttpConnectio
     host, port = "silent.example", 80
     if dns is None:
         host, port = Listener(base, ("127.0.0.1", 0), None).address
-    connection = HttpConnection(base, dns, host, port)
+    connection = HttpConnection(base, host, port, dns_base=dns)
     connection.make_request(HttpRequest(callback), HttpCommand.GET, "/")
     return connection
 
@@ -73,7 +73,7 @@ def test_a_pool_is_closed_with_the_resolver_of_a_connection(
     world = new_world(base)
     dns, told = client_of(server), []
     pool = RpcPool(base)
-    pool.add_connection(connection := HttpConnection(base, dns, "silent.example", 80))
+    pool.add_connection(connection := HttpConnection(base, "silent.example", 80, dns_base=dns))
     if under_way:
         pool.call("Message", REQUEST, Kill, told.append)
     dns.close()
@@ -99,7 +99,7 @@ def test_no_connection_of_a_pool_uses_a_resolver_that_is_freed() -> None:
                 dns = client_of(server)
                 pool = RpcPool(base)
                 for _ in range(2):
-                    pool.add_connection(HttpConnection(base, dns, "here.example", port))
+                    pool.add_connection(HttpConnection(base, "here.example", port, dns_base=dns))
                 pool.call("Message", REQUEST, Kill, told.append)
                 run_until(base, lambda: told)
                 for _ in range(3):
@@ -154,8 +154,8 @@ def test_what_a_request_s_callback_raises_comes_out_of_its_end(
     if waiting:
         connection.make_request(request, HttpCommand.GET, "/")
     else:
-        assert connection._current is not None
-        request = connection._current
+        assert connection._queue.current is not None
+        request = connection._queue.current
     with pytest.raises(Oops):
         ENDS[end](connection, request)
 
@@ -189,7 +189,7 @@ def test_nothing_is_left_of_what_begins_while_the_base_is_closed() -> None:
             connection.make_request(request, HttpCommand.GET, "/")
         refused.append(request.connection)
 
-    connection, request = HttpConnection(base, None, "127.0.0.1", 9), HttpRequest(late)
+    connection, request = HttpConnection(base, "127.0.0.1", 9), HttpRequest(late)
     asking(base, None, late)
     base.close()
     right.close()
@@ -236,7 +236,7 @@ def test_what_connects_by_a_name_may_be_collected_after_its_resolver() -> None:
                 if connects:
                     bev.connect_hostname(dns, "silent.example", 80)
                 else:
-                    http = HttpConnection(base, dns, "silent.example", 80)
+                    http = HttpConnection(base, "silent.example", 80, dns_base=dns)
                     http.make_request(HttpRequest(told.append), HttpCommand.GET, "/")
                     closed = DnsBase(base, DnsBaseFlag(0))
                     closed.resolve_ipv4("silent.example", 0, lambda *answer: told.append(answer))

@@ -57,7 +57,7 @@ SIMPLE = {
     "a buffer's callback": ("(lambda buffer: (buffer.add_cb(print), buffer)[1])(Buffer())", 3),
     "a rate limit group": ("RateLimitGroup(base, RateLimit(1000, 1000))", 4),
     "an HTTP server": ("HttpServer(base)", 1),
-    "an HTTP connection": ('HttpConnection(base, None, "127.0.0.1", 9)', 6),
+    "an HTTP connection": ('HttpConnection(base, "127.0.0.1", 9)', 6),
     "an HTTP request": ("HttpRequest(print)", 5),
     "headers": ('Headers([("A", "b"), ("C", "d" * 5000)])', 7),
     "a header that is set": ('Headers([("A", "b")]).__setitem__("A", "c")', 6),
@@ -437,7 +437,7 @@ def test_requests_and_calls_end_in_one_callback_or_are_refused() -> None:
     for code in (
         """
         def begin(base):
-            return HttpConnection(base, None, *address)
+            return HttpConnection(base, *address)
 
         def make(base, context):
             request = HttpRequest(lambda request: told.append(1))
@@ -448,7 +448,7 @@ def test_requests_and_calls_end_in_one_callback_or_are_refused() -> None:
         """
         def begin(base):
             pool = RpcPool(base)
-            pool.add_connection(HttpConnection(base, None, *address))
+            pool.add_connection(HttpConnection(base, *address))
             return pool
 
         def make(base, context):
@@ -589,7 +589,7 @@ HTTP = """
         server = HttpServer(base)
         server.set_gencb(lambda request: request.send_reply(200, "OK", b"x" * 1000))
         port = server.bind_socket("127.0.0.1", 0).port
-        connection = HttpConnection(base, None, "127.0.0.1", port)
+        connection = HttpConnection(base, "127.0.0.1", port)
         request = HttpRequest(lambda request: answer(request.response_code))
         request.output_headers["Host"] = "localhost"
         connection.make_request(request, HttpCommand.GET, "/a?b=c")
@@ -622,7 +622,7 @@ RPC = """
         port = server.bind_socket("127.0.0.1", 0).port
         RpcServer(server).register("Add", Number, Number, add)
         pool = RpcPool(base)
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", port))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", port))
         pool.call("Add", Number(number=1), Number, lambda call: answer(call.status))
 """
 
@@ -682,7 +682,7 @@ def test_a_loop_s_lack_of_memory_goes_to_on_error_and_it_runs_on() -> None:
             server = HttpServer(base)
             server.set_gencb(lambda request: request.send_reply(200, "OK", b"hello"))
             port = server.bind_socket("127.0.0.1", 0).port
-            connection = HttpConnection(base, None, "127.0.0.1", port)
+            connection = HttpConnection(base, "127.0.0.1", port)
             answers = []
 
             def done(request):

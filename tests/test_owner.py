@@ -271,7 +271,7 @@ NOUNS: dict[str, Callable[[EventBase], Callable[[], object]]] = {
     "BufferEvent": lambda base: partial(BufferEvent.pair(base)[0].write, b"x"),
     "Buffer": lambda base: partial(_deferred(base).add, b"x"),
     "HttpServer": lambda base: HttpServer(base).close,
-    "HttpConnection": lambda base: HttpConnection(base, None, "127.0.0.1", 1).close,
+    "HttpConnection": lambda base: HttpConnection(base, "127.0.0.1", 1).close,
 }
 
 

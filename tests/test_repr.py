@@ -132,7 +132,7 @@ def every(base: EventBase, pair: Pair, tmp_path: Path) -> Iterator[dict[str, tup
         server = enter(HttpServer(base))
         add("BoundSocket", server.bind_socket(*LOCAL), rf", fd \d+, {BOUND}")
         add("HttpServer", server, f", on {BOUND}, 0 routes")
-        connection = enter(HttpConnection(base, None, "a.example", 80))
+        connection = enter(HttpConnection(base, "a.example", 80))
         add("HttpConnection", connection, r", to a\.example:80, fd -1")
         request = enter(HttpRequest(nothing))
         add("HttpRequest", request, ", never made")
@@ -314,7 +314,7 @@ def test_a_request_and_its_answer_are_told(base: EventBase) -> None:
     with HttpServer(base) as server:
         server.set_gencb(handle)
         port = server.bind_socket(*LOCAL).port
-        connection = HttpConnection(base, None, "127.0.0.1", port)
+        connection = HttpConnection(base, "127.0.0.1", port)
         request = HttpRequest(done)
         connection.make_request(request, HttpCommand.GET, "/a?b")
         printed.append(repr(request))
@@ -380,7 +380,7 @@ def test_a_call_of_a_procedure_is_told(base: EventBase) -> None:
     with HttpServer(base) as http, RpcServer(http) as server, RpcPool(base) as pool:
         server.register("Double", Number, Number, double)
         port = http.bind_socket(*LOCAL).port
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", port))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", port))
         call = pool.call("Double", Number(value=2), Number, replied)
         printed.append(repr(call))
         base.dispatch()

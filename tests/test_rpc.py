@@ -241,7 +241,7 @@ def test_a_reply_that_is_no_such_message_is_a_bad_payload(base: EventBase) -> No
     with HttpServer(base) as http, RpcPool(base) as pool:
         http.set_gencb(lambda request: request.send_reply(200, "OK", bodies[0]))
         port = http.bind_socket("127.0.0.1", 0).port
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", port))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", port))
         while bodies:
             call = pool.call("Message", REQUEST, Kill, lambda call: None)
             run_until(base, lambda: call.status is not None)  # noqa: B023
@@ -263,7 +263,7 @@ def test_what_making_a_reply_raises_comes_out_and_the_call_is_told(world: World)
 def test_a_connection_that_is_refused_is_told(base: EventBase) -> None:
     told: list[Any] = []
     with RpcPool(base) as pool:
-        pool.add_connection(HttpConnection(base, None, *nobody_listens()))
+        pool.add_connection(HttpConnection(base, *nobody_listens()))
         for _ in range(3):
             pool.call("Message", REQUEST, Kill, lambda call: told.append((call.status, call.reply)))
         run_until(base, lambda: len(told) == 3)
@@ -340,7 +340,7 @@ def test_wrong_arguments_are_named(world: World) -> None:
     with pytest.raises(TypeError, match="connection must be an HttpConnection"):
         pool.add_connection(base)  # type: ignore[arg-type]
     with EventBase() as other, pytest.raises(ValueError, match="same base"):
-        pool.add_connection(HttpConnection(other, None, "127.0.0.1", 1))
+        pool.add_connection(HttpConnection(other, "127.0.0.1", 1))
     assert not pool._made.calls
 
 

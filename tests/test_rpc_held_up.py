@@ -315,7 +315,7 @@ def call(
         [connection] = world.pool.connections
         world.pool.remove_connection(connection)
         connection.close()
-        world.pool.add_connection(HttpConnection(holding.base, None, *nobody_listens()))
+        world.pool.add_connection(HttpConnection(holding.base, *nobody_listens()))
     calls = [world.call("Act", replied) for _ in range(3)]
     run_until(holding.base, lambda: holding.held or told)
     holding.resume(result)

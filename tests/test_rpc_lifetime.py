@@ -224,7 +224,9 @@ def test_a_caller_that_leaves_is_answered_all_the_same(world: World) -> None:
 
 def test_closing_what_looks_the_host_up_closes_the_pool(world: World) -> None:
     resolver = DnsBase(world.base, DnsBaseFlag(0))
-    world.pool.add_connection(HttpConnection(world.base, resolver, "a.example", world.port))
+    world.pool.add_connection(
+        HttpConnection(world.base, "a.example", world.port, dns_base=resolver)
+    )
     calls = [world.call() for _ in range(3)]
     resolver.close()
     assert world.pool.closed
@@ -435,7 +437,7 @@ MISUSE = """
         did = []
         resolver = DnsBase(base, DnsBaseFlag(0))
         if deed == "closes the resolver":
-            connection = HttpConnection(base, resolver, "a.example", world.port)
+            connection = HttpConnection(base, "a.example", world.port, dns_base=resolver)
             world.pool.add_connection(connection)
 
         def act(*arguments):

@@ -151,7 +151,7 @@ def served(peer: str) -> Iterator[int]:
 def test_python_calls_a_server_in_c(base: EventBase, served: int) -> None:
     replies = []
     with RpcPool(base) as pool:
-        pool.add_connection(HttpConnection(base, None, "127.0.0.1", served))
+        pool.add_connection(HttpConnection(base, "127.0.0.1", served))
         for message in MESSAGES.values():
             pool.call("Copy", message, Every, replies.append)
         base.once(lambda _fd, _what: base.loopbreak(), timeout=PATIENCE)

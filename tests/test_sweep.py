@@ -55,6 +55,10 @@ FOUND = [
     ("HttpServerRequest", "whose reply has all been written", "send_reply_end", "interrupt"),
     # What is closed once it has been flushed, which other code closed before that could begin.
     ("BufferEvent", "TLS through another", "close/and flush", "close below"),
+    # A bufferevent that was closed just before it was given to the connection.
+    ("HttpConnection", "idle", "__init__/with a bufferevent", "close bev"),
+    # A request that was closed when its connection had just been.
+    ("HttpServerRequest", "in on_headers", "__exit__", "close http"),
     # A lock that was counted as held where it had never been taken.
     ("BufferEvent", "THREADSAFE", "lock", "interrupt"),
 ]
@@ -93,7 +97,6 @@ CLASSES_LEFT_OUT = {
 #: don't, and what calls it is tried.
 MACHINERY = {
     "AddrInfoLookup": "answer lose",
-    "BoundSocket": "end",
     "Buffer": "borrowed",
     "BufferEvent": "borrowed free give owns taken_back",
     "Child": "do_without lent",
@@ -105,22 +108,17 @@ MACHINERY = {
     "Event": "free",
     "EventBase": "check_closable check_selectable",
     "EventConfig": "refusals",
-    "Exchange": "cancel free",
     "FileSegment": "part",
     "Fresh": "complaint",
-    "Headers": "borrowed",
-    "HttpConnection": "do_without lent",
+    "HttpConnection": "do_without free lent",
     "HttpRequest": "complaint",
-    "HttpServer": "doom forget free headers_came lent new_bev",
-    "HttpServerConnection": "adopt end gone lent",
-    "HttpServerRequest": "cannot_read ended_by fail part_came raised told unanswered",
+    "HttpServer": "free lent",
     "Layered": "close_all",
     "Limited": "limited",
     "Listener": "free give taken_back",
     "Lookup": "close drop lose withdraw",
     "Loop": "claim report telling wake when_quiet",
     "RateLimitGroup": "free",
-    "Request": "lent",
     "Root": "bury busy call check_closable check_found check_thread claim exhume "
     "park report tell unpark wake why_unusable wrong_thread",
     "Rpc": "free lent",
@@ -129,7 +127,6 @@ MACHINERY = {
     "Secured": "forget_failure hold let_go look why_failed",
     "Stream": "expect_callbacks holding_tls lent",
     "TlsContext": "connection",
-    "Uri": "copied",
 }
 
 #: What else nobody needs to try, by the class that has it, and why.

@@ -219,7 +219,7 @@ def test_a_request_over_https_waits_for_no_acknowledgement(
     server = server_of(base, authority, lambda request: request.send_reply(200, None, b"hello"))
     context = client_context(authority)
     address = where(server)
-    connection = HttpConnection(base, None, *address, tls=context, server_hostname=HOST)
+    connection = HttpConnection(base, *address, tls=context, server_hostname=HOST)
     taken: list[float] = []
 
     def done(request: HttpRequest) -> None:
@@ -268,7 +268,7 @@ def test_both_sides_of_http_send_at_once(
     server.set_gencb(handler)
     server.bind_socket("127.0.0.1", 0)
     named: dict[str, Any] = {"tls": client_context(authority), "server_hostname": HOST}
-    connection = HttpConnection(base, None, *where(server), **(named if secured else {}))
+    connection = HttpConnection(base, *where(server), **(named if secured else {}))
 
     def done(request: HttpRequest) -> None:
         assert request.error is None

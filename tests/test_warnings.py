@@ -484,7 +484,7 @@ SCENARIOS = """
 
     def local_address():
         base = EventBase()
-        connection = HttpConnection(base, None, "127.0.0.1", 80)
+        connection = HttpConnection(base, "127.0.0.1", 80)
         return lambda: setattr(connection, "local_address", "127.0.0.1"), base.close
 
     def request():
@@ -504,7 +504,7 @@ SCENARIOS = """
                 pass
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        connection = HttpConnection(base, None, *listening.getsockname())
+        connection = HttpConnection(base, *listening.getsockname())
         connection.timeout = 0.1
         ended = []
         request = HttpRequest(ended.append)

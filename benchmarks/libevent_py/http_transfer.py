@@ -31,7 +31,7 @@ def sample(port: int, size: int) -> tuple[int, int]:
     global received
     received = 0
     start = processor_time()
-    with HttpConnection(base, None, "127.0.0.1", port) as connection:
+    with HttpConnection(base, "127.0.0.1", port) as connection:
         request = HttpRequest(on_answer, on_chunk=on_chunk if what == "download" else None)
         request.output_headers["Host"] = "127.0.0.1"
         if what == "upload":

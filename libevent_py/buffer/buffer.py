@@ -172,11 +172,11 @@ class BorrowedBuffer(Attached, Buffer):
     def _sends_files(self) -> bool:
         owner = self._owner
         output = lib.bufferevent_get_output(owner.pointer)
-        return owner.sends_files is not None and self.pointer == output
+        return owner._sends_files is not None and self.pointer == output
 
     def _check_seen(self) -> None:
         """Raise `RuntimeError` where there may be no memory behind the bytes."""
-        if self and self._owner.sends_files and self._sends_files():
+        if self and self._owner._sends_files and self._sends_files():
             raise RuntimeError(
                 "an output that files have been added to can't be looked into: their bytes are "
                 "sent straight from the file"

@@ -147,7 +147,7 @@ class Shared(Watched):
         part = segment.part(sends)
         if sends:
             owner: Any = self._owner
-            owner.sends_files = True
+            owner._sends_files = True
         if self._call(lib.evpy_segment_add, part, pointer, offset, length):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 

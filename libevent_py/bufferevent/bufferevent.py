@@ -75,7 +75,7 @@ class BufferEvent(Connecting):
             self._start(base, next_key(), making, options, callbacks)
             if BufferEventOption.EAGER in options:
                 lib.bufferevent_set_max_single_read(self.pointer, lib.EVPY_ARENA)
-            self.sends_files = False
+            self._sends_files = False
             self._adopt(fd)
         except BaseException:
             if isinstance(fd, int) or fd.fileno() >= 0:  # it is still who gave it's to close

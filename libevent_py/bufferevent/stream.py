@@ -66,9 +66,9 @@ class Stream(Eager):
         "_on_event",
         "_on_read",
         "_on_write",
+        "_sends_files",
         "_underlying",
         "error",
-        "sends_files",
     )
 
     rank = 2
@@ -108,7 +108,7 @@ class Stream(Eager):
         self._eager = None
         self.error = None
         #: Whether its output has had files to send, or None where it sends only what is in memory.
-        self.sends_files: bool | None = None
+        self._sends_files: bool | None = None
         self._on_read, self._on_write, self._on_event = callbacks
         super().__init__(base, key, pointer)
         if underlying is not None:

@@ -1,14 +1,14 @@
-"""The sockets that an HTTP server listens on.
+"""``struct evhttp_bound_socket``: a socket that an HTTP server listens on, and how it is bound.
 
-However they come about, each is a `Listener` that has been given to the server.
+However it comes about, each is a `Listener` that has been given to the server.
 """
 
 from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -19,9 +19,12 @@ from libevent_py._core.owner import askable
 from libevent_py._core.pointers import copied, when_let_go
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import ListenerOption
-from libevent_py.http.settings import Settings
+from libevent_py.event.base import EventBase
 from libevent_py.listener import Listener
 from libevent_py.vulnerabilities.known import known_vulnerabilities
+
+if TYPE_CHECKING:
+    from libevent_py.http.server import HttpServer
 
 #: How many connections may wait to be accepted, as in evhttp itself.
 BACKLOG = 128
@@ -41,7 +44,9 @@ class BoundSocket(Handle):
 
     __slots__ = ("_listener", "server")
 
-    def __init__(self, server: Any, listener: Listener) -> None:
+    server: HttpServer
+
+    def __init__(self, server: HttpServer, listener: Listener) -> None:
         self.server = server
         self._listener = listener
 
@@ -68,7 +73,7 @@ class BoundSocket(Handle):
 
     @property
     def fd(self) -> int:
-        """The descriptor. Wraps ``evhttp_bound_socket_get_fd``."""
+        """The file descriptor. Wraps ``evhttp_bound_socket_get_fd``."""
         return int(lib.evhttp_bound_socket_get_fd(self.pointer))
 
     @property
@@ -78,14 +83,14 @@ class BoundSocket(Handle):
 
     @property
     def port(self) -> int:
-        """The port that the socket is bound to; raises `ValueError` where it has none."""
+        """The port that the socket is bound to; raises `ValueError` if it has none."""
         address = self.address
         if not isinstance(address, tuple):
             raise ValueError(f"a socket bound to {address!r} has no port")
         return int(address[1])
 
     def close(self) -> None:
-        """Accept no more connections here, and close the socket; a second time does nothing.
+        """Stop accepting connections here, and close the socket; a second time does nothing.
 
         Connections that have been accepted go on. Wraps ``evhttp_del_accept_socket``.
         """
@@ -97,116 +102,64 @@ class BoundSocket(Handle):
             http, pointer = copied(server.pointer), copied(self.pointer)
         except AttributeError:
             raise RuntimeError("this BoundSocket is still being made") from None
-        held = self.end()
-        if self not in server.bound:  # other code has closed it in between
+        held = self._end()
+        if self not in server._bound:  # other code has closed it in between
             return
-        server.bound.remove(self)
+        server._bound.remove(self)
         when_let_go(held, functools.partial(lib.evhttp_del_accept_socket, http, pointer))
 
-    def end(self) -> list[Any]:
+    def _end(self) -> list[Any]:
         """Be closed, as C closes the socket; return the pointers that a method is about to use."""
         held = take((self, self._listener))
         self._listener.taken_back()
         return held
 
 
-class Listening(Settings):
-    """What `HttpServer` has of listening."""
+def listener_at(base: EventBase, host: str | None, port: int) -> Listener:
+    """Return a new listener at *host*, a name or a numeric address, and *port*."""
+    try:
+        address = convert.sockaddr((host or "", port)) and (host or "", port)
+    except ValueError:
+        if host is not None:
+            convert.host_alone(host)
+        kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
+        address = socket.getaddrinfo(host, port, type=kind, flags=passive)[0][4]  # type: ignore[assignment]
+    return Listener(base, address, None, backlog=BACKLOG, options=OPTIONS)
 
-    __slots__ = ("_parent", "bound")
 
-    def __init__(self, base: Any, key: int, pointer: Any) -> None:
-        #: The server that this one is a virtual host of, or None.
-        self._parent: Any = None
-        #: The sockets that it accepts connections on.
-        self.bound: list[BoundSocket] = []
-        super().__init__(base, key, pointer)
-
-    def bind_socket(self, host: str | None, port: int) -> BoundSocket:
-        """Accept connections on *host* and *port*; return the socket, which knows its address.
-
-        None for *host* stands for all addresses, 0 for *port* for any that is free. A name is
-        looked up, while the loop waits. Raises `OSError` when the address can't be had.
-        Wraps ``evhttp_bind_socket``, ``evhttp_bind_socket_with_handle``.
-        """
-        port = convert.integer(port, "port", 0, 65535)
-        try:
-            address = convert.sockaddr((host or "", port)) and (host or "", port)
-        except ValueError:
-            if host is not None:
-                convert.host_alone(host)
-            kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
-            address = socket.getaddrinfo(host, port, type=kind, flags=passive)[0][4]  # type: ignore[assignment]
-        return self._take_over(
-            lambda: Listener(self.base, address, None, backlog=BACKLOG, options=OPTIONS)
-        )
-
-    def accept_socket(self, fd: Any) -> BoundSocket:
-        """Accept connections on the socket *fd*, which listens already, and belongs to the server.
-
-        *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set not to
-        block (K2). Wraps ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
-        """
-        return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
-
-    def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
-        self.pointer  # noqa: B018  (a closed server takes nothing)
-        listener = listen()
-        try:
-            return self.bind_listener(listener)
-        except BaseException:
-            listener.close()
-            raise
-
-    def bind_listener(self, listener: Listener) -> BoundSocket:
-        """Accept the connections of *listener*, which belongs to the server from now on.
-
-        Closing it closes the `BoundSocket`. Raises `ValueError` when it belongs to a server
-        already, or has another base, and for a virtual host; `LibeventError` for one of AF_UNIX
-        unless libevent is known to be mended: else any client could end the process (O12).
-        Wraps ``evhttp_bind_listener``.
-        """
-        if not isinstance(listener, Listener):
-            raise TypeError(f"listener must be a Listener, not {listener!r}")
-        self.base.check_thread()
-        pointer = self.pointer
-        if listener.base is not self.base:
-            raise ValueError("listener must be on the server's own base")
-        if listener._bound is not None:
-            raise ValueError("listener belongs to a server already")
-        if self._parent is not None:
-            raise ValueError("a virtual host can't listen: its parent does")
-        if not isinstance(listener.address, tuple):
-            _check_mended()
-        bound, callback = BoundSocket(self, listener), listener._callback
-        place = ffi.new("struct evhttp_bound_socket **")
-        try:
-            listener.give(bound)
-            errors.call(lib.evpy_http_bind, pointer, listener.pointer, place)
-        finally:
-            if place[0]:
-                bound.pointer = place[0]
-                self.bound.append(bound)
-            else:
-                listener._bound, listener._callback = None, callback
-        if self.closed:  # other code has closed it: C frees this with it
-            bound.end()
-            raise self._unusable()
-        return bound
-
-    @property
-    def bound_sockets(self) -> list[BoundSocket]:
-        """The sockets that it accepts connections on.
-
-        A copy, so that unlike in C they may be closed meanwhile (O9).
-        Wraps ``evhttp_foreach_bound_socket``.
-        """
-        self.pointer  # noqa: B018  (a closed server has none)
-        return list(self.bound)
+def bind(server: HttpServer, listener: Listener) -> BoundSocket:
+    """Give *listener* to *server*, as `HttpServer.bind_listener` does."""
+    if not isinstance(listener, Listener):
+        raise TypeError(f"listener must be a Listener, not {listener!r}")
+    server.base.check_thread()
+    pointer = server.pointer
+    if listener.base is not server.base:
+        raise ValueError("listener must be on the server's own base")
+    if listener._bound is not None:
+        raise ValueError("listener belongs to a server already")
+    if server._parent is not None:
+        raise ValueError("a virtual host can't listen: its parent does")
+    if not isinstance(listener.address, tuple):
+        _check_mended()
+    bound, callback = BoundSocket(server, listener), listener._callback
+    place = ffi.new("struct evhttp_bound_socket **")
+    try:
+        listener.give(bound)
+        errors.call(lib.evpy_http_bind, pointer, listener.pointer, place)
+    finally:
+        if place[0]:
+            bound.pointer = place[0]
+            server._bound.append(bound)
+        else:  # no call: an interrupt would leave it given to what there isn't
+            listener._bound, listener._callback = None, callback
+    if server.closed:  # other code has closed it: C frees this with it
+        bound._end()
+        raise server._unusable()
+    return bound
 
 
 def _check_mended() -> None:
-    """Raise `LibeventError` unless a client's long path does libevent no harm."""
+    """Raise `LibeventError` unless a client's long path does libevent no harm (O12)."""
     hole = next(hole for hole in known_vulnerabilities() if hole.id == LONG_ADDRESS)
     if hole.state != "fixed":
         raise errors.LibeventError(

@@ -1,66 +1,92 @@
-"""``struct evhttp_connection``: a client's connection to a server, and the requests made on it."""
+"""``struct evhttp_connection`` at a client: a connection to a server."""
 
 from __future__ import annotations
 
 import functools
-import re
+import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, SupportsIndex
 
-from libevent_py import errors
+from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.convert import Timeout
-from libevent_py._core.dispatch import next_key
+from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import Handle, Making, came_to_be
 from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.connect import FAMILIES, _resolver
 from libevent_py.bufferevent.tls import TlsContext
-from libevent_py.enums import BufferEventOption, HttpCommand, HttpConnectionFlag
+from libevent_py.dns.base import DnsBase
+from libevent_py.enums import (
+    BufferEventFlag,
+    BufferEventOption,
+    HttpConnectionFlag,
+    HttpRequestError,
+)
+from libevent_py.errors import DnsError
 from libevent_py.event.base import EventBase
-from libevent_py.http.request import HttpRequest, frame_whole, framed
-from libevent_py.http.request_queue import Exchange
-
-#: What would end the request line's URI, or the line.
-_FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
+from libevent_py.http.flow import Flow, Pace
+from libevent_py.http.request import HttpRequest
+from libevent_py.http.request_queue import RequestQueue, forget, let_go
 
 _DEFERRED = BufferEventOption.DEFER_CALLBACKS
 
 
-class HttpConnection(Exchange):
+class HttpConnection(Flow, Child):
     """A connection to an HTTP server, made when a request needs it; usable in ``with``.
 
-    While a request waits it stays alive by itself; else it goes with the last reference to it. One
-    that is open keeps the loop going, for further requests, until either end closes it.
+    While a request waits, the connection stays alive by itself; otherwise it goes with the last
+    reference to it. One that is open keeps the loop running, for further requests, until either end
+    closes it.
     """
 
-    __slots__ = ("_lent_bev", "_settings")
+    __slots__ = (
+        "_address",
+        "_defers",
+        "_ends_itself",
+        "_initial_retry",
+        "_lent_bev",
+        "_link",
+        "_on_close",
+        "_pace",
+        "_place",
+        "_process",
+        "_queue",
+        "_resolver",
+        "_retries",
+        "_settings",
+        "_tls",
+    )
 
+    rank = 1.5
+
+    base: EventBase
     _lent_bev: weakref.ref[BufferEvent] | None
 
     def __init__(
         self,
         base: EventBase,
-        dns_base: Any,
         host: str | bytes,
         port: int,
         *,
+        dns_base: DnsBase | None = None,
         bufferevent: BufferEvent | None = None,
         tls: TlsContext | None = None,
         server_hostname: str | None = None,
     ) -> None:
         """Make a connection to *host*, a name or a numeric address, and *port*; it connects later.
 
-        With None for *dns_base* a name is looked up without the loop, which waits meanwhile; a
-        `DnsBase` does it in the loop, and closes the connection when it is closed itself.
+        The `DnsBase` *dns_base* looks a name up in the loop, and closes the connection when it is
+        closed itself. With None a name is looked up at once, and the loop waits meanwhile.
 
-        With *tls* it is HTTPS, and the server's certificate must be for *server_hostname*, by
-        default *host*, as the context says. Instead, *bufferevent* can be a `BufferEvent` without a
-        descriptor that evhttp is to use and free: its callbacks are taken from it. Raises
-        `ValueError` for a pair, a filter, one without CLOSE_ON_FREE, and one that has a descriptor.
+        With *tls* the connection speaks HTTPS. The server's certificate must be for
+        *server_hostname*, by default *host*, as the context says. Instead of *tls*, you can give a
+        *bufferevent* without a descriptor, which evhttp uses and frees; its callbacks are taken
+        from it. Raises `ValueError` for one of a pair, a filter, one without CLOSE_ON_FREE, and one
+        that has a descriptor.
         Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
         """
         self._check_unmade()
@@ -74,10 +100,21 @@ class HttpConnection(Exchange):
         port = convert.integer(port, "port", 1, 65535)
         if dns_base is not None:
             _resolver(dns_base, base)
+        #: The host and the port, and the `DnsBase` that looks the host up, or None.
         self._address = name.decode("latin-1"), port
-        self._begin()
         self._resolver = dns_base
+        #: What is ours in C, and where C puts that together with the pointer.
+        self._link: Any = None
+        self._place: Any = None
+        self._queue = RequestQueue()
+        self._pace = Pace()
+        self._ends_itself = False
+        self._retries: int | None = 0
+        self._initial_retry = 2.0
+        self._on_close: Callable[[HttpConnection], object] | None = None
         self._settings: dict[str, Any] = {}
+        #: The process that has made it.
+        self._process = os.getpid()
         key = next_key()
         bev = self._chosen(base, bufferevent, tls, server_hostname)
         self._make_with(base, key, bev)
@@ -86,10 +123,11 @@ class HttpConnection(Exchange):
             raise dns_base._unusable()
 
     def _make_with(self, base: EventBase, key: int, bev: BufferEvent | None) -> None:
-        """Have C make its object, which takes *bev*."""
+        """Make the C object, which takes *bev*."""
         dns = ffi.NULL if self._resolver is None else self._resolver.pointer
         host, port = self._address
         name, make = host.encode("latin-1"), lib.evpy_client_connection_new
+        #: Its TLS session, or None, and whether its bufferevent defers callbacks.
         self._tls = None if bev is None else bev._tls
         self._defers = bev is not None and bool(bev._options & _DEFERRED)
         self._lent_bev = None if bev is None else weakref.ref(bev)
@@ -103,7 +141,8 @@ class HttpConnection(Exchange):
             super().__init__(base, key, Making(make, *what, failure=failure))
             self._link = self._place[0]
         finally:
-            if bev is not None and bev._given_to is self and not came_to_be(self):
+            # One that is closed has been closed by other code, just before it would be given.
+            if bev is not None and bev._given_to is self and not (bev.closed or came_to_be(self)):
                 bev.taken_back()
                 lib.bufferevent_free(below)
 
@@ -146,56 +185,54 @@ class HttpConnection(Exchange):
             yield f"fd {lib.bufferevent_getfd(self._below())}"
         if self._tls is not None:
             yield "TLS"
-        requests = len(self._waiting) + (self._current is not None)
-        if requests:
+        if requests := len(self._queue):
             yield f"{requests} requests under way"
 
     # Requests.
 
     def make_request(self, request: HttpRequest, command: int, uri: str | bytes) -> None:
-        """Send *request*, once those made before it have ended, and connect first if need be.
+        """Send *request* once those made before it have ended; connect first if need be.
 
-        *command* is of `HttpCommand`. *uri* is what the request line asks for: a path, for a proxy
-        a whole URI, for CONNECT a host and a port. Each request is made once. Where a name is
-        looked up at once, the callback may be called before this returns.
+        *command* is a method of `HttpCommand`. *uri* is what the request line asks for: a path, for
+        a proxy a whole URI, for CONNECT a host and a port. Each request is made once. Where a name
+        is looked up at once, the callback may be called before this returns.
 
-        The body is what the request's `output_buffer` holds now, which can't be changed any more; a
-        `FileSegment` there that is mapped is sent without being read into memory. Its header
-        Content-Length is added, unlike in C for every method, unless there is a header
-        Transfer-Encoding, which can only be "chunked": then it is sent as a chunk. Or it is sent in
-        parts, for which see `HttpRequest`.
+        The body is what the request's `output_buffer` holds now; it can't be changed any more. A
+        `FileSegment` in it that is mapped is sent without being read into memory. The header
+        Content-Length is added, unlike in C for every method. If there is a header
+        Transfer-Encoding, which can only be "chunked", the body is sent as one chunk instead. To
+        send a body in parts, see `HttpRequest`.
 
-        Raises `ValueError` for a URI with spaces or control characters, for headers that are wrong
-        about the body, as a Content-Length of another length, and for a body of CONNECT or TRACE.
+        Raises `ValueError` for a URI with spaces or control characters, for headers that don't fit
+        the body, as a Content-Length of another length, and for a body of CONNECT or TRACE.
         Wraps ``evhttp_make_request``.
         """
         if not isinstance(request, HttpRequest):
             raise TypeError(f"request must be an HttpRequest, not {request!r}")
-        request._tried = True
-        self.base.check_thread()
-        self.pointer  # noqa: B018  (nothing can be sent by a closed one)
-        self.base.pointer  # noqa: B018  (nor while the base closes it)
-        request.pointer  # noqa: B018  (a closed one can't be sent)
-        if request._asked is not None:
-            raise RuntimeError("this HttpRequest has been made already: each is made once")
-        asked = _command(command), _target(uri)
-        if request._on_write is None:
-            frame_whole(request, asked[0])
-        else:
-            request._framing, request._left = framed(request, asked[0])
-        request._asked, request._connection, request.base = asked, self, self.base
-        self._waiting.append(request)
+        request._enqueue(self, command, uri)
         with self.base.telling():
-            self._go_on()
+            self._queue.go_on(self)
+
+    def _cause(self, code: HttpRequestError | None, why: int) -> OSError | None:
+        """Return what has kept evhttp from connecting or TLS from going on, or None."""
+        unresolved = int(lib.bufferevent_socket_get_dns_error(self._below()))
+        if unresolved:
+            return DnsError(unresolved, f"{self._address[0]!r}: {util.gai_strerror(unresolved)}")
+        if self._tls is not None and code in (None, HttpRequestError.EOF):
+            bev = self.bufferevent
+            failure = bev.why_failed(BufferEventFlag.ERROR, why)
+            bev.forget_failure()
+            return failure
+        return OSError(why, os.strerror(why)) if why else None
 
     # The connection.
 
     @property
     def bufferevent(self) -> BufferEvent:
-        """The bufferevent that it uses, which belongs to it, and can be asked but not used.
+        """The bufferevent of the connection, to be asked but not used.
 
-        Such as for what TLS has agreed on. Whatever would use it, or its buffers, raises
-        `ValueError`: send by `make_request`, and set `timeout`.
+        Ask it what TLS has agreed on, for instance. Whatever would use it or its buffers raises
+        `ValueError`: send with `make_request`, and set `timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
         self.base.check_thread()
@@ -208,7 +245,7 @@ class HttpConnection(Exchange):
         return bev
 
     def lent(self) -> list[Handle]:
-        """Return the bufferevent, if it is still held, and its buffers."""
+        """Return the bufferevent, if somebody still has it, and its buffers."""
         bev = None if self._lent_bev is None else self._lent_bev()
         return [] if bev is None else [bev, *bev.lent()]
 
@@ -221,7 +258,7 @@ class HttpConnection(Exchange):
 
     @property
     def address(self) -> convert.Address | None:
-        """The address that it has connected to last, or None.
+        """The address that it last connected to, or None.
 
         Wraps ``evhttp_connection_get_addr``.
         """
@@ -237,10 +274,10 @@ class HttpConnection(Exchange):
 
     @property
     def timeout(self) -> Timeout:
-        """How long connecting may take, and then each read or write, in seconds.
+        """Timeout for connecting, and then for each read and write, in seconds.
 
-        None, as at first, is libevent's own: 45 s to connect, then 50 s. Unlike in C, 0 is the
-        shortest time and not libevent's own.
+        None, the default, is libevent's own: 45 s for connecting, then 50 s. Unlike in C, 0 is the
+        shortest timeout, not libevent's own.
         Wraps ``evhttp_connection_set_timeout``, ``evhttp_connection_set_timeout_tv``.
         """
         return self._settings.get("timeout")
@@ -252,7 +289,7 @@ class HttpConnection(Exchange):
 
     @property
     def family(self) -> int:
-        """The family that the host is looked up for: AF_UNSPEC, AF_INET or AF_INET6.
+        """The address family to look the host up for: AF_UNSPEC, AF_INET or AF_INET6.
 
         Wraps ``evhttp_connection_set_family``.
         """
@@ -266,10 +303,10 @@ class HttpConnection(Exchange):
 
     @property
     def flags(self) -> HttpConnectionFlag:
-        """How it behaves: REUSE_CONNECTED_ADDR looks the host up once; READ_ON_WRITE_ERROR reads a
-        response though the request could not be written.
+        """How the connection behaves.
 
-        LINGERING_CLOSE is for servers, and raises `ValueError`.
+        REUSE_CONNECTED_ADDR looks the host up only once. READ_ON_WRITE_ERROR reads a response even
+        if the request could not be written. LINGERING_CLOSE is for servers: it raises `ValueError`.
         Wraps ``evhttp_connection_set_flags``.
         """
         return HttpConnectionFlag(self._settings.get("flags", 0))
@@ -284,7 +321,7 @@ class HttpConnection(Exchange):
 
     @property
     def max_headers_size(self) -> int | None:
-        """The most bytes of headers that a response may have, or None, as at first, for any.
+        """Most bytes that the headers of a response may have, or None for no limit. Default: None.
 
         Wraps ``evhttp_connection_set_max_headers_size``.
         """
@@ -298,9 +335,9 @@ class HttpConnection(Exchange):
 
     @property
     def max_body_size(self) -> int | None:
-        """The most bytes of body that a response may have, or None, as at first, for any.
+        """Most bytes that the body of a response may have, or None for no limit. Default: None.
 
-        As in C, a line that tells a chunk's size doesn't count, and may have any length.
+        As in C, the line with a chunk's size doesn't count, and may have any length.
         Wraps ``evhttp_connection_set_max_body_size``.
         """
         return self._settings.get("max_body_size")
@@ -312,9 +349,9 @@ class HttpConnection(Exchange):
 
     @property
     def local_address(self) -> str | None:
-        """The numeric address to connect from, or None, as at first, for any.
+        """The numeric address to connect from, or None for any. Default: None.
 
-        Setting it raises `RuntimeError` once a request has been made (P7).
+        Setting it raises `RuntimeError` once a request has been made.
         Wraps ``evhttp_connection_set_local_address``.
         """
         return self._settings.get("local_address")
@@ -328,9 +365,9 @@ class HttpConnection(Exchange):
 
     @property
     def local_port(self) -> int:
-        """The port to connect from, or 0, as at first, for any.
+        """The port to connect from, or 0 for any. Default: 0.
 
-        Setting it raises `RuntimeError` once a request has been made (P7).
+        Setting it raises `RuntimeError` once a request has been made.
         Wraps ``evhttp_connection_set_local_port``.
         """
         return int(self._settings.get("local_port", 0))
@@ -342,30 +379,31 @@ class HttpConnection(Exchange):
         self._set("local_port", port, lib.evhttp_connection_set_local_port, port)
 
     def _check_unused(self, name: str) -> None:
-        if self._used:
+        if self._queue.used:  # (P7)
             raise RuntimeError(f"{name} must be set before the first request is made")
 
     @property
-    def retries(self) -> int:
-        """How often a connection that can't be made is tried again; -1 for ever, 0, as at first.
+    def retries(self) -> int | None:
+        """How often to try again when connecting fails, or None for no limit. Default: 0.
 
-        When none is left, all requests that wait fail. Does what
-        ``evhttp_connection_set_retries`` does, which in C leaves a connection that sends nothing
-        any more, and may end the process (P9). Wraps ``evhttp_connection_set_retries``.
+        When no retry is left, all requests that wait fail. In C retries leave a connection that
+        sends nothing any more, and may end the process. Wraps ``evhttp_connection_set_retries``.
         """
         return self._retries
 
     @retries.setter
-    def retries(self, retries: int) -> None:
+    def retries(self, retries: int | None) -> None:
         self.base.check_thread()
         self.pointer  # noqa: B018  (a closed one doesn't connect)
-        self._retries = convert.integer(retries, "retries", -1, 2**31 - 1)
+        if retries is not None:
+            retries = convert.integer(retries, "retries", 0, 2**31 - 1)
+        self._retries = retries
 
     @property
     def initial_retry(self) -> float:
-        """How long to wait before the first retry, in seconds: 2 at first, twice that before each
-        further one, but an hour at most.
+        """How long to wait before the first retry, in seconds. Default: 2.
 
+        The wait doubles with each retry, up to an hour.
         Wraps ``evhttp_connection_set_initial_retry_tv``.
         """
         return self._initial_retry
@@ -377,26 +415,33 @@ class HttpConnection(Exchange):
         self._initial_retry = 2.0 if wait is None else convert.seconds(wait, "initial_retry")
 
     @property
-    def on_close(self) -> Callable[[Any], object] | None:
-        """What is called as ``on_close(connection)`` soon after a connection that was made has
-        ended, by the server or for a request's sake; not for `close`.
+    def on_close(self) -> Callable[[HttpConnection], object] | None:
+        """Callback ``on_close(connection)`` for soon after an established connection has ended.
 
-        Wraps ``evhttp_connection_set_closecb``.
+        Or None. Either the server has closed it, or libevent has, because of a request. It isn't
+        called for `close`. Wraps ``evhttp_connection_set_closecb``.
         """
         return self._on_close
 
     @on_close.setter
-    def on_close(self, callback: Callable[[Any], object] | None) -> None:
+    def on_close(self, callback: Callable[[HttpConnection], object] | None) -> None:
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
-    def free_on_completion(self) -> None:
-        """Have the connection closed once the last of its requests has ended.
+    def _was_closed(self) -> None:
+        if self._on_close is not None and not self.closed:
+            try:
+                self._on_close(self)
+            except BaseException as error:
+                self.base.report(error, self)
 
-        libevent's own would free it too early or never (P6).
+    def free_on_completion(self) -> None:
+        """Close the connection as soon as the last of its requests has ended.
+
+        What C has for this would free it too early or never.
         Wraps ``evhttp_connection_free_on_completion``.
         """
         self.pointer  # noqa: B018  (it is closed already)
-        self._ends_itself = True
+        self._ends_itself = True  # not libevent's own (P6)
 
     def do_without(self, other: Child) -> None:
         """Close if *other*, which is about to be closed, is what the host is looked up by (L3)."""
@@ -406,26 +451,48 @@ class HttpConnection(Exchange):
     def close(self) -> None:
         """Close the connection; the callbacks of its requests are called first, with `error` set.
 
-        A second time does nothing. Any callback may do so. Raises `ThreadError` in a wrong thread.
-        Wraps ``evhttp_connection_free``.
+        A second time does nothing. Any callback may close it. Raises `ThreadError` in a wrong
+        thread. Wraps ``evhttp_connection_free``.
         """
+        if self.closed:
+            return
+        self.base.check_thread()
+        if self.base.parked is None:
+            self._pace.forget_limits()  # before the bufferevent is closed with the rest
         super().close()
+        self._queue.close(self)
 
-
-def _command(command: int) -> HttpCommand:
-    known = convert.flags(HttpCommand, command, "command")
-    if known not in tuple(HttpCommand):
-        raise ValueError(f"command must be one of HttpCommand, not {known!r}")
-    return known
-
-
-def _target(uri: str | bytes) -> bytes:
-    """Return *uri* as the request line has it, or raise an error that says what is wrong (Q4)."""
-    target = convert.string(uri, "uri")
-    if not target or _FORBIDDEN.search(target):
-        raise ValueError(f"uri must have no spaces or control characters, not {uri!r}")
-    return target
+    @property
+    def free(self) -> Callable[[Any], object]:  # type: ignore[override]
+        """What frees the connection, and after it the request that it has, at a clean moment."""
+        self._pace.forget_limits()
+        link, sent = self._place[0], self._queue.sent
+        return functools.partial(_free_soon, self.base, link, sent, self._process)
 
 
 def _size(size: SupportsIndex | None, name: str) -> int:
     return -1 if size is None else convert.integer(size, name, 0, lib.EV_SSIZE_MAX)
+
+
+def _free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> None:
+    """Free a connection that *process* has made, which has the request *sent*, when it may be."""
+    if base.busy() and not base.closed:
+        base.graveyard.append((functools.partial(_free, link, sent, process), pointer))
+        base.defer(let_go, sent)
+    else:
+        _free(link, sent, process, pointer)
+
+
+def _free(link: Any, sent: Any, process: int, pointer: Any) -> None:
+    lib.evpy_client_connection_free(pointer, link, process != os.getpid())
+    if sent is not None:
+        forget(ffi.NULL, sent)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_closed(key: int) -> None:
+    for base in live.bases:
+        known = base.ledger.get(key)
+        connection: Any = None if known is None else known()
+        if connection is not None and connection._on_close is not None and base.parked is None:
+            connection.base.defer(connection._was_closed)

@@ -1,9 +1,9 @@
-"""How a server's request ends, and who is told so, once, however it does.
+"""How a server's request ends: who is told, once, however it does.
 
-evhttp tells of a reply that has been written, and of a connection that it frees with the request;
+evhttp tells when a reply has been written, and when it frees a connection with the request on it;
 all other ends are the binding's own doing. By then the user may have dropped the request: one that
-is dropped is to be answered, so what waits for its end must not hold it. Then another object stands
-in for it.
+is dropped has to be answered, so what waits for its end must not keep it alive. Then another object
+for the same request is made for the callback.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from libevent_py.errors import HttpError
 if TYPE_CHECKING:
     from libevent_py.http.server_request import HttpServerRequest
 
-#: What evhttp doesn't tell any better.
+#: All that evhttp tells of it.
 GONE = "its client has gone, or was idle for too long, before the answer was complete"
 
 
 class Ending:
-    """Whom to tell how a request has ended; its connection has it."""
+    """Who is told how a request has ended; the request's connection has it."""
 
     __slots__ = ("_another", "_callback", "_pointer", "_request", "_what", "error", "told")
 
@@ -32,26 +32,30 @@ class Ending:
         callback: Callable[[Any], object],
         another: Callable[[], HttpServerRequest],
     ) -> None:
-        """Call *callback* with *request*, or if it has been dropped with what *another* returns."""
+        """Call *callback* with *request* or, if that has been dropped, what *another* returns."""
         self._request = weakref.ref(request)
         self._callback = callback
         self._another = another
         self._pointer = request.pointer
         self._what = named(request)
-        #: Why it will end otherwise than by its user's own answer, if that is known before.
+        #: Why there will be no answer by the user, if that is known before the end.
         self.error: HttpError | None = None
         #: Whether the callback has been called.
         self.told = False
 
     def fails(self, text: str, cause: BaseException | None = None) -> None:
-        """Know that it will end without an answer of its user's, and why."""
+        """Note for the reason *text* that there will be no answer by the user; the first counts."""
         if self.error is None:
             self.error = ended_by(self._what, text, cause)
 
-    def tell(self, text: str | None = None, *, last: bool = False) -> None:
-        """Tell that it has ended: as it should, or with *text* why not.
+    def failed(self, error: HttpError) -> None:
+        """Note that *error* is why there is no answer by the user."""
+        self.error = error
 
-        Until then it can be asked, and when this is the *last* of it, not any more.
+    def tell(self, text: str | None = None, *, last: bool = False) -> None:
+        """Tell that the request has ended: as it should, or with *text* why not.
+
+        The request can be asked until then, and after that only if this isn't the *last* of it.
         """
         if self.told:
             return
@@ -60,15 +64,15 @@ class Ending:
         request = self._request()
         if request is None:
             request, last = self._another(), True
-        request.error = self.error
-        request.told(self._pointer, self._call, last=last)
+        request._ended_with(self.error)
+        request._told(self._pointer, self._call, last=last)
 
     def _call(self, request: HttpServerRequest) -> None:
         self.told = True  # no call from here to the callback's own
         self._callback(request)
 
     def end(self, text: str) -> None:
-        """Tell that it has been ended, for the reason *text*."""
+        """Tell that the request has been ended for the reason *text*."""
         self.tell(text, last=True)
 
 
@@ -81,7 +85,7 @@ def named(request: HttpServerRequest) -> str:
 
 
 def ended_by(what: str, text: str, cause: BaseException | None = None) -> HttpError:
-    """Return the error of a request that has ended without an answer of its user's."""
+    """Return the error of a request that has ended without an answer by the user."""
     error = HttpError(f"{what}: {text}")
     error.__cause__ = cause
     return error

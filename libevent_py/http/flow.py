@@ -1,8 +1,8 @@
-"""How fast the bytes of an HTTP connection come: reading that is paused, and limits.
+"""How fast the bytes of an HTTP connection come: paused reading, and limits.
 
 evhttp enables reading again and again, whatever its user has done to the bufferevent. So a pause is
 one more reason for libevent itself to suspend reading, as its watermarks and limits are, and holds
-in every state of the connection. Each of those has its own end.
+in every state of the connection.
 """
 
 from __future__ import annotations
@@ -14,24 +14,60 @@ from libevent_py._core.handle import Handle, slot
 from libevent_py._ffi import lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup
+from libevent_py.event.base import EventBase
+
+
+class Pace:
+    """Whether a connection is paused, and what knows its limits."""
+
+    __slots__ = ("limited", "paused")
+
+    def __init__(self) -> None:
+        self.paused = False
+        #: The bufferevent, once it has had a limit.
+        self.limited: BufferEvent | None = None
+
+    def pause(self, bev: Any) -> None:
+        """Read nothing more through C's *bev*."""
+        if not self.paused:
+            lib.evpy_http_suspend(bev)
+            self.paused = True
+
+    def resume(self, bev: Any) -> None:
+        """Read again through C's *bev*."""
+        if self.paused:
+            self.paused = False
+            lib.evpy_http_unsuspend(bev)
+
+    def limit_by(self, bev: BufferEvent) -> BufferEvent:
+        """Note that *bev* is what has the limits, and return it."""
+        self.limited = bev
+        return bev
+
+    def forget_limits(self) -> None:
+        """Leave the group, as C frees the bufferevent."""
+        limited, self.limited = self.limited, None
+        if limited is None:
+            return
+        if limited._group is not None:  # first in C: the group may go with its last member
+            with contextlib.suppress(AttributeError):  # closed, or the parent process's
+                lib.bufferevent_remove_from_rate_limit_group(slot(limited))
+        limited.taken_back()
 
 
 class Flow(Handle):
-    """What a client's connection and a server's have of pausing and of limits."""
+    """The pauses and limits of a client's connection or a server's, each of which has a `Pace`."""
 
     __slots__ = ()
 
     #: The event base in whose loop it is served.
-    base: Any
+    base: EventBase
 
-    _paused: bool
-
-    #: The bufferevent, once it has had a limit: it knows which.
-    _limited: BufferEvent | None
+    _pace: Pace
 
     @property
     def bufferevent(self) -> BufferEvent:
-        """The bufferevent that it goes through."""
+        """The bufferevent of the connection."""
         raise NotImplementedError
 
     def _below(self) -> Any:
@@ -41,52 +77,49 @@ class Flow(Handle):
     # Pausing.
 
     def pause(self) -> None:
-        """Read no more from the peer until `resume`, in whatever state the connection is.
+        """Stop reading from the peer until `resume`.
 
-        What the peer sends then waits in the kernel, and at last with the peer. What has been read
-        by then, which is no more than libevent reads at once, may still be handed out. Sending goes
-        on, and so does a connection that is being made, with its TLS handshake. Meanwhile reading
-        has no timeout, nobody learns that the peer has closed the connection unless there is
-        something to send, and a connection that only waits for `resume` doesn't keep the loop
-        going. A second time does nothing; any callback may do so. Raises `ClosedError`, and
-        `ThreadError` in a wrong thread. C has nothing like it: evhttp goes on reading though its
+        This works in every state of the connection, and in every callback. What the peer sends
+        meanwhile waits in the kernel, and in the end at the peer. What has been read before, at
+        most what libevent reads at once, may still be handed out. Writing goes on, and so do
+        connecting and the TLS handshake.
+
+        While the connection is paused, reading has no timeout, and nobody learns that the peer has
+        closed the connection unless there is something to send. A connection that only waits for
+        `resume` doesn't keep the loop running. A second call does nothing. Raises `ClosedError`,
+        and `ThreadError` in a wrong thread. C has nothing like it: evhttp reads on even if its
         bufferevent has been disabled.
         """
         self.base.check_thread()
-        bev = self._below()
-        if not self._paused:
-            lib.evpy_http_suspend(bev)
-            self._paused = True  # type: ignore[misc]  # each of those has the slot
+        self._pace.pause(self._below())
 
     def resume(self) -> None:
-        """Read on after `pause`: what has come meanwhile, too, and the end of the connection.
+        """Read again after `pause`, beginning with what has come meanwhile.
 
-        The timeout of reading begins anew. When it isn't paused, nothing happens. What has come is
-        handed out by the loop, not inside this call. Raises `ClosedError`, and `ThreadError` in a
+        The timeout of reading starts anew. The loop hands out what has come, not this call. Does
+        nothing when the connection isn't paused. Raises `ClosedError`, and `ThreadError` in a
         wrong thread.
         """
         self.base.check_thread()
-        bev = self._below()
-        if self._paused:
-            self._paused = False  # type: ignore[misc]
-            lib.evpy_http_unsuspend(bev)
+        self._pace.resume(self._below())
 
     @property
     def paused(self) -> bool:
-        """Whether reading is paused, by `pause`; it is not when the connection is closed."""
-        return self._paused and not self.closed
+        """Whether `pause` has stopped reading; False when the connection is closed."""
+        return self._pace.paused and not self.closed
 
     # Limits.
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """How fast it may read and write, as a `RateLimit`, or None, as at first, for any speed.
+        """How fast the connection may read and write, or None for no limit. Default: None.
 
-        Bytes are counted as on the wire: lines, headers and TLS's own, too. Raises as
-        `BufferEvent.set_rate_limit` does. Wraps ``bufferevent_set_rate_limit``.
+        All bytes on the wire count, those of headers and of TLS too. Raises the errors of
+        `BufferEvent.set_rate_limit`. Wraps ``bufferevent_set_rate_limit``.
         """
         self.pointer  # noqa: B018  (what is closed has none)
-        return None if self._limited is None else self._limited.rate_limit
+        limited = self._pace.limited
+        return None if limited is None else limited.rate_limit
 
     @rate_limit.setter
     def rate_limit(self, limit: RateLimit | None) -> None:
@@ -94,13 +127,15 @@ class Flow(Handle):
 
     @property
     def rate_limit_group(self) -> RateLimitGroup | None:
-        """The `RateLimitGroup` whose limit it shares with the other members, or None, as at first.
+        """The `RateLimitGroup` whose limit the connection shares, or None. Default: None.
 
-        A limit of its own counts, too. Raises as `BufferEvent.add_to_rate_limit_group` does.
+        Its own `rate_limit` applies as well. Raises the errors of
+        `BufferEvent.add_to_rate_limit_group`.
         Wraps ``bufferevent_add_to_rate_limit_group``, ``bufferevent_remove_from_rate_limit_group``.
         """
         self.pointer  # noqa: B018  (what is closed is a member of none)
-        return None if self._limited is None else self._limited.rate_limit_group
+        limited = self._pace.limited
+        return None if limited is None else limited.rate_limit_group
 
     @rate_limit_group.setter
     def rate_limit_group(self, group: RateLimitGroup | None) -> None:
@@ -115,15 +150,4 @@ class Flow(Handle):
     def _limitable(self) -> BufferEvent:
         self.base.check_thread()
         self.pointer  # noqa: B018  (what is closed has no limit)
-        self._limited = self.bufferevent  # type: ignore[misc]
-        return self._limited
-
-    def _forget_limits(self) -> None:
-        """Leave the group, as C frees the bufferevent."""
-        limited, self._limited = self._limited, None  # type: ignore[misc]
-        if limited is None:
-            return
-        if limited._group is not None:  # first in C: the group may go with its last member
-            with contextlib.suppress(AttributeError):  # closed, or the parent process's
-                lib.bufferevent_remove_from_rate_limit_group(slot(limited))
-        limited.taken_back()
+        return self._pace.limit_by(self.bufferevent)

@@ -1,4 +1,4 @@
-"""How a message says how long its body is, and what is wrong where it says so itself.
+"""How a message says how long its body is, and what is wrong when it says so itself.
 
 Whoever gets that wrong has the rest of the body taken for the next message. So libevent, which
 sends headers as they are, is asked to send only those that fit the body (`_c/http_framing.c`).
@@ -11,6 +11,9 @@ from libevent_py.http.headers import Headers
 
 #: What C returns for headers that don't fit the body.
 MISFRAMED = lib.EVPY_MISFRAMED
+
+#: How a request's body is framed that is sent in parts, by C's numbers; WHOLE is one that isn't.
+WHOLE, LENGTH, CHUNKED = range(3)
 
 #: What is wrong with headers by themselves, by C's number.
 PROBLEMS = {
@@ -40,3 +43,25 @@ def misframed(headers: Headers, size: int) -> ValueError:
 
 def _listed(values: list[str]) -> str:
     return " and ".join(map(repr, values))
+
+
+def in_parts(headers: Headers) -> tuple[int, int | None]:
+    """Return how *headers* frame a body that is sent in parts, and its length if that is known.
+
+    Where they don't say, they get the header Transfer-Encoding. Raises `ValueError` for headers
+    that don't go with such a body.
+    """
+    if "Expect" in headers:
+        raise ValueError("output_headers must have no Expect where the body is sent in on_write")
+    lengths, codings = headers.get_all("Content-Length"), headers.get_all("Transfer-Encoding")
+    if lengths and codings:
+        raise ValueError("output_headers must not have Content-Length and Transfer-Encoding")
+    if lengths:
+        if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+            raise ValueError(f"Content-Length must be one number of bytes, not {lengths!r}")
+        return LENGTH, int(lengths[0])
+    if not codings:
+        headers["Transfer-Encoding"] = "chunked"
+    elif [coding.lower() for coding in codings] != ["chunked"]:
+        raise ValueError(f"Transfer-Encoding must be chunked, not {codings!r}")
+    return CHUNKED, None

@@ -55,7 +55,7 @@ class Headers(Handle):
             self.add(name, value)
 
     @classmethod
-    def borrowed(cls, owner: Any, get: Callable[[Any], Any]) -> Headers:
+    def _borrowed(cls, owner: Any, get: Callable[[Any], Any]) -> Headers:
         """Make the handle of what *get* returns of *owner*'s pointer, and *owner* frees."""
         headers = BorrowedHeaders.__new__(BorrowedHeaders)
         headers._owner = owner

@@ -7,14 +7,16 @@ has been borrowed from it, headers and buffers, ends with it (P10).
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described, known_as
-from libevent_py._core.dispatch import next_key
+from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.frames import tells
 from libevent_py._core.handle import Fresh, Handle
 from libevent_py._core.owner import askable
 from libevent_py._core.pointers import keep_for, new_owned
@@ -25,26 +27,30 @@ from libevent_py.buffer.octets import FRONT, failure, result_of
 from libevent_py.buffer.owned import Attached
 from libevent_py.enums import HttpCommand, HttpRequestError
 from libevent_py.errors import HttpError
-from libevent_py.http.framing import MISFRAMED, misframed
+from libevent_py.event.base import EventBase
+from libevent_py.http.framing import MISFRAMED, WHOLE, in_parts, misframed
 from libevent_py.http.headers import Headers
 from libevent_py.http.uri import Uri
 
 if TYPE_CHECKING:
     from libevent_py.http.client import HttpConnection
 
+RequestCallback: TypeAlias = Callable[["HttpRequest"], object]
+
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
 #: What CONNECT is to C while it is being refused.
 COMMANDS[HttpCommand.CONNECT | HttpCommand.GET] = HttpCommand.CONNECT
 
-#: How a request's body is framed that is sent in parts, by C's numbers; WHOLE is one that isn't.
-WHOLE, LENGTH, CHUNKED = range(3)
+#: How many informational responses (1xx) one request may get before its answer.
+MOST_INFORMATIONAL = 100
+
+#: What would end the request line's URI, or the line.
+_FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
 # Looked up once, for what is called for every request.
 frame = lib.evpy_client_frame
 NO_BODY = lib.EVPY_NO_BODY
-
-RequestCallback = Callable[[Any], object]
 
 
 @known_as("Buffer")
@@ -81,7 +87,7 @@ class RequestBuffer(BorrowedBuffer):
 
     def _sends_files(self) -> bool:
         owner = self._owner
-        if owner.sends_files is None:
+        if owner._sends_files is None:
             return False
         return bool(self.pointer == lib.evhttp_request_get_output_buffer(owner.pointer))
 
@@ -92,14 +98,14 @@ class RequestBuffer(BorrowedBuffer):
     base="The event base in whose loop it is served.",
 )
 class Request(Handle):
-    """What a server's request and a client's have in common."""
+    """What a server's request and a client's request have in common."""
 
-    __slots__ = ("_input", "_output", "base", "sends_files")
+    __slots__ = ("_input", "_output", "_sends_files", "base")
 
-    base: Any
+    base: EventBase
 
     #: Whether what is sent has had files in it, or None where it can't be sent straight from one.
-    sends_files: bool | None
+    _sends_files: bool | None
 
     #: No buffer of a request calls back unless it is watched.
     _calls_back = False
@@ -110,7 +116,7 @@ class Request(Handle):
     def _begin(self, base: Any, pointer: Any) -> None:
         """Stand for C's *pointer*, of a request that *base*'s loop serves."""
         self.base = base
-        self._input = self._output = self.sends_files = None
+        self._input = self._output = self._sends_files = None
         self.pointer = pointer
 
     def _may_ask(self) -> bool:
@@ -128,15 +134,15 @@ class Request(Handle):
         base = self.base
         return (base and base.why_unusable(self)) or super()._unusable()
 
-    def lent(self) -> list[Handle]:
-        """Return the buffers that have been borrowed and are still held."""
+    def _lent(self) -> list[Handle]:
+        """Return the buffers that have been borrowed and that somebody still has."""
         refs = self._input, self._output
         return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
 
     def _end(self) -> Any:
-        """Have no way to C from now on, nor what has been borrowed; return the pointer, or None."""
+        """Become closed, with what has been borrowed; return the pointer, or None."""
         if self._input is not None or self._output is not None:
-            taken = [buffer._take() for buffer in self.lent()]
+            taken = [buffer._take() for buffer in self._lent()]
             pointer = self._take()
             keep_for(taken, pointer)
             return pointer
@@ -152,7 +158,7 @@ class Request(Handle):
 
     @property
     def uri(self) -> str:
-        """What the request line asks for, as it stands there, in Latin-1; "" when there is none.
+        """What the request line asks for, unchanged, as text in Latin-1; "" when there is none.
 
         Wraps ``evhttp_request_get_uri``.
         """
@@ -160,16 +166,16 @@ class Request(Handle):
 
     @property
     def evhttp_uri(self) -> Uri | None:
-        """A copy of the URI in its parts, or None when there is none.
+        """A copy of the URI as a `Uri`, or None when there is none.
 
         Wraps ``evhttp_request_get_evhttp_uri``.
         """
         pointer = lib.evhttp_request_get_evhttp_uri(self.pointer)
-        return None if pointer == ffi.NULL else Uri.copied(pointer)
+        return None if pointer == ffi.NULL else Uri._copied(pointer)
 
     @property
     def host(self) -> str | None:
-        """The host that is asked, of the URI or else the header Host, without a port; or None.
+        """The host of the URI or else of the header Host, without a port, or None.
 
         Wraps ``evhttp_request_get_host``.
         """
@@ -180,7 +186,7 @@ class Request(Handle):
 
     @property
     def version(self) -> tuple[int, int]:
-        """The version of HTTP, major and minor."""
+        """The version of HTTP: major and minor."""
         pointer = self.pointer
         return ord(pointer.major), ord(pointer.minor)
 
@@ -206,23 +212,23 @@ class Request(Handle):
 
     @property
     def input_headers(self) -> Headers:
-        """The headers that have come, for as long as the request lasts.
+        """The headers that have been received; they end with the request.
 
         Wraps ``evhttp_request_get_input_headers``.
         """
-        return Headers.borrowed(self, lib.evhttp_request_get_input_headers)
+        return Headers._borrowed(self, lib.evhttp_request_get_input_headers)
 
     @property
     def output_headers(self) -> Headers:
-        """The headers to be sent, for as long as the request lasts.
+        """The headers to be sent; they end with the request.
 
         Wraps ``evhttp_request_get_output_headers``.
         """
-        return Headers.borrowed(self, lib.evhttp_request_get_output_headers)
+        return Headers._borrowed(self, lib.evhttp_request_get_output_headers)
 
     @property
     def input_buffer(self) -> RequestBuffer:
-        """The body that has come; it ends with the request.
+        """The body that has been received; it ends with the request.
 
         Wraps ``evhttp_request_get_input_buffer``.
         """
@@ -302,13 +308,13 @@ class ClientBuffer(RequestBuffer):
 class HttpRequest(Request, Fresh):
     """A request that a client makes once, on one connection, and its response.
 
-    One that is dropped and nobody has wanted to send is told of by a `ResourceWarning`, which
-    ``python -X dev`` shows.
+    If you drop one that has never been given to `HttpConnection.make_request`, there is a
+    `ResourceWarning`, which ``python -X dev`` shows.
 
     Unlike in C, extensions of the response's chunks, as in ``5;name=value``, are ignored. Trailer
     fields are dropped. A response that isn't clear about where its body ends fails with
-    INVALID_HEADER; after one that may have left something behind, the next request has a connection
-    of its own.
+    INVALID_HEADER. After a response that may have left something behind, the next request gets a
+    new connection.
     """
 
     __slots__ = (
@@ -319,6 +325,7 @@ class HttpRequest(Request, Fresh):
         "_connection",
         "_framing",
         "_informed",
+        "_key",
         "_left",
         "_on_chunk",
         "_on_error",
@@ -330,7 +337,6 @@ class HttpRequest(Request, Fresh):
         "_tried",
         "_watched",
         "error",
-        "key",
     )
 
     error: HttpError | None
@@ -341,30 +347,35 @@ class HttpRequest(Request, Fresh):
         *,
         on_header: RequestCallback | None = None,
         on_chunk: RequestCallback | None = None,
-        on_error: Callable[[Any, HttpRequestError], object] | None = None,
-        on_informational: Callable[[Any, int, Headers], object] | None = None,
+        on_error: Callable[[HttpRequest, HttpRequestError], object] | None = None,
+        on_informational: Callable[[HttpRequest, int, Headers], object] | None = None,
         on_write: RequestCallback | None = None,
     ) -> None:
         """Make a request, to be filled in and given to `HttpConnection.make_request`.
 
         Whatever happens then, ``callback(request)`` is called once: with a response, or with
-        `error` set. ``on_header(request)`` is called when the response's headers have come; when it
-        returns False or raises, the request fails with EOF.
-        ``on_informational(request, code, headers)`` is called for each informational response that
-        comes before, as 100 Continue or 103 Early Hints; when it raises, the request fails, too. In
-        C there is only the code 100, of which the header callback is told, and any other of 1xx is
-        taken for the response. ``on_chunk(request)`` is called for each part of the body, which is
-        in `input_buffer` and is thrown away after it; of a chunked body for each chunk, once that
-        is whole, or, unlike in C, for parts of one that is longer than 64 KiB.
-        `HttpConnection.pause` has the parts wait.
-        ``on_error(request, code)`` is called before *callback* where libevent gives a reason. As in
-        C, no header Host is added: HTTP/1.1 wants one.
+        `error` set. As in C, no header Host is added: HTTP/1.1 wants one.
 
-        With *on_write* the body is sent in parts by `send_request_chunk`, so that no more of it
-        need be in memory than the server takes, until `send_request_end`: ``on_write(request)`` is
-        called each time when all has been written, first when the request's head has. When it
-        raises, the request is cancelled. The header Content-Length says how long the body will be;
-        without it, chunks are sent. C has nothing like it.
+        ``on_header(request)`` is called when the response's headers have come. If it returns False
+        or raises, the request fails with EOF.
+
+        ``on_chunk(request)`` is called for each part of the body, which is in `input_buffer` and is
+        thrown away afterwards. Of a chunked body it is one chunk, once that is whole, or, unlike in
+        C, a part of a chunk that is longer than 64 KiB. `HttpConnection.pause` makes the server
+        wait.
+
+        ``on_error(request, code)`` is called before *callback* where libevent gives a reason.
+
+        ``on_informational(request, code, headers)`` is called for each informational response that
+        comes before the response itself, such as 100 Continue or 103 Early Hints. If it raises, the
+        request fails. In C the header callback is told of the code 100, and any other 1xx is taken
+        for the response.
+
+        With *on_write* you send the body in parts, so that no more of it is in memory than the
+        server takes. ``on_write(request)`` is called each time when everything has been written,
+        first when the request's head has. Call `send_request_chunk` then, and in the end
+        `send_request_end`. If it raises, the request is cancelled. The header Content-Length says
+        how long the body will be; without it, chunks are sent. C has nothing like it.
         Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
         ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
         """
@@ -392,12 +403,12 @@ class HttpRequest(Request, Fresh):
         self._cancelled = self._tried = False
         self._code: int | None = None
         self.error = None
-        self.key = next_key()
+        self._key = next_key()
         #: Its buffers that have callbacks, by key: they are kept for as long as it is.
         self._watched: dict[int, RequestBuffer] = {}
         called = on_header is not None, on_chunk is not None
         free, make = lib.evhttp_request_free, lib.evpy_client_request_new
-        self._begin(_Nowhere(), new_owned(free, make, self.key, *called))
+        self._begin(_Nowhere(), new_owned(free, make, self._key, *called))
 
     def complaint(self) -> str:
         """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
@@ -429,15 +440,60 @@ class HttpRequest(Request, Fresh):
         """
         return self._connection
 
-    def cancel(self) -> None:
-        """Have the request end, and its callback called with the code REQUEST_CANCEL.
+    def _enqueue(self, connection: HttpConnection, command: int, uri: str | bytes) -> None:
+        """Wait to be sent on *connection*, as `HttpConnection.make_request` says."""
+        self._tried = True
+        base = connection.base
+        base.check_thread()
+        connection.pointer  # noqa: B018  (nothing can be sent by a closed one)
+        base.pointer  # noqa: B018  (nor while the base closes it)
+        self.pointer  # noqa: B018  (a closed one can't be sent)
+        if self._asked is not None:
+            raise RuntimeError("this HttpRequest has been made already: each is made once")
+        asked = _command(command), _target(uri)
+        if self._on_write is not None:
+            self._frame_parts(asked[0])
+        elif result := frame(self.pointer, asked[0]):
+            raise self._unframed(result, asked[0])
+        waiting = connection._queue.waiting
+        self._asked, self._connection, self.base = asked, connection, base
+        waiting.append(self)  # no call in between: who has a connection is in its queue
 
-        What is being sent or received already ends its connection with it, which the next request
-        makes anew; in a callback that happens soon after, and nobody is called for it in between.
-        One that has ended, or was never made, is left alone. Wraps ``evhttp_cancel_request``.
+    def _unframed(self, result: int, command: HttpCommand) -> Exception:
+        """Return why its body can't be framed."""
+        if result == MISFRAMED:
+            return misframed(self.output_headers, len(self.output_buffer))
+        if result == NO_BODY:
+            return ValueError(f"{command.name} must have no body: there is none in HTTP")
+        return MemoryError("evhttp_make_request: there is no memory for it")
+
+    def _frame_parts(self, command: HttpCommand) -> None:
+        """Note how its body, which is sent in parts, is framed; nobody can add to it then."""
+        if command in (HttpCommand.CONNECT, HttpCommand.TRACE):
+            raise ValueError(f"{command.name} must have no body: there is none in HTTP")
+        if self.output_buffer:
+            raise ValueError("output_buffer must be empty where the body is sent in on_write")
+        framing, left = in_parts(self.output_headers)
+        lib.evpy_client_freeze(self.pointer, True)
+        self._framing, self._left = framing, left
+
+    def cancel(self) -> None:
+        """Cancel the request; its callback is still called, with the code REQUEST_CANCEL.
+
+        If it is being sent or received already, its connection ends with it, and the next request
+        makes a new one. Inside a callback that happens soon after, and nobody is called for the
+        request in between. A request that has ended, or was never made, is left alone.
+        Wraps ``evhttp_cancel_request``.
         """
-        if self._connection is not None:
-            self._connection.cancel(self)
+        connection = self._connection
+        if connection is None:
+            return
+        connection.base.check_thread()
+        if not connection.closed:
+            connection.pointer  # noqa: B018  (after a fork the request is the parent's)
+        self._cancelled = True
+        if not connection.closed:  # else it is about to tell each of its requests
+            connection._queue.cancel(connection, self)
 
     # A body in parts.
 
@@ -452,21 +508,23 @@ class HttpRequest(Request, Fresh):
             raise RuntimeError(f"{function}() was called after send_request_end()")
 
     def send_request_chunk(self, data: Any) -> bool:
-        """Send *data*, the next part of the body of a request that is made with ``on_write``.
+        """Send *data*, the next part of the body; return whether it is on its way.
 
-        *data* is bytes, any object with the buffer protocol, or a `Buffer`, which is emptied. What
-        the server doesn't take stays in memory: so wait for ``on_write`` before the next part.
-        Return whether it is on its way. It isn't when the request has ended, or when the server has
+        The request must be made with ``on_write``. *data* is bytes, any object with the buffer
+        protocol, or a `Buffer`, which is emptied. What the server doesn't take stays in memory, so
+        wait for ``on_write`` before you send the next part.
+
+        Nothing is sent when the request has ended, when *data* is empty, or when the server has
         answered already with a status of 300 or more: then the rest of the body isn't sent, and the
-        connection ends with the response. Nor is an empty part. Any other answer is read once the
-        body has been sent. The connection's timeout counts from the last byte that the server has
-        taken, also while it waits for more of the body.
+        connection ends with the response. Any other answer is read once the body has been sent. The
+        connection's timeout counts from the last byte that the server has taken, also while more
+        of the body is to come.
 
         Raises `RuntimeError` before `HttpConnection.make_request` and after `send_request_end`,
         `ValueError` for more than Content-Length says.
         """
         self._check_open("send_request_chunk")
-        send, arguments, size = sender(data)
+        send, arguments, size = _sender(data)
         connection = self._connection
         if connection is None:
             return False
@@ -478,13 +536,13 @@ class HttpRequest(Request, Fresh):
         pointer = self.pointer
         sent = self.base.call(result_of, send, link, pointer, self._framing, *arguments)
         if sent < 0:
-            raise unsent(data)
+            raise _unsent(data)
         if self._left is not None and sent:
             self._left -= size
         return bool(sent)
 
     def send_request_end(self) -> None:
-        """Say that the body is complete; when the request has ended, nothing happens.
+        """Complete the body; when the request has ended, do nothing.
 
         Raises `RuntimeError` before `HttpConnection.make_request` and a second time, `ValueError`
         when Content-Length says that more is to come: `cancel` what can't be completed.
@@ -497,8 +555,53 @@ class HttpRequest(Request, Fresh):
             if self._left and not lib.evpy_client_answered(link, pointer):
                 raise ValueError(f"the body lacks {self._left} bytes that Content-Length says")
             if lib.evpy_client_send_end(link, pointer, self._framing) < 0:
-                raise unsent(None)
+                raise _unsent(None)
         self._open = False
+
+    # What its connection tells it.
+
+    def _has_informed(self, code: int) -> int:
+        """Tell the user of an informational response; return -1 to give the request up.
+
+        There can't be any number of them.
+        """
+        self._informed += 1
+        if self._informed > MOST_INFORMATIONAL:
+            self._refused = f"more than {MOST_INFORMATIONAL} informational responses have come"
+            return -1
+        try:
+            if not self._cancelled and self._on_informational is not None:
+                headers = Headers(self.input_headers.items())
+                self._on_informational(self, code, headers)
+            connection = self._connection
+            if connection is not None and connection._queue.current is self:
+                return 0
+        except BaseException as error:
+            self.base.report(error, self)
+        return -1
+
+    @tells
+    def _finish(self, error: HttpError | None) -> None:
+        """Tell the user, once, how it has ended."""
+        connection = self._connection
+        if connection is None:
+            return
+        connection._queue.release(self)
+        if not self.closed:
+            lib.evpy_client_freeze(self.pointer, False)
+        self._connection = None
+        self.error = error
+        try:
+            if error is not None and error.code is not None and self._on_error is not None:
+                self._on_error(self, HttpRequestError(error.code))
+        except BaseException as raised:
+            self.base.report(raised, self)
+        if self.base.parked is not None:  # that has forked, and this is the child
+            return
+        try:
+            self._callback(self)
+        except BaseException as raised:
+            self.base.report(raised, self)
 
     def _lend(self, pointer: Any) -> RequestBuffer:
         buffer = ClientBuffer.borrowed(pointer, self)
@@ -506,9 +609,9 @@ class HttpRequest(Request, Fresh):
         return buffer
 
     def close(self) -> None:
-        """Cancel the request if it is under way, and free it with all in it; once.
+        """Cancel the request if it is under way, and free it; a second time does nothing.
 
-        Else it goes with the last reference to it. Wraps ``evhttp_request_free``.
+        You need not: it is freed with the last reference to it. Wraps ``evhttp_request_free``.
         """
         if not self.closed:
             self.base.check_thread()
@@ -516,55 +619,22 @@ class HttpRequest(Request, Fresh):
             self._end()
 
 
-def frame_whole(request: HttpRequest, command: HttpCommand) -> None:
-    """Have the body of *request* framed, for good, or raise an error that says why it can't be."""
-    result = frame(request.pointer, command)
-    if not result:
-        return
-    if result == MISFRAMED:
-        raise misframed(request.output_headers, len(request.output_buffer))
-    if result == NO_BODY:
-        raise ValueError(f"{command.name} must have no body: there is none in HTTP")
-    raise MemoryError("evhttp_make_request: there is no memory for it")
+def _command(command: int) -> HttpCommand:
+    known = convert.flags(HttpCommand, command, "command")
+    if known not in tuple(HttpCommand):
+        raise ValueError(f"command must be one of HttpCommand, not {known!r}")
+    return known
 
 
-# A client's body, in parts.
+def _target(uri: str | bytes) -> bytes:
+    """Return *uri* as the request line has it, or raise an error that says what is wrong (Q4)."""
+    target = convert.string(uri, "uri")
+    if not target or _FORBIDDEN.search(target):
+        raise ValueError(f"uri must have no spaces or control characters, not {uri!r}")
+    return target
 
 
-def framed(request: Any, command: HttpCommand) -> tuple[int, int | None]:
-    """Return how the body of *request* is framed, and how many bytes are to come, if that is known.
-
-    Nobody else can add to it then. Raises `ValueError` for a method that has no body, and for
-    headers that don't go with one that is sent in parts.
-    """
-    if command in (HttpCommand.CONNECT, HttpCommand.TRACE):
-        raise ValueError(f"{command.name} must have no body: there is none in HTTP")
-    framing = _framed(request)
-    lib.evpy_client_freeze(request.pointer, True)
-    return framing
-
-
-def _framed(request: Any) -> tuple[int, int | None]:
-    if request.output_buffer:
-        raise ValueError("output_buffer must be empty where the body is sent in on_write")
-    headers = request.output_headers
-    if "Expect" in headers:
-        raise ValueError("output_headers must have no Expect where the body is sent in on_write")
-    lengths, codings = headers.get_all("Content-Length"), headers.get_all("Transfer-Encoding")
-    if lengths and codings:
-        raise ValueError("output_headers must not have Content-Length and Transfer-Encoding")
-    if lengths:
-        if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
-            raise ValueError(f"Content-Length must be one number of bytes, not {lengths!r}")
-        return LENGTH, int(lengths[0])
-    if not codings:
-        headers["Transfer-Encoding"] = "chunked"
-    elif [coding.lower() for coding in codings] != ["chunked"]:
-        raise ValueError(f"Transfer-Encoding must be chunked, not {codings!r}")
-    return CHUNKED, None
-
-
-def sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
+def _sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
     """Return what sends *data*, what for, and how many bytes that are."""
     if isinstance(data, Buffer):
         return lib.evpy_client_send_buffer, (data.pointer,), len(data)
@@ -572,7 +642,61 @@ def sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
     return lib.evpy_client_send, octets, octets[1]
 
 
-def unsent(data: Any) -> Exception:
+def _unsent(data: Any) -> Exception:
     """Return the exception for a part of a body that C could not take."""
     ends = [(data, FRONT)] if isinstance(data, Buffer) else []
     return failure(lib.evbuffer_add_buffer, *ends)
+
+
+# What C calls.
+
+
+def under_way(key: int) -> Any:
+    """Return the request that evhttp tells of, or None if it has ended or is the parent's."""
+    request = live.objects.get(key)
+    return None if request is None or request.base.parked is not None else request
+
+
+@ffi.def_extern(onerror=errors.kept, error=-1)
+def evpy_client_informed(key: int, code: int) -> int:
+    request = live.objects.get(key)
+    if request is None:
+        return -1
+    if request.base.parked is not None:
+        return 0
+    return int(request._has_informed(code))
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_refused(key: int, reason: Any) -> None:
+    request = under_way(key)
+    if request is not None:
+        request._refused = convert.text(reason)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_chunk(key: int) -> None:
+    request = under_way(key)
+    if request is not None and not request._cancelled:
+        try:
+            request._on_chunk(request)
+        except BaseException as error:
+            request.base.report(error, request)
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_ready(key: int) -> None:
+    request = under_way(key)
+    if request is not None and not request._cancelled:
+        try:
+            request._on_write(request)
+        except BaseException as error:  # nobody would send the rest
+            request.base.report(error, request)
+            request.cancel()
+
+
+@ffi.def_extern(onerror=errors.kept)
+def evpy_client_error(key: int, code: int) -> None:
+    request = under_way(key)
+    if request is not None:
+        request._code = code

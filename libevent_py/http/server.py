@@ -8,61 +8,78 @@ from typing import Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import Timeout
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import Handle, Making
+from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup
 from libevent_py.bufferevent.tls import TlsContext
+from libevent_py.enums import HttpCommand, HttpServerFlag
 from libevent_py.event.base import EventBase
-from libevent_py.http.bound_socket import Listening
-from libevent_py.http.end import Ending
-from libevent_py.http.server_connection import Held, HttpServerConnection, address_of, taken_out
-from libevent_py.http.server_request import ANSWERED, READING, UNANSWERED, HttpServerRequest, made
-from libevent_py.http.settings import ASKED, METHODS
+from libevent_py.http.bound_socket import OPTIONS, BoundSocket, bind, listener_at
+from libevent_py.http.server_connection import Connections, HttpServerConnection, outside
+from libevent_py.http.server_request import HttpHandler, Requests, Route
+from libevent_py.listener import Listener
 
-Handler: TypeAlias = Callable[[HttpServerRequest], object]
 BevCallback: TypeAlias = Callable[[EventBase], "BufferEvent | None"]
 
+#: The methods that evhttp allows at first.
+METHODS = (
+    HttpCommand.GET | HttpCommand.POST | HttpCommand.HEAD | HttpCommand.PUT | HttpCommand.DELETE
+)
 
-class Route:
-    """What C calls for a path, or for all others."""
+#: The methods that evhttp is to allow always, because it asks (`_c/http_server.c`).
+ASKED = HttpCommand.HEAD | HttpCommand.CONNECT
 
-    __slots__ = ("handler", "on_end", "server")
+#: The largest size that can be set as a limit: C's ev_ssize_t.
+LARGEST = lib.EV_SSIZE_MAX
 
-    def __init__(self, server: HttpServer, handler: Handler, on_end: Handler | None) -> None:
-        self.server = server
-        self.handler = handler
-        self.on_end = on_end
+#: How many bytes may wait to be parsed beyond headers and body: what is read ahead of them, and the
+#: lines with the sizes of chunks.
+AHEAD = 1 << 16
 
 
-class HttpServer(Listening):
+class HttpServer(Child):
     """A server of HTTP, and with `tls` of HTTPS; usable in ``with``, which closes it.
 
     It lives until it is closed, or its base is: nobody has to keep it. A handler is called as
-    ``handler(request)`` with an `HttpServerRequest`. When it raises before it has answered,
-    `EventBase.on_error` gets the request, and may answer it; else the client gets 500, before the
-    exception comes out of the loop. A reply that has been begun is cut off.
+    ``handler(request)`` with an `HttpServerRequest`. If it raises before it has answered,
+    `EventBase.on_error` gets the request, and may answer it; otherwise the client gets 500 before
+    the exception comes out of the loop. A reply that has begun is cut off.
 
     A request that isn't clear about where its body ends is answered with 400, and its connection
-    closed. As in C, one whose chunks have extensions, as in ``5;name=value``, is answered with 413,
-    and trailer fields are dropped.
+    is closed. As in C, a request whose chunks have extensions, as in ``5;name=value``, is answered
+    with 413, and trailer fields are dropped.
     """
 
     __slots__ = (
-        "_given",
+        "_bevcb",
+        "_bound",
+        "_connections",
+        "_content_type",
+        "_flags",
+        "_kept",
+        "_max_body_size",
+        "_max_headers_size",
+        "_methods",
         "_on_headers",
+        "_parent",
+        "_plain",
+        "_rate_limit",
+        "_rate_limit_group",
+        "_requests",
         "_routes",
         "_streams",
+        "_timeout",
         "_tls",
         "_vhosts",
-        "connections",
-        "current",
-        "doomed",
-        "held",
-        "plain",
     )
 
     rank = 1.5
+
+    base: EventBase
 
     def __init__(self, base: EventBase) -> None:
         """Make a server that doesn't listen yet. Wraps ``evhttp_new``."""
@@ -70,65 +87,116 @@ class HttpServer(Listening):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base.check_thread()
-        #: The routes, by path; None stands for all others.
+        #: The sockets that it accepts connections on.
+        self._bound: list[BoundSocket] = []
+        #: Its connections, and its requests that are not answered yet.
+        self._connections = Connections(base)
+        self._requests = Requests(base, self._connections)
+        #: The keys of the routes, by path; None stands for all others.
         self._routes: dict[bytes | None, int] = {}
-        self._tls: TlsContext | None = None
-        #: The bufferevents that are about to become connections' own, each with a reference of
-        #: its own in C.
-        self._given: dict[int, tuple[Any, BufferEvent]] = {}
+        #: The server that this one is a virtual host of, or None, and its own virtual hosts.
+        self._parent: HttpServer | None = None
         self._vhosts: dict[HttpServer, str] = {}
-        #: The connections that somebody has asked for, by where they are in C.
-        self.connections: dict[int, HttpServerConnection] = {}
-        #: The request whose handler runs, or None.
-        self.current: HttpServerRequest | None = None
-        #: The connections that are to be freed at the next clean moment, by where they are.
-        self.doomed: dict[int, Any] = {}
-        #: The requests that wait for an answer.
-        self.held = Held(base, self.connections)
-        self._on_headers: Handler | None = None
-        # Whether requests have told of their headers, and some may still.
+        #: Whether requests have told of their headers, and some may still.
         self._streams = False
         #: Whether all its connections go straight to a socket.
-        self.plain = True
+        self._plain = True
+        #: What C has pointers to.
+        self._kept: list[Any] = []
+        # What is set: C can be told, but doesn't tell.
+        self._bevcb: BevCallback | None = None
+        self._content_type: str | None = "text/html; charset=ISO-8859-1"
+        self._flags = HttpServerFlag(0)
+        self._max_body_size: int | None = None
+        self._max_headers_size: int | None = None
+        self._methods = METHODS
+        self._on_headers: HttpHandler | None = None
+        self._rate_limit: RateLimit | None = None
+        self._rate_limit_group: RateLimitGroup | None = None
+        self._timeout: Timeout = None
+        self._tls: TlsContext | None = None
         super().__init__(base, next_key(), Making(lib.evhttp_new, base.pointer))
         base.live[self.key] = self
         pointer = self.pointer
         lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
         lib.evpy_http_set_gencb(pointer, False, self.key)
 
-    def lent(self) -> list[Handle]:
-        """Return whatever ends with it."""
-        requests = self.held.alive()
-        if self.current is not None:
-            requests.append(self.current)
-        connections, given = list(self.connections.values()), list(self._given.values())
-        return [
-            *(handle for request in requests for handle in (*request.lent(), request)),
-            *(handle for one in connections for handle in (*one.lent(), one)),
-            *(handle for _, bev in given for handle in (*bev.lent(), bev)),
-            *self.bound,
-        ]
-
     def _facts(self, ask: bool) -> Iterator[str]:
         if self._parent is not None:
             yield f"for {self._parent._vhosts.get(self)!r}"
         if ask:
-            for bound in self.bound:
+            for bound in self._bound:
                 fd = lib.evhttp_bound_socket_get_fd(bound.pointer)
                 yield f"on {convert.told_socket_name(fd)}"
-        elif self.bound:
-            yield f"{len(self.bound)} sockets"
+        elif self._bound:
+            yield f"{len(self._bound)} sockets"
         yield f"{len(self._routes)} routes"
-        if self.held.requests:
-            yield f"{len(self.held.requests)} requests await an answer"
+        waiting = len(self._requests.waiting)
+        if waiting:
+            yield f"{waiting} requests await an answer"
+
+    def lent(self) -> list[Handle]:
+        """Return whatever ends with it."""
+        return [*self._requests.lent(), *self._connections.lent(), *self._bound]
+
+    # Where it listens.
+
+    def bind_socket(self, host: str | None, port: int) -> BoundSocket:
+        """Accept connections on *host* and *port*; return the socket, which knows its address.
+
+        None for *host* means all addresses, 0 for *port* any that is free. A name is looked up at
+        once, and the loop waits meanwhile. Raises `OSError` when the address can't be had.
+        Wraps ``evhttp_bind_socket``, ``evhttp_bind_socket_with_handle``.
+        """
+        number = convert.integer(port, "port", 0, 65535)
+        return self._take_over(lambda: listener_at(self.base, host, number))
+
+    def accept_socket(self, fd: Any) -> BoundSocket:
+        """Accept connections on the socket *fd*, which must be listening; the server closes it.
+
+        *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set to
+        non-blocking. Wraps ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
+        """
+        return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
+
+    def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
+        self.pointer  # noqa: B018  (a closed server takes nothing)
+        listener = listen()
+        try:
+            return self.bind_listener(listener)
+        except BaseException:
+            listener.close()
+            raise
+
+    def bind_listener(self, listener: Listener) -> BoundSocket:
+        """Accept the connections of *listener*, which belongs to the server from now on.
+
+        Closing it closes the `BoundSocket`. Raises `ValueError` if it belongs to a server already
+        or has another base, and if this server is a virtual host. Raises `LibeventError` for a
+        listener of AF_UNIX unless this libevent is known to be fixed: otherwise any client could
+        end the process. Wraps ``evhttp_bind_listener``.
+        """
+        return bind(self, listener)
+
+    @property
+    def bound_sockets(self) -> list[BoundSocket]:
+        """The sockets that it accepts connections on, in a copy.
+
+        So unlike in C they may be closed while you go through them.
+        Wraps ``evhttp_foreach_bound_socket``.
+        """
+        self.pointer  # noqa: B018  (a closed server has none)
+        return list(self._bound)
 
     # Who answers.
 
-    def set_cb(self, path: str | bytes, handler: Handler, *, on_end: Handler | None = None) -> None:
-        """Have ``handler(request)`` called for requests of *path*, as it is once decoded.
+    def set_cb(
+        self, path: str | bytes, handler: HttpHandler, *, on_end: HttpHandler | None = None
+    ) -> None:
+        """Call ``handler(request)`` for requests of *path*, which is compared once decoded.
 
-        *on_end* is what their `HttpServerRequest.on_end` is when the handler is called. Raises
-        `ValueError` when *path* has a handler already. Wraps ``evhttp_set_cb``.
+        *on_end* becomes the `HttpServerRequest.on_end` of each request before the handler is
+        called. Raises `ValueError` when *path* has a handler already. Wraps ``evhttp_set_cb``.
         """
         what = convert.string(path, "path")
         convert.callback(handler, "handler")
@@ -145,27 +213,27 @@ class HttpServer(Listening):
         self._route(key, Route(self, handler, on_end))
 
     def _route(self, key: int, route: Route) -> None:
-        """Have C find *route*, unless other code has closed the server since."""
+        """Let C find *route*, unless other code has closed the server since."""
         self.base.live[key] = route
         if self.closed:
             self.base.live.pop(key, None)
             raise self._unusable()
 
     def del_cb(self, path: str | bytes) -> None:
-        """Call *path*'s handler no longer, also inside itself.
+        """Stop calling the handler of *path*; the handler itself may do so.
 
-        Raises `ValueError` when it has none. Wraps ``evhttp_del_cb``.
+        Raises `KeyError` when the path has no handler. Wraps ``evhttp_del_cb``.
         """
         what = convert.string(path, "path")
         self.base.check_thread()
         pointer = self.pointer
         if what not in self._routes:
-            raise ValueError(f"path {path!r} has no handler")
+            raise KeyError(f"path {path!r} has no handler")
         lib.evhttp_del_cb(pointer, what)
         self.base.live.pop(self._routes.pop(what), None)
 
-    def set_gencb(self, handler: Handler | None, *, on_end: Handler | None = None) -> None:
-        """Have ``handler(request)`` called for requests of paths that have none of their own.
+    def set_gencb(self, handler: HttpHandler | None, *, on_end: HttpHandler | None = None) -> None:
+        """Call ``handler(request)`` for requests whose path has no handler of its own.
 
         With None libevent answers them with 404. *on_end* is as in `set_cb`.
         Wraps ``evhttp_set_gencb``.
@@ -185,24 +253,25 @@ class HttpServer(Listening):
             self._route(key, Route(self, handler, on_end))
 
     @property
-    def on_headers(self) -> Handler | None:
-        """What is called as ``on_headers(request)`` when the headers of a request have come, or
-        None.
+    def on_headers(self) -> HttpHandler | None:
+        """Callback ``on_headers(request)`` for when the headers of a request have come, or None.
 
-        By then its body has not, which `HttpServerRequest.on_chunk`, set here, gets in parts; and
-        `HttpServerConnection.pause` has the client wait with it. It can't be answered before its
-        handler is called, which is once all of the body has come: libevent would take the rest for
-        the next request. Before that, its connection can be closed. It is for connections that are
-        accepted from now on; a request of another, or one that libevent answers by itself, has it
-        called just before the handler, or not at all. Of virtual hosts, that of the server that
-        has accepted the connection is called, and only the handler learns whose request it is.
-        When it raises, the body is thrown away, and the client gets 500. Raises `ValueError` for a
-        virtual host. C has nothing like it before libevent 2.2.
+        Set `HttpServerRequest.on_chunk` there to get the body in parts, and use
+        `HttpServerConnection.pause` to make the client wait. The request can't be answered yet, as
+        libevent would take the rest of the body for the next request; but its connection can be
+        closed. The handler is called once all of the body has come. If the callback raises, the
+        body is thrown away, and the client gets 500.
+
+        It applies to connections that are accepted from now on. For a request on an older one, it
+        is called just before the handler, and for a request that libevent itself answers perhaps
+        not at all. Of a server and its virtual hosts, that of the server that has accepted the
+        connection is called; only the handler learns whose request it is. Setting it raises
+        `ValueError` for a virtual host. C has nothing like it before libevent 2.2.
         """
         return self._on_headers
 
     @on_headers.setter
-    def on_headers(self, callback: Handler | None) -> None:
+    def on_headers(self, callback: HttpHandler | None) -> None:
         if callback is not None:
             convert.callback(callback, "on_headers")
         self.base.check_thread()
@@ -213,16 +282,172 @@ class HttpServer(Listening):
         self._streams = self._streams or callback is not None
         self._set_bevcb()
 
+    # What it allows.
+
+    @property
+    def allowed_methods(self) -> HttpCommand:
+        """The methods that reach a handler; requests with others are answered with 501.
+
+        Default: GET, POST, HEAD, PUT and DELETE. Wraps ``evhttp_set_allowed_methods``.
+        """
+        return self._methods
+
+    @allowed_methods.setter
+    def allowed_methods(self, methods: int) -> None:
+        flags = convert.flags(HttpCommand, methods, "allowed_methods")
+        self.base.check_thread()
+        lib.evhttp_set_allowed_methods(self.pointer, flags | ASKED)
+        self._methods = flags
+
+    @property
+    def max_headers_size(self) -> int | None:
+        """Most bytes that the first line and the headers of a request may have, or None.
+
+        None, the default, is no limit. It applies to connections that are accepted from now on. A
+        request with more is answered with 400. Wraps ``evhttp_set_max_headers_size``.
+        """
+        return self._max_headers_size
+
+    @max_headers_size.setter
+    def max_headers_size(self, size: int | None) -> None:
+        most = -1 if size is None else convert.integer(size, "max_headers_size", 0, LARGEST)
+        self.base.check_thread()
+        lib.evhttp_set_max_headers_size(self.pointer, most)
+        self._max_headers_size = None if size is None else most
+        self._set_bevcb()
+
+    @property
+    def max_body_size(self) -> int | None:
+        """Most bytes that the body of a request may have, or None.
+
+        None, the default, is no limit. It applies to connections that are accepted from now on. A
+        request with more is answered with 413, and so is one whose chunks have extensions, however
+        short. With `max_headers_size` set too, a connection fails when more waits to be parsed than
+        both together and 64 KiB; in C the line with a chunk's size may grow for ever.
+        Wraps ``evhttp_set_max_body_size``.
+        """
+        return self._max_body_size
+
+    @max_body_size.setter
+    def max_body_size(self, size: int | None) -> None:
+        most = -1 if size is None else convert.integer(size, "max_body_size", 0, LARGEST)
+        self.base.check_thread()
+        lib.evhttp_set_max_body_size(self.pointer, most)
+        self._max_body_size = None if size is None else most
+        self._set_bevcb()
+
+    @property
+    def _most(self) -> int:
+        """How many bytes of a connection may wait to be parsed, or 0 for any number."""
+        headers, body = self._max_headers_size, self._max_body_size
+        if headers is None or body is None or headers + body + AHEAD > LARGEST:
+            return 0
+        return headers + body + AHEAD
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How fast each connection may read and write, or None for no limit. Default: None.
+
+        It becomes the `HttpServerConnection.rate_limit` of connections that are accepted from now
+        on: each gets a limit of its own. Wraps ``bufferevent_set_rate_limit``.
+        """
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        return self._rate_limit
+
+    @rate_limit.setter
+    def rate_limit(self, limit: RateLimit | None) -> None:
+        if limit is not None and not isinstance(limit, RateLimit):
+            raise TypeError(f"rate_limit must be a RateLimit, not {limit!r}")
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._rate_limit = limit
+        self._set_bevcb()
+
+    @property
+    def rate_limit_group(self) -> RateLimitGroup | None:
+        """The `RateLimitGroup` whose limit all connections share, or None. Default: None.
+
+        It becomes the `HttpServerConnection.rate_limit_group` of connections that are accepted from
+        now on, until the group is closed. Raises `ValueError` for a group of another event base.
+        Wraps ``bufferevent_add_to_rate_limit_group``.
+        """
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        return self._rate_limit_group
+
+    @rate_limit_group.setter
+    def rate_limit_group(self, group: RateLimitGroup | None) -> None:
+        if group is not None:
+            if not isinstance(group, RateLimitGroup):
+                raise TypeError(f"rate_limit_group must be a RateLimitGroup, not {group!r}")
+            if group.base is not self.base:
+                raise ValueError("rate_limit_group must be of the server's own event base")
+            group.pointer  # noqa: B018  (a closed one has no members)
+        self.base.check_thread()
+        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._rate_limit_group = group
+        self._set_bevcb()
+
+    @property
+    def timeout(self) -> Timeout:
+        """Idle timeout in seconds. None, the default, is no timeout.
+
+        A connection is closed when nothing has been read or written for so long. The time doesn't
+        count while a handler's answer is awaited, nor, for reading, while the connection is paused.
+        It applies to connections that are accepted from now on. Unlike in C, 0 is the shortest
+        timeout, not none. Wraps ``evhttp_set_timeout``, ``evhttp_set_timeout_tv``.
+        """
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: Timeout) -> None:
+        seconds = convert.optional_seconds(timeout)
+        self.base.check_thread()
+        lib.evpy_http_set_timeout(self.pointer, seconds)
+        self._timeout = None if timeout is None else seconds
+
+    @property
+    def default_content_type(self) -> str | None:
+        """The Content-Type of replies that have a body and no such header, or None for none.
+
+        Default: "text/html; charset=ISO-8859-1". Wraps ``evhttp_set_default_content_type``.
+        """
+        return self._content_type
+
+    @default_content_type.setter
+    def default_content_type(self, kind: str | None) -> None:
+        text = ffi.NULL
+        if kind is not None:
+            value = convert.string(kind, "default_content_type")
+            if b"\r" in value or b"\n" in value:
+                raise ValueError(f"default_content_type must be one line, not {kind!r}")
+            text = ffi.new("char[]", value)
+        self.base.check_thread()
+        lib.evhttp_set_default_content_type(self.pointer, text)
+        self._kept[:] = [text]  # C has the pointer only (O10)
+        self._content_type = kind
+
+    @property
+    def flags(self) -> HttpServerFlag:
+        """How the server behaves. Wraps ``evhttp_set_flags``."""
+        return self._flags
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        flags = convert.flags(HttpServerFlag, flags, "flags")
+        self.base.check_thread()
+        lib.evhttp_set_flags(self.pointer, flags)
+        self._flags = flags
+
     # What connections go through.
 
     def set_bevcb(self, callback: BevCallback | None) -> None:
-        """Have ``callback(base)`` called for each connection: it returns what that goes through.
+        """Call ``callback(base)`` for each new connection: it returns the bufferevent to use.
 
-        A new `BufferEvent` of *base* without a descriptor, also one of `BufferEvent.tls`, which
-        belongs to the connection then; or None for what libevent makes itself. Unlike in C, where
-        it raises, or returns something else, the connection is closed, and nothing is read from it.
-        With None for *callback*, libevent makes all. It takes the place of `tls`.
-        Wraps ``evhttp_set_bevcb``.
+        That is a new `BufferEvent` of *base* without a descriptor, as `BufferEvent.tls` can make
+        one too; it belongs to the connection then. Or it is None, for one that libevent makes. With
+        None for *callback*, libevent makes all of them. It replaces `tls`. Unlike in C, if the
+        callback raises or returns something else, the connection is closed, and nothing is read
+        from it. Wraps ``evhttp_set_bevcb``.
         """
         if callback is not None:
             convert.callback(callback)
@@ -231,14 +456,13 @@ class HttpServer(Listening):
         self._bevcb = callback
         self._set_bevcb()
         self._tls = None
-        self.plain = self.plain and callback is None
+        self._plain = self._plain and callback is None
 
     @property
     def tls(self) -> TlsContext | None:
-        """The context of connections that are accepted from now on, which then speak HTTPS; or
-        None.
+        """The context with which connections that are accepted from now on speak HTTPS, or None.
 
-        It takes the place of what `set_bevcb` has set.
+        It replaces what `set_bevcb` has set. Default: None.
         """
         return self._tls
 
@@ -255,7 +479,12 @@ class HttpServer(Listening):
         self.set_bevcb(None if context is None else secured)
         self._tls = context
 
-    def new_bev(self) -> Any:
+    def _set_bevcb(self) -> None:
+        """Make C ask for a bufferevent for each new connection, if there is a reason to."""
+        called = self._bevcb is not None or self._greets()
+        lib.evpy_http_set_bevcb(self.pointer, called, self.key, self._most)
+
+    def _new_bev(self) -> Any:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
         bev = None if self._bevcb is None else self._bevcb(self.base)
         self.pointer  # noqa: B018  (the callback may have closed it)
@@ -265,11 +494,7 @@ class HttpServer(Listening):
         if bev is None:
             base, bound = self.base.pointer, ffi.cast("void *", most)
             return lib.evpy_http_bounded(base, bound) if most else ffi.NULL
-        # Active from now on, and so before anything of the connection, which isn't there yet.
-        self.base.once(functools.partial(self._adopt, key := next_key()))
-        pointer = self._checked(bev).give(self)
-        lib.bufferevent_incref(pointer)
-        self._given[key] = pointer, bev
+        pointer = self._connections.give(self, self._checked(bev))
         if most:
             lib.evpy_http_bound(pointer, most)
         return pointer
@@ -286,24 +511,6 @@ class HttpServer(Listening):
             raise ValueError("the BufferEvent must be a new one, without a descriptor")
         return bev
 
-    def _adopt(self, key: int, _fd: int, _what: int) -> None:
-        """Find the connection that C has made of what `new_bev` gave it."""
-        if self.closed or key not in self._given:  # C frees it with all connections, or has none
-            return
-        pointer, bev = self._given.pop(key)
-        evcon = lib.evpy_http_connection_of(pointer)
-        lib.bufferevent_decref(pointer)
-        if not evcon:
-            bev.taken_back()
-            return
-        connection = self.connections.get(address_of(evcon))
-        if connection is not None:
-            connection.adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
-        else:
-            connection = HttpServerConnection(self, evcon, bev)
-        if self._greets():
-            self._greet(connection)
-
     def _greets(self) -> bool:
         """Tell whether it does something to each of its connections when that is new."""
         group = self._rate_limit_group
@@ -318,63 +525,17 @@ class HttpServer(Listening):
         if group is not None and not group.closed:
             connection.rate_limit_group = group
         if self._on_headers is not None:
-            errors.call(lib.evpy_http_stream, connection._flow)
-
-    def headers_came(self, connection: HttpServerConnection, pointer: Any) -> None:
-        """Tell of C's request *pointer*, the body of which is still to come."""
-        request = made(self.base, self, self, pointer)
-        request._state = READING
-        connection.reading = request
-        self._tell_headers(request)
-
-    def _tell_headers(self, request: HttpServerRequest) -> None:
-        if self._on_headers is not None:
-            try:
-                self._on_headers(request)
-            except BaseException as error:
-                request.cannot_read("on_headers", error)
-
-    def _read(self, pointer: Any) -> HttpServerRequest | None:
-        """Return the request that C's *pointer* is of, if it is still to be handled.
-
-        Its body has come; and if it could not tell of its headers before, it does so now.
-        """
-        where = address_of(lib.evhttp_request_get_connection(pointer))
-        connection = self.connections.get(where)
-        request = None if connection is None else connection.reading
-        if request is None and (connection is None or not connection.closed):
-            request = self._read_late(pointer)
-            connection = self.connections.get(where)
-        if connection is not None:
-            connection.reading = None
-        if request is None or request.closed:
-            return None
-        if connection is not None and connection.closed:
-            request._end()
-            return None
-        request._state = UNANSWERED
-        return request
-
-    def _read_late(self, pointer: Any) -> HttpServerRequest:
-        """Tell of C's request *pointer*, all of which has come already."""
-        request = self.current = made(self.base, self, self, pointer)
-        request._state = READING
-        self._tell_headers(request)
-        if request._on_chunk is not None and not request._is_cut():
-            request.part_came()
-            if not request._is_cut():
-                request.input_buffer.drain(len(request.input_buffer))
-        return request
+            errors.call(lib.evpy_http_stream, connection._watch)
 
     # Virtual hosts.
 
     def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
-        """Have *vhost* answer requests of hosts that match *pattern*.
+        """Let *vhost* answer requests whose host matches *pattern*.
 
-        A * in it stands for any characters, but at the end for none that there are, as in C.
-        It is closed with this server, and can't listen itself. Raises `ValueError` when it does, is
-        a virtual host already, has another base, or is this server's own parent (O8).
-        Wraps ``evhttp_add_virtual_host``.
+        A * in it matches any characters; as in C, at its end it matches none at all. *vhost* is
+        closed with this server, and can't listen itself. Raises `ValueError` if it does, is a
+        virtual host already, has another base, or is this server or what this one is a virtual host
+        of. Wraps ``evhttp_add_virtual_host``.
         """
         if not isinstance(vhost, HttpServer):
             raise TypeError(f"vhost must be an HttpServer, not {vhost!r}")
@@ -385,9 +546,10 @@ class HttpServer(Listening):
             raise ValueError("vhost must be on the server's own base")
         if vhost._parent is not None:
             raise ValueError("vhost is a virtual host already")
-        if vhost.bound or vhost.connections or vhost.current or vhost.held.requests:
+        requests = vhost._requests
+        if vhost._bound or vhost._connections.known or requests.current or requests.waiting:
             raise ValueError("vhost listens itself, or has connections")
-        if vhost.held.guests:
+        if requests.guests:
             raise ValueError("vhost serves RPCs, which only what is no virtual host can")
         above: HttpServer | None = self
         while above is not None:
@@ -410,7 +572,7 @@ class HttpServer(Listening):
     def remove_virtual_host(self, vhost: HttpServer) -> None:
         """Make *vhost* a server of its own again.
 
-        Raises `ValueError` when it is none of this server's virtual hosts.
+        Raises `ValueError` when it isn't one of this server's virtual hosts.
         Wraps ``evhttp_remove_virtual_host``.
         """
         self.base.check_thread()
@@ -428,64 +590,38 @@ class HttpServer(Listening):
 
     @property
     def virtual_hosts(self) -> dict[HttpServer, str]:
-        """Its virtual hosts, each with the pattern of its names, in a copy."""
+        """The virtual hosts, each with the pattern of its names, in a copy."""
         self.pointer  # noqa: B018  (a closed server has none)
         return dict(self._vhosts)
 
+    def add_server_alias(self, alias: str) -> None:
+        """Answer requests of the host *alias* too; it goes before any pattern of a virtual host.
+
+        Wraps ``evhttp_add_server_alias``.
+        """
+        name = convert.string(alias, "alias")
+        self.base.check_thread()
+        if lib.evhttp_add_server_alias(self.pointer, name):
+            raise MemoryError("evhttp_add_server_alias: there is no memory for it")
+
+    def remove_server_alias(self, alias: str) -> None:
+        """Undo `add_server_alias`; raises `KeyError` when there is no such *alias*.
+
+        Wraps ``evhttp_remove_server_alias``.
+        """
+        name = convert.string(alias, "alias")
+        self.base.check_thread()
+        if lib.evhttp_remove_server_alias(self.pointer, name):
+            raise KeyError(f"alias {alias!r} is none of this server's")
+
     # The end.
 
-    def doom(self, pointer: Any, ending: Ending | None) -> None:
-        """Free the connection *pointer*, now or at a clean moment, with its requests.
-
-        Who waits for the end of one is told so first.
-        """
-        lib.evpy_http_mute(pointer)
-        where = address_of(pointer)
-        self.doomed[where] = pointer
-        if self.closed:  # by other code: it frees this with the rest
-            self.doomed.clear()
-        try:
-            if ending is not None:
-                _outside(self.base, ending.end, "its connection was closed")
-        finally:
-            if where in self.doomed:  # or the server has been closed meanwhile
-                self._free_soon(where, pointer)
-
-    def _free_soon(self, where: int, pointer: Any) -> None:
-        base, current = self.base, self.current
-        if current is not None and not current.closed and current._is_on(pointer):
-            current._end()
-        self.held.end(pointer)
-        if base.busy():
-            base.graveyard.append((self._free_doomed, where))
-            base.wake()
-        else:
-            self._free_doomed(where)
-
-    def _free_doomed(self, where: int) -> None:
-        pointer = self.doomed.get(where)
-        if pointer is not None:  # C may have freed it meanwhile
-            self.held.end(pointer)  # what a handler has left unanswered since
-            try:
-                errors.call(lib.evhttp_connection_free, pointer)
-            finally:
-                connection = self.connections.get(where)
-                if connection is not None:  # C's callback finds it only where the loop runs
-                    self.base.live.pop(connection.key, None)
-                    connection.end()
-                    self.forget(connection)
-
-    def forget(self, connection: HttpServerConnection) -> None:
-        """Know no longer of *connection*, which C frees."""
-        self.connections.pop(connection.where, None)
-        self.doomed.pop(connection.where, None)
-
     def close(self) -> None:
-        """Listen no longer, and close all connections, answered or not; a second time does nothing.
+        """Stop listening, and close all connections, answered or not; a second time does nothing.
 
-        Requests that wait for an answer are closed, and so are virtual hosts. Unlike in C, it may
-        be called anywhere: inside callbacks C's object is freed later (O1). Raises `ThreadError` in
-        a wrong thread. Wraps ``evhttp_free``.
+        Requests that wait for an answer are closed, and so are virtual hosts. Unlike in C, you may
+        close it anywhere: inside a callback C's object is freed later. Raises `ThreadError` in a
+        wrong thread. Wraps ``evhttp_free``.
         """
         if self.closed:
             return
@@ -496,22 +632,11 @@ class HttpServer(Listening):
                 bound.close()
         try:
             if base.parked is None:
-                _outside(base, self._tell_ends)
+                text = f"its {'base' if base.closed else 'server'} was closed"
+                outside(base, self._connections.tell_ends, text)
         finally:
             if not self.closed:
                 self._close()
-
-    def _tell_ends(self) -> None:
-        """Tell who waits for the end of a request that the server is closed."""
-        text = f"its {'base' if self.base.closed else 'server'} was closed"
-        told = True
-        while told:  # who is told may have another one wait
-            told = False
-            for connection in list(self.connections.values()):
-                ending, connection.ending = connection.ending, None
-                if ending is not None:
-                    told = True
-                    ending.end(text)
 
     def _close(self) -> None:
         base = self.base
@@ -520,36 +645,17 @@ class HttpServer(Listening):
                 vhost.close()
             if self._parent is not None:
                 self._parent.remove_virtual_host(self)
-            self._mute()
-            for connection in list(self.connections.values()):
-                if not connection.closed:
-                    lib.evpy_http_mute(connection.pointer)
-                base.live.pop(connection.key, None)
-                connection.end()
-            for _, bev in list(self._given.values()):
-                bev.taken_back()
+            self._requests.mute()
+            self._connections.end()
             for key in list(self._routes.values()):
                 base.live.pop(key, None)
         else:  # freed, if at all, after reinit()
-            for bound in self.bound:
-                bound.end()
+            for bound in self._bound:
+                bound._end()
         try:
             super().close()
         finally:
-            self.connections.clear()
-            self.doomed.clear()
-
-    def _mute(self) -> None:
-        """Have nothing more sent for those whose requests are not answered."""
-        requests = [pointer for _, pointer in list(self.held.requests.values())]
-        if self.current is not None and not self.current.closed:
-            requests.append(self.current.pointer)
-        for guest in self.held.guests:
-            requests += guest.requests()
-        for pointer in requests:
-            evcon = lib.evhttp_request_get_connection(pointer)
-            if evcon:
-                lib.evpy_http_mute(evcon)
+            self._connections.clear()
 
     def _take_lent(self) -> list[Any]:
         super()._take_lent()
@@ -560,43 +666,31 @@ class HttpServer(Listening):
         """What frees the server, once no callback of it can be below."""
         if self._parent is not None:
             return _leave
-        for connection in list(self.connections.values()):  # where it was dropped with them
-            connection._forget_limits()
-        return functools.partial(_free_soon, self.base, self.held, self._given, self._kept)
-
-
-def _outside(base: Any, function: Callable[..., object], *arguments: Any) -> None:
-    """Call what tells users something: what they free is freed afterwards, as in C's callbacks.
-
-    What they raise comes out afterwards; of the loop, or of closing the base, while that runs.
-    """
-    if base.running:
-        function(*arguments)
-    else:
-        base.call(function, *arguments)
+        self._connections.forget_limits()  # where it was dropped with them
+        free = functools.partial(_free, self._requests, self._connections, self._kept)
+        return functools.partial(_free_soon, self.base, free)
 
 
 def _leave(_pointer: Any) -> None:
     """Leave it to the server that it is a virtual host of (O8)."""
 
 
-def _free_soon(base: Any, held: Held, given: dict[int, Any], kept: Any, pointer: Any) -> None:
+def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
     if base.busy():
-        base.graveyard.append((functools.partial(_free, held, given, kept), pointer))
+        base.graveyard.append((free, pointer))
         base.wake()
     else:
-        _free(held, given, kept, pointer)
+        free(pointer)
 
 
-def _free(held: Held, given: dict[int, tuple[Any, Any]], _kept: Any, pointer: Any) -> None:
+def _free(requests: Requests, connections: Connections, _kept: Any, pointer: Any) -> None:
     try:
-        held.free_orphans()
+        requests.free_orphans()
     finally:  # though an interrupt has come
         try:
             errors.call(lib.evhttp_free, pointer)
         finally:
-            for _, (bev, _) in taken_out(given):
-                lib.bufferevent_decref(bev)
+            connections.free_given()
 
 
 @ffi.def_extern(onerror=errors.kept, error=0)
@@ -610,55 +704,6 @@ def evpy_http_allowed(key: int, method: int) -> int:
     return method & root._methods
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
-    """Note in *begun* that the request is somebody's: else C answers it, after an interrupt."""
-    route = live.objects.get(key)
-    if route is None:  # the server is closed, and about to be freed with its requests
-        begun[0] = True
-        return
-    server = route.server
-    root = server
-    while root._parent is not None:
-        root = root._parent
-    if root.doomed and address_of(lib.evhttp_request_get_connection(pointer)) in root.doomed:
-        begun[0] = True
-        return  # so is the connection
-    base = server.base
-    if root._streams:
-        request = root._read(pointer)
-        begun[0] = True
-        if request is None:  # what has been told of its headers has closed the connection
-            return
-        request.server = server
-    else:
-        request = made(base, server, root, pointer)
-        begun[0] = True  # no call from here to what answers for a handler that raises
-    root.current = request
-    try:
-        if request.error is not None:
-            request.fail(request.error)
-            return
-        if route.on_end is not None:
-            request.on_end = route.on_end
-        route.handler(request)
-        if request._state != ANSWERED and request.unanswered():
-            root.held.add(request, pointer)
-    except BaseException as error:
-        request.raised(error)
-    finally:
-        root.current = None
-
-
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_headers(key: int, pointer: Any) -> None:
-    for base in live.bases:
-        connection = base.live.get(key)
-        if connection is not None and not connection.closed:
-            connection.server.headers_came(connection, pointer)
-            return
-
-
 #: What has C close the connection: with NULL, where TLS has failed, it would go on without.
 REFUSED = ffi.cast("struct bufferevent *", -1)
 
@@ -669,7 +714,7 @@ def evpy_http_bev(key: int) -> Any:
         server = base.live.get(key)
         if server is not None:
             try:
-                return server.new_bev()
+                return server._new_bev()
             except BaseException as error:
                 base.report(error, server)
     return REFUSED

@@ -1,16 +1,14 @@
-"""A connection to an HTTP server, and the requests that wait for an answer.
+"""``struct evhttp_connection`` at a server: a connection that it has accepted.
 
 libevent frees a connection whenever it has to, and then calls its close callback. So that is set
 for each connection that somebody has asked for, and its object is live until then. For the others,
-nearly all, nothing is made: a request can be asked whether its connection is still there.
+nearly all, no object is made: a request can be asked whether its connection is still there.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import socket
-import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,84 +18,21 @@ from libevent_py._core.described import described
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import Handle
 from libevent_py._core.owner import askable
-from libevent_py._core.pointers import copied
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.event.base import EventBase
 from libevent_py.http.end import GONE
-from libevent_py.http.flow import Flow
+from libevent_py.http.flow import Flow, Pace
 
 if TYPE_CHECKING:
     from libevent_py.http.end import Ending
-    from libevent_py.http.server_request import HttpServerRequest
+    from libevent_py.http.server import HttpServer
+    from libevent_py.http.server_request import HttpHandler, HttpServerRequest, Requests
 
 
-#: What C returns for a request that nobody in C has any more.
-ORPHAN = lib.EVPY_ORPHAN
-
-
-class Held:
-    """The requests of a server that have been left unanswered for now.
-
-    Nobody has to keep the server's requests for it, but their user does: one that is dropped is
-    answered for them, or its client would wait for ever (O3).
-    """
-
-    __slots__ = ("base", "connections", "guests", "requests")
-
-    def __init__(self, base: Any, connections: dict[int, HttpServerConnection]) -> None:
-        self.base = base
-        #: The connections that somebody has asked for, by where they are in C.
-        self.connections = connections
-        #: What has requests of its own here, which must end before: RPC servers (R2).
-        self.guests: list[Any] = []
-        self.requests: dict[int, tuple[weakref.ref[HttpServerRequest], Any]] = {}
-
-    def add(self, request: HttpServerRequest, pointer: Any) -> None:
-        """Answer *request* when its user drops it."""
-        key = next_key()
-        ref = weakref.ref(request, functools.partial(self._dropped, key))
-        self.requests[key] = ref, copied(pointer)  # which is nobody's on the way to C
-        request.key = key
-
-    def _dropped(self, key: int, _ref: Any) -> None:
-        if key in self.requests:
-            self.base.bury(key, self._abandon, key)
-
-    def _abandon(self, key: int) -> None:
-        # Its connection may have been freed meanwhile; with the base, nobody can answer.
-        if key in self.requests and not self.base.closed:
-            pointer = self.requests.pop(key)[1]
-            evcon = lib.evhttp_request_get_connection(pointer)
-            connection = self.connections.get(address_of(evcon)) if evcon else None
-            if connection is not None and connection.ending is not None:
-                connection.ending.fails("it was dropped before its answer was complete")
-            if lib.evpy_http_abandon(pointer) == ORPHAN:
-                free_orphan(self.base, pointer)
-
-    def alive(self) -> list[HttpServerRequest]:
-        """Return those that somebody holds."""
-        found = [ref() for ref, _ in list(self.requests.values())]
-        return [request for request in found if request is not None]
-
-    def end(self, evcon: Any) -> None:
-        """End those of the connection *evcon*, which is about to be freed with them."""
-        for guest in list(self.guests):
-            guest.end(evcon)
-        for key, (ref, pointer) in self.requests.copy().items():
-            if key not in self.requests:  # other code has answered it meanwhile
-                continue
-            if lib.evhttp_request_get_connection(pointer) == evcon:
-                self.requests.pop(key, None)
-                request = ref()
-                if request is not None:
-                    request._end()
-
-    def free_orphans(self) -> None:
-        """Free those whose clients have gone, as the rest is freed with the server."""
-        for guest in list(self.guests):
-            guest.free()
-        for _, (_, pointer) in taken_out(self.requests):
-            lib.evpy_http_free_orphan(pointer)
+def address_of(pointer: Any) -> int:
+    """Return where C's *pointer* points to."""
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 @described(
@@ -111,48 +46,54 @@ class HttpServerConnection(Flow):
     """
 
     __slots__ = (
+        "_awaiting",
         "_bev",
-        "_flow",
-        "_limited",
+        "_ending",
+        "_key",
         "_on_close",
-        "_paused",
-        "awaiting",
+        "_pace",
+        "_reading",
+        "_watch",
+        "_where",
+        "_writing",
         "base",
-        "ending",
-        "key",
-        "reading",
         "server",
-        "where",
-        "writing",
     )
 
-    def __init__(self, server: Any, pointer: Any, bev: BufferEvent | None = None) -> None:
+    server: HttpServer
+
+    # hot: what a connection knows of its request is set by `server_request`, as the request goes
+    # on, and by `_end`.
+
+    #: The request whose headers have come, but not yet all of its body, or None.
+    _reading: HttpServerRequest | None
+    #: Who is to be told how its request ends, or None.
+    _ending: Ending | None
+    #: The request that has been answered and waits to be told so, or None.
+    _awaiting: HttpServerRequest | None
+    #: What to call when the last chunk has been written, and of which request, or None.
+    _writing: tuple[HttpHandler, HttpServerRequest] | None
+
+    def __init__(self, server: HttpServer, pointer: Any, bev: BufferEvent | None = None) -> None:
         self.base = server.base
         self.server = server
-        self.key = next_key()
+        self._key = next_key()
         self._bev = bev
-        self._limited: BufferEvent | None = None
-        self._paused = False
-        self._on_close: Callable[[Any], object] | None = None
-        #: The request whose headers have come, but not yet all of its body, or None.
-        self.reading: HttpServerRequest | None = None
-        #: Who is to be told how its request ends, or None.
-        self.ending: Ending | None = None
-        #: The request that has been answered and waits to be told so, or None.
-        self.awaiting: HttpServerRequest | None = None
-        #: What to call when the last chunk has been written, and of which request, or None.
-        self.writing: tuple[Callable[[Any], object], HttpServerRequest] | None = None
+        self._pace = Pace()
+        self._on_close: Callable[[HttpServerConnection], object] | None = None
+        self._reading = self._ending = self._awaiting = self._writing = None
         super().__init__(pointer)
         #: Where C's object is: what the server knows it by.
-        self.where = address_of(pointer)
+        self._where = address_of(pointer)
         #: What C keeps of it until its end.
-        self._flow = errors.new(lib.evpy_http_watch, pointer, self.key)
-        server.connections[self.where] = self
-        self.base.live[self.key] = self
+        self._watch = errors.new(lib.evpy_http_watch, pointer, self._key)
+        known = server._connections.known
+        known[self._where] = self
+        self.base.live[self._key] = self
         if server.closed:  # by other code, which did not know of this
-            self.base.live.pop(self.key, None)
-            server.connections.pop(self.where, None)
-            self.end()
+            self.base.live.pop(self._key, None)
+            known.pop(self._where, None)
+            self._end()
 
     def _may_ask(self) -> bool:
         return askable(self.base)
@@ -166,17 +107,17 @@ class HttpServerConnection(Flow):
     def _unusable(self) -> Exception:
         return self.base.why_unusable(self) or super()._unusable()
 
-    def lent(self) -> list[Handle]:
-        """Return what ends with it: the bufferevent, once it has been asked for, its buffers, and
-        the request that is being read.
+    def _lent(self) -> list[Handle]:
+        """Return what ends with it: the bufferevent, if it has been asked for, with its buffers,
+        and the request that is being read.
         """
-        reading = self.reading
-        request = [] if reading is None else [*reading.lent(), reading]
+        reading = self._reading
+        request = [] if reading is None else [*reading._lent(), reading]
         return request if self._bev is None else [self._bev, *self._bev.lent(), *request]
 
     @property
     def peer(self) -> tuple[str, int]:
-        """The client's address as libevent knows it: a numeric host, and a port.
+        """The client's address as libevent knows it: a numeric host and a port.
 
         Wraps ``evhttp_connection_get_peer``.
         """
@@ -186,7 +127,7 @@ class HttpServerConnection(Flow):
 
     @property
     def address(self) -> convert.Address:
-        """The client's address as Python writes it, "" for a client without one, as by AF_UNIX.
+        """The client's address as Python writes it; "" for a client without one, as by AF_UNIX.
 
         Wraps ``evhttp_connection_get_addr``.
         """
@@ -197,9 +138,9 @@ class HttpServerConnection(Flow):
 
     @property
     def bufferevent(self) -> BufferEvent:
-        """The `BufferEvent` that it goes through, which ends with it, and is for asking only.
+        """The `BufferEvent` of the connection, to be asked but not used; it ends with it.
 
-        Whatever would use it, or its buffers, raises `ValueError`: answer by
+        Whatever would use it or its buffers raises `ValueError`. Answer with
         `HttpServerRequest.send_reply` and its kind, and set `HttpServer.timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
@@ -211,26 +152,25 @@ class HttpServerConnection(Flow):
         return self._bev
 
     @property
-    def on_close(self) -> Callable[[Any], object] | None:
-        """What is called as ``on_close(connection)`` when libevent has closed it, or None.
+    def on_close(self) -> Callable[[HttpServerConnection], object] | None:
+        """Callback ``on_close(connection)`` for when libevent has closed the connection, or None.
 
-        By then it is closed. It isn't called where you close the connection or the server.
+        By then the object is closed. It isn't called when you close the connection or the server.
         Wraps ``evhttp_connection_set_closecb``.
         """
         return self._on_close
 
     @on_close.setter
-    def on_close(self, callback: Callable[[Any], object] | None) -> None:
+    def on_close(self, callback: Callable[[HttpServerConnection], object] | None) -> None:
         self.pointer  # noqa: B018  (a closed one will not call)
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def close(self) -> None:
-        """Close the connection; a reply that has not been written is lost. A second time does
-        nothing.
+        """Close the connection; a second time does nothing.
 
-        Unlike in C, it may be called anywhere: inside callbacks C's object is freed later (O6, O7).
-        Requests of it that wait for an answer are closed, after their `HttpServerRequest.on_end`.
-        Wraps ``evhttp_connection_free``.
+        A reply that has not been written is lost. Requests that wait for an answer are closed,
+        after their `HttpServerRequest.on_end`. Unlike in C, you may close it anywhere: inside a
+        callback C's object is freed later. Wraps ``evhttp_connection_free``.
         """
         if self.closed:
             return
@@ -239,18 +179,18 @@ class HttpServerConnection(Flow):
         self.pointer  # noqa: B018  (in a forked child it is the parent's)
         pointer = None
         try:
-            pointer = self.end()
+            pointer = self._end()
         finally:
-            if pointer is not None:  # or other code has closed it in between
-                ending, self.ending = self.ending, None
-                self.server.doom(pointer, ending)
+            if pointer is not None:  # or other code has closed it in between (O6, O7)
+                ending, self._ending = self._ending, None
+                self.server._connections.doom(self.server, pointer, ending)
 
-    def adopt(self, bev: BufferEvent) -> None:
-        """Have *bev* for its bufferevent, instead of an object of its own for the same."""
+    def _adopt(self, bev: BufferEvent) -> None:
+        """Use *bev* as its bufferevent, instead of an object of its own for the same."""
         limit = group = None
-        if self._limited is not None:
+        if self._pace.limited is not None:
             limit, group = self.rate_limit, self.rate_limit_group
-            self._forget_limits()
+            self._pace.forget_limits()
         if self._bev is not None:
             self._bev.taken_back()
         self._bev = bev
@@ -259,34 +199,174 @@ class HttpServerConnection(Flow):
         if group is not None:
             self.rate_limit_group = group
 
-    def end(self) -> Any:
-        """Be closed, and whatever belongs to it; return the pointer to the first who calls it."""
-        self._forget_limits()
-        for handle in self.lent():
+    def _end(self) -> Any:
+        """Become closed, with all that belongs to it; return the pointer to the first who asks."""
+        self._pace.forget_limits()
+        for handle in self._lent():
             handle._take()
         if self._bev is not None:
             self._bev.taken_back()
-        self.awaiting = self.writing = self.reading = self._limited = None
+        self._awaiting = self._writing = self._reading = None
         return self._take()
 
-    def gone(self) -> None:
-        """Know that C frees its object now."""
+    def _gone(self) -> None:
+        """Tell that C frees its object now."""
         told = not self.closed
-        ending, self.ending = self.ending, None
-        self.end()
+        ending, self._ending = self._ending, None
+        self._end()
         if ending is not None and not self.base.collected:
             ending.tell(GONE)
         if told and self._on_close is not None and not self.base.collected:
             self._on_close(self)  # the collector may have finalized what it would use
 
 
-def free_orphan(base: Any, pointer: Any) -> None:
-    """Free C's request *pointer*, which is an `ORPHAN`, as soon as no method can be about it."""
-    if base.busy():
-        base.graveyard.append((lib.evpy_http_free_orphan, pointer))
-        base.wake()
+class Connections:
+    """The connections of a server that somebody has asked for; the others are C's alone."""
+
+    __slots__ = ("_given", "base", "doomed", "known")
+
+    def __init__(self, base: EventBase) -> None:
+        self.base = base
+        #: By where they are in C.
+        self.known: dict[int, HttpServerConnection] = {}
+        #: Those that are to be freed at the next clean moment, by where they are.
+        self.doomed: dict[int, Any] = {}
+        #: The bufferevents that are about to become connections' own, each with a reference of
+        #: its own in C.
+        self._given: dict[int, tuple[Any, BufferEvent]] = {}
+
+    def lent(self) -> list[Handle]:
+        """Return what ends with the server."""
+        known, given = list(self.known.values()), list(self._given.values())
+        return [
+            *(handle for one in known for handle in (*one._lent(), one)),
+            *(handle for _, bev in given for handle in (*bev.lent(), bev)),
+        ]
+
+    # What they go through.
+
+    def give(self, server: HttpServer, bev: BufferEvent) -> Any:
+        """Let the next connection of *server* go through *bev*; return its pointer."""
+        # Active from now on, and so before anything of the connection, which isn't there yet.
+        self.base.once(functools.partial(self._adopt, server, key := next_key()))
+        pointer = bev.give(server)
+        lib.bufferevent_incref(pointer)
+        self._given[key] = pointer, bev
+        return pointer
+
+    def _adopt(self, server: HttpServer, key: int, _fd: int, _what: int) -> None:
+        """Find the connection of *server* that C has made with the bufferevent that it was given.
+
+        If C has none, it frees the bufferevent.
+        """
+        if server.closed or key not in self._given:  # C frees it with all connections, or has none
+            return
+        pointer, bev = self._given.pop(key)
+        evcon = lib.evpy_http_connection_of(pointer)
+        lib.bufferevent_decref(pointer)
+        if not evcon:
+            bev.taken_back()
+            return
+        connection = self.known.get(address_of(evcon))
+        if connection is not None:
+            connection._adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
+        else:
+            connection = HttpServerConnection(server, evcon, bev)
+        server._greet(connection)
+
+    # The end.
+
+    def doom(self, server: HttpServer, pointer: Any, ending: Ending | None) -> None:
+        """Free the connection *pointer* of *server*, now or at a clean moment, with its requests.
+
+        Who waits for the end of one is told so first.
+        """
+        lib.evpy_http_mute(pointer)
+        where = address_of(pointer)
+        self.doomed[where] = pointer
+        if server.closed:  # by other code: it frees this with the rest
+            self.doomed.clear()
+        try:
+            if ending is not None:
+                outside(self.base, ending.end, "its connection was closed")
+        finally:
+            if where in self.doomed:  # or the server has been closed meanwhile
+                self._free_soon(server._requests, where, pointer)
+
+    def _free_soon(self, requests: Requests, where: int, pointer: Any) -> None:
+        base = self.base
+        requests.end_current(pointer)
+        requests.end(pointer)
+        if base.busy():
+            base.graveyard.append((functools.partial(self._free, requests), where))
+            base.wake()
+        else:
+            self._free(requests, where)
+
+    def _free(self, requests: Requests, where: int) -> None:
+        pointer = self.doomed.get(where)
+        if pointer is not None:  # C may have freed it meanwhile
+            requests.end(pointer)  # what a handler has left unanswered since
+            try:
+                errors.call(lib.evhttp_connection_free, pointer)
+            finally:
+                connection = self.known.get(where)
+                if connection is not None:  # C's callback finds it only where the loop runs
+                    self.base.live.pop(connection._key, None)
+                    connection._end()
+                    self.forget(connection)
+
+    def forget(self, connection: HttpServerConnection) -> None:
+        """Forget *connection*, which C frees."""
+        self.known.pop(connection._where, None)
+        self.doomed.pop(connection._where, None)
+
+    def tell_ends(self, text: str) -> None:
+        """Tell who waits for the end of a request that it has ended, for the reason *text*."""
+        told = True
+        while told:  # who is told may have another one wait
+            told = False
+            for connection in list(self.known.values()):
+                ending, connection._ending = connection._ending, None
+                if ending is not None:
+                    told = True
+                    ending.end(text)
+
+    def end(self) -> None:
+        """End all, as the server is closed."""
+        for connection in list(self.known.values()):
+            if not connection.closed:
+                lib.evpy_http_mute(connection.pointer)
+            self.base.live.pop(connection._key, None)
+            connection._end()
+        for _, bev in list(self._given.values()):
+            bev.taken_back()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.known.clear()
+        self.doomed.clear()
+
+    def forget_limits(self) -> None:
+        """Leave the groups, as C frees all with the server."""
+        for connection in list(self.known.values()):
+            connection._pace.forget_limits()
+
+    def free_given(self) -> None:
+        """Let go of what no connection has adopted, as the server has been freed."""
+        for _, (bev, _) in taken_out(self._given):
+            lib.bufferevent_decref(bev)
+
+
+def outside(base: EventBase, function: Callable[..., object], *arguments: Any) -> None:
+    """Call what tells users something: what they free is freed afterwards, as in C's callbacks.
+
+    What they raise comes out afterwards; of the loop, or of closing the base, while that runs.
+    """
+    if base.running:
+        function(*arguments)
     else:
-        lib.evpy_http_free_orphan(pointer)
+        base.call(function, *arguments)
 
 
 def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
@@ -299,43 +379,20 @@ def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
         yield item
 
 
-def write_at_last(base: Any, evcon: Any) -> None:
-    """Have what C's connection *evcon* is about to be given written, even if the loop ends before.
-
-    As far as its socket takes it, which is not waited for.
-    """
-    if evcon:
-        bev = lib.evhttp_connection_get_bufferevent(evcon)
-        lib.bufferevent_incref(bev)
-        base.graveyard.append((functools.partial(_push, base, os.getpid()), bev))
-
-
-def _push(base: Any, process: int, bev: Any) -> None:
-    if process == os.getpid() and not base.closed:
-        base.tell(lib.evpy_http_push, bev)
-    else:  # it is the parent's to be written, or there is nothing left to write
-        lib.bufferevent_decref(bev)
-
-
-def address_of(pointer: Any) -> int:
-    """Return where C's *pointer* points to."""
-    return int(ffi.cast("uintptr_t", pointer))
-
-
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_closed(key: int) -> int:
     """Return 1 when it is known: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base.live.get(key)
         if connection is not None:
-            server = connection.server
-            server.doomed.pop(connection.where, None)
+            connections = connection.server._connections
+            connections.doomed.pop(connection._where, None)
             try:
-                connection.gone()  # known till then, or its request would make another for the same
+                connection._gone()  # known till then, or its request would make another for it
             except BaseException as error:
                 base.report(error, connection)
-                connection.end()  # that may have come from anywhere
-            server.forget(connection)
+                connection._end()  # that may have come from anywhere
+            connections.forget(connection)
             base.live.pop(key, None)
             break
     return 1
@@ -346,11 +403,11 @@ def evpy_http_written(key: int) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base.live.get(key)
-        if connection is not None and connection.writing is not None:
-            (callback, request), connection.writing = connection.writing, None
+        if connection is not None and connection._writing is not None:
+            (callback, request), connection._writing = connection._writing, None
             try:
                 callback(request)
             except BaseException as error:
-                request.raised(error, "the callback of send_reply_chunk()")
+                request._raised(error, "the callback of send_reply_chunk()")
             break
     return 1

@@ -80,7 +80,7 @@ class Uri(Handle):
         return uri
 
     @classmethod
-    def copied(cls, pointer: Any, flags: int = UriFlag.NONCONFORMANT) -> Uri:
+    def _copied(cls, pointer: Any, flags: int = UriFlag.NONCONFORMANT) -> Uri:
         """Make a URI that has the same parts as C's *pointer*, a request's for example."""
         uri = cls.__new__(cls)
         uri._flags = UriFlag.NONCONFORMANT
@@ -90,7 +90,7 @@ class Uri(Handle):
 
     def copy(self) -> Uri:
         """Return another URI with the same parts and flags."""
-        return self.copied(self.pointer, self._flags)
+        return self._copied(self.pointer, self._flags)
 
     def close(self) -> None:
         """Free the URI; a second time does nothing. Wraps ``evhttp_uri_free``."""

@@ -313,7 +313,7 @@ class RpcPool(End):
         if when is RpcHook.OUTPUT:
             call._connection = number(lib.evrpc_hook_get_connection(pointer))
             connection = self._made.connections[call._connection][0]
-            connection._used, connection._stale = True, connection._defers
+            connection._queue.used_by_others(connection._defers)
         if self._late is not None:
             late = functools.partial(self._hook_late, call, self.pointer, when, request, data)
             self._late.append(late)
@@ -426,7 +426,7 @@ def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
 def take_over(connection: HttpConnection) -> Any:
     """Take its C object from *connection*, which nobody can use meanwhile; return the pointer."""
     pointer = connection.pointer
-    if connection._current is not None or connection._waiting:
+    if len(connection._queue):
         raise ValueError("connection must have no request under way")
     if connection._take() is None:  # other code has closed it since
         raise connection._unusable()

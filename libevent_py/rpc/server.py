@@ -24,7 +24,8 @@ from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http.server import HttpServer
-from libevent_py.http.server_connection import HttpServerConnection, write_at_last
+from libevent_py.http.server_connection import HttpServerConnection
+from libevent_py.http.server_request import write_at_last
 from libevent_py.rpc.hooks import (
     CONTINUE,
     PAUSE,
@@ -56,7 +57,7 @@ class Served:
         self.freed = False
         self.server = weakref.ref(server)
         self.http: Any = copied(below)
-        self.held = server.http.held
+        self.held = server.http._requests
         self.live = server.http.base.live
         #: The keys of the RPCs, by name.
         self.names: dict[bytes, int] = {}
@@ -209,13 +210,13 @@ class Rpc(Context, Child):
         evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(self.pointer))
         if not evcon:
             return None
-        known: HttpServerConnection | None = http.connections.get(number(evcon))
+        known: HttpServerConnection | None = http._connections.known.get(number(evcon))
         return HttpServerConnection(http, evcon) if known is None else known
 
     def lent(self) -> list[Handle]:
         """Return the HTTP request that is still held, and what of it is."""
         http = None if self._http is None else self._http()
-        return [] if http is None else [http, *http.lent()]
+        return [] if http is None else [http, *http._lent()]
 
     def done(self) -> None:
         """Send the reply; then the call is over, unless a hook holds it up.
@@ -351,7 +352,7 @@ class RpcServer(End):
         super().__init__(base, key, Making(lib.evrpc_init, below))
         pointer = self.pointer
         self._served.pointer = copied(pointer)
-        http.held.guests.append(self._served)
+        http._requests.guests.append(self._served)
         base.live[key] = self
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)

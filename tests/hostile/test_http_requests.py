@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from libevent_py import EventBase, HttpServer, LoopFlag
-from libevent_py.http.server import HttpServerRequest
+from libevent_py.http.server_request import HttpServerRequest
 from tests.support import PATIENCE, run_python
 
 #: What the server takes at most, in bytes.

@@ -272,7 +272,7 @@ class Server:
         self.base = base
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
-        self.connection = HttpConnection(base, None, "127.0.0.1", self.listener.getsockname()[1])
+        self.connection = HttpConnection(base, "127.0.0.1", self.listener.getsockname()[1])
         self.connection.max_headers_size = HEADERS
         self.connection.max_body_size = BODY
         self.peer: socket.socket | None = None

@@ -314,7 +314,7 @@ def connection(site: Site, bev: BufferEvent | None = None) -> HttpConnection:
     """Return a client's connection to *site*, to be made, by *bev* if there is one."""
     if bev is None and site.client_context is not None:
         bev = bufferevent(site.base, -1, site.client_context)
-    return HttpConnection(site.base, None, site.host, site.port, bufferevent=bev)
+    return HttpConnection(site.base, site.host, site.port, bufferevent=bev)
 
 
 def ask(

@@ -65,7 +65,7 @@ def cancel(base: EventBase, how: How) -> None:
                 sock.setblocking(False)
                 assert sock.connect_ex((site.host, site.port)) in (0, errno.EINPROGRESS)
         dns, host = (None, site.host) if names is None else (names.dns, "localhost")
-        evcon = stack.enter_context(HttpConnection(base, dns, host, site.port))
+        evcon = stack.enter_context(HttpConnection(base, host, site.port, dns_base=dns))
         if inactive:
             evcon.timeout = 0.5
         codes: list[HttpRequestError] = []

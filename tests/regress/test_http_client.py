@@ -143,7 +143,7 @@ def requests(
     bev = None if contexts is None else bufferevent(base, -1, contexts.client)
     dns = None if names is None else names.dns
     ended: list[HttpConnection] = []
-    with HttpConnection(base, dns, host, site.port, bufferevent=bev) as evcon:
+    with HttpConnection(base, host, site.port, dns_base=dns, bufferevent=bev) as evcon:
         assert evcon.base is base
         evcon.family = family
         evcon.on_close = ended.append
@@ -180,7 +180,7 @@ def test_connection_async(backend_base: EventBase) -> None:
     """A numeric address is asked no name server."""
     names = Names(backend_base)
     site = Site(backend_base)
-    with HttpConnection(backend_base, names.dns, "127.0.0.1", site.port) as evcon:
+    with HttpConnection(backend_base, "127.0.0.1", site.port, dns_base=names.dns) as evcon:
         funny(ask(evcon, "/test"))
         funny(ask(evcon, "/test", Connection="close"))
         empty(ask(evcon, "/test", Empty="itis"))
@@ -222,7 +222,7 @@ def test_autofree_connection(backend_base: EventBase) -> None:
     run_until(backend_base, lambda: evcon.closed)
     for each in asked:
         empty(each)
-    run_until(backend_base, lambda: not site.server.connections)
+    run_until(backend_base, lambda: not site.server._connections.known)
 
 
 def test_request_own(backend_base: EventBase) -> None:
@@ -262,7 +262,7 @@ def close_detection(base: EventBase, *, delay: bool = False) -> None:
             funny(asked)
         run_until(base, lambda: ended and (not delay or site.replied))
         funny(ask(evcon, "/test"))
-        run_until(base, lambda: not site.server.connections)
+        run_until(base, lambda: not site.server._connections.known)
 
 
 def test_close_detection(backend_base: EventBase) -> None:
@@ -278,7 +278,7 @@ def test_close_detection_delay(backend_base: EventBase) -> None:
 def connection_fail(base: EventBase, contexts: Contexts | None = None) -> None:
     """Close a connection in the callback of a request for which none could be made."""
     bev = bufferevent(base, -1, None if contexts is None else contexts.client)
-    evcon = HttpConnection(base, None, "239.10.20.30", 80, bufferevent=bev)  # no host of TCP's
+    evcon = HttpConnection(base, "239.10.20.30", 80, bufferevent=bev)  # no host of TCP's
     asked = Asked()
     asked.then = lambda request: evcon.close()
     asked.on(evcon)
@@ -310,7 +310,7 @@ def connection_retry(
         port = holder.getsockname()[1]
         bev = bufferevent(base, -1, None if contexts is None else contexts.client)
         dns, host = (None, "127.0.0.1") if names is None else (names.dns, "localhost")
-        with HttpConnection(base, dns, host, port, bufferevent=bev) as evcon:
+        with HttpConnection(base, host, port, dns_base=dns, bufferevent=bev) as evcon:
             if names is not None:
                 evcon.flags = HttpConnectionFlag.REUSE_CONNECTED_ADDR
             evcon.timeout = 10

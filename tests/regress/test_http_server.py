@@ -61,7 +61,7 @@ def test_primitives() -> None:
         with pytest.raises(ValueError, match="has a handler already"):
             server.set_cb("/test", print)
         server.del_cb("/test")
-        with pytest.raises(ValueError, match="has no handler"):
+        with pytest.raises(KeyError, match="has no handler"):
             server.del_cb("/test")
         server.set_cb("/test", print)
 

@@ -55,7 +55,7 @@ class Setup:
 
     def connection(self) -> HttpConnection:
         """Return a connection to the server."""
-        return HttpConnection(self.base, None, "127.0.0.1", self.port)
+        return HttpConnection(self.base, "127.0.0.1", self.port)
 
     def pool(self) -> RpcPool:
         """Return a pool with a connection to the server."""
