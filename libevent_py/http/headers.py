@@ -1,7 +1,7 @@
 """``struct evkeyvalq``: the headers of a request or a reply, and the arguments of a query.
 
-Names and values are text in Latin-1, as in `http.client` and WSGI, because HTTP's are octets; a
-query's are UTF-8. Bytes are taken as they are.
+HTTP has octets in names and values. Here they are text in Latin-1, as in `http.client` and WSGI;
+those of a query are text in UTF-8. Bytes are taken unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Default = TypeVar("Default")
 Text: TypeAlias = "str | bytes"
 Pairs: TypeAlias = "Mapping[Any, Any] | Iterable[tuple[Any, Any]]"
 
-#: What RFC 9110 has a name consist of.
+#: What a name consists of in RFC 9110.
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 FORBIDDEN = re.compile(rb"[\0\r\n]")
 
@@ -34,13 +34,14 @@ free = lib.free
 
 
 class Headers(Handle):
-    """Names and values in order: names may come again, and capitals in them make no difference.
+    """Names and values in order. A name may be there several times; its case makes no difference.
 
-    ``Headers(items)`` adds *items*, a mapping or pairs. Those of a request belong to it, and raise
-    `ClosedError` once it is gone. One's own go with their last reference; several threads may use
-    them. As in `email.message.Message`, ``len`` and iteration count a name as often as it is there.
+    ``Headers(items)`` adds *items*, a mapping or pairs. The headers of a request belong to it, and
+    raise `ClosedError` once it is gone. Your own are freed with the last reference to them, and
+    several threads may use them. As in `email.message.Message`, ``len`` and iteration count a name
+    as often as it is there.
 
-    Spaces around a value are kept, but who receives it over HTTP drops them.
+    Spaces around a value are kept, but whoever receives it over HTTP drops them.
     """
 
     __slots__ = ()
@@ -56,7 +57,7 @@ class Headers(Handle):
 
     @classmethod
     def _borrowed(cls, owner: Any, get: Callable[[Any], Any]) -> Headers:
-        """Make the handle of what *get* returns of *owner*'s pointer, and *owner* frees."""
+        """Make the object for what *get* returns for *owner*'s pointer; *owner* frees it."""
         headers = BorrowedHeaders.__new__(BorrowedHeaders)
         headers._owner = owner
         headers._get = get
@@ -84,7 +85,7 @@ class Headers(Handle):
             free(value)
 
     def get_all(self, name: Text) -> list[str]:
-        """Return the values of *name* in their order, as of ``Set-Cookie``."""
+        """Return all values of *name* in order, as those of ``Set-Cookie``."""
         return self._packed(self._key(name))
 
     def items(self) -> list[tuple[str, str]]:
@@ -93,7 +94,7 @@ class Headers(Handle):
         return list(zip(both, both, strict=True))
 
     def keys(self) -> list[str]:
-        """Return every name, as often as it is there, in order."""
+        """Return every name in order, as often as it is there."""
         return self._packed(ffi.NULL)[::2]
 
     def values(self) -> list[str]:
@@ -116,7 +117,7 @@ class Headers(Handle):
         return iter(self.keys())
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether *other* has the same names, but for capitals, and values in this order."""
+        """Tell whether *other* has the same names and values in this order; ignore names' case."""
         if not isinstance(other, Headers):
             return NotImplemented
         return _folded(self) == _folded(other)
@@ -131,29 +132,29 @@ class Headers(Handle):
     # Changing.
 
     def add(self, name: Text, value: Text) -> None:
-        """Append *value* as *name*, beside those of that name that are there.
+        """Add *name* with *value*; values that the name has already stay.
 
         Raises `ValueError` for a name that is no token of RFC 9110, and for a value with a carriage
-        return, line feed or NUL, which would end it; C lets some of them pass (Q4).
+        return, line feed or NUL, which would end it. C lets some of them pass.
         Wraps ``evhttp_add_header``.
         """
-        pointer = self.pointer
+        pointer = self.pointer  # checked here, too, for what C lets pass (Q4)
         errors.call(lib.evpy_headers_add, pointer, self._name(name), self._value(name, value))
 
     def __setitem__(self, name: Text, value: Text) -> None:
-        """Append *value* as *name* in place of all of that name; raises errors as `add` does."""
+        """Replace all values of *name* by *value*; raises the errors of `add`."""
         pointer = self.pointer
         errors.call(lib.evpy_headers_set, pointer, self._name(name), self._value(name, value))
 
     def __delitem__(self, name: Text) -> None:
-        """Remove all of *name*, or raise `KeyError`. Wraps ``evhttp_remove_header``."""
+        """Remove all values of *name*, or raise `KeyError`. Wraps ``evhttp_remove_header``."""
         if not lib.evpy_headers_remove(self.pointer, self._key(name)):
             raise KeyError(name)
 
     def update(self, items: Pairs) -> None:
-        """Put *items*, a mapping or pairs, in place of all of their names.
+        """Replace all values of the names in *items*, a mapping or pairs.
 
-        A name that *items* has several times has all of their values then.
+        A name that *items* has several times gets all of its values.
         """
         new = Query(items) if isinstance(self, Query) else Headers(items)
         for name in new:
@@ -168,9 +169,9 @@ class Headers(Handle):
         return self[name]
 
     def pop(self, name: Text, *default: Default) -> str | Default:
-        """Remove all of *name*, and return the first value or, if there is none, *default*.
+        """Remove all values of *name*, and return the first.
 
-        Without a *default* it raises `KeyError` then.
+        If there is none, return *default*; without a *default*, raise `KeyError`.
         """
         value = self.get(name)
         if value is None:
@@ -181,7 +182,7 @@ class Headers(Handle):
         return value
 
     def clear(self) -> None:
-        """Remove all there is. Wraps ``evhttp_clear_headers``."""
+        """Remove all names and values. Wraps ``evhttp_clear_headers``."""
         lib.evpy_headers_clear(self.pointer)
 
     # What C reads.
@@ -234,7 +235,7 @@ class Headers(Handle):
 
 @known_as("Headers")
 class BorrowedHeaders(Headers):
-    """A request's own headers, which are there as long as it is."""
+    """The headers of a request, which end with it."""
 
     __slots__ = ("_get", "_kept", "_owner")
 
@@ -251,7 +252,7 @@ class BorrowedHeaders(Headers):
 
     @property
     def pointer(self) -> Any:
-        """The C object; raises what its owner's does."""
+        """The C object; raises the errors of its owner's pointer."""
         self._kept = pointer = self._owner.pointer
         return self._get(pointer)
 
@@ -267,10 +268,10 @@ class BorrowedHeaders(Headers):
 
 
 class Query(Headers):
-    """The arguments of a query, in order, as text in UTF-8.
+    """The arguments of a query in order, as text in UTF-8.
 
-    What is no UTF-8 becomes lone surrogates, as in `os.fsdecode`. Unlike a header's, a name may
-    have any characters but NUL.
+    Bytes that are no UTF-8 become lone surrogates, as in `os.fsdecode`. Unlike the name of a
+    header, a name may have any characters but NUL.
     """
 
     __slots__ = ()
@@ -290,9 +291,9 @@ def uri_text(value: Text, name: str) -> bytes:
 
 
 def parse_query_str(query: Text) -> Query:
-    """Return the arguments of *query*, as ``a=1&b=2``, with their values decoded.
+    """Return the arguments of *query*, such as ``a=1&b=2``, with decoded values.
 
-    Names are not decoded, as in C. Raises `ValueError` where an argument has no name or no ``=``,
+    As in C, names are not decoded. Raises `ValueError` when an argument has no name or no ``=``,
     and for ``%00`` in a value, where C would cut it. Wraps ``evhttp_parse_query_str``.
     """
     text = uri_text(query, "query")
@@ -302,7 +303,7 @@ def parse_query_str(query: Text) -> Query:
 def parse_query(uri: Text) -> Query:
     """Return the arguments of the query in *uri*, as `parse_query_str` does.
 
-    Raises `ValueError` for what is no URI, too. Wraps ``evhttp_parse_query``.
+    Raises `ValueError` also for what is no URI. Wraps ``evhttp_parse_query``.
     """
     text = uri_text(uri, "uri")
     query = text.partition(b"#")[0].partition(b"?")[2]

@@ -1,7 +1,7 @@
-"""``struct evhttp_uri``: the parts of a URI, and what has to be encoded in one.
+"""``struct evhttp_uri``: the parts of a URI, and encoding and decoding.
 
-Text is UTF-8 in C. Of what C has, the bytes that are no UTF-8 become lone surrogates, as in
-`os.fsdecode`, and such text can be set again.
+C gets text as UTF-8. Bytes in C that are no UTF-8 become lone surrogates, as in `os.fsdecode`, and
+such text can be set again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from libevent_py._ffi import ffi, lib
 from libevent_py.enums import UriFlag
 from libevent_py.http.headers import Text, uri_text
 
-#: The most that libevent counts when it decodes: an int.
+#: The longest text that libevent decodes, in bytes: it counts with an int.
 LONGEST = 2**31 - 1
 
 ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 
 
 class Part:
-    """A part of a URI that is text: its C functions, and what they allow."""
+    """A part of a URI that is text: its C functions, and what they allow in it."""
 
     __slots__ = ("allowed", "get", "name", "set", "setter")
 
@@ -47,26 +47,26 @@ FRAGMENT = Part("fragment", "characters allowed in a fragment, or percent escape
 
 
 class Uri(Handle):
-    """A URI in parts, each as text that is still percent-encoded, or None where it is missing.
+    """A URI in parts. Each is text that is still percent-encoded, or None if it is missing.
 
-    ``Uri()`` has no part at all. It goes with its last reference; several threads may use it. Each
-    part can be set, which raises `ValueError` for what can't stand there.
+    ``Uri()`` has no parts. Setting a part raises `ValueError` for what isn't allowed in it. A URI
+    is freed with the last reference to it, and several threads may use it.
     """
 
     __slots__ = ("_flags",)
 
     def __init__(self) -> None:
-        """Make a URI without any part. Wraps ``evhttp_uri_new``."""
+        """Make a URI without any parts. Wraps ``evhttp_uri_new``."""
         self._check_unmade()
         self._flags = UriFlag(0)
         self.pointer = new_owned(lib.evhttp_uri_free, lib.evhttp_uri_new)
 
     @classmethod
     def parse(cls, text: Text, flags: int = UriFlag(0)) -> Uri:
-        """Make a URI of *text*, absolute or relative, as RFC 3986 has it.
+        """Make a URI from *text*, which is absolute or relative as in RFC 3986.
 
-        NONCONFORMANT allows any characters in path, query and fragment, control characters too.
-        Raises `ValueError` for what is no URI.
+        The flag NONCONFORMANT allows any characters in path, query and fragment, even control
+        characters. Raises `ValueError` for what is no URI.
         Wraps ``evhttp_uri_parse``, ``evhttp_uri_parse_with_flags``.
         """
         source = uri_text(text, "text")
@@ -81,7 +81,7 @@ class Uri(Handle):
 
     @classmethod
     def _copied(cls, pointer: Any, flags: int = UriFlag.NONCONFORMANT) -> Uri:
-        """Make a URI that has the same parts as C's *pointer*, a request's for example."""
+        """Make a URI with the same parts as C's *pointer*, which may be a request's."""
         uri = cls.__new__(cls)
         uri._flags = UriFlag.NONCONFORMANT
         uri.pointer = new_owned(lib.evhttp_uri_free, lib.evpy_uri_copy, pointer)
@@ -112,7 +112,7 @@ class Uri(Handle):
 
     @property
     def flags(self) -> UriFlag:
-        """What parts may be set to: NONCONFORMANT for anything as path, query or fragment.
+        """What parts can be set to: with NONCONFORMANT, path, query and fragment to anything.
 
         Wraps ``evhttp_uri_set_flags``.
         """
@@ -127,7 +127,7 @@ class Uri(Handle):
 
     @property
     def scheme(self) -> str | None:
-        """What comes before the first colon, as "http".
+        """The part before the first colon, such as "http".
 
         Wraps ``evhttp_uri_get_scheme``, ``evhttp_uri_set_scheme``.
         """
@@ -139,7 +139,7 @@ class Uri(Handle):
 
     @property
     def userinfo(self) -> str | None:
-        """What comes before the host and an @, as "user:password".
+        """The part before the host and an @, such as "user:password".
 
         Wraps ``evhttp_uri_get_userinfo``, ``evhttp_uri_set_userinfo``.
         """
@@ -151,7 +151,7 @@ class Uri(Handle):
 
     @property
     def host(self) -> str | None:
-        """The host, with an IPv6 address in its brackets; "" as in ``file:///``.
+        """The host; an IPv6 address is in brackets. "" in ``file:///``, for instance.
 
         Wraps ``evhttp_uri_get_host``, ``evhttp_uri_set_host``.
         """
@@ -163,9 +163,9 @@ class Uri(Handle):
 
     @property
     def port(self) -> int | None:
-        """The port, or None, which in C is -1.
+        """The port, or None, which is -1 in C.
 
-        Unlike in C it can't be set to more than 65535, which could not be parsed again.
+        Unlike in C, it can't be set to more than 65535, which could not be parsed again.
         Wraps ``evhttp_uri_get_port``, ``evhttp_uri_set_port``.
         """
         port = int(lib.evhttp_uri_get_port(self.pointer))
@@ -190,7 +190,7 @@ class Uri(Handle):
 
     @property
     def query(self) -> str | None:
-        """What comes after the first question mark; `parse_query_str` takes it apart.
+        """The part after the first question mark; `parse_query_str` takes it apart.
 
         Wraps ``evhttp_uri_get_query``, ``evhttp_uri_set_query``.
         """
@@ -202,7 +202,7 @@ class Uri(Handle):
 
     @property
     def fragment(self) -> str | None:
-        """What comes after the ``#``.
+        """The part after the ``#``.
 
         Wraps ``evhttp_uri_get_fragment``, ``evhttp_uri_set_fragment``.
         """
@@ -213,9 +213,9 @@ class Uri(Handle):
         self._set(FRAGMENT, value)
 
     def __str__(self) -> str:
-        """Return the whole URI; userinfo and port are left out where there is no host.
+        """Return the whole URI; without a host, userinfo and port are left out.
 
-        Raises `ValueError` when there is a host, and the path doesn't begin with a slash.
+        Raises `ValueError` when there is a host and the path doesn't begin with a slash.
         Wraps ``evhttp_uri_join``.
         """
         text = lib.evpy_uri_join(self.pointer)
@@ -246,9 +246,9 @@ class Uri(Handle):
 
 
 def uriencode(data: Any, *, space_to_plus: bool = False) -> str:
-    """Return *data*, text or bytes, with all but ``A-Za-z0-9-._~`` percent-encoded.
+    """Percent-encode all of *data*, text or bytes, but ``A-Za-z0-9-._~``.
 
-    Spaces become ``+`` with *space_to_plus*, as in forms. Wraps ``evhttp_uriencode``.
+    With *space_to_plus* spaces become ``+``, as in forms. Wraps ``evhttp_uriencode``.
     """
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogateescape")
@@ -258,9 +258,9 @@ def uriencode(data: Any, *, space_to_plus: bool = False) -> str:
 
 
 def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
-    """Return *text* with its percent escapes decoded; what is no escape stays as it is.
+    """Decode the percent escapes in *text*; leave what is no escape unchanged.
 
-    ``+`` becomes a space with *decode_plus*. Wraps ``evhttp_uridecode``.
+    With *decode_plus* ``+`` becomes a space. Wraps ``evhttp_uridecode``.
     """
     source = _decodable(text)
     size = ffi.new("size_t *")
@@ -268,7 +268,7 @@ def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
 
 
 def encode_uri(text: Text) -> str:
-    """Return *text* as `uriencode` does, up to a NUL, which is refused.
+    """Percent-encode *text* as `uriencode` does; raise `ValueError` for a NUL in it.
 
     Wraps ``evhttp_encode_uri``.
     """
@@ -277,7 +277,7 @@ def encode_uri(text: Text) -> str:
 
 
 def decode_uri(text: Text) -> bytes:
-    """Return *text* as `uridecode` does, with ``+`` as a space after the first question mark.
+    """Decode *text* as `uridecode` does; after the first question mark ``+`` becomes a space.
 
     It is there for old programs. Wraps ``evhttp_decode_uri``.
     """
@@ -288,7 +288,7 @@ def decode_uri(text: Text) -> bytes:
 
 
 def htmlescape(text: AnyStr) -> AnyStr:
-    """Return *text* for use in HTML: with entities for ``< > & " '``.
+    """Escape *text* for use in HTML: replace ``< > & " '`` by entities.
 
     Wraps ``evhttp_htmlescape``.
     """
