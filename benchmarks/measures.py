@@ -168,9 +168,14 @@ class Exchange(Measure):
         command = pinned(LOAD_CPU, str(PROGRAMS / "http_peer"), self.what, str(size))
         with subprocess.Popen(command, stdout=subprocess.PIPE) as peer:
             assert peer.stdout is not None
-            process.ask(int(peer.stdout.readline()), size)
-            taken, moved = process.answer()
-            if peer.wait(TIMEOUT) or moved * 1024 != size:
+            try:
+                process.ask(int(peer.stdout.readline()), size)
+                taken, moved = process.answer()
+                failed = peer.wait(TIMEOUT)
+            except BaseException:  # who has lost its client would wait for ever
+                peer.kill()
+                raise
+            if failed or moved * 1024 != size:
                 raise RuntimeError(f"{process.name}: {moved:,} KiB went over, not {size / 1024:,}")
         return Sample(taken, moved)
 
