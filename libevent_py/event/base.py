@@ -173,7 +173,7 @@ class EventBase(Root):
             yield f"{count(self.pointer, EventBaseCount.ADDED)} events added"
             yield f"{count(self.pointer, EventBaseCount.ACTIVE)} active"
         if self._running:
-            yield "_running" if self._thread == get_ident() else "running in another thread"
+            yield "running" if self._thread == get_ident() else "running in another thread"
 
     # What it is.
 

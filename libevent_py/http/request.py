@@ -284,6 +284,14 @@ class _Nowhere:
         """Do nothing: any thread may fill in a request."""
 
     @staticmethod
+    def _may_call(_key: int, _thing: Any) -> None:
+        """Do nothing: C has nothing that it could call."""
+
+    @staticmethod
+    def _may_not_call(_key: int) -> None:
+        """Do nothing: C has nothing that it could call."""
+
+    @staticmethod
     def _why_unusable(_handle: Handle) -> None:
         """Return None: no fork has made it unusable."""
 

@@ -284,7 +284,7 @@ def test_a_lookup_is_told_once_though_its_answer_is_interrupted(asks: str) -> No
                 dns.getaddrinfo("a.test", "80", answered)
             else:
                 dns.resolve_ipv4("a.test", answered)
-            names = "evpy_dns_resolved evpy_dns_addrinfo answer _ends _read _tell"
+            names = "evpy_dns_resolved evpy_dns_addrinfo called _answer _ends _read _tell"
             interrupts = dispatch(base, names, number, told)
             dns.close()
             server.close()

@@ -213,7 +213,6 @@ EVENT_CONFIG: Operations = {
     "set_flag": lambda s: s.it.set_flag(EventBaseFlag.NOLOCK),
     "set_num_cpus_hint": lambda s: s.it.set_num_cpus_hint(2),
     "set_max_dispatch_interval": lambda s: s.it.set_max_dispatch_interval(1.0, 5, 1),
-    "like": lambda s: s.it.like(EventBaseFlag.NOLOCK),
     "a base": lambda s: EventBase(s.it),
 }
 
@@ -480,7 +479,7 @@ LISTENER: Operations = {
     **put("callback", print),
     **put("on_error", print),
     **called("enable", "disable"),
-    "accept_failed": lambda s: s.it.accept_failed(errno.EMFILE),
+    "on_error/of accepting": lambda s: s.it._accept_failed(errno.EMFILE),
 }
 
 TLS_CONTEXT: Operations = {
