@@ -345,8 +345,9 @@ class EventBase(Root):
         """
         self._check_found()
         self._check_thread()
+        pointer = self._pointer_though_forked()
         try:
-            errors.call(lib.event_reinit, self._pointer_though_forked())
+            errors.call(lib.event_reinit, pointer)
         finally:
             self._unpark()
         signals.reclaim(self)
