@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from libevent_py import EventBase, EventConfig
-from tests.kit.valgrind import VALGRIND, Valgrind
+from tests.kit.valgrind import ENVIRONMENT, VALGRIND, Valgrind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -73,7 +73,7 @@ def _check(
 
     Variables may be for the loader, or be read when something is imported.
     """
-    env = {**env, "PYTHONMALLOC": "malloc"}
+    env = {**env, **ENVIRONMENT}
     if starts:
         _run([*VALGRIND, sys.executable, *WARNINGS, "-c", code, *arguments], env, status, None)
         return

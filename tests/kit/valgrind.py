@@ -25,6 +25,13 @@ from typing import NamedTuple, NoReturn
 #: An access to memory that isn't its own is an error of a program, and then its exit status.
 VALGRIND = ["valgrind", "--quiet", "--error-exitcode=99", "--undef-value-errors=no"]
 
+#: What is set there: Python is to allocate by malloc, which valgrind watches, and glibc not to
+#: compare wide strings faster than valgrind understands.
+ENVIRONMENT = {
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-EVEX,-AVX512VL",
+    "PYTHONMALLOC": "malloc",
+}
+
 #: How long the first script may have to wait for the start, in seconds: the machine is shared.
 START = 180.0
 
