@@ -97,7 +97,7 @@ def test_every_use_of_what_was_made_on_it_raises_too(base: EventBase, pair: Pair
             event.delete,
             event.active,
             event.remove_timer,
-            event.pending,
+            lambda: event.pending,
             event.__enter__,
             lambda: event.pointer,
             lambda: event.expires,
