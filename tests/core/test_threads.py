@@ -332,7 +332,7 @@ def test_an_event_dropped_in_another_thread_is_freed_in_the_loop_s(base: EventBa
 
     class Recorded(Event):
         @staticmethod
-        def free(pointer: Any) -> None:
+        def _free(pointer: Any) -> None:
             freed.append(threading.get_ident())
             lib.event_free(pointer)
 
@@ -350,7 +350,7 @@ def test_an_event_dropped_in_another_thread_waits_for_a_loop_that_can_t_be_woken
 
     class Recorded(Event):
         @staticmethod
-        def free(pointer: Any) -> None:
+        def _free(pointer: Any) -> None:
             freed.append(threading.get_ident())
             lib.event_free(pointer)
 
@@ -377,7 +377,7 @@ def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events() -> N
 
         class Slow(Event):
             @staticmethod
-            def free(pointer):
+            def _free(pointer):
                 begun.set()
                 assert go_on.wait(60)
                 lib.event_free(pointer)

@@ -563,14 +563,20 @@ def test_an_event_that_is_to_be_finalized_cannot_wait_again(base: EventBase, pai
 
     def finalize(event: Event) -> None:
         finalized.append(event)
-        for use in (event.add, event.delete, event.active, event.remove_timer, event.pending):
+        for use in (
+            event.add,
+            event.delete,
+            event.active,
+            event.remove_timer,
+            lambda: event.pending,
+        ):
             with pytest.raises(ClosedError):
                 use()
 
     finalized: list[Event] = []
     event = Event(base, pair[0], WRITE | PERSIST, ignore).add()
     event.close(finalize)
-    for use in (event.add, event.delete, event.active, event.remove_timer, event.pending):
+    for use in (event.add, event.delete, event.active, event.remove_timer, lambda: event.pending):
         with pytest.raises(ClosedError):
             use()
     assert not base.dispatch()

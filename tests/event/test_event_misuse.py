@@ -620,7 +620,8 @@ def test_an_event_in_a_forked_child_is_inert_until_reinit() -> None:
         def refused():
             for event_ in event, idle:
                 for use in (
-                    event_.add, event_.delete, event_.active, event_.remove_timer, event_.pending,
+                    event_.add, event_.delete, event_.active, event_.remove_timer,
+                    lambda: event_.pending,
                     lambda: event_.priority, lambda: event_.fd, lambda: event_.what,
                     lambda: Event.timer(base, print), lambda: base.loop(LoopFlag.NONBLOCK),
                 ):

@@ -571,7 +571,7 @@ def test_a_signal_event_in_a_forked_child_is_the_childs_own() -> None:
         event = Event.signal(base, signal.SIGUSR1, lambda *_: fired.append(1)).add()
         child = os.fork()
         if child == 0:
-            for use in event.pending, event.add, event.delete, event.active:
+            for use in (lambda: event.pending), event.add, event.delete, event.active:
                 try:
                     use()
                 except ForkError:

@@ -69,7 +69,7 @@ def test_the_probes_touch_no_memory_but_their_own_where_the_holes_are(unpatched:
         from libevent_py.vulnerabilities import probe
 
         probe.PATIENCE = 300
-        for process, reader in [probe.start(probe) for probe in probe.PROBES]:
+        for process, reader in [probe.start(each) for each in probe.PROBES]:
             # Valgrind makes the status 99 where it found something.
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             print(status, os.read(reader, 99).split(b'"')[1].decode())
