@@ -6,8 +6,8 @@ import gc
 import inspect
 import signal
 import socket
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -35,11 +35,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+#: Fixtures that build or download something, or have all that there is measured.
+LONG = {"dist", "patched", "quick", "source", "unpatched"}
+
+
+@cache
+def needs_valgrind(test: Callable[..., object]) -> bool:
+    """Tell whether *test* has something run under valgrind."""
+    return "valgrind" in inspect.getsource(test)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow, besides what says so itself, all that walks and all that needs valgrind."""
+    """Mark as slow, besides what says so itself, what walks, needs valgrind, or builds."""
     for item in items:
-        source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
-        if item.path.parent.name == "walks" or "valgrind" in source:
+        if not isinstance(item, pytest.Function):
+            continue
+        walks = item.path.parent.name == "walks"
+        if walks or needs_valgrind(item.function) or LONG & {*item.fixturenames}:
             item.add_marker("slow")
 
 

@@ -357,6 +357,7 @@ def test_parent_and_child_each_release_their_own() -> None:
     run_python(code)
 
 
+@pytest.mark.slow
 def test_a_fork_while_another_thread_shares_memory_leaves_nothing_locked() -> None:
     code = """
         import os, signal, threading

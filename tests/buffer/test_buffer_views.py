@@ -191,6 +191,7 @@ def test_looking_again_shows_the_same_memory_and_takes_no_more() -> None:
     assert len(set(addresses)) == 1
 
 
+@pytest.mark.slow
 def test_memory_goes_with_the_last_who_looks_at_it() -> None:
     code = """
         import gc, resource

@@ -995,6 +995,7 @@ def test_a_child_process_may_share_them_in_the_end(
     in_child(child)
 
 
+@pytest.mark.slow
 def test_replacing_limits_and_members_leaks_nothing() -> None:
     output = run_python(
         """
@@ -1217,6 +1218,7 @@ WALKS = """
         """
 
 
+@pytest.mark.slow
 def test_no_order_of_calls_crashes() -> None:
     run_python(WALKS, "100", "160")
 

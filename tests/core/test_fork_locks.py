@@ -453,6 +453,7 @@ def test_what_another_thread_holds_for_long_is_lost_in_the_child() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_buffer_that_is_lost_in_the_child_is_never_touched_there() -> None:
     """A8: libevent's lock debugging would end the process."""
     run(
@@ -470,6 +471,7 @@ def test_a_buffer_that_is_lost_in_the_child_is_never_touched_there() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_base_in_the_middle_of_another_thread_s_call_is_lost_in_the_child() -> None:
     """A8: C's stack, and what it has half done, is gone with the thread."""
     run(
@@ -506,6 +508,7 @@ def test_a_base_in_the_middle_of_another_thread_s_call_is_lost_in_the_child() ->
     )
 
 
+@pytest.mark.slow
 def test_a_base_of_which_another_thread_holds_a_lock_is_lost_in_the_child() -> None:
     """A8: but no other one."""
     run(
@@ -561,6 +564,7 @@ def test_a_child_does_not_wait_for_those_who_wait_in_libevent() -> None:
     )
 
 
+@pytest.mark.slow
 def test_two_threads_may_fork_at_once() -> None:
     """A8: each in a callback of its own buffer: then neither waits for the other for ever."""
     run(

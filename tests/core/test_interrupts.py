@@ -41,6 +41,7 @@ from tests.kit.support import PATIENCE, run_python, swept
 MOST = {"BufferEvent": 2, "Buffer": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPERATIONS)
 def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path) -> None:
     some = ["--most", str(MOST[kind])] if kind in MOST else []

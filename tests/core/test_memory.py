@@ -227,6 +227,7 @@ def test_an_rpc_that_gets_no_memory_is_not_registered() -> None:
     assert swept(code, "begin") >= 7
 
 
+@pytest.mark.slow
 def test_a_lookup_that_gets_no_memory_is_not_begun() -> None:
     """evdns itself begins it without its timeout."""
     for lookup in (
@@ -509,6 +510,7 @@ TLS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["LIBEVENT", "OURS", "OPENSSL"])
 @pytest.mark.parametrize(("begin", "make"), [("sockets", "over_sockets"), ("pair", "over_a_pair")])
 def test_tls_that_gets_no_memory_is_not_made(
@@ -641,6 +643,7 @@ LOOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_no_loop_crashes_or_leaks_where_libevent_gets_no_memory(name: str) -> None:
     code, least = LOOPS[name]
@@ -651,6 +654,7 @@ def test_no_loop_crashes_or_leaks_where_libevent_gets_no_memory(name: str) -> No
         assert told == number + 2
 
 
+@pytest.mark.slow
 def test_the_loop_of_tls_goes_on_where_openssl_gets_no_memory(authority: Authority) -> None:
     code = TLS.format(directory=str(authority.directory))
     code += """

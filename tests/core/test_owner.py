@@ -163,6 +163,7 @@ def test_an_owner_who_is_busy_with_another_base_gives_it_up(
     second.close()
 
 
+@pytest.mark.slow
 def test_what_any_thread_may_call_does_not_keep_it_from_being_taken_over(
     base: EventBase, other: ThreadPoolExecutor
 ) -> None:

@@ -64,6 +64,7 @@ FOUND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPERATIONS)
 def test_nothing_crashes_or_is_left_when_something_is_closed_at_a_step(
     kind: str, tmp_path: Path
@@ -71,6 +72,7 @@ def test_nothing_crashes_or_is_left_when_something_is_closed_at_a_step(
     swept(tmp_path, kind, "--most", "1", "--share", str(SHARES.get(kind, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "scene", "operation", "act"), FOUND)
 def test_what_has_crashed_or_been_left_is_not_at_any_line(
     kind: str, scene: str, operation: str, act: str, tmp_path: Path

@@ -265,6 +265,7 @@ def test_nothing_is_left_of_a_peer_that(
     assert server.most <= MOST + 2 * len(MUCH)
 
 
+@pytest.mark.slow
 def test_all_of_them_at_once_get_what_they_are_owed(base: EventBase) -> None:
     server = Server(base, CLOSE, b"", 2.0)  # or a slow machine makes the patient look silent
     play(base, server, [*LEAVING, *STAYING] * 10, 1)
@@ -272,6 +273,7 @@ def test_all_of_them_at_once_get_what_they_are_owed(base: EventBase) -> None:
     assert len(base._ledger) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("greeting", [b"", MUCH[:30_000]], ids=["plain", "with pending output"])
 @pytest.mark.parametrize("behave", [resets, leaves], ids=lambda behave: behave.__name__)
 def test_ten_thousand_that_connect_and_leave_cost_no_memory(

@@ -86,6 +86,7 @@ def test_every_sample_counts_what_was_done(quick):
                 assert sample["operations"] == job.measure.quick_count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_contender_outlives_the_runner(signum):
     command = [sys.executable, "-m", "benchmarks", "--job", "raw-echo-64B", "--rounds", "10000"]
@@ -121,6 +122,7 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_jobs_and_rounds_can_be_chosen(tmp_path):
     file = tmp_path / "result.json"
     benchmarks(

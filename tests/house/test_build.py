@@ -38,6 +38,7 @@ def ask(**environment: str) -> tuple[str, str]:
     return done.stdout.strip(), done.stderr
 
 
+@pytest.mark.slow
 def test_the_build_finds_what_this_module_was_built_with() -> None:
     built = f"{lib.LIBEVENT_PY_HAVE_OPENSSL} {lib.LIBEVENT_PY_HAVE_TLS}"
     complaint = "" if lib.LIBEVENT_PY_HAVE_TLS else "libevent_py: no TLS, because "

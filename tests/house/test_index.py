@@ -336,6 +336,7 @@ def test_without_a_name_it_says_versions_backend_and_usage(
         ]
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_program() -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "libevent_py"]
     for name, status in {"event_add": 0, "event_base_set": 1, "event_ad": 2}.items():

@@ -160,6 +160,7 @@ CHECKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_a_type_checker_finds_the_package_from_anywhere(checker: str, tmp_path: Path) -> None:
     """In a clone set up by the Makefile, which installs it by a path that they read, too."""

@@ -162,6 +162,7 @@ def test_a_body_of_known_length_can_be_taken_part_by_part(base: EventBase) -> No
     assert max(parts) < 200_000
 
 
+@pytest.mark.slow
 def test_what_is_streamed_takes_no_memory(tmp_path: Path) -> None:
     size = 1 << 28
     path = tmp_path / "upload"

@@ -218,11 +218,13 @@ def retry(base: EventBase, flags: DnsBaseFlag) -> None:
         assert ended(base, told, 3)[2] == found
 
 
+@pytest.mark.slow
 def test_retry(base: EventBase) -> None:
     """What isn't answered is asked again; who fails is probed."""
     retry(base, NO_BASE_FLAG)
 
 
+@pytest.mark.slow
 def test_retry_disable_when_inactive(base: EventBase) -> None:
     """The same where the loop may end while nothing is looked up."""
     retry(base, INACTIVE)

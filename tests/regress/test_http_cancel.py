@@ -101,6 +101,7 @@ def test_cancel_by_host(backend_base: EventBase) -> None:
     cancel(backend_base, BY_HOST)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_inactive_server(base: EventBase) -> None:
     """A request is cancelled that the server doesn't answer."""
     cancel(base, BY_HOST | INACTIVE_SERVER)
@@ -111,6 +112,7 @@ def test_cancel_by_host_no_ns(base: EventBase) -> None:
     cancel(base, BY_HOST | NO_NS)
 
 
+@pytest.mark.slow
 def test_cancel_inactive_server(base: EventBase) -> None:
     """A request is cancelled that the server at an address doesn't answer."""
     cancel(base, INACTIVE_SERVER)
@@ -121,11 +123,13 @@ def test_cancel_by_host_no_ns_inactive_server(base: EventBase) -> None:
     cancel(base, BY_HOST | NO_NS | INACTIVE_SERVER)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_server_timeout(base: EventBase) -> None:
     """A request is cancelled whose connection isn't accepted."""
     cancel(base, BY_HOST | INACTIVE_SERVER | SERVER_TIMEOUT)
 
 
+@pytest.mark.slow
 def test_cancel_server_timeout(base: EventBase) -> None:
     """A request is cancelled whose connection to an address isn't accepted."""
     cancel(base, INACTIVE_SERVER | SERVER_TIMEOUT)
@@ -136,16 +140,19 @@ def test_cancel_by_host_no_ns_server_timeout(base: EventBase) -> None:
     cancel(base, BY_HOST | NO_NS | INACTIVE_SERVER | SERVER_TIMEOUT)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_ns_timeout_server_timeout(base: EventBase) -> None:
     """Looking the name up takes longer than connecting may, which wouldn't be accepted."""
     cancel(base, BY_HOST | NO_NS | NS_TIMEOUT | INACTIVE_SERVER | SERVER_TIMEOUT)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_ns_timeout(base: EventBase) -> None:
     """The name isn't found for longer."""
     cancel(base, BY_HOST | NO_NS | NS_TIMEOUT)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_ns_timeout_inactive_server(base: EventBase) -> None:
     """Looking the name up takes longer than connecting may."""
     cancel(base, BY_HOST | NO_NS | NS_TIMEOUT | INACTIVE_SERVER)

@@ -108,6 +108,7 @@ class Client:
             bev.write(b"x" * 1024)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("connection", "group", "drain"),
     [(0, 30_000, 0), (1000, 0, 0), (1000, 30_000, 0), (1000, 35_000, 500)],

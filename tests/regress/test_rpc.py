@@ -200,6 +200,7 @@ def test_invalid_type(setup: Setup) -> None:
     setup.teardown()
 
 
+@pytest.mark.slow
 def test_client_timeout(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     """A pool's timeout fails its calls; without a base, only by being its connections' (R1)."""
     pool = setup.pool()

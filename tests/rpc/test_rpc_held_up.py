@@ -363,6 +363,7 @@ def sweep(at: str, number: int, step: int = 1) -> None:
         assert len(os.listdir("/proc/self/fd")) == before, case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3), ids=["input", "output", "both"])
 @pytest.mark.parametrize("at", ["server", "pool"])
 def test_what_is_held_up_ends_once_whatever_is_done_when_it_goes_on(at: str, number: int) -> None:

@@ -194,6 +194,7 @@ def outcome(code: str) -> str:
     ).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "result"),
     [
