@@ -31,7 +31,7 @@ run: .venv/installed
 test: .venv/installed build/test-packages lint
 	. $(BIN)/activate && $(PYTEST) --durations 15
 
-# What takes a second or less: no valgrind, no random walks.
+# What takes a second or less: no valgrind, no random walks, no samples.
 quick: .venv/installed build/test-packages
 	. $(BIN)/activate && $(PYTEST) -m 'not slow' --durations 15
 

@@ -35,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+#: Folders in which tests take long, or run a Python or two for each.
+SLOW = {"samples", "walks"}
+
 #: Fixtures that build or download something, or have all that there is measured.
 LONG = {"dist", "patched", "quick", "source", "unpatched"}
 
@@ -46,12 +49,12 @@ def needs_valgrind(test: Callable[..., object]) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow, besides what says so itself, what walks, needs valgrind, or builds."""
+    """Mark as slow, besides what says so itself, what the folder or what it needs tells of."""
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
-        walks = item.path.parent.name == "walks"
-        if walks or needs_valgrind(item.function) or LONG & {*item.fixturenames}:
+        folder = item.path.parent.name
+        if folder in SLOW or needs_valgrind(item.function) or LONG & {*item.fixturenames}:
             item.add_marker("slow")
 
 

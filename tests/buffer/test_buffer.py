@@ -335,6 +335,7 @@ def test_what_does_not_come_to_be_leaves_nothing() -> None:
     gc.collect()
 
 
+@pytest.mark.slow
 def test_dropped_and_closed_buffers_free_their_memory() -> None:
     run_python(
         """

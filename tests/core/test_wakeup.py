@@ -206,6 +206,7 @@ def test_a_signal_that_came_between_two_loops_stops_neither(base: EventBase, ala
     assert called == [1]
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_moment_leaves_everything_usable() -> None:
     """A10: here at thousands of moments, of the loop, of callbacks, and of what is around them."""
     run_python(

@@ -563,6 +563,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "failing", make) / "failing.so"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SWEPT)
 def test_memory_that_fails_with_a_warning_is_told(scenario: str, failing: Path) -> None:
     lacking = {"poll_add": "poll", "select_add": "select"}.get(scenario)

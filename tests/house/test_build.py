@@ -56,6 +56,7 @@ def test_without_openssls_headers_only_tls_is_left_out(tmp_path: Path) -> None:
     assert "apt-get install libssl-dev" in complaint
 
 
+@pytest.mark.slow
 @with_libevent_openssl
 def test_another_openssl_than_libevents_is_not_linked_with(tmp_path: Path) -> None:
     for name in ("ssl", "crypto"):

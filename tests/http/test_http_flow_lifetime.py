@@ -301,6 +301,7 @@ ALONE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in the loop", "outside"])
 @pytest.mark.parametrize(
     "end", ["close", "close with its bufferevent held", "drop", "close the base"]

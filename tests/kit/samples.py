@@ -72,6 +72,13 @@ class Sample:
                 self.ends(stderr=f"(it has not printed {pattern!r})")
         return match
 
+    def waits(self) -> None:
+        """Wait until the sample waits for something, as its loop does."""
+        status, end = Path(f"/proc/{self.process.pid}/status"), time.monotonic() + PATIENCE
+        while not re.search(r"^State:\s*S", status.read_text(), re.MULTILINE):
+            assert time.monotonic() < end, f"{self.name} is not waiting"
+            time.sleep(0.001)
+
     def say(self, data: bytes) -> None:
         """Write *data* to the sample's stdin."""
         assert self.process.stdin is not None

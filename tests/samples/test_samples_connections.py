@@ -45,7 +45,6 @@ def test_the_http_client_takes_much(web: int) -> None:
         assert client.ends().partition(b"\r\n\r\n")[2] == BIG
 
 
-@pytest.mark.slow
 def test_the_http_client_names_what_goes_wrong() -> None:
     impossible = "x" * 64 + ".invalid"
     with Sample("http_v0_client", impossible, 80) as client:
@@ -111,7 +110,6 @@ def resident(sample: Sample) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.slow
 def test_curl_gets_through_the_relay_what_it_asks_for(web: int, tmp_path: Path) -> None:
     upload = tmp_path / "upload"
     upload.write_bytes(BIG)

@@ -47,7 +47,6 @@ def test_all_addresses_are_looked_up(server: str) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_servers_are_read_from_a_file(server: str, tmp_path: Path) -> None:
     conf = tmp_path / "resolv.conf"
     conf.write_text(f"nameserver {server}\n")

@@ -53,7 +53,6 @@ def test_http_hello_is_not_troubled_by_who_speaks_no_http_or_leaves() -> None:
         assert curl(server, "/") == b"Hello, World!\n"
 
 
-@pytest.mark.slow
 def test_http_hello_without_free_descriptors_rests_and_then_goes_on() -> None:
     with running(Server("http_hello", descriptors=20)) as server:
         socks = [server.connect() for _ in range(20)]

@@ -49,7 +49,6 @@ def asked(url: str, *arguments: object, status: int = 0, stderr: str) -> bytes:
         return sample.ends(status, stderr)
 
 
-@pytest.mark.slow
 def test_the_client_prints_a_body(web: int) -> None:
     line = "Response line: 200 OK"
     assert asked(f"http://localhost:{web}", stderr=line) == b"GET / HTTP/1.1"
@@ -64,7 +63,6 @@ def test_the_client_posts_a_file(web: int, tmp_path: Path) -> None:
     assert printed.decode() == hashlib.sha256(BIG).hexdigest()
 
 
-@pytest.mark.slow
 def test_the_client_believes_whom_it_should(authority: Authority) -> None:
     trusted = ("-crt", authority.ca.certfile)
     line, refused = "Response line: 200 OK", r".*CERTIFICATE_VERIFY_FAILED.*: {}"
@@ -80,7 +78,6 @@ def test_the_client_believes_whom_it_should(authority: Authority) -> None:
         assert asked(url, *trusted, "-ignore-cert", stderr=line) == b"GET /x HTTP/1.1"
 
 
-@pytest.mark.slow
 def test_the_client_says_why_it_can_not(tmp_path: Path) -> None:
     port = nobody_listens()[1]
     asked(f"http://127.0.0.1:{port}", status=1, stderr=".*Connection refused")

@@ -195,7 +195,6 @@ def test_a_server_that_can_not_be_reached_is_502() -> None:
                 assert answered(sock)[0].startswith(b"HTTP/1.1 502 ")
 
 
-@pytest.mark.slow
 def test_a_server_that_says_nothing_is_504() -> None:
     with listening(0.5) as (_, front):
         assert code(front, "/") == 504
@@ -309,7 +308,6 @@ def send(sock: socket.socket, part: bytes) -> int:
         return 0
 
 
-@pytest.mark.slow
 def test_a_download_to_who_takes_nothing_costs_little_memory() -> None:
     with listening() as (behind, front), front.connect() as client:
         client.sendall(GET % b"/")
@@ -322,7 +320,6 @@ def test_a_download_to_who_takes_nothing_costs_little_memory() -> None:
             assert peak(front) - before < 4 * 2**20
 
 
-@pytest.mark.slow
 def test_an_upload_to_who_takes_nothing_costs_little_memory() -> None:
     with listening() as (behind, front), front.connect() as client:
         client.sendall(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MUCH)
@@ -333,7 +330,6 @@ def test_an_upload_to_who_takes_nothing_costs_little_memory() -> None:
             assert peak(front) - before < 4 * 2**20
 
 
-@pytest.mark.slow
 def test_who_says_more_before_he_has_the_answer_costs_little_memory() -> None:
     with listening() as (behind, front), front.connect() as client:
         client.sendall(GET % b"/")
@@ -355,7 +351,6 @@ def test_who_says_more_before_he_has_the_answer_costs_little_memory() -> None:
             assert peak(front) - before < 4 * 2**20
 
 
-@pytest.mark.slow
 def test_much_goes_through_with_little_memory(front: Server) -> None:
     curl(front, "/?size=1000000", "-o/dev/null")
     before = peak(front)

@@ -7,8 +7,6 @@ import select
 import socket
 import zlib
 
-import pytest
-
 from tests.kit.peers import reset, rest
 from tests.kit.samples import MOMENT, TOO_MUCH, Sample, Server, running
 
@@ -49,7 +47,6 @@ def unpacked(data: bytes) -> bytes:
     return unpacked
 
 
-@pytest.mark.slow
 def test_the_client_gets_the_answer_to_what_it_sends() -> None:
     with running(Server("filter_zlib")) as server:
         for data in (b"", b"hello, world\n", os.urandom(1000), b"hello, world\n" * 300_000):

@@ -37,7 +37,6 @@ def test_a_client_gets_no_more_than_its_rate() -> None:
         assert least(rate_limit.SIZE, 2_000_000) <= time.monotonic() - begun < PATIENCE
 
 
-@pytest.mark.slow
 def test_all_clients_together_get_no_more_than_theirs() -> None:
     with Server("rate_limit", 100_000_000, 4_000_000) as server, ExitStack() as stack:
         begun = time.monotonic()
@@ -94,7 +93,6 @@ def test_the_last_answers_come_though_the_client_has_ended(server: Server) -> No
     assert server.answer(RECORD * 100) == ANSWER * 100
 
 
-@pytest.mark.slow
 def test_a_client_that_takes_no_answers_is_not_read_from(server: Server) -> None:
     with socket.socket() as sock:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):

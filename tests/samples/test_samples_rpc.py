@@ -26,7 +26,6 @@ def said(port: int, *arguments: object) -> str:
         return client.ends().decode()
 
 
-@pytest.mark.slow
 def test_the_server_answers_what_it_has_been_told(weather: Server) -> None:
     oslo = "Oslo: -3 C, 0 C, 4 C (a little snow)\n"
     assert said(weather.port, "tell", "Oslo", "a little snow", -3, 0, 4) == oslo
