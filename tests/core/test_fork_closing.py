@@ -8,6 +8,9 @@ import pytest
 
 from tests.kit.support import run_python
 
+#: Each is a Python of its own.
+pytestmark = pytest.mark.slow
+
 #: For each way to be told of an end: what `thing` is, and how it ends.
 ENDS = {
     "resolver": (

@@ -8,6 +8,9 @@ from tests.kit.certificates import Authority
 from tests.kit.memory_sweeps import COUNTED, looped, swept
 from tests.kit.support import run_python
 
+#: Each is a sweep, in a Python of its own.
+pytestmark = pytest.mark.slow
+
 # Makers: the code of make(), and the fewest allocations that it is known to ask for.
 
 PAIR = """
@@ -227,7 +230,6 @@ def test_an_rpc_that_gets_no_memory_is_not_registered() -> None:
     assert swept(code, "begin") >= 7
 
 
-@pytest.mark.slow
 def test_a_lookup_that_gets_no_memory_is_not_begun() -> None:
     """evdns itself begins it without its timeout."""
     for lookup in (
@@ -510,7 +512,6 @@ TLS = """
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", ["LIBEVENT", "OURS", "OPENSSL"])
 @pytest.mark.parametrize(("begin", "make"), [("sockets", "over_sockets"), ("pair", "over_a_pair")])
 def test_tls_that_gets_no_memory_is_not_made(
@@ -643,7 +644,6 @@ LOOPS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_no_loop_crashes_or_leaks_where_libevent_gets_no_memory(name: str) -> None:
     code, least = LOOPS[name]
@@ -654,7 +654,6 @@ def test_no_loop_crashes_or_leaks_where_libevent_gets_no_memory(name: str) -> No
         assert told == number + 2
 
 
-@pytest.mark.slow
 def test_the_loop_of_tls_goes_on_where_openssl_gets_no_memory(authority: Authority) -> None:
     code = TLS.format(directory=str(authority.directory))
     code += """
