@@ -14,7 +14,10 @@ SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.
 	$(wildcard libevent_py/_c/*)
 # Not the headers of libevent_py/_c: they are libevent's own, token by token.
 OUR_C := $(shell find libevent_py benchmarks tests -name '*.c') $(wildcard benchmarks/c/*.h)
-PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses auto --dist worksteal
+# One more than there are processors, as many a test waits for a time or for another process.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses $(WORKERS) \
+	--dist worksteal
 PIP := python -m pip --disable-pip-version-check install --quiet
 
 # Installed by a path that type checkers find, too, as setuptools' own finder they don't.
