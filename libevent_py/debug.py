@@ -17,13 +17,13 @@ from libevent_py._ffi import ffi, lib
 from libevent_py.enums import MemorySource
 
 _on: set[str] = set()
-_too_late: list[str] = []
+_made: list[str] = []
 
 
-def too_late(what: str) -> None:
+def _note_made(what: str) -> None:
     """Note that *what* has been made, after which no check can be switched on."""
-    if not _too_late:
-        _too_late.append(what)
+    if not _made:
+        _made.append(what)
 
 
 def enabled(check: str) -> bool:
@@ -31,7 +31,7 @@ def enabled(check: str) -> bool:
     return check in _on
 
 
-def check_nonblocking(fd: int) -> None:
+def _check_nonblocking(fd: int) -> None:
     """Raise `ValueError` for a descriptor that blocks, where debug mode would end the process."""
     if enabled("debug_mode") and os.get_blocking(fd):
         raise ValueError(f"fd {fd} must not block when libevent's debug mode is on")
@@ -39,8 +39,8 @@ def check_nonblocking(fd: int) -> None:
 
 def _switch_on(check: str) -> bool:
     """Note that *check* is switched on; tell whether it was off. libevent would exit (A4)."""
-    if _too_late:
-        raise RuntimeError(f"enable_{check}() must come before the first {_too_late[0]}")
+    if _made:
+        raise RuntimeError(f"enable_{check}() must come before the first {_made[0]}")
     if check in _on:
         return False
     _on.add(check)

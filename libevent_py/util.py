@@ -11,13 +11,12 @@ from typing import Any
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.addrinfo import AddrInfo, question, unpacked
 from libevent_py._core.convert import Address
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
-
-AddrInfo = tuple[int, int, int, str, Address]
 
 #: The bytes in a packed address, and in the longest text that C makes of one.
 PACKED: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -25,10 +24,6 @@ LONGEST_TEXT = 64
 
 #: "Thu, 01 Jan 1970 00:00:00 GMT" and its NUL.
 DATE_SIZE = 30
-
-
-def _c_int(value: int, name: str) -> int:
-    return convert.integer(value, name, -(2**31), 2**31 - 1)
 
 
 # Descriptors.
@@ -42,7 +37,11 @@ def socketpair(
     Unlike in C they are not inherited by other programs. Raises `OSError` when the system has no
     such pair. Wraps ``evutil_socketpair``.
     """
-    family, type, proto = _c_int(family, "family"), _c_int(type, "type"), _c_int(proto, "proto")
+    family, type, proto = (
+        convert.c_int(family, "family"),
+        convert.c_int(type, "type"),
+        convert.c_int(proto, "proto"),
+    )
     pair = ffi.new("evutil_socket_t[2]")
     errors.call(lib.evutil_socketpair, family, type, proto, pair)
     for fd in pair:
@@ -118,7 +117,7 @@ def closesocket(fd: int | socket.socket) -> None:
 
 
 def _packed_size(family: int) -> int:
-    family = _c_int(family, "family")
+    family = convert.c_int(family, "family")
     if family not in PACKED:
         raise ValueError(f"family must be AF_INET or AF_INET6, not {family}")
     return PACKED[family]
@@ -205,67 +204,23 @@ def getaddrinfo(
     whose ``errno`` is one of `AddrInfoError`, or `OSError` where the system failed. Other threads
     run meanwhile, this one's loop does not. Wraps ``evutil_getaddrinfo``.
     """
-    question = addrinfo_question(host, port, "port", family, type, proto, flags)
+    asked = question(host, port, "port", family, type, proto, flags)
     found = ffi.new("struct evutil_addrinfo **")
     try:
-        code = errors.enter(None, lib.evutil_getaddrinfo, *question, found)
+        code = errors.enter(None, lib.evutil_getaddrinfo, *asked, found)
         if code == AddrInfoError.SYSTEM:
             raise errors.failed(lib.evutil_getaddrinfo, repr(host))
         if code != 0:
             raise errors.DnsError(code, f"evutil_getaddrinfo: {host!r}: {gai_strerror(code)}")
-        return unpack_addrinfo(found[0])
+        return unpacked(found[0])
     finally:
         if found[0] != ffi.NULL:
             lib.evutil_freeaddrinfo(found[0])
 
 
-def addrinfo_question(
-    host: str | bytes | None,
-    service: int | str | bytes | None,
-    name: str,
-    family: int,
-    type: int,
-    proto: int,
-    flags: int,
-) -> tuple[Any, Any, Any]:
-    """Return what `getaddrinfo` is asked as C takes it; *name* is that of the second argument."""
-    hints = ffi.new("struct evutil_addrinfo *")
-    hints.ai_flags = convert.flags(AddrInfoFlag, flags, "flags")
-    hints.ai_family = _c_int(family, "family")
-    hints.ai_socktype = _c_int(type, "type")
-    hints.ai_protocol = _c_int(proto, "proto")
-    node = ffi.NULL if host is None else convert.host_name(host)
-    if service is None:
-        return node, ffi.NULL, hints
-    if isinstance(service, (str, bytes)):
-        return node, convert.string(service, name), hints
-    return node, b"%d" % convert.integer(service, name, 0, 65535), hints
-
-
-def unpack_addrinfo(ai: Any) -> list[AddrInfo]:
-    """Return the list in C's ``struct evutil_addrinfo *``, which may be NULL, in Python's form."""
-    found = []
-    while ai != ffi.NULL:
-        name = "" if ai.ai_canonname == ffi.NULL else convert.text(ai.ai_canonname)
-        address = convert.unpack_address(ai.ai_addr, ai.ai_addrlen)
-        family = _member(socket.AddressFamily, ai.ai_family)
-        kind = _member(socket.SocketKind, ai.ai_socktype)
-        found.append((family, kind, int(ai.ai_protocol), name, address))
-        ai = ai.ai_next
-    return found
-
-
-def _member(kind: Callable[[int], int], number: int) -> int:
-    """Return *number* as a member of *kind*, or as it is where Python has no name for it."""
-    try:
-        return kind(number)
-    except ValueError:
-        return number
-
-
 def gai_strerror(code: int) -> str:
     """Return what *code*, one of `AddrInfoError`, means. Wraps ``evutil_gai_strerror``."""
-    return convert.text(lib.evutil_gai_strerror(_c_int(code, "code")))
+    return convert.text(lib.evutil_gai_strerror(convert.c_int(code, "code")))
 
 
 # Text.

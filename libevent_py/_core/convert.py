@@ -84,6 +84,11 @@ def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:
     return number
 
 
+def c_int(value: SupportsIndex, name: str) -> int:
+    """Return *value* as C's int, or raise an error that names the argument."""
+    return integer(value, name, -(2**31), 2**31 - 1)
+
+
 def octets(data: Any, name: str = "data") -> tuple[Any, int]:
     """Return *data*, any object with the buffer protocol, as C takes it, and its length."""
     if type(data) is bytes:

@@ -37,7 +37,7 @@ _waiting: dict[int, set[int]] = {}
 
 def number(signum: Any) -> int:
     """Return *signum* as an int, or raise an error unless it can be waited for."""
-    signum = convert.integer(signum, "signum", -(2**31), 2**31 - 1)
+    signum = convert.c_int(signum, "signum")
     if signum not in VALID:
         raise ValueError(f"signum must be a signal that can be caught, not {signum}")
     return int(signum)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from libevent_py import errors, util
-from libevent_py._core import convert
+from libevent_py._core import addrinfo, convert
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import Child, Rank
@@ -55,7 +55,7 @@ resolve = lib.evpy_dns_resolve
 
 def err_to_string(err: int) -> str:
     """Return what *err*, one of `DnsResult`, means. Wraps ``evdns_err_to_string``."""
-    return convert.text(lib.evdns_err_to_string(convert.integer(err, "err", -(2**31), 2**31 - 1)))
+    return convert.text(lib.evdns_err_to_string(convert.c_int(err, "err")))
 
 
 class DnsBase(Child):
@@ -191,9 +191,9 @@ class DnsBase(Child):
         longer than the option getaddrinfo-allow-skew says. Wraps ``evdns_getaddrinfo``.
         """
         lookup = AddrInfoLookup(self, host, service, callback)
-        question = util.addrinfo_question(host, service, "service", family, type, proto, flags)
+        asked = addrinfo.question(host, service, "service", family, type, proto, flags)
         self.base._check_thread()
-        lookup._begin(host, lib.evpy_dns_getaddrinfo, *question)
+        lookup._begin(host, lib.evpy_dns_getaddrinfo, *asked)
         return lookup
 
     # Name servers.

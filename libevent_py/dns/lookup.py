@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors, util
-from libevent_py._core import convert
+from libevent_py._core import addrinfo, convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import tells
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from libevent_py.dns.base import DnsBase
 
 ResolveCallback = Callable[[Any, DnsResult, int, list[str]], object]
-AddrInfoCallback = Callable[[Any, "errors.DnsError | None", list[util.AddrInfo]], object]
+AddrInfoCallback = Callable[[Any, "errors.DnsError | None", list[addrinfo.AddrInfo]], object]
 
 RESULTS = {int(result): result for result in DnsResult}
 
@@ -278,7 +278,7 @@ class AddrInfoLookup(Lookup):
         failure = None
         if code:
             failure = errors.DnsError(int(code), f"{self.host!r}: {util.gai_strerror(code)}")
-        self._tell(failure, util.unpack_addrinfo(found))
+        self._tell(failure, addrinfo.unpacked(found))
 
     def __repr__(self) -> str:
         return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {self._told_state()}>"

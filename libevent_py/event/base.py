@@ -136,7 +136,7 @@ class EventBase(Root):
         if method is not None:
             config = (config or EventConfig())._like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
-        debug.too_late("event base")
+        debug._note_made("event base")
         if _highest_reserved() >= lib.FD_SETSIZE:
             _check_method(config)
         what = ffi.NULL if config is None else config.pointer
@@ -599,7 +599,7 @@ class EventBase(Root):
             number = -1
             if what:
                 number = convert.descriptor(fd)
-                debug.check_nonblocking(number)
+                debug._check_nonblocking(number)
 
             def ready(_fd: int, fired: EventFlag, _kept: Any = fd) -> object:
                 return callback(number, fired)

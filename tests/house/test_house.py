@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import libevent_py
+from tests.kit.names import NAMES, text
 from tests.kit.words import is_sentence
 
 PACKAGE = Path(libevent_py.__file__).parent
@@ -29,8 +30,8 @@ FLOORS = """
 
     _core.names
     errors enums
-    _core.load _core.convert _core.references _core.described _core.pointers _core.frames
-    _core.handle _core.dispatch _core.owner _core.fork _core.wakeup _core.signals _core
+    _core.load _core.convert _core.addrinfo _core.references _core.described _core.pointers
+    _core.frames _core.handle _core.dispatch _core.owner _core.fork _core.wakeup _core.signals _core
 
     debug log util
 
@@ -221,6 +222,10 @@ def test_all_that_init_gives_out_is_what_a_star_imports_and_help_shows() -> None
             assert re.search(rf"^    class {name}\(", shown, re.MULTILINE), name
         elif isinstance(thing, FunctionType):
             assert re.search(rf"^    {name}\(", shown, re.MULTILINE), name
+
+
+def test_public_objects_show_the_listed_names_and_nothing_else() -> None:
+    assert NAMES.read_text() == text(), "see the top of docs/names.md"
 
 
 # Docstrings.

@@ -27,7 +27,7 @@ from libevent_py import (
     MonotonicFlag,
     util,
 )
-from libevent_py._core import convert
+from libevent_py._core import addrinfo, convert
 from libevent_py._ffi import ffi, lib
 from libevent_py.errors import ClosedError
 from tests.kit.support import PATIENCE, run_python
@@ -465,7 +465,7 @@ def test_the_list_that_c_makes_is_freed_each_time(monkeypatch: pytest.MonkeyPatc
     replace(monkeypatch, evutil_freeaddrinfo)
     util.getaddrinfo("127.0.0.1", 80)
     assert len(freed) == 1
-    monkeypatch.setattr(util, "unpack_addrinfo", lambda ai: 1 // 0)
+    monkeypatch.setattr(util, "unpacked", lambda ai: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         util.getaddrinfo("127.0.0.1", 80)
     assert len(freed) == 2
@@ -475,7 +475,7 @@ def test_the_list_that_c_makes_is_freed_each_time(monkeypatch: pytest.MonkeyPatc
 
 
 def test_no_addresses_are_an_empty_list() -> None:
-    assert util.unpack_addrinfo(ffi.NULL) == []
+    assert addrinfo.unpacked(ffi.NULL) == []
 
 
 def test_a_kind_of_socket_that_python_has_no_name_for_stays_a_number() -> None:
@@ -483,7 +483,7 @@ def test_a_kind_of_socket_that_python_has_no_name_for_stays_a_number() -> None:
     sockaddr = convert.sockaddr(("1.2.3.4", 5))
     ai.ai_family, ai.ai_socktype, ai.ai_protocol = socket.AF_INET, 4711, 4712
     ai.ai_addr, ai.ai_addrlen = sockaddr.pointer, sockaddr.length
-    assert util.unpack_addrinfo(ai) == [(socket.AF_INET, 4711, 4712, "", ("1.2.3.4", 5))]
+    assert addrinfo.unpacked(ai) == [(socket.AF_INET, 4711, 4712, "", ("1.2.3.4", 5))]
 
 
 def test_every_code_of_a_lookup_has_a_meaning() -> None:
@@ -758,5 +758,4 @@ def test_every_function_has_cs_name_without_its_prefix() -> None:
     for name, function in vars(util).items():
         if isinstance(function, FunctionType) and function.__module__ == util.__name__:
             said = " ".join((function.__doc__ or "").split())
-            ours = name.startswith("_") or name in ("addrinfo_question", "unpack_addrinfo")
-            assert ours or said.endswith(f"Wraps ``evutil_{name}``."), name
+            assert name.startswith("_") or said.endswith(f"Wraps ``evutil_{name}``."), name

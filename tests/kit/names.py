@@ -1,0 +1,76 @@
+"""The public names, as docs/names.md lists them; ``python -m tests.kit.names`` writes that file."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import libevent_py
+
+NAMES = Path(__file__).parents[2] / "docs" / "names.md"
+
+HEAD = """\
+# The public names
+
+What a program may use, and nothing else: every name without an underscore. A test compares this
+list with what `dir()` shows. When you add or rename something, document it, add it to CHANGELOG.md
+if users must know, and write this file anew with `python -m tests.kit.names`.
+"""
+
+#: Modules whose own functions and classes are public.
+MODULES = ["debug", "log", "tag", "util", "vulnerabilities"]
+
+#: Whose names are Python's, not ours.
+PYTHON = {"builtins", "enum", "typing", "collections.abc"}
+
+
+def members(kind: type) -> list[str]:
+    """Return the public names of *kind* that don't come from Python's own classes."""
+    if issubclass(kind, enum.Enum):
+        return list(kind.__members__)
+    inherited = {name for base in kind.__mro__ if base.__module__ in PYTHON for name in dir(base)}
+    return [name for name in dir(kind) if not name.startswith("_") and name not in inherited]
+
+
+def own(module: ModuleType) -> list[str]:
+    """Return the public classes and functions that *module*, or its package, defines."""
+    return sorted(
+        name
+        for name, thing in vars(module).items()
+        if not name.startswith(("_", "evpy_"))
+        and (inspect.isfunction(thing) or inspect.isclass(thing))
+        and thing.__module__.startswith(module.__name__)
+    )
+
+
+def sections() -> Iterator[tuple[str, list[str]]]:
+    """Yield each heading with the names below it."""
+    yield "libevent_py", sorted(libevent_py.__all__)
+    for name in MODULES:
+        yield f"libevent_py.{name}", own(getattr(libevent_py, name))
+    for name in sorted(libevent_py.__all__):
+        thing = getattr(libevent_py, name)
+        if isinstance(thing, type) and thing.__module__.startswith("libevent_py"):
+            yield name, members(thing)
+    for module in MODULES:
+        for name in own(getattr(libevent_py, module)):
+            thing = getattr(getattr(libevent_py, module), name)
+            if isinstance(thing, type) and name not in libevent_py.__all__:
+                yield f"{module}.{name}", members(thing)
+
+
+def text() -> str:
+    """Return what docs/names.md must say."""
+    parts = [HEAD]
+    for heading, names in sections():
+        listed = ", ".join(f"`{name}`" for name in names) or "Nothing of its own."
+        parts.append(f"## {heading}\n\n{textwrap.fill(listed, 100)}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    NAMES.write_text(text())
