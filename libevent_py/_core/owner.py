@@ -79,6 +79,7 @@ _claiming = threading.RLock()  # held by who looks at a base's owner and becomes
 
 # Looked up once, for what is called for every event made and freed.
 get_ident = threading.get_ident
+getrefcount = sys.getrefcount
 weak = weakref.ref
 
 #: How many calls deep the closing of a base may go: where there is no room, it isn't begun.
@@ -705,8 +706,7 @@ class Child(Handle):
         free, kind = self._free, type(self)
         todo = False
         try:
-            slot(self)
-            bare: Any = without_pointer(kind)
+            bare: Any = kind.__dict__.get("_as_WithoutPointer") or without_pointer(kind)
             pointer = slot(self)
             if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
                 del self.pointer
@@ -721,7 +721,7 @@ class Child(Handle):
         grave = None
         try:
             base._live.pop(self._key, None)
-            if sys.getrefcount(pointer) > ALONE and self._is_in_use():
+            if getrefcount(pointer) > ALONE and self._is_in_use():
                 held = [pointer]
             if self._lends:
                 held += self._take_lent()
