@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData
     from libevent_py.http.bound_socket import BoundSocket
 
-#: What gets each connection, as ``callback(listener, fd, address)``.
+#: What gets each connection, as ``callback(listener, fd, address)``: ``evconnlistener_cb``.
 ListenerCallback: TypeAlias = Callable[["Listener", int, Address], object]
 
-#: What is told that a connection could not be accepted, as ``callback(listener, error)``.
+#: What is told that a connection could not be accepted, as ``on_error(listener, error)``:
+#: ``evconnlistener_errorcb``.
 ListenerErrorCallback: TypeAlias = Callable[["Listener", OSError], object]
 
 _DEFAULT = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_FREE

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -20,7 +20,8 @@ from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
 
-AddrInfo = tuple[int, int, int, str, Address]
+#: One of what `getaddrinfo` finds: family, type, protocol, canonical name and address.
+AddrInfo: TypeAlias = tuple[int, int, int, str, Address]
 
 #: The bytes in a packed address, and in the longest text that C makes of one.
 PACKED: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}

@@ -45,7 +45,7 @@ class BufferInfo(NamedTuple):
     n_deleted: int
 
 
-#: What `Buffer.add_cb` has called, as ``callback(buffer, info)``.
+#: What `Buffer.add_cb` has called, as ``callback(buffer, info)``: ``evbuffer_cb_func``.
 BufferChangeCallback: TypeAlias = Callable[["Buffer", BufferInfo], object]
 
 

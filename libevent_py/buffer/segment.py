@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -19,6 +19,9 @@ from libevent_py.enums import FileSegmentFlag
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
+
+#: What `FileSegment.on_cleanup` is: ``evbuffer_file_segment_cleanup_cb``.
+CleanupCallback: TypeAlias = Callable[[], object]
 
 NO_MMAP = FileSegmentFlag.DISABLE_MMAP
 NO_SENDFILE = FileSegmentFlag.DISABLE_SENDFILE
@@ -40,7 +43,7 @@ class FileSegment(Handle):
         length: int | None = None,
         flags: int = NO_MMAP,
         *,
-        on_cleanup: Callable[[], object] | None = None,
+        on_cleanup: CleanupCallback | None = None,
     ) -> None:
         """Make a segment of *length* bytes from *offset* on, or with None of all that follow.
 
@@ -95,7 +98,7 @@ class FileSegment(Handle):
         return self._length
 
     @property
-    def on_cleanup(self) -> Callable[[], object] | None:
+    def on_cleanup(self) -> CleanupCallback | None:
         """What is called once the segment is closed and no buffer contains any of it, or None.
 
         It is called soon after that: by the loop that has sent the last of it, or at the end of an
@@ -105,7 +108,7 @@ class FileSegment(Handle):
         return None if self._cleanup is None else self._cleanup.callback
 
     @on_cleanup.setter
-    def on_cleanup(self, callback: Callable[[], object] | None) -> None:
+    def on_cleanup(self, callback: CleanupCallback | None) -> None:
         self._check_usable()  # a closed segment may have been cleaned up
         if callback is not None:
             convert.callback(callback, "on_cleanup")

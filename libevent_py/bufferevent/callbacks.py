@@ -15,10 +15,12 @@ from libevent_py.enums import BufferEventFlag
 if TYPE_CHECKING:
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
-#: What a bufferevent has called as it has read, or written, bytes: ``callback(bev)``.
+#: What a bufferevent has called as it has read, or written, bytes: ``callback(bev)``:
+#: ``bufferevent_data_cb``.
 DataCallback: TypeAlias = Callable[["BufferEvent"], object]
 
-#: What a bufferevent has called as anything else has happened: ``callback(bev, what)``.
+#: What a bufferevent has called as anything else has happened: ``callback(bev, what)``:
+#: ``bufferevent_event_cb``.
 BufferEventCallback: TypeAlias = Callable[["BufferEvent", BufferEventFlag], object]
 
 Callbacks = tuple[DataCallback | None, DataCallback | None, BufferEventCallback | None]

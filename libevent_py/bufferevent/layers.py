@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
-#: What passes bytes on, as ``filter(source, destination, limit, mode)``.
+#: What passes bytes on, as ``filter(source, destination, limit, mode)``: ``bufferevent_filter_cb``.
 FilterCallback: TypeAlias = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
 
 #: How much a filter is to let pass, by C's number.

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData, Result
     from libevent_py.dns.base import DnsBase
 
-#: What a lookup calls, as ``callback(lookup, result, ttl, found)``.
+#: What a lookup calls, as ``callback(lookup, result, ttl, found)``:
+#: ``evdns_callback_type``.
 ResolveCallback: TypeAlias = Callable[["DnsLookup", DnsResult, int, list[str]], object]
 
-#: What `DnsBase.getaddrinfo` calls, as ``callback(lookup, error, found)``.
+#: What `DnsBase.getaddrinfo` calls, as ``callback(lookup, error, found)``:
+#: ``evdns_getaddrinfo_cb``.
 AddrInfoCallback: TypeAlias = Callable[
     ["AddrInfoLookup", errors.DnsError | None, list[util.AddrInfo]], object
 ]

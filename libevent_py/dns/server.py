@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 from libevent_py import errors, log
 from libevent_py._core import convert
@@ -27,7 +27,8 @@ from libevent_py.event.base import EventBase
 if TYPE_CHECKING:
     from libevent_py._ffi import CData, Given
 
-DnsServerCallback = Callable[["DnsServerRequest"], object]
+#: What gets each query: ``evdns_request_callback_fn_type``.
+DnsServerCallback: TypeAlias = Callable[["DnsServerRequest"], object]
 
 #: An enumeration's own call takes ten times as long; and other numbers may come, too.
 TYPES = {int(member): member for member in DnsType}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Unpack
     from libevent_py.event.event import Event
 
-#: What `EventBase.once` calls, as ``callback(fd, what)``.
+#: What `EventBase.once` calls, as ``callback(fd, what)``: ``event_callback_fn``.
 OnceCallback: TypeAlias = Callable[[int, EventFlag], object]
 
 #: What `EventBase.on_error` is, called as ``on_error(exception, source)``: the source may be an
@@ -158,7 +158,7 @@ class EventBase(Root):
     def _begin(self, making: Making, nolock: bool) -> None:
         """Have what the loop needs of Python before there is a base in C."""
         #: The callbacks given to `once`, by key.
-        self._once_callbacks: dict[int, Callable[[int, EventFlag], object]] = {}
+        self._once_callbacks: dict[int, OnceCallback] = {}
         #: What to do when one of the base's own events fires, by key.
         self._reactions: dict[int, Callable[[EventBase], None]] = {}
         self._jobs: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()

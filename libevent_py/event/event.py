@@ -23,7 +23,12 @@ from libevent_py.enums import EventFlag
 from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
 
 E = TypeVar("E", bound="Event")
+
+#: What an event calls, as ``callback(event, fd, what)``: ``event_callback_fn``.
 EventCallback: TypeAlias = Callable[["Event", int, EventFlag], object]
+
+#: What `Event.close` has called in the end: ``event_finalize_callback_fn``.
+FinalizeCallback: TypeAlias = Callable[["Event"], object]
 
 _ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
 _TIMEOUT = EventFlag.TIMEOUT
@@ -345,7 +350,7 @@ class Event(Child):
 
     # The end.
 
-    def close(self, finalize: Callable[[Event], object] | None = None) -> None:
+    def close(self, finalize: FinalizeCallback | None = None) -> None:
         """Delete and free the event; a second time does nothing.
 
         With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the

@@ -7,7 +7,7 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import convert
@@ -35,6 +35,9 @@ from libevent_py.http.request_queue import RequestQueue, forget, let_go
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
+
+#: What is told that a connection has been closed: ``on_close(connection)``.
+HttpConnectionCallback: TypeAlias = Callable[["HttpConnection"], object]
 
 _DEFERRED = BufferEventOption.DEFER_CALLBACKS
 
@@ -115,7 +118,7 @@ class HttpConnection(Flow, Child):
         self._ends_itself = False
         self._retries: int | None = 0
         self._initial_retry = 2.0
-        self._on_close: Callable[[HttpConnection], object] | None = None
+        self._on_close: HttpConnectionCallback | None = None
         self._settings: dict[str, Any] = {}
         #: The process that has made it.
         self._process = os.getpid()
@@ -420,7 +423,7 @@ class HttpConnection(Flow, Child):
         self._initial_retry = 2.0 if wait is None else convert.seconds(wait, "initial_retry")
 
     @property
-    def on_close(self) -> Callable[[HttpConnection], object] | None:
+    def on_close(self) -> HttpConnectionCallback | None:
         """Callback ``on_close(connection)`` for soon after an established connection has ended.
 
         Or None. Either the server has closed it, or libevent has, because of a request. It isn't
@@ -429,7 +432,7 @@ class HttpConnection(Flow, Child):
         return self._on_close
 
     @on_close.setter
-    def on_close(self, callback: Callable[[HttpConnection], object] | None) -> None:
+    def on_close(self, callback: HttpConnectionCallback | None) -> None:
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def _was_closed(self) -> None:

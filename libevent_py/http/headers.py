@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from libevent_py.http.request import Request
 
 Default = TypeVar("Default")
-Text: TypeAlias = "str | bytes"
+Text: TypeAlias = str | bytes
 Pairs: TypeAlias = Mapping[str, Text] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
 
 #: What a name consists of in RFC 9110.

@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Result, Unpack
     from libevent_py.http.client import HttpConnection
 
-RequestCallback: TypeAlias = Callable[["HttpRequest"], object]
+#: What a request calls as it goes on, and once in the end: ``callback(request)``.
+HttpRequestCallback: TypeAlias = Callable[["HttpRequest"], object]
+
+#: What is told why a request has failed, as ``on_error(request, code)``.
+HttpErrorCallback: TypeAlias = Callable[["HttpRequest", HttpRequestError], object]
+
+#: What is told of 103 Early Hints and the like, as ``on_informational(request, code, headers)``.
+HttpInformationalCallback: TypeAlias = Callable[["HttpRequest", int, Headers], object]
 
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
@@ -361,13 +368,13 @@ class HttpRequest(Request, Fresh):
 
     def __init__(
         self,
-        callback: RequestCallback,
+        callback: HttpRequestCallback,
         *,
-        on_header: RequestCallback | None = None,
-        on_chunk: RequestCallback | None = None,
-        on_error: Callable[[HttpRequest, HttpRequestError], object] | None = None,
-        on_informational: Callable[[HttpRequest, int, Headers], object] | None = None,
-        on_write: RequestCallback | None = None,
+        on_header: HttpRequestCallback | None = None,
+        on_chunk: HttpRequestCallback | None = None,
+        on_error: HttpErrorCallback | None = None,
+        on_informational: HttpInformationalCallback | None = None,
+        on_write: HttpRequestCallback | None = None,
     ) -> None:
         """Make a request, to be filled in and given to `HttpConnection.make_request`.
 

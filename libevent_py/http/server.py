@@ -26,6 +26,8 @@ from libevent_py.listener import Listener
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
 
+#: What makes the bufferevent of each new connection, as ``callback(base)``; None leaves it to
+#: libevent.
 BevCallback: TypeAlias = Callable[[EventBase], "BufferEvent | None"]
 
 #: The methods that evhttp allows at first.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from libevent_py.http.server import HttpServer
     from libevent_py.http.server_request import HttpHandler, HttpServerRequest, Requests
 
+
+#: What is told that a server's connection has ended: ``on_close(connection)``.
+HttpServerConnectionCallback: TypeAlias = Callable[["HttpServerConnection"], object]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -85,7 +88,7 @@ class HttpServerConnection(Flow):
         self._key = next_key()
         self._bev = bev
         self._pace = Pace()
-        self._on_close: Callable[[HttpServerConnection], object] | None = None
+        self._on_close: HttpServerConnectionCallback | None = None
         self._reading = self._ending = self._awaiting = self._writing = None
         super().__init__(pointer)
         #: Where C's object is: what the server knows it by.
@@ -157,7 +160,7 @@ class HttpServerConnection(Flow):
         return self._bev
 
     @property
-    def on_close(self) -> Callable[[HttpServerConnection], object] | None:
+    def on_close(self) -> HttpServerConnectionCallback | None:
         """Callback ``on_close(connection)`` for when libevent has closed the connection, or None.
 
         By then the object is closed. It isn't called when you close the connection or the server.
@@ -166,7 +169,7 @@ class HttpServerConnection(Flow):
         return self._on_close
 
     @on_close.setter
-    def on_close(self, callback: Callable[[HttpServerConnection], object] | None) -> None:
+    def on_close(self, callback: HttpServerConnectionCallback | None) -> None:
         self.pointer  # noqa: B018  (a closed one will not call)
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 

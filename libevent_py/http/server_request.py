@@ -587,6 +587,7 @@ class HttpServerRequest(Request):
         return self.closed or (connection is not None and connection.closed)
 
 
+#: What a server has called for a request, or as it goes on: ``callback(request)``.
 HttpHandler: TypeAlias = Callable[[HttpServerRequest], object]
 
 #: What a request's class is once it has been answered.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Result, Unpack
     from libevent_py.event.base import EventBase
 
-#: ``hook(context, request, buffer)``, with a server's `Rpc` or a pool's `RpcCall`, its HTTP request
-#: and its message.
+#: What sees each message, as ``hook(context, request, buffer)``. The context is an `Rpc` at a
+#: server, an `RpcCall` at a pool.
 RpcHookCallback: TypeAlias = Callable[[Any, Request, Buffer], RpcHookResult]
 
 Thing = TypeVar("Thing")

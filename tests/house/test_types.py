@@ -1,0 +1,66 @@
+"""The types for annotations: each is told of, can be resolved, and is what the signatures say."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from types import FunctionType
+from typing import get_type_hints
+
+import pytest
+
+import libevent_py
+from libevent_py import debug, dns, log, rpc, tag, types, util
+
+#: What takes a function of any kind, with its arguments.
+ANY_FUNCTION = {"EventBase.defer"}
+
+#: What takes values of any type: those of fields, which check them.
+ANY_VALUE = {"Message.__init__"}
+
+
+def test_the_docstring_tells_of_each_type_once() -> None:
+    told = re.findall(r"^    (\w+)  ", types.__doc__ or "", re.MULTILINE)
+    assert sorted(told) == sorted(types.__all__)
+
+
+@pytest.mark.parametrize("name", types.__all__)
+def test_each_type_can_be_resolved_where_the_package_s_names_are_known(name: str) -> None:
+    def function(given: object) -> None: ...
+
+    function.__annotations__["given"] = getattr(types, name)
+    assert get_type_hints(function, vars(libevent_py))["given"] is not None
+
+
+def written() -> Iterator[tuple[str, inspect.Parameter]]:
+    """Yield the parameters of public functions and methods, each with whose it is."""
+    given = {kind for kind in vars(libevent_py).values() if isinstance(kind, type)}
+    kinds = {base for kind in given for base in kind.__mro__}
+    for holder in (dns, debug, log, rpc, tag, util, libevent_py, *kinds):
+        for name, thing in vars(holder).items():
+            function = thing.fset if isinstance(thing, property) else thing
+            function = getattr(function, "__func__", function)
+            if not isinstance(function, FunctionType) or name.startswith("evpy_"):
+                continue
+            within = holder.__module__ if isinstance(holder, type) else holder.__name__
+            ours = function.__module__.startswith(within) and within.startswith("libevent_py")
+            if ours and (not name.startswith("_") or (name == "__init__" and holder in given)):
+                for parameter in inspect.signature(function).parameters.values():
+                    yield f"{holder.__name__}.{name}", parameter
+
+
+def test_callbacks_have_the_names_that_types_has() -> None:
+    named = 0
+    for name, parameter in written():
+        said = str(parameter.annotation)
+        assert "Callable" not in said or name in ANY_FUNCTION, f"{name}: {parameter}"
+        named += any(part in types.__all__ for part in re.findall(r"\w+", said))
+    assert named > 80
+
+
+def test_what_a_program_gives_is_not_of_any_type() -> None:
+    for name, parameter in written():
+        if name not in ANY_VALUE:
+            said = re.findall(r"\w+", str(parameter.annotation))
+            assert "Any" not in said, f"{name}: {parameter}"
