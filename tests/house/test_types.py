@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import get_type_hints
 
@@ -12,6 +16,8 @@ import pytest
 
 import libevent_py
 from libevent_py import debug, dns, log, rpc, tag, types, util
+
+PROGRAM = Path(__file__).with_name("users_program.py")
 
 #: What takes a function of any kind, with its arguments.
 ANY_FUNCTION = {"EventBase.defer"}
@@ -64,3 +70,36 @@ def test_what_a_program_gives_is_not_of_any_type() -> None:
         if name not in ANY_VALUE:
             said = re.findall(r"\w+", str(parameter.annotation))
             assert "Any" not in said, f"{name}: {parameter}"
+
+
+# A user's program.
+
+
+def run(*command: object, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_user_s_program_runs(tmp_path: Path) -> None:
+    options = "-X", "dev", "-W", "error"
+    assert run(*options, PROGRAM, cwd=tmp_path) == "lines: 3 1 True\n"
+
+
+def test_a_user_s_program_passes_mypy_with_all_its_checks(tmp_path: Path) -> None:
+    checks = "--strict", "--extra-checks", "--warn-unreachable", "--cache-dir", tmp_path / "cache"
+    for version in ("3.10", "3.13"):
+        run("-m", "mypy", *checks, "--python-version", version, PROGRAM, cwd=tmp_path)
+
+
+def test_a_user_s_program_passes_pyright_in_its_strict_mode(tmp_path: Path) -> None:
+    (tmp_path / PROGRAM.name).write_bytes(PROGRAM.read_bytes())
+    settings = {"typeCheckingMode": "strict", "pythonVersion": "3.10"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    run("-m", "pyright", "--pythonpath", sys.executable, cwd=tmp_path)
+
+
+def test_a_user_s_program_is_not_helped_by_casts() -> None:
+    assert not re.search(r"\bcast\b\(|\bAny\b|#\s*(type|pyright|mypy)\s*:", PROGRAM.read_text())
