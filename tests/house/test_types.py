@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -70,6 +71,48 @@ def test_what_a_program_gives_is_not_of_any_type() -> None:
         if name not in ANY_VALUE:
             said = re.findall(r"\w+", str(parameter.annotation))
             assert "Any" not in said, f"{name}: {parameter}"
+
+
+# How much is of any type.
+
+PACKAGE = Path(libevent_py.__file__).parent
+
+#: What looks at the compiled module itself, of whose stub the rest knows.
+RAW = {"_core/load.py", "_core/names.py"}
+
+#: How often in a thousand lines.
+MOST = 5
+
+
+def count_any(tree: ast.AST) -> int:
+    """Count where *tree* says that something is of any type; to import the word says nothing."""
+    nodes = list(ast.walk(tree))
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+    return names.count("Any")
+
+
+def test_little_is_of_any_type() -> None:
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    assert paths.keys() >= RAW
+    sources = {name: path.read_text() for name, path in paths.items() if name not in RAW}
+    counts = {name: count_any(ast.parse(source)) for name, source in sources.items()}
+    lines = sum(source.count("\n") for source in sources.values())
+    assert sum(counts.values()) * 1000 <= MOST * lines, {n: c for n, c in counts.items() if c}
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("from typing import Any", 0),
+        ("a: Any = 'Any'  # Any", 1),
+        ("def f(a: typing.Any, *b: int) -> dict[str, Any]: ...", 2),
+        ("C = Callable[[Any], object]", 1),
+        ('"""Any of them."""\nAnyStr', 0),
+    ],
+)
+def test_what_is_of_any_type_is_counted(source: str, count: int) -> None:
+    assert count_any(ast.parse(source)) == count
 
 
 # A user's program.
