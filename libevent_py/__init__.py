@@ -21,6 +21,7 @@ from libevent_py import http as http
 from libevent_py import log as log
 from libevent_py import rpc as rpc
 from libevent_py import tag as tag
+from libevent_py import types as types
 from libevent_py import util as util
 from libevent_py._ffi import ffi as ffi
 from libevent_py._ffi import lib as lib

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from libevent_py import errors
 from libevent_py._ffi import ffi, lib
@@ -206,7 +206,7 @@ class FailingMemory:
         FailingMemory._current = None
 
 
-def _counted(source: Any) -> MemorySource:
+def _counted(source: int) -> MemorySource:
     """Return *source* as a `MemorySource`, or raise `RuntimeError` unless it is counted."""
     which = MemorySource(source)
     if which is MemorySource.OPENSSL and not lib.evpy_counts(which):

@@ -16,13 +16,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from libevent_py._core.names import name_of as name_of
 from libevent_py._ffi import ffi, lib
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Result, Unpack
+
 if sys.version_info < (3, 11):
-    BaseExceptionGroup: Any = None
+    BaseExceptionGroup = None
 
 try:
     from ssl import SSLError
@@ -87,7 +90,8 @@ class Entry:
     __slots__ = ("loop", "raised")
 
     def __init__(self) -> None:
-        self.loop: Any = None  # the event_base whose loop is the innermost entry, else None
+        #: The event_base whose loop is the innermost entry, else None.
+        self.loop: CData | None = None
         self.raised: list[BaseException] = []
 
 
@@ -109,7 +113,7 @@ def keep(error: BaseException) -> None:
         lib.event_base_loopbreak(here.loop)
 
 
-def kept(_type: Any, error: BaseException, _traceback: Any) -> None:
+def kept(_type: object, error: BaseException, _traceback: object) -> None:
     """Keep what a trampoline itself could not catch: cffi's ``onerror``."""
     keep(error)
 
@@ -155,7 +159,7 @@ def _chain(error: BaseException, context: BaseException) -> None:
         error = error.__context__
 
 
-def call(function: Callable[..., Any], *arguments: Any) -> Any:
+def call(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]) -> Result:
     """Enter C by *function*: return its result, or raise what a callback raised or what failed.
 
     A result of -1 is a failure: an `OSError` where C says why by errno, else a `LibeventError`.
@@ -179,7 +183,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def new(function: Callable[..., Any], *arguments: Any) -> Any:
+def new(function: Callable[[Unpack[Arguments]], CData], *arguments: Unpack[Arguments]) -> CData:
     """Enter C by *function* for a new object: return its pointer, or raise why it is NULL."""
     result = call(function, *arguments)
     if not result:
@@ -187,7 +191,11 @@ def new(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def put(store: Callable[[Any], object], function: Callable[..., Any], *arguments: Any) -> None:
+def put(
+    store: Callable[[CData], object],
+    function: Callable[[Unpack[Arguments]], CData],
+    *arguments: Unpack[Arguments],
+) -> None:
     """Enter C by *function* for a new object, and hand its pointer to *store*; or raise why not.
 
     *store* must be C's own, such as a bound method of a list. Then no signal handler runs between
@@ -197,12 +205,18 @@ def put(store: Callable[[Any], object], function: Callable[..., Any], *arguments
         raise failed(function)
 
 
-def handed(store: Callable[[Any], object], function: Callable[..., Any], arguments: Any) -> Any:
+def handed(
+    store: Callable[[CData], object],
+    function: Callable[[Unpack[Arguments]], CData],
+    arguments: tuple[Unpack[Arguments]],
+) -> list[object]:
     """Do what `put` does, and return what is empty where C has returned NULL."""
     return list(map(store, filter(None, itertools.starmap(function, (arguments,)))))
 
 
-def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+def guarded(
+    function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
+) -> Result:
     """Enter C by *function*, as `call` does, with memory put aside for where there is none.
 
     For what libevent itself does by halves when an allocation fails. Raises `MemoryError` where not
@@ -221,7 +235,11 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def enter(loop: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+def enter(
+    loop: CData | None,
+    function: Callable[[Unpack[Arguments]], Result],
+    *arguments: Unpack[Arguments],
+) -> Result:
     """Enter C by *function*: as the loop of the event_base *loop*, or with None as any call.
 
     What callbacks raise meanwhile waits for `settle`.
@@ -259,7 +277,7 @@ def headroom(frames: int = 12) -> None:
 before_failing: list[Callable[[], None]] = []
 
 
-def failed(function: Callable[..., Any], argument: str = "") -> Exception:
+def failed(function: Callable[..., object], argument: str = "") -> Exception:
     """Return the exception that tells of *function*'s failure, by errno where there is one."""
     code = ffi.errno
     name = name_of(function)

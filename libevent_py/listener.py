@@ -9,10 +9,11 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors, log
 from libevent_py._core import convert
+from libevent_py._core.convert import Address, AddressLike, FileDescriptor, HasFileno
 from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Making, came_to_be
 from libevent_py._core.owner import Child, Rank, callable_here
@@ -23,8 +24,16 @@ from libevent_py.enums import ListenerOption
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
 
-ListenerCallback = Callable[[Any, int, convert.Address], object]
-ErrorCallback = Callable[[Any, OSError], object]
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+    from libevent_py.http.bound_socket import BoundSocket
+
+#: What gets each connection, as ``callback(listener, fd, address)``: ``evconnlistener_cb``.
+ListenerCallback: TypeAlias = Callable[["Listener", int, Address], object]
+
+#: What is told that a connection could not be accepted, as ``on_error(listener, error)``:
+#: ``evconnlistener_errorcb``.
+ListenerErrorCallback: TypeAlias = Callable[["Listener", OSError], object]
 
 _DEFAULT = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_FREE
 
@@ -48,7 +57,7 @@ class Listener(Child):
     def __init__(
         self,
         base: EventBase,
-        address: convert.Address,
+        address: AddressLike,
         callback: ListenerCallback | None,
         *,
         backlog: int = -1,
@@ -86,7 +95,7 @@ class Listener(Child):
     def from_fd(
         cls,
         base: EventBase,
-        fd: Any,
+        fd: FileDescriptor,
         callback: ListenerCallback | None,
         *,
         backlog: int = 0,
@@ -110,7 +119,7 @@ class Listener(Child):
         listener._start(base, number, callback, backlog, flags)
         if not isinstance(fd, int):
             if flags & ListenerOption.CLOSE_ON_FREE:
-                fd.detach()
+                fd.detach()  # type: ignore[attr-defined]  # a socket: see `surrendered`
             else:
                 listener._socket = fd
         return listener
@@ -122,11 +131,11 @@ class Listener(Child):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
         self._callback = None if callback is None else convert.callback(callback)
-        self._on_error: ErrorCallback | None = None
+        self._on_error: ListenerErrorCallback | None = None
         self._resting = False
-        self._socket: Any = None
+        self._socket: HasFileno | None = None
         #: The `BoundSocket` of the HTTP server that accepts its connections and frees it, or None.
-        self._bound: Any = None
+        self._bound: BoundSocket | None = None
         backlog = convert.integer(backlog, "backlog", -1, 2**31 - 1)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
         key, called, below = next_key(), callback is not None, base.pointer
@@ -160,7 +169,7 @@ class Listener(Child):
         self._callback = callback
 
     @property
-    def on_error(self) -> ErrorCallback | None:
+    def on_error(self) -> ListenerErrorCallback | None:
         """What is called as ``on_error(listener, error)`` when a connection can't be accepted.
 
         Without it, the error is logged, and the listener rests for a second: a process without free
@@ -169,7 +178,7 @@ class Listener(Child):
         return self._on_error
 
     @on_error.setter
-    def on_error(self, callback: ErrorCallback | None) -> None:
+    def on_error(self, callback: ListenerErrorCallback | None) -> None:
         self._on_error = None if callback is None else convert.callback(callback, "on_error")
 
     def enable(self) -> None:
@@ -231,7 +240,7 @@ class Listener(Child):
         else:
             self._bound.close()
 
-    def _give(self, bound: Any) -> None:
+    def _give(self, bound: BoundSocket) -> None:
         """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object."""
         self._bound = bound
         self._callback = None
@@ -244,16 +253,16 @@ class Listener(Child):
         base._unpark_never(self)
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the listener, unless it has been given away."""
         return lib.evconnlistener_free if self._bound is None else _leave
 
 
-def _leave(_pointer: Any) -> None:
+def _leave(_pointer: CData) -> None:
     """Leave it to the one that it has been given to."""
 
 
-def _bound(address: convert.Address, flags: ListenerOption) -> socket.socket:
+def _bound(address: AddressLike, flags: ListenerOption) -> socket.socket:
     """Return a new socket that is bound to *address* with what *flags* ask for.
 
     Made here rather than in C, which loses errno on the way.
@@ -288,7 +297,7 @@ def _bound(address: convert.Address, flags: ListenerOption) -> socket.socket:
 
 # hot: called for every connection; also, what is kept is asked for when the error has gone.
 @ffi.def_extern(onerror=errors.kept)
-def evpy_accept(key: int, fd: int, address: Any, length: int) -> bool:
+def evpy_accept(key: int, fd: int, address: CData, length: int) -> bool:
     listener = live.objects.get(key)
     if listener is None:
         return False
@@ -328,5 +337,5 @@ def _closes(fd: int, thing: Any) -> bool:
 
 
 @from_c()
-def evpy_accept_error(listener: Any, code: int) -> None:
+def evpy_accept_error(listener: Listener, code: int) -> None:
     listener._accept_failed(code)

@@ -13,13 +13,18 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DebugLogging, LogSeverity
 
-LogCallback = Callable[[LogSeverity, str], object]
+#: What gets libevent's messages, as ``callback(severity, message)``: ``event_log_cb``.
+LogCallback: TypeAlias = Callable[[LogSeverity, str], object]
+
+#: What is called before libevent ends the process, as ``callback(err)``: ``event_fatal_cb``.
+FatalCallback: TypeAlias = Callable[[int], object]
 
 logger = logging.getLogger("libevent")
 logger.addHandler(logging.NullHandler())  # no handler of the user's: no output
@@ -39,7 +44,7 @@ def to_logging(severity: LogSeverity, message: str) -> None:
 
 _callback: LogCallback = to_logging
 _taken: deque[tuple[LogSeverity, str]] = deque()  # from C, but not handed on yet
-_fatal: Callable[[int], object] | None = None
+_fatal: FatalCallback | None = None
 
 
 def set_log_callback(callback: LogCallback | None) -> None:
@@ -89,7 +94,7 @@ def enable_debug_logging(which: int = DebugLogging.ALL) -> None:
     lib.event_enable_debug_logging(convert.integer(which, "which", 0, DebugLogging.ALL))
 
 
-def set_fatal_callback(callback: Callable[[int], object] | None) -> None:
+def set_fatal_callback(callback: FatalCallback | None) -> None:
     """Have ``callback(code)`` called when libevent gives up; with None nobody is.
 
     The process ends when it returns: by ``exit(code)``, whereas without a callback a failed

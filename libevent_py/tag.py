@@ -8,15 +8,19 @@ well-formed raises `TagError` (R7). Tags and lengths are numbers of 32 bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 from libevent_py._core import convert
+from libevent_py._core.convert import Octets
 from libevent_py._core.names import name_of
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import INT_MAX, Buffer, checked
 from libevent_py.buffer.failure import END, FRONT, failure
 from libevent_py.errors import TagError
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 LARGEST = 2**32 - 1
 LARGEST64 = 2**64 - 1
@@ -33,7 +37,7 @@ def init() -> None:
 # Putting items in.
 
 
-def marshal(buffer: Buffer, tag: int, data: Any) -> None:
+def marshal(buffer: Buffer, tag: int, data: Octets) -> None:
     """Append *data*, up to 2 GiB of bytes, as an item. Wraps ``evtag_marshal``."""
     octets, size = convert.octets(data)
     if size >= INT_MAX:
@@ -208,7 +212,11 @@ def _encoded(string: str | bytes) -> str | bytes:
 
 
 def _put(
-    buffer: Buffer, function: Callable[..., Any], kind: int, payload: Any = ffi.NULL, **item: Any
+    buffer: Buffer,
+    function: Callable[..., object],
+    kind: int,
+    payload: CData | bytes = ffi.NULL,
+    **item: object,
 ) -> None:
     """Append an item as *function* does."""
     target = checked(buffer)
@@ -217,7 +225,7 @@ def _put(
         raise failure(function, (target, END))
 
 
-def _look(buffer: Buffer, function: Callable[..., Any], lengths: bool) -> tuple[int, Any]:
+def _look(buffer: Buffer, function: Callable[..., object], lengths: bool) -> tuple[int, CData]:
     """Return the size of the first item's header, and what is in it."""
     source = _readable(buffer)
     item = ffi.new("struct evpy_item *")
@@ -227,7 +235,7 @@ def _look(buffer: Buffer, function: Callable[..., Any], lengths: bool) -> tuple[
     return header, item
 
 
-def _take(buffer: Buffer, function: Callable[..., Any], kind: int, need: int) -> Any:
+def _take(buffer: Buffer, function: Callable[..., object], kind: int, need: int) -> CData:
     """Take the first item as *function* does, and return it."""
     item = ffi.new("struct evpy_item *")
     _unmarshal(buffer, function, kind, need, item)
@@ -235,7 +243,7 @@ def _take(buffer: Buffer, function: Callable[..., Any], kind: int, need: int) ->
 
 
 def _payload(
-    buffer: Buffer, function: Callable[..., Any], need: int, length: int = ANY
+    buffer: Buffer, function: Callable[..., object], need: int, length: int = ANY
 ) -> tuple[int, bytes]:
     """Take the first item as *function* does, and return its tag and payload."""
     item = ffi.new("struct evpy_item *", {"length": length})
@@ -247,7 +255,7 @@ def _payload(
 
 
 def _unmarshal(
-    buffer: Buffer, function: Callable[..., Any], kind: int, need: int, item: Any
+    buffer: Buffer, function: Callable[..., object], kind: int, need: int, item: CData
 ) -> None:
     source = _readable(buffer)
     result = source._call(lib.evpy_tag_unmarshal, source.pointer, kind, need, item)
@@ -265,7 +273,7 @@ def _readable(buffer: Buffer) -> Buffer:
 
 
 def _failed(
-    function: Callable[..., Any], source: Buffer, result: int, item: Any, need: int = -1
+    function: Callable[..., object], source: Buffer, result: int, item: CData, need: int = -1
 ) -> Exception:
     """Return the exception for C's *result*."""
     why = {

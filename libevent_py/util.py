@@ -7,16 +7,19 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.addrinfo import AddrInfo, question, unpacked
-from libevent_py._core.convert import Address
+from libevent_py._core.convert import Address, FileDescriptor, Octets
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 #: The bytes in a packed address, and in the longest text that C makes of one.
 PACKED: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -49,7 +52,7 @@ def socketpair(
     return socket.socket(fileno=pair[0]), socket.socket(fileno=pair[1])
 
 
-def make_socket_nonblocking(fd: Any) -> None:
+def make_socket_nonblocking(fd: FileDescriptor) -> None:
     """Have *fd*, a descriptor or anything with a ``fileno``, never block.
 
     A Python socket does not notice; its own `setblocking` does the same and does. Raises `OSError`.
@@ -58,7 +61,7 @@ def make_socket_nonblocking(fd: Any) -> None:
     errors.call(lib.evutil_make_socket_nonblocking, convert.descriptor(fd))
 
 
-def make_socket_closeonexec(fd: Any) -> None:
+def make_socket_closeonexec(fd: FileDescriptor) -> None:
     """Have the system close *fd* when the process becomes another program. Raises `OSError`.
 
     Wraps ``evutil_make_socket_closeonexec``.
@@ -66,7 +69,7 @@ def make_socket_closeonexec(fd: Any) -> None:
     errors.call(lib.evutil_make_socket_closeonexec, convert.descriptor(fd))
 
 
-def make_listen_socket_reuseable(fd: Any) -> None:
+def make_listen_socket_reuseable(fd: FileDescriptor) -> None:
     """Let *fd* be bound to an address that connections of an earlier listener still hold.
 
     Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable``.
@@ -74,7 +77,7 @@ def make_listen_socket_reuseable(fd: Any) -> None:
     errors.call(lib.evutil_make_listen_socket_reuseable, convert.descriptor(fd))
 
 
-def make_listen_socket_reuseable_port(fd: Any) -> None:
+def make_listen_socket_reuseable_port(fd: FileDescriptor) -> None:
     """Let several sockets be bound to one address, where each of them has asked for that.
 
     Does nothing but on Linux. Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable_port``.
@@ -82,7 +85,7 @@ def make_listen_socket_reuseable_port(fd: Any) -> None:
     errors.call(lib.evutil_make_listen_socket_reuseable_port, convert.descriptor(fd))
 
 
-def make_listen_socket_ipv6only(fd: Any) -> None:
+def make_listen_socket_ipv6only(fd: FileDescriptor) -> None:
     """Have *fd*, an IPv6 socket, take no IPv4 connections. Raises `OSError`.
 
     Wraps ``evutil_make_listen_socket_ipv6only``.
@@ -90,7 +93,7 @@ def make_listen_socket_ipv6only(fd: Any) -> None:
     errors.call(lib.evutil_make_listen_socket_ipv6only, convert.descriptor(fd))
 
 
-def make_tcp_listen_socket_deferred(fd: Any) -> None:
+def make_tcp_listen_socket_deferred(fd: FileDescriptor) -> None:
     """Have *fd*, a TCP socket, accept a connection only when data has arrived on it.
 
     Does nothing where the system can't. Raises `OSError`.
@@ -123,7 +126,7 @@ def _packed_size(family: int) -> int:
     return PACKED[family]
 
 
-def inet_ntop(family: int, packed: Any) -> str:
+def inet_ntop(family: int, packed: Octets) -> str:
     """Return *packed*, the 4 bytes of an AF_INET address or 16 of an AF_INET6 one, as text.
 
     Wraps ``evutil_inet_ntop``.
@@ -154,7 +157,7 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
     return _parsed(lib.evutil_inet_pton_scope, family, text, scope), int(scope[0])
 
 
-def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: Any) -> bytes:
+def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: CData) -> bytes:
     memory = ffi.new("unsigned char[]", _packed_size(family))
     if function(family, convert.string(text, "text"), memory, *out) != 1:
         kind = "an IPv4" if family == socket.AF_INET else "an IPv6"
@@ -256,7 +259,7 @@ def date_rfc1123(moment: datetime.datetime | None = None) -> str:
     return convert.text(out)
 
 
-def _utc(moment: datetime.datetime) -> Any:
+def _utc(moment: datetime.datetime) -> CData:
     """Return *moment* as a ``struct tm *``, each field in range: C doesn't check (S1)."""
     if not isinstance(moment, datetime.datetime):
         raise TypeError(f"moment must be a datetime, not {moment!r}")

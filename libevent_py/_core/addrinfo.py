@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py._core import convert
 from libevent_py._core.convert import Address
 from libevent_py._ffi import ffi
 from libevent_py.enums import AddrInfoFlag
 
-AddrInfo = tuple[int, int, int, str, Address]
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+
+#: One of what `getaddrinfo` finds: family, type, protocol, canonical name and address.
+AddrInfo: TypeAlias = tuple[int, int, int, str, Address]
 
 
 def question(
@@ -22,7 +26,7 @@ def question(
     type: int,
     proto: int,
     flags: int,
-) -> tuple[Any, Any, Any]:
+) -> tuple[bytes | CData, bytes | CData, CData]:
     """Return what `getaddrinfo` is asked as C takes it; *name* is that of the second argument."""
     hints = ffi.new("struct evutil_addrinfo *")
     hints.ai_flags = convert.flags(AddrInfoFlag, flags, "flags")
@@ -37,7 +41,7 @@ def question(
     return node, b"%d" % convert.integer(service, name, 0, 65535), hints
 
 
-def unpacked(ai: Any) -> list[AddrInfo]:
+def unpacked(ai: CData) -> list[AddrInfo]:
     """Return the list in C's ``struct evutil_addrinfo *``, which may be NULL, in Python's form."""
     found = []
     while ai != ffi.NULL:

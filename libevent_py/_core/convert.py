@@ -11,23 +11,67 @@ import os
 import re
 import socket
 import stat
-from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    Protocol,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+)
 
 from libevent_py._ffi import ffi, lib
 
+if TYPE_CHECKING:
+    from libevent_py._core.handle import Handle
+    from libevent_py._ffi import CData
+
 #: Python's own form of an address: ``(host, port)``, ``(host, port, flowinfo, scope)``, a path.
-Address: TypeAlias = "tuple[Any, ...] | str | bytes"
+#: What a property says of a socket's is Any, as for `socket.socket.getsockname`: whoever has made
+#: the socket knows which of them it is.
+Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
+
+#: What may be given as the address of a host's port.
+HostAndPort: TypeAlias = tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int]
+
+#: What may be given as an address.
+AddressLike: TypeAlias = Address | HostAndPort | os.PathLike[str] | os.PathLike[bytes]
+
+#: Seconds that must be given.
+Seconds: TypeAlias = SupportsFloat | SupportsIndex
 
 #: Seconds, or None for no timeout.
 Timeout: TypeAlias = float | None
+
+
+class Octets(Protocol):
+    """Stand for what may be given as bytes: any object with the buffer protocol.
+
+    Such as bytes, bytearray, memoryview, `array.array` and `mmap.mmap`.
+    """
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class HasFileno(Protocol):
+    """Stand for what has a descriptor: a socket or an open file."""
+
+    def fileno(self) -> int: ...
+
+
+#: What may be given as a descriptor: its number, or what has it.
+FileDescriptor: TypeAlias = int | HasFileno
 
 #: The longest timeout that fits into every platform's timeval, in seconds: 68 years.
 MAX_SECONDS = 2**31 - 1
 
 Flags = TypeVar("Flags", bound=enum.IntFlag)
+Value = TypeVar("Value")
 
 
-def seconds(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> float:
+def seconds(value: Seconds, name: str = "timeout") -> float:
     """Return *value* as seconds that fit a timeval, or raise an error that names the argument."""
     try:
         number = math.fsum((value,))  # float() would read text, too
@@ -40,19 +84,19 @@ def seconds(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> floa
     return number
 
 
-def optional_seconds(value: SupportsFloat | SupportsIndex | None, name: str = "timeout") -> float:
+def optional_seconds(value: Seconds | None, name: str = "timeout") -> float:
     """Return *value* as `seconds` does, or -1 for None: C's "no timeout" in our helpers."""
     return -1.0 if value is None else seconds(value, name)
 
 
-def timeval(value: SupportsFloat | SupportsIndex, name: str = "timeout") -> Any:
+def timeval(value: Seconds, name: str = "timeout") -> CData:
     """Return seconds as a new ``struct timeval *`` with 0 <= tv_usec < 1000000 (B10)."""
     number = seconds(value, name)
     whole, micro = divmod(round(number * 1_000_000), 1_000_000)
     return ffi.new("struct timeval *", (whole, micro))
 
 
-def from_timeval(tv: Any) -> float:
+def from_timeval(tv: CData) -> float:
     """Return the seconds in a ``struct timeval``."""
     return float(tv.tv_sec + tv.tv_usec / 1e6)
 
@@ -89,7 +133,7 @@ def c_int(value: SupportsIndex, name: str) -> int:
     return integer(value, name, -(2**31), 2**31 - 1)
 
 
-def octets(data: Any, name: str = "data") -> tuple[Any, int]:
+def octets(data: object, name: str = "data") -> tuple[bytes | CData, int]:
     """Return *data*, any object with the buffer protocol, as C takes it, and its length."""
     if type(data) is bytes:
         return data, len(data)
@@ -102,7 +146,7 @@ def octets(data: Any, name: str = "data") -> tuple[Any, int]:
     return view, len(view)
 
 
-def string(value: str | bytes, name: str) -> bytes:
+def string(value: object, name: str) -> bytes:
     """Return *value* as C reads it, which ends at the first NUL."""
     if not isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be str or bytes, not {value!r}")
@@ -160,20 +204,20 @@ def host_alone(host: str | bytes) -> bytes:
     return name
 
 
-def callback(value: Any, name: str = "callback") -> Any:
+def callback(value: Value, name: str = "callback") -> Value:
     """Return *value*, or raise `TypeError` if it can't be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {value!r}")
     return value
 
 
-def descriptor(value: Any, name: str = "fd") -> int:
+def descriptor(value: FileDescriptor, name: str = "fd") -> int:
     """Return the open file descriptor that *value* is or has, or raise an error that names it."""
     if isinstance(value, int) and not isinstance(value, bool):
         fd = value
     else:
         try:
-            fd = value.fileno()
+            fd = value.fileno()  # type: ignore[union-attr]  # a bool hasn't: that is refused
         except AttributeError:
             raise TypeError(
                 f"{name} must be a file descriptor or have a fileno(), not {value!r}"
@@ -191,7 +235,7 @@ def descriptor(value: Any, name: str = "fd") -> int:
     return int(fd)
 
 
-def fd_with(fd: int, base: Any) -> str:
+def fd_with(fd: int, base: CData) -> str:
     """Return what to say of *fd* when the backend of C's *base* refuses it, by C's errno."""
     code = ffi.errno
     said = f"fd {fd} with {text(lib.event_base_get_method(base))}"
@@ -210,7 +254,7 @@ def fd_with(fd: int, base: Any) -> str:
     )
 
 
-def surrendered(fd: Any, name: str = "fd") -> None:
+def surrendered(fd: FileDescriptor, name: str = "fd") -> None:
     """Raise `TypeError` unless *fd* is a number, or a socket that can be detached from its own."""
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(
@@ -226,12 +270,12 @@ MAX_FD = 2**31 - 1
 class SockAddr(NamedTuple):
     """A ``struct sockaddr *`` with its length in bytes, and the memory that it points to."""
 
-    pointer: Any
+    pointer: CData
     length: int
-    memory: Any
+    memory: CData
 
 
-def sockaddr(address: Address) -> SockAddr:
+def sockaddr(address: AddressLike) -> SockAddr:
     """Return *address* as C takes it, or raise an error that says what is wrong with it."""
     if isinstance(address, (str, bytes, os.PathLike)):
         path = os.fsencode(address)
@@ -240,6 +284,7 @@ def sockaddr(address: Address) -> SockAddr:
         return _unix(path)
     if not isinstance(address, tuple) or len(address) not in (2, 3, 4):
         raise TypeError(f"address must be (host, port) or a path, not {address!r}")
+    rest: list[int]
     host, port, *rest = address
     if not isinstance(host, str):
         raise TypeError(f"address must begin with a host in text, not {host!r}")
@@ -307,7 +352,7 @@ def _unix(path: bytes) -> SockAddr:
     return SockAddr(ffi.cast("struct sockaddr *", sun), length, sun)
 
 
-def unpack_address(pointer: Any, length: int) -> Address:
+def unpack_address(pointer: CData, length: int) -> Address:
     """Return the address in C's ``struct sockaddr *`` of *length* bytes as Python writes it."""
     offset = ffi.offsetof("struct sockaddr_un", "sun_path")
     family = pointer.sa_family if length else socket.AF_UNSPEC
@@ -339,7 +384,7 @@ def told_socket_name(fd: int) -> str:
         return f"no address ({os.strerror(error.errno or 0)})"
 
 
-def name_of(owner: Any, fd: int) -> Address:
+def name_of(owner: Handle, fd: int) -> Address:
     """Return the address that *owner*'s socket *fd* is bound to."""
     try:
         return _socket_name(fd)
@@ -358,12 +403,12 @@ def _socket_name(fd: int) -> Address:
     return unpack_address(address, length)
 
 
-def text(pointer: Any) -> str:
+def text(pointer: CData) -> str:
     """Return C's NUL-terminated *pointer* as text, with undecodable bytes escaped."""
     return str(ffi.string(pointer).decode("utf-8", "backslashreplace"))
 
 
-def taken_text(pointer: Any) -> str:
+def taken_text(pointer: CData) -> str:
     """Return C's malloc()ed *pointer* as text, and free it."""
     try:
         return text(pointer)

@@ -24,6 +24,7 @@ from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
+from libevent_py._core.frames import Function
 from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class _Call:
 
 
 def from_c(
-    *, late: Any = None, raised: Any = None, forked: Any = _Call
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    *, late: object = None, raised: object = None, forked: object = _Call
+) -> Callable[[Function], Function]:
     """Have C call the decorated function, of the same name as the ``extern "Python"`` one.
 
     C gives a key first; the function gets the object that it stands for instead. C gets what it
@@ -88,8 +89,8 @@ def from_c(
     that begins with "hot:".
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(key: int, *arguments: Any) -> Any:
+    def decorate(function: Function) -> Function:
+        def called(key: int, *arguments: object) -> object:
             thing = live.objects.get(key)
             if thing is None:
                 return late

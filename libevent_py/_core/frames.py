@@ -12,9 +12,9 @@ import dis
 import itertools
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 #: The class of what stands for something of C's: `handle.Handle`, which is above this module.
 handles: list[type] = []
@@ -63,12 +63,12 @@ def outside(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def mentions(frame: FrameType, handle: Any) -> bool:
+def mentions(frame: FrameType, handle: object) -> bool:
     """Tell whether one of *frame*'s variables is *handle*."""
     return any(value is handle for value in frame.f_locals.values())
 
 
-def in_the_middle(base: Any, frame: FrameType | None) -> bool:
+def in_the_middle(base: object, frame: FrameType | None) -> bool:
     """Tell whether the caller *frame* runs inside a method that is about *base* or what is on it.
 
     Such as a signal handler that comes while the method is under way.
@@ -88,7 +88,7 @@ def in_the_middle(base: Any, frame: FrameType | None) -> bool:
     return False
 
 
-def at_work(base: Any, frame: FrameType | None) -> bool:
+def at_work(base: object, frame: FrameType | None) -> bool:
     """Tell whether another thread, at *frame*, is in a method about *base* or what is on it.
 
     What any thread may call isn't counted.
@@ -104,11 +104,11 @@ def at_work(base: Any, frame: FrameType | None) -> bool:
     return False
 
 
-def _is_about(base: Any, frame: FrameType) -> bool:
+def _is_about(base: object, frame: FrameType) -> bool:
     return any(_is_of(base, value) for value in frame.f_locals.values())
 
 
-def _is_of(base: Any, value: Any) -> bool:
+def _is_of(base: object, value: object) -> bool:
     """Tell whether *value* is *base*, or a handle that belongs to it."""
     if value is base:
         return True

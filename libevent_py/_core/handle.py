@@ -22,7 +22,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias, TypeVar, final
 
 from libevent_py import errors
 from libevent_py._core.described import described
@@ -30,7 +30,11 @@ from libevent_py._core.frames import frames, handles, is_ours, mentions, outside
 from libevent_py._core.pointers import ALONE
 from libevent_py._ffi import ffi
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Unpack
+
 Self = TypeVar("Self", bound="Handle")
+H = TypeVar("H", bound="Handle")
 
 
 class Handle:
@@ -39,9 +43,9 @@ class Handle:
     __slots__ = ("__weakref__", "pointer")
 
     #: The C object, for calling `libevent_py.lib` with it; raises `ClosedError` once it is closed.
-    pointer: Any
+    pointer: CData
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, pointer: CData) -> None:
         self.pointer = pointer
 
     def _check_unmade(self) -> None:
@@ -61,11 +65,11 @@ class Handle:
         outer = frames(outside(sys._getframe(1)))
         return any(is_ours(frame) and mentions(frame, self) for frame in outer)
 
-    def _take(self) -> Any:
+    def _take(self) -> CData | None:
         """Empty the slot, and return what was in it or None: whoever gets it frees it."""
         try:
             while True:
-                kind: Any = type(self)  # which other code may change, as it may take the pointer
+                kind = type(self)  # which other code may change, as it may take the pointer
                 slot(self)
                 bare = without_pointer(kind)
                 pointer = slot(self)
@@ -76,7 +80,7 @@ class Handle:
         except AttributeError:  # it is empty, or another thread has just emptied it
             return None
 
-    def _put(self, pointer: Any) -> None:
+    def _put(self, pointer: CData) -> None:
         """Put back into the slot what `_take` has taken."""
         self.__class__ = with_pointer(type(self))
         fill(self, pointer)
@@ -90,7 +94,7 @@ class Handle:
         """Free the C object; a second time does nothing."""
         raise NotImplementedError
 
-    def __init_subclass__(cls, **arguments: Any) -> None:
+    def __init_subclass__(cls, **arguments: object) -> None:
         """Have a user's ``__del__`` followed by the one that frees the C object."""
         super().__init_subclass__(**arguments)
         last = getattr(cls, "__del__", None)
@@ -100,7 +104,7 @@ class Handle:
         if ours is None or last is vars(ours)["__del__"] or hasattr(last, "_frees"):
             return
 
-        def finalize(self: Any) -> None:
+        def finalize(self: Handle) -> None:
             try:
                 last(self)  # type: ignore[misc]
             finally:
@@ -183,12 +187,12 @@ described(
 handles.append(Handle)
 
 #: `Handle.pointer` as the slot that it is, even where the object's class hides it.
-slot: Callable[[Handle], Any] = Handle.__dict__["pointer"].__get__
-fill: Callable[[Handle, Any], None] = Handle.__dict__["pointer"].__set__
+slot: Callable[[Handle], CData] = Handle.__dict__["pointer"].__get__
+fill: Callable[[Handle, CData], None] = Handle.__dict__["pointer"].__set__
 empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
 
 
-def take(handles: Iterable[Handle]) -> list[Any]:
+def take(handles: Iterable[Handle]) -> list[CData]:
     """Take the pointers of *handles*, and return those that a method is about to use."""
     held = []
     for handle in handles:
@@ -215,18 +219,22 @@ class Role(_Anything):  # type: ignore[misc]
         """Keep `subclass_of` from the ``__init_subclass__`` of a user's class."""
 
 
-def subclass_of(kind: Any, role: type[Role], members: dict[str, Any] | None = None) -> Any:
+def subclass_of(
+    kind: type[H], role: type[Role], members: dict[str, object] | None = None
+) -> type[H]:
     """Return the subclass of *kind* whose objects have *role*, made when first needed.
 
     *members* is what it has beside the role. A class that has the role already is returned itself.
     """
     name = f"_as_{role.__qualname__}"  # kept with *kind*, so that the two go together
     if name in vars(kind):
-        return getattr(kind, name)
+        found: type[H] = getattr(kind, name)
+        return found
     if issubclass(kind, role):  # as where a fork comes inside a block of `Buffer.reserve`
         return kind
     own = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
-    made = type(kind)(kind.__name__, (role, kind), own | (members or {}))
+    metaclass: type = type(kind)
+    made: type[H] = metaclass(kind.__name__, (role, kind), own | (members or {}))
     setattr(kind, name, made)
     return made
 
@@ -237,7 +245,7 @@ class WithoutPointer(Role):
     __slots__ = ()
 
     @property
-    def pointer(self) -> Any:
+    def pointer(self) -> CData:
         raise self._unusable()
 
     @pointer.deleter
@@ -249,11 +257,11 @@ class WithoutPointer(Role):
         return isinstance(self._unusable(), errors.ClosedError)
 
 
-def without_pointer(kind: Any) -> Any:
+def without_pointer(kind: type[H]) -> type[H]:
     """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
     if "_as_WithoutPointer" in vars(kind):  # hot: asked for each object that is closed
-        return kind._as_WithoutPointer
-    members = {}
+        return kind._as_WithoutPointer  # type: ignore[attr-defined,no-any-return]  # made below
+    members: dict[str, object] = {}
     if getattr(kind, "__del__", None) in finalizers:
         members["__del__"] = left_alone  # they would take some time to find nothing
     return subclass_of(kind, WithoutPointer, members)
@@ -287,6 +295,7 @@ class Fresh(Handle):
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
 
+@final
 class Making:
     """A C object that is yet to be made: C puts its pointer into the slot of what is for it."""
 
@@ -294,9 +303,9 @@ class Making:
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        *arguments: Any,
-        enter: Callable[..., Any] = errors.call,
+        function: Callable[[Unpack[Arguments]], CData],
+        *arguments: Unpack[Arguments],
+        enter: Callable[..., object] = errors.call,
         failure: Callable[[], Exception] | None = None,
     ) -> None:
         """Have *enter* call *function*; where that returns NULL, raise what *failure* returns."""
@@ -312,9 +321,13 @@ class Making:
             raise self._failure() if self._failure else errors.failed(self._function)
 
 
+#: A new C object for Python: its pointer, or how it is made.
+Made: TypeAlias = "CData | Making"
+
+
 def left_alone(_handle: Handle) -> None:
     """Do nothing, in the place of a finalizer."""
 
 
 #: What finalizes only what has a pointer.
-finalizers: set[Any] = {Fresh.__del__}
+finalizers: set[object] = {Fresh.__del__}

@@ -50,7 +50,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from libevent_py import errors
 from libevent_py._core.described import described
@@ -63,6 +63,7 @@ from libevent_py._core.frames import (
 from libevent_py._core.handle import (
     Fresh,
     Handle,
+    Made,
     Making,
     WithoutPointer,
     came_to_be,
@@ -75,6 +76,12 @@ from libevent_py._core.handle import (
 from libevent_py._core.pointers import ALONE, Countdown, copied, forget_all
 from libevent_py._core.references import references, release_to
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Result, Unpack
+    from libevent_py.event.base import EventBase
+
+Thing = TypeVar("Thing")
+
 _claiming = threading.RLock()  # held by who looks at a base's owner and becomes it
 
 # Looked up once, for what is called for every event made and freed.
@@ -86,7 +93,7 @@ weak = weakref.ref
 HEADROOM = 60
 
 
-def askable(base: Any) -> bool:
+def askable(base: Root) -> bool:
     """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
     return base._parked is None and get_ident() == base._thread
 
@@ -151,7 +158,7 @@ class Root(Handle):
         #: Held by whoever uses the pointer from another thread than the base's.
         self._gate = threading.RLock()  # a signal handler may call while its own thread holds it
         #: After a fork, what this base and everything on it had in their slots, by `id`; else None.
-        self._parked: dict[int, tuple[Handle, Any]] | None = None
+        self._parked: dict[int, tuple[Handle, CData]] | None = None
         #: Whether another thread was in the middle of using it when this process was forked.
         self._lost = False
         #: What the bufferevents of this base read through, once there are any.
@@ -162,7 +169,7 @@ class Root(Handle):
         self._holds: dict[int, int] = {}
         #: The pointer of a base that is closed, but not freed: it is being closed, or the collector
         #: has finalized it before its children.
-        self._condemned: Any = None
+        self._condemned: CData | None = None
         #: Whether what is condemned is being freed, by who sees to all that there is.
         self._closing = False
         #: Whether the collector has found it, perhaps with what its callbacks use.
@@ -245,7 +252,9 @@ class Root(Handle):
             "base.take_over() when that thread doesn't use it"
         )
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        self, function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
+    ) -> Result:
         """Enter C by *function*, as `errors.call` does, where it may call back at once."""
         if self._running:
             return errors.call(function, *arguments)
@@ -262,7 +271,9 @@ class Root(Handle):
                     live.remove(self)
                     raise
 
-    def _tell(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def _tell(
+        self, function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]
+    ) -> None:
         """Enter C by *function*, which may call back; what that raises waits for who raises it."""
         if self._running:
             function(*arguments)
@@ -286,7 +297,7 @@ class Root(Handle):
 
     # What others say of what is made on the base: nobody but this package's core looks by itself.
 
-    def _may_call(self, key: int, thing: Any) -> None:
+    def _may_call(self, key: int, thing: object) -> None:
         """Have C's *key* lead to *thing*, which it may call from now on."""
         self._live[key] = thing
 
@@ -330,7 +341,7 @@ class Root(Handle):
         """Whether this is a forked child that has not called `EventBase.reinit`."""
         return self._parked is not None
 
-    def _pointer_though_forked(self) -> Any:
+    def _pointer_though_forked(self) -> CData:
         """Return the base's pointer, be it parked."""
         parked = self._parked or {}
         return parked[id(self)][1] if id(self) in parked else self.pointer
@@ -340,7 +351,7 @@ class Root(Handle):
         if self._parked is not None:
             self._parked.pop(id(handle), None)
 
-    def _put_back(self, handle: Handle, pointer: Any) -> None:
+    def _put_back(self, handle: Handle, pointer: CData) -> None:
         """Put back the *pointer* that *handle* has been without: here, or where a fork parks it."""
         if self._parked is None:
             handle._put(pointer)
@@ -349,7 +360,7 @@ class Root(Handle):
 
     # Freeing.
 
-    def _bury(self, key: int, free: Callable[[Any], object], pointer: Any) -> None:
+    def _bury(self, key: int, free: Callable[[Thing], object], pointer: Thing) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
         self._awaited.discard(key)
         here = self._parked is None and (self._condemned is None or self._closing)
@@ -382,20 +393,20 @@ class Root(Handle):
                 raise
 
     def _bury_again(
-        self, error: BaseException, free: Callable[[Any], object], pointer: Any
+        self, error: BaseException, free: Callable[[Thing], object], pointer: Thing
     ) -> None:
         """Have *free* called later if *error*, an interrupt, has come just where it began."""
         if came_at_entry(error):
             self._graveyard.append((free, pointer))
 
-    def _free_when_clean(self, free: Callable[[Any], object], what: Any) -> None:
+    def _free_when_clean(self, free: Callable[[Thing], object], what: Thing) -> None:
         """Have *free* free *what*: here and now, unless C or a method may be about to use it."""
         if self._busy():
             self._free_later(free, what)
         else:
             free(what)
 
-    def _free_later(self, free: Callable[[Any], object], what: Any) -> None:
+    def _free_later(self, free: Callable[[Thing], object], what: Thing) -> None:
         """Have *free* free *what* at the next clean moment; in a forked child, after `reinit`."""
         self._graveyard.append((free, what))
         if self._parked is None:
@@ -440,7 +451,7 @@ class Root(Handle):
         """Have the loop come to a clean moment soon; from any thread."""
         raise NotImplementedError
 
-    def _report(self, error: BaseException, source: Any) -> None:
+    def _report(self, error: BaseException, source: object) -> None:
         """Take what *source*'s callback raised."""
         raise NotImplementedError
 
@@ -492,7 +503,7 @@ class Root(Handle):
     def _condemn(self) -> None:
         """Be closed, but have the pointer, until it is freed."""
         try:
-            kind: Any = type(self)
+            kind = type(self)
             slot(self)
             bare = without_pointer(kind)
             pointer = slot(self)
@@ -551,7 +562,7 @@ class Root(Handle):
             for key in dead:
                 self._ledger.pop(key, None)
 
-    def _free(self, pointer: Any) -> None:
+    def _free(self, pointer: CData) -> None:
         """Free the base's own C objects; its children are closed by now, or in the graveyard."""
         raise NotImplementedError
 
@@ -614,7 +625,11 @@ class Root(Handle):
             self._live.clear()
             self._condemned = None
         # What has no pointer was about to be closed, by whom the fork goes on.
-        self._parked = {key: entry for key, entry in parked.items() if entry[1] is not None}
+        self._parked = {
+            key: (handle, pointer)
+            for key, (handle, pointer) in parked.items()
+            if pointer is not None
+        }
 
     def _unpark(self) -> None:
         """Put the pointers back, and free what has been closed meanwhile."""
@@ -639,17 +654,17 @@ class Child(Handle):
 
     #: `UNUSED` where nothing has ever been done with it, and so something has been forgotten. Where
     #: that can be is a slot which is there for something else: to keep it costs nothing.
-    _armed: Any = None
+    _armed: bool | tuple[()] | None = None
 
     #: Whether it has anything `_lent`.
     _lends: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **arguments: Any) -> None:
+    def __init_subclass__(cls, **arguments: object) -> None:
         super().__init_subclass__(**arguments)
         cls._lends = cls._lent is not Child._lent
 
-    def __init__(self, base: Root, key: int, pointer: Any) -> None:
-        self.base: Any = base
+    def __init__(self, base: EventBase, key: int, pointer: Made) -> None:
+        self.base = base
         self._key = key
         ref = weak(self)
         base._ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
@@ -662,8 +677,11 @@ class Child(Handle):
             if not came_to_be(self):
                 base._ledger.pop(key, None)
 
-    #: Frees the C object.
-    _free: Callable[[Any], object]
+    if TYPE_CHECKING:
+
+        @property
+        def _free(self) -> Callable[[CData], object]:
+            """Frees the C object."""
 
     def _unusable(self) -> Exception:
         return self.base._why_unusable(self) or super()._unusable()
@@ -672,7 +690,7 @@ class Child(Handle):
         """Return the handles of what C made as parts of this object, which end with it."""
         return []
 
-    def _take_lent(self) -> list[Any]:
+    def _take_lent(self) -> list[CData]:
         """Take the pointers of what is `_lent`; return those that must be let go before `_free`."""
         return take(self._lent())
 
@@ -706,7 +724,7 @@ class Child(Handle):
         free, kind = self._free, type(self)
         todo = False
         try:
-            bare: Any = kind.__dict__.get("_as_WithoutPointer") or without_pointer(kind)
+            bare = kind.__dict__.get("_as_WithoutPointer") or without_pointer(kind)
             pointer = slot(self)
             if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
                 del self.pointer
@@ -717,7 +735,7 @@ class Child(Handle):
         if not todo:  # other code has had it become of another class
             self._dispose()
             return
-        held: list[Any] = []
+        held: list[CData] = []
         grave = None
         try:
             base._live.pop(self._key, None)
@@ -812,7 +830,7 @@ def renew_locks() -> None:
     _claiming = threading.RLock()
 
 
-def callable_here() -> list[Any]:
+def callable_here() -> list[object]:
     """Return what C may call in this thread, on all of its bases."""
     here = [root for root in roots if root._thread == get_ident() and root._parked is None]
     return [thing for root in here for thing in list(root._live.values())]

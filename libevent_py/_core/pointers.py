@@ -11,10 +11,13 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._ffi import ffi
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Unpack
 
 
 def _alone() -> int:
@@ -37,13 +40,13 @@ _gc, _cast, _typeof = ffi.gc, ffi.cast, ffi.typeof
 _ref, _partial = weakref.ref, functools.partial
 
 
-def _numbers(pointer: Any) -> list[int]:
+def _numbers(pointer: CData) -> list[int]:
     """Return the numbers in `_held` of a pointer."""
     found = [getattr(ref.__callback__, "args", ()) for ref in weakref.getweakrefs(pointer)]
     return [arguments[0] for arguments in found if arguments and arguments[0] in _held]
 
 
-def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
+def shared(pointer: CData, free: Callable[[CData], object]) -> CData:
     """Return *pointer* after arranging for *free* of it when nobody holds it any longer.
 
     Who calls C with it holds it, too: so it is not freed below a callback, or another thread, that
@@ -53,20 +56,20 @@ def shared(pointer: Any, free: Callable[[Any], object]) -> Any:
     """
     number = _next_number()
     copy = _cast(_typeof(pointer), pointer)
-    entry = [_ref(pointer, _partial(_pop, number))]
+    entry: list[Any] = [_ref(pointer, _partial(_pop, number))]
     _held[number] = entry  # no call from here to the next line: from here on it is freed with that
     entry.append(_gc(copy, free))
     return pointer
 
 
-def unshare(pointer: Any) -> None:
+def unshare(pointer: CData) -> None:
     """Undo `shared`: from now on somebody else frees *pointer*."""
     for number in _numbers(pointer):
         ffi.gc(_held[number][1], None)
         del _held[number]
 
 
-def keep_for(pointers: list[Any], owner: Any) -> None:
+def keep_for(pointers: list[CData | None], owner: CData | None) -> None:
     """Keep *owner*, a `shared` pointer, for as long as anybody holds one of *pointers*.
 
     They are to parts of what it points to.
@@ -86,20 +89,20 @@ class Countdown:
         #: Whether it does: an interrupt may keep `begin` from that.
         self.began = False
 
-    def begin(self, pointers: list[Any]) -> None:
+    def begin(self, pointers: list[CData]) -> None:
         """Wait for all of *pointers*."""
         self._left = len(pointers)
         for pointer in pointers:
             shared(pointer, self._gone)
         self.began = True
 
-    def _gone(self, _pointer: Any) -> None:
+    def _gone(self, _pointer: CData) -> None:
         self._left -= 1
         if self.began and not self._left:
             self._function()
 
 
-def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
+def when_let_go(pointers: list[CData], function: Callable[[], object]) -> None:
     """Call *function* as soon as nobody holds any of *pointers*, with none at once."""
     if pointers:
         Countdown(function).begin(pointers)
@@ -107,12 +110,16 @@ def when_let_go(pointers: list[Any], function: Callable[[], object]) -> None:
         function()
 
 
-def owned(free: Callable[[Any], object], function: Callable[..., Any], *arguments: Any) -> Any:
+def owned(
+    free: Callable[[CData], object],
+    function: Callable[[Unpack[Arguments]], CData],
+    *arguments: Unpack[Arguments],
+) -> CData:
     """Enter C by *function*, which calls nobody back, for a new object; return its pointer or NULL.
 
     It is `shared`, and an interrupt loses it nowhere on the way.
     """
-    made: list[Any] = []
+    made: list[CData] = []
     ffi.errno = 0
     try:
         list(map(made.append, itertools.starmap(function, (arguments,))))
@@ -123,7 +130,11 @@ def owned(free: Callable[[Any], object], function: Callable[..., Any], *argument
         raise
 
 
-def new_owned(free: Callable[[Any], object], function: Callable[..., Any], *arguments: Any) -> Any:
+def new_owned(
+    free: Callable[[CData], object],
+    function: Callable[[Unpack[Arguments]], CData],
+    *arguments: Unpack[Arguments],
+) -> CData:
     """Do what `owned` does, and raise why there is none."""
     pointer = owned(free, function, *arguments)
     if not pointer:
@@ -131,12 +142,12 @@ def new_owned(free: Callable[[Any], object], function: Callable[..., Any], *argu
     return pointer
 
 
-def is_shared(pointer: Any) -> bool:
+def is_shared(pointer: CData) -> bool:
     """Tell whether *pointer* is one that `shared` has returned, or has been about to."""
     return bool(_numbers(pointer))
 
 
-def copied(pointer: Any) -> Any:
+def copied(pointer: CData) -> CData:
     """Return another pointer to the same, for who frees it when *pointer* is let go."""
     return _cast(_typeof(pointer), pointer)
 

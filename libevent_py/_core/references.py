@@ -8,14 +8,13 @@ loop, which C brings to one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from libevent_py import errors
 from libevent_py._ffi import lib
 
 #: What libevent refers to, by key. Whoever enters C where buffers may change asks it whether there
 #: is anything that may have to be released.
-references: dict[int, Any] = {}
+references: dict[int, object] = {}
 
 released = lib.evpy_released
 

@@ -16,7 +16,7 @@ import os
 import signal
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, SupportsIndex
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -35,7 +35,7 @@ _owner: weakref.ref[Root] | None = None
 _waiting: dict[int, set[int]] = {}
 
 
-def number(signum: Any) -> int:
+def number(signum: SupportsIndex) -> int:
     """Return *signum* as an int, or raise an error unless it can be waited for."""
     signum = convert.c_int(signum, "signum")
     if signum not in VALID:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import FileDescriptor, Octets
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.fork import lost_buffers
 from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
@@ -26,13 +27,26 @@ from libevent_py._core.owner import Child, get_ident
 from libevent_py._core.pointers import owned, unshare
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
-from libevent_py.buffer.callbacks import BufferCallback, BufferInfo, running, watched
+from libevent_py.buffer.callbacks import (
+    BufferCallback,
+    BufferChangeCallback,
+    BufferInfo,
+    running,
+    watched,
+)
 from libevent_py.buffer.deferral import Deferral, Deferring
 from libevent_py.buffer.failure import END, FRONT, failure
 from libevent_py.buffer.memory import Reserved, Space, refer, views
 from libevent_py.buffer.segment import FileSegment
 from libevent_py.enums import EolStyle, FileSegmentFlag
 from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Memory, Unpack
+    from libevent_py.bufferevent.bufferevent import BufferEvent
+    from libevent_py.http.request import Request
+
+Self = TypeVar("Self", bound="Buffer")
 
 #: The most that one call takes: evbuffer_remove counts in an int (D13).
 INT_MAX = 2**31 - 1
@@ -49,7 +63,7 @@ ROOM = 65536
 #: Memory to copy through, each piece with its ``ffi.buffer``. Who copies takes a piece away
 #: meanwhile, because another thread, a signal handler or a callback may copy, too. It is made here,
 #: because CPython calls the methods of an imported name more slowly.
-spares: list[tuple[Any, Any]] = []
+spares: list[tuple[CData, Memory]] = []
 
 # Looked up once: an attribute of lib costs as much as a short call.
 evbuffer_add = lib.evbuffer_add
@@ -67,7 +81,7 @@ FROZEN = lib.EVPY_FROZEN
 CRLF = EolStyle.CRLF
 
 
-def spare() -> tuple[Any, Any]:
+def spare() -> tuple[CData, Memory]:
     """Return `ROOM` bytes of memory, for C and for Python, to be given back to `spares`."""
     try:
         return spares.pop()
@@ -87,13 +101,13 @@ class Buffer(Handle):
     __slots__ = ("_callbacks", "_entry", "_key", "_owner", "_plain", "_space")
 
     #: What the buffer belongs to and is freed with, or None.
-    _owner: Child | None
+    _owner: Child | Request | None
 
     #: Whether no call to C can run any Python.
     _plain: bool
 
     #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, or None before the first.
-    _entry: Any
+    _entry: CData | None
 
     #: What C knows the buffer by, for its callbacks; 0 until it has any.
     _key: int
@@ -104,7 +118,7 @@ class Buffer(Handle):
     #: The memory that is reserved, until it is committed.
     _space: Space | None
 
-    def __init__(self, data: Any = b"") -> None:
+    def __init__(self, data: Octets = b"") -> None:
         """Make a buffer that contains a copy of *data*.
 
         Each buffer has a lock of its own. Wraps ``evbuffer_new``, ``evbuffer_enable_locking``.
@@ -122,7 +136,7 @@ class Buffer(Handle):
             self.add(data)
 
     @classmethod
-    def _borrowed(cls, pointer: Any, owner: Any) -> Buffer:
+    def _borrowed(cls, pointer: CData, owner: BufferEvent | Request) -> Buffer:
         """Return a handle for the buffer at *pointer*, which *owner* frees."""
         buffer = cls.__new__(cls)
         buffer._owner = owner
@@ -164,7 +178,7 @@ class Buffer(Handle):
             start += len(chunk)
             yield chunk
 
-    def __contains__(self, what: Any) -> bool:
+    def __contains__(self, what: Octets | int) -> bool:
         """Tell whether *what*, bytes or the number of one byte, is in the buffer."""
         return self.search(bytes((what,)) if isinstance(what, int) else what) >= 0
 
@@ -178,14 +192,17 @@ class Buffer(Handle):
                 return NotImplemented
         return self is other or (len(self) == len(other) and bytes(self) == bytes(other))
 
-    def __iadd__(self, data: Any) -> Any:
+    def __iadd__(self: Self, data: Octets | Buffer) -> Self:
         """Append *data* as `add` does, or move in another buffer as `add_buffer` does."""
-        (self.add_buffer if isinstance(data, Buffer) else self.add)(data)
+        if isinstance(data, Buffer):
+            self.add_buffer(data)
+        else:
+            self.add(data)
         return self
 
     # Bytes in.
 
-    def add(self, data: Any) -> None:
+    def add(self, data: Octets) -> None:
         """Append a copy of *data*, which is bytes or any object with the buffer protocol.
 
         Wraps ``evbuffer_add``.
@@ -199,13 +216,13 @@ class Buffer(Handle):
         ):
             raise failure(evbuffer_add, (self, END))
 
-    def prepend(self, data: Any) -> None:
+    def prepend(self, data: Octets) -> None:
         """Put a copy of *data* in front. Wraps ``evbuffer_prepend``."""
         octets, size = convert.octets(data)
         if self._call(lib.evbuffer_prepend, self.pointer, octets, size):
             raise failure(lib.evbuffer_prepend, (self, FRONT))
 
-    def add_iovec(self, pieces: Any) -> None:
+    def add_iovec(self, pieces: Iterable[Octets]) -> None:
         """Append copies of all *pieces*, after making room for all of them.
 
         *pieces* is an iterable of what `add` takes. Wraps ``evbuffer_add_iovec``.
@@ -258,9 +275,9 @@ class Buffer(Handle):
         if type(size) is not int or not 0 <= size <= ROOM:
             size = convert.integer(size, "size", 0, LARGEST)
             if (size := min(size, evbuffer_get_length(self.pointer))) > ROOM:
-                memory = bytearray(size)
-                del memory[self.remove_into(memory) :]
-                return bytes(memory)
+                large = bytearray(size)
+                del large[self.remove_into(large) :]
+                return bytes(large)
         memory, octets = kept = spares.pop() if spares else spare()
         if self._plain:
             size = evbuffer_remove(self.pointer, memory, size)
@@ -274,7 +291,7 @@ class Buffer(Handle):
         spares.append(kept)
         return taken
 
-    def remove_into(self, writable: Any) -> int:
+    def remove_into(self, writable: Octets) -> int:
         """Move bytes from the front into *writable*, as many as fit, and return how many.
 
         *writable* is any object with a writable buffer, such as a bytearray.
@@ -381,7 +398,7 @@ class Buffer(Handle):
 
     # Searching.
 
-    def search(self, what: Any, start: int = 0, end: int | None = None) -> int:
+    def search(self, what: Octets, start: int = 0, end: int | None = None) -> int:
         """Return the position of the first *what* between *start* and *end*, or -1.
 
         With *end* None it searches to the end of the buffer. Raises `ValueError` for positions that
@@ -412,7 +429,7 @@ class Buffer(Handle):
 
     # Descriptors.
 
-    def read(self, fd: Any, size: int | None = None) -> int:
+    def read(self, fd: FileDescriptor, size: int | None = None) -> int:
         """Read up to *size* bytes from *fd* and append them; return how many, at the end of file 0.
 
         libevent reads at most 4096 bytes at a time; with None, as many as there are up to that.
@@ -427,7 +444,7 @@ class Buffer(Handle):
             raise failure(lib.evbuffer_read, (self, END), fd=number)
         return int(got)
 
-    def write(self, fd: Any, size: int | None = None) -> int:
+    def write(self, fd: FileDescriptor, size: int | None = None) -> int:
         """Write up to *size* bytes from the front to *fd*, or with None all; return how many.
 
         That may be 0, which in C is an error. Raises `OSError`: `BlockingIOError` if *fd* takes
@@ -480,7 +497,7 @@ class Buffer(Handle):
 
     # References to memory and files.
 
-    def add_reference(self, data: Any) -> None:
+    def add_reference(self, data: Octets) -> None:
         """Append *data*, any object with the buffer protocol, without copying it.
 
         It is kept alive, and can't be resized, until no buffer contains any of it. Then it is
@@ -543,7 +560,7 @@ class Buffer(Handle):
         if self._call(lib.evpy_segment_add, part, pointer, offset, length):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 
-    def add_file(self, file: Any, offset: int = 0, length: int | None = None) -> None:
+    def add_file(self, file: FileDescriptor, offset: int = 0, length: int | None = None) -> None:
         """Append *length* bytes of *file* from *offset* on, or with None all that follow.
 
         *file* is what `FileSegment` takes, and is not mapped into memory. Unlike in C, closing it
@@ -633,7 +650,7 @@ class Buffer(Handle):
 
     # Callbacks.
 
-    def add_cb(self, callback: Callable[[Any, BufferInfo], object]) -> BufferCallback:
+    def add_cb(self, callback: BufferChangeCallback) -> BufferCallback:
         """Call ``callback(buffer, info)`` from now on whenever the buffer has changed.
 
         *info* is a `BufferInfo`; the `BufferCallback` that is returned disables or removes the
@@ -687,7 +704,9 @@ class Buffer(Handle):
 
     # For the package alone.
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        self, function: Callable[[Unpack[Arguments]], int], *arguments: Unpack[Arguments]
+    ) -> int:
         """Call C's *function* where callbacks may run; return its result, even if it fails."""
         if self._callbacks:
             errors.headroom()
@@ -696,7 +715,12 @@ class Buffer(Handle):
         errors.settle(before)
         return result
 
-    def _with(self, other: Buffer, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _with(
+        self,
+        other: Buffer,
+        function: Callable[[CData, CData, Unpack[Arguments]], int],
+        *arguments: Unpack[Arguments],
+    ) -> int:
         """Call C's *function* with this buffer and *other*, either of which may have callbacks."""
         if self._plain and other._plain:
             return function(self.pointer, other.pointer, *arguments)
@@ -805,7 +829,7 @@ def _style(eol: int) -> EolStyle:
         raise ValueError(f"eol must be an EolStyle, not {eol!r}") from None
 
 
-def checked(buffer: Any, name: str = "buffer") -> Buffer:
+def checked(buffer: Buffer, name: str = "buffer") -> Buffer:
     """Return *buffer*, or raise an error unless it is a `Buffer` that may be changed."""
     if not isinstance(buffer, Buffer):
         raise TypeError(f"{name} must be a Buffer, not {buffer!r}")
@@ -816,7 +840,7 @@ def checked(buffer: Any, name: str = "buffer") -> Buffer:
 # Each use is checked only in a forked child that has lost a buffer: nobody else pays for it.
 
 
-def _found(buffer: Buffer) -> Any:
+def _found(buffer: Buffer) -> CData:
     """The C object; raises `ForkError` if it was lost when this process was forked."""
     pointer = slot(buffer)
     if int(ffi.cast("uintptr_t", pointer)) in lost_buffers:
@@ -829,7 +853,7 @@ def _found(buffer: Buffer) -> Any:
 
 def _after_fork() -> None:
     if lost_buffers:
-        Buffer.pointer = property(_found, fill, empty)  # type: ignore[misc]
+        Buffer.pointer = property(_found, fill, empty)  # type: ignore[assignment,misc]
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core.described import described
@@ -45,12 +45,16 @@ class BufferInfo(NamedTuple):
     n_deleted: int
 
 
+#: What `Buffer.add_cb` has called, as ``callback(buffer, info)``: ``evbuffer_cb_func``.
+BufferChangeCallback: TypeAlias = Callable[["Buffer", BufferInfo], object]
+
+
 class BufferCallback:
     """A callback of a buffer, which `Buffer.add_cb` makes and which ends with the buffer."""
 
     __slots__ = ("__weakref__", "_buffer", "_callback", "_enabled")
 
-    def __init__(self, buffer: Buffer, callback: Callable[[Any, BufferInfo], object]) -> None:
+    def __init__(self, buffer: Buffer, callback: BufferChangeCallback) -> None:
         self._buffer: weakref.ref[Buffer] | None = weakref.ref(buffer)
         self._callback = callback
         self._enabled = True
@@ -62,7 +66,7 @@ class BufferCallback:
         return f"<BufferCallback {'enabled' if self._enabled else 'disabled'}, of {buffer!r}>"
 
     @property
-    def callback(self) -> Callable[[Any, BufferInfo], object]:
+    def callback(self) -> BufferChangeCallback:
         """The function, which is called as ``callback(buffer, info)``."""
         return self._callback
 

@@ -19,7 +19,9 @@ from libevent_py._ffi import lib
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Result, Unpack
     from libevent_py.buffer.buffer import Buffer
+    from libevent_py.event.base import EventBase
 
 
 class Attached(Role):
@@ -29,7 +31,7 @@ class Attached(Role):
 
     _owner: Any
 
-    def _get_pointer(self) -> Any:
+    def _get_pointer(self) -> CData:
         """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
         owner = self._owner
         owner.base._check_thread()
@@ -39,9 +41,12 @@ class Attached(Role):
         except AttributeError:  # other code has closed it since
             raise self._unusable() from None
 
-    pointer = property(_get_pointer, fill, empty)
+    if not TYPE_CHECKING:
+        pointer = property(_get_pointer, fill, empty)
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        self, function: Callable[[Unpack[Arguments]], int], *arguments: Unpack[Arguments]
+    ) -> int:
         """Enter C where what it calls back belongs to the owner's base; also return failures."""
         if self._callbacks:
             errors.headroom()
@@ -66,11 +71,12 @@ class Attached(Role):
             live.pop(self._key, None)
             raise
 
-    def _take(self) -> Any:
+    def _take(self) -> CData | None:
         base = self._owner.base
         if not base.closed:  # or only parked, after a fork: then C may call again
             base._may_not_call(self._key)
-        return super()._take()
+        pointer: CData | None = super()._take()
+        return pointer
 
     def _report(self, error: BaseException) -> None:
         self._owner.base._report(error, self)
@@ -84,7 +90,9 @@ class Deferring(Attached):
     def close(self) -> None:
         self._owner.close()
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        self, function: Callable[[Unpack[Arguments]], int], *arguments: Unpack[Arguments]
+    ) -> int:
         before = len(self)
         try:
             return super()._call(function, *arguments)
@@ -109,7 +117,7 @@ class Deferral(Child):
 
     _rank = Rank.DEFERRAL
 
-    def __init__(self, base: Root, key: int, pointer: Any, buffer: Buffer) -> None:
+    def __init__(self, base: EventBase, key: int, pointer: CData, buffer: Buffer) -> None:
         self._buffer = weakref.ref(buffer)
         super().__init__(base, key, pointer)
 
@@ -127,12 +135,12 @@ class Deferral(Child):
         self._take()
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """The function that frees the buffer once no call can be using it."""
         return functools.partial(_free_soon, self.base)
 
 
-def _free_soon(base: Root, pointer: Any) -> None:
+def _free_soon(base: Root, pointer: CData) -> None:
     if base._busy():
         base._graveyard.append((lib.evbuffer_free, pointer))
         base._wake()
@@ -140,7 +148,9 @@ def _free_soon(base: Root, pointer: Any) -> None:
         lib.evbuffer_free(pointer)
 
 
-def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:
+def _without_failing(
+    function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
+) -> Result | None:
     """Call *function*, and return None where it fails."""
     result = function(*arguments)
     return None if result == -1 else result

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from libevent_py import errors
 from libevent_py._core.handle import Handle
 from libevent_py._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    pass
 
 END, FRONT = range(2)
 WHERE = "end", "front"
 
 
 def failure(
-    function: Callable[..., Any], *ends: tuple[Handle, int], fd: int | None = None
+    function: Callable[..., object], *ends: tuple[Handle, int], fd: int | None = None
 ) -> Exception:
     """Return the exception that tells why *function* failed.
 
@@ -31,7 +34,7 @@ def failure(
     return errors.failed(function, "" if fd is None else f"fd {fd}")
 
 
-def result_of(function: Callable[..., Any], *arguments: Any) -> int:
+def result_of(function: Callable[..., int], *arguments: object) -> int:
     """Call *function*; return -2 if it returns -1, for which `errors.call` would look at errno."""
-    result = int(function(*arguments))
+    result = function(*arguments)
     return -2 if result == -1 else result

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Role, empty, fill
@@ -20,10 +20,13 @@ from libevent_py._core.references import references
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.failure import failure
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData, Memory
+
 drop = lib.evpy_keeper_drop
 
 
-def refer(pointer: Any, view: Any, size: int) -> int:
+def refer(pointer: CData, view: CData | bytes, size: int) -> int:
     """Append *view* to C's buffer, and keep it until C no longer needs it."""
     key = next_key()
     references[key] = view
@@ -40,15 +43,17 @@ class Reserved(Role):
 
     _space: Space | None
 
-    def _get_pointer(self) -> Any:
+    def _get_pointer(self) -> CData:
         """The C object; raises `RuntimeError` until what is reserved has been committed."""
         if self._space is not None:
             raise RuntimeError(
                 "memory is reserved in this buffer: commit() it, or leave the block of reserve()"
             )
-        return super().pointer
+        pointer: CData = super().pointer
+        return pointer
 
-    pointer = property(_get_pointer, fill, empty)
+    if not TYPE_CHECKING:
+        pointer = property(_get_pointer, fill, empty)
 
     def lock(self) -> AbstractContextManager[None]:
         self.pointer  # noqa: B018  (a bufferevent's buffer has no lock of its own)
@@ -88,12 +93,12 @@ class Space:
         return self._seen() is None
 
 
-def memory(view: Any) -> Any:
+def memory(view: CData) -> Memory:
     """Return the memory in C's *view*, which it keeps, as a ``ffi.buffer``."""
     return ffi.buffer(shared(lib.evpy_view_hold(view), partial(drop, view.keeper)), view.size)
 
 
-def views(shown: Any, function: Callable[..., Any]) -> list[memoryview]:
+def views(shown: CData, function: Callable[..., object]) -> list[memoryview]:
     """Return views of what C shows, and free *shown*; for NULL raise that *function* failed."""
     if shown == ffi.NULL:
         raise failure(function)

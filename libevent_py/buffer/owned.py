@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING
 
+from libevent_py._core.convert import Octets
 from libevent_py._core.described import known_as
 from libevent_py._core.handle import empty, fill, slot
 from libevent_py._core.owner import get_ident
 from libevent_py._ffi import lib
-from libevent_py.buffer.buffer import Buffer
+from libevent_py.buffer.buffer import CRLF, Buffer
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
 from libevent_py.buffer.deferral import Attached
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 
 @known_as("Buffer")
@@ -20,7 +24,7 @@ class BorrowedBuffer(Attached, Buffer):
 
     __slots__ = ()
 
-    def _get_pointer(self) -> Any:
+    def _get_pointer(self) -> CData:
         """The C object, complete; raises what the pointer of `Attached` raises."""
         # hot: does what that does, with no call that it doesn't need.
         owner = self._owner
@@ -35,7 +39,8 @@ class BorrowedBuffer(Attached, Buffer):
         except AttributeError:  # other code has closed it since
             raise self._unusable() from None
 
-    pointer = property(_get_pointer, fill, empty)
+    if not TYPE_CHECKING:
+        pointer = property(_get_pointer, fill, empty)
 
     def _told_length(self) -> int:
         owner, length = self._owner, super()._told_length()
@@ -83,21 +88,21 @@ class BorrowedBuffer(Attached, Buffer):
         self._check_seen()
         return super()._chunk(start)
 
-    def copyout(self, *arguments: Any, **named: Any) -> bytes:
+    def copyout(self, size: int | None = None, start: int = 0) -> bytes:
         self._check_seen()
-        return super().copyout(*arguments, **named)
+        return super().copyout(size, start)
 
-    def readln(self, *arguments: Any, **named: Any) -> bytes | None:
+    def readln(self, eol: int = CRLF) -> bytes | None:
         self._check_seen()
-        return super().readln(*arguments, **named)
+        return super().readln(eol)
 
-    def search(self, *arguments: Any, **named: Any) -> int:
+    def search(self, what: Octets, start: int = 0, end: int | None = None) -> int:
         self._check_seen()
-        return super().search(*arguments, **named)
+        return super().search(what, start, end)
 
-    def search_eol(self, *arguments: Any, **named: Any) -> tuple[int, int]:
+    def search_eol(self, start: int = 0, eol: int = CRLF) -> tuple[int, int]:
         self._check_seen()
-        return super().search_eol(*arguments, **named)
+        return super().search_eol(start, eol)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block."""

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import FileDescriptor
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import owned
 from libevent_py._core.references import Cleanup, references, release
 from libevent_py._ffi import lib
 from libevent_py.enums import FileSegmentFlag
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+
+#: What `FileSegment.on_cleanup` is: ``evbuffer_file_segment_cleanup_cb``.
+CleanupCallback: TypeAlias = Callable[[], object]
 
 NO_MMAP = FileSegmentFlag.DISABLE_MMAP
 NO_SENDFILE = FileSegmentFlag.DISABLE_SENDFILE
@@ -31,12 +38,12 @@ class FileSegment(Handle):
 
     def __init__(
         self,
-        file: Any,
+        file: FileDescriptor,
         offset: int = 0,
         length: int | None = None,
         flags: int = NO_MMAP,
         *,
-        on_cleanup: Callable[[], object] | None = None,
+        on_cleanup: CleanupCallback | None = None,
     ) -> None:
         """Make a segment of *length* bytes from *offset* on, or with None of all that follow.
 
@@ -65,17 +72,17 @@ class FileSegment(Handle):
         rest = size - self._offset
         self._length = rest if length is None else convert.integer(length, "length", 0, rest)
         self._flags = flags & (NO_MMAP | NO_SENDFILE)
-        self._read: Any = None
+        self._read: CData | None = None
         self._cleanup: Cleanup | None = None
         # libevent can't read or map 0 bytes (E4).
-        self._part = self._new(fd, self._flags if self._length else NO_MMAP)
+        self._part: CData | None = self._new(fd, self._flags if self._length else NO_MMAP)
         super().__init__(self._part.segment)
         if on_cleanup is not None:
             self.on_cleanup = on_cleanup
         if flags & FileSegmentFlag.CLOSE_ON_FREE:
             os.close(fd)
 
-    def _new(self, fd: int, flags: int) -> Any:
+    def _new(self, fd: int, flags: int) -> CData:
         what = fd, self._offset, self._length, flags
         part = owned(lib.evpy_segment_free, lib.evpy_segment_new, *what)
         if not part:
@@ -91,7 +98,7 @@ class FileSegment(Handle):
         return self._length
 
     @property
-    def on_cleanup(self) -> Callable[[], object] | None:
+    def on_cleanup(self) -> CleanupCallback | None:
         """What is called once the segment is closed and no buffer contains any of it, or None.
 
         It is called soon after that: by the loop that has sent the last of it, or at the end of an
@@ -101,7 +108,7 @@ class FileSegment(Handle):
         return None if self._cleanup is None else self._cleanup.callback
 
     @on_cleanup.setter
-    def on_cleanup(self, callback: Callable[[], object] | None) -> None:
+    def on_cleanup(self, callback: CleanupCallback | None) -> None:
         self._check_usable()  # a closed segment may have been cleaned up
         if callback is not None:
             convert.callback(callback, "on_cleanup")
@@ -113,14 +120,14 @@ class FileSegment(Handle):
         self._cleanup.callback = callback
 
     @staticmethod
-    def _watch(part: Any, cleanup: Cleanup) -> None:
+    def _watch(part: CData, cleanup: Cleanup) -> None:
         key = next_key()
         if lib.evpy_segment_on_cleanup(part, key):
             raise errors.failed(lib.evbuffer_file_segment_add_cleanup_cb)
         cleanup.waits += 1
         references[key] = cleanup
 
-    def _part_for(self, sendfile: bool) -> Any:
+    def _part_for(self, sendfile: bool) -> CData | None:
         """Return what C adds to a buffer that sends straight from files, or to any other.
 
         For the others it is a second segment of the same bytes, made when first needed: if libevent

@@ -16,34 +16,36 @@ import socket
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.convert import Timeout
+from libevent_py._core.convert import AddressLike, FileDescriptor, Octets, Timeout
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
-from libevent_py._core.handle import Making, came_to_be
+from libevent_py._core.handle import Handle, Made, Making, came_to_be
 from libevent_py._core.owner import Child, Rank, get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.bufferevent import end, given, layers, limits, plans
-from libevent_py.bufferevent.callbacks import DataCallback, EventCallback, checked_callbacks
+from libevent_py.bufferevent.callbacks import BufferEventCallback, DataCallback, checked_callbacks
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
 from libevent_py.bufferevent.eager import Eager
-from libevent_py.bufferevent.layers import ALONE, Filter, Layers
+from libevent_py.bufferevent.layers import ALONE, FilterCallback, Layers
 from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup
 from libevent_py.bufferevent.lock import locked
 from libevent_py.bufferevent.plans import CLOSE_ON_FREE, DEFER_CALLBACKS, EAGER, LAYER_OPTIONS, Plan
 from libevent_py.bufferevent.tls import Session, TlsContext
 from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode, TriggerOption
-from libevent_py.errors import TlsError
 from libevent_py.event.base import EventBase
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+    from libevent_py.dns.base import DnsBase
+
 # Looked up once, for what is called for every message.
-take = lib.evpy_arena_take
-write = lib.evpy_bufferevent_write_data
+take, write = lib.evpy_arena_take, lib.evpy_bufferevent_write_data
 
 BOTH = EventFlag.READ | EventFlag.WRITE
 
@@ -85,7 +87,7 @@ class BufferEvent(Child):
     #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
     _calls_back: bool
     #: The HTTP connection or server whose C object has it and frees it, or None.
-    _given_to: Any
+    _given_to: Handle | None
     #: Whether its output has had files to send, or None where it sends only what is in memory.
     _sends_files: bool | None
     error: OSError | None
@@ -95,12 +97,12 @@ class BufferEvent(Child):
     def __init__(
         self,
         base: EventBase,
-        fd: Any = -1,
+        fd: FileDescriptor = -1,
         options: int = CLOSE_ON_FREE,
         *,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
-        on_event: EventCallback | None = None,
+        on_event: BufferEventCallback | None = None,
     ) -> None:
         """Make a bufferevent for the stream socket *fd*, or with -1 for one that `connect` makes.
 
@@ -150,13 +152,13 @@ class BufferEvent(Child):
     def filter(
         cls: type[Self],
         underlying: BufferEvent,
-        input_filter: Filter | None,
-        output_filter: Filter | None,
+        input_filter: FilterCallback | None,
+        output_filter: FilterCallback | None,
         options: int = LAYER_OPTIONS,
         *,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
-        on_event: EventCallback | None = None,
+        on_event: BufferEventCallback | None = None,
     ) -> Self:
         """Make a bufferevent on top of *underlying*, whose bytes pass through two functions.
 
@@ -188,15 +190,15 @@ class BufferEvent(Child):
     def tls(
         cls: type[Self],
         base: EventBase,
-        fd: Any,
-        context: TlsContext | Any,
+        fd: FileDescriptor,
+        context: TlsContext | CData,
         state: int | None = None,
         *,
         server_hostname: str | None = None,
         options: int = LAYER_OPTIONS,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
-        on_event: EventCallback | None = None,
+        on_event: BufferEventCallback | None = None,
     ) -> Self:
         """Make a bufferevent that speaks TLS through the socket *fd*, or with -1 one to `connect`.
 
@@ -225,14 +227,14 @@ class BufferEvent(Child):
     def tls_filter(
         cls: type[Self],
         underlying: BufferEvent,
-        context: TlsContext | Any,
+        context: TlsContext | CData,
         state: int | None = None,
         *,
         server_hostname: str | None = None,
         options: int = LAYER_OPTIONS,
         on_read: DataCallback | None = None,
         on_write: DataCallback | None = None,
-        on_event: EventCallback | None = None,
+        on_event: BufferEventCallback | None = None,
     ) -> Self:
         """Make a bufferevent that speaks TLS through *underlying*, whatever kind that is.
 
@@ -266,7 +268,7 @@ class BufferEvent(Child):
             session.release()
         return bev
 
-    def _give_up(self) -> Any:
+    def _give_up(self) -> CData:
         """Return the pointer for C to put something on, or raise `ValueError` if it has already."""
         pointer = self.pointer
         self.base._check_usable()  # nothing is made while the base closes what there is
@@ -275,9 +277,9 @@ class BufferEvent(Child):
         return pointer
 
     def _start(
-        self, plan: Plan, key: int, pointer: Any, layers: Layers = ALONE, tls: Session | None = None
+        self, plan: Plan, key: int, made: Made, layers: Layers = ALONE, tls: Session | None = None
     ) -> None:
-        """Take charge of C's new *pointer*, or make it, and let C call from now on."""
+        """Take charge of C's object that is *made*, or make it, and let C call from now on."""
         base, self._options, callbacks, owner = plan
         self._on_read, self._on_write, self._on_event = callbacks
         self._layers, self._tls, self._eager = layers, tls, Eager.of(plan.options)
@@ -286,7 +288,7 @@ class BufferEvent(Child):
         self._given_to = owner
         self._calls_back = owner is None and (tls is not None or layers is not ALONE)
         self._lent_input = self._lent_output = self._sends_files = self.error = None
-        super().__init__(base, key, pointer)
+        super().__init__(base, key, made)
         layers.stand(self)
         if owner is not None:  # which frees it
             del base._ledger[key]
@@ -346,7 +348,7 @@ class BufferEvent(Child):
             below.close(flush=flush)
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the bufferevent and what it owns."""
         return end.freed_by(self)
 
@@ -363,7 +365,7 @@ class BufferEvent(Child):
         copy._lent_input = copy._lent_output = None
         return copy
 
-    def _inherit(self, pointer: Any) -> None:
+    def _inherit(self, pointer: CData) -> None:
         """Own C's *pointer*, which the one that this was copied from has let go of."""
         super().__init__(self.base, self._key, pointer)
         self.base._may_call(self._key, self)
@@ -384,7 +386,7 @@ class BufferEvent(Child):
         self,
         on_read: DataCallback | None,
         on_write: DataCallback | None,
-        on_event: EventCallback | None,
+        on_event: BufferEventCallback | None,
     ) -> None:
         """Set all three callbacks at once; None means that nothing is called.
 
@@ -418,7 +420,7 @@ class BufferEvent(Child):
         self.setcb(self._on_read, callback, self._on_event)
 
     @property
-    def on_event(self) -> EventCallback | None:
+    def on_event(self) -> BufferEventCallback | None:
         """What is called as ``on_event(bev, what)`` when something happens, or None.
 
         *what* is of `BufferEventFlag`. After TIMEOUT, the direction that it tells is disabled until
@@ -427,7 +429,7 @@ class BufferEvent(Child):
         return self._on_event
 
     @on_event.setter
-    def on_event(self, callback: EventCallback | None) -> None:
+    def on_event(self, callback: BufferEventCallback | None) -> None:
         self.setcb(self._on_read, self._on_write, callback)
 
     def _set_callbacks(self) -> None:
@@ -488,7 +490,7 @@ class BufferEvent(Child):
                 return arena.input[:length]  # type: ignore[no-any-return]
         return self.input.remove(size)
 
-    def write(self, data: Any) -> None:
+    def write(self, data: Octets) -> None:
         """Append *data*, bytes or any object with the buffer protocol, to the output.
 
         Wraps ``bufferevent_write``.
@@ -739,7 +741,7 @@ class BufferEvent(Child):
         return int(lib.bufferevent_getfd(layers.bottom(self).pointer))
 
     @fd.setter
-    def fd(self, fd: Any) -> None:
+    def fd(self, fd: FileDescriptor) -> None:
         self.base._check_thread()
         self._check_unmanaged()
         set_fd(self, fd)
@@ -754,7 +756,7 @@ class BufferEvent(Child):
         self._settle()
         return detach(self)
 
-    def connect(self, address: convert.Address) -> None:
+    def connect(self, address: AddressLike) -> None:
         """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
 
         It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for an address
@@ -767,7 +769,7 @@ class BufferEvent(Child):
         self._own_connection().connect(self, convert.sockaddr(address))
 
     def connect_hostname(
-        self, dns_base: Any, host: str | bytes, port: int, family: int = socket.AF_UNSPEC
+        self, dns_base: DnsBase | None, host: str | bytes, port: int, family: int = socket.AF_UNSPEC
     ) -> None:
         """Look *host* up and begin to connect to it; `on_event` will say CONNECTED or ERROR.
 
@@ -928,7 +930,7 @@ class BufferEvent(Child):
         return Session.only_of(self)
 
     @property
-    def ssl(self) -> Any:
+    def ssl(self) -> CData:
         """The ``SSL *``, for calling `libevent_py.lib` with it while the bufferevent is open.
 
         It ends with the bufferevent: its memory stays for as long as it is held here, but where it
@@ -1012,7 +1014,7 @@ class BufferEvent(Child):
         """
         return self._session().shut_down(self.base, self.pointer)
 
-    def tls_errors(self) -> list[TlsError]:
+    def tls_errors(self) -> list[errors.TlsError]:
         """Return and forget what OpenSSL said about failures, the cause first: three at most.
 
         Wraps ``bufferevent_get_openssl_error``.
@@ -1031,7 +1033,7 @@ class BufferEvent(Child):
 
     # What HTTP takes, and frees by itself (F10, O11, P8).
 
-    def _give(self, owner: Any) -> Any:
+    def _give(self, owner: Handle) -> CData:
         """Give C's object to *owner*, whose C object will free it, and return its pointer.
 
         Until `_taken_back` it can be asked, but belongs to *owner*, which lists it among what it
@@ -1051,7 +1053,7 @@ class BufferEvent(Child):
 
     @classmethod
     def _borrowed(
-        cls, base: EventBase, pointer: Any, owner: Any, tls: Session | None = None
+        cls, base: EventBase, pointer: CData, owner: Handle, tls: Session | None = None
     ) -> BufferEvent:
         """Make the object of a bufferevent that C has made for *owner*, which frees it."""
         bev: BufferEvent = cls.__new__(given.given(cls))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -15,17 +15,24 @@ from libevent_py.enums import BufferEventFlag
 if TYPE_CHECKING:
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
-DataCallback = Callable[[Any], object]
-EventCallback = Callable[[Any, BufferEventFlag], object]
+#: What a bufferevent has called as it has read, or written, bytes: ``callback(bev)``:
+#: ``bufferevent_data_cb``.
+DataCallback: TypeAlias = Callable[["BufferEvent"], object]
 
-Callbacks = tuple[DataCallback | None, DataCallback | None, EventCallback | None]
+#: What a bufferevent has called as anything else has happened: ``callback(bev, what)``:
+#: ``bufferevent_event_cb``.
+BufferEventCallback: TypeAlias = Callable[["BufferEvent", BufferEventFlag], object]
+
+Callbacks = tuple[DataCallback | None, DataCallback | None, BufferEventCallback | None]
 
 #: What can happen to a bufferevent, by C's number.
 FLAGS = tuple(BufferEventFlag(number) for number in range(2 * BufferEventFlag.CONNECTED))
 
 
 def checked_callbacks(
-    on_read: DataCallback | None, on_write: DataCallback | None, on_event: EventCallback | None
+    on_read: DataCallback | None,
+    on_write: DataCallback | None,
+    on_event: BufferEventCallback | None,
 ) -> Callbacks:
     """Return the callbacks, or raise `TypeError` if one of them is neither None nor callable."""
     for name, callback in (("on_read", on_read), ("on_write", on_write), ("on_event", on_event)):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from libevent_py import errors, util
 from libevent_py._core import convert
+from libevent_py._core.convert import FileDescriptor, HasFileno
 from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.given import check_not_given
@@ -22,7 +23,9 @@ from libevent_py.enums import AddrInfoError, BufferEventFlag, BufferEventOption,
 from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
+    from libevent_py.dns.base import DnsBase
 
 FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
 
@@ -32,7 +35,7 @@ class Lookup(NamedTuple):
 
     host: str | bytes
     #: Kept alive: the lookup uses it.
-    dns_base: Any
+    dns_base: DnsBase | None
     #: Why it has failed, where C doesn't say.
     code: int = 0
 
@@ -44,7 +47,7 @@ class Connection:
 
     def __init__(self) -> None:
         #: The socket object whose descriptor it uses but doesn't own, which is kept open, or None.
-        self._kept: Any = None
+        self._kept: HasFileno | None = None
         #: The last lookup of a host's name, or None.
         self.lookup: Lookup | None = None
         #: Whether libevent has made the socket, to connect it.
@@ -61,7 +64,7 @@ class Connection:
         bev._look()
 
     def connect_hostname(
-        self, bev: BufferEvent, dns_base: Any, host: str | bytes, port: int, family: int
+        self, bev: BufferEvent, dns_base: DnsBase | None, host: str | bytes, port: int, family: int
     ) -> None:
         """Look *host* up for *bev*, and begin to connect to it."""
         base = bev.base
@@ -81,7 +84,7 @@ class Connection:
                 self._do_without(bev, dns_base)
             bev._look()
 
-    def _prepare(self, bev: BufferEvent, pointer: Any) -> None:
+    def _prepare(self, bev: BufferEvent, pointer: CData) -> None:
         """Raise an error unless there may be a new socket, or the one that there is may connect.
 
         Linux lets a socket connect for a second time, and does nothing.
@@ -101,12 +104,12 @@ class Connection:
 
     # Lookups.
 
-    def cancel(self, pointer: Any) -> None:
+    def cancel(self, pointer: CData) -> None:
         """Cancel a lookup that goes on; libevent itself would go on with some."""
         if self.lookup is not None:
             lib.evpy_lookup_cancel(pointer)
 
-    def dns_error(self, pointer: Any) -> errors.DnsError | None:
+    def dns_error(self, pointer: CData) -> errors.DnsError | None:
         """Return why the last lookup of the bufferevent at *pointer* failed, or None."""
         code = int(lib.bufferevent_socket_get_dns_error(pointer))
         if self.lookup is None:
@@ -116,7 +119,7 @@ class Connection:
             return None
         return errors.DnsError(code, f"{self.lookup.host!r}: {util.gai_strerror(code)}")
 
-    def _do_without(self, bev: BufferEvent, other: Child) -> None:
+    def _do_without(self, bev: BufferEvent, other: Child | None) -> None:
         """Fail if *other*, which is about to be closed, still looks up the name."""
         lookup = self.lookup
         if lookup is None or lookup.dns_base is not other or bev.closed:
@@ -150,19 +153,19 @@ def owns(bev: BufferEvent, fd: int) -> bool:
     return owner and bev._layers.below is None and bev.fd == fd >= 0
 
 
-def adopt(bev: BufferEvent, fd: Any) -> None:
+def adopt(bev: BufferEvent, fd: FileDescriptor) -> None:
     """Take the socket object *fd* from who made it, or keep it for them."""
     connection = bev._connection
     if connection._kept is not None:
         connection._kept = None
     if not isinstance(fd, int):
         if BufferEventOption.CLOSE_ON_FREE in bev._options:
-            fd.detach()
+            fd.detach()  # type: ignore[attr-defined]  # a socket, or `usable` has refused it
         else:
             bev._own_connection()._kept = fd
 
 
-def set_fd(bev: BufferEvent, fd: Any) -> None:
+def set_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
     """Set the descriptor of the lowest layer of *bev*, and close the old one if that owns it."""
     lowest = bottom(bev)
     _change_fd(lowest, fd)
@@ -171,7 +174,7 @@ def set_fd(bev: BufferEvent, fd: Any) -> None:
         errors.call(lib.bufferevent_setfd, bev.pointer, -1)
 
 
-def _change_fd(bev: BufferEvent, fd: Any) -> None:
+def _change_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
     bev._settle()
     number = usable(bev.base, fd, bev._options)
     old, owned = bev.fd, owns(bev, bev.fd)
@@ -190,7 +193,7 @@ def detach(bev: BufferEvent) -> int:
     _replace(lowest, -1)
     connection = lowest._connection
     if connection._kept is not None:
-        connection._kept.detach()
+        connection._kept.detach()  # type: ignore[attr-defined]  # as in C, for what is a socket
         connection._kept = None
     return fd
 
@@ -209,7 +212,7 @@ def is_looking_up(bev: BufferEvent) -> bool:
     return bool(lib.evpy_lookup_under_way(bev.pointer))
 
 
-def usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
+def usable(base: EventBase, fd: FileDescriptor, options: BufferEventOption) -> int:
     """Return the descriptor that *fd* is or has, set not to block, or -1 for none."""
     if isinstance(fd, int) and fd == -1:
         return -1
@@ -223,7 +226,7 @@ def usable(base: EventBase, fd: Any, options: BufferEventOption) -> int:
     return number
 
 
-def _resolver(dns_base: Any, base: Any) -> Any:
+def _resolver(dns_base: DnsBase, base: EventBase) -> CData | None:
     """Return the evdns_base of *dns_base*, or raise an error that names the argument."""
     pointer = getattr(dns_base, "pointer", None)
     kind = ffi.typeof(pointer).cname if isinstance(pointer, ffi.CData) else None

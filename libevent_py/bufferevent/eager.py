@@ -30,6 +30,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py.enums import BufferEventOption
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
 
@@ -93,7 +94,7 @@ class Eager:
     def __init__(self, deferred: bool) -> None:
         self._deferred = deferred
         #: What C keeps of it, once it has gone that way, or None.
-        self.hook: Any = None
+        self.hook: CData | None = None
 
     def may_go(self, bev: BufferEvent) -> bool:
         """Tell whether nothing keeps *bev* from going the shorter way."""
@@ -102,20 +103,20 @@ class Eager:
         marks = bev.pointer.wm_read, bev.pointer.wm_write
         return not any(mark.low or mark.high for mark in marks)
 
-    def hooked(self, bev: BufferEvent) -> Any:
+    def hooked(self, bev: BufferEvent) -> CData:
         """Return what C keeps of *bev*, made when first needed."""
         if self.hook is None:
             arena = bev.base._arena.pointer
             self.hook = errors.new(lib.evpy_eager_new, arena, bev._key, self._deferred)
         return self.hook
 
-    def freed_after(self, free: Callable[[Any], object]) -> Callable[[Any], object]:
+    def freed_after(self, free: Callable[[CData], object]) -> Callable[[CData], object]:
         """Return what frees the bufferevent by *free*, and then what C keeps of it."""
         hook = self.hook
         if hook is None:
             return free
 
-        def both(pointer: Any) -> None:
+        def both(pointer: CData) -> None:
             free(pointer)
             lib.evpy_eager_free(hook)
 

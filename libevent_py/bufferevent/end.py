@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libevent_py._ffi import lib
 from libevent_py.bufferevent.connect import is_looking_up
@@ -17,23 +17,24 @@ from libevent_py.bufferevent.plans import CLOSE_ON_FREE
 from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
 #: What doesn't end it.
 GOES_ON = BufferEventFlag.CONNECTED | BufferEventFlag.READING | BufferEventFlag.WRITING
 
 
-def freed_by(bev: BufferEvent) -> Callable[[Any], object]:
+def freed_by(bev: BufferEvent) -> Callable[[CData], object]:
     """Return what frees the pointer of *bev*, and what it owns."""
     below, secured = bev._layers.below, bev._tls is not None
     if bev._given_to is not None:
         grouped = bev._limits.group is not None  # who has it may end after the group
-        leave: Callable[[Any], object] = lib.bufferevent_remove_from_rate_limit_group
+        leave: Callable[[CData], object] = lib.bufferevent_remove_from_rate_limit_group
         return leave if grouped else _leave
     if below is not None:
         upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free
         return functools.partial(free_upper, below, upper)
-    free: Callable[[Any], object]
+    free: Callable[[CData], object]
     if bev._layers.paired or CLOSE_ON_FREE in bev._options:
         free = lib.evpy_bufferevent_free
     elif bev._connection.made_here:
@@ -43,7 +44,7 @@ def freed_by(bev: BufferEvent) -> Callable[[Any], object]:
     return free if bev._eager is None else bev._eager.freed_after(free)
 
 
-def _leave(_pointer: Any) -> None:
+def _leave(_pointer: CData) -> None:
     """Leave it to the one that it has been given to."""
 
 

@@ -7,13 +7,15 @@ timeout or a watermark that evhttp doesn't know of, and it waits for ever.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.enums import BufferEventOption
 
 if TYPE_CHECKING:
     from libevent_py.bufferevent.bufferevent import BufferEvent
+
+B = TypeVar("B", bound="BufferEvent")
 
 #: What to do instead of using a bufferevent that HTTP has.
 INSTEAD = (
@@ -56,7 +58,7 @@ class GivenBuffer(BorrowedBuffer):
             f"this Buffer belongs to {self._owner._given_to!r}, which counts its bytes: {INSTEAD}"
         )
 
-    def _refuse(self, *_arguments: Any, **_named: Any) -> NoReturn:
+    def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
         """Raise `ValueError`: HTTP counts the bytes in it."""
         self._check_changeable()
 
@@ -66,7 +68,7 @@ class GivenBuffer(BorrowedBuffer):
     defer_callbacks = _refuse
 
 
-def _refuse(bev: BufferEvent, *_arguments: Any, **_named: Any) -> NoReturn:
+def _refuse(bev: BufferEvent, *_arguments: object, **_named: object) -> NoReturn:
     """Raise `ValueError`: HTTP has it."""
     check_not_given(bev)
     raise AssertionError
@@ -89,7 +91,7 @@ class Given:
     renegotiate = shutdown = _refuse
 
 
-def _only_asked(name: str, kind: Any) -> property:
+def _only_asked(name: str, kind: type[BufferEvent]) -> property:
     """Return the property *name* of *kind* as one that refuses to be set."""
     asked: property = getattr(kind, name)
     return property(asked.fget, _refuse, None, asked.__doc__)
@@ -102,11 +104,18 @@ def become_given(bev: BufferEvent) -> None:
         buffer.__class__ = GivenBuffer
 
 
-def given(kind: Any) -> Any:
+def given(kind: type[B]) -> type[B]:
     """Return the subclass of *kind* whose objects are `Given`, made when first needed."""
     if "_given" not in vars(kind):
-        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+        members: dict[str, object] = {
+            "__slots__": (),
+            "__module__": kind.__module__,
+            "__doc__": kind.__doc__,
+        }
         for name in ("priority", "max_single_read", "max_single_write"):
             members[name] = _only_asked(name, kind)
-        kind._given = type(kind)(kind.__name__, (Given, kind), members)
-    return kind._given
+        metaclass: type = type(kind)
+        made = metaclass(kind.__name__, (Given, kind), members)
+        kind._given = made  # type: ignore[attr-defined]  # kept with it, so that the two go together
+    found: type[B] = kind._given  # type: ignore[attr-defined]
+    return found

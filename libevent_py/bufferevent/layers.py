@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -21,9 +21,11 @@ from libevent_py.buffer.buffer import Buffer
 from libevent_py.enums import EventFlag, FilterResult, FlushMode
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
-Filter = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
+#: What passes bytes on, as ``filter(source, destination, limit, mode)``: ``bufferevent_filter_cb``.
+FilterCallback: TypeAlias = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
 
 #: How much a filter is to let pass, by C's number.
 MODES = {int(mode): mode for mode in FlushMode}
@@ -36,23 +38,29 @@ class Layers:
 
     __slots__ = ("_held", "_input_filter", "_output_filter", "_partner", "above", "below")
 
+    # C calls only those that there are.
+    _input_filter: FilterCallback
+    _output_filter: FilterCallback
+
     def __init__(
         self,
         below: BufferEvent | None = None,
-        filters: tuple[Any, Any] = (None, None),
+        filters: tuple[FilterCallback | None, FilterCallback | None] = (None, None),
         partner: BufferEvent | None = None,
     ) -> None:
         #: What it stands on, or None.
         self.below = below
         #: What stands on it, and has its callbacks meanwhile, or None.
         self.above: BufferEvent | None = None
-        self._input_filter, self._output_filter = filters
+        self._input_filter, self._output_filter = filters  # type: ignore[assignment]  # as above
         self._partner = None if partner is None else weakref.ref(partner)
         #: Its pointer while it is out of reach, else None.
         self._held: Any = None
 
     @classmethod
-    def filtering(cls, below: BufferEvent, inward: Any, outward: Any) -> Layers:
+    def filtering(
+        cls, below: BufferEvent, inward: FilterCallback | None, outward: FilterCallback | None
+    ) -> Layers:
         """Make those of a filter on *below*, or raise `TypeError` for what is none."""
         filters = ("input_filter", inward), ("output_filter", outward)
         for name, function in filters:
@@ -112,10 +120,11 @@ class Layers:
     def let_go(self, bev: BufferEvent) -> None:
         """Put *bev* within reach again."""
         pointer, self._held = self._held, None
-        if not bev.base._forked:
+        parked = bev.base._parked
+        if parked is None:
             bev._put(pointer)
         else:  # this is a forked child
-            bev.base._parked[id(bev)] = bev, pointer
+            parked[id(bev)] = bev, pointer
 
     def check_within_reach(self, bev: BufferEvent) -> None:
         """Raise what `unusable` returns."""
@@ -183,7 +192,7 @@ def holding_tls(bev: BufferEvent) -> Iterator[None]:
             upper._layers.let_go(upper)
 
 
-def free_upper(underlying: BufferEvent, free: Callable[[Any], object], pointer: Any) -> None:
+def free_upper(underlying: BufferEvent, free: Callable[[CData], object], pointer: CData) -> None:
     """Free by *free* what stood on *underlying*, and give that its own callbacks back."""
     free(pointer)
     _belong_to_itself(underlying)

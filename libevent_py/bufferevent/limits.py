@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -26,6 +26,7 @@ from libevent_py.bufferevent.given import check_not_given
 from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData, Given
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
 #: No limit.
@@ -115,7 +116,7 @@ def _amount(value: SupportsIndex, name: str) -> int:
     return number
 
 
-def _checked(limit: Any) -> RateLimit:
+def _checked(limit: RateLimit) -> RateLimit:
     if not isinstance(limit, RateLimit):
         raise TypeError(f"limit must be a RateLimit, not {limit!r}")
     return limit
@@ -185,7 +186,7 @@ class Limits:
         the bufferevent has been finalized.
         """
         pointer = bev.pointer
-        limit: Any = self
+        limit: RateLimit | Limits | None = self
         self._changing = True
         lib.bufferevent_incref(pointer)
         try:
@@ -246,12 +247,12 @@ class Limits:
         bev._check_usable()  # other code may have closed either of them
         group._check_usable()
 
-    def _settle_group(self, pointer: Any, held: list[Any]) -> None:
+    def _settle_group(self, pointer: CData, held: list[CData]) -> None:
         """Tell C the group that Python knows of, which other code may change meanwhile.
 
         *held* gets what C has been told of: it must not be freed before *pointer* is let go.
         """
-        group: Any = self
+        group: RateLimitGroup | Limits | None = self
         while group is not self.group:
             group = self.group
             if group is None:
@@ -323,14 +324,16 @@ def check_limitable(bev: BufferEvent) -> None:
         )
 
 
-def set_at_once(bev: BufferEvent, change: Callable[..., Any], size: int, name: str) -> None:
+def set_at_once(
+    bev: BufferEvent, change: Callable[[Given, int], int], size: int, name: str
+) -> None:
     """Tell C to read, or write, no more than *size* bytes at once."""
     bev.base._check_thread()
     size = convert.integer(size, name, 0, AT_ONCE)
     errors.call(change, bev.pointer, size)
 
 
-def checked_group(base: EventBase, group: Any) -> RateLimitGroup:
+def checked_group(base: EventBase, group: RateLimitGroup) -> RateLimitGroup:
     """Return *group*, or raise an error for what is no open group on *base*."""
     if not isinstance(group, RateLimitGroup):
         raise TypeError(f"group must be a RateLimitGroup, not {group!r}")
@@ -386,7 +389,7 @@ class RateLimitGroup(Child):
         yield f"{len(self._members)} members"
 
     @property
-    def members(self) -> list[Any]:
+    def members(self) -> list[BufferEvent]:
         """The bufferevents that share the limit, in the order in which they came."""
         self._check_usable()  # what is closed has none
         return list(self._members.values())
@@ -500,11 +503,11 @@ class RateLimitGroup(Child):
                 member._set_callbacks()
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the group, which its members leave first."""
         base, members = self.base, self._members
 
-        def free(pointer: Any) -> None:
+        def free(pointer: CData) -> None:
             for member in list(members.values()):  # (J3) where the group was dropped with them
                 _left(member, members)
             # A member may be in the graveyard before it; and libevent may be about to come back to

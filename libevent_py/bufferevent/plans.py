@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from libevent_py._core import convert
+from libevent_py._core.handle import Handle
 from libevent_py.bufferevent.callbacks import (
+    BufferEventCallback,
     Callbacks,
     DataCallback,
-    EventCallback,
     checked_callbacks,
 )
 from libevent_py.bufferevent.eager import Arena
@@ -37,7 +38,7 @@ class Plan(NamedTuple):
     options: BufferEventOption
     callbacks: Callbacks = (None, None, None)
     #: The HTTP connection or server that has it and frees it, or None.
-    owner: Any = None
+    owner: Handle | None = None
 
     @property
     def for_c(self) -> int:
@@ -55,7 +56,7 @@ def on(
     options: int,
     on_read: DataCallback | None = None,
     on_write: DataCallback | None = None,
-    on_event: EventCallback | None = None,
+    on_event: BufferEventCallback | None = None,
     *,
     deferred: bool = False,
     eager: bool = False,
@@ -78,11 +79,18 @@ def on(
     return Plan(base, flags, checked_callbacks(on_read, on_write, on_event))
 
 
-def above(underlying: Any, kind: type[BufferEvent], options: int, *callbacks: Any) -> Plan:
+def above(
+    underlying: BufferEvent,
+    kind: type[BufferEvent],
+    options: int,
+    on_read: DataCallback | None,
+    on_write: DataCallback | None,
+    on_event: BufferEventCallback | None,
+) -> Plan:
     """Return what is to be made on top of *underlying*, which must be of *kind*."""
     if not isinstance(underlying, kind):
         raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
-    return on(underlying.base, options, *callbacks)
+    return on(underlying.base, options, on_read, on_write, on_event)
 
 
 def with_arena(base: EventBase) -> EventBase:

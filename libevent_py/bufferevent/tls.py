@@ -12,7 +12,7 @@ import functools
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -24,10 +24,11 @@ from libevent_py.errors import TlsError
 from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Given, Result, Unpack
     from libevent_py.bufferevent.bufferevent import BufferEvent
     from libevent_py.bufferevent.plans import Plan
 
-Path = str | bytes | os.PathLike[Any]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class TlsContext(Handle):
@@ -150,7 +151,9 @@ class TlsContext(Handle):
                 subject=f"cafile {os.fspath(cafile)!r}",
             )
 
-    def _set_ciphers(self, function: Callable[..., Any], names: str, argument: str) -> None:
+    def _set_ciphers(
+        self, function: Callable[[Given, Given], int], names: str, argument: str
+    ) -> None:
         if not isinstance(names, str):
             raise TypeError(f"{argument} must be text, not {names!r}")
         if "\0" in names:
@@ -211,7 +214,7 @@ class Session:
 
     __slots__ = ("_errors", "_failure", "_server_hostname", "ssl", "state")
 
-    def __init__(self, ssl: Any, state: TlsState) -> None:
+    def __init__(self, ssl: CData, state: TlsState) -> None:
         #: For the one who makes the bufferevent, until `release`.
         self.ssl = ssl
         self.state = state
@@ -222,7 +225,9 @@ class Session:
         self._errors: list[TlsError] = []
 
     @classmethod
-    def of(cls, context: Any, state: int | None, server_hostname: str | None) -> Session:
+    def of(
+        cls, context: TlsContext | CData, state: int | None, server_hostname: str | None
+    ) -> Session:
         """Make one for *context*, a `TlsContext` or the raw layer's ``SSL *``."""
         _check_built()
         if isinstance(context, TlsContext):
@@ -283,24 +288,24 @@ class Session:
     # What the SSL * of the bufferevent at *pointer* knows, while its handshake is done.
 
     @staticmethod
-    def ssl_of(pointer: Any) -> Any:
+    def ssl_of(pointer: CData) -> CData:
         """Return the ``SSL *``.
 
         With a reference of its own: a signal handler may close the bufferevent before it is used.
         """
         return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
 
-    def agreed(self, pointer: Any) -> Any:
+    def agreed(self, pointer: CData) -> CData:
         """Return the ``SSL *`` while its handshake is done and nothing has failed, else NULL."""
         ssl = self.ssl_of(pointer)
         return ssl if lib.SSL_is_init_finished(ssl) else ffi.NULL
 
-    def version(self, pointer: Any) -> str | None:
+    def version(self, pointer: CData) -> str | None:
         """Return the version of TLS, or None."""
         ssl = self.agreed(pointer)
         return convert.text(lib.SSL_get_version(ssl)) if ssl else None
 
-    def cipher(self, pointer: Any) -> tuple[str, str, int] | None:
+    def cipher(self, pointer: CData) -> tuple[str, str, int] | None:
         """Return the cipher's name, the version that defines it and its secret bits, or None."""
         ssl = self.agreed(pointer)
         if not ssl:
@@ -310,7 +315,7 @@ class Session:
         bits = lib.SSL_CIPHER_get_bits(cipher, ffi.NULL)
         return convert.text(name), convert.text(version), int(bits)
 
-    def certificates(self, pointer: Any, most: int | None = None) -> list[bytes]:
+    def certificates(self, pointer: CData, most: int | None = None) -> list[bytes]:
         """Return up to *most* of the certificates that the peer has sent, its own first, as DER."""
         ssl = self.agreed(pointer)
         found: list[bytes] = []
@@ -325,7 +330,7 @@ class Session:
             found.append(bytes(ffi.buffer(memory)))
         return found
 
-    def alpn_protocol(self, pointer: Any) -> str | None:
+    def alpn_protocol(self, pointer: CData) -> str | None:
         """Return the protocol that both sides have agreed on, or None."""
         ssl = self.agreed(pointer)
         if not ssl:
@@ -334,7 +339,7 @@ class Session:
         lib.SSL_get0_alpn_selected(ssl, name, length)
         return bytes(ffi.buffer(name[0], length[0])).decode("latin-1") if length[0] else None
 
-    def server_hostname(self, pointer: Any) -> str | None:
+    def server_hostname(self, pointer: CData) -> str | None:
         """Return the host that the client means: as it was given, or as the client has told."""
         ssl = self.ssl_of(pointer)
         if self._server_hostname is not None:
@@ -342,21 +347,21 @@ class Session:
         name = lib.SSL_get_servername(ssl, lib.TLSEXT_NAMETYPE_host_name)
         return convert.text(name) if name else None
 
-    def reused(self, pointer: Any) -> bool:
+    def reused(self, pointer: CData) -> bool:
         """Tell whether the handshake resumed an earlier session."""
         ssl = self.agreed(pointer)
         return bool(ssl) and bool(lib.SSL_session_reused(ssl))
 
     # How it goes on, and how it ends.
 
-    def allow_dirty_shutdown(self, pointer: Any, allow: bool) -> None:
+    def allow_dirty_shutdown(self, pointer: CData, allow: bool) -> None:
         """Take an end without TLS's own notice for an end, or with False for an error."""
         ssl = self.ssl_of(pointer)
         change = lib.SSL_set_options if allow else lib.SSL_clear_options
         change(ssl, lib.SSL_OP_IGNORE_UNEXPECTED_EOF)
         lib.bufferevent_openssl_set_allow_dirty_shutdown(pointer, bool(allow))
 
-    def renegotiate(self, base: EventBase, pointer: Any) -> None:
+    def renegotiate(self, base: EventBase, pointer: CData) -> None:
         """Begin another handshake, or raise `ValueError` where there is none."""
         ssl = self.agreed(pointer)
         if not ssl:
@@ -365,7 +370,7 @@ class Session:
             raise ValueError("TLS 1.3 can't renegotiate")
         base._call(lib.bufferevent_ssl_renegotiate, pointer)
 
-    def shut_down(self, base: EventBase, pointer: Any) -> bool:
+    def shut_down(self, base: EventBase, pointer: CData) -> bool:
         """Send TLS's own notice of the end, and return whether it is out."""
         ssl = self.agreed(pointer)
         if lib.evbuffer_get_length(lib.bufferevent_get_output(pointer)):
@@ -377,7 +382,7 @@ class Session:
         lib.ERR_clear_error()
         return bool(result)
 
-    def take_errors(self, pointer: Any) -> list[TlsError]:
+    def take_errors(self, pointer: CData) -> list[TlsError]:
         """Return and forget what OpenSSL said about failures."""
         found = self._errors + _popped(pointer, self.ssl_of(pointer))[0]
         self._errors = []
@@ -387,7 +392,7 @@ class Session:
         """Begin anew, with another connection."""
         self._failure = None
 
-    def why_failed(self, pointer: Any, what: int, code: int) -> OSError | None:
+    def why_failed(self, pointer: CData, what: int, code: int) -> OSError | None:
         """Return why the event *what* came about; *code* is the errno that came with it."""
         ssl = self.ssl_of(pointer)
         found, by_socket = _popped(pointer, ssl)
@@ -410,11 +415,11 @@ class Session:
         return self._failure
 
 
-def _shut_down(ssl: Any) -> bool:
+def _shut_down(ssl: CData) -> bool:
     return lib.SSL_shutdown(ssl) >= 0 or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
 
 
-def _popped(pointer: Any, ssl: Any) -> tuple[list[TlsError], bool]:
+def _popped(pointer: CData, ssl: CData) -> tuple[list[TlsError], bool]:
     """Return what libevent has kept of OpenSSL's errors, and whether the socket's was one."""
     codes: list[int] = []
     while code := lib.bufferevent_get_openssl_error(pointer):
@@ -432,7 +437,7 @@ def os_error(code: int) -> OSError | None:
 SSL = ffi.typeof("struct ssl_st *") if lib.LIBEVENT_PY_HAVE_OPENSSL else None
 
 
-def tls_error(code: int, ssl: Any = None, subject: str = "") -> TlsError:
+def tls_error(code: int, ssl: CData | None = None, subject: str = "") -> TlsError:
     """Return OpenSSL's error *code* as an exception, about *subject*.
 
     If it says that a certificate was refused, *ssl* knows why.
@@ -453,7 +458,11 @@ def tls_error(code: int, ssl: Any = None, subject: str = "") -> TlsError:
     return error
 
 
-def _call(function: Callable[..., Any], *arguments: Any, subject: str = "") -> Any:
+def _call(
+    function: Callable[[Unpack[Arguments]], Result],
+    *arguments: Unpack[Arguments],
+    subject: str = "",
+) -> Result:
     """Return the result of OpenSSL's *function*, or raise why it is 0 or NULL.
 
     None of these calls back, or says by errno what is wrong but for memory; so they have a door of
@@ -474,7 +483,7 @@ def _call(function: Callable[..., Any], *arguments: Any, subject: str = "") -> A
     raise failure or errors.LibeventError(f"{subject} failed")
 
 
-def _unlike_others(ctx: Any, protocols: bytes) -> bool:
+def _unlike_others(ctx: CData, protocols: bytes) -> bool:
     return not lib.SSL_CTX_set_alpn_protos(ctx, protocols, len(protocols))
 
 

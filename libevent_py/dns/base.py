@@ -22,10 +22,11 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import addrinfo, convert
+from libevent_py._core.convert import HostAndPort, Seconds
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import Child, Rank
@@ -39,6 +40,9 @@ from libevent_py.dns.lookup import (
 )
 from libevent_py.enums import AddrInfoFlag, DnsBaseFlag, DnsOption, DnsQueryFlag, DnsType
 from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 RESOLV_CONF = "/etc/resolv.conf"
 
@@ -67,6 +71,8 @@ class DnsBase(Child):
     """
 
     __slots__ = ("_free", "_late", "_lookups", "_max_inflight")
+
+    _free: Callable[[CData], object]
 
     _rank = Rank.DNS
 
@@ -216,7 +222,7 @@ class DnsBase(Child):
         text = convert.string(address, "address")
         self._add(lib.evdns_base_nameserver_ip_add, text, about=address)
 
-    def nameserver_sockaddr_add(self, address: convert.Address) -> None:
+    def nameserver_sockaddr_add(self, address: HostAndPort) -> None:
         """Ask the name server at *address*, ``(host, port)``, too; servers take turns.
 
         Raises `FileExistsError` for one that there is already, and `OSError` when there can be no
@@ -229,7 +235,7 @@ class DnsBase(Child):
         self._add(add, target.pointer, target.length, 0, about=address, kept=target)
 
     def _add(
-        self, function: Callable[..., int], *arguments: Any, about: object, kept: object = None
+        self, function: Callable[..., int], *arguments: object, about: object, kept: object = None
     ) -> None:
         def add(_kept: object = kept) -> None:  # the memory that C is to read, be it later
             self.base._check_selectable(-1)
@@ -464,7 +470,7 @@ class DnsBase(Child):
                 errors.keep(error)
 
 
-def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) -> None:
+def _free(base: EventBase, lookups: dict[int, Lookup], dropped: bool, pointer: CData) -> None:
     """Cancel the lookups, and free the evdns_base when it has called all that it has lined up.
 
     One that was *dropped* may have been finalized before what connects by it, in the same cycle:
@@ -479,7 +485,7 @@ def _free(base: Any, lookups: dict[int, Lookup], dropped: bool, pointer: Any) ->
         base._when_quiet(_freed, lookups, pointer, now=not dropped)
 
 
-def _freed(lookups: dict[int, Lookup], pointer: Any) -> None:
+def _freed(lookups: dict[int, Lookup], pointer: CData) -> None:
     lib.evpy_dns_free(pointer)
     for lookup in list(lookups.values()):
         lookup._lose()
@@ -518,7 +524,7 @@ def _uninitialized(flags: int) -> Exception:
     return errors.failed(lib.evdns_base_new)
 
 
-def _unparsed(function: Callable[..., Any], code: int, path: str) -> Exception:
+def _unparsed(function: Callable[..., object], code: int, path: str) -> Exception:
     """Return the exception that says why C can't use the file *path*."""
     failure = errors.failed(function, path)
     if isinstance(failure, MemoryError):
@@ -534,9 +540,12 @@ def _unparsed(function: Callable[..., Any], code: int, path: str) -> Exception:
 
 # What `DnsBase.set_option` takes.
 
+#: Returns a value, which each option takes of its own types, as C takes it.
+Check: TypeAlias = Callable[[Any, str], bytes]
 
-def _whole(low: int, high: int) -> Callable[[Any, str], bytes]:
-    def check(value: Any, name: str) -> bytes:
+
+def _whole(low: int, high: int) -> Check:
+    def check(value: str | bytes | SupportsIndex, name: str) -> bytes:
         if isinstance(value, (str, bytes)):
             text = convert.string(value, name)
             if not re.fullmatch(rb"[0-9]{1,10}", text):
@@ -547,8 +556,8 @@ def _whole(low: int, high: int) -> Callable[[Any, str], bytes]:
     return check
 
 
-def _seconds(low: float, high: float) -> Callable[[Any, str], bytes]:
-    def check(value: Any, name: str) -> bytes:
+def _seconds(low: float, high: float) -> Check:
+    def check(value: str | bytes | Seconds, name: str) -> bytes:
         if isinstance(value, (str, bytes)):
             text = convert.string(value, name)
             if not re.fullmatch(rb"[0-9]*\.?[0-9]*", text) or not re.search(rb"[0-9]", text):
@@ -562,7 +571,7 @@ def _seconds(low: float, high: float) -> Callable[[Any, str], bytes]:
     return check
 
 
-def _own_address(value: Any, name: str) -> bytes:
+def _own_address(value: str | bytes, name: str) -> bytes:
     text = convert.string(value, name)
     try:
         util.parse_sockaddr_port(text)
@@ -573,7 +582,7 @@ def _own_address(value: Any, name: str) -> bytes:
 
 _anything = _seconds(0.001, convert.MAX_SECONDS)
 
-OPTIONS: dict[str, Callable[[Any, str], bytes]] = {
+OPTIONS: dict[str, Check] = {
     "ndots": _whole(0, LONGEST_NAME),
     "timeout": _anything,
     "attempts": _whole(0, 255),

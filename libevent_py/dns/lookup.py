@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import addrinfo, convert
@@ -22,10 +22,18 @@ from libevent_py.enums import AddrInfoError, DnsResult, DnsType
 from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData, Result
     from libevent_py.dns.base import DnsBase
 
-ResolveCallback = Callable[[Any, DnsResult, int, list[str]], object]
-AddrInfoCallback = Callable[[Any, "errors.DnsError | None", list[addrinfo.AddrInfo]], object]
+#: What a lookup calls, as ``callback(lookup, result, ttl, found)``:
+#: ``evdns_callback_type``.
+ResolveCallback: TypeAlias = Callable[["DnsLookup", DnsResult, int, list[str]], object]
+
+#: What `DnsBase.getaddrinfo` calls, as ``callback(lookup, error, found)``:
+#: ``evdns_getaddrinfo_cb``.
+AddrInfoCallback: TypeAlias = Callable[
+    ["AddrInfoLookup", errors.DnsError | None, list[addrinfo.AddrInfo]], object
+]
 
 RESULTS = {int(result): result for result in DnsResult}
 
@@ -56,16 +64,16 @@ class Lookup:
     )
 
     #: C's function that cancels one.
-    _cancel_in_c: Callable[[Any, Any], object]
+    _cancel_in_c: Callable[[CData, CData], object]
 
-    def __init__(self, dns_base: DnsBase, callback: Any) -> None:
+    def __init__(self, dns_base: DnsBase, callback: Callable[..., object]) -> None:
         self.dns_base = dns_base
         self.callback = callback
         self._key = next_key()
         self._handle = new_handle_place()
         self._told = self._cancelled = self._closing = False
 
-    def _begin(self, what: object, function: Callable[..., Any], *arguments: Any) -> None:
+    def _begin(self, what: object, function: Callable[..., object], *arguments: object) -> None:
         """Have C look *what* up by *function*; it may call back at once (M1)."""
         dns, key = self.dns_base, self._key
         base, pointer = dns.base, dns.pointer
@@ -87,11 +95,11 @@ class Lookup:
         base: EventBase = self.dns_base.base
         return base
 
-    def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _named(self, function: Callable[..., object]) -> Callable[..., object]:
         """Return the function that errors name for *function*."""
         return function
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Enter C, which may call back."""
         return self.dns_base.base._call(function, *arguments)
 
@@ -127,7 +135,7 @@ class Lookup:
         self._cancelled = True
         self._withdraw(dns.pointer)
 
-    def _withdraw(self, pointer: Any) -> None:
+    def _withdraw(self, pointer: CData) -> None:
         """Cancel the lookup in C, whose evdns_base is *pointer*; for a second time if need be."""
         if self._handle[0] != ffi.NULL:
             self._cancel_in_c(pointer, self._handle[0])
@@ -150,7 +158,7 @@ class Lookup:
         raise NotImplementedError
 
     @tells
-    def _tell(self, *answer: Any) -> None:
+    def _tell(self, *answer: object) -> None:
         """Call the callback, unless it has been: C asks once more where an interrupt has come."""
         base = self.dns_base.base
         # Where the collector has found the base, it has found what the callback would use, too.
@@ -184,7 +192,7 @@ class DnsLookup(Lookup):
         self.name = name
         self.type = type
 
-    def _named(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _named(self, function: Callable[..., object]) -> Callable[..., object]:
         """Return the function that errors name: ours in C are for both kinds of addresses."""
         if self.type is AAAA:
             return lib.evdns_base_resolve_ipv6
@@ -192,7 +200,7 @@ class DnsLookup(Lookup):
             return lib.evdns_base_resolve_reverse_ipv6
         return function
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Enter C, which never calls back at once (L5)."""
         return function(*arguments)
 
@@ -205,14 +213,14 @@ class DnsLookup(Lookup):
         super().cancel()
 
     @staticmethod
-    def _cancel_in_c(pointer: Any, handle: Any) -> None:
+    def _cancel_in_c(pointer: CData, handle: CData) -> None:
         errors.guarded(lib.evdns_cancel_request, pointer, handle)
 
     def _lose(self) -> None:
         """Tell the callback what libevent has not."""
         self._answer(SHUTDOWN, 0, 0, ffi.NULL)
 
-    def _answer(self, result: int, count: int, ttl: int, addresses: Any) -> None:
+    def _answer(self, result: int, count: int, ttl: int, addresses: CData) -> None:
         """Call the callback with what C has found."""
         self._handle[0] = NULL  # C frees it now, whatever interrupts
         self._ends()
@@ -221,7 +229,7 @@ class DnsLookup(Lookup):
         found = self._read(count, addresses) if result == NONE else []
         self._tell(RESULTS.get(result, result), max(ttl, 0), found)
 
-    def _read(self, count: int, addresses: Any) -> list[str]:
+    def _read(self, count: int, addresses: CData) -> list[str]:
         kind = self.type
         if kind is PTR:
             names = ffi.cast("char **", addresses)
@@ -247,7 +255,11 @@ class AddrInfoLookup(Lookup):
     __slots__ = ("host", "service")
 
     def __init__(
-        self, dns_base: DnsBase, host: Any, service: Any, callback: AddrInfoCallback
+        self,
+        dns_base: DnsBase,
+        host: str | bytes | None,
+        service: int | str | bytes | None,
+        callback: AddrInfoCallback,
     ) -> None:
         super().__init__(dns_base, convert.callback(callback))
         self.host = host
@@ -262,14 +274,14 @@ class AddrInfoLookup(Lookup):
         super().cancel()
 
     @staticmethod
-    def _cancel_in_c(pointer: Any, handle: Any) -> None:
+    def _cancel_in_c(pointer: CData, handle: CData) -> None:
         errors.guarded(lib.evdns_getaddrinfo_cancel, handle)
 
     def _lose(self) -> None:
         """Tell the callback what libevent has not."""
         self._answer(AddrInfoError.FAIL, ffi.NULL)
 
-    def _answer(self, code: int, found: Any) -> None:
+    def _answer(self, code: int, found: CData) -> None:
         """Call the callback with what C has found, which stays C's."""
         self._handle[0] = NULL  # C frees it now, whatever interrupts
         self._ends()
@@ -285,14 +297,16 @@ class AddrInfoLookup(Lookup):
 
 
 @from_c(late=1, raised=0)
-def evpy_dns_resolved(lookup: Any, result: int, count: int, ttl: int, addresses: Any) -> int:
+def evpy_dns_resolved(
+    lookup: DnsLookup, result: int, count: int, ttl: int, addresses: CData
+) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     lookup._answer(result, count, ttl, addresses)
     return 1
 
 
 @from_c(late=1, raised=0)
-def evpy_dns_addrinfo(lookup: Any, result: int, found: Any) -> int:
+def evpy_dns_addrinfo(lookup: AddrInfoLookup, result: int, found: CData) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     lookup._answer(result, found)
     return 1

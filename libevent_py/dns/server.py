@@ -11,10 +11,11 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 from libevent_py import errors, log
 from libevent_py._core import convert
+from libevent_py._core.convert import FileDescriptor, HostAndPort, Octets
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import came_to_be, slot, without_pointer
@@ -23,7 +24,11 @@ from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 from libevent_py.event.base import EventBase
 
-DnsServerCallback = Callable[["DnsServerRequest"], object]
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData, Given
+
+#: What gets each query: ``evdns_request_callback_fn_type``.
+DnsServerCallback: TypeAlias = Callable[["DnsServerRequest"], object]
 
 #: An enumeration's own call takes ten times as long; and other numbers may come, too.
 TYPES = {int(member): member for member in DnsType}
@@ -47,7 +52,7 @@ LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 NONE = DnsResult.NONE
 add_a = lib.evdns_server_request_add_a_reply
 respond = lib.evpy_dns_respond
-new_object: Callable[[Any], Any] = object.__new__
+new_object: Callable[[type[DnsServerRequest]], DnsServerRequest] = object.__new__
 
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
@@ -83,7 +88,12 @@ class DnsServer(Child):
 
     _rank = Rank.LISTENER
 
-    def __init__(self, base: EventBase, address: Any, callback: DnsServerCallback) -> None:
+    def __init__(
+        self,
+        base: EventBase,
+        address: HostAndPort | int | socket.socket,
+        callback: DnsServerCallback,
+    ) -> None:
         """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
 
         *address* is (host, port), which is bound, or a bound UDP socket: a descriptor, which from
@@ -180,13 +190,15 @@ class DnsServer(Child):
         super().close()
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What closes the port."""
         return functools.partial(lib.evpy_dns_server_free, self._c)
 
-    def _abandon(self, pointer: Any) -> None:
+    def _abandon(self, pointer: CData) -> None:
         """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""
-        port: Any = None  # responding to the last request of a closed one uses what is freed
+        port: CData | None = (
+            None  # responding to the last request of a closed one uses what is freed
+        )
         try:
             with contextlib.suppress(errors.ClosedError):
                 port = self.pointer  # held meanwhile, so that nobody closes it
@@ -209,8 +221,10 @@ class DnsServerRequest(Child):
 
     __slots__ = ("_asked", "_free", "_names", "_size", "questions", "server")
 
+    _free: Callable[[CData], object]
+
     def __init__(
-        self, server: DnsServer, pointer: Any, count: int, name: bytes, type: int, dns_class: int
+        self, server: DnsServer, pointer: CData, count: int, name: bytes, type: int, dns_class: int
     ) -> None:
         """Take over the request *pointer* of *count* questions; not for programs to call."""
         self._check_unmade()
@@ -275,7 +289,7 @@ class DnsServerRequest(Child):
         type: int,
         dns_class: int,
         ttl: int,
-        data: Any,
+        data: Octets | str,
         is_name: bool = False,
     ) -> None:
         """Add a record to *section*, to be kept by others for *ttl* seconds.
@@ -304,8 +318,19 @@ class DnsServerRequest(Child):
         self._add(pointer, section, owner, type, dns_class, seconds, length, False, octets)
 
     @staticmethod
-    def _add(*arguments: Any) -> None:
-        errors.call(lib.evdns_server_request_add_reply, *arguments)
+    def _add(
+        pointer: CData,
+        section: int,
+        owner: bytes,
+        type: int,
+        dns_class: int,
+        ttl: int,
+        length: int,
+        is_name: bool,
+        data: Given,
+    ) -> None:
+        add = lib.evdns_server_request_add_reply
+        errors.call(add, pointer, section, owner, type, dns_class, ttl, length, is_name, data)
 
     def add_a_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
         """Answer with the IPv4 *addresses* of *name*, or one, to be kept for *ttl* seconds.
@@ -325,7 +350,12 @@ class DnsServerRequest(Child):
         self._add_addresses(add, socket.AF_INET6, name, addresses, ttl)
 
     def _add_addresses(
-        self, add: Any, family: int, name: str | bytes, addresses: str | Iterable[str], ttl: int
+        self,
+        add: Callable[[Given, Given, int, Given, int], int],
+        family: int,
+        name: str | bytes,
+        addresses: str | Iterable[str],
+        ttl: int,
     ) -> None:
         # What was asked for, nearly always: it has come from C.
         owner = self._names[0] if name is self._asked else _name(name, "name")
@@ -363,7 +393,7 @@ class DnsServerRequest(Child):
         pointer = self._reserve(0, owner, target=target)
         errors.call(lib.evdns_server_request_add_cname_reply, pointer, owner, target, seconds)
 
-    def _reserve(self, size: int, *owners: bytes, target: bytes | None = None) -> Any:
+    def _reserve(self, size: int, *owners: bytes, target: bytes | None = None) -> CData:
         """Return the pointer for adding records of *owners*, once there is room for them."""
         self.base._check_thread()
         pointer = self.pointer
@@ -417,7 +447,7 @@ class DnsServerRequest(Child):
         kind = type(self)
         try:
             slot(self)
-            bare: Any = without_pointer(kind)
+            bare = without_pointer(kind)
             pointer = slot(self)
             del self.pointer  # no call from here to C's: nobody interrupts
             self.__class__ = bare
@@ -452,7 +482,7 @@ def _saved(names: tuple[bytes, ...]) -> int:
     return saved if len(known) < REMEMBERED else 0
 
 
-def _bound(address: tuple[Any, ...]) -> socket.socket:
+def _bound(address: HostAndPort) -> socket.socket:
     """Return a new UDP socket that is bound to *address*."""
     target = convert.sockaddr(address)
     made = socket.socket(target.pointer.sa_family, socket.SOCK_DGRAM)
@@ -468,7 +498,7 @@ def _bound(address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-def _checked(fd: Any) -> int:
+def _checked(fd: FileDescriptor) -> int:
     """Return the descriptor that *fd* is or has, of a bound UDP socket, or raise an error."""
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
@@ -516,7 +546,7 @@ def _question(name: bytes, type: int, dns_class: int) -> DnsQuestion:
     return DnsQuestion(text, TYPES.get(type, type), CLASSES.get(dns_class, dns_class))
 
 
-def _name(value: Any, argument: str) -> bytes:
+def _name(value: object, argument: str) -> bytes:
     """Return the name *value* as C takes it: its labels with dots between, the root as nothing."""
     if isinstance(value, str):
         try:
@@ -537,7 +567,7 @@ def _name(value: Any, argument: str) -> bytes:
     return name
 
 
-def _packed(family: int, address: Any) -> bytes:
+def _packed(family: int, address: str) -> bytes:
     try:
         return socket.inet_pton(family, address)
     except (OSError, TypeError, ValueError):
@@ -549,7 +579,7 @@ def _packed(family: int, address: Any) -> bytes:
 packed_text = functools.lru_cache(maxsize=1024)(_packed)
 
 
-def _reversed(address: Any) -> Any:
+def _reversed(address: str | bytes) -> str | bytes:
     """Return the name under which *address* is looked up, or what isn't one as it is."""
     if isinstance(address, str):
         for family, suffix in ((socket.AF_INET, "in-addr"), (socket.AF_INET6, "ip6")):
@@ -562,7 +592,7 @@ def _reversed(address: Any) -> Any:
     return address
 
 
-def _ttl(value: Any) -> int:
+def _ttl(value: SupportsIndex) -> int:
     if type(value) is int and 0 <= value < 2**31:  # the rest takes longer to say so
         return value
     return convert.integer(value, "ttl", 0, 2**31 - 1)
@@ -570,7 +600,7 @@ def _ttl(value: Any) -> int:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_dns_query(
-    key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int, taken: Any
+    key: int, pointer: CData, count: int, name: CData, type: int, dns_class: int, taken: CData
 ) -> None:
     """Note in *taken* that the request is somebody's: C drops what an interrupt leaves nobody's."""
     server = live.objects.get(key)

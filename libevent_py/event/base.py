@@ -18,12 +18,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from libevent_py import debug, errors, log
 from libevent_py._core import convert, signals
 from libevent_py._core import fork as fork  # registers what is done at a fork
-from libevent_py._core.convert import Timeout
+from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.frames import any_thread, in_the_middle
@@ -35,7 +35,15 @@ from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, Event
 from libevent_py.event.config import SUPPORTED_METHODS, EventConfig, checked_method
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Unpack
     from libevent_py.event.event import Event
+
+#: What `EventBase.once` calls, as ``callback(fd, what)``: ``event_callback_fn``.
+OnceCallback: TypeAlias = Callable[[int, EventFlag], object]
+
+#: What `EventBase.on_error` is, called as ``on_error(exception, source)``: the source may be an
+#: object of any class that has callbacks.
+ErrorCallback: TypeAlias = Callable[[Exception, Any], object]
 
 #: What an event can fire for, by C's number: `EventFlag` itself takes ten times as long.
 FLAGS = tuple(EventFlag(number) for number in range(2 * EventFlag.CLOSED))
@@ -64,13 +72,13 @@ class CommonTimeout:
 
     __slots__ = ("_pointer", "base", "seconds")
 
-    def __init__(self, base: EventBase, pointer: Any, seconds: float) -> None:
+    def __init__(self, base: EventBase, pointer: CData, seconds: float) -> None:
         self.base = base
         self._pointer = pointer
         self.seconds = seconds
 
     @property
-    def pointer(self) -> Any:
+    def pointer(self) -> CData:
         """The ``struct timeval *``, for calling `libevent_py.lib` with it."""
         self.base.pointer  # noqa: B018  (it ends with its base)
         return self._pointer
@@ -150,19 +158,19 @@ class EventBase(Root):
     def _begin(self, making: Making, nolock: bool) -> None:
         """Have what the loop needs of Python before there is a base in C."""
         #: The callbacks given to `once`, by key.
-        self._once_callbacks: dict[int, Callable[[int, EventFlag], object]] = {}
+        self._once_callbacks: dict[int, OnceCallback] = {}
         #: What to do when one of the base's own events fires, by key.
         self._reactions: dict[int, Callable[[EventBase], None]] = {}
-        self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._jobs: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         #: What `_when_quiet` was given, and how often in a row the loop was not.
-        self._quiet: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._quiet: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._turns = 0
-        self._pipes: dict[str, tuple[int, Any]] = {}
-        self._on_error: Callable[[Exception, Any], object] | None = None
+        self._pipes: dict[str, tuple[int, CData]] = {}
+        self._on_error: ErrorCallback | None = None
         self._nolock = nolock
-        self._onces: Any = None
-        self._waker: Any = None
-        self._exiter: Any = None
+        self._onces: CData | None = None
+        self._waker: CData | None = None
+        self._exiter: CData | None = None
         self._exit_at: float | None = None
         super().__init__(making)
 
@@ -264,7 +272,7 @@ class EventBase(Root):
             depth += 1
         return None
 
-    def active_by_fd(self, fd: Any, what: int) -> None:
+    def active_by_fd(self, fd: FileDescriptor, what: int) -> None:
         """Make the events added for *fd* and *what* active. Wraps ``event_base_active_by_fd``."""
         fd = fd if isinstance(fd, int) else convert.descriptor(fd)
         fd = convert.integer(fd, "fd", -1, convert.MAX_FD)
@@ -403,7 +411,7 @@ class EventBase(Root):
             raise errors.failed(lib.event_base_loop)
         return bool(result == 0)
 
-    def _run(self, pointer: Any, flags: LoopFlag, caller: FrameType) -> int:
+    def _run(self, pointer: CData, flags: LoopFlag, caller: FrameType) -> int:
         if self._running:
             raise RuntimeError("the loop of this event base runs already")
         if self._calls:  # it could free what C is in the middle of
@@ -448,7 +456,7 @@ class EventBase(Root):
     def _watch(self, name: str, fd: int, react: Callable[[EventBase], None]) -> None:
         """Have *react* called when *fd* is ready, by an event that doesn't keep the loop alive."""
         key = next_key()
-        made: list[Any] = []
+        made: list[CData] = []
         what = EventFlag.READ | EventFlag.PERSIST
         self._reactions[key] = react
         try:
@@ -569,9 +577,9 @@ class EventBase(Root):
 
     def once(
         self,
-        callback: Callable[[int, EventFlag], object],
+        callback: OnceCallback,
         *,
-        fd: Any = -1,
+        fd: FileDescriptor = -1,
         what: int = TIMEOUT,
         timeout: Timeout = None,
     ) -> None:
@@ -601,7 +609,7 @@ class EventBase(Root):
                 number = convert.descriptor(fd)
                 debug._check_nonblocking(number)
 
-            def ready(_fd: int, fired: EventFlag, _kept: Any = fd) -> object:
+            def ready(_fd: int, fired: EventFlag, _kept: object = fd) -> object:
                 return callback(number, fired)
 
             self.pointer  # noqa: B018  (as above)
@@ -620,7 +628,9 @@ class EventBase(Root):
         return what & IO
 
     @any_thread
-    def defer(self, function: Callable[..., object], *args: Any) -> None:
+    def defer(
+        self, function: Callable[[Unpack[Arguments]], object], *args: Unpack[Arguments]
+    ) -> None:
         """Run ``function(*args)`` in the loop, soon; from any thread, which wakes the loop.
 
         Functions run in the order in which they came. When the loop doesn't run, they wait for it.
@@ -662,7 +672,12 @@ class EventBase(Root):
                 if self._jobs:
                     self._rouse()
 
-    def _when_quiet(self, function: Callable[..., object], *args: Any, now: bool = True) -> None:
+    def _when_quiet(
+        self,
+        function: Callable[[Unpack[Arguments]], object],
+        *args: Unpack[Arguments],
+        now: bool = True,
+    ) -> None:
         """Run ``function(*args)`` when libevent has nothing more to call: *now*, or in the loop.
 
         At the latest it runs when the base is closed. For what frees things that callbacks which
@@ -675,7 +690,7 @@ class EventBase(Root):
         if self._quiet and self._waker is not None:
             self._rouse()
 
-    def _use_quiet(self, pointer: Any) -> bool:
+    def _use_quiet(self, pointer: CData) -> bool:
         """Run what waits for a quiet moment if this is one; tell whether anything has run."""
         ran = False
         while self._quiet and not self._graveyard:
@@ -700,7 +715,7 @@ class EventBase(Root):
             lib.evpy_event_rouse(self._waker, REST)
 
     @property
-    def on_error(self) -> Callable[[Exception, Any], object] | None:
+    def on_error(self) -> ErrorCallback | None:
         """What gets an exception that a callback raised, with the object whose callback it was.
 
         ``on_error(exception, source)`` takes it instead of the loop, which goes on. *source* is the
@@ -711,10 +726,10 @@ class EventBase(Root):
         return self._on_error
 
     @on_error.setter
-    def on_error(self, hook: Callable[[Exception, Any], object] | None) -> None:
+    def on_error(self, hook: ErrorCallback | None) -> None:
         self._on_error = None if hook is None else convert.callback(hook, "on_error")
 
-    def _report(self, error: BaseException, source: Any) -> None:
+    def _report(self, error: BaseException, source: object) -> None:
         """Hand what *source*'s callback raised to `on_error`, or keep it for who entered C."""
         if self._on_error is None or not isinstance(error, Exception):
             errors.keep(error)
@@ -751,7 +766,7 @@ class EventBase(Root):
         """Raise an error unless this thread can close everything made on the base."""
         signals.check_closable(self)
 
-    def _free(self, pointer: Any) -> None:
+    def _free(self, pointer: CData) -> None:
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
         self._once_callbacks.clear()
         self._jobs.clear()
@@ -774,11 +789,11 @@ class EventBase(Root):
         log.flush()
         signals.forget(self)
 
-    def _free_base(self, pointer: Any) -> None:
+    def _free_base(self, pointer: CData) -> None:
         self._condemned = None
         lib.event_base_free(pointer)
 
-    def _drain(self, pointer: Any) -> None:
+    def _drain(self, pointer: CData) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""
         for _ in range(1000):
             if self._forked:  # a callback has forked: the rest is the parent process's

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
-from libevent_py._core.convert import Timeout
+from libevent_py._core.convert import FileDescriptor, Seconds, Timeout
 from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.frames import any_thread
 from libevent_py._core.owner import UNUSED, Child, Rank, get_ident, weak
@@ -23,7 +23,12 @@ from libevent_py.enums import EventFlag
 from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
 
 E = TypeVar("E", bound="Event")
-EventCallback = Callable[[Any, int, EventFlag], object]
+
+#: What an event calls, as ``callback(event, fd, what)``: ``event_callback_fn``.
+EventCallback: TypeAlias = Callable[["Event", int, EventFlag], object]
+
+#: What `Event.close` has called in the end: ``event_finalize_callback_fn``.
+FinalizeCallback: TypeAlias = Callable[["Event"], object]
 
 _ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
 _TIMEOUT = EventFlag.TIMEOUT
@@ -52,7 +57,7 @@ class Event(Child):
     _then: bool | None  # what _armed becomes when it fires: True when it stays pending
     _callback: Callable[..., object]
     _fd: int  # or the signal number
-    _file: Any
+    _file: FileDescriptor | None
     _what: int
 
     _rank = Rank.EVENT
@@ -61,7 +66,7 @@ class Event(Child):
     def __init__(
         self,
         base: EventBase,
-        fd: Any,
+        fd: FileDescriptor,
         what: int,
         callback: EventCallback,
         *,
@@ -175,7 +180,7 @@ class Event(Child):
         self._check_open()
         return self
 
-    def _converted(self, timeout: Any) -> float:
+    def _converted(self, timeout: Seconds) -> float:
         self._tried()
         return convert.seconds(timeout)
 
@@ -345,7 +350,7 @@ class Event(Child):
 
     # The end.
 
-    def close(self, finalize: Callable[[Any], object] | None = None) -> None:
+    def close(self, finalize: FinalizeCallback | None = None) -> None:
         """Delete and free the event; a second time does nothing.
 
         With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the
@@ -408,14 +413,15 @@ lib_STAYS = lib_SIGNAL | lib_PERSIST
 lib_FOR_GOOD = 2
 
 
-def _checked(fd: Any, what: EventFlag) -> int:
+def _checked(fd: FileDescriptor, what: EventFlag) -> int:
     """Return *fd* as the number that an event for *what* takes."""
     if what & EventFlag.SIGNAL:
         if what & (IO | EventFlag.ET):
             raise ValueError(f"what can't have SIGNAL beside READ, WRITE, CLOSED or ET: {what!r}")
-        return signals.number(fd)
+        return signals.number(fd)  # type: ignore[arg-type]  # which refuses what is no number
     if not what & IO:
-        return convert.integer(fd, "fd (without READ, WRITE and CLOSED)", -1, -1)
+        what_for = "fd (without READ, WRITE and CLOSED)"
+        return convert.integer(fd, what_for, -1, -1)  # type: ignore[arg-type]  # as above
     number = convert.descriptor(fd)
     if debug.enabled("debug_mode") and os.get_blocking(number):
         raise ValueError(f"fd {number} must not block when libevent's debug mode is on")
@@ -480,6 +486,6 @@ def evpy_event(key: int, what: int) -> None:
 
 
 @from_c()
-def evpy_finalize(event: Any) -> None:
+def evpy_finalize(event: Event) -> None:
     event._disarm()
     event._callback(event)

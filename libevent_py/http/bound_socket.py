@@ -24,6 +24,7 @@ from libevent_py.listener import Listener
 from libevent_py.vulnerabilities.known import known_vulnerabilities
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.http.server import HttpServer
 
 #: How many connections may wait to be accepted, as in evhttp itself.
@@ -108,7 +109,7 @@ class BoundSocket(Handle):
         server._bound.remove(self)
         when_let_go(held, functools.partial(lib.evhttp_del_accept_socket, http, pointer))
 
-    def _end(self) -> list[Any]:
+    def _end(self) -> list[CData]:
         """Be closed, as C closes the socket; return the pointers that a method is about to use."""
         held = take((self, self._listener))
         self._listener._taken_back()
@@ -169,7 +170,7 @@ def _check_mended() -> None:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_accept_error(pointer: Any, code: int) -> None:
+def evpy_http_accept_error(pointer: CData, code: int) -> None:
     for base in live.bases:
         for thing in list(base._live.values()):
             if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:

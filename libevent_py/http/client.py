@@ -7,7 +7,7 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import convert
@@ -32,6 +32,12 @@ from libevent_py.event.base import EventBase
 from libevent_py.http.flow import Flow, Pace
 from libevent_py.http.request import HttpRequest
 from libevent_py.http.request_queue import RequestQueue, forget, let_go
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+
+#: What is told that a connection has been closed: ``on_close(connection)``.
+HttpConnectionCallback: TypeAlias = Callable[["HttpConnection"], object]
 
 _DEFERRED = BufferEventOption.DEFER_CALLBACKS
 
@@ -105,14 +111,14 @@ class HttpConnection(Flow, Child):
         self._address = name.decode("latin-1"), port
         self._resolver = dns_base
         #: What is ours in C, and where C puts that together with the pointer.
-        self._link: Any = None
+        self._link: CData | None = None
         self._place: Any = None
         self._queue = RequestQueue()
         self._pace = Pace()
         self._ends_itself = False
         self._retries: int | None = 0
         self._initial_retry = 2.0
-        self._on_close: Callable[[HttpConnection], object] | None = None
+        self._on_close: HttpConnectionCallback | None = None
         self._settings: dict[str, Any] = {}
         #: The process that has made it.
         self._process = os.getpid()
@@ -267,7 +273,9 @@ class HttpConnection(Flow, Child):
             return None
         return convert.unpack_address(address, ffi.sizeof("struct sockaddr_in6"))
 
-    def _set(self, name: str, value: Any, function: Callable[..., Any], *arguments: Any) -> None:
+    def _set(
+        self, name: str, value: object, function: Callable[..., object], *arguments: object
+    ) -> None:
         self.base._check_thread()
         errors.call(function, self.pointer, *arguments)
         self._settings[name] = value
@@ -415,7 +423,7 @@ class HttpConnection(Flow, Child):
         self._initial_retry = 2.0 if wait is None else convert.seconds(wait, "initial_retry")
 
     @property
-    def on_close(self) -> Callable[[HttpConnection], object] | None:
+    def on_close(self) -> HttpConnectionCallback | None:
         """Callback ``on_close(connection)`` for soon after an established connection has ended.
 
         Or None. Either the server has closed it, or libevent has, because of a request. It isn't
@@ -424,7 +432,7 @@ class HttpConnection(Flow, Child):
         return self._on_close
 
     @on_close.setter
-    def on_close(self, callback: Callable[[HttpConnection], object] | None) -> None:
+    def on_close(self, callback: HttpConnectionCallback | None) -> None:
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def _was_closed(self) -> None:
@@ -463,7 +471,7 @@ class HttpConnection(Flow, Child):
         self._queue.close(self)
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the connection, and after it the request that it has, at a clean moment."""
         self._pace.forget_limits()
         link, sent = self._place[0], self._queue.sent
@@ -474,7 +482,9 @@ def _size(size: SupportsIndex | None, name: str) -> int:
     return -1 if size is None else convert.integer(size, name, 0, lib.EV_SSIZE_MAX)
 
 
-def _free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> None:
+def _free_soon(
+    base: EventBase, link: CData | None, sent: CData | None, process: int, pointer: CData
+) -> None:
     """Free a connection that *process* has made, which has the request *sent*, when it may be."""
     if base._busy() and not base.closed:
         base._graveyard.append((functools.partial(_free, link, sent, process), pointer))
@@ -483,7 +493,7 @@ def _free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> N
         _free(link, sent, process, pointer)
 
 
-def _free(link: Any, sent: Any, process: int, pointer: Any) -> None:
+def _free(link: CData | None, sent: CData | None, process: int, pointer: CData) -> None:
     lib.evpy_client_connection_free(pointer, link, process != os.getpid())
     if sent is not None:
         forget(ffi.NULL, sent)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libevent_py.errors import HttpError
 
 if TYPE_CHECKING:
-    from libevent_py.http.server_request import HttpServerRequest
+    from libevent_py.http.server_request import HttpHandler, HttpServerRequest
 
 #: All that evhttp tells of it.
 GONE = "its client has gone, or was idle for too long, before the answer was complete"
@@ -29,7 +29,7 @@ class Ending:
     def __init__(
         self,
         request: HttpServerRequest,
-        callback: Callable[[Any], object],
+        callback: HttpHandler,
         another: Callable[[], HttpServerRequest],
     ) -> None:
         """Call *callback* with *request* or, if that has been dropped, what *another* returns."""

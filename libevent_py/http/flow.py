@@ -8,13 +8,16 @@ in every state of the connection.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from libevent_py._core.handle import Handle, slot
 from libevent_py._ffi import lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup, checked_group
 from libevent_py.event.base import EventBase
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 
 class Pace:
@@ -27,13 +30,13 @@ class Pace:
         #: The bufferevent, once it has had a limit.
         self.limited: BufferEvent | None = None
 
-    def pause(self, bev: Any) -> None:
+    def pause(self, bev: CData) -> None:
         """Read nothing more through C's *bev*."""
         if not self.paused:
             lib.evpy_http_suspend(bev)
             self.paused = True
 
-    def resume(self, bev: Any) -> None:
+    def resume(self, bev: CData) -> None:
         """Read again through C's *bev*."""
         if self.paused:
             self.paused = False
@@ -70,7 +73,7 @@ class Flow(Handle):
         """The bufferevent of the connection."""
         raise NotImplementedError
 
-    def _below(self) -> Any:
+    def _below(self) -> CData:
         """Return C's bufferevent; raises `ClosedError`."""
         return lib.evhttp_connection_get_bufferevent(self.pointer)
 

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -19,9 +19,13 @@ from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData, Given
+    from libevent_py.http.request import Request
+
 Default = TypeVar("Default")
-Text: TypeAlias = "str | bytes"
-Pairs: TypeAlias = "Mapping[Any, Any] | Iterable[tuple[Any, Any]]"
+Text: TypeAlias = str | bytes
+Pairs: TypeAlias = Mapping[str, Text] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
 
 #: What a name consists of in RFC 9110.
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -56,7 +60,7 @@ class Headers(Handle):
             self.add(name, value)
 
     @classmethod
-    def _borrowed(cls, owner: Any, get: Callable[[Any], Any]) -> Headers:
+    def _borrowed(cls, owner: Request, get: Callable[[CData], CData]) -> Headers:
         """Make the object for what *get* returns for *owner*'s pointer; *owner* frees it."""
         headers = BorrowedHeaders.__new__(BorrowedHeaders)
         headers._owner = owner
@@ -225,7 +229,7 @@ class Headers(Handle):
             )
         return octets
 
-    def _packed(self, name: Any) -> list[str]:
+    def _packed(self, name: bytes | CData) -> list[str]:
         """Return all names and values or, with a *name*, its values."""
         size = ffi.new("size_t *")
         packed = new_owned(free, lib.evpy_headers_pack, self.pointer, name, size)
@@ -239,19 +243,19 @@ class BorrowedHeaders(Headers):
 
     __slots__ = ("_get", "_kept", "_owner")
 
-    _owner: Any
-    _get: Callable[[Any], Any]
+    _owner: Request
+    _get: Callable[[CData], CData]
     #: The owner's pointer: who is on the way to C with the headers' own holds it, too.
-    _kept: Any
+    _kept: CData
 
     def _why_absent(self) -> str | None:
-        return self._owner._why_absent()  # type: ignore[no-any-return]
+        return self._owner._why_absent()
 
     def _may_ask(self) -> bool:
         return bool(self._owner._may_ask())
 
     @property
-    def pointer(self) -> Any:
+    def pointer(self) -> CData:  # type: ignore[override]  # nobody sets it
         """The C object; raises the errors of its owner's pointer."""
         self._kept = pointer = self._owner.pointer
         return self._get(pointer)
@@ -310,7 +314,9 @@ def parse_query(uri: Text) -> Query:
     return _parse(lib.evhttp_parse_query, uri, text, query)
 
 
-def _parse(function: Callable[..., Any], given: Text, text: bytes, query: bytes) -> Query:
+def _parse(
+    function: Callable[[Given, Given], int], given: Text, text: bytes, query: bytes
+) -> Query:
     if b"%00" in query and any(b"%00" in pair.partition(b"=")[2] for pair in query.split(b"&")):
         raise ValueError(f"no value in a query must contain %00: {given!r}")
     arguments = Query()
@@ -322,7 +328,7 @@ def _parse(function: Callable[..., Any], given: Text, text: bytes, query: bytes)
     return arguments
 
 
-def _pairs(items: Pairs) -> Iterable[tuple[Any, Any]]:
+def _pairs(items: Pairs) -> Iterable[tuple[Text, Text]]:
     return items.items() if isinstance(items, (Mapping, Headers)) else items
 
 

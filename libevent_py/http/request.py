@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import Octets
 from libevent_py._core.described import described, known_as
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.frames import tells
@@ -34,9 +35,17 @@ from libevent_py.http.headers import Headers
 from libevent_py.http.uri import Uri
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Result, Unpack
     from libevent_py.http.client import HttpConnection
 
-RequestCallback: TypeAlias = Callable[["HttpRequest"], object]
+#: What a request calls as it goes on, and once in the end: ``callback(request)``.
+HttpRequestCallback: TypeAlias = Callable[["HttpRequest"], object]
+
+#: What is told why a request has failed, as ``on_error(request, code)``.
+HttpErrorCallback: TypeAlias = Callable[["HttpRequest", HttpRequestError], object]
+
+#: What is told of 103 Early Hints and the like, as ``on_informational(request, code, headers)``.
+HttpInformationalCallback: TypeAlias = Callable[["HttpRequest", int, Headers], object]
 
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
@@ -95,6 +104,10 @@ class RequestBuffer(BorrowedBuffer):
     lock = Buffer.lock
 
 
+#: What may be given as a body, or a part of one: a `Buffer` is emptied.
+Body: TypeAlias = Octets | Buffer
+
+
 @described(
     base="The event base in whose loop it is served.",
 )
@@ -114,7 +127,7 @@ class Request(Handle):
     _input: weakref.ref[RequestBuffer] | None
     _output: weakref.ref[RequestBuffer] | None
 
-    def _begin(self, base: Any, pointer: Any) -> None:
+    def _begin(self, base: EventBase, pointer: CData) -> None:
         """Stand for C's *pointer*, of a request that *base*'s loop serves."""
         self.base = base
         self._input = self._output = self._sends_files = None
@@ -140,7 +153,7 @@ class Request(Handle):
         refs = self._input, self._output
         return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
 
-    def _end(self) -> Any:
+    def _end(self) -> CData | None:
         """Become closed, with what has been borrowed; return the pointer, or None."""
         if self._input is not None or self._output is not None:
             taken = [buffer._take() for buffer in self._lent()]
@@ -260,13 +273,13 @@ class Request(Handle):
         if buffer is not self.output_buffer:  # as after +=
             raise AttributeError("the output of a request can't be replaced: add to it")
 
-    def _lend(self, pointer: Any) -> RequestBuffer:
+    def _lend(self, pointer: CData) -> RequestBuffer:
         buffer = RequestBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
 
 
-def _latin1(pointer: Any) -> str | None:
+def _latin1(pointer: CData) -> str | None:
     """Return C's *pointer* to characters as text, or None for NULL."""
     return None if pointer == ffi.NULL else bytes(ffi.string(pointer)).decode("latin-1")
 
@@ -284,7 +297,7 @@ class _Nowhere:
         """Do nothing: any thread may fill in a request."""
 
     @staticmethod
-    def _may_call(_key: int, _thing: Any) -> None:
+    def _may_call(_key: int, _thing: object) -> None:
         """Do nothing: C has nothing that it could call."""
 
     @staticmethod
@@ -296,7 +309,9 @@ class _Nowhere:
         """Return None: no fork has made it unusable."""
 
     @staticmethod
-    def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
+    ) -> Result:
         """Enter C by *function*."""
         return errors.call(function, *arguments)
 
@@ -353,13 +368,13 @@ class HttpRequest(Request, Fresh):
 
     def __init__(
         self,
-        callback: RequestCallback,
+        callback: HttpRequestCallback,
         *,
-        on_header: RequestCallback | None = None,
-        on_chunk: RequestCallback | None = None,
-        on_error: Callable[[HttpRequest, HttpRequestError], object] | None = None,
-        on_informational: Callable[[HttpRequest, int, Headers], object] | None = None,
-        on_write: RequestCallback | None = None,
+        on_header: HttpRequestCallback | None = None,
+        on_chunk: HttpRequestCallback | None = None,
+        on_error: HttpErrorCallback | None = None,
+        on_informational: HttpInformationalCallback | None = None,
+        on_write: HttpRequestCallback | None = None,
     ) -> None:
         """Make a request, to be filled in and given to `HttpConnection.make_request`.
 
@@ -418,7 +433,8 @@ class HttpRequest(Request, Fresh):
         self._watched: dict[int, RequestBuffer] = {}
         called = on_header is not None, on_chunk is not None
         free, make = lib.evhttp_request_free, lib.evpy_client_request_new
-        self._begin(_Nowhere(), new_owned(free, make, self._key, *called))
+        made = new_owned(free, make, self._key, *called)
+        self._begin(_Nowhere(), made)  # type: ignore[arg-type]  # until there is a base
 
     def _complaint(self) -> str:
         """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
@@ -517,7 +533,7 @@ class HttpRequest(Request, Fresh):
         if not self._open:
             raise RuntimeError(f"{function}() was called after send_request_end()")
 
-    def send_request_chunk(self, data: Any) -> bool:
+    def send_request_chunk(self, data: Body) -> bool:
         """Send *data*, the next part of the body; return whether it is on its way.
 
         The request must be made with ``on_write``. *data* is bytes, any object with the buffer
@@ -613,7 +629,7 @@ class HttpRequest(Request, Fresh):
         except BaseException as raised:
             self.base._report(raised, self)
 
-    def _lend(self, pointer: Any) -> RequestBuffer:
+    def _lend(self, pointer: CData) -> RequestBuffer:
         buffer = ClientBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
@@ -644,7 +660,7 @@ def _target(uri: str | bytes) -> bytes:
     return target
 
 
-def _sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
+def _sender(data: Body) -> tuple[Callable[..., int], tuple[object, ...], int]:
     """Return what sends *data*, what for, and how many bytes that are."""
     if isinstance(data, Buffer):
         return lib.evpy_client_send_buffer, (data.pointer,), len(data)
@@ -652,7 +668,7 @@ def _sender(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], int]:
     return lib.evpy_client_send, octets, octets[1]
 
 
-def _unsent(data: Any) -> Exception:
+def _unsent(data: Body | None) -> Exception:
     """Return the exception for a part of a body that C could not take."""
     ends = [(data, FRONT)] if isinstance(data, Buffer) else []
     return failure(lib.evbuffer_add_buffer, *ends)
@@ -678,7 +694,7 @@ def evpy_client_informed(key: int, code: int) -> int:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_client_refused(key: int, reason: Any) -> None:
+def evpy_client_refused(key: int, reason: CData) -> None:
     request = under_way(key)
     if request is not None:
         request._refused = convert.text(reason)

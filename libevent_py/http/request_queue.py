@@ -26,6 +26,7 @@ from libevent_py.event.event import Event
 from libevent_py.http.request import HttpRequest, under_way
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.http.client import HttpConnection
 
 #: What libevent's own words for a failure mean.
@@ -321,7 +322,7 @@ class RequestQueue:
                 request._finish(error)
 
 
-def let_go(_pointer: Any) -> None:
+def let_go(_pointer: CData | None) -> None:
     """Hold a pointer no longer."""
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.convert import Timeout
+from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, Rank
@@ -23,6 +23,11 @@ from libevent_py.http.server_connection import Connections, HttpServerConnection
 from libevent_py.http.server_request import HttpHandler, Requests, Route
 from libevent_py.listener import Listener
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+
+#: What makes the bufferevent of each new connection, as ``callback(base)``; None leaves it to
+#: libevent.
 BevCallback: TypeAlias = Callable[[EventBase], "BufferEvent | None"]
 
 #: The methods that evhttp allows at first.
@@ -102,7 +107,7 @@ class HttpServer(Child):
         #: Whether all its connections go straight to a socket.
         self._plain = True
         #: What C has pointers to.
-        self._kept: list[Any] = []
+        self._kept: list[object] = []
         # What is set: C can be told, but doesn't tell.
         self._bevcb: BevCallback | None = None
         self._content_type: str | None = "text/html; charset=ISO-8859-1"
@@ -151,7 +156,7 @@ class HttpServer(Child):
         number = convert.integer(port, "port", 0, 65535)
         return self._take_over(lambda: listener_at(self.base, host, number))
 
-    def accept_socket(self, fd: Any) -> BoundSocket:
+    def accept_socket(self, fd: FileDescriptor) -> BoundSocket:
         """Accept connections on the socket *fd*, which must be listening; the server closes it.
 
         *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set to
@@ -474,6 +479,7 @@ class HttpServer(Child):
             raise ValueError("tls must be a TlsContext for servers: make it with server_side=True")
 
         def secured(base: EventBase) -> BufferEvent:
+            assert context is not None
             return BufferEvent.tls(base, -1, context)
 
         self.set_bevcb(None if context is None else secured)
@@ -484,7 +490,7 @@ class HttpServer(Child):
         called = self._bevcb is not None or self._greets()
         lib.evpy_http_set_bevcb(self.pointer, called, self._key, self._most)
 
-    def _new_bev(self) -> Any:
+    def _new_bev(self) -> CData:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
         bev = None if self._bevcb is None else self._bevcb(self.base)
         self.pointer  # noqa: B018  (the callback may have closed it)
@@ -499,7 +505,7 @@ class HttpServer(Child):
             lib.evpy_http_bound(pointer, most)
         return pointer
 
-    def _checked(self, bev: Any) -> BufferEvent:
+    def _checked(self, bev: BufferEvent) -> BufferEvent:
         """Return *bev*, or raise an error for what evhttp could not use (O11)."""
         if not isinstance(bev, BufferEvent):
             raise TypeError(f"the callback of set_bevcb() must return a BufferEvent, not {bev!r}")
@@ -581,7 +587,7 @@ class HttpServer(Child):
             raise ValueError(f"{vhost!r} is no virtual host of this server")
         self._part_from(pointer, vhost, vhost.pointer)
 
-    def _part_from(self, pointer: Any, vhost: HttpServer, upper: Any) -> None:
+    def _part_from(self, pointer: CData, vhost: HttpServer, upper: CData) -> None:
         try:  # an interrupt comes after C's call, not before it
             lib.evhttp_remove_virtual_host(pointer, upper)
         finally:
@@ -657,12 +663,12 @@ class HttpServer(Child):
         finally:
             self._connections.clear()
 
-    def _take_lent(self) -> list[Any]:
+    def _take_lent(self) -> list[CData]:
         super()._take_lent()
         return []  # what frees the server waits for all methods that are under way
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the server, once no callback of it can be below."""
         if self._parent is not None:
             return _leave
@@ -671,11 +677,11 @@ class HttpServer(Child):
         return functools.partial(_free_soon, self.base, free)
 
 
-def _leave(_pointer: Any) -> None:
+def _leave(_pointer: CData) -> None:
     """Leave it to the server that it is a virtual host of (O8)."""
 
 
-def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
+def _free_soon(base: EventBase, free: Callable[[CData], object], pointer: CData) -> None:
     if base._busy():
         base._graveyard.append((free, pointer))
         base._wake()
@@ -683,7 +689,7 @@ def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
         free(pointer)
 
 
-def _free(requests: Requests, connections: Connections, _kept: Any, pointer: Any) -> None:
+def _free(requests: Requests, connections: Connections, _kept: object, pointer: CData) -> None:
     try:
         requests.free_orphans()
     finally:  # though an interrupt has come
@@ -709,9 +715,9 @@ REFUSED = ffi.cast("struct bufferevent *", -1)
 
 
 @ffi.def_extern(onerror=errors.kept, error=REFUSED)
-def evpy_http_bev(key: int) -> Any:
+def evpy_http_bev(key: int) -> CData:
     for base in live.bases:
-        server = base._live.get(key)
+        server: HttpServer | None = base._live.get(key)
         if server is not None:
             try:
                 return server._new_bev()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -25,12 +25,20 @@ from libevent_py.http.end import GONE
 from libevent_py.http.flow import Flow, Pace
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Unpack
     from libevent_py.http.end import Ending
     from libevent_py.http.server import HttpServer
     from libevent_py.http.server_request import HttpHandler, HttpServerRequest, Requests
 
 
-def address_of(pointer: Any) -> int:
+#: What is told that a server's connection has ended: ``on_close(connection)``.
+HttpServerConnectionCallback: TypeAlias = Callable[["HttpServerConnection"], object]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def address_of(pointer: CData) -> int:
     """Return where C's *pointer* points to."""
     return int(ffi.cast("uintptr_t", pointer))
 
@@ -74,13 +82,13 @@ class HttpServerConnection(Flow):
     #: What to call when the last chunk has been written, and of which request, or None.
     _writing: tuple[HttpHandler, HttpServerRequest] | None
 
-    def __init__(self, server: HttpServer, pointer: Any, bev: BufferEvent | None = None) -> None:
+    def __init__(self, server: HttpServer, pointer: CData, bev: BufferEvent | None = None) -> None:
         self.base = server.base
         self.server = server
         self._key = next_key()
         self._bev = bev
         self._pace = Pace()
-        self._on_close: Callable[[HttpServerConnection], object] | None = None
+        self._on_close: HttpServerConnectionCallback | None = None
         self._reading = self._ending = self._awaiting = self._writing = None
         super().__init__(pointer)
         #: Where C's object is: what the server knows it by.
@@ -152,7 +160,7 @@ class HttpServerConnection(Flow):
         return self._bev
 
     @property
-    def on_close(self) -> Callable[[HttpServerConnection], object] | None:
+    def on_close(self) -> HttpServerConnectionCallback | None:
         """Callback ``on_close(connection)`` for when libevent has closed the connection, or None.
 
         By then the object is closed. It isn't called when you close the connection or the server.
@@ -161,7 +169,7 @@ class HttpServerConnection(Flow):
         return self._on_close
 
     @on_close.setter
-    def on_close(self, callback: Callable[[HttpServerConnection], object] | None) -> None:
+    def on_close(self, callback: HttpServerConnectionCallback | None) -> None:
         self.pointer  # noqa: B018  (a closed one will not call)
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
@@ -199,7 +207,7 @@ class HttpServerConnection(Flow):
         if group is not None:
             self.rate_limit_group = group
 
-    def _end(self) -> Any:
+    def _end(self) -> CData | None:
         """Become closed, with all that belongs to it; return the pointer to the first who asks."""
         self._pace.forget_limits()
         for handle in self._lent():
@@ -230,10 +238,10 @@ class Connections:
         #: By where they are in C.
         self.known: dict[int, HttpServerConnection] = {}
         #: Those that are to be freed at the next clean moment, by where they are.
-        self.doomed: dict[int, Any] = {}
+        self.doomed: dict[int, CData] = {}
         #: The bufferevents that are about to become connections' own, each with a reference of
         #: its own in C.
-        self._given: dict[int, tuple[Any, BufferEvent]] = {}
+        self._given: dict[int, tuple[CData, BufferEvent]] = {}
 
     def _lent(self) -> list[Handle]:
         """Return what ends with the server."""
@@ -245,7 +253,7 @@ class Connections:
 
     # What they go through.
 
-    def give(self, server: HttpServer, bev: BufferEvent) -> Any:
+    def give(self, server: HttpServer, bev: BufferEvent) -> CData:
         """Let the next connection of *server* go through *bev*; return its pointer."""
         # Active from now on, and so before anything of the connection, which isn't there yet.
         self.base.once(functools.partial(self._adopt, server, key := next_key()))
@@ -276,7 +284,7 @@ class Connections:
 
     # The end.
 
-    def doom(self, server: HttpServer, pointer: Any, ending: Ending | None) -> None:
+    def doom(self, server: HttpServer, pointer: CData, ending: Ending | None) -> None:
         """Free the connection *pointer* of *server*, now or at a clean moment, with its requests.
 
         Who waits for the end of one is told so first.
@@ -293,7 +301,7 @@ class Connections:
             if where in self.doomed:  # or the server has been closed meanwhile
                 self._free_soon(server._requests, where, pointer)
 
-    def _free_soon(self, requests: Requests, where: int, pointer: Any) -> None:
+    def _free_soon(self, requests: Requests, where: int, pointer: CData) -> None:
         base = self.base
         requests.end_current(pointer)
         requests.end(pointer)
@@ -358,7 +366,9 @@ class Connections:
             lib.bufferevent_decref(bev)
 
 
-def outside(base: EventBase, function: Callable[..., object], *arguments: Any) -> None:
+def outside(
+    base: EventBase, function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]
+) -> None:
     """Call what tells users something: what they free is freed afterwards, as in C's callbacks.
 
     What they raise comes out afterwards; of the loop, or of closing the base, while that runs.
@@ -369,7 +379,7 @@ def outside(base: EventBase, function: Callable[..., object], *arguments: Any) -
         base._call(function, *arguments)
 
 
-def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+def taken_out(things: dict[K, V]) -> Iterator[tuple[K, V]]:
     """Yield the items of *things*, each out of it by then, whatever other code does meanwhile."""
     while True:
         try:

@@ -11,7 +11,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -27,7 +27,7 @@ from libevent_py.errors import HttpError
 from libevent_py.event.base import EventBase
 from libevent_py.http.end import GONE, Ending, ended_by, named
 from libevent_py.http.framing import MISFRAMED, misframed
-from libevent_py.http.request import Request
+from libevent_py.http.request import Body, Request
 from libevent_py.http.server_connection import (
     Connections,
     HttpServerConnection,
@@ -36,6 +36,7 @@ from libevent_py.http.server_connection import (
 )
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.http.server import HttpServer
 
 #: How far a reply has come; a request that is READING can't be answered yet.
@@ -45,7 +46,7 @@ UNANSWERED, STARTED, ANSWERED, READING = range(4)
 ORPHAN = lib.EVPY_ORPHAN
 
 #: The reason phrases that have been used, as C takes them; None has libevent choose.
-_reasons: dict[str | None, Any] = {None: ffi.NULL}
+_reasons: dict[str | None, bytes | CData] = {None: ffi.NULL}
 
 #: The largest chunk in bytes: libevent has 32 bits for its size.
 LARGEST_CHUNK = 2**32 - 1
@@ -146,7 +147,7 @@ class HttpServerRequest(Request):
 
     # The answer.
 
-    def send_reply(self, code: int, reason: str | None = None, body: Any = b"") -> None:
+    def send_reply(self, code: int, reason: str | None = None, body: Body = b"") -> None:
         """Answer with the status *code*, from 200 to 999, its *reason* and *body*.
 
         With None for *reason* libevent chooses the phrase. *body* is bytes, any object with the
@@ -186,8 +187,8 @@ class HttpServerRequest(Request):
                 self._unanswered(pointer)
                 raise self._not_sent(result, lib.evhttp_send_reply, len(body))
             return
-        function: Callable[..., Any] = lib.evpy_http_reply_buffer
-        arguments: tuple[Any, ...]
+        function: Callable[..., int] = lib.evpy_http_reply_buffer
+        arguments: tuple[object, ...]
         if isinstance(body, Buffer):
             body._check_changeable()
             size, arguments = len(body), (body.pointer,)
@@ -232,7 +233,7 @@ class HttpServerRequest(Request):
             raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
         self._state = STARTED
 
-    def send_reply_chunk(self, data: Any, callback: HttpHandler | None = None) -> bool:
+    def send_reply_chunk(self, data: Body, callback: HttpHandler | None = None) -> bool:
         """Send *data* as the next part of the body; return whether the client was still there.
 
         *data* is bytes, any object with the buffer protocol, or a `Buffer`, which is emptied. When
@@ -250,7 +251,7 @@ class HttpServerRequest(Request):
         self.base._check_thread()
         if callback is not None:
             convert.callback(callback)
-        arguments: tuple[Any, ...]
+        arguments: tuple[object, ...]
         function: Callable[..., int]
         if isinstance(data, Buffer):
             data._check_changeable()
@@ -439,7 +440,7 @@ class HttpServerRequest(Request):
         """Note that *error* is why there is no answer by the user, or None if there is one."""
         self.error = error
 
-    def _told(self, pointer: Any, callback: Callable[[Any], object], *, last: bool = False) -> None:
+    def _told(self, pointer: CData, callback: HttpHandler, *, last: bool = False) -> None:
         """Call *callback*, and stand for C's *pointer* meanwhile.
 
         If it is the *last* of it, it can't be answered any more, nor asked afterwards.
@@ -476,7 +477,7 @@ class HttpServerRequest(Request):
         else:
             self.base._call(self._sent, lib.evpy_http_abandon, self._answered())
 
-    def _answered(self) -> Any:
+    def _answered(self) -> CData:
         """Take the pointer away, for a reply that C is about to be told."""
         pointer = self.pointer
         if self._on_complete is not None:
@@ -499,7 +500,7 @@ class HttpServerRequest(Request):
         self.__class__ = Answered
         return pointer
 
-    def _sent(self, function: Callable[..., Any], pointer: Any, *arguments: Any) -> int:
+    def _sent(self, function: Callable[..., int], pointer: CData, *arguments: object) -> int:
         """Call *function* as `result_of` does, and free *pointer* where libevent no longer will."""
         result = result_of(function, pointer, *arguments)
         if result != ORPHAN:
@@ -507,7 +508,7 @@ class HttpServerRequest(Request):
         free_orphan(self.base, pointer)
         return 0
 
-    def _unanswered(self, pointer: Any) -> None:
+    def _unanswered(self, pointer: CData) -> None:
         """Put the pointer back, as C could not take the reply."""
         self._state = UNANSWERED
         self._put(pointer)
@@ -517,7 +518,7 @@ class HttpServerRequest(Request):
         if self._root._requests.current is not self:
             self._wait(pointer)
 
-    def _wait(self, pointer: Any) -> None:
+    def _wait(self, pointer: CData) -> None:
         """Wait for an answer, which is given by 500 if the user drops the request."""
         key, requests = next_key(), self._root._requests
         ref = weakref.ref(self, functools.partial(requests.dropped, key))
@@ -525,7 +526,7 @@ class HttpServerRequest(Request):
         self._key = key
 
     def _not_sent(
-        self, result: int, function: Any, size: int, *ends: tuple[Buffer, int]
+        self, result: int, function: Callable[..., object], size: int, *ends: tuple[Buffer, int]
     ) -> Exception:
         """Return why C's *function* could not send a reply with *size* bytes of body."""
         if result == MISFRAMED:
@@ -576,7 +577,7 @@ class HttpServerRequest(Request):
         """Return the error that tells why it has ended without an answer by the user."""
         return ended_by(named(self), text, cause)
 
-    def _is_on(self, evcon: Any) -> bool:
+    def _is_on(self, evcon: CData) -> bool:
         """Tell whether it came by C's connection *evcon*."""
         return bool(lib.evhttp_request_get_connection(self.pointer) == evcon)
 
@@ -586,19 +587,20 @@ class HttpServerRequest(Request):
         return self.closed or (connection is not None and connection.closed)
 
 
+#: What a server has called for a request, or as it goes on: ``callback(request)``.
 HttpHandler: TypeAlias = Callable[[HttpServerRequest], object]
 
 #: What a request's class is once it has been answered.
-Answered: Any = without_pointer(HttpServerRequest)
+Answered = without_pointer(HttpServerRequest)
 
 
 class Guest(Protocol):
     """What serves requests of its own on a server, and has to end them before the server does."""
 
-    def requests(self) -> list[Any]:
+    def requests(self) -> list[CData]:
         """Return C's pointers to those that are not answered yet."""
 
-    def end(self, evcon: Any) -> None:
+    def end(self, evcon: CData) -> None:
         """End those of the connection *evcon*, which is about to be freed."""
 
     def free(self) -> None:
@@ -622,9 +624,9 @@ class Requests:
         #: What has requests of its own here, which must end before: RPC servers (R2).
         self.guests: list[Guest] = []
         #: Those that have been left unanswered for now, each with its pointer.
-        self.waiting: dict[int, tuple[weakref.ref[HttpServerRequest], Any]] = {}
+        self.waiting: dict[int, tuple[weakref.ref[HttpServerRequest], CData]] = {}
 
-    def dropped(self, key: int, _ref: Any) -> None:
+    def dropped(self, key: int, _ref: object) -> None:
         """Answer the request *key*, which its user has dropped."""
         if key in self.waiting:
             self._base._bury(key, self._abandon, key)
@@ -646,13 +648,13 @@ class Requests:
         alive = [request for request in (*found, self.current) if request is not None]
         return [handle for request in alive for handle in (*request._lent(), request)]
 
-    def end_current(self, evcon: Any) -> None:
+    def end_current(self, evcon: CData) -> None:
         """End the one that is being handled if it is of the connection *evcon*."""
         current = self.current
         if current is not None and not current.closed and current._is_on(evcon):
             current._end()
 
-    def end(self, evcon: Any) -> None:
+    def end(self, evcon: CData) -> None:
         """End those of the connection *evcon*, which is about to be freed with them."""
         for guest in list(self.guests):
             guest.end(evcon)
@@ -685,7 +687,7 @@ class Requests:
             lib.evpy_http_free_orphan(pointer)
 
 
-def free_orphan(base: EventBase, pointer: Any) -> None:
+def free_orphan(base: EventBase, pointer: CData) -> None:
     """Free C's request *pointer*, which is an `ORPHAN`, as soon as no method can be about it."""
     if base._busy():
         base._graveyard.append((lib.evpy_http_free_orphan, pointer))
@@ -694,7 +696,7 @@ def free_orphan(base: EventBase, pointer: Any) -> None:
         lib.evpy_http_free_orphan(pointer)
 
 
-def write_at_last(base: EventBase, evcon: Any) -> None:
+def write_at_last(base: EventBase, evcon: CData) -> None:
     """Write what C's connection *evcon* is about to be given, even if the loop ends before.
 
     As far as its socket takes it, which is not waited for.
@@ -705,19 +707,19 @@ def write_at_last(base: EventBase, evcon: Any) -> None:
         base._graveyard.append((functools.partial(_push, base, os.getpid()), bev))
 
 
-def _push(base: EventBase, process: int, bev: Any) -> None:
+def _push(base: EventBase, process: int, bev: CData) -> None:
     if process == os.getpid() and not base.closed:
         base._tell(lib.evpy_http_push, bev)
     else:  # it is the parent's to be written, or there is nothing left to write
         lib.bufferevent_decref(bev)
 
 
-def _ends(body: Any) -> list[tuple[Buffer, int]]:
+def _ends(body: Body) -> list[tuple[Buffer, int]]:
     """Return what may be frozen of *body*, and so be why it could not be taken."""
     return [(body, FRONT)] if isinstance(body, Buffer) else []
 
 
-def _phrase(reason: str | None) -> Any:
+def _phrase(reason: str | None) -> bytes:
     """Return a reason phrase as C takes it, or raise an error for what could end the line (Q4)."""
     if not isinstance(reason, str):
         raise TypeError(f"reason must be str, not {reason!r}")
@@ -745,7 +747,9 @@ class Route:
         self.on_end = on_end
 
 
-def made(base: EventBase, server: HttpServer, root: HttpServer, pointer: Any) -> HttpServerRequest:
+def made(
+    base: EventBase, server: HttpServer, root: HttpServer, pointer: CData
+) -> HttpServerRequest:
     """Return an object for C's *pointer*, of a request that *root* has got for *server*."""
     request = HttpServerRequest.__new__(HttpServerRequest)
     request.base = base
@@ -759,7 +763,7 @@ def made(base: EventBase, server: HttpServer, root: HttpServer, pointer: Any) ->
     return request
 
 
-def _all_read(root: HttpServer, server: HttpServer, pointer: Any) -> HttpServerRequest | None:
+def _all_read(root: HttpServer, server: HttpServer, pointer: CData) -> HttpServerRequest | None:
     """Return the request that C's *pointer* is of, if it is still to be handled by *server*.
 
     Its body has come; and if it could not tell of its headers before, it does so now.
@@ -783,7 +787,7 @@ def _all_read(root: HttpServer, server: HttpServer, pointer: Any) -> HttpServerR
     return request
 
 
-def _read_late(root: HttpServer, pointer: Any) -> HttpServerRequest:
+def _read_late(root: HttpServer, pointer: CData) -> HttpServerRequest:
     """Tell of C's request *pointer*, all of which has come already."""
     request = root._requests.current = made(root.base, root, root, pointer)
     request._state = READING
@@ -796,7 +800,7 @@ def _read_late(root: HttpServer, pointer: Any) -> HttpServerRequest:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
+def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
     """Note in *begun* that the request is somebody's: else C answers it, after an interrupt."""
     route = live.objects.get(key)
     if route is None:  # the server is closed, and about to be freed with its requests
@@ -834,7 +838,7 @@ def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_headers(key: int, pointer: Any) -> None:
+def evpy_http_headers(key: int, pointer: CData) -> None:
     for base in live.bases:
         connection = base._live.get(key)
         if connection is not None and not connection.closed:
@@ -855,7 +859,7 @@ def evpy_http_part(key: int) -> None:
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_http_completed(key: int, pointer: Any) -> int:
+def evpy_http_completed(key: int, pointer: CData) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base._live.get(key)

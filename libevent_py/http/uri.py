@@ -9,15 +9,19 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import Any, AnyStr
+from typing import TYPE_CHECKING, AnyStr
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import Octets
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned, owned
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import UriFlag
 from libevent_py.http.headers import Text, uri_text
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 #: The longest text that libevent decodes, in bytes: it counts with an int.
 LONGEST = 2**31 - 1
@@ -80,7 +84,7 @@ class Uri(Handle):
         return uri
 
     @classmethod
-    def _copied(cls, pointer: Any, flags: int = UriFlag.NONCONFORMANT) -> Uri:
+    def _copied(cls, pointer: CData, flags: int = UriFlag.NONCONFORMANT) -> Uri:
         """Make a URI with the same parts as C's *pointer*, which may be a request's."""
         uri = cls.__new__(cls)
         uri._flags = UriFlag.NONCONFORMANT
@@ -245,7 +249,7 @@ class Uri(Handle):
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
 
-def uriencode(data: Any, *, space_to_plus: bool = False) -> str:
+def uriencode(data: str | Octets, *, space_to_plus: bool = False) -> str:
     """Percent-encode all of *data*, text or bytes, but ``A-Za-z0-9-._~``.
 
     With *space_to_plus* spaces become ``+``, as in forms. Wraps ``evhttp_uriencode``.
@@ -303,7 +307,7 @@ def _decodable(text: Text) -> bytes:
     return source
 
 
-def _taken(pointer: Any, size: Any = None) -> bytes:
+def _taken(pointer: CData, size: CData | list[int] | None = None) -> bytes:
     """Return what C's malloc()ed *pointer* points to, up to *size* or a NUL, and free it."""
     try:
         return bytes(ffi.buffer(pointer, size[0]) if size else ffi.string(pointer))
@@ -311,5 +315,5 @@ def _taken(pointer: Any, size: Any = None) -> bytes:
         lib.free(pointer)
 
 
-def _refused(function: Callable[..., Any], why: str) -> Exception:
+def _refused(function: Callable[..., object], why: str) -> Exception:
     return errors.failed(function) if ffi.errno == errno.ENOMEM else ValueError(why)

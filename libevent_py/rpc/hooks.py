@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.convert import Octets
 from libevent_py._core.described import known_as
 from libevent_py._core.dispatch import from_c
 from libevent_py._core.frames import in_the_middle
-from libevent_py._core.handle import Handle
+from libevent_py._core.handle import Handle, Made
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
+from libevent_py.buffer.buffer import Buffer
 from libevent_py.buffer.callbacks import BufferCallback
 from libevent_py.enums import RpcHook, RpcHookResult
 from libevent_py.http.request import Request, RequestBuffer
 from libevent_py.rpc.message import Message
 
-#: ``hook(context, request, buffer)``, with the `Rpc` or `RpcCall`, its HTTP request, its message.
-Hook = Callable[[Any, Any, Any], RpcHookResult]
+if TYPE_CHECKING:
+    from libevent_py._ffi import Arguments, CData, Result, Unpack
+    from libevent_py.event.base import EventBase
+
+#: What sees each message, as ``hook(context, request, buffer)``. The context is an `Rpc` at a
+#: server, an `RpcCall` at a pool.
+RpcHookCallback: TypeAlias = Callable[[Any, Request, Buffer], RpcHookResult]
+
+Thing = TypeVar("Thing")
 
 CONTINUE, TERMINATE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.TERMINATE, RpcHookResult.PAUSE
 
 
-def number(pointer: Any) -> int:
+def number(pointer: CData) -> int:
     """Return the address that *pointer* has, as what to look it up by."""
     return int(ffi.cast("uintptr_t", pointer))
 
@@ -38,13 +47,13 @@ def call_name(name: str | bytes) -> bytes:
     return octets
 
 
-def message_class(kind: Any, name: str) -> None:
+def message_class(kind: object, name: str) -> None:
     """Raise `TypeError` unless *kind* is a class of messages."""
     if not isinstance(kind, type) or not issubclass(kind, Message):
         raise TypeError(f"{name} must be a subclass of Message, not {kind!r}")
 
 
-def octets_of(pointer: Any) -> bytes:
+def octets_of(pointer: CData) -> bytes:
     """Return what is in C's evbuffer."""
     size = lib.evbuffer_get_length(pointer)
     octets = ffi.new("char[]", size)
@@ -68,7 +77,7 @@ class HookedRequest(Request):
 
     __slots__ = ("_owner",)
 
-    def __init__(self, base: Any, pointer: Any, owner: Any = None) -> None:
+    def __init__(self, base: EventBase, pointer: CData, owner: Context | None = None) -> None:
         self._owner = owner  # who ends it, and so must live as long
         self._begin(base, pointer)
 
@@ -76,7 +85,7 @@ class HookedRequest(Request):
         """Raise `ValueError`: the RPC frees it."""
         raise ValueError("the HTTP request of an RPC ends with the RPC")
 
-    def _lend(self, pointer: Any) -> RequestBuffer:
+    def _lend(self, pointer: CData) -> RequestBuffer:
         buffer = HookedBuffer._borrowed(pointer, self)
         assert isinstance(buffer, HookedBuffer)
         return buffer
@@ -87,9 +96,9 @@ class Context(Handle):
 
     __slots__ = ()
 
-    base: Any
+    base: EventBase
     #: The server or pool that it belongs to.
-    end: Any
+    end: End
     #: Whether a hook has held it up, and nobody has let it go on yet.
     _paused: bool
 
@@ -112,7 +121,7 @@ class Context(Handle):
             raise RuntimeError("no hook holds this RPC up, or none has returned PAUSE yet")
         self._go_on(pointer, result)
 
-    def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+    def _go_on(self, pointer: CData, result: RpcHookResult) -> None:
         end = self.end.pointer
 
         def resume() -> None:
@@ -122,7 +131,7 @@ class Context(Handle):
 
         self.end._enter(resume)
 
-    def add_meta(self, key: str | bytes, data: Any) -> None:
+    def add_meta(self, key: str | bytes, data: Octets) -> None:
         """Keep *data*, bytes of which there must be some, as *key* with this RPC until it is over.
 
         Wraps ``evrpc_hook_add_meta``.
@@ -154,15 +163,18 @@ class End(Child):
 
     _rank = Rank.RPC_END
 
-    def __init__(self, base: Any, key: int, pointer: Any) -> None:
+    def __init__(self, base: EventBase, key: int, pointer: Made) -> None:
         #: How many of its callbacks, and of calls that may call them, are under way.
         self._depth = 0
-        self._hooks: dict[RpcHook, tuple[Hook, ...]] = {RpcHook.INPUT: (), RpcHook.OUTPUT: ()}
+        self._hooks: dict[RpcHook, tuple[RpcHookCallback, ...]] = {
+            RpcHook.INPUT: (),
+            RpcHook.OUTPUT: (),
+        }
         #: While C lets an RPC go on, what it has called back, to be done afterwards; else None.
         self._late: list[Callable[[], object]] | None = None
         super().__init__(base, key, pointer)
 
-    def add_hook(self, when: RpcHook, callback: Hook) -> None:
+    def add_hook(self, when: RpcHook, callback: RpcHookCallback) -> None:
         """Have ``callback(context, request, buffer)`` look at each message: INPUT or OUTPUT.
 
         *context* is the `Rpc` or `RpcCall`, *request* the HTTP request with its headers, *buffer*
@@ -176,7 +188,7 @@ class End(Child):
         when = RpcHook(when)
         self._hooks[when] = (*self._hooks[when], convert.callback(callback))
 
-    def remove_hook(self, when: RpcHook, callback: Hook) -> None:
+    def remove_hook(self, when: RpcHook, callback: RpcHookCallback) -> None:
         """Take back a hook; raises `ValueError` when there is no such.
 
         A hook may take itself back, too. Wraps ``evrpc_remove_hook``.
@@ -187,7 +199,9 @@ class End(Child):
         hooks.remove(callback)
         self._hooks[RpcHook(when)] = tuple(hooks)
 
-    def _enter(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _enter(
+        self, function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
+    ) -> Result:
         """Enter C by *function*, where it may call this end's callbacks at once."""
         base = self.base
         self._depth += 1
@@ -198,7 +212,7 @@ class End(Child):
             if not base._forked and not base._busy():
                 base._exhume()  # no loop may ever run that would
 
-    def _let_go_on(self, end: Any, pointer: Any, result: RpcHookResult) -> None:
+    def _let_go_on(self, end: CData, pointer: CData, result: RpcHookResult) -> None:
         """Have C, whose end is *end*, let go on the RPC whose context is *pointer*.
 
         C keeps its note that the RPC is held up until it has gone on. Whoever meanwhile ends it,
@@ -222,11 +236,11 @@ class End(Child):
         if failed:
             raise errors.failed(lib.evrpc_resume_request)
 
-    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
         """Return what the hooks make of the RPC whose context is *pointer*."""
         raise NotImplementedError
 
-    def _ask(self, when: RpcHook, context: Any, request: Any, data: Any) -> RpcHookResult:
+    def _ask(self, when: RpcHook, context: Context, request: CData, data: CData) -> RpcHookResult:
         hooks = self._hooks[when]
         if not hooks:
             return CONTINUE
@@ -246,7 +260,7 @@ class End(Child):
             buffer._take()
             http._end()
 
-    def _later(self, free: Callable[[Any], object], what: Any) -> None:
+    def _later(self, free: Callable[[Thing], object], what: Thing) -> None:
         """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
@@ -255,7 +269,7 @@ class End(Child):
             return
         base._free_later(free, what)
 
-    def _free_or_bury(self, free: Callable[[Any], object], pointer: Any) -> None:
+    def _free_or_bury(self, free: Callable[[CData], object], pointer: CData) -> None:
         """Have *free* free this end's *pointer*, before its base, which who was told may close."""
         base = self.base
         if base._condemned is not None:  # it waits for this end
@@ -266,7 +280,7 @@ class End(Child):
 
 
 @from_c(late=TERMINATE, raised=TERMINATE)
-def evpy_rpc_hook(end: Any, when: int, pointer: Any, request: Any, data: Any) -> int:
+def evpy_rpc_hook(end: End, when: int, pointer: CData, request: CData, data: CData) -> int:
     end._depth += 1
     try:
         return int(end._hook(RpcHook(when), pointer, request, data))

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from libevent_py import tag
 from libevent_py._core import convert
+from libevent_py._core.convert import Octets
 from libevent_py._core.described import described
 from libevent_py.buffer.buffer import Buffer
 from libevent_py.errors import TagError
 
+F = TypeVar("F", bound="Field[Any]")
 M = TypeVar("M", bound="Message")
+V = TypeVar("V")
 
 
 @described(
@@ -31,7 +34,7 @@ M = TypeVar("M", bound="Message")
     optional="Whether a message is complete without it.",
     tag="The number that it has on the wire.",
 )
-class Field:
+class Field(Generic[V]):
     """A field of a message: reading it gives its value, or None while it is not set.
 
     Setting it checks the value. ``del`` unsets it, and so does None. ``repeats`` tells of a class
@@ -53,10 +56,16 @@ class Field:
             raise TypeError(f"the field {self.name!r} can't be {name!r}, too: describe another")
         self.name = name
 
-    def __get__(self, message: Message | None, owner: type) -> Any:
+    @overload
+    def __get__(self: F, message: None, owner: type) -> F: ...
+
+    @overload
+    def __get__(self, message: Message, owner: type) -> V | None: ...
+
+    def __get__(self: F, message: Message | None, owner: type) -> F | V | None:
         return self if message is None else message.values.get(self.name)
 
-    def __set__(self, message: Message, value: Any) -> None:
+    def __set__(self, message: Message, value: V | None) -> None:
         if value is None:
             message.values.pop(self.name, None)
         else:
@@ -68,29 +77,29 @@ class Field:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tag})"
 
-    def checked(self, value: Any) -> Any:
+    def checked(self, value: V) -> V:
         """Return *value* as it is kept, or raise an error that names the field."""
         raise NotImplementedError
 
-    def missing(self, value: Any) -> list[str]:
+    def missing(self, value: V) -> list[str]:
         """Return what is missing in *value*, by name."""
         return []
 
-    def marshal(self, buffer: Buffer, value: Any) -> None:
+    def marshal(self, buffer: Buffer, value: V) -> None:
         """Append *value* with its tag to *buffer*."""
         raise NotImplementedError
 
-    def unmarshal(self, buffer: Buffer) -> Any:
+    def unmarshal(self, buffer: Buffer) -> V:
         """Take a value with its tag from the front of *buffer*."""
         raise NotImplementedError
 
 
-class Int(Field):
+class Int(Field[int]):
     """An ``int`` of an ``.rpc`` file: from 0 to 2**32 - 1."""
 
     __slots__ = ()
 
-    def checked(self, value: Any) -> int:
+    def checked(self, value: int) -> int:
         """Return *value* as an int in range."""
         return convert.integer(value, self.name, 0, 2**32 - 1)
 
@@ -103,12 +112,12 @@ class Int(Field):
         return tag.unmarshal_int(buffer, self.tag)
 
 
-class Int64(Field):
+class Int64(Field[int]):
     """An ``int64`` of an ``.rpc`` file: from 0 to 2**64 - 1."""
 
     __slots__ = ()
 
-    def checked(self, value: Any) -> int:
+    def checked(self, value: int) -> int:
         """Return *value* as an int in range."""
         return convert.integer(value, self.name, 0, 2**64 - 1)
 
@@ -121,7 +130,7 @@ class Int64(Field):
         return tag.unmarshal_int64(buffer, self.tag)
 
 
-class String(Field):
+class String(Field[str]):
     """A ``string`` of an ``.rpc`` file: text in UTF-8 without NUL, at which C would end it.
 
     What comes and is not UTF-8 has its bytes as surrogates, as in names of files.
@@ -129,7 +138,7 @@ class String(Field):
 
     __slots__ = ()
 
-    def checked(self, value: Any) -> str:
+    def checked(self, value: str) -> str:
         """Return *value* as text that C can have."""
         if not isinstance(value, str):
             raise TypeError(f"{self.name} must be str, not {value!r}")
@@ -153,7 +162,7 @@ class String(Field):
 @described(
     length="How many bytes it has, or None for any number.",
 )
-class Bytes(Field):
+class Bytes(Field[bytes]):
     """A ``bytes`` of an ``.rpc`` file: with *length*, as in ``bytes key[16]``, always that many."""
 
     __slots__ = ("length",)
@@ -163,7 +172,7 @@ class Bytes(Field):
         super().__init__(tag, optional=optional)
         self.length = None if length is None else convert.integer(length, "length", 1, 2**31 - 1)
 
-    def checked(self, value: Any) -> bytes:
+    def checked(self, value: Octets) -> bytes:
         """Return *value* as bytes, as many as there must be."""
         octets = bytes(convert.octets(value, self.name)[0])
         if self.length is not None and len(octets) != self.length:
@@ -184,7 +193,7 @@ class Bytes(Field):
 @described(
     kind="The class of the messages that it takes.",
 )
-class Struct(Field):
+class Struct(Field[M]):
     """A ``struct[kind]`` of an ``.rpc`` file: a message of another class inside.
 
     Unlike in C, reading one that isn't set doesn't make it.
@@ -192,28 +201,28 @@ class Struct(Field):
 
     __slots__ = ("kind",)
 
-    def __init__(self, tag: int, kind: type[Message], *, optional: bool = False) -> None:
+    def __init__(self, tag: int, kind: type[M], *, optional: bool = False) -> None:
         """Describe the field of messages of *kind* that the other side knows by *tag*."""
         super().__init__(tag, optional=optional)
         if not isinstance(kind, type) or not issubclass(kind, Message):
             raise TypeError(f"kind must be a subclass of Message, not {kind!r}")
         self.kind = kind
 
-    def checked(self, value: Any) -> Message:
+    def checked(self, value: M) -> M:
         """Return *value* if it is of the right class; it is not copied."""
         if not isinstance(value, self.kind):
             raise TypeError(f"{self.name} must be a {self.kind.__name__}, not {value!r}")
         return value
 
-    def missing(self, value: Message) -> list[str]:
+    def missing(self, value: M) -> list[str]:
         """Return what is missing in the message."""
         return [f"{self.name}.{name}" for name in value.missing()]
 
-    def marshal(self, buffer: Buffer, value: Message) -> None:
+    def marshal(self, buffer: Buffer, value: M) -> None:
         """Append the message."""
         tag.marshal(buffer, self.tag, bytes(value))
 
-    def unmarshal(self, buffer: Buffer) -> Message:
+    def unmarshal(self, buffer: Buffer) -> M:
         """Take a message."""
         return self.kind.unmarshal(tag.unmarshal(buffer)[1])
 
@@ -221,7 +230,7 @@ class Struct(Field):
 @described(
     of="What each of its values is: another field.",
 )
-class Array(Field):
+class Array(Field[list[V]]):
     """An ``array`` of an ``.rpc`` file: any number of values of the field *of*, none at first.
 
     It is read as a list, which may be changed; setting it takes anything iterable. A list that
@@ -232,7 +241,7 @@ class Array(Field):
 
     repeats = True
 
-    def __init__(self, of: Field) -> None:
+    def __init__(self, of: Field[V]) -> None:
         """Describe an array of what *of* describes, known by its tag.
 
         Raises `TypeError` for what ``event_rpcgen.py`` has no arrays of: bytes, arrays, and what is
@@ -241,31 +250,37 @@ class Array(Field):
         if not isinstance(of, (Int, Int64, String, Struct)) or of.optional:
             raise TypeError(f"an array must be of Int, Int64, String or Struct, not {of!r}")
         super().__init__(of.tag, optional=True)
-        self.of = of
+        self.of: Field[V] = of
 
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)
         self.of.__set_name__(owner, name)
 
-    def __get__(self, message: Message | None, owner: type) -> Any:
+    @overload
+    def __get__(self: F, message: None, owner: type) -> F: ...
+
+    @overload
+    def __get__(self, message: Message, owner: type) -> list[V]: ...
+
+    def __get__(self: F, message: Message | None, owner: type) -> F | list[V]:
         return self if message is None else message.values.setdefault(self.name, [])
 
-    def checked(self, value: Iterable[Any]) -> list[Any]:
+    def checked(self, value: Iterable[V]) -> list[V]:
         """Return a list of what is iterable."""
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{self.name} must be a list, not {value!r}")
         return [self.of.checked(item) for item in value]
 
-    def missing(self, value: list[Any]) -> list[str]:
+    def missing(self, value: list[V]) -> list[str]:
         """Return what is missing in the values."""
         return [name for item in value for name in self.of.missing(item)]
 
-    def marshal(self, buffer: Buffer, value: list[Any]) -> None:
+    def marshal(self, buffer: Buffer, value: list[V]) -> None:
         """Append the values, each with the tag."""
         for item in self.checked(value):  # the list is the user's
             self.of.marshal(buffer, item)
 
-    def unmarshal(self, buffer: Buffer) -> Any:
+    def unmarshal(self, buffer: Buffer) -> V:  # type: ignore[override]  # one of its values
         """Take one value."""
         return self.of.unmarshal(buffer)
 
@@ -283,8 +298,8 @@ class Message:
 
     __slots__ = ("values",)
 
-    fields: ClassVar[dict[str, Field]] = {}
-    _by_tag: ClassVar[dict[int, Field]] = {}
+    fields: ClassVar[dict[str, Field[Any]]] = {}
+    _by_tag: ClassVar[dict[int, Field[Any]]] = {}
 
     values: dict[str, Any]
 
@@ -346,7 +361,7 @@ class Message:
             return bytes(buffer)
 
     @classmethod
-    def unmarshal(cls: type[M], data: Any) -> M:
+    def unmarshal(cls: type[M], data: Octets | Buffer) -> M:
         """Return the message that *data* is, all of it: a `Buffer`, which is drained, or bytes.
 
         As in C, fields may come in any order. Raises `TagError` when it is malformed, has an

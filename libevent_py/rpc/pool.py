@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py._core import convert
 from libevent_py._core.described import described
@@ -30,6 +30,13 @@ from libevent_py.rpc.hooks import (
     octets_of,
 )
 from libevent_py.rpc.message import Message
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+
+
+#: What is called once a call has ended, as ``callback(call)``.
+RpcCallback: TypeAlias = Callable[["RpcCall"], object]
 
 
 @described(
@@ -70,7 +77,12 @@ class RpcCall(Context):
     http_request: HookedRequest | None
 
     def __init__(
-        self, pool: RpcPool, name: bytes, request: Message, reply: type[Message], callback: Any
+        self,
+        pool: RpcPool,
+        name: bytes,
+        request: Message,
+        reply: type[Message],
+        callback: RpcCallback,
     ) -> None:
         data = bytes(request)
         self.base, self.end = pool.base, pool
@@ -104,7 +116,7 @@ class RpcCall(Context):
         return self.end
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> HttpConnection | None:
         """The `HttpConnection` that the call is made on, or None as long as it waits for one.
 
         Wraps ``evrpc_hook_get_connection``.
@@ -116,12 +128,12 @@ class RpcCall(Context):
         """Raise `ValueError`: a call ends with its reply, or with its pool."""
         raise ValueError("a call can't be closed: it ends with its reply, or with its pool")
 
-    def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+    def _go_on(self, pointer: CData, result: RpcHookResult) -> None:
         self._sent = self._sent or result is CONTINUE
         super()._go_on(pointer, result)
 
     @tells
-    def _ended(self, status: RpcStatus, http: Any, data: bytes) -> None:
+    def _ended(self, status: RpcStatus, http: CData | None, data: bytes) -> None:
         self._take()
         if status is RpcStatus.NONE:
             try:
@@ -151,10 +163,10 @@ class Made:
     def __init__(self, base: EventBase) -> None:
         #: Each goes when C has called back, which may be after its callback was called.
         self.calls: dict[int, RpcCall] = {}
-        self.connections: dict[int, tuple[HttpConnection, Any]] = {}
+        self.connections: dict[int, tuple[HttpConnection, CData]] = {}
         self.silence = base._silencer()
 
-    def free(self, pool: Any) -> None:
+    def free(self, pool: CData) -> None:
         """Free the pool in C, and close its connections; nobody waits for its calls by now."""
         for _, pointer in list(self.connections.values()):
             lib.evrpc_pool_remove_connection(pool, pointer)
@@ -220,7 +232,7 @@ class RpcPool(End):
             raise ValueError("connection must have the same base as the pool")
         self._give(pool, connection, take_over(connection))
 
-    def _give(self, pool: Any, connection: HttpConnection, pointer: Any) -> None:
+    def _give(self, pool: CData, connection: HttpConnection, pointer: CData) -> None:
         """Have C's *pool* use *connection*, whose pointer has been taken."""
         known, key, added = self._made.connections, number(pointer), False
 
@@ -253,7 +265,7 @@ class RpcPool(End):
         self._take_back(pool, key, pointer)
         give_back(connection, pointer)
 
-    def _take_back(self, pool: Any, key: int, pointer: Any) -> None:
+    def _take_back(self, pool: CData, key: int, pointer: CData) -> None:
         """Have C's *pool* use a connection no longer."""
         try:  # an interrupt comes after C's call, not before it
             lib.evrpc_pool_remove_connection(pool, pointer)
@@ -270,7 +282,7 @@ class RpcPool(End):
         name: str | bytes,
         request: Message,
         reply: type[Message],
-        callback: Callable[[RpcCall], object],
+        callback: RpcCallback,
     ) -> RpcCall:
         """Call *name* with the message *request*, and then ``callback(call)``, once.
 
@@ -302,7 +314,7 @@ class RpcPool(End):
         self._enter(lib.evpy_rpc_make_request, call.pointer)
         return call
 
-    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
         """Return what the hooks make of the call whose context is *pointer*."""
         if self.closed:
             return TERMINATE
@@ -318,14 +330,16 @@ class RpcPool(End):
             return PAUSE  # for C
         return self._ask_for(call, when, request, data)
 
-    def _ask_for(self, call: RpcCall, when: RpcHook, request: Any, data: Any) -> RpcHookResult:
+    def _ask_for(self, call: RpcCall, when: RpcHook, request: CData, data: CData) -> RpcHookResult:
         result = self._ask(when, call, request, data)
         if when is RpcHook.OUTPUT:
             call._sent = result is CONTINUE
         call._paused = result is PAUSE
         return result
 
-    def _hook_late(self, call: RpcCall, end: Any, when: RpcHook, request: Any, data: Any) -> None:
+    def _hook_late(
+        self, call: RpcCall, end: CData, when: RpcHook, request: CData, data: CData
+    ) -> None:
         """Ask the hooks of *call*, which C meanwhile takes for one that they hold up."""
         if (
             self.base._called_by(call._key) is None
@@ -340,7 +354,7 @@ class RpcPool(End):
         if result is not PAUSE and not self.base._forked:
             self._let_go_on(end, call._context, result)
 
-    def _over(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+    def _over(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Have *call*'s callback told of its end, unless `close` has told it."""
         del self._made.calls[call._key]
         if not self._made.calls:
@@ -355,7 +369,7 @@ class RpcPool(End):
         finally:
             self._depth -= 1
 
-    def _over_late(self, call: RpcCall, status: RpcStatus, http: Any, data: bytes) -> None:
+    def _over_late(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Do as `_over` does, and free the HTTP request."""
         try:
             self._over(call, status, http, data)
@@ -410,12 +424,12 @@ class RpcPool(End):
         return [*self._made.calls.values(), *lent]
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the pool in C, but not below the callback that has dropped it (R6)."""
         return functools.partial(self.base._free_when_clean, self._made.free)
 
 
-def take_over(connection: HttpConnection) -> Any:
+def take_over(connection: HttpConnection) -> CData:
     """Take its C object from *connection*, which nobody can use meanwhile; return the pointer."""
     pointer = connection.pointer
     if len(connection._queue):
@@ -426,7 +440,7 @@ def take_over(connection: HttpConnection) -> Any:
     return pointer
 
 
-def give_back(connection: HttpConnection, pointer: Any) -> None:
+def give_back(connection: HttpConnection, pointer: CData) -> None:
     """Undo `take_over`."""
     base = connection.base
     base._know(connection)
@@ -434,7 +448,7 @@ def give_back(connection: HttpConnection, pointer: Any) -> None:
 
 
 @from_c()
-def evpy_rpc_done(call: Any, status: int, http: Any, reply: Any) -> None:
+def evpy_rpc_done(call: RpcCall, status: int, http: CData, reply: CData) -> None:
     call.base._may_not_call(call._key)
     pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
     if pool._late is None:

@@ -11,7 +11,7 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -40,10 +40,14 @@ from libevent_py.rpc.hooks import (
 )
 from libevent_py.rpc.message import Message
 
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
+    from libevent_py.event.base import EventBase
+
 evrpc_free = lib.evrpc_free
 
 #: A handler of calls: ``handler(rpc)`` fills in ``rpc.reply`` and calls ``rpc.done()``.
-Handler = Callable[[Any], object]
+RpcHandler: TypeAlias = Callable[["Rpc"], object]
 
 
 class Served:
@@ -51,24 +55,24 @@ class Served:
 
     __slots__ = ("calls", "freed", "held", "http", "names", "pointer", "server", "silence")
 
-    def __init__(self, server: RpcServer, below: Any) -> None:
+    def __init__(self, server: RpcServer, below: CData) -> None:
         #: A copy: that of the server tells who is on the way to C. None until C has made it.
-        self.pointer: Any = None
+        self.pointer: CData | None = None
         self.freed = False
         self.server = weakref.ref(server)
-        self.http: Any = copied(below)
+        self.http = copied(below)
         self.held = server.http._requests
         self.silence = server.http.base._silencer()
         #: The keys of the RPCs, by name.
         self.names: dict[bytes, int] = {}
         #: By the number of its pointer; each goes when C has been told to answer it.
-        self.calls: dict[int, tuple[Any, weakref.ref[Rpc]]] = {}
+        self.calls: dict[int, tuple[CData, weakref.ref[Rpc]]] = {}
 
-    def requests(self) -> list[Any]:
+    def requests(self) -> list[CData]:
         """Return C's HTTP requests that the calls are which are not answered yet."""
         return [lib.evpy_rpc_http_request(pointer) for pointer, _ in list(self.calls.values())]
 
-    def refuse(self, pointer: Any) -> None:
+    def refuse(self, pointer: CData) -> None:
         """Answer by 503 what nobody will answer any more, whether a hook holds it up or not."""
         _, ref = self.calls.pop(number(pointer), (None, None))
         if ref is None:
@@ -91,7 +95,7 @@ class Served:
             raise errors.failed(lib.evrpc_unregister_rpc)
         self.silence(self.names.pop(name))
 
-    def end(self, evcon: Any) -> None:
+    def end(self, evcon: CData) -> None:
         """Answer the calls of the connection *evcon*, which is about to be freed with them."""
         server = self.server()
         if server is not None and (server._depth or in_the_middle(server.base, sys._getframe(1))):
@@ -101,7 +105,7 @@ class Served:
             if lib.evhttp_request_get_connection(http) == evcon:
                 self.refuse(pointer)
 
-    def free(self, pointer: Any = None) -> None:
+    def free(self, pointer: CData | None = None) -> None:
         """Free the server in C; a second time does nothing."""
         if self.freed:
             return
@@ -125,17 +129,22 @@ class Registered:
     __slots__ = ("handler", "name", "reply", "request", "server")
 
     def __init__(
-        self, server: Any, name: str, request: type[Message], reply: type[Message], handler: Any
+        self,
+        server: RpcServer,
+        name: str,
+        request: type[Message],
+        reply: type[Message],
+        handler: RpcHandler,
     ) -> None:
         self.server: RpcServer = server
         self.name = name
         self.request = request
         self.reply = reply
         #: None once there is to be no handler any more.
-        self.handler: Handler | None = handler
+        self.handler: RpcHandler | None = handler
 
     @property
-    def base(self) -> Any:
+    def base(self) -> EventBase:
         """The base of its server."""
         return self.server.base
 
@@ -171,7 +180,7 @@ class Rpc(Context, Child):
     request: Any
     reply: Any
 
-    def __init__(self, server: RpcServer, pointer: Any) -> None:
+    def __init__(self, server: RpcServer, pointer: CData) -> None:
         self.end = server
         self.request = self.reply = self.name = None
         self._asked = self._answered = self._paused = False
@@ -235,11 +244,11 @@ class Rpc(Context, Child):
 
         self.end._answering[self._number] = self
 
-        def answer() -> Any:
+        def answer() -> None:
             self._answered = True
             if self._number in calls:  # no call from here to C's, after which it is freed
                 del calls[self._number]
-            return lib.evpy_rpc_answer(pointer)
+            lib.evpy_rpc_answer(pointer)
 
         try:
             self.end._enter(answer)
@@ -282,7 +291,7 @@ class Rpc(Context, Child):
         if not self._asked:
             raise RuntimeError("no handler has been given this RPC yet")
 
-    def _go_on(self, pointer: Any, result: RpcHookResult) -> None:
+    def _go_on(self, pointer: CData, result: RpcHookResult) -> None:
         calls, end = self.end._served.calls, self.end.pointer
         if not self._answered and result is CONTINUE:
             self.end._arriving[self._number] = self
@@ -314,7 +323,7 @@ class Rpc(Context, Child):
         self._take()
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What answers a call that is dropped."""
         return self.end._served.refuse
 
@@ -372,7 +381,7 @@ class RpcServer(End):
         name: str | bytes,
         request: type[Message],
         reply: type[Message],
-        handler: Handler,
+        handler: RpcHandler,
     ) -> None:
         """Have calls of *name*, with messages of the class *request*, handled by ``handler(rpc)``.
 
@@ -405,7 +414,7 @@ class RpcServer(End):
         self.pointer  # noqa: B018  (a closed server has none)
         self.base._check_thread()
         octets = call_name(name)
-        made = self.base._called_by(self._served.names.get(octets))
+        made = self.base._called_by(self._served.names.get(octets, 0))  # nobody's key
         if made is None or made.handler is None:
             raise KeyError(name)
         made.handler = None
@@ -423,7 +432,7 @@ class RpcServer(End):
         base._check_thread()
         self._later(self._served.free, self._lose())
 
-    def _lose(self) -> Any:
+    def _lose(self) -> CData | None:
         self.base._forget(self._key)
         for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
@@ -431,11 +440,11 @@ class RpcServer(End):
         return self._take()
 
     @property
-    def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
+    def _free(self) -> Callable[[CData], object]:
         """What frees the server in C."""
         return self._served.free
 
-    def _hook(self, when: RpcHook, pointer: Any, request: Any, data: Any) -> RpcHookResult:
+    def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
         """Return what the hooks make of the call whose context is *pointer*."""
         if not self._hooks[when]:
             return CONTINUE
@@ -460,7 +469,7 @@ class RpcServer(End):
                 calls.pop(key, None)
         return result
 
-    def _handle(self, made: Registered, pointer: Any) -> bool:
+    def _handle(self, made: Registered, pointer: CData) -> bool:
         """Have *made*'s handler answer the call whose context is *pointer*, or return False."""
         rpc = self._arriving.pop(number(pointer), None)
         if self.closed or made.handler is None:
@@ -485,14 +494,14 @@ class RpcServer(End):
                 rpc.fail()
         return True
 
-    def _handle_late(self, made: Registered, pointer: Any) -> None:
+    def _handle_late(self, made: Registered, pointer: CData) -> None:
         """Do what C does that calls back for *pointer*, once it has been let go on."""
         if not self._handle(made, pointer) and not self.base._forked:
             lib.evpy_rpc_refuse(pointer)
 
 
 @from_c(late=False, raised=False)
-def evpy_rpc(made: Any, pointer: Any) -> bool:
+def evpy_rpc(made: Registered, pointer: CData) -> bool:
     server = made.server
     if server._late is not None:
         server._late.append(functools.partial(server._handle_late, made, pointer))

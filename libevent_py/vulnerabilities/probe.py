@@ -21,10 +21,13 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from libevent_py import errors, log
 from libevent_py._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 State = Literal["vulnerable", "fixed", "unknown"]
 
@@ -76,7 +79,7 @@ _headers: tuple[bytes, ...] = ()
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_probed_http(request: Any, _: Any) -> None:
+def evpy_probed_http(request: CData, _: CData) -> None:
     headers = lib.evhttp_request_get_input_headers(request)
     values = {name: lib.evhttp_find_header(headers, name) for name in _headers}
     _requests.append({name: ffi.string(at) if at else None for name, at in values.items()})
@@ -117,7 +120,7 @@ def exchange(
     return _requests.pop() if _requests else None
 
 
-def turns(base: Any) -> Any:
+def turns(base: CData) -> Iterator[None]:
     """Turn the loop of *base* for as long as the probe may take."""
     end = time.monotonic() + PATIENCE / 2
     while time.monotonic() < end:
@@ -250,7 +253,7 @@ _answers: list[int] = []
 
 
 @ffi.def_extern(onerror=errors.kept)
-def evpy_probed_dns(request: Any, _: Any) -> None:
+def evpy_probed_dns(request: CData, _: CData) -> None:
     result = lib.evdns_server_request_respond(request, 0)
     _answers.append(result)
     if result < 0:
@@ -258,7 +261,7 @@ def evpy_probed_dns(request: Any, _: Any) -> None:
 
 
 @contextlib.contextmanager
-def dns() -> Iterator[tuple[socket.socket, Any]]:
+def dns() -> Iterator[tuple[socket.socket, Iterator[None]]]:
     """Yield a socket that is connected to a server, and the turns of its loop."""
     server = socket.socket(type=socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))

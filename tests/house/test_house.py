@@ -57,6 +57,8 @@ FLOORS = """
 
     rpc.message rpc.hooks rpc.server rpc.pool rpc
 
+    types
+
     __init__
 
     _cli.find _cli.doctor _cli
@@ -73,8 +75,9 @@ NEVER = ["callback", "from_handle", "gc", "new_handle"]
 #: then frees what is let go, where no interrupt can come between.
 ONLY_THERE = ("gc", "_core.pointers")
 
-#: Packages that a star doesn't import: their names are those of what is in them, and of variables.
-NOUNS = ["buffer", "bufferevent", "event", "http", "rpc"]
+#: What a star doesn't import: the names of these packages are those of what is in them, and of
+#: variables, and the standard library has `types`, too.
+NOUNS = ["buffer", "bufferevent", "event", "http", "rpc", "types"]
 
 #: Trampolines whose exceptions Python prints, because nobody is left to raise them to.
 LAST_WORDS = {"evpy_fatal"}

@@ -22,7 +22,7 @@ if users must know, and write this file anew with `python -m tests.kit.names`.
 """
 
 #: Modules whose own functions and classes are public.
-MODULES = ["debug", "log", "tag", "util", "vulnerabilities"]
+MODULES = ["debug", "log", "tag", "types", "util", "vulnerabilities"]
 
 #: Whose names are Python's, not ours.
 PYTHON = {"builtins", "enum", "typing", "collections.abc"}
@@ -37,8 +37,8 @@ def members(kind: type) -> list[str]:
 
 
 def own(module: ModuleType) -> list[str]:
-    """Return the public classes and functions that *module*, or its package, defines."""
-    return sorted(
+    """Return what *module* says is public, or the classes and functions that it defines."""
+    return sorted(getattr(module, "__all__", ())) or sorted(
         name
         for name, thing in vars(module).items()
         if not name.startswith(("_", "evpy_"))
