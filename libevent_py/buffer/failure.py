@@ -1,4 +1,4 @@
-"""Why a call about a buffer has failed."""
+"""Why a call on a buffer has failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHERE = "end", "front"
 def failure(
     function: Callable[..., Any], *ends: tuple[Handle, int], fd: int | None = None
 ) -> Exception:
-    """Return the exception that tells why *function* failed.
+    """Return the exception that says why *function* failed.
 
     Either one of *ends* is frozen, or there is no memory; with *fd*, errno says why.
     """
@@ -32,6 +32,6 @@ def failure(
 
 
 def result_of(function: Callable[..., Any], *arguments: Any) -> int:
-    """Call *function*; return -2 if it returns -1, for which `errors.call` would look at errno."""
+    """Call *function*; return -2 instead of -1, for which `errors.call` would look at errno."""
     result = int(function(*arguments))
     return -2 if result == -1 else result
