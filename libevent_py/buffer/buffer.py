@@ -3,9 +3,9 @@
 In Python a position is a number. C's pointers into a buffer are valid only while its lock is held
 (D5), so they stay in C.
 
-Most calls can't run any Python, and go straight to C. Where callbacks may run, because the buffer
-or what it belongs to has some (`Buffer._plain` is false), calls go through `Buffer._call`, which
-raises what the callbacks have raised.
+Most calls can't run any Python, and go straight to C. If the buffer or its owner has callbacks,
+`Buffer._plain` is false, and calls go through `Buffer._call`, which raises what the callbacks have
+raised.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ INT_MAX = 2**31 - 1
 #: The largest size or position.
 LARGEST = sys.maxsize
 
-#: No position: C's largest size_t.
+#: C's largest size_t, which means "no position".
 SIZE_MAX = lib.EV_SIZE_MAX
 
 #: How many bytes a `spare` piece of memory has.
 ROOM = 65536
 
-#: Memory to copy through, each piece with its ``ffi.buffer``. Who copies takes a piece away
-#: meanwhile, because another thread, a signal handler or a callback may copy, too. It is made here,
-#: because CPython calls the methods of an imported name more slowly.
+#: Memory to copy through, each piece with its ``ffi.buffer``. A method that copies takes a piece
+#: off the list meanwhile, as another thread, a signal handler or a callback may copy too. The list
+#: is made here because CPython calls the methods of an imported name more slowly.
 spares: list[tuple[CData, Memory]] = []
 
 # Looked up once: an attribute of lib costs as much as a short call.
@@ -82,7 +82,7 @@ CRLF = EolStyle.CRLF
 
 
 def spare() -> tuple[CData, Memory]:
-    """Return `ROOM` bytes of memory, for C and for Python, to be given back to `spares`."""
+    """Return `ROOM` bytes of memory, for C and for Python; the caller puts them into `spares`."""
     try:
         return spares.pop()
     except IndexError:
@@ -93,14 +93,14 @@ def spare() -> tuple[CData, Memory]:
 class Buffer(Handle):
     """A queue of bytes that grows at one end and shrinks at the other; usable in ``with``.
 
-    Wherever it takes bytes, it takes any object with the buffer protocol. It has a lock, so several
-    threads may use it. A buffer that belongs to a bufferevent is closed with the bufferevent, keeps
-    it alive, and is used only in the thread that runs its loop.
+    Where a method takes bytes, it takes any object with the buffer protocol. Each buffer has a
+    lock, so several threads may use it. A buffer that belongs to a bufferevent is closed with it,
+    keeps it alive, and may be used only in the thread that runs its loop.
     """
 
     __slots__ = ("_callbacks", "_entry", "_key", "_owner", "_plain", "_space")
 
-    #: What the buffer belongs to and is freed with, or None.
+    #: The object that the buffer belongs to and is freed with, or None.
     _owner: Child | Request | None
 
     #: Whether no call to C can run any Python.
@@ -109,10 +109,10 @@ class Buffer(Handle):
     #: The ``struct evbuffer_cb_entry *`` that runs the callbacks, or None before the first.
     _entry: CData | None
 
-    #: What C knows the buffer by, for its callbacks; 0 until it has any.
+    #: The key by which C calls the buffer's callbacks; 0 until it has any.
     _key: int
 
-    #: The callbacks in their order. Never changed, only replaced: C may be running them.
+    #: The callbacks, in the order of the calls. Replaced, never changed: C may be running them.
     _callbacks: tuple[BufferCallback, ...]
 
     #: The memory that is reserved, until it is committed.
@@ -132,7 +132,7 @@ class Buffer(Handle):
         if not self.pointer:
             del self.pointer
             raise failure(lib.evbuffer_new)
-        if type(data) is not bytes or data:  # of no bytes C makes a piece of memory, too
+        if type(data) is not bytes or data:  # C would allocate memory even for no bytes
             self.add(data)
 
     @classmethod
@@ -157,7 +157,7 @@ class Buffer(Handle):
         if references:
             release()
 
-    # As Python has it.
+    # Python's own operations.
 
     def __len__(self) -> int:
         """Return the number of bytes. Wraps ``evbuffer_get_length``."""
@@ -168,7 +168,7 @@ class Buffer(Handle):
         return len(self) > 0
 
     def __bytes__(self) -> bytes:
-        """Return a copy of the whole content, even where the front is frozen."""
+        """Return a copy of the whole content, even if the front is frozen."""
         return b"".join(self)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -228,7 +228,7 @@ class Buffer(Handle):
         *pieces* is an iterable of what `add` takes. Wraps ``evbuffer_add_iovec``.
         """
         taken = [convert.octets(piece, "each of pieces") for piece in pieces]
-        # Kept here until C has copied from them.
+        # Keeps the memory alive until C has copied it.
         kept = [ffi.from_buffer(octets) if type(octets) is bytes else octets for octets, _ in taken]
         vector = ffi.new("struct evbuffer_iovec[]", len(taken))
         for place, view in zip(vector, kept, strict=True):
@@ -262,13 +262,13 @@ class Buffer(Handle):
 
     @property
     def contiguous_space(self) -> int:
-        """How many bytes lie in one piece at the front. Wraps ``evbuffer_get_contiguous_space``."""
+        """The number of bytes in the first piece. Wraps ``evbuffer_get_contiguous_space``."""
         return int(lib.evbuffer_get_contiguous_space(self.pointer))
 
     # Bytes out.
 
     def remove(self, size: int | None = None) -> bytes:
-        """Take up to *size* bytes from the front, or with None all. Wraps ``evbuffer_remove``."""
+        """Remove and return up to *size* bytes, or all for None. Wraps ``evbuffer_remove``."""
         # hot: written out, with no call that C doesn't need.
         if size is None:
             size = evbuffer_get_length(self.pointer)
@@ -330,7 +330,7 @@ class Buffer(Handle):
         return int(moved)
 
     def copyout(self, size: int | None = None, start: int = 0) -> bytes:
-        """Return a copy of up to *size* bytes from *start* on, or with None of all that follow.
+        """Return a copy of up to *size* bytes from *start* on, or for None of all that follow.
 
         Wraps ``evbuffer_copyout``, ``evbuffer_copyout_from``.
         """
@@ -355,7 +355,7 @@ class Buffer(Handle):
         return copied
 
     def drain(self, size: int) -> None:
-        """Drop up to *size* bytes from the front. Wraps ``evbuffer_drain``."""
+        """Discard up to *size* bytes from the front. Wraps ``evbuffer_drain``."""
         # hot: written out, with no call that C doesn't need.
         if type(size) is not int or not 0 <= size <= LARGEST:
             size = convert.integer(size, "size", 0, LARGEST)
@@ -369,7 +369,7 @@ class Buffer(Handle):
             release()
 
     def readln(self, eol: int = CRLF) -> bytes | None:
-        """Take the first line and return it without its ending, or None if no line ends yet.
+        """Remove the first line, and return it without its ending; None if no line ends yet.
 
         Unlike in C, the callbacks are called once for the line and its ending.
         Wraps ``evbuffer_readln``.
@@ -401,9 +401,8 @@ class Buffer(Handle):
     def search(self, what: Octets, start: int = 0, end: int | None = None) -> int:
         """Return the position of the first *what* between *start* and *end*, or -1.
 
-        With *end* None it searches to the end of the buffer. Raises `ValueError` for positions that
-        the buffer doesn't have. Wraps ``evbuffer_search``, ``evbuffer_search_range``,
-        ``evbuffer_ptr_set``.
+        With *end* None it searches to the end of the buffer. Raises `ValueError` for positions
+        beyond the end. Wraps ``evbuffer_search``, ``evbuffer_search_range``, ``evbuffer_ptr_set``.
         """
         # hot: written out, with no call that C doesn't need.
         octets, size = (what, len(what)) if type(what) is bytes else convert.octets(what, "what")
@@ -430,14 +429,14 @@ class Buffer(Handle):
     # Descriptors.
 
     def read(self, fd: FileDescriptor, size: int | None = None) -> int:
-        """Read up to *size* bytes from *fd* and append them; return how many, at the end of file 0.
+        """Read up to *size* bytes from *fd* and append them; return how many, 0 at end of file.
 
-        libevent reads at most 4096 bytes at a time; with None, as many as there are up to that.
+        libevent reads at most 4096 bytes at a time, and with None as many as it can up to that.
         Raises `OSError`: `BlockingIOError` if there is nothing to read yet. Wraps
         ``evbuffer_read``.
         """
         number = convert.descriptor(fd)
-        # libevent asserts on 0, or takes it for the end of file (D13).
+        # A size of 0 makes libevent fail an assertion, or report the end of file (D13).
         most = -1 if size is None else convert.integer(size, "size", 1, INT_MAX)
         got = self._call(lib.evbuffer_read, self.pointer, number, most)
         if got < 0:
@@ -445,10 +444,10 @@ class Buffer(Handle):
         return int(got)
 
     def write(self, fd: FileDescriptor, size: int | None = None) -> int:
-        """Write up to *size* bytes from the front to *fd*, or with None all; return how many.
+        """Write up to *size* bytes from the front to *fd*, or all for None; return how many.
 
-        That may be 0, which in C is an error. Raises `OSError`: `BlockingIOError` if *fd* takes
-        nothing yet. Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
+        Writing 0 bytes is no error, as it is in C. Raises `OSError`: `BlockingIOError` if *fd*
+        takes nothing yet. Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
         """
         number = convert.descriptor(fd)
         most = -1 if size is None else convert.integer(size, "size", 0, LARGEST)
@@ -462,10 +461,10 @@ class Buffer(Handle):
     # Views.
 
     def peek(self, size: int | None = None, start: int = 0) -> list[memoryview]:
-        """Return read-only views of up to *size* bytes from *start* on, or with None of all.
+        """Return read-only views of up to *size* bytes from *start* on, or for None of all.
 
-        There is one view for each piece of memory. Views keep the memory, and what they show never
-        changes, whatever happens to the buffer. For a bufferevent's buffer they show a copy.
+        There is one view for each piece of memory. Views keep the memory alive, and what they show
+        never changes, whatever happens to the buffer. Those of a bufferevent's buffer show a copy.
         Wraps ``evbuffer_peek``.
         """
         if size is not None:
@@ -481,9 +480,9 @@ class Buffer(Handle):
         return views(shown, lib.evbuffer_peek)
 
     def pullup(self, size: int | None = None) -> memoryview:
-        """Move the first *size* bytes, or with None all, into one piece of memory, and show it.
+        """Move the first *size* bytes, or all for None, into one piece; return a view of it.
 
-        Return a view like those of `peek`. Raises `ValueError` if there are fewer bytes.
+        The view is like those of `peek`. Raises `ValueError` if there are fewer bytes.
         Wraps ``evbuffer_pullup``.
         """
         length = len(self)
@@ -500,29 +499,29 @@ class Buffer(Handle):
     def add_reference(self, data: Octets) -> None:
         """Append *data*, any object with the buffer protocol, without copying it.
 
-        It is kept alive, and can't be resized, until no buffer contains any of it. Then it is
-        released: by the loop that has sent the last of it, or at the end of an operation of any
-        buffer. Bytes that are written to it meanwhile may or may not be sent. Wraps
+        *data* is kept alive, and can't be resized, until no buffer contains any of it. It is
+        released by the loop that has sent the last of it, or at the end of an operation on any
+        buffer. If you change *data* meanwhile, the old or the new bytes may be sent. Wraps
         ``evbuffer_add_reference``.
         """
         octets, size = convert.octets(data)
         view = ffi.from_buffer(octets) if type(octets) is bytes else octets
         if references:
             release()
-        pointer = self.pointer  # the last, for what comes before may close the buffer
-        if not size:  # which older versions of libevent stumble over (D6)
+        pointer = self.pointer  # taken last, as the code above may close the buffer
+        if not size:  # older versions of libevent stumble over an empty reference (D6)
             return
         if self._call(refer, pointer, view, size):
             release()
             raise failure(lib.evbuffer_add_reference, (self, END))
 
     def add_buffer_reference(self, other: Buffer) -> None:
-        """Append what *other* contains now, without copying it or taking it from *other*.
+        """Append what *other* contains now, without copying it or removing it from *other*.
 
         Both buffers refer to the same memory. Unlike in C, *other* may contain files and
-        references, either buffer may be closed or changed in any thread, and what is written to one
-        never shows in the other. From a bufferevent's buffer a copy is added. Raises `ValueError`
-        if *other* is this buffer. Wraps ``evbuffer_add_buffer_reference``.
+        references, either buffer may be closed or changed in any thread, and a change to one never
+        shows in the other. If *other* is a bufferevent's buffer, its content is copied. Raises
+        `ValueError` if *other* is this buffer. Wraps ``evbuffer_add_buffer_reference``.
         """
         if not isinstance(other, Buffer):
             raise TypeError(f"other must be a Buffer, not {other!r}")
@@ -536,12 +535,12 @@ class Buffer(Handle):
     def add_file_segment(
         self, segment: FileSegment, offset: int = 0, length: int | None = None
     ) -> None:
-        """Append *length* bytes of *segment* from *offset* on, or with None all that follow.
+        """Append *length* bytes of *segment* from *offset* on, or for None all that follow.
 
-        The output of a bufferevent that has a socket, and no TLS, sends them straight from the
-        file: without regard to rate limits, and its content can't be looked at from then on. If the
-        file has become shorter, `on_event` is called with WRITING and EOF. Raises `ValueError` for
-        bytes that the segment doesn't have. Wraps ``evbuffer_add_file_segment``.
+        The output of a bufferevent with a socket and without TLS sends them straight from the file.
+        It then ignores rate limits, and its content can't be looked at any more. If the file has
+        become shorter, the bufferevent's `on_event` is called with WRITING and EOF. Raises
+        `ValueError` for bytes that the segment doesn't have. Wraps ``evbuffer_add_file_segment``.
         """
         if not isinstance(segment, FileSegment):
             raise TypeError(f"segment must be a FileSegment, not {segment!r}")
@@ -561,10 +560,10 @@ class Buffer(Handle):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 
     def add_file(self, file: FileDescriptor, offset: int = 0, length: int | None = None) -> None:
-        """Append *length* bytes of *file* from *offset* on, or with None all that follow.
+        """Append *length* bytes of *file* from *offset* on, or for None all that follow.
 
-        *file* is what `FileSegment` takes, and is not mapped into memory. Unlike in C, closing it
-        is left to the caller. Wraps ``evbuffer_add_file``.
+        *file* is as for `FileSegment`, and is not mapped into memory. Unlike in C, the caller has
+        to close it. Wraps ``evbuffer_add_file``.
         """
         self._check_usable()  # before the file is read
         flags = FileSegmentFlag.DISABLE_MMAP
@@ -577,18 +576,18 @@ class Buffer(Handle):
 
     @contextlib.contextmanager
     def reserve(self, size: int) -> Iterator[memoryview]:
-        """Give *size* bytes of memory to write to, as a memoryview, inside a ``with`` block.
+        """Provide *size* bytes of memory to write to, as a memoryview, inside a ``with`` block.
 
         `commit` appends what has been written there, and ends the view; without it nothing is
         added. Until then any other use of the buffer raises `RuntimeError`, in other threads too.
         Wraps ``evbuffer_reserve_space``.
         """
-        # C's own space is lost as soon as anything else happens to the buffer (D7).
+        # C's own reserved space is lost as soon as the buffer is used otherwise (D7).
         if lib.evpy_buffer_frozen(self.pointer, END):
             raise failure(lib.evbuffer_reserve_space, (self, END))
         space = Space(convert.integer(size, "size", 1, LARGEST))
         while self.__class__ is not space.kind:  # or another thread has changed it meanwhile
-            self._check_usable()  # there may be other memory reserved now
+            self._check_usable()  # the other thread may have reserved memory
             space.kind = type(self)
             space.reserved = subclass_of(space.kind, Reserved)
         try:
@@ -599,9 +598,9 @@ class Buffer(Handle):
             self._unreserve(space)
 
     def commit(self, size: int) -> None:
-        """Append the first *size* bytes of what `reserve` gave, inside its block.
+        """Append the first *size* bytes of the memory that `reserve` gave, inside its block.
 
-        Nothing is copied, unless parts of the view are still held. From then on the buffer may be
+        The bytes are copied only if slices of the view still exist. From then on the buffer may be
         used again. Raises `RuntimeError` outside such a block, and the second time. Wraps
         ``evbuffer_commit_space``.
         """
@@ -610,7 +609,7 @@ class Buffer(Handle):
             size = convert.integer(size, "size", 0, space.size)
         if space is None or not self._unreserve(space):
             self._check_usable()
-            raise RuntimeError("commit() is for once inside a block of reserve()")
+            raise RuntimeError("commit() must be called once, inside a block of reserve()")
         pointer = self.pointer
         if space.end():
             result = self._call(lib.evpy_commit, pointer, space.views.views, size)
@@ -622,14 +621,14 @@ class Buffer(Handle):
     # Freezing and locking.
 
     def freeze(self, at_front: bool) -> None:
-        """Make all calls fail that change the front, or with *at_front* False the end.
+        """Make all calls fail that change the front, or the end if *at_front* is false.
 
         Wraps ``evbuffer_freeze``.
         """
         lib.evbuffer_freeze(self.pointer, bool(at_front))
 
     def unfreeze(self, at_front: bool) -> None:
-        """Allow changes at the front again, or with *at_front* False at the end.
+        """Allow changes at the front again, or at the end if *at_front* is false.
 
         Wraps ``evbuffer_unfreeze``.
         """
@@ -642,9 +641,9 @@ class Buffer(Handle):
     def lock(self) -> AbstractContextManager[None]:
         """Keep other threads from using the buffer inside a ``with`` block.
 
-        Don't wait there for another thread that uses the buffer: both would wait for ever. The lock
-        of a bufferevent's buffer is `BufferEvent.lock`. Wraps ``evbuffer_lock``,
-        ``evbuffer_unlock``.
+        Don't wait in the block for another thread that uses the buffer: both would wait for ever.
+        A bufferevent's buffer has the lock of its bufferevent, `BufferEvent.lock`.
+        Wraps ``evbuffer_lock``, ``evbuffer_unlock``.
         """
         return self._locked()
 
@@ -653,11 +652,11 @@ class Buffer(Handle):
     def add_cb(self, callback: BufferChangeCallback) -> BufferCallback:
         """Call ``callback(buffer, info)`` from now on whenever the buffer has changed.
 
-        *info* is a `BufferInfo`; the `BufferCallback` that is returned disables or removes the
-        callback. The callback added last is called first. What it raises comes out of the call that
-        has changed the buffer; for a bufferevent's buffer it goes to the loop, as with the
-        bufferevent's own callbacks. One call may be several changes, and a callback that changes
-        the buffer is called again for that, inside itself. Wraps ``evbuffer_add_cb``.
+        *info* is a `BufferInfo`. Return a `BufferCallback`, which can disable or remove the
+        callback. The callback added last is called first. What it raises comes out of the method
+        that changed the buffer; for a bufferevent's buffer it goes to the loop, as with the
+        bufferevent's own callbacks. One method call may be several changes. A callback that changes
+        the buffer itself is called again for that, recursively. Wraps ``evbuffer_add_cb``.
         """
         added = BufferCallback(self, convert.callback(callback))
         with self.lock():
@@ -674,8 +673,8 @@ class Buffer(Handle):
     def defer_callbacks(self, base: EventBase) -> None:
         """Let *base*'s loop call the callbacks, once for all changes since the last time.
 
-        From now on the buffer is closed with *base*, and used only in the thread that runs its
-        loop. Raises `RuntimeError` if the callbacks are deferred already, for a bufferevent's
+        From now on the buffer is closed with *base*, and may be used only in the thread that runs
+        its loop. Raises `RuntimeError` if the callbacks are deferred already, for a bufferevent's
         buffer, and inside a callback of any buffer. Wraps ``evbuffer_defer_callbacks``.
         """
         if not isinstance(base, EventBase):
@@ -699,7 +698,7 @@ class Buffer(Handle):
             raise self._unusable()
         else:
             owner.leave()
-            raise RuntimeError("the callbacks of this buffer have been deferred meanwhile")
+            raise RuntimeError("other code has deferred the callbacks of this buffer meanwhile")
         lib.evbuffer_defer_callbacks(pointer, base_pointer)
 
     # For the package alone.
@@ -727,11 +726,11 @@ class Buffer(Handle):
         return self._call(other._call, function, self.pointer, other.pointer, *arguments)
 
     def _expect_callbacks(self) -> None:
-        """Call C in the way from now on that lets Python run."""
+        """Enter C by `_call` from now on, since callbacks may run."""
         self._plain = False
 
     def _check_changeable(self) -> None:
-        """Raise `ValueError` if the buffer may only be looked at."""
+        """Raise `ValueError` if the buffer is read-only."""
 
     def _unusable(self) -> Exception:
         return super()._unusable() if self._owner is None else self._owner._unusable()
@@ -743,10 +742,10 @@ class Buffer(Handle):
             yield f"{len(self._callbacks)} callbacks"
 
     def _told_length(self) -> int:
-        return int(evbuffer_get_length(slot(self)))  # also where memory is reserved
+        return int(evbuffer_get_length(slot(self)))  # works while memory is reserved, too
 
     def _check_positions(self, start: int, end: int | None = None) -> None:
-        """Raise the `ValueError` for positions that C has not found."""
+        """Raise the `ValueError` for positions that C says are beyond the end."""
         size = len(self)
         convert.integer(start, "start", 0, size if end is None else min(size, end))
         raise ValueError(f"end must be from {start} to {size}, not {end}")
@@ -765,16 +764,16 @@ class Buffer(Handle):
         return chunk
 
     def _unshared(self) -> bool:
-        """Tell whether the memory must stay where it is, because others change it."""
+        """Tell whether the memory must stay where it is, because libevent changes it."""
         return self._owner is not None
 
     def _sends_files(self) -> bool:
-        """Tell whether the kernel may send files that are added straight from the file."""
+        """Tell whether the kernel may send added files straight from the file."""
         return False
 
     def _unreserve(self, space: Space) -> bool:
-        """Allow other uses again; return whether it was *space* that forbade them."""
-        if self._space is not space:  # no call from here to the end: only one thread sees it so
+        """Allow other uses again; return whether *space* was what blocked them."""
+        if self._space is not space:  # no call from here to the end: one thread alone gets past
             return False
         self._space = None
         if self.__class__ is space.reserved:
@@ -782,7 +781,7 @@ class Buffer(Handle):
         return True
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        """Call *callbacks* from now on, those of them that are enabled."""
+        """Call *callbacks* from now on, as far as they are enabled."""
         self._callbacks = callbacks
         called = self._called()
         change = lib.evbuffer_cb_set_flags if called else lib.evbuffer_cb_clear_flags
@@ -811,13 +810,13 @@ class Buffer(Handle):
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         pointer, thread = self.pointer, get_ident()
-        try:  # an interrupt comes after C's call, not before it
+        try:  # an interrupt can come only after the call of C, not before
             lib.evbuffer_lock(pointer)
             yield
         finally:
             if thread != get_ident():
                 raise RuntimeError("another thread has taken the lock of this buffer")
-            if self._owner is None or not self.closed:  # nobody waits for it any more
+            if self._owner is None or not self.closed:  # or nobody waits for the lock
                 lib.evbuffer_unlock(pointer)
 
 
@@ -837,7 +836,7 @@ def checked(buffer: Buffer, name: str = "buffer") -> Buffer:
     return buffer
 
 
-# Each use is checked only in a forked child that has lost a buffer: nobody else pays for it.
+# Only a forked child that has lost a buffer checks each use: no other process pays for it.
 
 
 def _found(buffer: Buffer) -> CData:

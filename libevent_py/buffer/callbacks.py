@@ -1,8 +1,9 @@
-"""Who is told when a buffer changes.
+"""The callbacks that run when a buffer changes.
 
 libevent walks a buffer's list of callbacks without expecting that one of them frees an entry (D3).
-So each buffer has one entry, which stays until the buffer is freed, and calls Python's list. Nor is
-a buffer freed while its callbacks run: the call into C that runs them holds it (`pointers.shared`).
+So each buffer has one entry, which stays until the buffer is freed and calls Python's own list. A
+buffer is not freed while its callbacks run: the call into C that runs them keeps a reference to it
+(`pointers.shared`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ watched: weakref.WeakValueDictionary[int, Buffer] = weakref.WeakValueDictionary(
 
 
 class _Running(threading.local):
-    """How deep this thread is in buffers' callbacks, one inside the other."""
+    """The number of nested buffer callbacks that this thread is in."""
 
     depth = 0
 
@@ -50,7 +51,7 @@ BufferChangeCallback: TypeAlias = Callable[["Buffer", BufferInfo], object]
 
 
 class BufferCallback:
-    """A callback of a buffer, which `Buffer.add_cb` makes and which ends with the buffer."""
+    """A buffer's callback, made by `Buffer.add_cb`, until it is removed or the buffer closed."""
 
     __slots__ = ("__weakref__", "_buffer", "_callback", "_enabled")
 
@@ -67,7 +68,7 @@ class BufferCallback:
 
     @property
     def callback(self) -> BufferChangeCallback:
-        """The function, which is called as ``callback(buffer, info)``."""
+        """The function that is called as ``callback(buffer, info)``."""
         return self._callback
 
     @property
@@ -77,7 +78,7 @@ class BufferCallback:
 
     @property
     def enabled(self) -> bool:
-        """Whether the callback is called.
+        """Whether the callback is called when the buffer changes; may be set.
 
         Wraps ``evbuffer_cb_set_flags``, ``evbuffer_cb_clear_flags``.
         """

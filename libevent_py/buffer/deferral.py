@@ -1,7 +1,7 @@
-"""Buffers that belong to something on an event base: to a bufferevent, or to a `Deferral`.
+"""Buffers that belong to an object on an event base: to a bufferevent or a `Deferral`.
 
-A `Deferral` is made when a buffer's callbacks are deferred to the base's loop. Such a buffer is
-used in the thread that runs the loop, and what its callbacks raise goes to the base.
+`Buffer.defer_callbacks` makes a `Deferral`. The buffer may then be used only in the thread that
+runs the loop, and what its callbacks raise goes to the base.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 class Attached(Role):
-    """The role of a buffer that belongs to something on an event base."""
+    """The role of a buffer that belongs to an object on an event base."""
 
     __slots__ = ()
 
     _owner: Any
 
     def _get_pointer(self) -> CData:
-        """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
+        """The C object; raises `ClosedError` once closed, `ThreadError` in the wrong thread."""
         owner = self._owner
         owner.base._check_thread()
-        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        owner.pointer  # noqa: B018  (the garbage collector may have finalized the owner first)
         try:
             return slot(self)
         except AttributeError:  # other code has closed it since
@@ -47,7 +47,7 @@ class Attached(Role):
     def _call(
         self, function: Callable[[Unpack[Arguments]], int], *arguments: Unpack[Arguments]
     ) -> int:
-        """Enter C where what it calls back belongs to the owner's base; also return failures."""
+        """Call C's *function* by the owner's base, which gets what callbacks raise."""
         if self._callbacks:
             errors.headroom()
         result = self._owner.base._call(_without_failing, function, *arguments)
@@ -62,7 +62,7 @@ class Attached(Role):
 
     @contextlib.contextmanager
     def _callable(self) -> Iterator[None]:
-        """Tell the base that C may call from now on, unless the buffer is closed meanwhile."""
+        """Make the buffer live in its base, unless it is closed inside the block."""
         live = self._owner.base._live
         live[self._key] = self
         try:
@@ -73,7 +73,7 @@ class Attached(Role):
 
     def _take(self) -> CData | None:
         base = self._owner.base
-        if not base.closed:  # or only parked, after a fork: then C may call again
+        if not base.closed:  # a base parked after a fork isn't closed: C may call again
             base._may_not_call(self._key)
         pointer: CData | None = super()._take()
         return pointer
@@ -98,7 +98,7 @@ class Deferring(Attached):
             return super()._call(function, *arguments)
         finally:
             if self._called() and not self.closed and len(self) != before:
-                self._owner.base._live[self._key] = self  # C has the callbacks in its queue
+                self._owner.base._live[self._key] = self  # the callbacks are in C's queue
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         super()._watch(callbacks)
@@ -111,7 +111,7 @@ class Deferring(Attached):
 
 
 class Deferral(Child):
-    """What an event base knows of a buffer whose callbacks it runs."""
+    """The owner, on an event base, of a buffer whose callbacks the base's loop runs."""
 
     __slots__ = ("_buffer",)
 
@@ -125,18 +125,18 @@ class Deferral(Child):
         return self.base._why_unusable(self) or errors.ClosedError("this Buffer is closed")
 
     def _lent(self) -> list[Handle]:
-        """Return the buffer, if it is still held."""
+        """Return the buffer, if it still exists."""
         buffer = self._buffer()
         return [] if buffer is None else [buffer]
 
     def leave(self) -> None:
-        """Leave the buffer to what else it belongs to."""
+        """Give up the buffer without freeing it, as it belongs to another owner."""
         self.base._ledger.pop(self._key, None)
         self._take()
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """The function that frees the buffer once no call can be using it."""
+        """The function that frees the buffer once no call can be using it any more."""
         return functools.partial(_free_soon, self.base)
 
 
@@ -151,6 +151,6 @@ def _free_soon(base: Root, pointer: CData) -> None:
 def _without_failing(
     function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
 ) -> Result | None:
-    """Call *function*, and return None where it fails."""
+    """Call *function*, and return None instead of -1, for which `errors.call` would raise."""
     result = function(*arguments)
     return None if result == -1 else result

@@ -1,4 +1,4 @@
-"""Why a call about a buffer has failed."""
+"""Why a call on a buffer has failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHERE = "end", "front"
 def failure(
     function: Callable[..., object], *ends: tuple[Handle, int], fd: int | None = None
 ) -> Exception:
-    """Return the exception that tells why *function* failed.
+    """Return the exception that says why *function* failed.
 
     Either one of *ends* is frozen, or there is no memory; with *fd*, errno says why.
     """
@@ -35,6 +35,6 @@ def failure(
 
 
 def result_of(function: Callable[..., int], *arguments: object) -> int:
-    """Call *function*; return -2 if it returns -1, for which `errors.call` would look at errno."""
+    """Call *function*; return -2 instead of -1, for which `errors.call` would look at errno."""
     result = function(*arguments)
     return -2 if result == -1 else result

@@ -1,4 +1,4 @@
-"""The memory of buffers: what is shown, referred to, and written to.
+"""The memory of buffers: views of it, references to Python's, and reserved space.
 
 A view may outlive the buffer that it was taken from, the one that has the bytes now, and the base.
 So memory that a view shows is moved to a keeper (`_c/shared.c`), which is freed with the last view.
@@ -31,7 +31,7 @@ def refer(pointer: CData, view: CData | bytes, size: int) -> int:
     key = next_key()
     references[key] = view
     result = int(lib.evpy_add_reference(pointer, view, size, key))
-    if result == -2:  # it won't say so
+    if result == -2:  # C has not taken it, so it will never release it
         del references[key]
     return result
 
@@ -44,7 +44,7 @@ class Reserved(Role):
     _space: Space | None
 
     def _get_pointer(self) -> CData:
-        """The C object; raises `RuntimeError` until what is reserved has been committed."""
+        """The C object; raises `RuntimeError` while memory is reserved."""
         if self._space is not None:
             raise RuntimeError(
                 "memory is reserved in this buffer: commit() it, or leave the block of reserve()"
@@ -62,17 +62,17 @@ class Reserved(Role):
 
     def close(self) -> None:
         if not self.closed:
-            self.pointer  # noqa: B018  (but it may be closed with what it belongs to)
+            self.pointer  # noqa: B018  (raises, unless the owner has been closed)
         super().close()
 
 
 class Space:
-    """Memory of C's that is written to before it is added to a buffer."""
+    """Memory of C's for a user to write to, before it is added to a buffer."""
 
     __slots__ = ("_seen", "kind", "reserved", "size", "view", "views")
 
     def __init__(self, size: int) -> None:
-        #: The buffer's class, and the one that it has while this is reserved.
+        #: The buffer's own class, and the one that it has while this memory is reserved.
         self.kind: Any = None
         self.reserved: Any = None
         self.size = size
@@ -87,19 +87,19 @@ class Space:
         return f"<Space of {self.size} bytes>"
 
     def end(self) -> bool:
-        """End the view; return whether nobody holds a part of it to write to."""
+        """End the view; return whether no slice of it is left through which to write."""
         with contextlib.suppress(BufferError):  # somebody uses it right now
             self.view.release()
         return self._seen() is None
 
 
 def memory(view: CData) -> Memory:
-    """Return the memory in C's *view*, which it keeps, as a ``ffi.buffer``."""
+    """Return C's *view* as a ``ffi.buffer``, which keeps the memory alive."""
     return ffi.buffer(shared(lib.evpy_view_hold(view), partial(drop, view.keeper)), view.size)
 
 
 def views(shown: CData, function: Callable[..., object]) -> list[memoryview]:
-    """Return views of what C shows, and free *shown*; for NULL raise that *function* failed."""
+    """Return memoryviews for C's *shown*, and free it; if NULL, raise why *function* failed."""
     if shown == ffi.NULL:
         raise failure(function)
     try:

@@ -1,4 +1,4 @@
-"""Buffers that belong to something else, which frees them."""
+"""Buffers that belong to a bufferevent, which frees them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @known_as("Buffer")
 class BorrowedBuffer(Attached, Buffer):
-    """A bufferevent's own buffer, which is used only in the thread that runs the loop."""
+    """A bufferevent's own buffer, usable only in the thread that runs the loop."""
 
     __slots__ = ()
 
     def _get_pointer(self) -> CData:
-        """The C object, complete; raises what the pointer of `Attached` raises."""
-        # hot: does what that does, with no call that it doesn't need.
+        """The C object, with what is in the arena put back; raises what `Attached`'s raises."""
+        # hot: does what `Attached`'s does, with no call that it doesn't need.
         owner = self._owner
         base = owner.base
         if base._thread != get_ident():
             base._check_thread()
-        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        owner.pointer  # noqa: B018  (the garbage collector may have finalized the owner first)
         if base._arena.bev is owner:
             owner._reclaim()
         try:
@@ -45,7 +45,7 @@ class BorrowedBuffer(Attached, Buffer):
     def _told_length(self) -> int:
         owner, length = self._owner, super()._told_length()
         arena = owner.base._arena
-        if arena.bev is owner:  # some bytes are in the arena, and to print must not move them
+        if arena.bev is owner:  # some bytes are in the arena, and printing must not move them
             is_input = slot(self) == lib.bufferevent_get_input(owner.pointer)
             length += arena.unread if is_input else arena.unsent
         return length
@@ -55,7 +55,7 @@ class BorrowedBuffer(Attached, Buffer):
         raise ValueError("a bufferevent's own buffer is closed by closing the bufferevent")
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        with self._callable():  # C's entry stays for as long as the bufferevent
+        with self._callable():  # C's callback entry stays as long as the bufferevent does
             self._owner._expect_callbacks()
             super()._watch(callbacks)
 
@@ -64,7 +64,7 @@ class BorrowedBuffer(Attached, Buffer):
             super()._changed(info)
 
     def freeze(self, at_front: bool) -> None:
-        """Raise `ValueError`: libevent relies on what it has frozen itself."""  # D15
+        """Raise `ValueError`: libevent freezes a bufferevent's buffers itself."""  # D15
         raise ValueError("a bufferevent freezes and unfreezes its own buffers by itself")
 
     unfreeze = freeze
@@ -77,7 +77,7 @@ class BorrowedBuffer(Attached, Buffer):
         return owner._sends_files is not None and self.pointer == output
 
     def _check_seen(self) -> None:
-        """Raise `RuntimeError` if some of the bytes may not be in memory."""
+        """Raise `RuntimeError` if some of the bytes may be in a file, not in memory."""
         if self and self._owner._sends_files and self._sends_files():
             raise RuntimeError(
                 "an output that files have been added to can't be looked into: their bytes are "

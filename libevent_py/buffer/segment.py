@@ -28,7 +28,7 @@ NO_SENDFILE = FileSegmentFlag.DISABLE_SENDFILE
 
 
 class FileSegment(Handle):
-    """A part of a file, which any number of buffers may contain; usable in ``with``.
+    """A part of a file that any number of buffers may contain; usable in ``with``.
 
     The file stays open, and what has been read of it stays in memory, until the segment is closed
     and no buffer contains any of it.
@@ -45,19 +45,19 @@ class FileSegment(Handle):
         *,
         on_cleanup: CleanupCallback | None = None,
     ) -> None:
-        """Make a segment of *length* bytes from *offset* on, or with None of all that follow.
+        """Make a segment of *length* bytes from *offset* on, or for None of all that follow.
 
-        *file* is a regular file open for reading: a descriptor, or an object with ``fileno()``. It
-        is duplicated, so the caller may close it at once. With CLOSE_ON_FREE it is a descriptor,
-        and is closed here.
+        *file* is a regular file open for reading: a descriptor, or an object with ``fileno()``. The
+        descriptor is duplicated, so the caller may close it at once. With CLOSE_ON_FREE, *file*
+        must be a descriptor, and is closed here.
 
         The output of a bufferevent sends straight from the file. For other buffers the file is read
-        into memory when first needed, or with DISABLE_SENDFILE at once. Without DISABLE_MMAP it is
-        mapped into memory instead: then looking at a file that has become shorter ends the process.
-        DISABLE_LOCKING does nothing, because any thread may free the segment.
+        into memory: when first needed, or with DISABLE_SENDFILE at once. Without DISABLE_MMAP it is
+        mapped into memory instead; then reading from a file that has become shorter ends the
+        process. DISABLE_LOCKING does nothing, because any thread may free the segment.
 
-        Raises `ValueError` for bytes that the file doesn't have. In C, a length of -1 means as many
-        bytes as the file has, wherever they begin. *on_cleanup* is the attribute's first value.
+        Raises `ValueError` for bytes that the file doesn't have. In C, a length of -1 means the
+        size of the whole file, whatever the offset. *on_cleanup* is the attribute's first value.
         Wraps ``evbuffer_file_segment_new``.
         """
         self._check_unmade()
@@ -94,22 +94,22 @@ class FileSegment(Handle):
 
     @property
     def length(self) -> int:
-        """The number of bytes that the segment has."""
+        """The number of bytes in the segment."""
         return self._length
 
     @property
     def on_cleanup(self) -> CleanupCallback | None:
-        """What is called once the segment is closed and no buffer contains any of it, or None.
+        """The function to call once the segment is closed and no buffer contains it, or None.
 
-        It is called soon after that: by the loop that has sent the last of it, or at the end of an
-        operation of any buffer, which then raises what it raises.
+        It is called soon after that: by the loop that has sent the last of the segment, or at the
+        end of an operation on any buffer. The loop or operation raises what the function raises.
         Wraps ``evbuffer_file_segment_add_cleanup_cb``.
         """
         return None if self._cleanup is None else self._cleanup.callback
 
     @on_cleanup.setter
     def on_cleanup(self, callback: CleanupCallback | None) -> None:
-        self._check_usable()  # a closed segment may have been cleaned up
+        self._check_usable()  # a closed segment may have been cleaned up already
         if callback is not None:
             convert.callback(callback, "on_cleanup")
         if self._cleanup is None:
@@ -128,9 +128,9 @@ class FileSegment(Handle):
         references[key] = cleanup
 
     def _part_for(self, sendfile: bool) -> CData | None:
-        """Return what C adds to a buffer that sends straight from files, or to any other.
+        """Return C's segment for a buffer that can send straight from files, or for any other.
 
-        For the others it is a second segment of the same bytes, made when first needed: if libevent
+        Other buffers get a second segment of the same bytes, made when first needed: if libevent
         fails to read a segment that it has sent from, nobody knows who has to free it (E5).
         """
         part = self._part

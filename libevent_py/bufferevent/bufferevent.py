@@ -1,13 +1,13 @@
 """``struct bufferevent``: a socket with an input and an output buffer, and callbacks for both.
 
-A bufferevent has parts, each an object that owns its state: what it stands on (`layers`), its
-limits (`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its
-socket comes from (`connect`). Until a part has anything to say, all bufferevents share one object
-that stands for "nothing", or have None, so that an idle one is small.
+A bufferevent has parts, each an object that owns its state: its layers (`layers`), its limits
+(`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its socket
+comes from (`connect`). As long as a part is not used, the bufferevent has None, or an object that
+all bufferevents share, in its place. That keeps an idle one small.
 
-libevent calls back with the bufferevent's key, as `owner` tells. Without DEFER_CALLBACKS it does so
-inside the very call that makes something happen (F5): so what may call back enters C through
-`Root._call`, and whatever a callback may have closed is asked for anew.
+libevent calls back with the bufferevent's key (see `dispatch`). Without DEFER_CALLBACKS it does so
+inside the very call that makes something happen (F5). So methods that may call back enter C through
+`Root._call`, and look again afterwards at whatever a callback may have closed.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ BOTH = EventFlag.READ | EventFlag.WRITE
 Self = TypeVar("Self", bound="BufferEvent")
 
 
-@described(error="What the last error was, an `OSError`, or None; set before `on_event` comes.")
+@described(error="The last error, an `OSError`, or None; set before `on_event` is called.")
 class BufferEvent(Child):
     """A stream socket that libevent reads from and writes to; usable in ``with``, which closes it.
 
-    It lives until it is closed, or its base is: nobody has to keep it.
+    It stays alive until it or its base is closed, even if nothing refers to it.
     """
 
     __slots__ = (
@@ -79,16 +79,16 @@ class BufferEvent(Child):
 
     _rank = Rank.BUFFEREVENT
 
-    #: What its input and its output are.
+    #: The class of its input and its output.
     _buffer_kind: type[Buffer] = BorrowedBuffer
 
     _lent_input: weakref.ref[Buffer] | None
     _lent_output: weakref.ref[Buffer] | None
     #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
     _calls_back: bool
-    #: The HTTP connection or server whose C object has it and frees it, or None.
+    #: The HTTP connection or server whose C object uses and frees the bufferevent, or None.
     _given_to: Handle | None
-    #: Whether its output has had files to send, or None where it sends only what is in memory.
+    #: Whether its output has had files to send; None if it sends only what is in memory.
     _sends_files: bool | None
     error: OSError | None
 
@@ -106,11 +106,11 @@ class BufferEvent(Child):
     ) -> None:
         """Make a bufferevent for the stream socket *fd*, or with -1 for one that `connect` makes.
 
-        *fd* is a descriptor or a socket object, which becomes non-blocking. With CLOSE_ON_FREE the
-        bufferevent owns it, and a socket object is detached from it. Without, a socket object is
-        kept alive. Writing is enabled from the start, reading is not. The callbacks are as in
-        `setcb`. Raises `OSError` when the backend can't wait for *fd*, as epoll can't for a regular
-        file; in C nothing would ever be read or written. Wraps ``bufferevent_socket_new``.
+        *fd* is a descriptor or a socket object, and becomes non-blocking. With CLOSE_ON_FREE the
+        bufferevent owns the descriptor, and a socket object is detached from it. Without, a socket
+        object is kept alive. Writing is enabled from the start, reading is not. The callbacks are
+        as in `setcb`. Raises `OSError` when the backend can't wait for *fd*, as epoll can't for a
+        regular file; in C nothing would ever be read or written. Wraps ``bufferevent_socket_new``.
         """
         self._check_unmade()
         plan = plans.on(base, options, on_read, on_write, on_event, eager=True)
@@ -123,7 +123,7 @@ class BufferEvent(Child):
             self._sends_files = False
             adopt(self, fd)
         except BaseException:
-            if isinstance(fd, int) or fd.fileno() >= 0:  # it is still who gave it's to close
+            if isinstance(fd, int) or fd.fileno() >= 0:  # the caller still has to close it
                 self._options = plan.alone
             raise
 
@@ -131,8 +131,8 @@ class BufferEvent(Child):
     def pair(cls: type[Self], base: EventBase, options: int = DEFER_CALLBACKS) -> tuple[Self, Self]:
         """Make two bufferevents, each of which reads what the other writes, without a socket.
 
-        Their callbacks are always deferred. Closing one tells the other nothing: before that,
-        `flush` it with FINISHED, and the other gets EOF. Wraps ``bufferevent_pair_new``.
+        Their callbacks are always deferred. The other half isn't notified when one is closed:
+        `flush` with FINISHED first, so that it gets EOF. Wraps ``bufferevent_pair_new``.
         """
         plan = plans.on(base, options, deferred=True)
         pointers = ffi.new("struct bufferevent *[2]")
@@ -160,22 +160,22 @@ class BufferEvent(Child):
         on_write: DataCallback | None = None,
         on_event: BufferEventCallback | None = None,
     ) -> Self:
-        """Make a bufferevent on top of *underlying*, whose bytes pass through two functions.
+        """Make a bufferevent on top of *underlying* that passes bytes through two functions.
 
-        What is read from *underlying* passes through *input_filter*, what is written to it through
-        *output_filter*; with None, unchanged. A filter is called as ``filter(source, destination,
-        limit, mode)``: it takes bytes from the `Buffer` *source*, adds up to *limit* bytes (None:
-        any number) to *destination*, and returns a `FilterResult`. OK means that it has done
-        something: it is called again for the rest. NEED_MORE means that it waits for more, ERROR
-        stops. Unlike in C, OK from one that has done nothing counts as NEED_MORE. *mode* is a
-        `FlushMode`. What a filter raises comes out of the call or the loop that led to it, and
-        libevent is told ERROR.
+        Bytes read from *underlying* pass through *input_filter*, bytes written to it through
+        *output_filter*; None leaves them unchanged. A filter is called as ``filter(source,
+        destination, limit, mode)``: it takes bytes from the `Buffer` *source*, adds up to *limit*
+        bytes (None: any number) to *destination*, and returns a `FilterResult`. OK means that it
+        has done something, and wants to be called again for the rest. NEED_MORE means that it waits
+        for more, ERROR stops. Unlike in C, OK counts as NEED_MORE if the filter has done nothing.
+        *mode* is a `FlushMode`. What a filter raises comes out of the call or the loop that led to
+        it, and libevent gets ERROR.
 
-        The callbacks and the descriptor of *underlying*, whose reading and writing are enabled,
-        belong to the filter until it is closed; with CLOSE_ON_FREE, *underlying* is closed with it.
-        Unlike in C, what *underlying* holds already, or gets while the filter's reading is
-        disabled, passes when reading is enabled.
-        Raises `ValueError` if something stands on *underlying* already.
+        Reading and writing are enabled on *underlying*. Its callbacks and its descriptor belong to
+        the filter until that is closed; with CLOSE_ON_FREE, *underlying* is closed with it. Unlike
+        in C, input that *underlying* already has, or gets while the filter's reading is disabled,
+        passes through the filter when reading is enabled.
+        Raises `ValueError` if another bufferevent is on top of *underlying* already.
         Wraps ``bufferevent_filter_new``.
         """
         plan = plans.above(underlying, BufferEvent, options, on_read, on_write, on_event)
@@ -202,18 +202,18 @@ class BufferEvent(Child):
     ) -> Self:
         """Make a bufferevent that speaks TLS through the socket *fd*, or with -1 one to `connect`.
 
-        *fd*, *options* and the callbacks are as when it is made without TLS; EAGER changes nothing.
-        A client's *server_hostname* is told to the server, whose certificate must be for it, as
-        *context* says. *state* is of `TlsState`, by default what goes with the context. The loop
-        begins the handshake once there is a connection, and `on_event` will say CONNECTED, or ERROR
-        with a `TlsError` as `error`. That the peer has closed in TLS's own way is EOF; libevent
-        itself doesn't tell the peer when it closes: see `shutdown`.
+        *fd*, *options* and the callbacks are as for `BufferEvent`; EAGER is ignored. A client sends
+        *server_hostname* to the server, whose certificate must be for that name if *context* checks
+        it. *state* is a `TlsState`, by default the one that fits *context*. The loop begins the
+        handshake once there is a connection; then `on_event` gets CONNECTED, or ERROR with a
+        `TlsError` as `error`. When the peer sends TLS's closing notice, `on_event` gets EOF.
+        libevent itself sends no such notice when it closes: see `shutdown`.
 
-        Instead of a `TlsContext` an ``SSL *`` of the raw layer can be given, which nothing else may
-        use meanwhile; state OPEN is for one whose handshake is done.
+        *context* may also be an ``SSL *`` from `libevent_py.lib`, which nothing else may use
+        meanwhile; state OPEN is for one whose handshake is done.
 
-        Raises `TlsError`, `ValueError` where a server is to be verified and *server_hostname* is
-        missing, and `LibeventError` where this module was built without TLS. Wraps
+        Raises `TlsError`; `ValueError` when a server is to be verified but *server_hostname* is
+        missing; `LibeventError` when this module was built without TLS. Wraps
         ``bufferevent_openssl_socket_new``.
         """
         plan = plans.on(base, options, on_read, on_write, on_event)
@@ -236,23 +236,24 @@ class BufferEvent(Child):
         on_write: DataCallback | None = None,
         on_event: BufferEventCallback | None = None,
     ) -> Self:
-        """Make a bufferevent that speaks TLS through *underlying*, whatever kind that is.
+        """Make a bufferevent that speaks TLS through *underlying*, a bufferevent of any kind.
 
-        Such as one whose peer has agreed in the clear to begin with TLS now. *underlying* is used
-        as `filter` does, the rest is as in `tls`. When *underlying* ends without TLS's own notice,
-        that is an ERROR here, too, unless `allow_dirty_shutdown` is set. After that notice it is an
-        ERROR whose `error` is None. Raises what those two raise, and `ValueError` for a filter that
-        was made without DEFER_CALLBACKS, which would call OpenSSL again inside OpenSSL's own call,
-        and for THREADSAFE where *underlying* is not, which would be left with a lock that is gone.
+        Use it, for example, after STARTTLS: when both peers have agreed to begin with TLS now.
+        *underlying* is used as in `filter`, the other arguments are as in `tls`. When *underlying*
+        ends without TLS's closing notice, `on_event` gets ERROR, unless `allow_dirty_shutdown` is
+        set; when it ends after that notice, `on_event` gets ERROR, and `error` is None. Raises what
+        `filter` and `tls` raise; `ValueError` for a filter made without DEFER_CALLBACKS, which
+        would call OpenSSL inside OpenSSL's own call; and `ValueError` for THREADSAFE if
+        *underlying* is not, which would be left with a lock that is gone.
         Wraps ``bufferevent_openssl_filter_new``.
         """
         plan = plans.above(underlying, BufferEvent, options, on_read, on_write, on_event)
         underlying._give_up()
         below = underlying._options
         if underlying._layers.below is not None and not below & DEFER_CALLBACKS:
-            raise ValueError("underlying must be made with DEFER_CALLBACKS where it is a filter")
+            raise ValueError("underlying must be made with DEFER_CALLBACKS if it is a filter")
         if plan.options & ~below & plans.THREADSAFE:
-            raise ValueError("underlying must be THREADSAFE where TLS through it is to be so")
+            raise ValueError("underlying must be THREADSAFE if TLS on top of it is THREADSAFE")
         session = Session.of(context, state, server_hostname)
         return cls._speaking(session, plan, -1, Layers(underlying))
 
@@ -260,7 +261,7 @@ class BufferEvent(Child):
     def _speaking(
         cls: type[Self], session: Session, plan: Plan, fd: int, layers: Layers = ALONE
     ) -> Self:
-        """Make one whose TLS is *session*, through the socket *fd* or what *layers* has below."""
+        """Make a bufferevent for *session*, through the socket *fd* or the layer below."""
         bev, key = cls.__new__(cls), next_key()
         try:
             bev._start(plan, key, session.making(plan, fd, layers.below), layers, session)
@@ -269,9 +270,9 @@ class BufferEvent(Child):
         return bev
 
     def _give_up(self) -> CData:
-        """Return the pointer for C to put something on, or raise `ValueError` if it has already."""
+        """Return the pointer for C to put a layer on; raise `ValueError` if there is one."""
         pointer = self.pointer
-        self.base._check_usable()  # nothing is made while the base closes what there is
+        self.base._check_usable()  # nothing new is made while the base is closing
         self._check_unmanaged()
         self._settle()
         return pointer
@@ -279,7 +280,7 @@ class BufferEvent(Child):
     def _start(
         self, plan: Plan, key: int, made: Made, layers: Layers = ALONE, tls: Session | None = None
     ) -> None:
-        """Take charge of C's object that is *made*, or make it, and let C call from now on."""
+        """Set up the object: own C's object that is *made*, or make it, and let C call it."""
         base, self._options, callbacks, owner = plan
         self._on_read, self._on_write, self._on_event = callbacks
         self._layers, self._tls, self._eager = layers, tls, Eager.of(plan.options)
@@ -290,17 +291,17 @@ class BufferEvent(Child):
         self._lent_input = self._lent_output = self._sends_files = self.error = None
         super().__init__(base, key, made)
         layers.stand(self)
-        if owner is not None:  # which frees it
+        if owner is not None:  # the owner frees it
             del base._ledger[key]
             return
         self._set_callbacks()
         base._may_call(key, self)
 
-    # Parts that it shares with others until it needs its own.
+    # Parts that all bufferevents share until one needs its own.
 
     def _own_layers(self) -> Layers:
         made = Layers()
-        if self._layers is ALONE:  # no call from here on: other code hasn't made any
+        if self._layers is ALONE:  # no call from here on: other code may have made some
             self._layers = made
         return self._layers
 
@@ -319,16 +320,17 @@ class BufferEvent(Child):
     # The end.
 
     def close(self, *, flush: bool = False) -> None:
-        """Free the bufferevent and, with CLOSE_ON_FREE, what it stands on or its descriptor.
+        """Free the bufferevent and, with CLOSE_ON_FREE, its descriptor or underlying bufferevent.
 
         Output that hasn't been written is lost. With *flush* the loop writes it first, and closes
         when that is done or has failed. Meanwhile nothing is read, and no callback is called. A
-        peer that doesn't read can hold the descriptor for as long as `set_timeouts` lets it. A
-        filter can't prevent closing, whether it raises or holds bytes back when told FINISHED.
+        peer that doesn't read can keep the descriptor open for as long as `set_timeouts` lets it. A
+        filter can't prevent closing, whether it raises or holds bytes back when called with
+        FINISHED.
 
-        A second time does nothing. Without CLOSE_ON_FREE what it stood on gets its own callbacks
-        back, and goes on reading. The other half of a pair is told only with *flush*: it gets EOF.
-        Raises `ValueError` when another bufferevent stands on this one.
+        A second time does nothing. Without CLOSE_ON_FREE the underlying bufferevent gets its own
+        callbacks back, and goes on reading. The other half of a pair gets EOF with *flush*, and
+        nothing without. Raises `ValueError` when another bufferevent is on top of this one.
         Wraps ``bufferevent_free``.
         """
         if self.closed:
@@ -338,10 +340,10 @@ class BufferEvent(Child):
             self._end(flush)
 
     def _end(self, flush: bool) -> None:
-        """Close it, whatever is unwritten; with *flush*, what it stands on writes first."""
+        """Close it, even with output left; with *flush*, the layer below writes its own first."""
         self._layers.check_within_reach(self)
         self._limits.leave_before_the_end(self)
-        super().close()  # C frees it by `free`, and what it has `_lent` with it
+        super().close()  # frees it by `_free`, and closes the buffers that it has lent
         self._limits.forget_group(self._key)
         below = self._layers.give_back()
         if below is not None and CLOSE_ON_FREE in self._options:
@@ -349,16 +351,16 @@ class BufferEvent(Child):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the bufferevent and what it owns."""
+        """The function that frees the bufferevent and what it owns."""
         return end.freed_by(self)
 
     def _lent(self) -> list[Buffer]:  # type: ignore[override]
-        """Return the buffers that have been borrowed and are still held."""
+        """Return the borrowed buffers that still exist."""
         refs = self._lent_input, self._lent_output
         return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
 
     def _copied(self) -> BufferEvent:
-        """Return a new object with all that this one has but the pointer and what it has lent."""
+        """Return a copy of this object, without the pointer and the buffers that it has lent."""
         copy = BufferEvent.__new__(BufferEvent)
         for name in ("base", "_key", *BufferEvent.__slots__):
             setattr(copy, name, getattr(self, name))
@@ -366,7 +368,7 @@ class BufferEvent(Child):
         return copy
 
     def _inherit(self, pointer: CData) -> None:
-        """Own C's *pointer*, which the one that this was copied from has let go of."""
+        """Take over C's *pointer* from the object that this one was copied from."""
         super().__init__(self.base, self._key, pointer)
         self.base._may_call(self._key, self)
         self._layers.stand(self)
@@ -376,7 +378,7 @@ class BufferEvent(Child):
         return self._layers.unusable(self) or super()._unusable()
 
     def _check_unmanaged(self) -> None:
-        """Raise `ValueError` where it belongs to what stands on it, or to HTTP."""
+        """Raise `ValueError` if it belongs to the layer on top of it, or to HTTP."""
         self._layers.check_unmanaged(self)
         given.check_not_given(self)
 
@@ -390,11 +392,11 @@ class BufferEvent(Child):
     ) -> None:
         """Set all three callbacks at once; None means that nothing is called.
 
-        ``on_read(bev)`` is called when there is input, at least as much as the low watermark,
-        ``on_write(bev)`` when there is no more output than it, ``on_event(bev, what)`` at the end,
-        an error, a timeout or a connection. Each of those but a connection disables the direction
-        in *what*, READING or WRITING, as in C: after a timeout, `enable` it again to go on.
-        Wraps ``bufferevent_setcb``.
+        ``on_read(bev)`` is called when there is input, at least up to its low watermark;
+        ``on_write(bev)`` when the output has fallen to its low watermark; ``on_event(bev, what)``
+        on the end of the stream, an error, a timeout or a connection. All but a connection disable
+        the direction in *what*, READING or WRITING, as in C: after a timeout, `enable` it again to
+        go on. Wraps ``bufferevent_setcb``.
         """
         callbacks = checked_callbacks(on_read, on_write, on_event)
         self._check_unmanaged()
@@ -403,7 +405,7 @@ class BufferEvent(Child):
 
     @property
     def on_read(self) -> DataCallback | None:
-        """What is called as ``on_read(bev)`` when there is input to read, or None."""
+        """The function called as ``on_read(bev)`` when there is input to read, or None."""
         return self._on_read
 
     @on_read.setter
@@ -412,7 +414,7 @@ class BufferEvent(Child):
 
     @property
     def on_write(self) -> DataCallback | None:
-        """What is called as ``on_write(bev)`` when the output has been written, or None."""
+        """The function called as ``on_write(bev)`` when the output has been written, or None."""
         return self._on_write
 
     @on_write.setter
@@ -421,10 +423,10 @@ class BufferEvent(Child):
 
     @property
     def on_event(self) -> BufferEventCallback | None:
-        """What is called as ``on_event(bev, what)`` when something happens, or None.
+        """The function called as ``on_event(bev, what)`` when something happens, or None.
 
-        *what* is of `BufferEventFlag`. After TIMEOUT, the direction that it tells is disabled until
-        it is enabled again: see `set_timeouts`.
+        *what* is a set of `BufferEventFlag`. After TIMEOUT, the direction in *what* stays disabled
+        until you enable it again: see `set_timeouts`.
         """
         return self._on_event
 
@@ -433,7 +435,7 @@ class BufferEvent(Child):
         self.setcb(self._on_read, self._on_write, callback)
 
     def _set_callbacks(self) -> None:
-        """Tell C which callbacks to call, unless they belong to what stands on it, or to HTTP."""
+        """Set the callbacks in C, unless they belong to the layer on top of it, or to HTTP."""
         if self._layers.above is not None or self._given_to is not None:
             return
         self.base._check_thread()
@@ -447,17 +449,17 @@ class BufferEvent(Child):
             lib.evpy_bufferevent_setcb(pointer, *wanted, self._key)
 
     def _expect_callbacks(self) -> None:
-        """Take the slower way from now on, because one of its buffers may call back."""
+        """Enter C by `Root._call` from now on, because one of its buffers may call back."""
         self._calls_back = True
         for buffer in self._lent():
             buffer._expect_callbacks()
         self._set_callbacks()
 
-    #: Keeps TLS that stands on it out of reach inside a ``with`` block: see `layers`.
+    #: Blocks uses of TLS that is on top of it inside a ``with`` block: see `layers`.
     _holding_tls = layers.holding_tls
 
     def _reclaim(self) -> None:
-        """Move what the arena holds to the buffers, where a reader of them expects it."""
+        """Move its bytes from the arena to its buffers, where users of those expect them."""
         arena = self.base._arena
         if arena.bev is self:
             arena.reclaim()
@@ -471,14 +473,14 @@ class BufferEvent(Child):
     # Data.
 
     def read(self, size: int | None = None) -> bytes:
-        """Take up to *size* bytes of the input, or with None all of it.
+        """Remove and return up to *size* bytes of the input, or all of it for None.
 
         Wraps ``bufferevent_read``.
         """
-        # hot: once for each message, from the arena or by one call of C's; neither asks for more.
+        # hot: once for each message, from the arena or by a single call of C.
         base = self.base
         if base._thread != get_ident():
-            base._check_thread()  # it is another's, or nobody's
+            base._check_thread()  # it belongs to another thread, or to none
         elif size is None and not self._calls_back:
             arena = base._arena
             pointer = self.pointer
@@ -495,7 +497,7 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_write``.
         """
-        # hot: once for each message, into the arena or by one call of C's.
+        # hot: once for each message, into the arena or by a single call of C.
         base = self.base
         if base._thread != get_ident():
             base._check_thread()
@@ -534,11 +536,11 @@ class BufferEvent(Child):
 
     @property
     def input(self) -> Buffer:
-        """What has been read: a buffer that ends with the bufferevent, and can't be added to.
+        """The bytes that have been read: a buffer to take from, which ends with the bufferevent.
 
         Wraps ``bufferevent_get_input``.
         """
-        # hot: where messages are taken from the buffer, once for each.
+        # hot: once for each message that is taken from the buffer.
         base = self.base
         if base._thread != get_ident():
             base._check_thread()
@@ -551,7 +553,7 @@ class BufferEvent(Child):
 
     @property
     def output(self) -> Buffer:
-        """What is to be written: a buffer that ends with the bufferevent, and can't be taken from.
+        """The bytes that are to be written: a buffer to add to, which ends with the bufferevent.
 
         Wraps ``bufferevent_get_output``.
         """
@@ -574,13 +576,13 @@ class BufferEvent(Child):
     def _facts(self, ask: bool) -> Iterator[str]:
         return layers.facts(self, ask)
 
-    # What it waits for.
+    # Reading and writing.
 
     def enable(self, what: int) -> None:
         """Start reading, writing or both, as *what* says.
 
-        Unlike in C, `on_read` is told by the loop of input that is there already when reading
-        begins, and a filter passes on what waits below it. Wraps ``bufferevent_enable``.
+        Unlike in C, the loop calls `on_read` for input that is there already when reading begins,
+        and a filter passes on what waits below it. Wraps ``bufferevent_enable``.
         """
         what = self._directions(what)
         self.base._call(lib.evpy_bufferevent_enable, self.pointer, what)
@@ -600,16 +602,16 @@ class BufferEvent(Child):
         """Set the watermarks in bytes of the input, the output or both, as *what* says.
 
         `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
-        until no more than *low* bytes of output are left. 0 stands for no limit. While reading is
+        until no more than *low* bytes of output are left. 0 means no limit. While reading is
         enabled, `on_read` is called again and again until it leaves less than *high*. Unlike in C,
-        the loop also calls it when *low* sinks to what there is already. Setting the marks of a
-        filter may call back at once. Wraps ``bufferevent_setwatermark``.
+        the loop also calls it if there is already enough input for a lowered *low*. Setting a
+        filter's watermarks may call back at once. Wraps ``bufferevent_setwatermark``.
         """
         what = self._directions(what)
         low = convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
         self.base._call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
-        if not self.closed:  # by what has been called back
+        if not self.closed:  # by a callback
             self._set_callbacks()
 
     def getwatermark(self, what: int) -> tuple[int, int]:
@@ -627,11 +629,11 @@ class BufferEvent(Child):
     def set_timeouts(self, read: Timeout, write: Timeout) -> None:
         """Set after how many seconds without input, or of blocked output, `on_event` gets TIMEOUT.
 
-        None means never. With the timeout its direction is disabled, as in C: what the peer sends
-        later, or what is to be written, waits until ``bev.enable(EventFlag.READ)``, or WRITE, which
-        `on_event` may do, and which begins the timeout anew. Only TLS through a socket stays
-        enabled, and is told of a timeout again and again. Unlike in C, 0 is the shortest time and
-        not none. Wraps ``bufferevent_set_timeouts``.
+        None means never. A timeout disables its direction, as in C: later input, or the rest of the
+        output, waits until you call ``bev.enable(EventFlag.READ)``, or WRITE. `on_event` may call
+        it, and it starts the timeout anew. Only TLS through a socket stays enabled, and gets
+        TIMEOUT again and again. Unlike in C, 0 means the shortest timeout, not none.
+        Wraps ``bufferevent_set_timeouts``.
         """
         self.base._check_thread()
         reading = convert.optional_seconds(read, "read")
@@ -647,13 +649,13 @@ class BufferEvent(Child):
             raise ValueError(f"what must be of READ and WRITE, not {flags!r}")
         return flags
 
-    # What is asked of it.
+    # Commands.
 
     def flush(self, what: int, mode: int = FlushMode.NORMAL) -> bool:
-        """Pass on what a filter, or a pair, holds back.
+        """Pass on the bytes that a filter or a pair holds back.
 
-        *mode* is of `FlushMode`: FINISHED says that nothing more will come, and gives a pair's
-        other half the end. Return whether there was anything to do: a socket has nothing to flush.
+        *mode* is a `FlushMode`: FINISHED says that nothing more will come, and the other half of a
+        pair gets EOF. Return whether there was anything to do: a socket has nothing to flush.
         Wraps ``bufferevent_flush``.
         """
         what = self._directions(what)
@@ -663,7 +665,7 @@ class BufferEvent(Child):
     def trigger(self, what: int, options: int = TriggerOption(0)) -> None:
         """Call `on_read`, `on_write` or both, as *what* says, where the watermarks allow it.
 
-        *options* are of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
+        *options* is a set of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
         Wraps ``bufferevent_trigger``.
         """
         what = self._directions(what)
@@ -671,7 +673,7 @@ class BufferEvent(Child):
         self.base._call(lib.bufferevent_trigger, self.pointer, what, options)
 
     def trigger_event(self, what: int, options: int = TriggerOption(0)) -> None:
-        """Call `on_event` with *what*, of `BufferEventFlag`.
+        """Call `on_event` with *what*, a set of `BufferEventFlag`.
 
         Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
         Wraps ``bufferevent_trigger_event``.
@@ -683,7 +685,7 @@ class BufferEvent(Child):
 
     @property
     def priority(self) -> int:
-        """The level of its callbacks, 0 being the most urgent; pairs and filters have no other.
+        """The priority of its callbacks, 0 being the most urgent; fixed for pairs and filters.
 
         Setting it raises `ValueError` for a level that the base doesn't have, `LibeventError` for a
         pair or a filter. Wraps ``bufferevent_get_priority``, ``bufferevent_priority_set``.
@@ -699,17 +701,17 @@ class BufferEvent(Child):
     def lock(self) -> AbstractContextManager[None]:
         """Hold the lock of a THREADSAFE bufferevent inside a ``with`` block.
 
-        For calls by `libevent_py.lib` from several threads; the methods here are for the thread
-        that runs the loop. The bufferevent may be closed inside, its base may not.
+        Use it to call `libevent_py.lib` from several threads; the methods here are for the thread
+        that runs the loop. You may close the bufferevent inside the block, but not its base.
         Wraps ``bufferevent_lock``, ``bufferevent_unlock``.
         """
         return locked(self)
 
-    # What it stands on, and the other half of its pair.
+    # The layer below, and the other half of a pair.
 
     @property
     def underlying(self) -> BufferEvent | None:
-        """The `BufferEvent` that this one stands on, or None.
+        """The `BufferEvent` that this one is on top of, or None.
 
         Wraps ``bufferevent_get_underlying``.
         """
@@ -718,7 +720,7 @@ class BufferEvent(Child):
 
     @property
     def partner(self) -> BufferEvent | None:
-        """The other half of a pair, or None; None also once that is closed.
+        """The other half of a pair; None without one, or once that half is closed.
 
         Wraps ``bufferevent_pair_get_partner``.
         """
@@ -729,15 +731,15 @@ class BufferEvent(Child):
 
     @property
     def fd(self) -> int:
-        """The descriptor, for a filter that of what it stands on, or -1.
+        """The descriptor, or -1; for a filter, that of the lowest layer below it.
 
-        Set it to another descriptor, or a socket object, to read and write that from now on. It is
-        taken or kept as when the bufferevent is made. The old one is closed if the bufferevent
-        owned it; in C nobody would close it.
+        Set it to another descriptor, or a socket object, to read and write that from now on. Who
+        owns the new descriptor depends on CLOSE_ON_FREE, as when the bufferevent is made. The old
+        one is closed if the bufferevent owned it; in C nobody would close it.
         Wraps ``bufferevent_getfd``, ``bufferevent_setfd``.
         """
         self._check_usable()
-        # libevent doesn't find what is below a filter that TLS stands on.
+        # For TLS on top of a filter, libevent doesn't find the descriptor below.
         return int(lib.bufferevent_getfd(layers.bottom(self).pointer))
 
     @fd.setter
@@ -747,9 +749,9 @@ class BufferEvent(Child):
         set_fd(self, fd)
 
     def detach(self) -> int:
-        """Leave the descriptor to the caller, who closes it, and return it; or -1.
+        """Give up the descriptor and return it, or -1; the caller closes it.
 
-        The bufferevent goes on without one. Wraps ``bufferevent_setfd``.
+        The bufferevent goes on without a descriptor. Wraps ``bufferevent_setfd``.
         """
         self.base._check_thread()
         self._check_unmanaged()
@@ -757,12 +759,12 @@ class BufferEvent(Child):
         return detach(self)
 
     def connect(self, address: AddressLike) -> None:
-        """Begin to connect to *address*; `on_event` will say CONNECTED or ERROR.
+        """Begin to connect to *address*; `on_event` gets CONNECTED or ERROR later.
 
-        It is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for an address
-        that isn't numeric, such as "127.0.0.1:80", and for a pair or a filter. Raises `OSError`
-        where connecting fails at once, also for the second time, which C would report as success.
-        Wraps ``bufferevent_socket_connect``.
+        *address* is ``(host, port)``, or the path of a UNIX socket. Raises `ValueError` for an
+        address that isn't numeric, as "127.0.0.1:80" is, and for a pair or a filter. Raises
+        `OSError` when connecting fails at once, and for a socket that is already connected, which C
+        would report as success. Wraps ``bufferevent_socket_connect``.
         """
         self.base._check_thread()
         self._settle()
@@ -771,16 +773,15 @@ class BufferEvent(Child):
     def connect_hostname(
         self, dns_base: DnsBase | None, host: str | bytes, port: int, family: int = socket.AF_UNSPEC
     ) -> None:
-        """Look *host* up and begin to connect to it; `on_event` will say CONNECTED or ERROR.
+        """Look *host* up and begin to connect to it; `on_event` gets CONNECTED or ERROR later.
 
-        On ERROR, `dns_error` tells whether the lookup failed, and `error` is the same. With None
-        for *dns_base* the lookup is over when this returns, and `on_event` may have been called
-        already; the loop waits meanwhile, other threads run. With a ``DnsBase`` the loop does the
-        lookup. *host* is a name or a numeric address; outside ASCII it is encoded by IDNA.
-        *family* is AF_UNSPEC, AF_INET or AF_INET6. Only the first address found is tried. Raises
-        `RuntimeError` while an earlier lookup goes on, which in C would be lost; `ValueError`
-        for a pair or a filter.
-        Wraps ``bufferevent_socket_connect_hostname``.
+        If the lookup failed, `on_event` gets ERROR, and both `dns_error` and `error` say why. With
+        None for *dns_base* the lookup is over when this method returns, and `on_event` may have
+        been called already; meanwhile the loop waits and other threads run. With a ``DnsBase`` the
+        loop does the lookup. *host* is a name or a numeric address; a name outside ASCII is encoded
+        by IDNA. *family* is AF_UNSPEC, AF_INET or AF_INET6. Only the first address found is tried.
+        Raises `RuntimeError` while an earlier lookup goes on, which in C would be lost;
+        `ValueError` for a pair or a filter. Wraps ``bufferevent_socket_connect_hostname``.
         """
         self.base._check_thread()
         self._settle()
@@ -795,18 +796,17 @@ class BufferEvent(Child):
         return self._connection.dns_error(self.pointer)
 
     def _do_without(self, other: Child) -> None:
-        """Fail if *other*, which is about to be closed, still looks up the name."""
+        """Report an error if the lookup still needs *other*, which is about to be closed."""
         self._connection._do_without(self, other)
 
-    # How much may be read and written.
+    # Rate limits.
 
     def set_rate_limit(self, limit: RateLimit | None) -> None:
-        """Read and write no faster than *limit* says, or with None as fast as possible.
+        """Read and write no faster than *limit* says, or for None as fast as possible.
 
-        The first limit begins with one tick's worth of bytes; the next takes over what is left.
-        While there is one, `max_single_read` and `max_single_write` don't count. Raises
-        `ValueError` for TLS through another bufferevent until its handshake is done: libevent could
-        wait inside itself for ever.
+        The first limit begins with one tick's worth of bytes; a later one takes over what is left.
+        A limit overrides `max_single_read` and `max_single_write`. Raises `ValueError` for TLS
+        through another bufferevent until its handshake is done: libevent could loop for ever.
         Wraps ``bufferevent_set_rate_limit``.
         """
         self.base._check_thread()
@@ -817,15 +817,15 @@ class BufferEvent(Child):
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """The limit of its own, or None. Wraps ``bufferevent_get_token_bucket_cfg``."""
+        """The bufferevent's own limit, or None. Wraps ``bufferevent_get_token_bucket_cfg``."""
         self._check_usable()
         return self._limits.own
 
     def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
-        """Share the limit of *group* with its other members, and leave another group.
+        """Join *group*, to share its limit with the other members, and leave any other group.
 
-        A limit of its own still counts. Raises `ValueError` for a group of another event base, and
-        where `set_rate_limit` does.
+        The bufferevent's own limit still applies. Raises `ValueError` for a group of another event
+        base, and when `set_rate_limit` does.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
         self.base._check_thread()
@@ -835,18 +835,18 @@ class BufferEvent(Child):
         self._own_limits().join(self, group)
 
     def remove_from_rate_limit_group(self) -> None:
-        """Leave the group, if there is one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
+        """Leave its group, if it has one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
         self._limits.leave(self)
 
     @property
     def rate_limit_group(self) -> RateLimitGroup | None:
-        """The group that it is a member of, or None."""
+        """The group that the bufferevent is a member of, or None."""
         self._check_usable()
         return self._limits.group
 
     @property
     def read_limit(self) -> int:
-        """How many bytes may be read in this tick by its own limit; negative after too many.
+        """How many bytes its own limit allows to read in this tick; negative if it read too many.
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
         """
@@ -855,7 +855,7 @@ class BufferEvent(Child):
 
     @property
     def write_limit(self) -> int:
-        """How many bytes may be written in this tick by its own limit; negative after too many.
+        """How many bytes its own limit allows to write in this tick; negative if too many were.
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
         """
@@ -863,26 +863,26 @@ class BufferEvent(Child):
         return int(lib.bufferevent_get_write_limit(self.pointer))
 
     def decrement_read_limit(self, n: int) -> None:
-        """Count *n* bytes as read, or a negative number as given back.
+        """Count *n* bytes as read; a negative number gives bytes back.
 
-        You can't give back more than the burst has room for. Raises `ValueError` without a limit
-        of its own, where C would end the process. Wraps ``bufferevent_decrement_read_limit``.
+        You can't give back more than the burst has room for. Raises `ValueError` if it has no limit
+        of its own; C would end the process. Wraps ``bufferevent_decrement_read_limit``.
         """
         self._limits.take_from_reading(self, n)
 
     def decrement_write_limit(self, n: int) -> None:
-        """Count *n* bytes as written, or a negative number as given back.
+        """Count *n* bytes as written; a negative number gives bytes back.
 
-        You can't give back more than the burst has room for. Raises `ValueError` without a limit
-        of its own, where C would end the process. Wraps ``bufferevent_decrement_write_limit``.
+        You can't give back more than the burst has room for. Raises `ValueError` if it has no limit
+        of its own; C would end the process. Wraps ``bufferevent_decrement_write_limit``.
         """
         self._limits.take_from_writing(self, n)
 
     @property
     def max_single_read(self) -> int:
-        """How many bytes are read at once; setting 0 brings libevent's default back.
+        """The most bytes to read at once; set it to 0 for libevent's default.
 
-        libevent 2.1 reads 4096 from a socket, whatever more is allowed, and TLS ignores it.
+        libevent 2.1 never reads more than 4096 from a socket at once, and TLS ignores the setting.
         Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
         """
         return int(lib.bufferevent_get_max_single_read(self.pointer))
@@ -893,7 +893,7 @@ class BufferEvent(Child):
 
     @property
     def max_single_write(self) -> int:
-        """How many bytes are written at once; setting 0 brings libevent's default back.
+        """The most bytes to write at once; set it to 0 for libevent's default.
 
         Wraps ``bufferevent_get_max_single_write``, ``bufferevent_set_max_single_write``.
         """
@@ -905,7 +905,7 @@ class BufferEvent(Child):
 
     @property
     def max_to_read(self) -> int:
-        """How many bytes may be read now by all that limits it.
+        """How many bytes may be read now, with all limits taken into account.
 
         Wraps ``bufferevent_get_max_to_read``.
         """
@@ -914,17 +914,17 @@ class BufferEvent(Child):
 
     @property
     def max_to_write(self) -> int:
-        """How many bytes may be written now by all that limits it.
+        """How many bytes may be written now, with all limits taken into account.
 
         Wraps ``bufferevent_get_max_to_write``.
         """
         self.base._check_thread()
         return int(lib.bufferevent_get_max_to_write(self.pointer))
 
-    # TLS. What has been agreed on is known from CONNECTED to a failure.
+    # TLS. What the handshake has agreed on is known from CONNECTED until a failure.
 
     def _session(self) -> Session:
-        """Return its TLS, or raise `ValueError` if it has none."""
+        """Return its TLS session, or raise `ValueError` if it has none."""
         self.base._check_thread()
         self._check_usable()
         return Session.only_of(self)
@@ -933,8 +933,8 @@ class BufferEvent(Child):
     def ssl(self) -> CData:
         """The ``SSL *``, for calling `libevent_py.lib` with it while the bufferevent is open.
 
-        It ends with the bufferevent: its memory stays for as long as it is held here, but where it
-        stands on another bufferevent nothing may be read or written by it any more.
+        The memory stays valid for as long as you hold the pointer. But once a bufferevent that is
+        on top of another one is closed, its ``SSL *`` must not read or write any more.
         Wraps ``bufferevent_openssl_get_ssl``.
         """
         return self._session().ssl_of(self.pointer)
@@ -953,12 +953,12 @@ class BufferEvent(Child):
 
     @property
     def peer_certificate(self) -> bytes | None:
-        """The peer's certificate as DER, or None where it has shown none."""
+        """The peer's certificate as DER, or None if it sent none."""
         return next(iter(self._session().certificates(self.pointer, 1)), None)
 
     @property
     def peer_certificate_chain(self) -> list[bytes]:
-        """The certificates as DER that the peer has sent, its own first; not all need be trusted.
+        """The certificates that the peer sent, as DER, its own first; some may be untrusted.
 
         A resumed session has only the peer's own.
         """
@@ -966,12 +966,12 @@ class BufferEvent(Child):
 
     @property
     def alpn_protocol(self) -> str | None:
-        """The protocol that both sides have agreed on, or None."""
+        """The ALPN protocol that both sides have agreed on, or None."""
         return self._session().alpn_protocol(self.pointer)
 
     @property
     def server_hostname(self) -> str | None:
-        """The host that the client means: as it was given, or as the client has told, or None."""
+        """The host name that the client asks for, or None: as given here, or as the client sent."""
         return self._session().server_hostname(self.pointer)
 
     @property
@@ -981,10 +981,10 @@ class BufferEvent(Child):
 
     @property
     def allow_dirty_shutdown(self) -> bool:
-        """Whether a connection may end without TLS's own notice.
+        """Whether a connection may end without TLS's closing notice; may be set.
 
-        By default that is an ERROR, because anybody on the way could have cut it off. When set it
-        is EOF, also with OpenSSL 3, which libevent 2.1 itself doesn't know.
+        By default such an end is an ERROR, because an attacker could have cut the connection. When
+        set it is EOF, with OpenSSL 3 too, where in C libevent 2.1 still reports an error.
         Wraps ``bufferevent_openssl_get_allow_dirty_shutdown``,
         ``bufferevent_openssl_set_allow_dirty_shutdown``.
         """
@@ -996,54 +996,55 @@ class BufferEvent(Child):
         self._session().allow_dirty_shutdown(self.pointer, allow)
 
     def renegotiate(self) -> None:
-        """Begin another handshake on a connection up to TLS 1.2; `on_event` will say CONNECTED.
+        """Begin another handshake, with TLS 1.2 or older; `on_event` gets CONNECTED when done.
 
-        Raises `ValueError` with TLS 1.3, which has none, and before the first handshake is done.
-        Servers made by OpenSSL 3 refuse a client's, unless their context has the option
-        ``lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION``. Wraps ``bufferevent_ssl_renegotiate``.
+        Raises `ValueError` with TLS 1.3, which can't renegotiate, and before the first handshake is
+        done. Servers that use OpenSSL 3 refuse a client's request, unless their context has the
+        option ``lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION``. Wraps ``bufferevent_ssl_renegotiate``.
         """
         self._session().renegotiate(self.base, self.pointer)
         self._look()
 
     def shutdown(self) -> bool:
-        """Tell the peer that nothing more will come, by TLS's own notice; libevent never does.
+        """Send TLS's closing notice, which tells the peer that nothing more will come.
 
-        The peer's own data still come. Return whether the notice is out: not before the handshake
-        is done, after a failure, or while the socket takes no more. Raises `ValueError` while there
-        is output, which would be lost: wait until it is written.
+        libevent itself never sends it. You can still receive what the peer sends. Return whether
+        the notice was sent: it isn't before the handshake is done, after a failure, or while the
+        socket takes no more. Raises `ValueError` while there is output, which would be lost: wait
+        until it is written.
         """
         return self._session().shut_down(self.base, self.pointer)
 
     def tls_errors(self) -> list[errors.TlsError]:
-        """Return and forget what OpenSSL said about failures, the cause first: three at most.
+        """Return OpenSSL's errors, three at most, the cause first, and clear them.
 
         Wraps ``bufferevent_get_openssl_error``.
         """
         return self._session().take_errors(self.pointer)
 
     def _look(self) -> None:
-        """Ask C whether OpenSSL holds something back, after its events have been changed."""
+        """Ask C whether OpenSSL has bytes left to deliver, after its events have been changed."""
         if self._tls is not None and not self.closed:
             lib.evpy_tls_look(self.pointer)
 
     def _forget_failure(self) -> None:
-        """Begin anew, with another connection."""
+        """Forget the last failure, to begin anew with another connection."""
         if self._tls is not None:
             self._tls.forget_failure()
 
-    # What HTTP takes, and frees by itself (F10, O11, P8).
+    # Giving the bufferevent to HTTP, which frees it (F10, O11, P8).
 
     def _give(self, owner: Handle) -> CData:
         """Give C's object to *owner*, whose C object will free it, and return its pointer.
 
-        Until `_taken_back` it can be asked, but belongs to *owner*, which lists it among what it
-        has `_lent`. Raises `ValueError` for what evhttp could not use or free.
+        Until `_taken_back` the bufferevent can be asked, but not used: it belongs to *owner*, which
+        lists it in its `_lent`. Raises `ValueError` if evhttp could not use or free it.
         """
         self.base._check_thread()
         pointer = self._give_up()
         given.check_givable(self)
         self._given_to = owner
-        self._check_usable()  # other code may have closed it until here
+        self._check_usable()  # other code may have closed it by now
         given.become_given(self)
         lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)
         self._on_read = self._on_write = self._on_event = None
@@ -1055,14 +1056,14 @@ class BufferEvent(Child):
     def _borrowed(
         cls, base: EventBase, pointer: CData, owner: Handle, tls: Session | None = None
     ) -> BufferEvent:
-        """Make the object of a bufferevent that C has made for *owner*, which frees it."""
+        """Make the Python object for a bufferevent that C has made for *owner*, which frees it."""
         bev: BufferEvent = cls.__new__(given.given(cls))
         plan = Plan(plans.with_arena(base), CLOSE_ON_FREE, owner=owner)
         bev._start(plan, next_key(), pointer, tls=tls)
         return bev
 
     def _taken_back(self) -> None:
-        """Become closed, because C has freed what was given."""
+        """Become closed, because C has freed the object that was given to it."""
         for handle in self._lent():
             handle._take()
         self._take()

@@ -1,4 +1,4 @@
-"""The callbacks of a bufferevent: their types, and how C comes to call them."""
+"""The callbacks of a bufferevent: their types, and the functions by which C calls them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BufferEventCallback: TypeAlias = Callable[["BufferEvent", BufferEventFlag], obje
 
 Callbacks = tuple[DataCallback | None, DataCallback | None, BufferEventCallback | None]
 
-#: What can happen to a bufferevent, by C's number.
+#: `BufferEventFlag` by C's number.
 FLAGS = tuple(BufferEventFlag(number) for number in range(2 * BufferEventFlag.CONNECTED))
 
 
@@ -42,7 +42,7 @@ def checked_callbacks(
 
 
 def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:
-    """Return why the event *what* of *bev* came about; *code* is the errno that came with it."""
+    """Return the error behind the event *what* of *bev*, or None; *code* is the errno C gave."""
     failed = what & BufferEventFlag.ERROR
     if bev._tls is not None:
         failure = bev._session().why_failed(bev.pointer, what, code)
@@ -53,7 +53,7 @@ def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:
     return bev.dns_error or failure
 
 
-# hot: these are called for every message, and so each finds, calls and reports by itself.
+# hot: these are called for every message, so each looks up, calls and reports by itself.
 
 
 @ffi.def_extern(onerror=errors.kept)

@@ -1,9 +1,9 @@
-"""How a bufferevent gets its socket: one that it is given, or one that libevent connects.
+"""How a bufferevent gets its socket: one that the user gives it, or one that libevent connects.
 
 libevent looks a host's name up and connects to the first address that it finds. Without an
-evdns_base that is done, or has failed, when the call returns (F5). With one the loop does it, and
-holds the bufferevent until the answer comes, even if it is closed (F9); so closing it cancels the
-lookup.
+evdns_base the lookup is done, or has failed, when the call returns (F5). With one the loop does the
+lookup, and C keeps the bufferevent until the answer comes, even if it is closed (F9); so closing
+the bufferevent cancels the lookup.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
 
 
 class Lookup(NamedTuple):
-    """What `BufferEvent.connect_hostname` was last called for."""
+    """The arguments of the last `BufferEvent.connect_hostname`, and how it failed."""
 
     host: str | bytes
-    #: Kept alive: the lookup uses it.
+    #: Kept alive here, because the lookup uses it.
     dns_base: DnsBase | None
-    #: Why it has failed, where C doesn't say.
+    #: The reason for a failure that C doesn't report.
     code: int = 0
 
 
 class Connection:
-    """Where the socket of one bufferevent comes from, and whose it is."""
+    """Where the socket of one bufferevent comes from, and who owns it."""
 
     __slots__ = ("_kept", "lookup", "made_here")
 
     def __init__(self) -> None:
-        #: The socket object whose descriptor it uses but doesn't own, which is kept open, or None.
+        #: The socket object whose descriptor it uses but doesn't own, kept alive here, or None.
         self._kept: HasFileno | None = None
         #: The last lookup of a host's name, or None.
         self.lookup: Lookup | None = None
         #: Whether libevent has made the socket, to connect it.
         self.made_here = False
 
-    # Connecting: only by an object that is one bufferevent's own.
+    # Connecting. Only a bufferevent's own object does it, never the shared one.
 
     def connect(self, bev: BufferEvent, target: convert.SockAddr) -> None:
         """Begin to connect *bev* to *target*."""
@@ -80,18 +80,18 @@ class Connection:
         self.lookup = Lookup(host, dns_base)
         base._call(lib.bufferevent_socket_connect_hostname, pointer, resolver, family, name, port)
         if not bev.closed:
-            if getattr(dns_base, "closed", False):  # by other code, too soon
+            if getattr(dns_base, "closed", False):  # other code has closed it meanwhile
                 self._do_without(bev, dns_base)
             bev._look()
 
     def _prepare(self, bev: BufferEvent, pointer: CData) -> None:
-        """Raise an error unless there may be a new socket, or the one that there is may connect.
+        """Raise an error unless a new socket can be made, or the present one can connect.
 
         Linux lets a socket connect for a second time, and does nothing.
         """
         check_not_given(bev)
         bev._layers.check_socket(
-            "a pair can't connect, nor a filter: the one that it stands on can"
+            "a pair can't connect, nor a filter: connect the bufferevent at the bottom"
         )
         bev._forget_failure()
         fd = lib.bufferevent_getfd(pointer)
@@ -105,7 +105,7 @@ class Connection:
     # Lookups.
 
     def cancel(self, pointer: CData) -> None:
-        """Cancel a lookup that goes on; libevent itself would go on with some."""
+        """Cancel a lookup that is under way; libevent itself doesn't cancel all of them."""
         if self.lookup is not None:
             lib.evpy_lookup_cancel(pointer)
 
@@ -120,7 +120,7 @@ class Connection:
         return errors.DnsError(code, f"{self.lookup.host!r}: {util.gai_strerror(code)}")
 
     def _do_without(self, bev: BufferEvent, other: Child | None) -> None:
-        """Fail if *other*, which is about to be closed, still looks up the name."""
+        """Report an error if the lookup still needs *other*, which is about to be closed."""
         lookup = self.lookup
         if lookup is None or lookup.dns_base is not other or bev.closed:
             return
@@ -133,7 +133,7 @@ class Connection:
 
 
 class Unconnected(Connection):
-    """What stands for the connection of all bufferevents that own their socket: nothing sets it."""
+    """The connection shared by all bufferevents that need none of their own; never changed."""
 
     __slots__ = ()
 
@@ -154,7 +154,7 @@ def owns(bev: BufferEvent, fd: int) -> bool:
 
 
 def adopt(bev: BufferEvent, fd: FileDescriptor) -> None:
-    """Take the socket object *fd* from who made it, or keep it for them."""
+    """Detach the socket object *fd*, or keep it alive, as the options of *bev* say."""
     connection = bev._connection
     if connection._kept is not None:
         connection._kept = None
@@ -166,7 +166,7 @@ def adopt(bev: BufferEvent, fd: FileDescriptor) -> None:
 
 
 def set_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
-    """Set the descriptor of the lowest layer of *bev*, and close the old one if that owns it."""
+    """Set the descriptor of the lowest layer of *bev*; close the old one if that layer owns it."""
     lowest = bottom(bev)
     _change_fd(lowest, fd)
     bev._forget_failure()
@@ -179,7 +179,7 @@ def _change_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
     number = usable(bev.base, fd, bev._options)
     old, owned = bev.fd, owns(bev, bev.fd)
     if number == old >= 0:
-        raise ValueError(f"fd {number} is the bufferevent's already")
+        raise ValueError(f"the bufferevent has fd {number} already")
     _replace(bev, number)
     adopt(bev, fd)
     bev._set_callbacks()
@@ -208,12 +208,12 @@ def _replace(bev: BufferEvent, fd: int) -> None:
 
 
 def is_looking_up(bev: BufferEvent) -> bool:
-    """Tell whether a lookup goes on, of which a connection may come."""
+    """Tell whether a lookup for *bev* is under way."""
     return bool(lib.evpy_lookup_under_way(bev.pointer))
 
 
 def usable(base: EventBase, fd: FileDescriptor, options: BufferEventOption) -> int:
-    """Return the descriptor that *fd* is or has, set not to block, or -1 for none."""
+    """Return the descriptor that *fd* is or has, made non-blocking, or -1 for none."""
     if isinstance(fd, int) and fd == -1:
         return -1
     number = convert.descriptor(fd)

@@ -1,20 +1,19 @@
 """A shorter way through Python and the kernel for plain socket bufferevents: EAGER.
 
-libevent 2.1 asks the kernel each time how much there is, and reads at most 4096 bytes of it (D13).
-And it writes what a callback has written only in the loop's next turn, for which it asks the kernel
-to tell it when the socket is writable, and then not to. An EAGER bufferevent departs from that.
-Around each call of its read callback, `_c/eager.c`
+libevent 2.1 asks the kernel each time how much input there is, and reads at most 4096 bytes (D13).
+What a callback writes it sends only in the loop's next turn, and for that it asks the kernel to
+report when the socket is writable, and afterwards to stop reporting. An EAGER bufferevent avoids
+this. Around each call of its read callback, `_c/eager.c`
 
-- reads what the kernel has, as far as `max_single_read` lets it, to where `BufferEvent.read` finds
-  it without another way into C: the base's arena, and not the input;
-- holds writing back, while `BufferEvent.write` copies to the arena; and when the callback returns,
-  it sends all of that at once. What the socket doesn't take goes to the output, and from there its
-  usual way.
+- reads what the kernel has, up to `max_single_read`, into the base's arena instead of the input, so
+  that `BufferEvent.read` finds it without entering C;
+- holds writing back while `BufferEvent.write` copies to the arena, and sends it all at once when
+  the callback returns. What the socket doesn't take goes to the output, and is sent the usual way.
 
-Nobody need notice. Who asks for the input as a buffer finds there what has not been read; who asks
-for the output, what has been written; who changes what the bufferevent waits for has it all back in
-libevent's hands first. There is one arena for each base, and one bufferevent at a time that uses
-it: a callback that makes another one's be called meanwhile has that go its usual way.
+Users need not notice. When they ask for the input or the output as a buffer, bytes in the arena are
+moved there first. Before they change what the bufferevent waits for, libevent's usual state is
+restored. Each base has one arena, and one bufferevent uses it at a time: if a callback causes
+another bufferevent's callback meanwhile, that one goes the usual way.
 """
 
 from __future__ import annotations
@@ -45,17 +44,17 @@ class Arena(Handle):
         self.output = ffi.buffer(self.pointer.output)
         #: The eager bufferevent whose read callback runs.
         self.bev: Any = None
-        #: How many bytes of the input are its own and not yet read.
+        #: How many bytes in `input` that bufferevent has not read yet.
         self.unread = 0
-        #: How many bytes of the output it has written.
+        #: How many bytes in `output` it has written.
         self.unsent = 0
-        #: How many it may write: 0 where writing is not held back.
+        #: How many bytes it may write to `output`: 0 if writing is not held back.
         self.room = 0
 
     # For the bufferevent whose read callback runs.
 
     def reclaim(self) -> None:
-        """Move what is here to its buffers, where a reader of them expects it."""
+        """Move its bytes to its own buffers, where users of those expect them."""
         bev = self.bev
         hook = bev._eager.hook
         hook.direct = True
@@ -65,7 +64,7 @@ class Arena(Handle):
         self.spill()
 
     def spill(self) -> None:
-        """Move what it has written to libevent's output."""
+        """Move the bytes that it has written to libevent's output."""
         bev = self.bev
         unsent, self.unsent = self.unsent, 0
         if unsent and lib.evpy_eager_spill(bev.pointer, bev._eager.hook, unsent):
@@ -86,14 +85,14 @@ class Eager:
 
     @classmethod
     def of(cls, options: BufferEventOption) -> Eager | None:
-        """Make one where *options* ask for it, and nothing keeps it from ever being of use."""
+        """Make one if *options* ask for it and don't rule it out, or return None."""
         if BufferEventOption.EAGER not in options or BufferEventOption.THREADSAFE in options:
             return None
         return cls(BufferEventOption.DEFER_CALLBACKS in options)
 
     def __init__(self, deferred: bool) -> None:
         self._deferred = deferred
-        #: What C keeps of it, once it has gone that way, or None.
+        #: C's part of it, made on first use, or None.
         self.hook: CData | None = None
 
     def may_go(self, bev: BufferEvent) -> bool:
@@ -104,14 +103,14 @@ class Eager:
         return not any(mark.low or mark.high for mark in marks)
 
     def hooked(self, bev: BufferEvent) -> CData:
-        """Return what C keeps of *bev*, made when first needed."""
+        """Return C's part for *bev*, made when first needed."""
         if self.hook is None:
             arena = bev.base._arena.pointer
             self.hook = errors.new(lib.evpy_eager_new, arena, bev._key, self._deferred)
         return self.hook
 
     def freed_after(self, free: Callable[[CData], object]) -> Callable[[CData], object]:
-        """Return what frees the bufferevent by *free*, and then what C keeps of it."""
+        """Return a function that frees the bufferevent by *free*, and then C's part."""
         hook = self.hook
         if hook is None:
             return free
@@ -143,7 +142,7 @@ def evpy_eager_read(key: int, unread: int, room: int) -> int:
     except BaseException as error:
         try:
             bev.base._report(error, bev)
-        except BaseException as interrupt:  # a signal handler's: the input has been read by now
+        except BaseException as interrupt:  # from a signal handler; the input has been read by now
             errors.keep(interrupt)
     finally:
         arena.bev = None

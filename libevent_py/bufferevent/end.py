@@ -1,7 +1,7 @@
-"""How a bufferevent ends: who frees C's object, and when, if what is unwritten is to be written.
+"""How a bufferevent ends: who frees C's object, and when.
 
-With *flush*, an object that nobody knows of, the heir, takes C's over, writes what is left and then
-closes it.
+With *flush*, an internal object, the heir, takes over C's object, writes the remaining output, and
+then closes it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
-#: What doesn't end it.
+#: Events that don't end a bufferevent.
 GOES_ON = BufferEventFlag.CONNECTED | BufferEventFlag.READING | BufferEventFlag.WRITING
 
 
 def freed_by(bev: BufferEvent) -> Callable[[CData], object]:
-    """Return what frees the pointer of *bev*, and what it owns."""
+    """Return the function that frees the pointer of *bev* and what *bev* owns."""
     below, secured = bev._layers.below, bev._tls is not None
     if bev._given_to is not None:
-        grouped = bev._limits.group is not None  # who has it may end after the group
+        grouped = bev._limits.group is not None  # its owner may outlive the group
         leave: Callable[[CData], object] = lib.bufferevent_remove_from_rate_limit_group
         return leave if grouped else _leave
     if below is not None:
@@ -45,11 +45,11 @@ def freed_by(bev: BufferEvent) -> Callable[[CData], object]:
 
 
 def _leave(_pointer: CData) -> None:
-    """Leave it to the one that it has been given to."""
+    """Do nothing: the owner that the bufferevent was given to frees it."""
 
 
 def close_all(bev: BufferEvent) -> None:
-    """Close what stands on *bev*, from the top, and then *bev*."""
+    """Close all layers on top of *bev*, from the top, and then *bev*."""
     if bev._layers.above is not None:
         close_all(bev._layers.above)
     bev.close()
@@ -58,12 +58,12 @@ def close_all(bev: BufferEvent) -> None:
 def leave_to_heir(bev: BufferEvent) -> bool:
     """Leave the C object to an heir, which closes it once the output is written.
 
-    Return whether there is one: none is needed where nothing waits to be written.
+    Return False if the caller must close *bev* now, because nothing waits to be written.
     """
     base, layers = bev.base, bev._layers
     base._check_thread()
     bev._settle()
-    if base.closed or _leads_nowhere(bev):  # a callback may be told of the base's end
+    if base.closed or _leads_nowhere(bev):  # a callback may run while the base is closing
         return False
     if layers.paired or layers.below is not None:
         try:
@@ -75,7 +75,7 @@ def leave_to_heir(bev: BufferEvent) -> bool:
     if bev.closed:  # a filter has closed it
         return True
     if layers.below is not None and bev._tls is None and _unwritten(bev):
-        return False  # the filter lets no more pass, though it is told that this is the end
+        return False  # the filter has held bytes back although it was called with FINISHED
     if not _unwritten(bev):
         _say_goodbye(bev)
         return False
@@ -83,7 +83,7 @@ def leave_to_heir(bev: BufferEvent) -> bool:
     for handle in bev._lent():
         handle._take()
     pointer = bev._take()
-    if pointer is not None:  # or other code has closed it in between
+    if pointer is not None:  # None if other code has closed it in between
         heir._inherit(pointer)
         heir.disable(EventFlag.READ)
         heir.setwatermark(EventFlag.WRITE, 0, 0)
@@ -117,6 +117,6 @@ def _ended(heir: BufferEvent, what: BufferEventFlag) -> None:
 
 
 def _say_goodbye(bev: BufferEvent) -> None:
-    """Tell a peer that speaks TLS that this is the end, as it expects to be told."""
+    """Send the closing notice to a peer that speaks TLS."""
     if bev._tls is not None:
         bev.shutdown()

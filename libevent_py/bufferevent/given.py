@@ -1,8 +1,8 @@
-"""What a bufferevent is once HTTP has it: something to ask, not to use.
+"""Bufferevents that are given to HTTP: they can be asked, but not used.
 
-evhttp counts the bytes that it sends and receives, and asserts what state it has left them in. A
-byte more in the output, or one less in the input, and a peer takes one message for another; a
-timeout or a watermark that evhttp doesn't know of, and it waits for ever.
+evhttp counts the bytes that it sends and receives, and asserts that their state is as it left it.
+With a byte more in the output, or one less in the input, a peer takes one message for another. With
+a timeout or a watermark that evhttp doesn't know of, it waits for ever.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ INSTEAD = (
 
 
 def check_not_given(bev: BufferEvent) -> None:
-    """Raise `ValueError` where *bev* belongs to HTTP, which may end the process when misled."""
+    """Raise `ValueError` if *bev* belongs to HTTP, which may end the process when misled."""
     if bev._given_to is not None:
         raise ValueError(
-            f"this {type(bev).__name__} belongs to {bev._given_to!r}, which has its "
+            f"this {type(bev).__name__} belongs to {bev._given_to!r}, which owns its "
             f"callbacks and its descriptor, and closes it: {INSTEAD}"
         )
 
 
 def check_givable(bev: BufferEvent) -> None:
-    """Raise `ValueError` for what evhttp could not use or free."""
-    bev._layers.check_socket("a pair can't be used, nor what stands on another bufferevent")
+    """Raise `ValueError` if evhttp could not use or free *bev*."""
+    bev._layers.check_socket("HTTP can't use a pair, nor a bufferevent on top of another one")
     if not bev._options & BufferEventOption.CLOSE_ON_FREE:
         raise ValueError("the bufferevent must be made with CLOSE_ON_FREE")
     if bev._options & BufferEventOption.EAGER:
@@ -48,7 +48,7 @@ def check_givable(bev: BufferEvent) -> None:
 
 
 class GivenBuffer(BorrowedBuffer):
-    """The input or the output of a bufferevent that HTTP has, which can only be looked at."""
+    """The input or the output of a bufferevent that HTTP has; read-only."""
 
     __slots__ = ()
 
@@ -69,13 +69,13 @@ class GivenBuffer(BorrowedBuffer):
 
 
 def _refuse(bev: BufferEvent, *_arguments: object, **_named: object) -> NoReturn:
-    """Raise `ValueError`: HTTP has it."""
+    """Raise `ValueError`: the bufferevent belongs to HTTP."""
     check_not_given(bev)
     raise AssertionError
 
 
 class Given:
-    """What comes before the class of a bufferevent that HTTP has: it refuses to be used."""
+    """Mixed into the class of a bufferevent that HTTP has, whose methods then refuse to act."""
 
     __slots__ = ()
 
@@ -92,13 +92,13 @@ class Given:
 
 
 def _only_asked(name: str, kind: type[BufferEvent]) -> property:
-    """Return the property *name* of *kind* as one that refuses to be set."""
+    """Return the property *name* of *kind*, made read-only."""
     asked: property = getattr(kind, name)
     return property(asked.fget, _refuse, None, asked.__doc__)
 
 
 def become_given(bev: BufferEvent) -> None:
-    """Make *bev* and its buffers refuse to be used from now on."""
+    """Make *bev* and its buffers refuse any use from now on."""
     bev.__class__ = given(type(bev))
     for buffer in bev._lent():
         buffer.__class__ = GivenBuffer

@@ -1,8 +1,8 @@
-"""Bufferevents that stand on one another, and the filters that bytes pass through between them.
+"""Bufferevents on top of one another, and the filters that bytes pass through between them.
 
-C's filter takes a reference to what it stands on, and that one's callbacks. It never gets
-CLOSE_ON_FREE: libevent would free the one below by a rule of its own, and once too often when
-somebody else frees it too (H1). So who is on top closes the one below here, by closing its object.
+C's filter takes a reference to the bufferevent below it, and takes over its callbacks. It never
+gets CLOSE_ON_FREE: libevent would free the one below by a rule of its own, and once too often when
+somebody else frees it too (H1). Instead, the upper Python object closes the lower one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 #: What passes bytes on, as ``filter(source, destination, limit, mode)``: ``bufferevent_filter_cb``.
 FilterCallback: TypeAlias = Callable[[Buffer, Buffer, "int | None", FlushMode], FilterResult]
 
-#: How much a filter is to let pass, by C's number.
+#: `FlushMode` by C's number.
 MODES = {int(mode): mode for mode in FlushMode}
 
 ERROR = int(FilterResult.ERROR)
 
 
 class Layers:
-    """What one bufferevent stands on and what stands on it, or the other half of its pair."""
+    """The layers below and above one bufferevent, or the other half of its pair."""
 
     __slots__ = ("_held", "_input_filter", "_output_filter", "_partner", "above", "below")
 
@@ -48,9 +48,9 @@ class Layers:
         filters: tuple[FilterCallback | None, FilterCallback | None] = (None, None),
         partner: BufferEvent | None = None,
     ) -> None:
-        #: What it stands on, or None.
+        #: The bufferevent below it, or None.
         self.below = below
-        #: What stands on it, and has its callbacks meanwhile, or None.
+        #: The one on top of it, which takes over its callbacks meanwhile, or None.
         self.above: BufferEvent | None = None
         self._input_filter, self._output_filter = filters  # type: ignore[assignment]  # as above
         self._partner = None if partner is None else weakref.ref(partner)
@@ -61,7 +61,7 @@ class Layers:
     def filtering(
         cls, below: BufferEvent, inward: FilterCallback | None, outward: FilterCallback | None
     ) -> Layers:
-        """Make those of a filter on *below*, or raise `TypeError` for what is none."""
+        """Make the layers of a filter on *below*; raise `TypeError` if one isn't callable."""
         filters = ("input_filter", inward), ("output_filter", outward)
         for name, function in filters:
             if function is not None:
@@ -70,35 +70,35 @@ class Layers:
 
     @property
     def paired(self) -> bool:
-        """Whether it is half of a pair, whatever has become of the other half."""
+        """Whether it is half of a pair, even if the other half is closed."""
         return self._partner is not None
 
     def partner(self) -> BufferEvent | None:
-        """Return the other half of the pair, or None; None also once that is closed."""
+        """Return the other half of the pair; None without one, or once that half is closed."""
         partner = None if self._partner is None else self._partner()
         return None if partner is None or partner.closed else partner
 
     def check_socket(self, why: str) -> None:
-        """Raise `ValueError`, which says *why*, for a pair and what stands on another one."""
+        """Raise ``ValueError(why)`` for a pair and for a bufferevent on top of another one."""
         if self._partner is not None or self.below is not None:
             raise ValueError(why)
 
     def check_unmanaged(self, bev: BufferEvent) -> None:
-        """Raise `ValueError` where *bev* belongs to what stands on it (F10)."""
+        """Raise `ValueError` if *bev* belongs to the layer on top of it (F10)."""
         above = self.above
         if above is not None and not above.closed:
             raise ValueError(
-                f"this {type(bev).__name__} is the underlying one of {above!r}, which has its "
-                "callbacks and its descriptor: use that, or close it first"
+                f"this {type(bev).__name__} is the underlying one of {above!r}, which owns its "
+                "callbacks and its descriptor: use that one, or close it first"
             )
 
     def stand(self, bev: BufferEvent) -> None:
-        """Tell what *bev* stands on that it does."""
+        """Note *bev* in the layer below it."""
         if self.below is not None:
             self.below._own_layers().above = bev
 
     def give_back(self) -> BufferEvent | None:
-        """Let what it stands on belong to itself again, and return that."""
+        """Let the layer below belong to itself again, and return it."""
         below = self.below
         if below is not None:
             _belong_to_itself(below)
@@ -107,10 +107,10 @@ class Layers:
     # Out of reach.
 
     def hold(self, bev: BufferEvent) -> bool:
-        """Put *bev* out of reach: what it stands on has called back, perhaps called by OpenSSL.
+        """Put *bev* out of reach, because a lower layer calls back, perhaps called by OpenSSL.
 
         Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
-        Return whether it has been within reach.
+        Return False if it was out of reach already.
         """
         if self._held is not None:
             return False
@@ -132,11 +132,11 @@ class Layers:
             raise held
 
     def unusable(self, bev: BufferEvent) -> Exception | None:
-        """Return what to raise where *bev* can't be used because it is out of reach, or None."""
+        """Return the exception to raise if *bev* is out of reach, else None."""
         if self._held is None:
             return None
         return RuntimeError(
-            f"this {type(bev).__name__} can't be used in a callback of what it stands on"
+            f"this {type(bev).__name__} can't be used in a callback of the one that it stands on"
         )
 
     # Filters.
@@ -156,7 +156,7 @@ class Layers:
 
 
 class Alone(Layers):
-    """What stands for the layers of all bufferevents that have none: nothing sets it."""
+    """The layers of all bufferevents that have none; never changed."""
 
     __slots__ = ()
 
@@ -170,7 +170,7 @@ ALONE = Alone()
 
 
 def bottom(bev: BufferEvent) -> BufferEvent:
-    """Return what has the descriptor: *bev*, or what all of it stands on."""
+    """Return the lowest layer of *bev*, which has the descriptor; *bev* itself if it has none."""
     while bev._layers.below is not None:
         bev = bev._layers.below
     return bev
@@ -178,7 +178,7 @@ def bottom(bev: BufferEvent) -> BufferEvent:
 
 @contextlib.contextmanager
 def holding_tls(bev: BufferEvent) -> Iterator[None]:
-    """Keep TLS that stands on *bev*, and what stands on that, out of reach meanwhile."""
+    """Keep TLS on top of *bev*, and all layers on top of that, out of reach inside the block."""
     held: list[BufferEvent] = []
     upper = bev._layers.above
     while upper is not None:
@@ -193,12 +193,12 @@ def holding_tls(bev: BufferEvent) -> Iterator[None]:
 
 
 def free_upper(underlying: BufferEvent, free: Callable[[CData], object], pointer: CData) -> None:
-    """Free by *free* what stood on *underlying*, and give that its own callbacks back."""
+    """Free by *free* the layer on top of *underlying*, which gets its own callbacks back."""
     free(pointer)
     _belong_to_itself(underlying)
     try:
         slot(underlying)
-    except AttributeError:  # it is closed, or finalized, and has no callbacks
+    except AttributeError:  # it is closed or finalized, and has no callbacks
         return
     underlying._set_callbacks()
 
@@ -210,7 +210,7 @@ def _belong_to_itself(bev: BufferEvent) -> None:
 
 
 def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
-    """Yield what there is to tell of *bev*, with *ask* also what C knows."""
+    """Yield the facts about *bev* for its repr; with *ask*, those that C knows too."""
     if ask:
         pointer = bev.pointer
         arena = bev.base._arena

@@ -1,10 +1,10 @@
 """``struct ev_token_bucket_cfg``: how much a bufferevent, or a group of them, may read and write.
 
-Each has a bucket of bytes for reading and one for writing. What goes through is taken out; every
-tick adds as much as the rate, up to the burst. With an empty bucket it waits for the next tick.
-libevent counts what sockets and TLS read and write; pairs and filters only wait with their group.
-TLS counts its own bytes too, and sends as a whole what was written as a whole: it waits afterwards.
-Where it has a limit for one direction only, the other's is 2 GiB per tick.
+A limit has a bucket of bytes for reading and one for writing. Bytes that are read or written are
+taken out; every tick adds as many as the rate, up to the burst. While a bucket is empty, the
+bufferevent waits for the next tick. libevent counts what sockets and TLS read and write; pairs and
+filters only wait with their group. TLS counts its own overhead too, and sends each write as a
+whole, then waits. If a limit for TLS is for one direction only, the other's is 2 GiB per tick.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData, Given
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
-#: No limit.
+#: The number that means no limit.
 UNLIMITED: int = lib.EV_RATE_LIMIT_MAX
 
-#: The largest limit in bytes: when exactly 2**32 may be read, libevent reads nothing, and takes
-#: that for the end of the input.
+#: The largest limit in bytes: with a limit of exactly 2**32, libevent reads 0 bytes, and takes that
+#: for the end of the input.
 MOST = 2**32 - 1
 
-#: The shortest and the longest tick in seconds: libevent divides by the milliseconds in an int.
+#: The shortest and the longest tick in seconds: libevent divides by its milliseconds, an int.
 SHORTEST, LONGEST = 0.001, 4_294_967.0
 
 #: The most that can be read or written at once.
@@ -47,14 +47,14 @@ errors.call(lib.evpy_ratelimit_init)
 
 @described(
     read_rate="How many bytes may be read in each tick.",
-    read_burst="The most bytes that may be read in one tick, after some with less.",
+    read_burst="The most bytes that may be read in one tick, after quieter ones.",
     write_rate="How many bytes may be written in each tick.",
-    write_burst="The most bytes that may be written in one tick, after some with less.",
-    tick="How often the rates are added, in seconds.",
+    write_burst="The most bytes that may be written in one tick, after quieter ones.",
+    tick="The length of a tick in seconds.",
 )
 @dataclasses.dataclass(frozen=True, init=False, slots=True)
 class RateLimit:
-    """How many bytes may be read and written: a value, for any number of bufferevents and groups.
+    """How fast to read and write: an immutable value for any number of bufferevents and groups.
 
     Wraps ``ev_token_bucket_cfg_new``, ``ev_token_bucket_cfg_free``.
     """
@@ -74,12 +74,12 @@ class RateLimit:
         *,
         tick: SupportsFloat | SupportsIndex | None = None,
     ) -> None:
-        """Allow *read_rate* and *write_rate* bytes per *tick* seconds, None being no limit.
+        """Allow *read_rate* and *write_rate* bytes per *tick* seconds; None means no limit.
 
-        A burst is what may come together in one tick after a pause; None is as much as the rate.
-        The tick is a second unless given, and a millisecond at least. Raises `ValueError` for
-        a burst that is less than the rate, and for numbers that are not from 1 to 2**32 - 1, but
-        for ``EV_RATE_LIMIT_MAX``: no limit.
+        A burst is the most bytes in one tick after a pause; None means the rate. The tick is one
+        second by default, and at least a millisecond. Raises `ValueError` for a burst that is less
+        than the rate, and for numbers that are not from 1 to 2**32 - 1, except
+        ``EV_RATE_LIMIT_MAX``, which means no limit.
         """
         reading = _bucket(read_rate, read_burst, "read")
         writing = _bucket(write_rate, write_burst, "write")
@@ -123,7 +123,7 @@ def _checked(limit: RateLimit) -> RateLimit:
 
 
 def _numbers(limit: RateLimit) -> tuple[int, int, int, int, float]:
-    """Return *limit* as C takes it."""
+    """Return the numbers of *limit* in the order in which C takes them."""
     return (
         limit.read_rate,
         limit.read_burst,
@@ -134,36 +134,36 @@ def _numbers(limit: RateLimit) -> tuple[int, int, int, int, float]:
 
 
 def _taken(n: SupportsIndex, level: int, burst: int) -> int:
-    """Return what is to be taken from a bucket: beyond the burst it would never be full again."""
+    """Return *n*, checked: a bucket beyond its burst would never be full again."""
     return convert.integer(n, "n", min(0, level - burst), MOST)
 
 
 class Limits:
-    """The limits of one bufferevent: its own, and that of the group that it is a member of."""
+    """The limits of one bufferevent: its own, and that of its group."""
 
     __slots__ = ("_changing", "_in_int", "group", "own")
 
     def __init__(self, in_int: bool) -> None:
         self._changing = False
-        #: Whether C reckons in an int, as it does for TLS, and so reads no more than one holds.
+        #: Whether C counts in an int, as it does for TLS, and so can't take a larger limit.
         self._in_int = in_int
-        #: The limit of its own, or None.
+        #: The bufferevent's own limit, or None.
         self.own: RateLimit | None = None
-        #: The group, or None.
+        #: The group that it is a member of, or None.
         self.group: RateLimitGroup | None = None
 
     @property
     def any(self) -> bool:
-        """Whether there is a limit, of its own or of its group."""
+        """Whether there is a limit, its own or its group's."""
         return self.own is not None or self.group is not None
 
-    # The limit of its own.
+    # Its own limit.
 
     def set(self, bev: BufferEvent, limit: RateLimit | None) -> None:
-        """Do what `BufferEvent.set_rate_limit` does, also for who has been given *bev*."""
+        """Do what `BufferEvent.set_rate_limit` does, but also if *bev* is given to HTTP."""
         old, self.own = self.own, limit if limit is None else _checked(limit)
         bev._set_callbacks()
-        if self._changing:  # by a callback of `_change`, which comes to that when it returns
+        if self._changing:  # called by a callback inside `_change`, which sets it next
             return
         busy = bev.base._running or bev.base._calls > 0
         try:
@@ -175,15 +175,15 @@ class Limits:
             bev.base.defer(functools.partial(self._lift, bev))
 
     def _lift(self, bev: BufferEvent) -> None:
-        """Put nothing in the place of what stands in for no limit."""
+        """Remove the very large limit that C was given in place of none."""
         if self.own is None and not bev.closed:
             self._change(bev, False)
 
     def _change(self, bev: BufferEvent, busy: bool) -> None:
         """Set C's limit; a callback inside may set another, or close the bufferevent.
 
-        libevent would neither survive to be called again by it, nor to be called once more after
-        the bufferevent has been finalized.
+        libevent would crash if such a callback called it again, or if it were called after the
+        bufferevent has been finalized.
         """
         pointer = bev.pointer
         limit: RateLimit | Limits | None = self
@@ -199,29 +199,29 @@ class Limits:
                     bev.base._call(change, pointer, *_numbers(self._kept_by_c(limit)))
         finally:
             self._changing = False
-            if bev.closed:  # then the limit has come too late to be freed with the rest
+            if bev.closed:  # the limit was set too late to be freed with the bufferevent
                 lib.evpy_bufferevent_unlimit(pointer, True)
             lib.bufferevent_decref(pointer)
 
     def _kept_by_c(self, limit: RateLimit) -> RateLimit:
-        """Return what C keeps to for *limit*."""
+        """Return the limit that C gets for *limit*."""
         if not self._in_int:
             return limit
         buckets = limit.read_rate, limit.read_burst, limit.write_rate, limit.write_burst
         return RateLimit(*(min(number, AT_ONCE) for number in buckets), tick=limit.tick)
 
     def take_from_reading(self, bev: BufferEvent, n: int) -> None:
-        """Count *n* bytes as read by *bev*, which has a limit of its own."""
+        """Count *n* bytes as read by *bev*, which must have its own limit."""
         n = _taken(n, bev.read_limit, self._kept(bev).read_burst)
         bev.base._call(lib.bufferevent_decrement_read_limit, bev.pointer, n)
 
     def take_from_writing(self, bev: BufferEvent, n: int) -> None:
-        """Count *n* bytes as written by *bev*, which has a limit of its own."""
+        """Count *n* bytes as written by *bev*, which must have its own limit."""
         n = _taken(n, bev.write_limit, self._kept(bev).write_burst)
         bev.base._call(lib.bufferevent_decrement_write_limit, bev.pointer, n)
 
     def _kept(self, bev: BufferEvent) -> RateLimit:
-        """Return the limit that C keeps to, or raise `ValueError` if there is none."""
+        """Return the limit that C has, or raise `ValueError` if there is none."""
         limit = self.own
         if limit is None or not lib.bufferevent_get_token_bucket_cfg(bev.pointer):
             raise ValueError("this bufferevent has no rate limit")
@@ -230,10 +230,11 @@ class Limits:
     # The group.
 
     def join(self, bev: BufferEvent, group: RateLimitGroup) -> None:
-        """Become a member of *group*, which *bev* isn't yet; also for who has been given it."""
+        """Make *bev* a member of *group*, which it isn't yet; also if it is given to HTTP."""
         while self.group is not None:  # a callback may have added it to a third one
             self.leave(bev)
-        # Let go in this order: what is closed here meanwhile leaves a group before that is freed.
+        # The locals end in this order: a bufferevent closed meanwhile leaves a group before that is
+        # freed.
         pointer = bev.pointer
         held = [group.pointer]
         self.group = group
@@ -248,9 +249,9 @@ class Limits:
         group._check_usable()
 
     def _settle_group(self, pointer: CData, held: list[CData]) -> None:
-        """Tell C the group that Python knows of, which other code may change meanwhile.
+        """Set C's group to the one that Python has, which other code may change meanwhile.
 
-        *held* gets what C has been told of: it must not be freed before *pointer* is let go.
+        *held* gets each group that C got, which must not be freed before *pointer* is.
         """
         group: RateLimitGroup | Limits | None = self
         while group is not self.group:
@@ -262,40 +263,40 @@ class Limits:
                 errors.call(lib.bufferevent_add_to_rate_limit_group, pointer, held[-1])
 
     def leave(self, bev: BufferEvent) -> None:
-        """Leave the group, if there is one; also for who has been given *bev*."""
+        """Leave the group, if there is one; also if *bev* is given to HTTP."""
         bev.base._check_thread()
         pointer = bev.pointer
         group = self.group
         if group is not None:
-            self.group = None  # which must not go before C has done its part
+            self.group = None  # the local keeps the group alive until C has done its part
             bev._set_callbacks()
             bev.base._call(lib.bufferevent_remove_from_rate_limit_group, pointer)
-            if self.group is not group:  # a callback may have it join once more
+            if self.group is not group:  # a callback may have joined it once more
                 group._members.pop(bev._key, None)
 
     def leave_before_the_end(self, bev: BufferEvent) -> None:
-        """Leave the group while *bev* can still be asked: C may free it long after it is closed."""
+        """Leave the group while *bev* is still open: C may free it long after it is closed."""
         group = self.group
         if group is not None and not bev.base._forked and not bev.closed:
             bev.base._check_thread()
             lib.bufferevent_disable(bev.pointer, lib.EV_READ | lib.EV_WRITE)
-            _left(bev, group._members)  # while an interrupt has not yet kept it from being freed
+            _left(bev, group._members)  # now, since an interrupt may delay the freeing
 
     def forget_group(self, key: int) -> None:
-        """Be in no group as far as Python knows, which knows the member by *key*."""
+        """Forget the group in Python, and the member with *key* in the group."""
         group = self.group
         if group is not None:
             self.group = None
             group._members.pop(key, None)
 
     def pass_to(self, bev: BufferEvent) -> None:
-        """Make *bev* the member instead of another object for the same bufferevent."""
+        """Make *bev* the member in place of another object for the same bufferevent."""
         if self.group is not None:
             self.group._members[bev._key] = bev
 
 
 class Unlimited(Limits):
-    """What stands for the limits of all bufferevents that have never had one: nothing sets it."""
+    """The limits of all bufferevents that have never had one; never changed."""
 
     __slots__ = ()
 
@@ -310,42 +311,42 @@ UNLIMITED_YET = Unlimited()
 
 
 def check_limitable(bev: BufferEvent) -> None:
-    """Raise `ValueError` where libevent can't do with a limit.
+    """Raise `ValueError` if libevent can't limit *bev*.
 
-    Asked to write before the handshake is done, OpenSSL waits to read; and then libevent, which may
-    not write, asks it again and again.
+    When asked to write before the handshake is done, OpenSSL waits to read; libevent, which may not
+    write, then asks it again and again.
     """
-    check_not_given(bev)  # who frees it would not take the limit away before (J1)
+    check_not_given(bev)  # its owner would free it without removing the limit first (J1)
     tls = bev._tls
     if bev._layers.below is not None and tls is not None and not tls.agreed(bev.pointer):
         raise ValueError(
             "TLS through another bufferevent can't be limited until its handshake is done: "
-            "limit what it stands on, or wait for CONNECTED"
+            "limit the underlying one, or wait for CONNECTED"
         )
 
 
 def set_at_once(
     bev: BufferEvent, change: Callable[[Given, int], int], size: int, name: str
 ) -> None:
-    """Tell C to read, or write, no more than *size* bytes at once."""
+    """Set by *change* how many bytes C may read, or write, at once."""
     bev.base._check_thread()
     size = convert.integer(size, name, 0, AT_ONCE)
     errors.call(change, bev.pointer, size)
 
 
 def checked_group(base: EventBase, group: RateLimitGroup) -> RateLimitGroup:
-    """Return *group*, or raise an error for what is no open group on *base*."""
+    """Return *group*, or raise an error if it isn't an open group on *base*."""
     if not isinstance(group, RateLimitGroup):
         raise TypeError(f"group must be a RateLimitGroup, not {group!r}")
     if group.base is not base:
         raise ValueError("group must be of the bufferevent's own event base")
-    group._check_usable()  # a closed one is none to leave another for
+    group._check_usable()  # before another group is left for it
     return group
 
 
 @described(
-    read="How many bytes they have read.",
-    written="How many bytes they have written.",
+    read="How many bytes the members have read.",
+    written="How many bytes the members have written.",
 )
 class Totals(NamedTuple):
     """How many bytes the members of a group have read and written."""
@@ -355,9 +356,9 @@ class Totals(NamedTuple):
 
 
 class RateLimitGroup(Child):
-    """A limit that bufferevents share: `BufferEvent.add_to_rate_limit_group`.
+    """A rate limit that bufferevents share, once added by `BufferEvent.add_to_rate_limit_group`.
 
-    It is kept alive by its members, not by its base. While there is one, its timer keeps
+    Its members keep it alive, its base doesn't. Until it is closed, its timer keeps
     `EventBase.dispatch` from returning, as in C: close it, or call `EventBase.loopexit`.
     """
 
@@ -366,9 +367,9 @@ class RateLimitGroup(Child):
     _rank = Rank.GROUP
 
     def __init__(self, base: EventBase, limit: RateLimit, *, min_share: int = 64) -> None:
-        """Make a group on *base* whose members read and write no faster than *limit* altogether.
+        """Make a group on *base* whose members together read and write no faster than *limit*.
 
-        It begins with one tick's worth of bytes. *min_share* is as in `min_share`.
+        It begins with one tick's worth of bytes. *min_share* is the attribute's first value.
         Wraps ``bufferevent_rate_limit_group_new``.
         """
         self._check_unmade()
@@ -378,7 +379,7 @@ class RateLimitGroup(Child):
         numbers = _numbers(_checked(limit))
         share = convert.integer(min_share, "min_share", 1, lib.EV_SSIZE_MAX)
         self._limit = limit
-        #: Its members, by key.
+        #: The members by key.
         self._members: dict[int, BufferEvent] = {}
         making = Making(lib.evpy_rate_limit_group_new, base.pointer, *numbers)
         super().__init__(base, next_key(), making)
@@ -390,18 +391,18 @@ class RateLimitGroup(Child):
 
     @property
     def members(self) -> list[BufferEvent]:
-        """The bufferevents that share the limit, in the order in which they came."""
-        self._check_usable()  # what is closed has none
+        """The bufferevents that share the limit, in the order in which they were added."""
+        self._check_usable()  # a closed group has none
         return list(self._members.values())
 
     @property
     def limit(self) -> RateLimit:
-        """The limit. Another must have the same tick, or libevent could stop refilling the bucket.
+        """The limit that the members share; may be set to another one with the same tick.
 
-        What is left of the old one is taken over, up to the new burst.
-        Wraps ``bufferevent_rate_limit_group_set_cfg``.
+        With another tick libevent could stop refilling the bucket. The new limit takes over what is
+        left of the old one, up to the new burst. Wraps ``bufferevent_rate_limit_group_set_cfg``.
         """
-        self._check_usable()  # what is closed has none
+        self._check_usable()  # a closed group has none
         return self._limit
 
     @limit.setter
@@ -417,10 +418,11 @@ class RateLimitGroup(Child):
     def min_share(self) -> int:
         """The bytes that a member may read or write in a tick, however many members there are.
 
-        1 at least: with 0, libevent can take a share of nothing for the end of the input. More than
-        the rate counts as the rate. Wraps ``bufferevent_rate_limit_group_set_min_share``.
+        It is at least 1: with 0, libevent can take a share of nothing for the end of the input.
+        More than the rate counts as the rate.
+        Wraps ``bufferevent_rate_limit_group_set_min_share``.
         """
-        self._check_usable()  # what is closed has none
+        self._check_usable()  # a closed group has none
         return self._min_share
 
     @min_share.setter
@@ -432,7 +434,7 @@ class RateLimitGroup(Child):
 
     @property
     def read_limit(self) -> int:
-        """How many bytes the members may read until the next tick; negative after too many.
+        """How many bytes the members may read until the next tick; negative if too many were.
 
         Wraps ``bufferevent_rate_limit_group_get_read_limit``.
         """
@@ -441,7 +443,7 @@ class RateLimitGroup(Child):
 
     @property
     def write_limit(self) -> int:
-        """How many bytes the members may write until the next tick; negative after too many.
+        """How many bytes the members may write until the next tick; negative if too many were.
 
         Wraps ``bufferevent_rate_limit_group_get_write_limit``.
         """
@@ -449,7 +451,7 @@ class RateLimitGroup(Child):
         return int(lib.bufferevent_rate_limit_group_get_write_limit(self.pointer))
 
     def decrement_read(self, n: int) -> None:
-        """Count *n* bytes as read by a member, or a negative number as given back.
+        """Count *n* bytes as read by a member; a negative number gives bytes back.
 
         You can't give back more than the burst has room for.
         Wraps ``bufferevent_rate_limit_group_decrement_read``.
@@ -458,7 +460,7 @@ class RateLimitGroup(Child):
         self.base._call(lib.bufferevent_rate_limit_group_decrement_read, self.pointer, n)
 
     def decrement_write(self, n: int) -> None:
-        """Count *n* bytes as written by a member, or a negative number as given back.
+        """Count *n* bytes as written by a member; a negative number gives bytes back.
 
         You can't give back more than the burst has room for.
         Wraps ``bufferevent_rate_limit_group_decrement_write``.
@@ -467,7 +469,7 @@ class RateLimitGroup(Child):
         self.base._call(lib.bufferevent_rate_limit_group_decrement_write, self.pointer, n)
 
     def totals(self) -> Totals:
-        """Return how many bytes its members have read and written since it was made or reset.
+        """Return how many bytes the members have read and written since it was made or reset.
 
         Wraps ``bufferevent_rate_limit_group_get_totals``.
         """
@@ -477,15 +479,15 @@ class RateLimitGroup(Child):
         return Totals(*both)
 
     def reset_totals(self) -> None:
-        """Count from nothing again. Wraps ``bufferevent_rate_limit_group_reset_totals``."""
+        """Set the totals to 0. Wraps ``bufferevent_rate_limit_group_reset_totals``."""
         self.base._check_thread()
         lib.bufferevent_rate_limit_group_reset_totals(self.pointer)
 
     def close(self) -> None:
         """Remove all members from the group, and free it; a second time does nothing.
 
-        Those that have waited go on at once, and what their callbacks raise comes out when the
-        group is closed. Raises `ThreadError` in a wrong thread.
+        Members that were waiting go on at once, and this method raises what their callbacks raise.
+        Raises `ThreadError` in the wrong thread.
         Wraps ``bufferevent_rate_limit_group_free``.
         """
         base = self.base
@@ -504,14 +506,14 @@ class RateLimitGroup(Child):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the group, which its members leave first."""
+        """The function that removes all members from the group and frees it."""
         base, members = self.base, self._members
 
         def free(pointer: CData) -> None:
-            for member in list(members.values()):  # (J3) where the group was dropped with them
+            for member in list(members.values()):  # (J3) if the group was dropped with them
                 _left(member, members)
-            # A member may be in the graveyard before it; and libevent may be about to come back to
-            # the group from what it has called.
+            # A member may be in the graveyard, before the group; and libevent may still return to
+            # the group from a callback.
             base._graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
             if not base._busy():
                 base._exhume()
@@ -524,13 +526,13 @@ class RateLimitGroup(Child):
 def _left(member: BufferEvent, members: dict[int, BufferEvent]) -> bool:
     """Remove *member* from the group of *members*; return False if it is in another one by now.
 
-    First in C: an interrupt in between must not leave a member of what is about to be freed.
+    C comes first: an interrupt in between must not leave a member in a group about to be freed.
     """
     limits = member._limits
     group = limits.group
     if group is not None and group._members is not members:
         return False
-    with contextlib.suppress(AttributeError):  # closed, and so in no group any more
+    with contextlib.suppress(AttributeError):  # if it is closed, C has it in no group any more
         lib.bufferevent_remove_from_rate_limit_group(slot(member))
     if group is not None and limits.group is group:
         limits.group = None

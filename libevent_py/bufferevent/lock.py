@@ -1,4 +1,4 @@
-"""How the lock of a THREADSAFE bufferevent is held."""
+"""Holding the lock of a THREADSAFE bufferevent."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def locked(bev: BufferEvent) -> Iterator[None]:
-    """Hold the lock of *bev*, and keep its base from being closed meanwhile."""
+    """Hold the lock of *bev*, and keep its base from being closed inside the block."""
     bev.base._check_thread()
     pointer, base, thread = bev.pointer, bev.base, get_ident()
     before = base._holds.get(thread, 0)
     try:
         base._holds[thread] = before + 1
-        try:  # an interrupt comes after C's call, not before it
+        try:  # an interrupt can come only after the call of C, not before
             lib.bufferevent_lock(pointer)
             yield
         finally:

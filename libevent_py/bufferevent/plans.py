@@ -1,4 +1,4 @@
-"""What a bufferevent is made with, and what is checked before."""
+"""The arguments that a bufferevent is made with, and the checks on them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ EAGER = BufferEventOption.EAGER
 THREADSAFE = BufferEventOption.THREADSAFE
 UNLOCK_CALLBACKS = BufferEventOption.UNLOCK_CALLBACKS
 
-#: What filters and TLS are made with unless their user says otherwise. Without DEFER_CALLBACKS
-#: libevent leaves below a filter what a watermark has held back, until more comes; and TLS tells of
-#: the end before it has given out what came with it (I9).
+#: The default options of filters and TLS. Without DEFER_CALLBACKS, libevent leaves bytes that a
+#: watermark has held back below a filter until more come, and TLS reports the end before the data
+#: that came with it (I9).
 LAYER_OPTIONS = CLOSE_ON_FREE | DEFER_CALLBACKS
 
 
 class Plan(NamedTuple):
-    """What any bufferevent is made with."""
+    """The arguments that every bufferevent is made with."""
 
     base: EventBase
     options: BufferEventOption
     callbacks: Callbacks = (None, None, None)
-    #: The HTTP connection or server that has it and frees it, or None.
+    #: The HTTP connection or server that uses and frees the bufferevent, or None.
     owner: Handle | None = None
 
     @property
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
     @property
     def alone(self) -> BufferEventOption:
-        """The options for C's object where it must not free what it stands on."""
+        """The options for a C object that must not free its descriptor or the layer below."""
         return self.options & ~CLOSE_ON_FREE
 
 
@@ -61,16 +61,16 @@ def on(
     deferred: bool = False,
     eager: bool = False,
 ) -> Plan:
-    """Return what is to be made on *base*, or raise an error for what libevent can't do (F1).
+    """Return the plan for a bufferevent on *base*; raise an error for what libevent can't do (F1).
 
-    With *deferred* it gets DEFER_CALLBACKS anyway, and only with *eager* it may be EAGER.
+    *deferred* adds DEFER_CALLBACKS; without *eager*, EAGER is removed.
     """
     if not isinstance(base, EventBase):
         raise TypeError(f"base must be an EventBase, not {base!r}")
     base._check_thread()
     with_arena(base)
     flags = convert.flags(BufferEventOption, options, "options")
-    if deferred and DEFER_CALLBACKS not in flags:  # to look costs less than to change
+    if deferred and DEFER_CALLBACKS not in flags:  # looking costs less than changing
         flags |= DEFER_CALLBACKS
     if UNLOCK_CALLBACKS in flags and DEFER_CALLBACKS not in flags:
         raise ValueError("options can have UNLOCK_CALLBACKS only with DEFER_CALLBACKS")
@@ -87,14 +87,14 @@ def above(
     on_write: DataCallback | None,
     on_event: BufferEventCallback | None,
 ) -> Plan:
-    """Return what is to be made on top of *underlying*, which must be of *kind*."""
+    """Return the plan for a bufferevent on top of *underlying*, which must be of *kind*."""
     if not isinstance(underlying, kind):
         raise TypeError(f"underlying must be a BufferEvent, not {underlying!r}")
     return on(underlying.base, options, on_read, on_write, on_event)
 
 
 def with_arena(base: EventBase) -> EventBase:
-    """Return *base* with memory for bufferevents: before there is C's object, to be freed then."""
+    """Return *base* with an arena, made before there is a C object that a failure would leak."""
     if base._arena is None:
         base._arena = Arena()
     return base

@@ -1,7 +1,7 @@
 """``bufferevent_ssl.h``: bufferevents that speak TLS, by the OpenSSL that libevent is linked with.
 
-The `ssl` module can't be used for it: it doesn't give its ``SSL *`` away, and may have an OpenSSL
-of its own, whose objects mean nothing to libevent's (I4).
+Python's `ssl` module can't be used: it doesn't give access to its ``SSL *``, and may be linked with
+another OpenSSL, whose objects mean nothing to libevent's (I4).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class TlsContext(Handle):
-    """What TLS connections have in common: certificates, whom to trust, protocols, versions.
+    """The settings that TLS connections share: certificates, whom to trust, protocols, versions.
 
-    It may be closed, or dropped, while connections use it.
+    You may close or drop it while connections use it.
     """
 
     __slots__ = ("_check_hostname", "_server_side", "_verify")
@@ -58,18 +58,18 @@ class TlsContext(Handle):
     ) -> None:
         """Make a context for clients or, with *server_side*, for servers.
 
-        *certfile* is a PEM file with the certificate and those that lead from it to an authority,
-        *keyfile* one with its private key, by default the same; *password* is for an encrypted key.
-        A server needs them, a client where the server asks for them.
+        *certfile* is a PEM file with the certificate and its chain, *keyfile* one with the private
+        key, by default the same file; *password* decrypts the key. A server needs a certificate, a
+        client only if the server asks for one.
 
-        With *verify*, the default for clients, a peer must show a certificate of an authority in
-        *cafile*, a PEM file, or *capath*, a directory as ``openssl rehash`` makes it; without both,
-        of one that the system trusts. With *check_hostname* a server's must be for the host that
-        the client means, too.
+        With *verify*, the default for clients, a peer must have a certificate from a trusted
+        authority: one in *cafile*, a PEM file, or in *capath*, a directory as ``openssl rehash``
+        makes it; without both, one that the system trusts. With *check_hostname* a server's
+        certificate must also be for *server_hostname*.
 
-        *alpn_protocols* are the names to agree on, the best first: the server chooses, and refuses
-        a client that offers only others. *ciphers* is OpenSSL's list for up to TLS 1.2,
-        *ciphersuites* that for TLS 1.3.
+        *alpn_protocols* are protocol names, the best first: the server chooses one, and refuses a
+        client that offers only others. *ciphers* is OpenSSL's list for TLS 1.2 and older,
+        *ciphersuites* the one for TLS 1.3.
 
         Raises `OSError` for a file that can't be read, `TlsError` for what OpenSSL refuses, and
         `LibeventError` when this module was built without TLS.
@@ -90,7 +90,7 @@ class TlsContext(Handle):
             self._use_certificate(certfile, certfile if keyfile is None else keyfile, password)
         if self._verify:
             self._trust(cafile, capath)
-        if server_side:  # without it, a session of a verified client can't be resumed
+        if server_side:  # otherwise a session of a verified client can't be resumed
             _call(lib.SSL_CTX_set_session_id_context, self.pointer, b"libevent_py", 11)
         if protocols and server_side:
             _call(lib.evpy_tls_offer, self.pointer, protocols, len(protocols))
@@ -162,17 +162,17 @@ class TlsContext(Handle):
 
     @property
     def server_side(self) -> bool:
-        """Whether it is for servers."""
+        """Whether the context is for servers."""
         return self._server_side
 
     @property
     def verify(self) -> bool:
-        """Whether peers must show a certificate that is trusted."""
+        """Whether peers must have a trusted certificate."""
         return self._verify
 
     @property
     def check_hostname(self) -> bool:
-        """Whether a server's certificate must be for the host that the client means."""
+        """Whether a server's certificate must be for the *server_hostname* of the connection."""
         return self._check_hostname
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ class TlsContext(Handle):
         self._take()
 
     def _session(self, state: int | None, server_hostname: str | None) -> Session:
-        """Make a new session of this context, once the arguments are right."""
+        """Check the arguments, and make a new session of this context."""
         if state is None:
             state = TlsState.ACCEPTING if self._server_side else TlsState.CONNECTING
         state = TlsState(state)
@@ -191,8 +191,8 @@ class TlsContext(Handle):
             raise ValueError(f"state can't be {state.name} with a {side}'s TlsContext")
         if server_hostname is None and self._check_hostname:
             raise ValueError(
-                "server_hostname must say whom the server's certificate is to be for; where that "
-                "doesn't matter, make the TlsContext with check_hostname=False"
+                "server_hostname must name the host that the server's certificate must be for; if "
+                "that doesn't matter, make the TlsContext with check_hostname=False"
             )
         if server_hostname is not None and self._server_side:
             raise ValueError("server_hostname is for clients")
@@ -207,15 +207,15 @@ class TlsContext(Handle):
 
 
 class Session:
-    """The TLS of one bufferevent: how it begins, and why it has failed.
+    """The TLS session of one bufferevent: how it begins, and why it has failed.
 
-    The bufferevent owns the ``SSL *``, and what has been agreed on is asked of that.
+    The bufferevent owns the ``SSL *``, which knows what the handshake has agreed on.
     """
 
     __slots__ = ("_errors", "_failure", "_server_hostname", "ssl", "state")
 
     def __init__(self, ssl: CData, state: TlsState) -> None:
-        #: For the one who makes the bufferevent, until `release`.
+        #: Used to make the bufferevent, and valid until `release`.
         self.ssl = ssl
         self.state = state
         self._server_hostname: str | None = None
@@ -228,7 +228,7 @@ class Session:
     def of(
         cls, context: TlsContext | CData, state: int | None, server_hostname: str | None
     ) -> Session:
-        """Make one for *context*, a `TlsContext` or the raw layer's ``SSL *``."""
+        """Make one for *context*, a `TlsContext` or an ``SSL *`` from `libevent_py.lib`."""
         _check_built()
         if isinstance(context, TlsContext):
             return context._session(state, server_hostname)
@@ -244,32 +244,32 @@ class Session:
 
     @classmethod
     def only_of(cls, bev: BufferEvent) -> Session:
-        """Return that of *bev*, or raise `ValueError` if it has none."""
+        """Return the session of *bev*, or raise `ValueError` if it has none."""
         if bev._tls is None:
             raise ValueError(
-                f"this {type(bev).__name__} has no TLS: BufferEvent.tls() and tls_filter() make "
-                "those that have"
+                f"this {type(bev).__name__} has no TLS: make it by BufferEvent.tls() or "
+                "BufferEvent.tls_filter()"
             )
         return bev._tls
 
     def making(self, plan: Plan, fd: int, below: BufferEvent | None) -> Making:
-        """Return how C makes what is planned, through *below* or else the socket *fd*."""
+        """Return how C makes the bufferevent of *plan*, through *below* or else the socket *fd*."""
         pointer, options = ffi.NULL, plan.options
-        if below is not None:  # by libevent's own rule it would be freed with this one (H1)
+        if below is not None:  # with CLOSE_ON_FREE libevent would free *below* by its own rule (H1)
             pointer, options = below.pointer, plan.alone
         return Making(
             lib.evpy_tls_new,
             *(plan.base.pointer, pointer, fd, self.ssl, self.state, options),
-            enter=plan.base._call,  # what is below may be a filter, which is called
+            enter=plan.base._call,  # the layer below may be a filter, which C calls
             failure=functools.partial(errors.failed, lib.bufferevent_openssl_socket_new),
         )
 
     def release(self) -> None:
-        """Leave the ``SSL *`` to the bufferevent, which has a reference of its own."""
+        """Drop this reference to the ``SSL *``; the bufferevent has its own."""
         lib.SSL_free(self.ssl)
 
     def expect(self, host: str, check: bool) -> None:
-        """Tell the server that *host* is meant; with *check*, its certificate must be for that."""
+        """Ask the server for *host*; with *check*, require that its certificate is for *host*."""
         if not isinstance(host, str):
             raise TypeError(f"server_hostname must be text, not {host!r}")
         parameters = lib.SSL_get0_param(self.ssl)
@@ -285,13 +285,13 @@ class Session:
             _call(lib.X509_VERIFY_PARAM_set1_ip, parameters, packed, len(packed))
         self._server_hostname = host
 
-    # What the SSL * of the bufferevent at *pointer* knows, while its handshake is done.
+    # What the SSL * of the bufferevent at *pointer* knows, once its handshake is done.
 
     @staticmethod
     def ssl_of(pointer: CData) -> CData:
         """Return the ``SSL *``.
 
-        With a reference of its own: a signal handler may close the bufferevent before it is used.
+        It has its own reference: a signal handler may close the bufferevent before it is used.
         """
         return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
 
@@ -340,7 +340,7 @@ class Session:
         return bytes(ffi.buffer(name[0], length[0])).decode("latin-1") if length[0] else None
 
     def server_hostname(self, pointer: CData) -> str | None:
-        """Return the host that the client means: as it was given, or as the client has told."""
+        """Return the host name that the client asks for: as given, or as the client sent it."""
         ssl = self.ssl_of(pointer)
         if self._server_hostname is not None:
             return self._server_hostname
@@ -355,14 +355,14 @@ class Session:
     # How it goes on, and how it ends.
 
     def allow_dirty_shutdown(self, pointer: CData, allow: bool) -> None:
-        """Take an end without TLS's own notice for an end, or with False for an error."""
+        """Treat an end without TLS's closing notice as EOF, or with False as an error."""
         ssl = self.ssl_of(pointer)
         change = lib.SSL_set_options if allow else lib.SSL_clear_options
         change(ssl, lib.SSL_OP_IGNORE_UNEXPECTED_EOF)
         lib.bufferevent_openssl_set_allow_dirty_shutdown(pointer, bool(allow))
 
     def renegotiate(self, base: EventBase, pointer: CData) -> None:
-        """Begin another handshake, or raise `ValueError` where there is none."""
+        """Begin another handshake, or raise `ValueError` if there can't be one."""
         ssl = self.agreed(pointer)
         if not ssl:
             raise ValueError("renegotiate() must wait until the handshake is done")
@@ -371,7 +371,7 @@ class Session:
         base._call(lib.bufferevent_ssl_renegotiate, pointer)
 
     def shut_down(self, base: EventBase, pointer: CData) -> bool:
-        """Send TLS's own notice of the end, and return whether it is out."""
+        """Send TLS's closing notice, and return whether it was sent."""
         ssl = self.agreed(pointer)
         if lib.evbuffer_get_length(lib.bufferevent_get_output(pointer)):
             raise ValueError("shutdown() must wait until all output is written")
@@ -383,29 +383,29 @@ class Session:
         return bool(result)
 
     def take_errors(self, pointer: CData) -> list[TlsError]:
-        """Return and forget what OpenSSL said about failures."""
+        """Return OpenSSL's errors, and clear them."""
         found = self._errors + _popped(pointer, self.ssl_of(pointer))[0]
         self._errors = []
         return found
 
     def forget_failure(self) -> None:
-        """Begin anew, with another connection."""
+        """Forget the last failure, to begin anew with another connection."""
         self._failure = None
 
     def why_failed(self, pointer: CData, what: int, code: int) -> OSError | None:
-        """Return why the event *what* came about; *code* is the errno that came with it."""
+        """Return the error behind the event *what*, or None; *code* is the errno that C gave."""
         ssl = self.ssl_of(pointer)
         found, by_socket = _popped(pointer, ssl)
         if what & BufferEventFlag.CONNECTED:
             self._failure = None
         if not what & BufferEventFlag.ERROR:
             return None
-        if self._failure is not None:  # libevent may go on, and fail again for no reason of its own
+        if self._failure is not None:  # libevent may go on, and fail again as a consequence
             return self._failure
-        # Of an end without notice libevent says nothing more where another bufferevent is below.
+        # If another bufferevent is below, libevent gives no reason for an end without a notice.
         unsaid = what == BufferEventFlag.ERROR and lib.bufferevent_get_underlying(pointer)
         if unsaid and not found and lib.SSL_get_shutdown(ssl) & lib.SSL_RECEIVED_SHUTDOWN:
-            return None  # it has come after TLS's own end, of which the peer gave notice
+            return None  # the end came after the peer's closing notice
         ended = lib.evpy_tls_reached(pointer) if unsaid else by_socket and not code
         if ended and not found:
             found = [tls_error(lib.evpy_tls_eof(), ssl)]
@@ -420,10 +420,10 @@ def _shut_down(ssl: CData) -> bool:
 
 
 def _popped(pointer: CData, ssl: CData) -> tuple[list[TlsError], bool]:
-    """Return what libevent has kept of OpenSSL's errors, and whether the socket's was one."""
+    """Return the OpenSSL errors that libevent has kept, and whether one came from the socket."""
     codes: list[int] = []
     while code := lib.bufferevent_get_openssl_error(pointer):
-        codes.insert(0, code)  # the last that came is popped first (I8)
+        codes.insert(0, code)  # C returns the latest first (I8)
     known = [code for code in codes if lib.evpy_tls_is_code(code)]
     return [tls_error(code, ssl) for code in known], lib.SSL_ERROR_SYSCALL in codes
 
@@ -433,14 +433,14 @@ def os_error(code: int) -> OSError | None:
     return OSError(code, os.strerror(code)) if code else None
 
 
-#: The type of the raw layer's ``SSL *``.
+#: cffi's type of an ``SSL *``.
 SSL = ffi.typeof("struct ssl_st *") if lib.LIBEVENT_PY_HAVE_OPENSSL else None
 
 
 def tls_error(code: int, ssl: CData | None = None, subject: str = "") -> TlsError:
-    """Return OpenSSL's error *code* as an exception, about *subject*.
+    """Return OpenSSL's error *code* as an exception about *subject*.
 
-    If it says that a certificate was refused, *ssl* knows why.
+    If a certificate was refused, *ssl* knows why.
     """
     space = ffi.new("char[256]")
     lib.ERR_error_string_n(code, space, len(space))
@@ -463,10 +463,10 @@ def _call(
     *arguments: Unpack[Arguments],
     subject: str = "",
 ) -> Result:
-    """Return the result of OpenSSL's *function*, or raise why it is 0 or NULL.
+    """Return the result of OpenSSL's *function*; if that is 0 or NULL, raise why.
 
-    None of these calls back, or says by errno what is wrong but for memory; so they have a door of
-    their own.
+    These functions don't call back, and set errno only for lack of memory; so they don't go through
+    `errors.call`.
     """
     lib.ERR_clear_error()
     ffi.errno = 0
@@ -488,7 +488,7 @@ def _unlike_others(ctx: CData, protocols: bytes) -> bool:
 
 
 def _protocols(names: Iterable[str]) -> bytes:
-    """Return the names of protocols as a handshake has them."""
+    """Return the names of protocols in the encoding of a handshake."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise TypeError(f"alpn_protocols must be a collection of names, not {names!r}")
     result = b""
@@ -511,7 +511,7 @@ def _packed_address(host: str) -> bytes | None:
 
 
 def _host_name(host: str) -> bytes:
-    """Return the name of a host as a handshake and a certificate have it."""
+    """Return the name of a host in the encoding of handshakes and certificates."""
     try:
         name = host.removesuffix(".").encode("idna")
     except UnicodeError as error:
@@ -522,13 +522,13 @@ def _host_name(host: str) -> bytes:
 
 
 def _readable(path: Path) -> bytes:
-    """Return *path* as C takes it, or raise `OSError` if the file can't be read."""
+    """Return *path* as bytes for C, or raise `OSError` if the file can't be read."""
     with open(path, "rb"):
         return os.fsencode(path)
 
 
 def _check_built() -> None:
-    """Raise an error that says what is missing for TLS."""
+    """Raise an error that says what is missing, if this module was built without TLS."""
     if not lib.LIBEVENT_PY_HAVE_OPENSSL:
         raise errors.LibeventError(
             "libevent_py was built without TLS, because there was no libevent_openssl: install "

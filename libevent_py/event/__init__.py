@@ -1,4 +1,4 @@
-"""The base with its loop, and events."""
+"""Event bases with their loops, and events."""
 
 from libevent_py.event.base import CommonTimeout as CommonTimeout
 from libevent_py.event.base import EventBase as EventBase

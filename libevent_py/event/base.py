@@ -1,10 +1,10 @@
-"""``struct event_base``: what everything is made on, its loop, and what can be asked of it.
+"""``struct event_base``: the loop, what a base knows of its events, and work for the loop.
 
 *The loop.* A base has events of its own. Two watch the process's pipes (`wakeup`) and are internal:
 they don't keep the loop alive. Two are timers: one is due when there is work from `EventBase.defer`
 or in the graveyard, the other when the time of `EventBase.loopexit` has come.
 
-How a base ends is told in `owner`.
+`owner` explains how a base ends.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ FLAGS = tuple(EventFlag(number) for number in range(2 * EventFlag.CLOSED))
 TIMEOUT = EventFlag.TIMEOUT
 once_timer = lib.evpy_once_timer
 
-#: How often in a row to look for a quiet moment, and how long to rest then, in seconds.
+#: How many turns in a row to look for a quiet moment, and how many seconds to rest after that.
 TURNS = 16
 REST = 0.01
 
-#: What makes an event a descriptor's.
+#: An event for any of these watches a descriptor.
 IO = EventFlag.READ | EventFlag.WRITE | EventFlag.CLOSED
 
 
 @described(
-    base="The event base that it belongs to.",
-    seconds="How long it is.",
+    base="The event base that the timeout belongs to.",
+    seconds="The duration in seconds.",
 )
 class CommonTimeout:
-    """A duration that an `EventBase` keeps a queue for: cheaper when many events have the same.
+    """A timeout with a queue of its own on its `EventBase`: cheaper when many events share it.
 
-    It belongs to its base; `Event.add` of an event on another base refuses it (B10).
+    It belongs to its base; `Event.add` of an event on another base refuses it.
     """
 
     __slots__ = ("_pointer", "base", "seconds")
@@ -80,7 +80,7 @@ class CommonTimeout:
     @property
     def pointer(self) -> CData:
         """The ``struct timeval *``, for calling `libevent_py.lib` with it."""
-        self.base.pointer  # noqa: B018  (it ends with its base)
+        self.base.pointer  # noqa: B018  (raises once the base, and so the timeout, is closed)
         return self._pointer
 
     def __repr__(self) -> str:
@@ -91,15 +91,15 @@ class CommonTimeout:
 
 
 class EventBase(Root):
-    """A loop that waits for events and calls back; usable in ``with``.
+    """A loop that waits for events and runs their callbacks; usable in ``with``.
 
-    Closing it closes everything made on it. A base that is dropped is closed too, as soon as
+    Closing a base closes everything made on it. A base that is dropped is closed too, as soon as
     nothing made on it is left.
 
-    It belongs to one thread at a time, with everything made on it: the one that made it, then
-    whoever last ran its loop, closed it or called `take_over`. Other threads get `ThreadError`, but
-    for `defer`, `loopexit`, `loopbreak`, `loopcontinue` and `Event.active`, which wake the loop.
-    When its thread has ended, it goes to the next one that uses it.
+    A base, with everything made on it, belongs to one thread at a time: the one that made it, then
+    whichever last ran its loop, closed it or called `take_over`. In other threads its methods raise
+    `ThreadError`, except `defer`, `loopexit`, `loopbreak`, `loopcontinue` and `Event.active`, which
+    wake the loop. When its thread has ended, the base goes to the next thread that uses it.
     """
 
     __slots__ = (
@@ -126,12 +126,12 @@ class EventBase(Root):
     ) -> None:
         """Make a base as *config* asks, with *priorities* levels from 0, the most urgent.
 
-        With *method*, one of `supported_methods`, only that backend will do. Without it the first
-        is taken that *config* doesn't avoid, that has the features which it requires, and that
-        isn't disabled by a variable of the environment such as ``EVENT_NOEPOLL``. An event's
-        default is the middle level. Raises `ValueError` for an unknown *method*, `LibeventError`
-        when no backend will do: it says of each why not. Unlike in C the number of levels can't be
-        changed later, when events could depend on it (B12).
+        With *method*, one of `supported_methods`, the base uses that backend or none. Without it,
+        the base uses the first backend that *config* doesn't avoid, that has the features *config*
+        requires, and that no environment variable such as ``EVENT_NOEPOLL`` disables. An event gets
+        the middle level by default. Raises `ValueError` for an unknown *method*, `LibeventError`
+        when no backend will do: the message gives the reason for each. Unlike in C, the number of
+        levels can't be changed later, when events could depend on it.
         Wraps ``event_base_new``, ``event_base_new_with_config``, ``event_base_priority_init``.
         """
         self._check_unmade()
@@ -156,13 +156,13 @@ class EventBase(Root):
         self._equip()
 
     def _begin(self, making: Making, nolock: bool) -> None:
-        """Have what the loop needs of Python before there is a base in C."""
+        """Set the Python attributes that the loop needs, then make the base in C."""
         #: The callbacks given to `once`, by key.
         self._once_callbacks: dict[int, OnceCallback] = {}
-        #: What to do when one of the base's own events fires, by key.
+        #: What the base's own events call when they fire, by key.
         self._reactions: dict[int, Callable[[EventBase], None]] = {}
         self._jobs: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        #: What `_when_quiet` was given, and how often in a row the loop was not.
+        #: What `_when_quiet` was given, and how many turns in a row were not quiet.
         self._quiet: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._turns = 0
         self._pipes: dict[str, tuple[int, CData]] = {}
@@ -187,7 +187,7 @@ class EventBase(Root):
 
     @property
     def method(self) -> str:
-        """The name of the backend. Wraps ``event_base_get_method``."""
+        """The name of the base's backend. Wraps ``event_base_get_method``."""
         with self._gate:
             return convert.text(lib.event_base_get_method(self.pointer))
 
@@ -214,7 +214,7 @@ class EventBase(Root):
     # What is pending.
 
     def num_events(self, flags: int) -> int:
-        """Return how many events there are of the kinds in *flags*, of `EventBaseCount`.
+        """Return how many events there are of the kinds in *flags*, a set of `EventBaseCount`.
 
         An event counts once for each queue it is in. Wraps ``event_base_get_num_events``.
         """
@@ -223,7 +223,7 @@ class EventBase(Root):
         return int(lib.event_base_get_num_events(self.pointer, flags))
 
     def max_events(self, flags: int, clear: bool = False) -> int:
-        """Return how many events of the kinds in *flags* there were at most; *clear* starts anew.
+        """Return the highest number of events of the kinds in *flags*; *clear* resets it.
 
         Wraps ``event_base_get_max_events``.
         """
@@ -234,8 +234,8 @@ class EventBase(Root):
     def events(self) -> list[Event]:
         """Return the events that are pending or active.
 
-        A snapshot, so that unlike in C they may be added and deleted while it is walked. Events
-        inside libevent's own objects are left out. Wraps ``event_base_foreach_event``.
+        The list is a copy: unlike in C, events may be added and deleted while you walk it. It
+        leaves out the events inside libevent's own objects. Wraps ``event_base_foreach_event``.
         """
         self._check_thread()
         pointer, room = self.pointer, 64
@@ -248,7 +248,7 @@ class EventBase(Root):
             room = found
 
     def dump_events(self) -> str:
-        """Return libevent's own list of all events, a line each.
+        """Return libevent's own list of all events as text, one line for each.
 
         Wraps ``event_base_dump_events``.
         """
@@ -260,11 +260,11 @@ class EventBase(Root):
 
     @property
     def running_event(self) -> Event | None:
-        """The event whose callback runs in this thread, or None, also when it has been closed.
+        """The event whose callback runs in this thread; None without one, or if it is closed.
 
-        Unlike in C, it may be asked at any time (B8). Wraps ``event_base_get_running_event``.
+        Unlike in C, it may be asked at any time. Wraps ``event_base_get_running_event``.
         """
-        self.pointer  # noqa: B018  (closed is closed)
+        self.pointer  # noqa: B018  (raises once the base is closed)
         depth = 0
         while key := lib.evpy_event_running(depth):
             if self._knows(key):
@@ -286,7 +286,7 @@ class EventBase(Root):
         self._check_thread()
         running = self.running_event
         if running is not None and running.signum is not None:
-            # In the middle of its calls libevent would forget those to come, and then these.
+            # Here libevent would drop the calls that it has yet to make, the new ones included.
             self.defer(self.active_by_signal, signum)
         else:
             lib.event_base_active_by_signal(self.pointer, signum)
@@ -295,7 +295,7 @@ class EventBase(Root):
 
     @property
     def gettimeofday_cached(self) -> float:
-        """The Unix time in seconds when this round of callbacks began, or outside the loop now.
+        """The Unix time in seconds when this round of callbacks began; outside the loop, now.
 
         Wraps ``event_base_gettimeofday_cached``.
         """
@@ -324,7 +324,7 @@ class EventBase(Root):
         return convert.from_timeval(tv)
 
     def init_common_timeout(self, seconds: float) -> CommonTimeout:
-        """Return a timeout of *seconds* that is cheap to share by many events of this base.
+        """Return a timeout of *seconds* that many events of this base can share cheaply.
 
         A base has room for 256 of them. Wraps ``event_base_init_common_timeout``.
         """
@@ -336,7 +336,7 @@ class EventBase(Root):
     # Threads and processes.
 
     def make_notifiable(self) -> None:
-        """Let other threads wake the loop, as they can from the start without the flag NOLOCK.
+        """Let other threads wake the loop; only a base made with NOLOCK needs this.
 
         Wraps ``evthread_make_base_notifiable``.
         """
@@ -346,10 +346,10 @@ class EventBase(Root):
     def reinit(self) -> None:
         """Make the base and everything on it usable in a forked child.
 
-        Until then they raise `ForkError`, because a child's changes would reach the parent's events
-        (A8). May be called inside a callback. Raises `OSError` when an event could not be added
-        again, `ForkError` when another thread ran the loop, or was in the middle of a call, at the
-        time of the fork: then the base can only be closed. Wraps ``event_reinit``.
+        Until then they raise `ForkError`, because a child's changes would reach the parent's
+        events. It may be called inside a callback. Raises `OSError` when an event could not be
+        added again; `ForkError` when at the time of the fork another thread ran the loop or was in
+        the middle of a call: then the base can only be closed. Wraps ``event_reinit``.
         """
         self._check_found()
         self._check_thread()
@@ -361,7 +361,7 @@ class EventBase(Root):
         signals.reclaim(self)
 
     def _check_selectable(self, fd: int) -> None:
-        """Raise `OSError` if select is used, and can't wait for *fd* or with -1 for the next one.
+        """Raise `OSError` if the backend is select and can't wait for *fd*; -1: the next one made.
 
         A fortified libevent would end the process.
         """
@@ -373,13 +373,13 @@ class EventBase(Root):
     # The loop.
 
     def _equip(self) -> None:
-        """Make what the base itself needs of C, once it has its priorities."""
+        """Make the base's own events and timers, once it has its priorities."""
         errors.put(functools.partial(setattr, self, "_onces"), lib.evpy_onces_new, self.pointer)
         self._make_timer("_waker", EventBase._work)
         self._make_timer("_exiter", EventBase._exit)
 
     def dispatch(self) -> bool:
-        """Run the loop until it is told to stop, or until no events are left.
+        """Run the loop until something stops it or no events are left.
 
         Return True when `loopexit` or `loopbreak` stopped it, False when there were no events.
         Raises what a callback raised. Wraps ``event_base_dispatch``.
@@ -387,17 +387,17 @@ class EventBase(Root):
         return self.loop()
 
     def loop(self, flags: int = LoopFlag(0)) -> bool:
-        """Run the loop as *flags*, of `LoopFlag`, say: without them until no events are left.
+        """Run the loop as *flags*, a set of `LoopFlag`, say; without any, until no events are left.
 
         ONCE waits for events and returns after one round of their callbacks. NONBLOCK doesn't wait,
         but as in C it goes on for as long as anything is ready: alone it never returns while a
-        descriptor that an event with PERSIST waits for stays readable, or writable. To run what is
+        descriptor that an event with PERSIST waits for stays readable or writable. To run what is
         ready now and return, give ``ONCE | NONBLOCK``.
 
-        Return False when there were no events. Raises what a callback raised, several of them as an
-        `ExceptionGroup`; `RuntimeError` when the loop runs already, or inside a callback that a
+        Return False when there were no events. Raises what a callback raised, several exceptions as
+        an `ExceptionGroup`; `RuntimeError` when the loop runs already, or inside a callback that a
         call outside the loop led to; `OSError` when the backend fails. Unlike in C, Python's signal
-        handlers run at once when it runs in the main thread.
+        handlers run at once when the loop runs in the main thread.
         Wraps ``event_base_loop``.
         """
         flags = convert.flags(LoopFlag, flags, "flags")
@@ -414,7 +414,7 @@ class EventBase(Root):
     def _run(self, pointer: CData, flags: LoopFlag, caller: FrameType) -> int:
         if self._running:
             raise RuntimeError("the loop of this event base runs already")
-        if self._calls:  # it could free what C is in the middle of
+        if self._calls:  # the loop could free what C is using
             raise RuntimeError("the loop was run inside a callback that a call outside it led to")
         if in_the_middle(self, caller):
             raise RuntimeError("the loop was run in the middle of another call about its base")
@@ -431,7 +431,7 @@ class EventBase(Root):
             self._running = False
             try:
                 live.remove(self)
-            except BaseException:  # an interrupt has kept it from that
+            except BaseException:  # an interrupt came before it was removed
                 live.remove(self)
                 raise
             finally:
@@ -439,13 +439,13 @@ class EventBase(Root):
 
     @contextlib.contextmanager
     def _woken(self) -> Iterator[None]:
-        """Watch the pipes that wake the loop: the log's, and in the main thread that of signals."""
+        """Watch the pipes that wake the loop: the log's, and in the main thread the signals'."""
         pipes = wakeup()
-        log.flush()  # what came before there was a pipe has woken nobody
+        log.flush()  # a message that came before there was a pipe has woken nobody
         if "log" not in self._pipes:
             self._watch("log", pipes.log.fd, EventBase._logged)
         if not in_main_thread():
-            self._unwatch("signals")  # its bytes are for the main thread
+            self._unwatch("signals")  # the bytes in that pipe are for the main thread
             yield
             return
         if "signals" not in self._pipes:
@@ -454,7 +454,7 @@ class EventBase(Root):
             yield
 
     def _watch(self, name: str, fd: int, react: Callable[[EventBase], None]) -> None:
-        """Have *react* called when *fd* is ready, by an event that doesn't keep the loop alive."""
+        """Call *react* when *fd* is ready, by an event that doesn't keep the loop alive."""
         key = next_key()
         made: list[CData] = []
         what = EventFlag.READ | EventFlag.PERSIST
@@ -477,7 +477,7 @@ class EventBase(Root):
             lib.event_free(ev)
 
     def _make_timer(self, name: str, react: Callable[[EventBase], None]) -> None:
-        """Make a timer of the base's own, as urgent as an event is by default."""
+        """Make a timer of the base's own, with an event's default priority."""
         key, pointer = next_key(), self.pointer
         self._reactions[key] = react
         store = functools.partial(setattr, self, name)
@@ -494,7 +494,7 @@ class EventBase(Root):
         wakeup().signalled()  # Python's own handlers have run by now
 
     def _clean_up(self) -> None:
-        """Leave the base as the next loop must find it."""
+        """Put the base into the state that the next run of the loop expects."""
         if not self._forked:
             if self._exit_at is not None:
                 lib.event_del(self._exiter)
@@ -507,8 +507,9 @@ class EventBase(Root):
     def loopexit(self, timeout: Timeout = None) -> None:
         """Stop the loop after this round of callbacks, or *timeout* seconds from now.
 
-        From any thread. Before the loop runs it stops the next one. Unlike in C, what is left of a
-        timeout goes with the loop that it was meant for (B6). Wraps ``event_base_loopexit``.
+        It may be called from any thread. Called before the loop runs, it stops the next run. Unlike
+        in C, a timeout that is still waiting when the loop ends does not stop the next one.
+        Wraps ``event_base_loopexit``.
         """
         if timeout is None:
             with self._from_any_thread():
@@ -529,16 +530,16 @@ class EventBase(Root):
 
     @any_thread
     def loopbreak(self) -> None:
-        """Stop the loop after the callback that runs now; from any thread.
+        """Stop the loop after the callback that runs now; may be called from any thread.
 
-        As in C, a loop that has not begun forgets it. Wraps ``event_base_loopbreak``.
+        As in C, a loop that has not begun ignores it. Wraps ``event_base_loopbreak``.
         """
         with self._from_any_thread():
             errors.call(lib.event_base_loopbreak, self.pointer)
 
     @any_thread
     def loopcontinue(self) -> None:
-        """Look for new events after the callback that runs now.
+        """Look for new events after the callback that runs now; may be called from any thread.
 
         Wraps ``event_base_loopcontinue``.
         """
@@ -552,7 +553,7 @@ class EventBase(Root):
 
     @contextlib.contextmanager
     def _from_any_thread(self) -> Iterator[None]:
-        """Keep the base open meanwhile, whichever thread closes it."""
+        """Keep other threads from closing the base inside the ``with`` block."""
         if self._nolock:
             self._check_thread()
         with self._gate:
@@ -585,11 +586,10 @@ class EventBase(Root):
     ) -> None:
         """Call ``callback(fd, what)`` once: after *timeout* seconds, or when *fd* is ready.
 
-        Without either, at the loop's next turn. With both, whichever comes first. *fd* is kept
-        alive but not closed. It can't be taken back: for that, make an `Event`. Raises `ValueError`
-        for SIGNAL and PERSIST, `OSError` when the backend refuses *fd*. Does what
-        ``event_base_once`` does, which in C leaves its base locked when it fails (C7).
-        Wraps ``event_base_once``.
+        Without either, it is called in the loop's next turn. With both, whichever comes first
+        counts. *fd* is kept alive but not closed. The call can't be cancelled: for that, make an
+        `Event`. Raises `ValueError` for SIGNAL and PERSIST, `OSError` when the backend refuses
+        *fd*. Unlike in C, the base is not left locked when it fails. Wraps ``event_base_once``.
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")
@@ -599,7 +599,7 @@ class EventBase(Root):
             timeout = convert.optional_seconds(timeout)
         key = next_key()
         if what is TIMEOUT:
-            self.pointer  # noqa: B018  (a closed base has no list to put this on)
+            self.pointer  # noqa: B018  (a closed base has no list to put the callback on)
             self._once_callbacks[key] = callback
             failed = once_timer(self._onces, key, timeout)
         else:
@@ -631,7 +631,7 @@ class EventBase(Root):
     def defer(
         self, function: Callable[[Unpack[Arguments]], object], *args: Unpack[Arguments]
     ) -> None:
-        """Run ``function(*args)`` in the loop, soon; from any thread, which wakes the loop.
+        """Wake the loop to run ``function(*args)`` soon; may be called from any thread.
 
         Functions run in the order in which they came. When the loop doesn't run, they wait for it.
         """
@@ -643,16 +643,16 @@ class EventBase(Root):
 
     @any_thread
     def _wake(self) -> None:
-        """Have the loop come to a clean moment soon; from any thread."""
+        """Make the loop reach a clean moment soon; may be called from any thread."""
         if self._nolock and self._thread != get_ident():
-            return  # then what waits for it waits for the end of the loop
+            return  # what waits for a clean moment then waits for the end of the loop
         with self._gate:
             if not self.closed:
                 self._rouse()
 
     def _rouse(self) -> None:
-        # By a timer that is due, not by event_active(): so a function that defers itself lets
-        # others in. One that is due already would be put off by it.
+        # A timer, not event_active(), so that a function that defers itself lets other events run.
+        # A timer that is due already would only be put off.
         if not lib.event_pending(self._waker, TIMEOUT, ffi.NULL):
             lib.evpy_event_rouse(self._waker, 0.0)
 
@@ -662,7 +662,7 @@ class EventBase(Root):
             for _ in range(len(self._jobs)):
                 function, args = self._jobs.popleft()
                 function(*args)
-                if self._forked:  # the rest is the parent process's
+                if self._forked:  # the rest belongs to the parent process
                     return
         except BaseException as error:
             self._report(error, self)
@@ -680,8 +680,8 @@ class EventBase(Root):
     ) -> None:
         """Run ``function(*args)`` when libevent has nothing more to call: *now*, or in the loop.
 
-        At the latest it runs when the base is closed. For what frees things that callbacks which
-        libevent has lined up still use (L3).
+        It runs at the latest when the base is closed. It is meant for functions that free what
+        callbacks in libevent's queue still use (L3).
         """
         waiting = bool(self._quiet)
         self._quiet.append((function, args))
@@ -691,7 +691,7 @@ class EventBase(Root):
             self._rouse()
 
     def _use_quiet(self, pointer: CData) -> bool:
-        """Run what waits for a quiet moment if this is one; tell whether anything has run."""
+        """Run what waits for a quiet moment if this is one; return whether anything has run."""
         ran = False
         while self._quiet and not self._graveyard:
             if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
@@ -702,7 +702,7 @@ class EventBase(Root):
         return ran
 
     def _await_quiet(self) -> None:
-        """Line up behind what libevent has to call, or soon let in what is less urgent."""
+        """Try again after what is in libevent's queue, or rest to let less urgent callbacks run."""
         if self._quiet:
             self._use_quiet(lib.event_get_base(self._waker))
         if not self._quiet:
@@ -716,12 +716,13 @@ class EventBase(Root):
 
     @property
     def on_error(self) -> ErrorCallback | None:
-        """What gets an exception that a callback raised, with the object whose callback it was.
+        """The function that gets each exception a callback raised, with that callback's object.
 
-        ``on_error(exception, source)`` takes it instead of the loop, which goes on. *source* is the
-        request where a server's handler has raised, of HTTP, RPC or DNS, which it may answer. None:
-        the exception stops the loop and comes out of it, once a server's client has been told that
-        its request has failed. KeyboardInterrupt and SystemExit always do.
+        ``on_error(exception, source)`` handles the exception, and the loop goes on. *source* is the
+        object whose callback raised; for a handler of an HTTP, RPC or DNS server it is the request,
+        which the function may answer. With None, the exception stops the loop and comes out of it;
+        a server's client first gets an answer saying that its request failed. KeyboardInterrupt and
+        SystemExit always stop the loop.
         """
         return self._on_error
 
@@ -730,7 +731,7 @@ class EventBase(Root):
         self._on_error = None if hook is None else convert.callback(hook, "on_error")
 
     def _report(self, error: BaseException, source: object) -> None:
-        """Hand what *source*'s callback raised to `on_error`, or keep it for who entered C."""
+        """Hand what *source*'s callback raised to `on_error`, or keep it for the caller of C."""
         if self._on_error is None or not isinstance(error, Exception):
             errors.keep(error)
             return
@@ -741,9 +742,9 @@ class EventBase(Root):
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """Raise in the end what callbacks that are called meanwhile, without C, have raised.
+        """Raise at the end of the block what callbacks called in it, without C, have raised.
 
-        While the loop runs, it does so.
+        While the loop runs, the loop raises it.
         """
         before = errors.waiting()
         yield
@@ -756,8 +757,8 @@ class EventBase(Root):
         """Close everything made on the base, then free the base itself; a second time does nothing.
 
         Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError`
-        while the loop runs. In a forked child that has not called `reinit`, only the child's own
-        objects are closed, and what they share with the parent is left alone.
+        while the loop runs. In a forked child that has not called `reinit`, it closes only the
+        child's own objects and leaves alone what they share with the parent.
         Wraps ``event_base_free``.
         """
         super().close()
@@ -770,7 +771,7 @@ class EventBase(Root):
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
         self._once_callbacks.clear()
         self._jobs.clear()
-        # An interrupt may come after each call, and this be called once more.
+        # An interrupt may come after each call; then this method runs once more.
         if self._onces is not None:
             onces, self._onces = self._onces, None
             lib.evpy_onces_free(onces)
@@ -796,7 +797,7 @@ class EventBase(Root):
     def _drain(self, pointer: CData) -> None:
         """Let libevent free what it frees only in the loop (B3, F2)."""
         for _ in range(1000):
-            if self._forked:  # a callback has forked: the rest is the parent process's
+            if self._forked:  # a callback has forked: the rest belongs to the parent process
                 return
             self._exhume()
             active = lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE)
@@ -810,7 +811,7 @@ class EventBase(Root):
 def _highest_reserved() -> int:
     """Return the highest descriptor that a new base would get.
 
-    Raises `OSError` unless it can have as many as it needs: C would end the process (A1).
+    Raises `OSError` if the base can't get as many as it needs: C would end the process (A1).
     """
     highest = int(lib.evpy_highest_reserved())
     if highest < 0:
@@ -819,7 +820,7 @@ def _highest_reserved() -> int:
 
 
 def _unmakable(config: EventConfig | None, method: str | None = None) -> Exception:
-    """Return why C could not make a base as *config* asks."""
+    """Return the exception that says why C could not make a base as *config* asks."""
     failure = errors.failed(lib.event_base_new_with_config)
     if not isinstance(failure, errors.LibeventError):
         return failure
@@ -834,7 +835,7 @@ def _unmakable(config: EventConfig | None, method: str | None = None) -> Excepti
 
 def _check_method(config: EventConfig | None) -> None:
     """Raise `OSError` if a base of *config* would use select."""
-    # Without locks it watches nothing yet: so one can be made to see.
+    # A base without locks watches nothing yet, so making one to ask it is safe.
     with (config or EventConfig())._like(EventBaseFlag.NOLOCK) as nolock:
         uses_select = lib.evpy_config_uses_select(nolock.pointer)
         if uses_select < 0:
@@ -844,7 +845,7 @@ def _check_method(config: EventConfig | None) -> None:
 
 
 def _beyond_select(what: str) -> OSError:
-    """Return the exception that tells of *what* select can't wait for."""
+    """Return the exception that says that select can't wait for *what*."""
     return OSError(errno.EINVAL, f"{what} with select: {os.strerror(errno.EINVAL)}")
 
 

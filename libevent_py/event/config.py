@@ -1,4 +1,4 @@
-"""``struct event_config``: what to ask of an event base; and which backends there are."""
+"""``struct event_config``: what an event base shall be like, and which backends there are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from libevent_py.enums import EventBaseFlag, EventFeature
 
 
 def _supported_methods() -> tuple[str, ...]:
-    """Ask once and copy: each further call would free the array of the one before (B11)."""
+    """Return C's list, asked for once and copied: the next call would free its array (B11)."""
     methods = lib.event_get_supported_methods()
     names: list[str] = []
     while methods[len(names)] != ffi.NULL:
@@ -27,8 +27,8 @@ SUPPORTED_METHODS = _supported_methods()
 
 
 def _features(method: str) -> EventFeature | None:
-    """Return what the backend *method* can do, or None where it can't be had here and now."""
-    # Without locks it watches nothing yet: so one of select, too, can be made to see.
+    """Return what the backend *method* can do, or None if it can't be used here and now."""
+    # A base without locks watches nothing yet, so making one to ask it is safe, even with select.
     flags = EventBaseFlag.NOLOCK | EventBaseFlag.IGNORE_ENV
     with EventConfig(avoid=_others(method), flags=flags) as config:
         pointer = errors.enter(None, lib.event_base_new_with_config, config.pointer)
@@ -51,7 +51,7 @@ def checked_method(method: str, name: str = "method") -> str:
 
 
 class EventConfig(Handle):
-    """What to ask of an `EventBase`; it may be used for several, and closed at once after."""
+    """The settings for an `EventBase`; may be used for several, and closed once they are made."""
 
     __slots__ = ("_avoided", "_cpus", "_flags", "_limits", "_required")
 
@@ -66,7 +66,7 @@ class EventConfig(Handle):
         min_priority: int = 0,
         cpus_hint: int | None = None,
     ) -> None:
-        """Make a configuration, with each argument as the method of its name takes it.
+        """Make a configuration; each argument is passed on to the method of that name.
 
         Wraps ``event_config_new``.
         """
@@ -108,7 +108,7 @@ class EventConfig(Handle):
     def avoid_method(self, name: str) -> None:
         """Never use the backend *name*, one of `EventBase.supported_methods`.
 
-        Raises `ValueError` for an unknown name, which C takes without a word.
+        Raises `ValueError` for an unknown name, which C silently accepts.
         Wraps ``event_config_avoid_method``.
         """
         checked_method(name, "name")
@@ -128,7 +128,7 @@ class EventConfig(Handle):
         self._flags |= flag
 
     def set_num_cpus_hint(self, cpus: int) -> None:
-        """Tell how many processors there are, which only matters to Windows' IOCP.
+        """Say how many processors there are; only Windows' IOCP uses it.
 
         Wraps ``event_config_set_num_cpus_hint``.
         """
@@ -141,7 +141,7 @@ class EventConfig(Handle):
     ) -> None:
         """Look for new events after *interval* seconds or *max_callbacks* callbacks.
 
-        None and -1 stand for no limit. The limits hold for callbacks of priority *min_priority* and
+        None and -1 mean no limit. The limits apply to callbacks of priority *min_priority* and to
         less urgent ones. Wraps ``event_config_set_max_dispatch_interval``.
         """
         tv = ffi.NULL if interval is None else convert.timeval(interval, "interval")
@@ -157,7 +157,7 @@ class EventConfig(Handle):
         self._limits = interval, max_callbacks, min_priority
 
     def _like(self, flags: int = 0, *, method: str | None = None) -> EventConfig:
-        """Return a configuration as this one with *flags* besides, and no backend but *method*."""
+        """Return a copy of this configuration with *flags* added; with *method*, for it alone."""
         avoided = self._avoided if method is None else {*self._avoided, *_others(method)}
         copy = EventConfig(
             avoid=avoided,
@@ -170,9 +170,9 @@ class EventConfig(Handle):
         return copy
 
     def _refusals(self, methods: Iterable[str] = SUPPORTED_METHODS) -> list[str] | None:
-        """Return for each of *methods* why it may not be used; None if one of them may.
+        """Return for each of *methods* why it can't be used; None if one of them can.
 
-        Not when a base could not be made for another reason, as for want of memory.
+        None then means that the base could not be made for another reason, such as lack of memory.
         """
         found = [self._refusal(method) for method in methods]
         return None if None in found else [reason for reason in found if reason is not None]

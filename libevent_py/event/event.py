@@ -1,9 +1,9 @@
-"""``struct event``: a descriptor, a timer, a signal or a user's own, and its callback.
+"""``struct event``: a descriptor, timer, signal or user event, and its callback.
 
-An event is in its base's ``live`` while C may call it. `_armed` says so in Python; what C says is
-asked only where the two can part. A non-persistent event is deleted by libevent just before its
-callback runs, so it is disarmed after it unless the callback adds it or makes it active again.
-About any other event C is asked after the callback, until it says that the event stays.
+An event is in its base's ``live`` while C may call it. Python notes that in `_armed`, and asks C
+only where the two can differ. libevent deletes a non-persistent event just before its callback
+runs, so the event is disarmed afterwards unless the callback adds it or makes it active again. For
+any other event, C is asked after each callback until it says that the event stays pending.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ event_add = lib.evpy_event_add
 event_del = lib.evpy_event_del
 event_new = lib.evpy_event_new
 _MAX_SECONDS = convert.MAX_SECONDS
-_MICROSECOND = 1e-6  # a shorter timeout may be 0 for C
+_MICROSECOND = 1e-6  # C may round a shorter timeout to 0
 
 
 class Event(Child):
-    """Something to wait for, on one base, with one callback; usable in ``with``, which closes it.
+    """Something to wait for on a base, and a callback for it; usable in ``with``, which closes it.
 
-    While it is pending it stays alive by itself; else it goes with the last reference to it. One
-    that goes without ever having been added or made active is told of by a `ResourceWarning`,
-    which ``python -X dev`` shows.
+    A pending event stays alive by itself; any other is freed with the last reference to it. An
+    event that was never added or made active causes a `ResourceWarning` when it is dropped, which
+    ``python -X dev`` shows.
     """
 
     __slots__ = ("_armed", "_callback", "_fd", "_file", "_then", "_what")
 
-    #: Whether C may call it: None while it is called perhaps for the last time, UNUSED (false, too)
-    #: until it is added or made active.
+    #: Whether C may call the event. None while its callback runs and this may be the last call;
+    #: UNUSED, which is false too, until the event is added or made active.
     _armed: bool | tuple[()] | None
     _then: bool | None  # what _armed becomes when it fires: True when it stays pending
     _callback: Callable[..., object]
@@ -72,11 +72,11 @@ class Event(Child):
         *,
         priority: int | None = None,
     ) -> None:
-        """Make an event that calls ``callback(event, fd, what)``; `add` has it wait.
+        """Make an event that calls ``callback(event, fd, what)``; `add` starts the wait.
 
         *fd* is a descriptor, or anything with a ``fileno``, which is kept alive but not closed;
         with SIGNAL it is a signal number; without READ, WRITE, CLOSED and SIGNAL it is -1. Delete
-        the event before the descriptor is closed. Raises `TypeError`, `ValueError` or `OSError`
+        the event before you close the descriptor. Raises `TypeError`, `ValueError` or `OSError`
         naming what is wrong with an argument. Wraps ``event_new``.
         """
         if hasattr(self, "_key"):
@@ -87,7 +87,7 @@ class Event(Child):
         if fd is not number:
             self._file = fd
         if priority is not None:
-            self._armed = False  # nobody has it yet: nobody has forgotten it where this raises
+            self._armed = False  # if this raises, nobody forgot to add the event: don't warn
             self.priority = priority
             self._armed = UNUSED
 
@@ -95,7 +95,7 @@ class Event(Child):
     def timer(
         cls: type[E], base: EventBase, callback: EventCallback, *, persist: bool = False
     ) -> E:
-        """Make an event that fires after the timeout given to `add`, with *persist* repeatedly.
+        """Make an event that fires after the timeout given to `add`; with *persist*, repeatedly.
 
         Wraps ``evtimer_new``.
         """
@@ -112,7 +112,7 @@ class Event(Child):
         *,
         persist: bool = True,
     ) -> E:
-        """Make an event that fires when the process gets *signum*, instead of Python's handler.
+        """Make an event that fires when the process gets *signum*, in place of Python's handler.
 
         Wraps ``evsignal_new``.
         """
@@ -129,12 +129,12 @@ class Event(Child):
     # Waiting.
 
     def add(self: E, timeout: Timeout | CommonTimeout = None) -> E:
-        """Have the event wait, for *timeout* seconds at most; return the event.
+        """Wait for the event, for at most *timeout* seconds; return the event.
 
-        On a pending event a new timeout replaces the old one, and None leaves it. 0 fires in the
-        loop's next turn. What is active already only takes the timeout. Raises `OSError` when the
-        backend refuses the descriptor, as select does beyond FD_SETSIZE, where in C a fortified
-        libevent ends the process. Wraps ``event_add``.
+        On a pending event a new timeout replaces the old one, and None keeps it. With 0 the event
+        fires in the loop's next turn. An event that is already active only gets the timeout. Raises
+        `OSError` when the backend refuses the descriptor, as select does beyond FD_SETSIZE; in C a
+        fortified libevent ends the process there. Wraps ``event_add``.
         """
         base = self.base
         if base._thread != get_ident():
@@ -160,7 +160,7 @@ class Event(Child):
                 signals.added(self._fd, self._key)
             try:
                 self.pointer  # noqa: B018
-            except errors.ClosedError:  # a signal handler has closed it: it goes with our pointer
+            except errors.ClosedError:  # closed by a signal handler, freed when we drop the pointer
                 self._disarm()
                 raise
         return self
@@ -185,7 +185,7 @@ class Event(Child):
         return convert.seconds(timeout)
 
     def _tried(self) -> None:
-        """Note that somebody has wanted it to wait, though an error may have kept it from that."""
+        """Note that somebody tried to add the event, even if an error has prevented it."""
         if self._armed is UNUSED:
             self._armed = False
 
@@ -196,9 +196,9 @@ class Event(Child):
         return errors.failed(lib.event_add, convert.fd_with(self._fd, self.base.pointer))
 
     def delete(self, *, block: bool | None = None) -> None:
-        """Have the event wait no longer, and not fire though it be active already.
+        """Stop waiting for the event; it won't fire even if it is already active.
 
-        *block* chooses between C's variants, which differ only for another thread than the loop's.
+        *block* chooses between C's variants, which differ only outside the loop's own thread.
         Wraps ``event_del``, ``event_del_block``, ``event_del_noblock``.
         """
         self.base._check_thread()
@@ -210,7 +210,7 @@ class Event(Child):
         self._disarm()
 
     def remove_timer(self) -> None:
-        """Have the event wait without a timeout. Wraps ``event_remove_timer``."""
+        """Remove the timeout, and wait on without it. Wraps ``event_remove_timer``."""
         self.base._check_thread()
         if lib.evpy_event_remove_timer(self.pointer):
             raise errors.failed(lib.event_remove_timer)
@@ -220,13 +220,13 @@ class Event(Child):
 
     @any_thread
     def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
-        """Fire the event for *what*, whether it waits or not; from any thread.
+        """Fire the event for *what*, pending or not; may be called from any thread.
 
-        It wakes the loop, which runs the callback if the event has not been closed by then. A
-        signal event's callback is called *ncalls* times. Wraps ``event_active``.
+        The loop is woken, and runs the callback if the event has not been closed by then. A signal
+        event's callback is called *ncalls* times. Wraps ``event_active``.
         """
         base, pointer = self.base, self.pointer
-        if base._thread != get_ident():  # whose loop may begin at any time
+        if base._thread != get_ident():  # the base's loop may begin at any time
             base.defer(self._active_here, *_activation(what, ncalls))
         elif what is _TIMEOUT and ncalls == 1:
             if self._armed is None and not self._what & lib_SIGNAL:
@@ -255,11 +255,11 @@ class Event(Child):
             self.base._live[self._key] = self  # hot: may_call()
             self._check_open()
         elif self._what & lib_SIGNAL:
-            return  # loopbreak() takes back what is left of its calls: see when its callback ends
+            return  # loopbreak() may cancel the calls that are left: _fired_last() asks C
         self._armed = True
 
     def _check_open(self) -> None:
-        """Raise `ClosedError` if a signal handler has closed the event, which C won't call then."""
+        """Disarm the event and raise `ClosedError` if a signal handler has closed it."""
         try:
             self.pointer  # noqa: B018
         except errors.ClosedError:
@@ -281,7 +281,7 @@ class Event(Child):
 
     @property
     def pending(self) -> EventFlag:
-        """What the event waits for, or is active with: none of `EventFlag` where it does neither.
+        """What the event is waiting for or active with; ``EventFlag(0)`` if neither.
 
         Wraps ``event_pending``.
         """
@@ -289,7 +289,7 @@ class Event(Child):
 
     @property
     def expires(self) -> float | None:
-        """The Unix time in seconds when the timeout ends, or None without one.
+        """The Unix time in seconds when the timeout ends, or None without a timeout.
 
         Wraps ``event_pending``.
         """
@@ -300,7 +300,7 @@ class Event(Child):
 
     @property
     def initialized(self) -> bool:
-        """Whether libevent knows the event, as it does until it is closed.
+        """Whether libevent knows the event: always, until it is closed.
 
         Wraps ``event_initialized``.
         """
@@ -318,7 +318,7 @@ class Event(Child):
 
     @property
     def what(self) -> EventFlag:
-        """What the event waits for and how.
+        """The flags that the event was made with: what it waits for, and how.
 
         Wraps ``event_get_events``, ``event_get_assignment``.
         """
@@ -326,17 +326,17 @@ class Event(Child):
 
     @property
     def callback(self) -> EventCallback:
-        """What is called when the event fires: ``callback(event, fd, what)``. May be replaced."""
+        """The function called when the event fires: ``callback(event, fd, what)``; may be set."""
         return self._callback
 
     @callback.setter
     def callback(self, callback: EventCallback) -> None:
-        self.pointer  # noqa: B018  (a closed event's may be its finalizer)
+        self.pointer  # noqa: B018  (after close() the callback may be the finalizer)
         self._callback = convert.callback(callback)
 
     @property
     def priority(self) -> int:
-        """How urgent the event is, 0 the most. It can't be changed while the event is active.
+        """The event's priority, 0 being the most urgent; can't be changed while it is active.
 
         Wraps ``event_get_priority``, ``event_priority_set``.
         """
@@ -353,8 +353,8 @@ class Event(Child):
     def close(self, finalize: FinalizeCallback | None = None) -> None:
         """Delete and free the event; a second time does nothing.
 
-        With *finalize*, ``finalize(event)`` is called from the loop, or at the latest when the
-        base is closed, once no callback of the event can run any more.
+        With *finalize*, the loop calls ``finalize(event)`` once the event's callback can't run any
+        more, at the latest when the base is closed.
         Wraps ``event_free``, ``event_free_finalize``.
         """
         if finalize is not None:
@@ -376,13 +376,13 @@ class Event(Child):
         base._forget(key)
         self._callback = finalize
         base._may_call(key, self)
-        self._armed = True  # for the finalizer, or the end of its own callback would disarm it
+        self._armed = True  # or the end of the event's own callback would disarm the finalizer
 
     def _what_to_do(self) -> str:
         if type(self).__init__ is not Event.__init__:
-            return ""  # it may have raised: then nobody has ever had the event
+            return ""  # that __init__ may have raised, so that nobody ever had the event
         if self._may_ask() and lib.event_pending(self.pointer, _ALL, ffi.NULL):
-            return ""  # somebody has added it by the raw layer
+            return ""  # somebody has added it through `libevent_py.lib`
         what = "call .add() or .active(), or .close() it where there is no need"
         return f"{self!r} has been dropped without ever having been added: {what}"
 
@@ -395,7 +395,7 @@ class Event(Child):
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
-        if self.base._forked:  # nor can C be asked in a forked child
+        if self.base._forked:  # C can't be asked in a forked child
             self._armed = True
             return
         stays = 0 if self.closed else lib.evpy_event_stays(self.pointer)
@@ -406,7 +406,7 @@ class Event(Child):
             self._disarm()
 
 
-#: EventFlag's as plain ints: ten times as fast to combine.
+#: Members of EventFlag as plain ints, which combine ten times as fast.
 lib_SIGNAL, lib_PERSIST = int(EventFlag.SIGNAL), int(EventFlag.PERSIST)
 lib_WAITS = int(IO | EventFlag.SIGNAL)
 lib_STAYS = lib_SIGNAL | lib_PERSIST
@@ -414,7 +414,7 @@ lib_FOR_GOOD = 2
 
 
 def _checked(fd: FileDescriptor, what: EventFlag) -> int:
-    """Return *fd* as the number that an event for *what* takes."""
+    """Return *fd* as the descriptor or signal number that an event for *what* takes."""
     if what & EventFlag.SIGNAL:
         if what & (IO | EventFlag.ET):
             raise ValueError(f"what can't have SIGNAL beside READ, WRITE, CLOSED or ET: {what!r}")
@@ -449,7 +449,7 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     event._what = what
     event._armed = UNUSED
     event._then = None
-    # What Child's own does, as fast as an event for each request wants it.
+    # As Child.__init__ does, but faster: some programs make an event for each request.
     event.base = base
     event._key = key
     base._ledger[key] = weak(event)  # hot: know()

@@ -268,7 +268,7 @@ def test_one_of_many_threads_commits() -> None:
                 thread.join(PATIENCE)
         assert len(buffer) == 100_000
         told = sorted(results.get(timeout=PATIENCE) for _ in threads)
-        assert told[0] == told[1] == "commit() is for once inside a block of reserve()"
+        assert told[0] == told[1] == "commit() must be called once, inside a block of reserve()"
         assert told[2] == "done"
 
 

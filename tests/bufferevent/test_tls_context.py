@@ -216,7 +216,7 @@ def test_another_openssl_below_libevent_openssl_is_refused(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"server_hostname": None}, ValueError, "server_hostname must say whom"),
+        ({"server_hostname": None}, ValueError, "server_hostname must name the host"),
         ({"server_hostname": ""}, ValueError, "server_hostname must be the name of a host"),
         ({"server_hostname": ".test"}, ValueError, "server_hostname must be the name of a host"),
         ({"server_hostname": "a\0b"}, ValueError, "server_hostname must be the name of a host"),

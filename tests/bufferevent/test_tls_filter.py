@@ -223,7 +223,7 @@ def test_it_takes_what_is_below_until_it_is_closed(base: EventBase, authority: A
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"server_hostname": None}, ValueError, "server_hostname must say whom"),
+        ({"server_hostname": None}, ValueError, "server_hostname must name the host"),
         ({"context": None}, TypeError, "context must be a TlsContext"),
         ({"options": 1 << 20}, ValueError, "options has bits"),
         ({"underlying": None}, TypeError, "underlying must be a BufferEvent, not None"),
@@ -433,7 +433,7 @@ def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(authority: Aut
                 try:
                     use()
                 except RuntimeError as error:
-                    assert "can't be used in a callback of what it stands on" in str(error)
+                    assert "can't be used in a callback of the one that it stands on" in str(error)
                     tried.append(use)
                 else:
                     raise AssertionError("nothing was refused")
