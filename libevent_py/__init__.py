@@ -1,13 +1,13 @@
 """The real libevent 2.1, in Python.
 
-Every function of libevent's headers can be called as ``libevent_py.lib.…``; what has a place among
-the classes below is a method there, under C's own name without its prefix. ``python -m libevent_py
-NAME`` tells which method a C function has become.
+Every function of libevent's headers can be called as ``libevent_py.lib.…``. Those that belong to
+one of the classes below are methods there, under C's own name without its prefix. ``python -m
+libevent_py NAME`` says which method wraps a C function.
 """
 
 __version__ = "0.1.0"
 
-# Importing load comes first: it switches libevent's locks on, before anybody can make an object.
+# load must be imported first: it switches libevent's locks on, before an object can be made.
 from libevent_py._core.load import libevent_version as libevent_version
 from libevent_py._core.load import libevent_version_number as libevent_version_number
 

@@ -1,4 +1,4 @@
-"""``python -m libevent_py evbuffer_add``: where a C function is; ``doctor``: what is in use."""
+"""``python -m libevent_py evbuffer_add`` finds a C function; ``doctor`` reports what is in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m libevent_py",
         description="Say which objects of libevent_py wrap a C function of libevent's, and where; "
-        "or what is installed, and which published security holes it has.",
+        "or what is installed, and which published vulnerabilities it has.",
     )
     parser.add_argument(
         "function", nargs="?", help='the C function or macro, such as event_add, or "doctor"'
@@ -71,15 +71,15 @@ def listed(found: Sequence[Place]) -> list[str]:
 
 
 def complain(message: str) -> None:
-    """Print *message* where errors go."""
+    """Print *message* to stderr."""
     print(message, file=sys.stderr)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line as a program, which ends quietly where nobody reads on.
+    """Run the command line as a program, which ends quietly when its output is closed.
 
-    As in ``python -m libevent_py doctor | head -1``: with the status of a program that SIGPIPE
-    ends, which may not end this one, because it is busy with sockets, too.
+    In ``python -m libevent_py doctor | head -1``, for instance, it exits with the status of a
+    program that SIGPIPE has ended. SIGPIPE itself must not end it, as it uses sockets, too.
     """
     try:
         try:
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
                     stream.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for fd in (1, 2):  # or Python would complain when it writes at exit what is left
+        for fd in (1, 2):  # or Python would complain when it flushes them at exit
             os.dup2(nowhere, fd)
         return 128 + signal.SIGPIPE
 

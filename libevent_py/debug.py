@@ -1,9 +1,9 @@
 """libevent's own checks of how it is used, and how much memory it uses.
 
-Each check must be switched on before the first event base. Memory is counted from `count_memory`
-on, which may come at any time: all that libevent and this package take, and with the environment
-variable ``LIBEVENT_PY_COUNT_MEMORY`` all that OpenSSL takes, too. What is not counted is Python's
-own memory and the C library's. While it is counted, `FailingMemory` has an allocation fail.
+Each check must be switched on before the first event base is made. `count_memory`, which may be
+called at any time, counts the memory that libevent and this package allocate; with the environment
+variable ``LIBEVENT_PY_COUNT_MEMORY``, OpenSSL's too. Python's own memory and the C library's are
+not counted. While memory is counted, `FailingMemory` can make an allocation fail.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def enabled(check: str) -> bool:
 
 
 def _check_nonblocking(fd: int) -> None:
-    """Raise `ValueError` for a descriptor that blocks, where debug mode would end the process."""
+    """Raise `ValueError` for a blocking descriptor, if debug mode would end the process."""
     if enabled("debug_mode") and os.get_blocking(fd):
         raise ValueError(f"fd {fd} must not block when libevent's debug mode is on")
 
 
 def _switch_on(check: str) -> bool:
-    """Note that *check* is switched on; tell whether it was off. libevent would exit (A4)."""
+    """Note that *check* is switched on; return whether it was off. libevent would exit (A4)."""
     if _made:
         raise RuntimeError(f"enable_{check}() must come before the first {_made[0]}")
     if check in _on:
@@ -48,11 +48,10 @@ def _switch_on(check: str) -> bool:
 
 
 def enable_debug_mode() -> None:
-    """Have libevent check that events are used in a legal order, and that their sockets don't
-    block.
+    """Make libevent check that events are used in a legal order, and that no socket blocks.
 
-    It ends the process when they aren't; from Python's objects it gets no reason to. A second call
-    does nothing, where C exits. Raises `RuntimeError` after the first event base.
+    If a check fails, libevent ends the process; correct use of Python's objects never causes that.
+    A second call does nothing; in C it exits. Raises `RuntimeError` after the first event base.
     Wraps ``event_enable_debug_mode``.
     """
     if _switch_on("debug_mode"):
@@ -60,7 +59,7 @@ def enable_debug_mode() -> None:
 
 
 def enable_lock_debugging() -> None:
-    """Have libevent check that its locks are taken and released in pairs.
+    """Make libevent check that its locks are taken and released in pairs.
 
     Raises `RuntimeError` after the first event base. Wraps ``evthread_enable_lock_debugging``.
     """
@@ -69,28 +68,28 @@ def enable_lock_debugging() -> None:
 
 
 class MemoryUse(NamedTuple):
-    """How much memory is in use, as `memory` tells."""
+    """How much memory is in use, as `memory` returns it."""
 
     #: How many blocks have been allocated and not freed.
     blocks: int
-    #: How many bytes they have, as they were asked for.
+    #: How many bytes were asked for in these blocks.
     bytes: int
-    #: The largest number of blocks that there was at any time.
+    #: The largest number of blocks in use at any time.
     peak_blocks: int
-    #: The largest number of bytes.
+    #: The largest number of bytes in use at any time.
     peak_bytes: int
-    #: How many allocations there were, the refused ones among them.
+    #: How many allocations there were, including refused ones.
     allocations: int
-    #: How many of them `FailingMemory` has refused.
+    #: How many allocations `FailingMemory` has refused.
     refused: int
 
 
 class MemoryBlock(NamedTuple):
-    """A block of memory that is in use, as `memory_blocks` tells."""
+    """A block of memory that is in use, as `memory_blocks` returns it."""
 
-    #: Which allocation it comes from, the first being 1: the same in each run of the same program.
+    #: The number of its allocation, the first being 1: the same in each run of the same program.
     number: int
-    #: How many bytes it has.
+    #: Its size in bytes.
     size: int
     source: MemorySource
     address: int
@@ -99,12 +98,12 @@ class MemoryBlock(NamedTuple):
 def count_memory() -> None:
     """Count the memory that libevent and this package allocate from now on.
 
-    What was allocated before is not counted, and may be freed as well. It can't be switched off
-    again; a second call does nothing. Each allocation takes a tenth of a microsecond longer.
+    Memory that was allocated before is not counted, and may still be freed. Counting can't be
+    switched off; a second call does nothing. Each allocation takes a tenth of a microsecond longer.
 
-    OpenSSL's memory is counted only where the environment variable ``LIBEVENT_PY_COUNT_MEMORY`` is
-    set to any text when the package is imported, and before `ssl` and `hashlib` are: it must come
-    before the first thing that OpenSSL does. With it all is counted from the import on.
+    OpenSSL's memory is counted only if the environment variable ``LIBEVENT_PY_COUNT_MEMORY`` is set
+    to any text when the package is imported, and `ssl` and `hashlib` are not imported before it:
+    counting must begin before OpenSSL is used. With it, all memory is counted from the import on.
     """
     errors.call(lib.evpy_count_memory)
 
@@ -144,24 +143,25 @@ def memory_blocks(source: int = MemorySource.ANY) -> list[MemoryBlock]:
 
 
 class FailingMemory:
-    """Have an allocation fail, as when the system has no more memory: for a ``with`` block.
+    """Make an allocation fail inside a ``with`` block, as when the system has no more memory.
 
     The *nth* allocation of *source*, a `MemorySource`, inside the block fails, the first being 1;
-    with *onwards* all that follow as well. They are those of all threads. To try each in turn::
+    with *onwards* all later ones fail as well. Allocations of all threads count. To try each in
+    turn::
 
         for nth in itertools.count(1):
             with debug.FailingMemory(nth) as failing:
-                ...  # what is tried, which raises MemoryError
+                ...  # the code under test, which raises MemoryError
             if not failing.refused:
                 break
 
-    A call for which memory has been put aside, because libevent would not survive its failure, goes
-    on with that, takes back what it has made, and then fails.
+    If libevent would not survive the failure, the call goes on with memory that was put aside,
+    undoes what it has done, and then fails.
     """
 
     __slots__ = ("_before", "_nth", "_onwards", "_source", "_until")
 
-    #: The block that there is: two would take the other's allocations.
+    #: The present block: a second one would count the first one's allocations.
     _current: FailingMemory | None = None
 
     def __init__(
@@ -183,13 +183,13 @@ class FailingMemory:
 
     @property
     def refused(self) -> int:
-        """How many allocations have failed in the block so far."""
+        """How many allocations have failed inside the block so far."""
         now = memory().refused if self._until is None else self._until
         return now - self._before
 
     def __enter__(self) -> FailingMemory:
         if FailingMemory._current is not None:
-            raise RuntimeError("memory fails already: one block of FailingMemory at a time")
+            raise RuntimeError("memory fails already: use one block of FailingMemory at a time")
         FailingMemory._current = self
         self._before, self._until = memory().refused, None
         lib.evpy_refuse(self._source, self._nth, self._onwards)

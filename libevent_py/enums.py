@@ -17,14 +17,14 @@ N = TypeVar("N", bound="Number")
 
 
 def _format(member: int, spec: str) -> str:
-    """Format a member's name; as an integer where *spec* asks for one, such as ``:d`` or ``:#x``.
+    """Format a member's name, or its number if *spec* asks for one, as ``:d`` or ``:#x`` do.
 
-    Each Python has a rule of its own for what is both an integer and a member.
+    Each version of Python has its own rule for members that are integers.
     """
     return int.__format__(member, spec) if spec[-1:] in NUMBERS else format(str(member), spec)
 
 
-#: What ends a format for numbers; format() itself takes "" for the end of none.
+#: The last characters of formats for numbers.
 NUMBERS = frozenset("bcdeEfFgGnoxX%")
 
 
@@ -40,17 +40,17 @@ class Flag(enum.IntFlag):
 
     @property
     def names(self) -> str:
-        """The names of its bits, such as "READ|PERSIST"; bits without one as a number; 0 as "0"."""
+        """The names of its bits, such as "READ|PERSIST"; unnamed bits as a number; "0" for 0."""
         members = type(self).__members__
         if self._name_ in members:
             return str(self._name_)
         left = int(self)
-        if left < 0:  # a ~ of Python 3.10: it has the bits that others keep
+        if left < 0:  # Python 3.10 makes ~ negative; others keep the known bits
             left &= functools.reduce(operator.or_, map(int, members.values()), 0)
         found = []
         for name, member in members.items():
             bit = int(member)
-            if bit & left and bit & (bit - 1) == 0:  # not one that stands for several
+            if bit & left and bit & (bit - 1) == 0:  # not a name for several bits
                 found.append(name)
                 left &= ~bit
         if left or not found:
@@ -89,20 +89,20 @@ class Number(enum.IntEnum):
 
 
 class EventFlag(Flag):
-    """What an event waits for, how it does, and what made it fire: the ``EV_`` flags."""
+    """What an event waits for, how it waits, and what made it fire: the ``EV_`` flags."""
 
     TIMEOUT = lib.EV_TIMEOUT, "The timeout has passed."
     READ = lib.EV_READ, "The descriptor can be read, or is at its end."
     WRITE = lib.EV_WRITE, "The descriptor can be written."
-    SIGNAL = lib.EV_SIGNAL, "The process has got the signal."
-    PERSIST = lib.EV_PERSIST, "Stay pending when it has fired."
+    SIGNAL = lib.EV_SIGNAL, "The process has received the signal."
+    PERSIST = lib.EV_PERSIST, "Stay pending after firing."
     ET = (
         lib.EV_ET,
         "Fire when the descriptor becomes ready, not for as long as it is: edge-triggered.",
     )
     FINALIZE = (
         lib.EV_FINALIZE,
-        "Wait, when the event is deleted, for no callback: for C programs with finalizers.",
+        "Don't wait for a running callback when the event is deleted: for C's finalizers.",
     )
     CLOSED = (
         lib.EV_CLOSED,
@@ -113,7 +113,7 @@ class EventFlag(Flag):
 class EventFeature(Flag):
     """What a backend can do: the ``EV_FEATURE_`` flags."""
 
-    ET = lib.EV_FEATURE_ET, "It can be edge-triggered."
+    ET = lib.EV_FEATURE_ET, "It supports edge-triggered events."
     O1 = (
         lib.EV_FEATURE_O1,
         "The cost of adding, deleting and firing an event doesn't grow with the number of events.",
@@ -121,16 +121,16 @@ class EventFeature(Flag):
     FDS = lib.EV_FEATURE_FDS, "It can wait for every kind of descriptor, regular files too."
     EARLY_CLOSE = (
         lib.EV_FEATURE_EARLY_CLOSE,
-        "It tells of a peer's end without the data before it being read: `EventFlag.CLOSED`.",
+        "It reports that the peer has closed, even before all data is read: `EventFlag.CLOSED`.",
     )
 
 
 class EventBaseFlag(Flag):
-    """How an event base is to behave: the ``EVENT_BASE_FLAG_`` flags."""
+    """How an event base behaves: the ``EVENT_BASE_FLAG_`` flags."""
 
     NOLOCK = (
         lib.EVENT_BASE_FLAG_NOLOCK,
-        "Have no lock: only the thread that makes the base may use it, or wake it.",
+        "Use no lock: only the thread that makes the base may use it, or wake it.",
     )
     IGNORE_ENV = (
         lib.EVENT_BASE_FLAG_IGNORE_ENV,
@@ -139,15 +139,15 @@ class EventBaseFlag(Flag):
     STARTUP_IOCP = lib.EVENT_BASE_FLAG_STARTUP_IOCP, "Use IOCP, which only Windows has."
     NO_CACHE_TIME = (
         lib.EVENT_BASE_FLAG_NO_CACHE_TIME,
-        "Ask for the time at each callback, not once for each round of them.",
+        "Ask for the time for each callback, not once for each round of callbacks.",
     )
     EPOLL_USE_CHANGELIST = (
         lib.EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST,
-        "Tell epoll only what has changed in the end: not for copied descriptors.",
+        "Pass only the net changes on to epoll; don't use it with duplicated descriptors.",
     )
     PRECISE_TIMER = (
         lib.EVENT_BASE_FLAG_PRECISE_TIMER,
-        "Use the system's most precise clock, though asking it may take longer.",
+        "Use the system's most precise clock, even if reading it takes longer.",
     )
 
 
@@ -157,7 +157,7 @@ class EventBaseCount(Flag):
     ACTIVE = lib.EVENT_BASE_COUNT_ACTIVE, "Events whose callbacks are about to be called."
     VIRTUAL = (
         lib.EVENT_BASE_COUNT_VIRTUAL,
-        "What keeps the loop from ending without being an event, such as work in a thread.",
+        "Things that keep the loop running without being events, such as work in a thread.",
     )
     ADDED = lib.EVENT_BASE_COUNT_ADDED, "Events that are pending."
 
@@ -175,7 +175,7 @@ class LoopFlag(Flag):
     )
     NO_EXIT_ON_EMPTY = (
         lib.EVLOOP_NO_EXIT_ON_EMPTY,
-        "Go on when no events are left, until told to stop.",
+        "Go on when no events are left, until something stops the loop.",
     )
 
 
@@ -185,13 +185,13 @@ class LogSeverity(Number):
     DEBUG = lib.EVENT_LOG_DEBUG, "What libevent does, step by step."
     MSG = lib.EVENT_LOG_MSG, "Something worth knowing."
     WARN = lib.EVENT_LOG_WARN, "Something that has failed, or looks like a mistake."
-    ERR = lib.EVENT_LOG_ERR, "What libevent can't go on after."
+    ERR = lib.EVENT_LOG_ERR, "A fatal error, after which libevent can't go on."
 
 
 class MemorySource(Number):
-    """Who has asked for memory that `debug` counts."""
+    """Who has allocated memory that `debug` counts."""
 
-    ANY = lib.EVPY_ANY, "Anybody."
+    ANY = lib.EVPY_ANY, "Any of the others."
     LIBEVENT = lib.EVPY_LIBEVENT, "The library itself."
     OURS = lib.EVPY_OURS, "This package's own part in C."
     OPENSSL = lib.EVPY_OPENSSL, "OpenSSL."
@@ -207,10 +207,10 @@ class DebugLogging(Number):
 class MonotonicFlag(Flag):
     """Which clock a `MonotonicTimer` reads: the ``EV_MONOT_`` flags."""
 
-    PRECISE = lib.EV_MONOT_PRECISE, "The most precise clock, though asking it may take longer."
+    PRECISE = lib.EV_MONOT_PRECISE, "The most precise clock, even if reading it takes longer."
     FALLBACK = (
         lib.EV_MONOT_FALLBACK,
-        "The clock that is used where the system has no monotonic one: for tests.",
+        "The clock for systems that have no monotonic one: for tests.",
     )
 
 
@@ -222,13 +222,13 @@ class AddrInfoFlag(Flag):
         "Without a host, return addresses to listen on, not to connect to.",
     )
     CANONNAME = lib.EVUTIL_AI_CANONNAME, "Return the host's canonical name with the first address."
-    NUMERICHOST = lib.EVUTIL_AI_NUMERICHOST, "The host is a numeric address: ask no name server."
+    NUMERICHOST = lib.EVUTIL_AI_NUMERICHOST, "The host is a numeric address: don't look it up."
     NUMERICSERV = lib.EVUTIL_AI_NUMERICSERV, "The service is a port number."
     V4MAPPED = lib.EVUTIL_AI_V4MAPPED, "Without IPv6 addresses, return IPv4 ones as IPv6."
     ALL = lib.EVUTIL_AI_ALL, "With V4MAPPED, return both kinds."
     ADDRCONFIG = (
         lib.EVUTIL_AI_ADDRCONFIG,
-        "Return only kinds of addresses that this machine has one of itself.",
+        "Return only addresses of families that this machine has an address of, too.",
     )
 
 
@@ -236,9 +236,9 @@ class AddrInfoError(Number):
     """Why a name could not be resolved: the ``EVUTIL_EAI_`` codes."""
 
     ADDRFAMILY = lib.EVUTIL_EAI_ADDRFAMILY, "The host has no address of that family."
-    AGAIN = lib.EVUTIL_EAI_AGAIN, "It failed for now, and may work later."
+    AGAIN = lib.EVUTIL_EAI_AGAIN, "The lookup failed for now, and may work later."
     BADFLAGS = lib.EVUTIL_EAI_BADFLAGS, "The flags were wrong."
-    FAIL = lib.EVUTIL_EAI_FAIL, "It failed for good."
+    FAIL = lib.EVUTIL_EAI_FAIL, "The lookup failed for good."
     FAMILY = lib.EVUTIL_EAI_FAMILY, "The address family is not supported."
     MEMORY = lib.EVUTIL_EAI_MEMORY, "There was no memory."
     NODATA = lib.EVUTIL_EAI_NODATA, "The host has no addresses."
@@ -264,10 +264,10 @@ class FileSegmentFlag(Flag):
 
     CLOSE_ON_FREE = lib.EVBUF_FS_CLOSE_ON_FREE, "Close the descriptor with the segment."
     DISABLE_MMAP = lib.EVBUF_FS_DISABLE_MMAP, "Don't map the file into memory."
-    DISABLE_SENDFILE = lib.EVBUF_FS_DISABLE_SENDFILE, "Don't have the kernel send the file."
+    DISABLE_SENDFILE = lib.EVBUF_FS_DISABLE_SENDFILE, "Don't let the kernel send the file."
     DISABLE_LOCKING = (
         lib.EVBUF_FS_DISABLE_LOCKING,
-        "Have no lock: only one thread may use the segment.",
+        "Use no lock: only one thread may use the segment.",
     )
 
 
@@ -276,7 +276,7 @@ class BufferEventFlag(Flag):
 
     READING = lib.BEV_EVENT_READING, "It happened while reading."
     WRITING = lib.BEV_EVENT_WRITING, "It happened while writing."
-    EOF = lib.BEV_EVENT_EOF, "The peer has ended its side."
+    EOF = lib.BEV_EVENT_EOF, "The peer has closed its side."
     ERROR = lib.BEV_EVENT_ERROR, "Something failed: `BufferEvent.error` says what."
     TIMEOUT = (
         lib.BEV_EVENT_TIMEOUT,
@@ -288,22 +288,22 @@ class BufferEventFlag(Flag):
 class BufferEventOption(Flag):
     """How a bufferevent behaves: the ``BEV_OPT_`` flags, and one that C doesn't have.
 
-    EAGER makes a plain socket faster than libevent does. It reads all that the kernel has, up to
-    `BufferEvent.max_single_read`, instead of 4096 bytes at a time; and what `on_read` writes is
-    sent once, as far as the kernel takes it, when it returns, instead of in the loop's next turn,
-    whatever `BufferEvent.max_single_write`. With DEFER_CALLBACKS, `on_write`
-    still comes in the loop's next turn; without, right after `on_read` when all has been sent.
-    With a filter, TLS, a rate limit, a watermark, THREADSAFE or a buffer's own callback it is as if
-    it weren't there.
+    EAGER makes a plain socket faster than it is in C. It reads all that the kernel has, up to
+    `BufferEvent.max_single_read`, instead of 4096 bytes at a time. What `on_read` writes is sent
+    when it returns, as far as the kernel takes it and regardless of
+    `BufferEvent.max_single_write`, instead of in the loop's next turn. With DEFER_CALLBACKS,
+    `on_write` is still called in the loop's next turn; without, right after `on_read` when all has
+    been sent. EAGER is ignored with a filter, TLS, a rate limit, a watermark, THREADSAFE or a
+    buffer's own callback.
     """
 
     CLOSE_ON_FREE = (
         lib.BEV_OPT_CLOSE_ON_FREE,
-        "Close the descriptor, or what it stands on, with the bufferevent.",
+        "Close the descriptor, or the underlying bufferevent, with the bufferevent.",
     )
     THREADSAFE = (
         lib.BEV_OPT_THREADSAFE,
-        "Have a lock, for calls by `libevent_py.lib` from several threads.",
+        "Use a lock, for calls by `libevent_py.lib` from several threads.",
     )
     DEFER_CALLBACKS = (
         lib.BEV_OPT_DEFER_CALLBACKS,
@@ -319,60 +319,60 @@ class BufferEventOption(Flag):
 class FlushMode(Number):
     """How much to flush: the ``BEV_`` modes of ``bufferevent_flush``."""
 
-    NORMAL = lib.BEV_NORMAL, "Let pass what there is enough of."
-    FLUSH = lib.BEV_FLUSH, "Let pass as much as possible."
-    FINISHED = lib.BEV_FINISHED, "Let pass everything, as nothing more will come."
+    NORMAL = lib.BEV_NORMAL, "Pass on bytes of which there are enough."
+    FLUSH = lib.BEV_FLUSH, "Pass on as many bytes as possible."
+    FINISHED = lib.BEV_FINISHED, "Pass on all bytes, as nothing more will come."
 
 
 class FilterResult(Number):
-    """What a filter says of its call: the ``BEV_`` results."""
+    """What a filter returns: the ``BEV_`` results."""
 
-    OK = lib.BEV_OK, "Something has been done: call again if there is more."
-    NEED_MORE = lib.BEV_NEED_MORE, "Wait until there is more input."
-    ERROR = lib.BEV_ERROR, "Nothing can be done any more."
+    OK = lib.BEV_OK, "The filter has done something: call it again if there is more."
+    NEED_MORE = lib.BEV_NEED_MORE, "The filter waits for more input."
+    ERROR = lib.BEV_ERROR, "The filter can't go on."
 
 
 class TriggerOption(Flag):
     """How callbacks are triggered: the ``BEV_TRIG_`` options."""
 
-    IGNORE_WATERMARKS = lib.BEV_TRIG_IGNORE_WATERMARKS, "Call back whatever the watermarks say."
+    IGNORE_WATERMARKS = lib.BEV_TRIG_IGNORE_WATERMARKS, "Call back regardless of the watermarks."
     DEFER_CALLBACKS = lib.BEV_TRIG_DEFER_CALLBACKS, "Call back from the loop, not at once."
 
 
 class ListenerOption(Flag):
     """How a listener behaves: the ``LEV_OPT_`` flags."""
 
-    LEAVE_SOCKETS_BLOCKING = lib.LEV_OPT_LEAVE_SOCKETS_BLOCKING, "Hand over connections that block."
+    LEAVE_SOCKETS_BLOCKING = lib.LEV_OPT_LEAVE_SOCKETS_BLOCKING, "Leave connections blocking."
     CLOSE_ON_FREE = (
         lib.LEV_OPT_CLOSE_ON_FREE,
         "Close the socket with the listener, as a `Listener` always does.",
     )
     CLOSE_ON_EXEC = (
         lib.LEV_OPT_CLOSE_ON_EXEC,
-        "Keep the connections from programs that are started later.",
+        "Set close-on-exec on the connections.",
     )
     REUSEABLE = (
         lib.LEV_OPT_REUSEABLE,
-        "Let another listener have the address as soon as this one has ended.",
+        "Let another listener use the address as soon as this one has ended.",
     )
     THREADSAFE = (
         lib.LEV_OPT_THREADSAFE,
-        "Have a lock, for calls by `libevent_py.lib` from several threads.",
+        "Use a lock, for calls by `libevent_py.lib` from several threads.",
     )
-    DISABLED = lib.LEV_OPT_DISABLED, "Don't accept connections until told to `Listener.enable`."
+    DISABLED = lib.LEV_OPT_DISABLED, "Don't accept connections until `Listener.enable` is called."
     DEFERRED_ACCEPT = (
         lib.LEV_OPT_DEFERRED_ACCEPT,
-        "Accept a connection only when data has arrived on it, where the system can.",
+        "Accept a connection only when data has arrived on it, if the system supports that.",
     )
     REUSEABLE_PORT = (
         lib.LEV_OPT_REUSEABLE_PORT,
-        "Let several listeners share the address, where each of them asks for that.",
+        "Let several listeners share the address, if all of them have this option.",
     )
-    BIND_IPV6ONLY = lib.LEV_OPT_BIND_IPV6ONLY, "Take no IPv4 connections on an IPv6 address."
+    BIND_IPV6ONLY = lib.LEV_OPT_BIND_IPV6ONLY, "Accept no IPv4 connections on an IPv6 address."
 
 
 def _of_tls(name: str, value: int) -> int:
-    """Return C's constant, or where the module was built without TLS the *value* it has."""
+    """Return C's constant or, if the module was built without TLS, its known *value*."""
     return int(getattr(lib, name, value))
 
 
@@ -408,7 +408,7 @@ class DnsBaseFlag(Flag):
     )
     DISABLE_WHEN_INACTIVE = (
         lib.EVDNS_BASE_DISABLE_WHEN_INACTIVE,
-        "Let the loop end while nothing is looked up.",
+        "Let the loop end while no lookup is pending.",
     )
     NAMESERVERS_NO_DEFAULT = (
         lib.EVDNS_BASE_NAMESERVERS_NO_DEFAULT,
@@ -417,15 +417,15 @@ class DnsBaseFlag(Flag):
 
 
 class DnsOption(Flag):
-    """What to take from a resolv.conf: the ``DNS_OPTION_`` flags."""
+    """What to read from a resolv.conf: the ``DNS_OPTION_`` flags."""
 
-    SEARCH = lib.DNS_OPTION_SEARCH, "The domains to search names in."
+    SEARCH = lib.DNS_OPTION_SEARCH, "The search domains."
     NAMESERVERS = lib.DNS_OPTION_NAMESERVERS, "The name servers."
     MISC = lib.DNS_OPTION_MISC, "The options, such as timeout."
     HOSTSFILE = lib.DNS_OPTION_HOSTSFILE, "The system's own hosts file."
     NAMESERVERS_NO_DEFAULT = (
         lib.DNS_OPTION_NAMESERVERS_NO_DEFAULT,
-        "No name server 127.0.0.1 where the file has none.",
+        "Don't add the name server 127.0.0.1 if the file has none.",
     )
     ALL = lib.DNS_OPTIONS_ALL, "All but NAMESERVERS_NO_DEFAULT."
 
@@ -433,14 +433,14 @@ class DnsOption(Flag):
 class DnsQueryFlag(Flag):
     """How a name is looked up: the ``DNS_QUERY_`` flags."""
 
-    NO_SEARCH = lib.DNS_QUERY_NO_SEARCH, "Look the name up as it is, not in the domains to search."
+    NO_SEARCH = lib.DNS_QUERY_NO_SEARCH, "Look the name up as it is, not in the search domains."
 
 
 class DnsResult(Number):
     """How a lookup ended, and what a server answers: the ``DNS_ERR_`` codes.
 
-    A `DnsServer` may answer SERVERFAILED, but no lookup of evdns's ends with it: evdns takes the
-    answer for none, asks again, and ends with TIMEOUT.
+    A `DnsServer` may answer SERVERFAILED, but no lookup ends with it: evdns treats it as no answer,
+    asks again, and ends with TIMEOUT.
     """
 
     NONE = lib.DNS_ERR_NONE, "There is an answer."
@@ -456,7 +456,7 @@ class DnsResult(Number):
     UNKNOWN = lib.DNS_ERR_UNKNOWN, "Something went wrong that has no code."
     TIMEOUT = (
         lib.DNS_ERR_TIMEOUT,
-        "No server has answered, or each has failed with SERVERFAILED, however often it was asked.",
+        "No server has answered, or each has answered SERVERFAILED to every attempt.",
     )
     SHUTDOWN = lib.DNS_ERR_SHUTDOWN, "The `DnsBase` has been closed."
     CANCEL = lib.DNS_ERR_CANCEL, "The lookup has been cancelled."
@@ -468,7 +468,7 @@ class DnsType(Number):
 
     A = lib.EVDNS_TYPE_A, "An IPv4 address."
     NS = lib.EVDNS_TYPE_NS, "A name server's name."
-    CNAME = lib.EVDNS_TYPE_CNAME, "The name that this one stands for."
+    CNAME = lib.EVDNS_TYPE_CNAME, "The name that this one is an alias of."
     SOA = lib.EVDNS_TYPE_SOA, "The start of a zone of authority."
     PTR = lib.EVDNS_TYPE_PTR, "The name of an address."
     MX = lib.EVDNS_TYPE_MX, "A mail server's name."
@@ -488,32 +488,32 @@ class DnsSection(Number):
     """The sections of a DNS reply: the ``EVDNS_`` ``_SECTION`` numbers."""
 
     ANSWER = lib.EVDNS_ANSWER_SECTION, "What was asked for."
-    AUTHORITY = lib.EVDNS_AUTHORITY_SECTION, "Which servers are the authority."
-    ADDITIONAL = lib.EVDNS_ADDITIONAL_SECTION, "What may be of use besides."
+    AUTHORITY = lib.EVDNS_AUTHORITY_SECTION, "Which servers are authoritative."
+    ADDITIONAL = lib.EVDNS_ADDITIONAL_SECTION, "Other records that may be useful."
 
 
 class DnsFlag(Flag):
     """The flags of a DNS reply: the ``EVDNS_FLAGS_``."""
 
-    AA = lib.EVDNS_FLAGS_AA, "The server is an authority for the name."
+    AA = lib.EVDNS_FLAGS_AA, "The server is authoritative for the name."
     RD = (
         lib.EVDNS_FLAGS_RD,
-        "What libevent calls recursion desired; on the wire it is recursion available, 0x0080.",
+        "Recursion available, 0x0080, on the wire; libevent calls it recursion desired.",
     )
 
 
 class HttpCommand(Flag):
     """The methods of HTTP: the ``EVHTTP_REQ_`` flags."""
 
-    GET = lib.EVHTTP_REQ_GET, "Get what is there."
-    POST = lib.EVHTTP_REQ_POST, "Have what is sent processed."
-    HEAD = lib.EVHTTP_REQ_HEAD, "Get the headers of what is there, without a body."
-    PUT = lib.EVHTTP_REQ_PUT, "Put what is sent there."
-    DELETE = lib.EVHTTP_REQ_DELETE, "Delete what is there."
-    OPTIONS = lib.EVHTTP_REQ_OPTIONS, "Ask what can be done."
-    TRACE = lib.EVHTTP_REQ_TRACE, "Have the request sent back."
-    CONNECT = lib.EVHTTP_REQ_CONNECT, "Have a proxy connect to somebody else."
-    PATCH = lib.EVHTTP_REQ_PATCH, "Change a part of what is there."
+    GET = lib.EVHTTP_REQ_GET, "Get the resource."
+    POST = lib.EVHTTP_REQ_POST, "Let the resource process the body."
+    HEAD = lib.EVHTTP_REQ_HEAD, "Get the resource's headers, without a body."
+    PUT = lib.EVHTTP_REQ_PUT, "Replace the resource by the body."
+    DELETE = lib.EVHTTP_REQ_DELETE, "Delete the resource."
+    OPTIONS = lib.EVHTTP_REQ_OPTIONS, "Ask which methods are possible."
+    TRACE = lib.EVHTTP_REQ_TRACE, "Ask the server to send the request back."
+    CONNECT = lib.EVHTTP_REQ_CONNECT, "Ask a proxy to connect to another host."
+    PATCH = lib.EVHTTP_REQ_PATCH, "Change a part of the resource."
 
 
 class HttpStatus(Number):
@@ -521,16 +521,16 @@ class HttpStatus(Number):
 
     OK = lib.HTTP_OK, "200: here is the answer."
     NOCONTENT = lib.HTTP_NOCONTENT, "204: done, and there is nothing to send."
-    MOVEPERM = lib.HTTP_MOVEPERM, "301: it is elsewhere, for good."
-    MOVETEMP = lib.HTTP_MOVETEMP, "302: it is elsewhere, for now."
-    NOTMODIFIED = lib.HTTP_NOTMODIFIED, "304: it is what the client has already."
+    MOVEPERM = lib.HTTP_MOVEPERM, "301: the resource has moved for good."
+    MOVETEMP = lib.HTTP_MOVETEMP, "302: the resource has moved for now."
+    NOTMODIFIED = lib.HTTP_NOTMODIFIED, "304: the client's copy is up to date."
     BADREQUEST = lib.HTTP_BADREQUEST, "400: the request makes no sense."
     NOTFOUND = lib.HTTP_NOTFOUND, "404: there is nothing at this URI."
-    BADMETHOD = lib.HTTP_BADMETHOD, "405: this method is not for this URI."
+    BADMETHOD = lib.HTTP_BADMETHOD, "405: this URI doesn't allow the method."
     ENTITYTOOLARGE = lib.HTTP_ENTITYTOOLARGE, "413: the body is too large."
     EXPECTATIONFAILED = (
         lib.HTTP_EXPECTATIONFAILED,
-        "417: what the header Expect asks for can't be had.",
+        "417: the server can't do what the header Expect asks for.",
     )
     INTERNAL = lib.HTTP_INTERNAL, "500: the server has failed."
     NOTIMPLEMENTED = lib.HTTP_NOTIMPLEMENTED, "501: the server doesn't know this method."
@@ -543,7 +543,7 @@ class HttpRequestError(Number):
     TIMEOUT = lib.EVREQ_HTTP_TIMEOUT, "Connecting, reading or writing has taken too long."
     EOF = (
         lib.EVREQ_HTTP_EOF,
-        "The server has ended the connection before its response was complete.",
+        "The server has closed the connection before its response was complete.",
     )
     INVALID_HEADER = (
         lib.EVREQ_HTTP_INVALID_HEADER,
@@ -566,11 +566,11 @@ class HttpConnectionFlag(Flag):
     )
     READ_ON_WRITE_ERROR = (
         lib.EVHTTP_CON_READ_ON_WRITE_ERROR,
-        "When the request can't be written, read what the server has answered.",
+        "Read the server's response even if the request can't be written.",
     )
     LINGERING_CLOSE = (
         lib.EVHTTP_CON_LINGERING_CLOSE,
-        "Read on before closing, so that the server gets an answer it has not read.",
+        "Read on before closing; only for a server's connections.",
     )
 
 
@@ -579,29 +579,29 @@ class HttpServerFlag(Flag):
 
     LINGERING_CLOSE = (
         lib.EVHTTP_SERVER_LINGERING_CLOSE,
-        "Read what is left of a request that is too large, so that its client reads why.",
+        "Read the rest of a request that is too large, so that its client can read the answer.",
     )
 
 
 class UriFlag(Flag):
     """How URIs are parsed: the ``EVHTTP_URI_`` flags."""
 
-    NONCONFORMANT = lib.EVHTTP_URI_NONCONFORMANT, "Let pass characters that RFC 3986 doesn't allow."
+    NONCONFORMANT = lib.EVHTTP_URI_NONCONFORMANT, "Allow characters that RFC 3986 forbids."
 
 
 class RpcHook(Number):
-    """When a hook of an RPC server's or pool's runs: the ``EVRPC_INPUT`` and ``EVRPC_OUTPUT``."""
+    """When a hook of an RPC server or pool runs: ``EVRPC_INPUT`` and ``EVRPC_OUTPUT``."""
 
-    INPUT = lib.EVRPC_INPUT, "Before what has been received is unpacked."
-    OUTPUT = lib.EVRPC_OUTPUT, "Before what has been packed is sent."
+    INPUT = lib.EVRPC_INPUT, "Before a received message is unpacked."
+    OUTPUT = lib.EVRPC_OUTPUT, "Before a packed message is sent."
 
 
 class RpcHookResult(Number):
-    """What a hook makes of an RPC: the ``EVRPC_TERMINATE``, ``_CONTINUE`` and ``_PAUSE``."""
+    """What a hook returns: ``EVRPC_TERMINATE``, ``_CONTINUE`` and ``_PAUSE``."""
 
-    TERMINATE = lib.EVRPC_TERMINATE, "Fail it."
-    CONTINUE = lib.EVRPC_CONTINUE, "Go on."
-    PAUSE = lib.EVRPC_PAUSE, "Hold it up until it is told to go on."
+    TERMINATE = lib.EVRPC_TERMINATE, "Let the RPC fail."
+    CONTINUE = lib.EVRPC_CONTINUE, "Go on with the RPC."
+    PAUSE = lib.EVRPC_PAUSE, "Pause the RPC until it is resumed."
 
 
 class RpcStatus(Number):

@@ -1,10 +1,10 @@
-"""What can go wrong, and the one door through which Python enters C.
+"""The exceptions, and the functions through which all Python code enters C.
 
-A callback runs with C below it on the stack, and an exception cannot unwind C. So what a callback
-raises is kept for its thread; the loop that called it is told to stop; and the exception leaves
-from the Python call that entered C: `call` below for everything that may call back,
-`EventBase.loop` for the loop itself. Only the innermost of these entries raises, which is why each
-one notes who it is.
+A callback runs with C below it on the stack, and an exception can't unwind C. So what a callback
+raises is kept for its thread, and the loop that called it is made to stop. The exception then comes
+out of the Python call that entered C: `call` below for everything that may call back,
+`EventBase.loop` for the loop itself. Only the innermost of these entries raises it, so each entry
+notes that it is the innermost one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ except ImportError:  # a Python without it
 
 
 class LibeventError(Exception):
-    """Say which C function failed, where errno has nothing to add."""
+    """Say which C function failed, if there is no errno to say why."""
 
 
 class ClosedError(LibeventError, ValueError):
@@ -42,11 +42,11 @@ class ClosedError(LibeventError, ValueError):
 
 
 class ThreadError(LibeventError, RuntimeError):
-    """Refuse a call from another thread than the one that the event base belongs to."""
+    """Refuse a call from a thread that doesn't own the event base."""
 
 
 class ForkError(LibeventError, RuntimeError):
-    """Refuse to touch in a forked child what still belongs to the parent, before `reinit`."""
+    """Refuse to use in a forked child, before `reinit`, what still belongs to the parent."""
 
 
 class DnsError(LibeventError, socket.gaierror):
@@ -56,15 +56,15 @@ class DnsError(LibeventError, socket.gaierror):
 class HttpError(LibeventError):
     """Say why an HTTP request could not be sent, or why it failed.
 
-    ``code`` is an `HttpRequestError`, or None where libevent gives no reason, as when it can't
-    connect.
+    ``code`` is an `HttpRequestError`, or None if libevent gives no reason, for instance when it
+    can't connect.
     """
 
     code: int | None = None
 
 
 class TagError(LibeventError, ValueError):
-    """Say why what a buffer begins with is not the tagged item that was asked for."""
+    """Say why a buffer doesn't begin with the tagged item that was asked for."""
 
 
 class TlsError(LibeventError, SSLError):
@@ -72,9 +72,9 @@ class TlsError(LibeventError, SSLError):
 
     As in `ssl.SSLError`, ``library`` and ``reason`` are words such as SSL and
     CERTIFICATE_VERIFY_FAILED, and ``strerror`` is the text. ``code`` is OpenSSL's number for the
-    error, or 0; ``verify_code`` is why the peer's certificate was refused, OpenSSL's
-    ``X509_V_ERR_`` code, or 0, and ``verify_message`` the same as text, such as "hostname
-    mismatch", or "".
+    error, or 0. If the peer's certificate was refused, ``verify_code`` is OpenSSL's ``X509_V_ERR_``
+    code for the reason, and ``verify_message`` its text, such as "hostname mismatch"; otherwise
+    they are 0 and "".
     """
 
     code: int = 0
@@ -96,7 +96,7 @@ class Entry:
 
 
 class Entered(threading.local):
-    """Each thread's `Entry`: an object, because asking a thread for an attribute takes long."""
+    """Each thread's `Entry`: one object, because looking up a thread's attribute is slow."""
 
     def __init__(self) -> None:
         self.here = Entry()
@@ -114,19 +114,20 @@ def keep(error: BaseException) -> None:
 
 
 def kept(_type: object, error: BaseException, _traceback: object) -> None:
-    """Keep what a trampoline itself could not catch: cffi's ``onerror``."""
+    """Keep an exception that a trampoline itself could not catch: cffi's ``onerror``."""
     keep(error)
 
 
 def waiting() -> int:
-    """Return how many exceptions wait in this thread for those who entered C further out."""
+    """Return how many exceptions this thread keeps for outer entries into C."""
     return len(entered.here.raised)
 
 
 def settle(before: int) -> None:
-    """Raise what callbacks have raised in this thread since *before* were `waiting`, if anything.
+    """Raise what callbacks raised in this thread after the first *before* exceptions, if anything.
 
-    What is no `Exception`, as KeyboardInterrupt, comes out as itself, with the rest as its context.
+    Several exceptions come out as a group; but one that is no `Exception`, such as
+    KeyboardInterrupt, comes out as itself, with the others as its context.
     """
     kept = entered.here.raised
     raised = kept[before:]
@@ -145,7 +146,7 @@ def settle(before: int) -> None:
 
 
 def _chain(error: BaseException, context: BaseException) -> None:
-    """Hang *context* under *error*'s oldest context, unless the two hang together already."""
+    """Make *context* the context of *error*'s oldest context, unless the two are linked already."""
     seen: set[int] = set()
     link: BaseException | None = context
     while link is not None and id(link) not in seen:
@@ -162,9 +163,9 @@ def _chain(error: BaseException, context: BaseException) -> None:
 def call(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]) -> Result:
     """Enter C by *function*: return its result, or raise what a callback raised or what failed.
 
-    A result of -1 is a failure: an `OSError` where C says why by errno, else a `LibeventError`.
+    A result of -1 is a failure: an `OSError` if errno says why, else a `LibeventError`.
     """
-    # What `enter` and `settle` do, in one frame: most calls come this way.
+    # Does what `enter` and `settle` do, in one frame: most calls come this way.
     here = entered.here
     outer, before = here.loop, len(here.raised)
     here.loop = None
@@ -184,7 +185,7 @@ def call(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arg
 
 
 def new(function: Callable[[Unpack[Arguments]], CData], *arguments: Unpack[Arguments]) -> CData:
-    """Enter C by *function* for a new object: return its pointer, or raise why it is NULL."""
+    """Make a new object in C by *function*: return its pointer, or raise why it is NULL."""
     result = call(function, *arguments)
     if not result:
         raise failed(function)
@@ -196,10 +197,10 @@ def put(
     function: Callable[[Unpack[Arguments]], CData],
     *arguments: Unpack[Arguments],
 ) -> None:
-    """Enter C by *function* for a new object, and hand its pointer to *store*; or raise why not.
+    """Make a new object in C by *function*, and pass its pointer to *store*; or raise why not.
 
-    *store* must be C's own, such as a bound method of a list. Then no signal handler runs between
-    the two, which might raise and lose the object.
+    *store* must be implemented in C, such as a bound method of a list. Then no signal handler,
+    which could raise and so lose the object, runs between the two.
     """
     if not call(handed, store, function, arguments):
         raise failed(function)
@@ -210,7 +211,7 @@ def handed(
     function: Callable[[Unpack[Arguments]], CData],
     arguments: tuple[Unpack[Arguments]],
 ) -> list[object]:
-    """Do what `put` does, and return what is empty where C has returned NULL."""
+    """Do what `put` does; return something empty if C has returned NULL."""
     return list(map(store, filter(None, itertools.starmap(function, (arguments,)))))
 
 
@@ -242,7 +243,7 @@ def enter(
 ) -> Result:
     """Enter C by *function*: as the loop of the event_base *loop*, or with None as any call.
 
-    What callbacks raise meanwhile waits for `settle`.
+    What callbacks raise meanwhile is kept for `settle`.
     """
     here = entered.here
     outer, before = here.loop, len(here.raised)
@@ -258,27 +259,27 @@ def enter(
 
 
 def _take_along(here: Entry, before: int, error: BaseException) -> None:
-    """Have *error*, a signal handler's that goes its own way, take along what has been kept."""
+    """Make the kept exceptions the context of *error*, which a signal handler has raised."""
     for earlier in here.raised[before:]:
         _chain(error, earlier)
     del here.raised[before:]
 
 
 def headroom(frames: int = 12) -> None:
-    """Raise `RecursionError` here unless there is room for what callbacks need.
+    """Raise `RecursionError` here unless there are enough frames left for callbacks.
 
-    There it could not come out: what handles it needs some room, too.
+    In a callback it could not come out, because the code that handles it needs frames, too.
     """
     if frames:
         headroom(frames - 1)
 
 
-#: Run before a failure is raised: `log` hands on here what libevent has logged about it.
+#: Called before a failure is raised: `log` delivers what libevent has logged about it.
 before_failing: list[Callable[[], None]] = []
 
 
 def failed(function: Callable[..., object], argument: str = "") -> Exception:
-    """Return the exception that tells of *function*'s failure, by errno where there is one."""
+    """Return the exception for *function*'s failure: by errno, if it is set."""
     code = ffi.errno
     name = name_of(function)
     where = f"{name}: {argument}" if argument else name

@@ -42,10 +42,9 @@ REST = 1.0
 
 
 class Listener(Child):
-    """A socket that listens, with a callback for each connection; usable in ``with``, which closes
-    it.
+    """A listening socket with a callback for each connection; usable in ``with``, which closes it.
 
-    It lives until it is closed, or its base is: nobody has to keep it.
+    It stays alive until it or its base is closed, even if nothing refers to it.
     """
 
     __slots__ = ("_bound", "_callback", "_on_error", "_resting", "_socket")
@@ -65,17 +64,17 @@ class Listener(Child):
     ) -> None:
         """Listen on *address*, with up to *backlog* connections waiting (-1: libevent's default).
 
-        Each is handed to ``callback(listener, fd, address)``, which owns the descriptor. When the
-        callback raises, the descriptor is closed, and so is a bufferevent that has taken it; a
-        Python socket or file that has is left to close it. With None for *callback* connections
-        wait until there is one. *address* is ``(host, port)`` with a numeric host, "" for all, or
-        the path of a UNIX socket, which is not removed from the file system, here or at the end.
-        Text that looks like a host, such as "127.0.0.1:80", is refused with `ValueError`: write
-        "./127.0.0.1:80" for a file of that name.
-        Unlike in C, the socket is closed with the listener also without CLOSE_ON_FREE, and no child
-        process inherits it. Raises `OSError` when the address can't be had, or when the backend
-        can't wait for the socket.
-        Wraps ``evconnlistener_new_bind``.
+        For each connection ``callback(listener, fd, address)`` is called; it owns the descriptor.
+        When the callback raises, the descriptor is closed, together with a bufferevent that has
+        taken it; if a Python socket or file has taken it, that one closes it. With None for
+        *callback*, connections wait until there is a callback. *address* is ``(host, port)`` with a
+        numeric host, "" for all addresses, or the path of a UNIX socket, which is never removed
+        from the file system. Text that looks like a host, such as "127.0.0.1:80", raises
+        `ValueError`: write "./127.0.0.1:80" for a file of that name.
+
+        Unlike in C, closing the listener always closes the socket, even without CLOSE_ON_FREE, and
+        no child process inherits it. Raises `OSError` when the address can't be bound, or when the
+        backend can't wait for the socket. Wraps ``evconnlistener_new_bind``.
         """
         self._check_unmade()
         flags = convert.flags(ListenerOption, options, "options")
@@ -86,7 +85,7 @@ class Listener(Child):
             flags |= ListenerOption.CLOSE_ON_FREE
             self._start(base, bound.fileno(), callback, backlog, flags)
         finally:
-            if came_to_be(self):  # then C closes it, whatever comes between
+            if came_to_be(self):  # then C closes the socket, even after an interrupt
                 bound.detach()
             else:
                 bound.close()
@@ -103,15 +102,15 @@ class Listener(Child):
     ) -> Listener:
         """Accept connections on the bound socket *fd*; with *backlog* 0 it must listen already.
 
-        *fd* is a descriptor or a socket object; it is set not to block (K2). With CLOSE_ON_FREE it
-        belongs to the listener, and a socket object is detached from it; without, a socket object
-        is kept alive. The callback is as in `Listener`. systemd hands over the descriptors 3, 4 and
-        so on, as many as LISTEN_FDS in the environment says, if LISTEN_PID is this process.
-        Wraps ``evconnlistener_new``.
+        *fd* is a descriptor or a socket object, and becomes non-blocking. With CLOSE_ON_FREE the
+        listener owns the descriptor, and a socket object is detached from it; without, a socket
+        object is kept alive. The callback is as in `Listener`. systemd hands over the descriptors
+        3, 4 and so on, as many as LISTEN_FDS in the environment says, if LISTEN_PID is this
+        process. Wraps ``evconnlistener_new``.
         """
         flags = convert.flags(ListenerOption, options, "options")
         number = convert.descriptor(fd)
-        if not stat.S_ISSOCK(os.fstat(number).st_mode):  # C would not say that it can't wait for it
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):  # C would not report that it can't wait
             raise ValueError(f"fd must be a socket, not {fd!r}")
         if flags & ListenerOption.CLOSE_ON_FREE:
             convert.surrendered(fd)
@@ -149,10 +148,10 @@ class Listener(Child):
 
     @property
     def callback(self) -> ListenerCallback | None:
-        """What is called as ``callback(listener, fd, address)``, or None.
+        """The function called as ``callback(listener, fd, address)``, or None.
 
-        Once there has been one, setting it to None has each connection accepted and closed, as in
-        C. Wraps ``evconnlistener_set_cb``.
+        After it has been set, setting it to None makes each connection be accepted and closed, as
+        in C. Wraps ``evconnlistener_set_cb``.
         """
         return self._callback
 
@@ -170,10 +169,10 @@ class Listener(Child):
 
     @property
     def on_error(self) -> ListenerErrorCallback | None:
-        """What is called as ``on_error(listener, error)`` when a connection can't be accepted.
+        """The function called as ``on_error(listener, error)`` when accepting fails, or None.
 
         Without it, the error is logged, and the listener rests for a second: a process without free
-        descriptors would else be busy failing. Wraps ``evconnlistener_set_error_cb``.
+        descriptors would otherwise spin on the error. Wraps ``evconnlistener_set_error_cb``.
         """
         return self._on_error
 
@@ -187,7 +186,7 @@ class Listener(Child):
         errors.call(lib.evconnlistener_enable, self.pointer)
 
     def disable(self) -> None:
-        """Accept no connections for now; they wait in the kernel.
+        """Stop accepting connections for now; they wait in the kernel.
 
         Wraps ``evconnlistener_disable``.
         """
@@ -214,7 +213,7 @@ class Listener(Child):
         return convert.name_of(self, self.fd)
 
     def _accept_failed(self, code: int) -> None:
-        """Tell who wants to know that a connection could not be accepted, and why."""
+        """Call `on_error` for the errno *code*; without it, log the error and rest."""
         error = OSError(code, f"accept: {os.strerror(code)}")
         if self._on_error is not None:
             self._on_error(self, error)
@@ -230,9 +229,9 @@ class Listener(Child):
             self.enable()
 
     def close(self) -> None:
-        """Listen no longer, and close the socket if it belongs to the listener; once.
+        """Stop listening, and close the socket if the listener owns it; a second time does nothing.
 
-        The listener's own callbacks may do so. Raises `ThreadError` in a wrong thread.
+        The listener's own callbacks may call it. Raises `ThreadError` in the wrong thread.
         Wraps ``evconnlistener_free``.
         """
         if self._bound is None:
@@ -241,12 +240,12 @@ class Listener(Child):
             self._bound.close()
 
     def _give(self, bound: BoundSocket) -> None:
-        """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object."""
+        """Let *bound*, a `BoundSocket`, accept connections and free C's object from now on."""
         self._bound = bound
         self._callback = None
 
     def _taken_back(self) -> None:
-        """Be closed, as C has freed, or will free, what has been given."""
+        """Become closed, because C has freed, or will free, the object that was given to it."""
         base = self.base
         self._take()
         base._forget(self._key)
@@ -254,18 +253,18 @@ class Listener(Child):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the listener, unless it has been given away."""
+        """The function that frees the listener, unless it has been given away."""
         return lib.evconnlistener_free if self._bound is None else _leave
 
 
 def _leave(_pointer: CData) -> None:
-    """Leave it to the one that it has been given to."""
+    """Do nothing: the owner that the listener was given to frees it."""
 
 
 def _bound(address: AddressLike, flags: ListenerOption) -> socket.socket:
-    """Return a new socket that is bound to *address* with what *flags* ask for.
+    """Return a new socket, bound to *address*, with the options that *flags* ask for.
 
-    Made here rather than in C, which loses errno on the way.
+    It is made here rather than in C, which loses errno on the way.
     """
     target = convert.sockaddr(address)
     family = target.pointer.sa_family
@@ -287,7 +286,7 @@ def _bound(address: AddressLike, flags: ListenerOption) -> socket.socket:
         except OSError as error:
             reason = error.strerror
             if error.errno == errno.EADDRINUSE and family == socket.AF_UNIX:
-                reason = f"{reason} (when no server has it any longer, remove it first)"
+                reason = f"{reason} (if no server uses the file any more, remove it first)"
             raise OSError(error.errno, f"address {address!r}: {reason}") from None
     except BaseException:
         made.close()
@@ -295,7 +294,7 @@ def _bound(address: AddressLike, flags: ListenerOption) -> socket.socket:
     return made
 
 
-# hot: called for every connection; also, what is kept is asked for when the error has gone.
+# hot: called for every connection; also, `_kept` must run after the error is gone.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_accept(key: int, fd: int, address: CData, length: int) -> bool:
     listener = live.objects.get(key)
@@ -307,14 +306,14 @@ def evpy_accept(key: int, fd: int, address: CData, length: int) -> bool:
         listener.base._report(error, listener)
     else:
         return True
-    return _kept(fd)  # with the error gone, and with it what it alone has kept
+    return _kept(fd)  # the error is gone, and with it the objects that it alone kept alive
 
 
 def _kept(fd: int) -> bool:
-    """Have nothing wait for *fd* any longer; tell whether a Python object will close it.
+    """Stop everything that waits for *fd*; return whether a Python object will close it.
 
-    Or they would go on with whatever gets the same number next. What another thread has made of it
-    is out of reach.
+    Otherwise events and bufferevents would go on with the next descriptor of the same number. Those
+    made in another thread are out of reach.
     """
     for child in callable_here():
         if not isinstance(child, (BufferEvent, Event)) or child.closed or child.fd != fd:
@@ -322,7 +321,7 @@ def _kept(fd: int) -> bool:
         if isinstance(child, Event):
             child.delete()
         else:
-            close_all(child)  # C notes it if that closes fd
+            close_all(child)  # C notices if that closes fd
     return any(_closes(fd, thing) for thing in gc.get_objects())
 
 

@@ -1,9 +1,9 @@
 """libevent's log: into Python's `logging` under the name ``libevent``, or to a callback.
 
-libevent logs while it holds its locks, so its messages wait on a list in C (``_c/log.c``) until no
-C is below that could mind: a running loop fetches them in its next turn, a call that fails before
-it raises, and anybody by `flush`. An error, libevent's last word before it ends the process, also
-goes to stderr.
+libevent logs while it holds its locks, so its messages are queued in C (``_c/log.c``) until it is
+safe to run Python. A running loop delivers them in its next turn, a failing call before it raises,
+and `flush` at any time. An error, which libevent logs before it ends the process, also goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LogCallback: TypeAlias = Callable[[LogSeverity, str], object]
 FatalCallback: TypeAlias = Callable[[int], object]
 
 logger = logging.getLogger("libevent")
-logger.addHandler(logging.NullHandler())  # no handler of the user's: no output
+logger.addHandler(logging.NullHandler())  # no output unless the user adds a handler
 
 LEVELS = {
     LogSeverity.DEBUG: logging.DEBUG,
@@ -38,19 +38,19 @@ LEVELS = {
 
 
 def to_logging(severity: LogSeverity, message: str) -> None:
-    """Hand a message to the logger ``libevent``."""
+    """Pass a message on to the logger ``libevent``."""
     logger.log(LEVELS.get(severity, logging.ERROR), "%s", message)
 
 
 _callback: LogCallback = to_logging
-_taken: deque[tuple[LogSeverity, str]] = deque()  # from C, but not handed on yet
+_taken: deque[tuple[LogSeverity, str]] = deque()  # taken from C, but not delivered yet
 _fatal: FatalCallback | None = None
 
 
 def set_log_callback(callback: LogCallback | None) -> None:
-    """Have ``callback(severity, message)`` get libevent's messages, or with None `logging` again.
+    """Deliver libevent's messages to ``callback(severity, message)``, or with None to `logging`.
 
-    Unlike in C it runs after the fact, without libevent's locks, and may call whatever it likes.
+    Unlike in C, the callback runs after the fact, without libevent's locks, and may call anything.
     Wraps ``event_set_log_callback``.
     """
     global _callback
@@ -59,15 +59,15 @@ def set_log_callback(callback: LogCallback | None) -> None:
 
 
 def flush() -> None:
-    """Hand on the messages that libevent has logged so far, oldest first.
+    """Deliver the messages that libevent has logged so far, oldest first.
 
-    What the callback raises comes out; the messages after it wait for the next time.
+    If the callback raises, this function does too; the remaining messages stay queued.
     """
     _take()
     while _taken:
         try:
             severity, text = _taken.popleft()
-        except IndexError:  # another thread has it
+        except IndexError:  # another thread has taken the last message
             return
         _callback(severity, text)
 
@@ -82,23 +82,23 @@ def _take() -> None:
 
 def _after_fork() -> None:
     _take()
-    _taken.clear()  # the parent process hands them on
+    _taken.clear()  # the parent process delivers them
 
 
 def enable_debug_logging(which: int = DebugLogging.ALL) -> None:
-    """Have libevent log what it does, at level DEBUG, or with `DebugLogging.NONE` stop it again.
+    """Make libevent log what it does, at level DEBUG; with `DebugLogging.NONE`, stop that.
 
-    A running loop hands these messages on in batches, and the rest when it ends.
+    A running loop delivers these messages in batches, and the rest when it ends.
     Wraps ``event_enable_debug_logging``.
     """
     lib.event_enable_debug_logging(convert.integer(which, "which", 0, DebugLogging.ALL))
 
 
 def set_fatal_callback(callback: FatalCallback | None) -> None:
-    """Have ``callback(code)`` called when libevent gives up; with None nobody is.
+    """Call ``callback(code)`` when libevent has a fatal error; with None, call nothing.
 
-    The process ends when it returns: by ``exit(code)``, whereas without a callback a failed
-    assertion ends it by ``abort()``. So there is only time to report (A3), and what it raises is
+    When the callback returns, the process ends by ``exit(code)``; without a callback, a failed
+    assertion ends it by ``abort()``. So the callback can only report the error. What it raises is
     printed.
     Wraps ``event_set_fatal_callback``.
     """

@@ -1,8 +1,8 @@
-"""``evtag_``: items in a buffer, each with a number that says what it is, and a length.
+"""``evtag_``: items in a buffer, each with a tag, a number that says what it is, and a length.
 
-What C leaves to chance is certain here, also where libevent has its holes: an item is added or
-taken as a whole, with one call of the buffer's callbacks, or nothing is changed, and what isn't
-well-formed raises `TagError` (R7). Tags and lengths are numbers of 32 bits.
+Unlike in C, an item is added or removed as a whole, with one call of the buffer's callbacks, or
+nothing is changed. What isn't well-formed raises `TagError`, even where libevent has a
+vulnerability (R7). Tags and lengths are numbers of 32 bits.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 LARGEST = 2**32 - 1
 LARGEST64 = 2**64 - 1
 
-#: The length of bytes that may have any.
+#: Stands for any length.
 ANY = LARGEST
 
 
 def init() -> None:
-    """Do nothing, as in C, where old programs call it. Wraps ``evtag_init``."""
+    """Do nothing, as in C; old programs call it. Wraps ``evtag_init``."""
     lib.evtag_init()
 
 
-# Putting items in.
+# Adding items.
 
 
 def marshal(buffer: Buffer, tag: int, data: Octets) -> None:
@@ -46,7 +46,7 @@ def marshal(buffer: Buffer, tag: int, data: Octets) -> None:
 
 
 def marshal_buffer(buffer: Buffer, tag: int, data: Buffer) -> None:
-    """Move all bytes of *data*, another buffer, as an item to the end, without copying.
+    """Move all bytes of *data*, another buffer, to the end as one item, without copying.
 
     Wraps ``evtag_marshal_buffer``.
     """
@@ -61,28 +61,28 @@ def marshal_buffer(buffer: Buffer, tag: int, data: Buffer) -> None:
 
 
 def marshal_int(buffer: Buffer, tag: int, number: int) -> None:
-    """Append *number*, of 32 bits and no sign, as an item. Wraps ``evtag_marshal_int``."""
+    """Append *number*, unsigned with 32 bits, as an item. Wraps ``evtag_marshal_int``."""
     number = convert.integer(number, "number", 0, LARGEST)
     _put(buffer, lib.evtag_marshal_int, lib.EVPY_TAG_INT, tag=_tag(tag), number=number)
 
 
 def marshal_int64(buffer: Buffer, tag: int, number: int) -> None:
-    """Append *number*, of 64 bits and no sign, as an item. Wraps ``evtag_marshal_int64``."""
+    """Append *number*, unsigned with 64 bits, as an item. Wraps ``evtag_marshal_int64``."""
     number = convert.integer(number, "number", 0, LARGEST64)
     _put(buffer, lib.evtag_marshal_int64, lib.EVPY_TAG_INT64, tag=_tag(tag), number=number)
 
 
 def marshal_string(buffer: Buffer, tag: int, string: str | bytes) -> None:
-    """Append *string*, text in UTF-8 or bytes, as an item; a NUL would end it in C, and is refused.
+    """Append *string*, text in UTF-8 or bytes, as an item.
 
-    Lone surrogates become the bytes that `unmarshal_string` made them of.
-    Wraps ``evtag_marshal_string``.
+    Raises `ValueError` for a NUL, which would end the string in C. Lone surrogates become the bytes
+    that `unmarshal_string` made them of. Wraps ``evtag_marshal_string``.
     """
     marshal(buffer, tag, convert.string(_encoded(string), "string"))
 
 
 def marshal_timeval(buffer: Buffer, tag: int, seconds: SupportsFloat) -> None:
-    """Append *seconds*, from 0 to 2**31 - 1, in microseconds as an item.
+    """Append *seconds*, from 0 to 2**31 - 1, as an item with microseconds.
 
     Wraps ``evtag_marshal_timeval``.
     """
@@ -91,22 +91,22 @@ def marshal_timeval(buffer: Buffer, tag: int, seconds: SupportsFloat) -> None:
 
 
 def encode_int(buffer: Buffer, number: int) -> None:
-    """Append *number*, of 32 bits and no sign, without a tag. Wraps ``evtag_encode_int``."""
+    """Append *number*, unsigned with 32 bits, without a tag. Wraps ``evtag_encode_int``."""
     number = convert.integer(number, "number", 0, LARGEST)
     _put(buffer, lib.evtag_encode_int, lib.EVPY_TAG_BARE_INT, number=number)
 
 
 def encode_int64(buffer: Buffer, number: int) -> None:
-    """Append *number*, of 64 bits and no sign, without a tag. Wraps ``evtag_encode_int64``."""
+    """Append *number*, unsigned with 64 bits, without a tag. Wraps ``evtag_encode_int64``."""
     number = convert.integer(number, "number", 0, LARGEST64)
     _put(buffer, lib.evtag_encode_int64, lib.EVPY_TAG_BARE_INT64, number=number)
 
 
-# Looking at what comes.
+# Looking at the first item.
 
 
 def peek(buffer: Buffer) -> int:
-    """Return the tag of the item that *buffer* begins with, of which only that must be there.
+    """Return the tag of the first item; only the tag has to be in *buffer* already.
 
     Wraps ``evtag_peek``.
     """
@@ -114,9 +114,9 @@ def peek(buffer: Buffer) -> int:
 
 
 def peek_length(buffer: Buffer) -> int:
-    """Return the length in bytes of the item that *buffer* begins with, with its tag and length.
+    """Return the length in bytes of the whole first item: tag, length and payload.
 
-    Its payload need not be there yet. Wraps ``evtag_peek_length``.
+    The payload need not be there yet. Wraps ``evtag_peek_length``.
     """
     header, item = _look(buffer, lib.evtag_peek_length, True)
     return int(header + item.length)
@@ -130,16 +130,16 @@ def payload_length(buffer: Buffer) -> int:
     return int(_look(buffer, lib.evtag_payload_length, True)[1].length)
 
 
-# Taking items out.
+# Removing items.
 
 
 def unmarshal(buffer: Buffer) -> tuple[int, bytes]:
-    """Take the first item, and return its tag and its payload. Wraps ``evtag_unmarshal``."""
+    """Remove the first item, and return its tag and payload. Wraps ``evtag_unmarshal``."""
     return _payload(buffer, lib.evtag_unmarshal, -1)
 
 
 def unmarshal_header(buffer: Buffer) -> tuple[int, int]:
-    """Take the tag and length of the first item, return both, and leave its payload.
+    """Remove and return the tag and length of the first item, and leave its payload.
 
     Wraps ``evtag_unmarshal_header``.
     """
@@ -148,12 +148,12 @@ def unmarshal_header(buffer: Buffer) -> tuple[int, int]:
 
 
 def consume(buffer: Buffer) -> None:
-    """Drop the first item. Wraps ``evtag_consume``."""
+    """Discard the first item. Wraps ``evtag_consume``."""
     _take(buffer, lib.evtag_consume, lib.EVPY_TAG_WHOLE, -1)
 
 
 def unmarshal_int(buffer: Buffer, need_tag: int) -> int:
-    """Take the first item, and return the number of 32 bits that it is.
+    """Remove the first item, a number of 32 bits with the tag *need_tag*, and return the number.
 
     Wraps ``evtag_unmarshal_int``.
     """
@@ -161,7 +161,7 @@ def unmarshal_int(buffer: Buffer, need_tag: int) -> int:
 
 
 def unmarshal_int64(buffer: Buffer, need_tag: int) -> int:
-    """Take the first item, and return the number of 64 bits that it is.
+    """Remove the first item, a number of 64 bits with the tag *need_tag*, and return the number.
 
     Wraps ``evtag_unmarshal_int64``.
     """
@@ -169,7 +169,7 @@ def unmarshal_int64(buffer: Buffer, need_tag: int) -> int:
 
 
 def unmarshal_fixed(buffer: Buffer, need_tag: int, length: int) -> bytes:
-    """Take the first item, and return its payload, which must be *length* bytes long.
+    """Remove the first item, with the tag *need_tag*, and return its payload of *length* bytes.
 
     Wraps ``evtag_unmarshal_fixed``.
     """
@@ -178,17 +178,17 @@ def unmarshal_fixed(buffer: Buffer, need_tag: int, length: int) -> bytes:
 
 
 def unmarshal_string(buffer: Buffer, need_tag: int) -> str:
-    """Take the first item, and return its payload as text in UTF-8.
+    """Remove the first item, with the tag *need_tag*, and return its payload as text in UTF-8.
 
-    What is no UTF-8 becomes lone surrogates, as in `os.fsdecode`. NULs stay, at which C's string
-    ends. Wraps ``evtag_unmarshal_string``.
+    Bytes that are not valid UTF-8 become lone surrogates, as in `os.fsdecode`. NULs are kept; C's
+    string would end there. Wraps ``evtag_unmarshal_string``.
     """
     payload = _payload(buffer, lib.evtag_unmarshal_string, _need(need_tag))[1]
     return payload.decode("utf-8", "surrogateescape")
 
 
 def unmarshal_timeval(buffer: Buffer, need_tag: int) -> float:
-    """Take the first item, and return the seconds that it is.
+    """Remove the first item, a time with the tag *need_tag*, and return it in seconds.
 
     Wraps ``evtag_unmarshal_timeval``.
     """
@@ -208,7 +208,7 @@ def _encoded(string: str | bytes) -> str | bytes:
     try:
         return string.encode("utf-8", "surrogateescape") if isinstance(string, str) else string
     except UnicodeEncodeError:
-        return string  # of which `convert.string` says what is wrong
+        return string  # `convert.string` will say what is wrong
 
 
 def _put(
@@ -226,7 +226,7 @@ def _put(
 
 
 def _look(buffer: Buffer, function: Callable[..., object], lengths: bool) -> tuple[int, CData]:
-    """Return the size of the first item's header, and what is in it."""
+    """Return the size of the first item's header, and its content."""
     source = _readable(buffer)
     item = ffi.new("struct evpy_item *")
     header = lib.evpy_tag_peek(source.pointer, lengths, item)
@@ -236,7 +236,7 @@ def _look(buffer: Buffer, function: Callable[..., object], lengths: bool) -> tup
 
 
 def _take(buffer: Buffer, function: Callable[..., object], kind: int, need: int) -> CData:
-    """Take the first item as *function* does, and return it."""
+    """Remove the first item as *function* does, and return it."""
     item = ffi.new("struct evpy_item *")
     _unmarshal(buffer, function, kind, need, item)
     return item
@@ -245,7 +245,7 @@ def _take(buffer: Buffer, function: Callable[..., object], kind: int, need: int)
 def _payload(
     buffer: Buffer, function: Callable[..., object], need: int, length: int = ANY
 ) -> tuple[int, bytes]:
-    """Take the first item as *function* does, and return its tag and payload."""
+    """Remove the first item as *function* does, and return its tag and payload."""
     item = ffi.new("struct evpy_item *", {"length": length})
     try:
         _unmarshal(buffer, function, lib.EVPY_TAG_BYTES, need, item)
@@ -268,7 +268,7 @@ def _unmarshal(
 def _readable(buffer: Buffer) -> Buffer:
     source = checked(buffer)
     if not source._plain:
-        source.copyout(0)  # which says so where the bytes may not be in memory (D9)
+        source.copyout(0)  # raises if some of the bytes may not be in memory (D9)
     return source
 
 

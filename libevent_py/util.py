@@ -21,7 +21,7 @@ from libevent_py.enums import AddrInfoError, AddrInfoFlag, MonotonicFlag
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
 
-#: The bytes in a packed address, and in the longest text that C makes of one.
+#: The number of bytes in a packed address, and in the longest text for one.
 PACKED: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
 LONGEST_TEXT = 64
 
@@ -35,10 +35,10 @@ DATE_SIZE = 30
 def socketpair(
     family: int = socket.AF_UNIX, type: int = socket.SOCK_STREAM, proto: int = 0
 ) -> tuple[socket.socket, socket.socket]:
-    """Make two connected sockets, which close themselves as Python's own do.
+    """Make two connected Python sockets.
 
-    Unlike in C they are not inherited by other programs. Raises `OSError` when the system has no
-    such pair. Wraps ``evutil_socketpair``.
+    Unlike in C they are close-on-exec. Raises `OSError` when the system has no such pair.
+    Wraps ``evutil_socketpair``.
     """
     family, type, proto = (
         convert.c_int(family, "family"),
@@ -53,16 +53,16 @@ def socketpair(
 
 
 def make_socket_nonblocking(fd: FileDescriptor) -> None:
-    """Have *fd*, a descriptor or anything with a ``fileno``, never block.
+    """Make *fd*, a descriptor or anything with a ``fileno``, non-blocking.
 
-    A Python socket does not notice; its own `setblocking` does the same and does. Raises `OSError`.
+    A Python socket doesn't notice this; use its own `setblocking` instead. Raises `OSError`.
     Wraps ``evutil_make_socket_nonblocking``.
     """
     errors.call(lib.evutil_make_socket_nonblocking, convert.descriptor(fd))
 
 
 def make_socket_closeonexec(fd: FileDescriptor) -> None:
-    """Have the system close *fd* when the process becomes another program. Raises `OSError`.
+    """Set the close-on-exec flag on *fd*. Raises `OSError`.
 
     Wraps ``evutil_make_socket_closeonexec``.
     """
@@ -70,7 +70,7 @@ def make_socket_closeonexec(fd: FileDescriptor) -> None:
 
 
 def make_listen_socket_reuseable(fd: FileDescriptor) -> None:
-    """Let *fd* be bound to an address that connections of an earlier listener still hold.
+    """Allow *fd* to be bound to an address that connections of an earlier listener still use.
 
     Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable``.
     """
@@ -78,15 +78,16 @@ def make_listen_socket_reuseable(fd: FileDescriptor) -> None:
 
 
 def make_listen_socket_reuseable_port(fd: FileDescriptor) -> None:
-    """Let several sockets be bound to one address, where each of them has asked for that.
+    """Allow several sockets to be bound to one address, if this is called for each of them.
 
-    Does nothing but on Linux. Raises `OSError`. Wraps ``evutil_make_listen_socket_reuseable_port``.
+    Only Linux supports it; elsewhere it does nothing. Raises `OSError`.
+    Wraps ``evutil_make_listen_socket_reuseable_port``.
     """
     errors.call(lib.evutil_make_listen_socket_reuseable_port, convert.descriptor(fd))
 
 
 def make_listen_socket_ipv6only(fd: FileDescriptor) -> None:
-    """Have *fd*, an IPv6 socket, take no IPv4 connections. Raises `OSError`.
+    """Make *fd*, an IPv6 socket, refuse IPv4 connections. Raises `OSError`.
 
     Wraps ``evutil_make_listen_socket_ipv6only``.
     """
@@ -94,25 +95,24 @@ def make_listen_socket_ipv6only(fd: FileDescriptor) -> None:
 
 
 def make_tcp_listen_socket_deferred(fd: FileDescriptor) -> None:
-    """Have *fd*, a TCP socket, accept a connection only when data has arrived on it.
+    """Make *fd*, a TCP socket, accept a connection only when data has arrived on it.
 
-    Does nothing where the system can't. Raises `OSError`.
+    Does nothing if the system doesn't support it. Raises `OSError`.
     Wraps ``evutil_make_tcp_listen_socket_deferred``.
     """
     errors.call(lib.evutil_make_tcp_listen_socket_deferred, convert.descriptor(fd))
 
 
 def closesocket(fd: int | socket.socket) -> None:
-    """Close *fd*, a descriptor, or a Python socket, which then counts as closed as well.
+    """Close *fd*, a descriptor or a Python socket, which then counts as closed, too.
 
-    An event that waits for it must be deleted before. Raises `OSError`. Wraps
-    ``evutil_closesocket``.
+    Delete events that wait for it first. Raises `OSError`. Wraps ``evutil_closesocket``.
     """
     number = convert.descriptor(fd)
     if isinstance(fd, socket.socket):
-        fd.detach()  # else it would close, later, whatever has the number then (A9)
+        fd.detach()  # otherwise it would later close the next descriptor of that number (A9)
     elif not isinstance(fd, int):
-        raise TypeError(f"fd must be a descriptor or a socket, which alone can let go: {fd!r}")
+        raise TypeError(f"fd must be a descriptor or a socket, not {fd!r}")
     errors.call(lib.evutil_closesocket, number)
 
 
@@ -142,7 +142,7 @@ def inet_ntop(family: int, packed: Octets) -> str:
 def inet_pton(family: int, text: str | bytes) -> bytes:
     """Return the address in *text* as the 4 bytes of AF_INET, or 16 of AF_INET6.
 
-    Raises `ValueError` when it is none. Wraps ``evutil_inet_pton``.
+    Raises `ValueError` when *text* is no address. Wraps ``evutil_inet_pton``.
     """
     return _parsed(lib.evutil_inet_pton, family, text)
 
@@ -151,7 +151,7 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
     """Return the address in *text* as `inet_pton` does, and its scope id, or 0 without one.
 
     A scope such as ``%eth0`` or ``%2`` is the name or number of an interface. Raises `ValueError`
-    when *text* is no address, or the interface has neither. Wraps ``evutil_inet_pton_scope``.
+    when *text* is no address, or there is no such interface. Wraps ``evutil_inet_pton_scope``.
     """
     scope = ffi.new("unsigned *")
     return _parsed(lib.evutil_inet_pton_scope, family, text, scope), int(scope[0])
@@ -168,7 +168,7 @@ def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: 
 def parse_sockaddr_port(text: str | bytes) -> Address:
     """Return the address in *text*, such as ``1.2.3.4:80``, ``[::1]:80`` or ``::1``.
 
-    The port is 0 where *text* has none. Raises `ValueError` when it is no address, or its port is
+    The port is 0 if *text* has none. Raises `ValueError` when *text* is no address, or its port is
     not from 1 to 65535. Wraps ``evutil_parse_sockaddr_port``.
     """
     out = ffi.new("struct sockaddr_storage *")
@@ -180,10 +180,10 @@ def parse_sockaddr_port(text: str | bytes) -> Address:
 
 
 def sockaddr_cmp(sa1: Address, sa2: Address, include_port: bool = True) -> int:
-    """Return a number below 0, 0, or one above, as *sa1* comes before, equals or follows *sa2*.
+    """Return a negative number, 0 or a positive one: *sa1* comes before, equals or follows *sa2*.
 
-    The port counts with *include_port*; flow and scope never do. As in C two paths are never equal.
-    Wraps ``evutil_sockaddr_cmp``.
+    With *include_port* the ports are compared, too; flow and scope never are. As in C, two paths
+    are never equal. Wraps ``evutil_sockaddr_cmp``.
     """
     one, other = convert.sockaddr(sa1), convert.sockaddr(sa2)
     return int(lib.evutil_sockaddr_cmp(one.pointer, other.pointer, bool(include_port)))
@@ -203,9 +203,9 @@ def getaddrinfo(
     """Look up *host* and *port*, a number or a service's name, and wait for the answer.
 
     Return what `socket.getaddrinfo` does: a list of ``(family, type, proto, canonname, address)``.
-    *flags* are of `AddrInfoFlag`; a *host* outside ASCII is encoded by IDNA. Raises `DnsError`,
-    whose ``errno`` is one of `AddrInfoError`, or `OSError` where the system failed. Other threads
-    run meanwhile, this one's loop does not. Wraps ``evutil_getaddrinfo``.
+    *flags* is a set of `AddrInfoFlag`; a *host* outside ASCII is encoded by IDNA. Raises
+    `DnsError`, whose ``errno`` is one of `AddrInfoError`, or `OSError` if the system failed. Other
+    threads run meanwhile, this thread's loop does not. Wraps ``evutil_getaddrinfo``.
     """
     asked = question(host, port, "port", family, type, proto, flags)
     found = ffi.new("struct evutil_addrinfo **")
@@ -222,7 +222,7 @@ def getaddrinfo(
 
 
 def gai_strerror(code: int) -> str:
-    """Return what *code*, one of `AddrInfoError`, means. Wraps ``evutil_gai_strerror``."""
+    """Return the text for *code*, an `AddrInfoError`. Wraps ``evutil_gai_strerror``."""
     return convert.text(lib.evutil_gai_strerror(convert.c_int(code, "code")))
 
 
@@ -230,7 +230,7 @@ def gai_strerror(code: int) -> str:
 
 
 def ascii_strcasecmp(str1: str | bytes, str2: str | bytes) -> int:
-    """Return -1, 0 or 1 as *str1* comes before, equals or follows *str2*, ASCII case aside.
+    """Return -1, 0 or 1 as *str1* comes before, equals or follows *str2*, ignoring ASCII case.
 
     Wraps ``evutil_ascii_strcasecmp``.
     """
@@ -249,9 +249,9 @@ def ascii_strncasecmp(str1: str | bytes, str2: str | bytes, n: int) -> int:
 
 
 def date_rfc1123(moment: datetime.datetime | None = None) -> str:
-    """Return *moment*, or now, as HTTP writes it: ``Thu, 01 Jan 1970 00:00:00 GMT``.
+    """Return *moment*, or the time now, in HTTP's form: ``Thu, 01 Jan 1970 00:00:00 GMT``.
 
-    Unlike in C it may be in any time zone, which it must say. Wraps ``evutil_date_rfc1123``.
+    Unlike in C, *moment* may be in any time zone, but must have one. Wraps ``evutil_date_rfc1123``.
     """
     tm = ffi.NULL if moment is None else _utc(moment)
     out = ffi.new("char[]", DATE_SIZE)
@@ -260,11 +260,11 @@ def date_rfc1123(moment: datetime.datetime | None = None) -> str:
 
 
 def _utc(moment: datetime.datetime) -> CData:
-    """Return *moment* as a ``struct tm *``, each field in range: C doesn't check (S1)."""
+    """Return *moment* as a ``struct tm *`` with each field in range: C doesn't check (S1)."""
     if not isinstance(moment, datetime.datetime):
         raise TypeError(f"moment must be a datetime, not {moment!r}")
     if moment.utcoffset() is None:
-        raise ValueError(f"moment must have a time zone, not be {moment!r}")
+        raise ValueError(f"moment must have a time zone: {moment!r}")
     try:
         fields = moment.astimezone(datetime.timezone.utc).timetuple()
     except OverflowError:
@@ -280,7 +280,7 @@ def _utc(moment: datetime.datetime) -> CData:
 
 
 def secure_rng_init() -> None:
-    """Seed the random number generator now, which the first use does otherwise.
+    """Seed the random number generator now; otherwise its first use does it.
 
     Raises `LibeventError` when the system gives no randomness. Wraps ``evutil_secure_rng_init``.
     """
@@ -288,7 +288,7 @@ def secure_rng_init() -> None:
 
 
 def secure_rng_get_bytes(n: int) -> bytes:
-    """Return *n* random bytes that nobody can foretell. Wraps ``evutil_secure_rng_get_bytes``."""
+    """Return *n* cryptographically secure random bytes. Wraps ``evutil_secure_rng_get_bytes``."""
     memory = bytearray(convert.integer(n, "n", 0, lib.EV_SSIZE_MAX))
     lib.evutil_secure_rng_get_bytes(ffi.from_buffer(memory), len(memory))
     return bytes(memory)
@@ -296,8 +296,8 @@ def secure_rng_get_bytes(n: int) -> bytes:
 
 # Clocks.
 
-#: Held by whoever uses a clock: libevent itself has no lock for it (S2). A signal handler may come
-#: between, in the same thread.
+#: Held while a clock is read: libevent itself has no lock for it (S2). Reentrant, as a signal
+#: handler may read one, too.
 _reading = threading.RLock()
 
 
@@ -310,7 +310,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class MonotonicTimer(Handle):
-    """A clock that never goes back, such as an event base has; usable in ``with``, which closes it.
+    """A clock that never goes back, like an event base's; usable in ``with``, which closes it.
 
     Any thread may read it.
     """
@@ -320,7 +320,7 @@ class MonotonicTimer(Handle):
     def __init__(self, flags: int = MonotonicFlag(0)) -> None:
         """Make a clock: with PRECISE an exact one, else a cheap one that may lag by milliseconds.
 
-        FALLBACK has it made of the wall clock. Wraps ``evutil_monotonic_timer_new``,
+        With FALLBACK it is made from the wall clock. Wraps ``evutil_monotonic_timer_new``,
         ``evutil_configure_monotonic_time``.
         """
         flags = convert.flags(MonotonicFlag, flags, "flags")
@@ -329,7 +329,7 @@ class MonotonicTimer(Handle):
         errors.call(lib.evutil_configure_monotonic_time, self.pointer, flags)
 
     def time(self) -> float:
-        """Return the seconds since a moment that is the same for the clock's whole life.
+        """Return the seconds since a moment that stays the same for this clock.
 
         Wraps ``evutil_gettime_monotonic``.
         """

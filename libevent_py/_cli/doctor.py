@@ -1,4 +1,4 @@
-"""What ``python -m libevent_py doctor`` says: what is in use, where it is, and what ails it."""
+"""The report of ``python -m libevent_py doctor``: libraries, files and vulnerabilities."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def report() -> Iterator[str]:
     yield ""
     yield from table([("python", sys.executable), *probe.files().items()])
     yield ""
-    yield "Published security holes, tried out on this library:"
+    yield "Published vulnerabilities, tried out on this library:"
     yield from table([(hole.id, hole.state, told(hole)) for hole in known_vulnerabilities()])
 
 
 def told(hole: Vulnerability) -> str:
-    """Return what there is to say of a hole: why it is unknown, too, where it is."""
+    """Return the summary of a vulnerability and, if its state is unknown, why."""
     return f"{hole.summary} ({hole.detail})" if hole.state == "unknown" else hole.summary
 
 

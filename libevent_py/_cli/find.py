@@ -1,6 +1,6 @@
 """Where each C function is wrapped: in the object whose docstring says ``Wraps``.
 
-The docstrings are read from the source, so that nothing has to be imported to be found.
+The docstrings are read from the source, so no module has to be imported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 
 def places() -> dict[str, list[Place]]:
-    """Return, by C function, the places that wrap it."""
+    """Return the places that wrap each C function, by its name."""
     return _places(PACKAGE)
 
 
@@ -70,15 +70,15 @@ def _definitions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | as
 
 
 def declared(name: str) -> bool:
-    """Tell whether `lib` has libevent's function *name*, which may not be wrapped."""
+    """Tell whether `lib` has libevent's function *name*, wrapped or not."""
     ours = not name.startswith(("ev", "bufferevent_", "libevent_")) or name.startswith("evpy_")
     return not ours and callable(getattr(lib, name, None))
 
 
 class Absent(NamedTuple):
-    """What there is to know of a function or macro that no object wraps, or of which there is none.
+    """Why a function or macro isn't wrapped or declared.
 
-    *instead* has the functions that do the same, or names of what Python has for it.
+    *instead* has the functions, or Python's own names, that do the same.
     """
 
     kind: str
@@ -87,7 +87,7 @@ class Absent(NamedTuple):
 
 
 def absent(name: str) -> Absent | None:
-    """Return why *name* is not wrapped or declared; None where the tables don't have it."""
+    """Return why *name* is not wrapped or declared; None if the tables don't have it."""
     for path in sorted(PACKAGE.glob("_c/not_*.toml")):
         table: dict[str, Any] = tomllib.loads(path.read_text())
         for kind in ("functions", "macros"):
@@ -98,5 +98,5 @@ def absent(name: str) -> Absent | None:
 
 
 def instead(table: dict[str, Any], name: str) -> list[str]:
-    """Return what a table names as doing what *name* does."""
+    """Return the names that a table gives to use instead of *name*."""
     return list(table.get("instead", {}).get(name, ()))

@@ -27,7 +27,7 @@ def question(
     proto: int,
     flags: int,
 ) -> tuple[bytes | CData, bytes | CData, CData]:
-    """Return what `getaddrinfo` is asked as C takes it; *name* is that of the second argument."""
+    """Return the arguments of `getaddrinfo` for C; errors call the second one *name*."""
     hints = ffi.new("struct evutil_addrinfo *")
     hints.ai_flags = convert.flags(AddrInfoFlag, flags, "flags")
     hints.ai_family = convert.c_int(family, "family")

@@ -1,4 +1,4 @@
-"""What Python says and what C understands: seconds, flags, descriptors, addresses."""
+"""Conversions between Python's values and C's: seconds, flags, descriptors, addresses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def from_timeval(tv: CData) -> float:
     return float(tv.tv_sec + tv.tv_usec / 1e6)
 
 
-#: All bits that a class of flags has names for: to walk through its members takes long.
+#: All named bits of each class of flags, cached: walking through the members is slow.
 _known: dict[type[enum.IntFlag], int] = {}
 
 
@@ -134,7 +134,7 @@ def c_int(value: SupportsIndex, name: str) -> int:
 
 
 def octets(data: object, name: str = "data") -> tuple[bytes | CData, int]:
-    """Return *data*, any object with the buffer protocol, as C takes it, and its length."""
+    """Return *data*, any object with the buffer protocol, in a form for C, and its length."""
     if type(data) is bytes:
         return data, len(data)
     try:
@@ -147,7 +147,7 @@ def octets(data: object, name: str = "data") -> tuple[bytes | CData, int]:
 
 
 def string(value: object, name: str) -> bytes:
-    """Return *value* as C reads it, which ends at the first NUL."""
+    """Return *value* as bytes for C; raise `ValueError` for a NUL, which would end it."""
     if not isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be str or bytes, not {value!r}")
     try:
@@ -160,7 +160,7 @@ def string(value: object, name: str) -> bytes:
 
 
 def host_name(host: str | bytes) -> bytes:
-    """Return *host* as C takes it: ASCII, or what IDNA makes of it."""
+    """Return *host* as bytes for C; a name outside ASCII is encoded by IDNA."""
     if isinstance(host, str) and not host.isascii():
         try:
             return host.encode("idna")
@@ -185,7 +185,7 @@ def _is_numeric(host: str) -> bool:
 
 
 def host_and_port(text: str) -> tuple[str, str] | None:
-    """Return the host and the port, or "port" without one, that *text* looks like, or None."""
+    """Return the host and port that *text* looks like, "port" standing for no port; or None."""
     bare = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
     if _is_numeric(bare):
         return bare, "port"
@@ -194,7 +194,7 @@ def host_and_port(text: str) -> tuple[str, str] | None:
 
 
 def host_alone(host: str | bytes) -> bytes:
-    """Return *host* as `host_name` does, or raise `ValueError` where it has a port in it."""
+    """Return *host* as `host_name` does, or raise `ValueError` if it contains a port."""
     name = host_name(host)
     found = host_and_port(name.decode("latin-1"))
     if found is not None and found[1] != "port":
@@ -222,21 +222,21 @@ def descriptor(value: FileDescriptor, name: str = "fd") -> int:
             raise TypeError(
                 f"{name} must be a file descriptor or have a fileno(), not {value!r}"
             ) from None
-        except ValueError as error:  # as of a closed file
+        except ValueError as error:  # for instance a closed file
             raise ValueError(f"{name} must be an open file descriptor: {error}") from None
         if not isinstance(fd, int):
             raise TypeError(f"{name}'s fileno() must return an integer, not {fd!r}")
     if not 0 <= fd <= MAX_FD:
         raise ValueError(f"{name} must be an open file descriptor, not {fd}")
     try:
-        os.get_inheritable(fd)  # the cheapest question that only an open descriptor answers
+        os.get_inheritable(fd)  # the cheapest call that fails for a closed descriptor
     except OSError as error:
         raise OSError(error.errno, f"{name} {fd}: {error.strerror}") from None
     return int(fd)
 
 
 def fd_with(fd: int, base: CData) -> str:
-    """Return what to say of *fd* when the backend of C's *base* refuses it, by C's errno."""
+    """Return the text for *fd* in an error: the backend of C's *base* has refused it by errno."""
     code = ffi.errno
     said = f"fd {fd} with {text(lib.event_base_get_method(base))}"
     ffi.errno = code
@@ -255,11 +255,11 @@ def fd_with(fd: int, base: CData) -> str:
 
 
 def surrendered(fd: FileDescriptor, name: str = "fd") -> None:
-    """Raise `TypeError` unless *fd* is a number, or a socket that can be detached from its own."""
+    """Raise `TypeError` unless *fd* is a number, or a socket, which can give its descriptor up."""
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(
             f"{name} must be a descriptor or a socket when CLOSE_ON_FREE is given, not {fd!r}, "
-            "which closes it too"
+            "which would close it too"
         )
 
 
@@ -276,7 +276,7 @@ class SockAddr(NamedTuple):
 
 
 def sockaddr(address: AddressLike) -> SockAddr:
-    """Return *address* as C takes it, or raise an error that says what is wrong with it."""
+    """Return *address* in C's form, or raise an error that says what is wrong with it."""
     if isinstance(address, (str, bytes, os.PathLike)):
         path = os.fsencode(address)
         if not isinstance(address, os.PathLike):
@@ -292,7 +292,7 @@ def sockaddr(address: AddressLike) -> SockAddr:
     try:
         return _ipv4(socket.inet_pton(socket.AF_INET, host or "0.0.0.0"), port)
     except (OSError, ValueError):
-        pass  # then it may be IPv6
+        pass  # it may be IPv6
     try:
         full: Any = socket.getaddrinfo(
             host, port, socket.AF_INET6, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
@@ -327,7 +327,7 @@ def _ipv6(packed: bytes, port: int, flow: int, scope: int) -> SockAddr:
 
 
 def _check_path(address: str | bytes, path: bytes) -> None:
-    """Raise `ValueError` for what would be a path, but looks as if a host were meant.
+    """Raise `ValueError` for a path that looks like a host.
 
     A listener would make a file of that name, and nobody could connect to the port.
     """
@@ -353,7 +353,7 @@ def _unix(path: bytes) -> SockAddr:
 
 
 def unpack_address(pointer: CData, length: int) -> Address:
-    """Return the address in C's ``struct sockaddr *`` of *length* bytes as Python writes it."""
+    """Return the address in C's ``struct sockaddr *`` of *length* bytes in Python's form."""
     offset = ffi.offsetof("struct sockaddr_un", "sun_path")
     family = pointer.sa_family if length else socket.AF_UNSPEC
     if family == socket.AF_INET:
@@ -377,10 +377,10 @@ def unpack_address(pointer: CData, length: int) -> Address:
 
 
 def told_socket_name(fd: int) -> str:
-    """Return the text that tells the address of *fd*, or why there is none."""
+    """Return the address of *fd* as text, or why there is none."""
     try:
         return repr(_socket_name(fd))
-    except OSError as error:  # as when somebody else has closed it
+    except OSError as error:  # for instance if other code has closed the descriptor
         return f"no address ({os.strerror(error.errno or 0)})"
 
 
@@ -389,12 +389,12 @@ def name_of(owner: Handle, fd: int) -> Address:
     try:
         return _socket_name(fd)
     except OSError:
-        owner.pointer  # noqa: B018  (if other code has closed it, that is why)
+        owner.pointer  # noqa: B018  (raises if other code has closed the owner)
         raise
 
 
 def _socket_name(fd: int) -> Address:
-    # Not by a socket object, which would close *fd* if an interrupt came before it could let go.
+    # A socket object would close *fd* if an interrupt came before it was detached.
     storage = ffi.new("struct sockaddr_storage *")
     address = ffi.cast("struct sockaddr *", storage)
     length = lib.evpy_socket_name(fd, False, address, ffi.sizeof(storage[0]))

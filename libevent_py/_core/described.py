@@ -1,4 +1,4 @@
-"""How classes are told of: what ``help`` says of their attributes, and the name they go by."""
+"""Documentation of classes: what ``help`` says about their attributes, and their public names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def known_as(name: str) -> Callable[[Kind], Kind]:
-    """Have a class that isn't given out go by the *name* of one that is, in texts and errors."""
+    """Give an internal class the *name* of a public one, which texts and errors then show."""
 
     def rename(kind: Kind) -> Kind:
         kind.__name__ = kind.__qualname__ = name
@@ -19,14 +19,14 @@ def known_as(name: str) -> Callable[[Kind], Kind]:
 
 
 def described(**attributes: str) -> Callable[[Kind], Kind]:
-    """Have ``help`` say what *attributes* of a class are: its slots, or a named tuple's fields."""
+    """Document *attributes* of a class for ``help``: its slots, or a named tuple's fields."""
 
     def describe(kind: Kind) -> Kind:
         own: Any = vars(kind)
         if issubclass(kind, tuple):
             for name, text in attributes.items():
                 own[name].__doc__ = text
-        else:  # help() looks there
+        else:  # help() takes the texts from __slots__
             slots = dict.fromkeys(own["__slots__"]) | attributes
             if slots.keys() != set(own["__slots__"]):
                 raise TypeError(f"{kind.__name__} hasn't all of {', '.join(attributes)}")

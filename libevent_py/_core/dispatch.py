@@ -1,17 +1,17 @@
-"""What C may call, and how that is found.
+"""What C may call, and how the trampolines find it.
 
-*Ids.* libevent keeps a ``void *arg`` for each callback and hands it back, sometimes after the
-object it was made for has been freed. So what it gets is a key, a number that no other object ever
-gets, and the trampolines look the object up by it. A late callback finds nothing, and nothing
+*Keys.* libevent keeps a ``void *arg`` for each callback and passes it back, sometimes after the
+object it was meant for has been freed. So libevent gets a key, a number that no other object ever
+gets, and the trampolines look the object up by it. A late callback finds no object, and nothing
 happens.
 
-*Live means: C may call.* libevent calls back only while somebody has entered it: through the base's
-loop, or through a call that is documented to call back. Only for that time is the base among
-`live.bases`. And an object is in its base's ``live`` from the moment C may call it (an event while
-pending or active, a bufferevent or a listener until closed) until it no longer can. So a pending
-timer that nobody holds fires; an object that can't be called goes with its last reference; and a
-base that is dropped with everything on it is one unreachable cycle, which the collector frees.
-Nobody has to store anything to keep it alive.
+*Live means: C may call.* libevent calls back only while Python has entered it: through the base's
+loop, or through a call that is documented to call back. Only for that time is the base in
+`live.bases`. An object is in its base's ``_live`` from the moment C may call it (an event while
+pending or active, a bufferevent or a listener until closed) until C no longer can. So a pending
+timer fires even if nothing refers to it; an object that can't be called is freed with its last
+reference; and a base that is dropped with everything on it is one unreachable cycle, which the
+garbage collector frees. Users need not store anything to keep it alive.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ next_key = itertools.count(1).__next__
 
 
 class Live:
-    """The bases that somebody has entered C with: where the trampolines look for what C calls."""
+    """The bases that have been entered: the trampolines look for objects there."""
 
     __slots__ = ("bases", "objects")
 
@@ -43,7 +43,7 @@ class Live:
         self.set(())
 
     def add(self, base: Root) -> None:
-        """Look in *base* too, but not where an interrupt has kept `remove` from being called."""
+        """Look in *base* too; stop looking in bases that an interrupt has left there."""
         with _entering:
             others = [
                 other
@@ -53,17 +53,17 @@ class Live:
             self.set((*others, base))
 
     def remove(self, base: Root) -> None:
-        """Look no longer in *base*."""
+        """Stop looking in *base*."""
         with _entering:
             self.set(tuple(other for other in self.bases if other is not base))
 
     def set(self, bases: tuple[Root, ...]) -> None:
         """Look in *bases* from now on."""
-        #: What C may call, by key; with one base, as nearly always, its own dict.
+        #: The objects that C may call, by key; with one base, as nearly always, its own dict.
         self.objects: MutableMapping[int, Any] = (
             bases[0]._live if len(bases) == 1 else ChainMap(*(base._live for base in bases))
         )
-        #: Replaced and never changed, so that a trampoline in another thread can walk it meanwhile.
+        #: Replaced, never changed, so that a trampoline in another thread can walk it meanwhile.
         self.bases = bases
 
 
@@ -72,21 +72,21 @@ _entering = threading.RLock()  # a signal handler may run a loop while its own t
 
 
 class _Call:
-    """What stands for the default of `from_c`'s *forked*: call it in a forked child, too."""
+    """The default of `from_c`'s *forked*: call the function in a forked child, too."""
 
 
 def from_c(
     *, late: object = None, raised: object = None, forked: object = _Call
 ) -> Callable[[Function], Function]:
-    """Have C call the decorated function, of the same name as the ``extern "Python"`` one.
+    """Make C's ``extern "Python"`` function of the same name call the decorated function.
 
-    C gives a key first; the function gets the object that it stands for instead. C gets what it
-    returns; *late* where the object is gone; *raised* when it
-    raises, after the object's base has been told; and *forked* in a forked child that has not
-    called `EventBase.reinit`.
+    C passes a key first; the function gets the object with that key instead. C gets the function's
+    result; *late* if the object is gone; *raised* if the function raises, after the exception has
+    gone to the object's base; and *forked* in a forked child that has not called
+    `EventBase.reinit`.
 
-    Where a benchmark says that one frame more is too much, this is written out, below a comment
-    that begins with "hot:".
+    If a benchmark shows that one more frame is too slow, the trampoline is written out, below a
+    comment that begins with "hot:".
     """
 
     def decorate(function: Function) -> Function:

@@ -1,7 +1,7 @@
-"""What becomes of bases and buffers in a forked child.
+"""What happens to bases and buffers in a forked child.
 
-All bases are parked (`owner.Root._park`). What another thread was in the middle of using is lost
-there for good: its data may be half changed. `EventBase.reinit` brings the rest back.
+All bases are parked (`owner.Root._park`). A base or buffer that another thread was using is lost in
+the child for good, as its data may be half changed. `EventBase.reinit` brings the others back.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from libevent_py._core.owner import Root, get_ident, renew_locks, roots
 from libevent_py._core.pointers import lose
 from libevent_py._ffi import ffi, lib
 
-#: In a forked child, the addresses of the buffers that another thread was in the middle of using.
+#: In a forked child, the addresses of the buffers that another thread was using.
 lost_buffers: set[int] = set()
 
 
 def _lose() -> None:
-    """Let nobody use what another thread was in the middle of using, with its lock held.
+    """Mark as lost what another thread was using at the fork, with its lock held.
 
-    Its data may be half changed (``_c/thread.c``).
+    The data may be half changed (``_c/thread.c``).
     """
     where = ffi.new("uintptr_t *")
     while thread := lib.evpy_lost(where):
-        if lose(where[0]):  # it is not freed either
+        if lose(where[0]):  # it is never freed, either
             lost_buffers.add(where[0])
             continue
         for base in _users(thread):
@@ -33,7 +33,7 @@ def _lose() -> None:
 
 
 def _users(thread: int) -> list[Root]:
-    """Return the bases with one of which *thread* was inside C, as far as that is known."""
+    """Return the bases that *thread* may have been using inside C."""
     bases = list(roots)
     return (
         [base for base in bases if base._thread == thread]
@@ -56,7 +56,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_forked() -> None:
-    """End the loop of a child that comes back from its callback without `reinit`."""
+    """End the loop of a forked child whose callback returns without calling `reinit`."""
     for base in live.bases:
-        if base._parked and base._thread == get_ident():  # and it is not about to be closed anyway
+        if base._parked and base._thread == get_ident():  # _parked is empty if it is being closed
             raise base._unusable()

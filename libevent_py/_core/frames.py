@@ -1,8 +1,8 @@
-"""Who is in the middle of a method of this package, as the frames of its threads tell.
+"""Which methods of this package are under way, as the threads' frames show.
 
-A signal handler, a finalizer or an argument of its own may run between any two steps of a method,
-and another thread while one is inside C. `owner` asks here before it frees, hands over or runs
-what such a method is about.
+A signal handler, a finalizer or an argument's own method may run between any two steps of a method,
+and another thread may run while one is inside C. `owner` asks here before it frees an object that a
+method is using, gives its base to another thread, or runs the base's loop.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from typing import TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-#: The class of what stands for something of C's: `handle.Handle`, which is above this module.
+#: The class of all handles, `handle.Handle`, which is in a module above this one.
 handles: list[type] = []
 
-#: What this package's modules begin with; `libevent_py` itself has no functions.
+#: The prefix of this package's modules; `libevent_py` itself has no functions.
 PACKAGE = "libevent_py."
 
 
-#: The code of what any thread may call: see `any_thread`.
+#: The code of methods that any thread may call: see `any_thread`.
 _exempt: set[CodeType] = set()
 
 
 def any_thread(function: Function) -> Function:
-    """Note that any thread may call *function*, which takes care of itself."""
+    """Mark *function* as safe to call from any thread."""
     _exempt.add(function.__code__)
     return function
 
 
-#: The code of what tells the user something: see `tells`.
+#: The code of functions that call the user back: see `tells`.
 _telling: set[CodeType] = set()
 
 
 def tells(function: Function) -> Function:
-    """Note that *function* calls the user back where a method can stand whatever is done there."""
+    """Mark *function* as calling the user back at a point where anything may be closed."""
     _telling.add(function.__code__)
     return function
 
 
 def frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield *frame* and those below it, down to where the thread began."""
+    """Yield *frame* and its callers, out to where the thread began."""
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
 def is_ours(frame: FrameType) -> bool:
-    """Tell whether it is this package that runs in *frame*."""
+    """Tell whether *frame* runs code of this package."""
     name = frame.f_globals.get("__name__")
     return type(name) is str and name.startswith(PACKAGE)
 
 
 def outside(frame: FrameType | None) -> FrameType | None:
-    """Return the frame that has called this package, whose *frame* belongs to that call."""
+    """Return the frame that called into this package, from *frame*, which is inside that call."""
     while frame is not None and is_ours(frame):
         frame = frame.f_back
     return frame
@@ -69,11 +69,11 @@ def mentions(frame: FrameType, handle: object) -> bool:
 
 
 def in_the_middle(base: object, frame: FrameType | None) -> bool:
-    """Tell whether the caller *frame* runs inside a method that is about *base* or what is on it.
+    """Tell whether *frame* runs inside a method that uses *base* or anything on it.
 
-    Such as a signal handler that comes while the method is under way.
+    For instance, in a signal handler that comes while the method is under way.
     """
-    # In one piece, without `outside` and `is_ours`: this is asked at each start of a loop.
+    # In one piece, without `outside` and `is_ours`, as each start of a loop calls it.
     within = True
     while frame is not None:
         name = frame.f_globals.get("__name__")
@@ -89,12 +89,12 @@ def in_the_middle(base: object, frame: FrameType | None) -> bool:
 
 
 def at_work(base: object, frame: FrameType | None) -> bool:
-    """Tell whether another thread, at *frame*, is in a method about *base* or what is on it.
+    """Tell whether another thread, at *frame*, is in a method that uses *base* or anything on it.
 
-    What any thread may call isn't counted.
+    Methods that any thread may call don't count.
     """
     exempt = False
-    for outer in reversed(list(frames(frame))):  # from the outside: what it calls is exempt, too
+    for outer in reversed(list(frames(frame))):  # outermost first: what such a method calls, too
         if not is_ours(outer):
             exempt = exempt and outer.f_globals is vars(contextlib)
         elif outer.f_code in _exempt:
@@ -112,24 +112,24 @@ def _is_of(base: object, value: object) -> bool:
     """Tell whether *value* is *base*, or a handle that belongs to it."""
     if value is base:
         return True
-    if not issubclass(type(value), tuple(handles)):  # isinstance() would ask the value itself
+    if not issubclass(type(value), tuple(handles)):  # isinstance() would run the value's own code
         return False
     return getattr(value, "base", None) is base or _is_of(base, getattr(value, "_owner", None))
 
 
 def came_at_entry(error: BaseException) -> bool:
-    """Tell whether *error* came just where the function began that the one catching it has called.
+    """Tell whether the interrupt *error* came before the called function did anything.
 
-    So an interrupt has kept that function from doing anything.
+    The function that catches *error* has called it.
     """
     inner = error.__traceback__ and error.__traceback__.tb_next
-    if inner is None:  # it came after a call, or that was one of C's
+    if inner is None:  # the interrupt came after the call, or the call was one of C
         return False
     return inner.tb_lasti <= _beginning(inner.tb_frame.f_code)
 
 
 def _beginning(code: CodeType) -> int:
-    """Return where what *code* does begins, behind what CPython itself needs there."""
+    """Return the offset of the first instruction of *code* after CPython's own."""
     for before, one in itertools.pairwise(dis.get_instructions(code)):
         if before.opname == "RESUME":
             return one.offset

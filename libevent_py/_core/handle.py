@@ -1,18 +1,19 @@
-"""An object of C's as Python sees it: its pointer, and what becomes of it without one.
+"""A C object as Python sees it: its pointer, and the class that a closed object becomes.
 
-*The pointer is the state.* `Handle.pointer` is a plain slot, as fast as Python has it. Whoever
-frees the object first empties the slot, and the object becomes one of a subclass in which
-``pointer`` is a property that raises `ClosedError`. So there is no flag to forget, no way to C that
-does not ask, and nothing to pay for asking. (A ``__getattr__`` that raises would do the same, but
-slow each attribute of the class down.)
+*The pointer is the state.* `Handle.pointer` is a plain slot, the fastest attribute that Python has.
+Code that frees the object first empties the slot, and changes the object's class to a subclass in
+which ``pointer`` is a property that raises `ClosedError`. So there is no flag to forget, no way to
+C without a check, and the check costs nothing. (A ``__getattr__`` that raises would do the same,
+but would slow down each attribute of the class.)
 
-*Roles.* Other states are told in the same way: while a buffer has memory reserved, or once a loop
-runs its callbacks, it is of a subclass that `subclass_of` makes of its class and a `Role`.
+*Roles.* Other states work in the same way: while a buffer has memory reserved, or once a loop runs
+its callbacks, its class is a subclass that `subclass_of` makes from its own class and a `Role`.
 
 *Interrupts.* A signal handler may raise wherever CPython looks for signals: after each call, and
-where a function begins. So what owns a C object lets go of it by a plain statement and calls C
-right after that, and C itself puts a new one where it belongs (`errors.put`): there is no moment
-at which nobody has it, or two have. What a close has begun, another one ends.
+when a function begins. So code that gives up a C object clears its reference by a plain statement
+and calls C right after that; and C itself stores a new pointer where it belongs (`errors.put`).
+Thus at every moment a C object has exactly one owner. If an interrupt cuts a close short, the next
+close finishes it.
 """
 
 from __future__ import annotations
@@ -49,31 +50,31 @@ class Handle:
         self.pointer = pointer
 
     def _check_unmade(self) -> None:
-        """Refuse to be made a second time: C's first object would be lost."""
+        """Raise `RuntimeError` if ``__init__`` runs twice: the first C object would be lost."""
         if hasattr(self, "pointer"):
             raise RuntimeError(f"this {type(self).__name__} has been made already")
 
     def _check_usable(self) -> None:
-        """Raise what `_unusable` returns where the object has no pointer."""
+        """Raise what `_unusable` returns if the object has no pointer."""
         self.pointer  # noqa: B018
 
     def _unusable(self) -> Exception:
         return errors.ClosedError(f"this {type(self).__name__} is closed")
 
     def _is_in_use(self) -> bool:
-        """Tell whether the caller runs inside a method of this object, or one that it is given."""
+        """Tell whether a method of this object, or one that got it as an argument, is under way."""
         outer = frames(outside(sys._getframe(1)))
         return any(is_ours(frame) and mentions(frame, self) for frame in outer)
 
     def _take(self) -> CData | None:
-        """Empty the slot, and return what was in it or None: whoever gets it frees it."""
+        """Empty the slot, and return the pointer or None; the caller has to free it."""
         try:
             while True:
-                kind = type(self)  # which other code may change, as it may take the pointer
+                kind = type(self)  # other code may change the class, or take the pointer
                 slot(self)
                 bare = without_pointer(kind)
                 pointer = slot(self)
-                if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
+                if self.__class__ is kind:  # no call from here on: must not be seen empty but open
                     del self.pointer
                     self.__class__ = bare
                     return pointer
@@ -81,13 +82,13 @@ class Handle:
             return None
 
     def _put(self, pointer: CData) -> None:
-        """Put back into the slot what `_take` has taken."""
+        """Put the pointer that `_take` returned back into the slot."""
         self.__class__ = with_pointer(type(self))
         fill(self, pointer)
 
     @property
     def closed(self) -> bool:
-        """Whether the object, or what it belongs to, is closed."""
+        """Whether the object, or the one that it belongs to, is closed."""
         return False
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ class Handle:
         raise NotImplementedError
 
     def __init_subclass__(cls, **arguments: object) -> None:
-        """Have a user's ``__del__`` followed by the one that frees the C object."""
+        """Make a user's ``__del__`` be followed by the one that frees the C object."""
         super().__init_subclass__(**arguments)
         last = getattr(cls, "__del__", None)
         ours = next(
@@ -126,14 +127,14 @@ class Handle:
         self.close()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be copied or pickled: the copy would free the C object once more."""
+        """Raise `TypeError`: a copy would free the C object once more."""
         raise TypeError(f"{type(self).__name__} objects can't be copied or pickled")
 
     def __repr__(self) -> str:
-        """Tell where the C object is, or why there is none, and what is known of it; never raise.
+        """Return the C object's address, or why there is none, and facts about it; never raise.
 
-        C is asked only where it may be: not in another thread than the base's, where the object
-        could be freed meanwhile, nor in a forked child before `EventBase.reinit`.
+        C is not asked outside the base's owner thread, as the object could be freed meanwhile, nor
+        in a forked child before `EventBase.reinit`.
         """
         told: list[str] = []
         try:
@@ -143,7 +144,7 @@ class Handle:
                 for fact in self._facts(not absent and self._may_ask()):
                     told.append(fact)
         except (AttributeError, errors.LibeventError):
-            # Being made, or closed by a signal handler or the collector: there is no more to tell.
+            # It is being made, or a signal handler or the garbage collector has just closed it.
             told[:1] = [self._why_absent() or told[0]] if told else [NOT_MADE]
         return f"<{type(self).__name__} {', '.join(told)}>"
 
@@ -159,24 +160,24 @@ class Handle:
         return "in a forked child" if isinstance(self, WithoutPointer) else None
 
     def _end_word(self) -> str:
-        """Return what has become of it when it is closed."""
+        """Return the word for its state when it is closed."""
         return "closed"
 
     def _may_ask(self) -> bool:
-        """Tell whether C may be asked about it in this thread."""
+        """Tell whether this thread may ask C about it now."""
         return True
 
     def _facts(self, ask: bool) -> Iterator[str]:
-        """Yield what there is to tell of it: with *ask* what C knows, else what Python does."""
+        """Yield facts for the repr: with *ask*, what C knows, else what Python knows."""
         return iter(())
 
 
-#: Why `Handle.__repr__` finds no C object where ``__init__`` has not been called, or has raised.
+#: The state in a repr when ``__init__`` has not been called, or has raised.
 NOT_MADE = "not made"
 
 
 def _is_ours(kind: type) -> bool:
-    """Tell whether *kind* is a class of this package's."""
+    """Tell whether *kind* is a class of this package."""
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
@@ -186,14 +187,14 @@ described(
 
 handles.append(Handle)
 
-#: `Handle.pointer` as the slot that it is, even where the object's class hides it.
+#: The slot `Handle.pointer` itself, even if the object's class hides it by a property.
 slot: Callable[[Handle], CData] = Handle.__dict__["pointer"].__get__
 fill: Callable[[Handle, CData], None] = Handle.__dict__["pointer"].__set__
 empty: Callable[[Handle], None] = Handle.__dict__["pointer"].__delete__
 
 
 def take(handles: Iterable[Handle]) -> list[CData]:
-    """Take the pointers of *handles*, and return those that a method is about to use."""
+    """Take the pointers of *handles*, and return those that a method is using."""
     held = []
     for handle in handles:
         pointer = handle._take()
@@ -202,15 +203,15 @@ def take(handles: Iterable[Handle]) -> list[CData]:
     return held
 
 
-#: What a `Role` stands before, as a type checker sees it: any class.
+#: The base class of a `Role` for type checkers: any class.
 _Anything: Any = object
 
 
 class Role(_Anything):  # type: ignore[misc]
-    """What an object can do while its class is a subclass that `subclass_of` has made.
+    """What `subclass_of` adds to an object's class for as long as the object is in some state.
 
-    At run time it derives from `object`, and it has no slots: an object of a user's class keeps its
-    layout, and so can become one of the subclass.
+    A role derives from `object` at run time, and has no slots, so that even an object of a user's
+    class keeps its layout when its class is changed.
     """
 
     __slots__ = ()
@@ -224,13 +225,13 @@ def subclass_of(
 ) -> type[H]:
     """Return the subclass of *kind* whose objects have *role*, made when first needed.
 
-    *members* is what it has beside the role. A class that has the role already is returned itself.
+    *members* are its own attributes. A class that has the role already is returned unchanged.
     """
-    name = f"_as_{role.__qualname__}"  # kept with *kind*, so that the two go together
+    name = f"_as_{role.__qualname__}"  # stored in *kind*, so that both are freed together
     if name in vars(kind):
         found: type[H] = getattr(kind, name)
         return found
-    if issubclass(kind, role):  # as where a fork comes inside a block of `Buffer.reserve`
+    if issubclass(kind, role):  # for instance after a fork inside a block of `Buffer.reserve`
         return kind
     own = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
     metaclass: type = type(kind)
@@ -259,11 +260,11 @@ class WithoutPointer(Role):
 
 def without_pointer(kind: type[H]) -> type[H]:
     """Return the subclass of *kind* whose objects have no pointer, made when first needed."""
-    if "_as_WithoutPointer" in vars(kind):  # hot: asked for each object that is closed
+    if "_as_WithoutPointer" in vars(kind):  # hot: called for each object that is closed
         return kind._as_WithoutPointer  # type: ignore[attr-defined,no-any-return]  # made below
     members: dict[str, object] = {}
     if getattr(kind, "__del__", None) in finalizers:
-        members["__del__"] = left_alone  # they would take some time to find nothing
+        members["__del__"] = left_alone  # the finalizer would only waste time
     return subclass_of(kind, WithoutPointer, members)
 
 
@@ -278,18 +279,18 @@ def with_pointer(kind: type[Handle]) -> type[Handle]:
 
 
 class Fresh(Handle):
-    """What is of no use until it has been given to C once: dropped before, it says so."""
+    """An object that is useless until it is given to C: dropping it before causes a warning."""
 
     __slots__ = ()
 
     def _complaint(self) -> str:
-        """Return what is to be said where it is dropped; "" when it has been of use."""
+        """Return the warning for dropping it; "" when it has been used."""
         raise NotImplementedError
 
     def __del__(self) -> None:
         try:
             slot(self)
-        except AttributeError:  # it never came to be
+        except AttributeError:  # it was never made
             return
         if complaint := self._complaint():
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
@@ -297,7 +298,7 @@ class Fresh(Handle):
 
 @final
 class Making:
-    """A C object that is yet to be made: C puts its pointer into the slot of what is for it."""
+    """A C object that is yet to be made; C stores its pointer in the handle's slot."""
 
     __slots__ = ("_arguments", "_enter", "_failure", "_function")
 
@@ -308,14 +309,14 @@ class Making:
         enter: Callable[..., object] = errors.call,
         failure: Callable[[], Exception] | None = None,
     ) -> None:
-        """Have *enter* call *function*; where that returns NULL, raise what *failure* returns."""
+        """Note to call *function* by *enter*, and to raise what *failure* returns if it is NULL."""
         self._function = function
         self._arguments = arguments
         self._enter = enter
         self._failure = failure
 
     def into(self, handle: Handle) -> None:
-        """Make it, for *handle*, or raise why it can't be made."""
+        """Make the C object for *handle*, or raise why it can't be made."""
         store = functools.partial(fill, handle)
         if not self._enter(errors.handed, store, self._function, self._arguments):
             raise self._failure() if self._failure else errors.failed(self._function)
@@ -326,8 +327,8 @@ Made: TypeAlias = "CData | Making"
 
 
 def left_alone(_handle: Handle) -> None:
-    """Do nothing, in the place of a finalizer."""
+    """Do nothing, in place of a finalizer."""
 
 
-#: What finalizes only what has a pointer.
+#: Finalizers that have nothing to do without a pointer.
 finalizers: set[object] = {Fresh.__del__}

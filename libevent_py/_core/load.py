@@ -1,8 +1,8 @@
 """Check the library that the loader found against the headers, and switch libevent's locks on.
 
-Objects made before that would have no locks for ever (A2); so it is done when the package is
-imported, before anybody can make one. The locks do what those of `evthread_use_pthreads` do, and
-go through a fork (``_c/thread.c``).
+An object made without locks would never get any (A2). So locks are switched on when the package is
+imported, before an object can be made. They work like those of `evthread_use_pthreads`, and also
+survive a fork (``_c/thread.c``).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import os
 
 from libevent_py._ffi import ffi, lib
 
-#: The version of the library in use, which may be another than the one compiled against.
+#: The version of the library in use, which may differ from the one compiled against.
 libevent_version: str = ffi.string(lib.event_get_version()).decode()
 libevent_version_number: int = lib.event_get_version_number()
 
 
 def check(library: int, headers: int) -> None:
-    """Raise `ImportError` unless a *library* of that version number fits *headers* of that one."""
+    """Raise `ImportError` unless the version numbers of *library* and *headers* fit together."""
     if library >> 16 != headers >> 16:
         raise ImportError(
             f"libevent_py was compiled against libevent {dotted(headers)}, but the loader found "
@@ -34,7 +34,7 @@ def dotted(number: int) -> str:
 check(libevent_version_number, lib.LIBEVENT_VERSION_NUMBER)
 if lib.evpy_use_threads() != 0:
     raise ImportError("evthread_set_lock_callbacks failed: libevent's locks can't be switched on")
-lib.evpy_lookup_init()  # the first evdns_base would have evdns itself be asked, for ever
+lib.evpy_lookup_init()  # before the first evdns_base, which would set evdns's own function for good
 
-# Python's own hooks, not C's, because others may need the GIL to leave libevent.
+# Python's hooks, not C's, because other threads may need the GIL to leave libevent.
 os.register_at_fork(before=lib.evpy_fork_soon, after_in_parent=lib.evpy_fork_done)

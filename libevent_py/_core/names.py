@@ -1,7 +1,7 @@
-"""Which of libevent's functions ours in C stand for: errors name those, never ours.
+"""The libevent function that each of our own C functions stands for: errors name that one.
 
-A user can look up ``event_add``, in libevent's documentation and by ``python -m libevent_py``; the
-few lines of C that Python calls in its place are known to nobody but this package.
+A user can look up ``event_add``, in libevent's documentation and by ``python -m libevent_py``. Our
+own C function, which Python calls in its place, is documented nowhere.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: What begins the name of a function of ours.
+#: The prefix of our own functions.
 OURS = "evpy_"
 
-#: Where it isn't the name of ours without its prefix.
+#: The names that aren't simply ours without the prefix.
 STANDS_FOR = {
     "evpy_add_buffer_reference": "evbuffer_add_buffer_reference",
     "evpy_add_reference": "evbuffer_add_reference",
@@ -216,6 +216,6 @@ STANDS_FOR = {
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the name of C's *function*, or of libevent's that it stands for."""
+    """Return the name of *function*, or of the libevent function that it stands for."""
     name: str = getattr(function, "__name__", type(function).__name__)
     return STANDS_FOR.get(name) or name.removeprefix(OURS)

@@ -1,40 +1,42 @@
-"""Who frees what, when, and what happens to those who come late.
+"""Who frees what, and when.
 
-*What C may call* is told in `dispatch`.
-
-*The pointer is the state.* `handle` tells of it, and of interrupts.
+`dispatch` explains what C may call. `handle` explains why the pointer is an object's state, and how
+interrupts are survived.
 
 *The ledger.* A base knows everything made on it, by weak references. `Root.close` closes all of it
 in the order of rule B2: events first, so that draining the loop runs none of their callbacks; then
-listeners and bufferevents; then the loop is drained, because libevent frees these only there (B3,
-F2); then the base. Where the collector finds the whole cycle at once, it finalizes in any order.
-Then the base's finalizer only condemns it, and the last of its children to go frees it (C2: an
-event dereferences its base when it is freed).
+listeners and bufferevents; then it drains the loop, because libevent frees these only there (B3,
+F2); then it frees the base. The garbage collector, when it finds the whole cycle at once, finalizes
+in any order. Then the base's finalizer only condemns it, and the last child to be freed frees it,
+because an event uses its base when it is freed (C2).
 
-*The graveyard.* A finalizer may run in another thread than the loop's. Then what it would free is
-put into the base's graveyard, and freed in the loop's own thread at its next clean moment.
+*The graveyard.* A finalizer may run in a thread that doesn't own the base. Then the C object goes
+into the base's graveyard, and the owner thread's loop frees it at its next clean moment.
 
-*Shared pointers.* What has no base, as a buffer, has no thread either, and may be closed while a
-call to it is under way: in one of its own callbacks (D2), or in another thread. So its pointer is
-one that frees it with the last who holds it (`pointers`), and who calls C with a pointer holds it.
+*Shared pointers.* An object without a base, such as a buffer, belongs to no thread, and may be
+closed while a call to it is under way: in one of its own callbacks (D2), or in another thread. So
+its pointer frees it with the last reference to the pointer (`pointers`), and a method that calls C
+has such a reference.
 
-*Held.* Python may run other code in the middle of any method: a signal handler, a finalizer that
-the collector calls, an argument's own ``__index__``. That code may close the object whose pointer
-is on its way to C already. So an object that a method on the stack is about, and whose pointer is
-held, is closed at once but freed when the pointer is let go (`Child.close`). A base's loop does not
-run, and a base is not closed, inside a method that is about the base or anything made on it
-(`in_the_middle`): so nobody finds freed what C itself frees in the loop.
+*In use.* Python may run other code in the middle of any method: a signal handler, a finalizer that
+the garbage collector calls, an argument's own ``__index__``. That code may close an object whose
+pointer the method is about to pass to C. So if a method on the stack uses the object and has a
+reference to its pointer, the object is closed at once, but freed only when that reference is
+dropped (`Child.close`). A base's loop does not run, and a base is not closed, inside a method that
+uses the base or anything made on it (`in_the_middle`). So no method finds that C has freed, in the
+loop, what it is using.
 
-*Owner.* A base, with all that is made on it, belongs to one thread at a time: the one that made it,
-and then whoever last ran its loop, closed it or called `Root.take_over`. The others are refused,
-but for the few methods of `any_thread`. Nobody can take a base over while its owner is in the
-middle of a method that is about it: the owner's frames tell (`at_work`). One whose owner has ended
-goes to the next who uses it.
+*Owner.* A base, with everything made on it, belongs to one thread at a time: the one that made it,
+then whichever last ran its loop, closed it or called `Root.take_over`. Other threads are refused,
+except by the few methods marked `any_thread`. A thread can't take a base over while its owner is in
+the middle of a method that uses it, as the owner's frames show (`at_work`). A base whose owner
+thread has ended goes to the next thread that uses it.
 
-*Fork.* A child shares its parent's epoll set: to delete an event there deletes it from the
-parent's (A8). So after a fork all pointers are taken out of their slots and parked; `Root._unpark`
-puts them back, after `event_reinit`, and only then frees what has been closed or dropped meanwhile.
-A base, or a buffer, that another thread was in the middle of using is lost in the child for good.
+*Fork.* A child process shares its parent's epoll set: deleting an event in the child deletes it in
+the parent, too (A8). So after a fork all pointers are taken out of their slots and parked.
+`Root._unpark` puts them back after `event_reinit`, and only then frees what has been closed or
+dropped meanwhile. A base or buffer that another thread was using at the time of the fork is lost in
+the child for good.
 """
 
 from __future__ import annotations
@@ -82,46 +84,46 @@ if TYPE_CHECKING:
 
 Thing = TypeVar("Thing")
 
-_claiming = threading.RLock()  # held by who looks at a base's owner and becomes it
+_claiming = threading.RLock()  # held while a thread checks a base's owner and takes its place
 
-# Looked up once, for what is called for every event made and freed.
+# Looked up once, for code that runs for every event made and freed.
 get_ident = threading.get_ident
 getrefcount = sys.getrefcount
 weak = weakref.ref
 
-#: How many calls deep the closing of a base may go: where there is no room, it isn't begun.
+#: How many frames closing a base may need: with fewer left, it isn't begun.
 HEADROOM = 60
 
 
 def askable(base: Root) -> bool:
-    """Tell whether C may be asked here and now about what is on *base*: it is this thread's."""
+    """Tell whether this thread may ask C about objects on *base* now."""
     return base._parked is None and get_ident() == base._thread
 
 
 class Rank(enum.IntEnum):
-    """Where in the order in which a base closes what is made on it (B2) a class stands."""
+    """The order in which a base closes the objects made on it, by their class (B2)."""
 
     #: First, so that draining the loop runs none of their callbacks.
     EVENT = enum.auto()
-    #: What lets others in: nobody comes while the rest is closed.
+    #: Then listeners, so that nobody connects while the rest is closed.
     LISTENER = enum.auto()
-    #: Calls before the server that they came by, which refuses what is left.
+    #: Calls before the server that received them, which refuses those that are left.
     RPC = enum.auto()
-    #: RPC servers and pools before the HTTP server or the connections that carry them.
+    #: RPC servers and pools before the HTTP server or connections that carry them.
     RPC_END = enum.auto()
-    #: HTTP before the bufferevents that were given to it, and what it looks names up by.
+    #: HTTP before the bufferevents that were given to it, and before its resolvers.
     HTTP = enum.auto()
     BUFFEREVENT = enum.auto()
-    #: After whatever looks names up by it.
+    #: Resolvers after everything that looks names up by them.
     DNS = enum.auto()
-    #: What defers a buffer's callbacks: after the bufferevents, which may still change buffers.
+    #: Deferrals of buffers' callbacks after the bufferevents, which may still change buffers.
     DEFERRAL = enum.auto()
-    #: After the bufferevents, or each would be moved out of it.
+    #: Groups after the bufferevents, or each would have to be moved out of its group.
     GROUP = enum.auto()
 
 
 class Root(Handle):
-    """What an event base is to everything made on it."""
+    """An event base, as the owner of everything made on it."""
 
     __slots__ = (
         "_arena",
@@ -146,33 +148,33 @@ class Root(Handle):
         self._live: dict[int, Any] = {}
         #: Everything made on this base and not closed, by key.
         self._ledger: dict[int, weakref.ref[Child]] = {}
-        #: The keys of what is closed, but freed only when its pointer is let go.
+        #: The keys of closed objects that are freed only when their pointers are dropped.
         self._awaited: set[int] = set()
-        #: What is to be freed at the next clean moment.
+        #: What is to be freed at the next clean moment: functions with their arguments.
         self._graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
-        #: The thread that alone may use this base: that made it, or has taken it over since.
+        #: The owner thread, which alone may use this base.
         self._thread = get_ident()
-        #: Whether the loop runs. No lock: CPython lets neither another thread nor a signal handler
-        #: in between a test and a plain assignment, but between a lock and its ``try``.
+        #: Whether the loop runs. There is no lock: between a test and a plain assignment, CPython
+        #: runs neither another thread nor a signal handler; between a lock and its ``try``, it may.
         self._running = False
-        #: Held by whoever uses the pointer from another thread than the base's.
+        #: Held while a thread other than the owner uses the pointer.
         self._gate = threading.RLock()  # a signal handler may call while its own thread holds it
-        #: After a fork, what this base and everything on it had in their slots, by `id`; else None.
+        #: After a fork, the pointers of this base and everything on it, by `id`; else None.
         self._parked: dict[int, tuple[Handle, CData]] | None = None
-        #: Whether another thread was in the middle of using it when this process was forked.
+        #: Whether another thread was using the base when this process was forked.
         self._lost = False
-        #: What the bufferevents of this base read through, once there are any.
+        #: The arena of this base's bufferevents, once there are any.
         self._arena: Any = None
-        #: How many calls outside the loop have entered C that may call back.
+        #: How many calls that may call back are inside C, outside the loop.
         self._calls = 0
-        #: How many `with` blocks of each thread hold the lock of something made on the base.
+        #: How many `with` blocks of each thread hold the lock of a bufferevent on the base.
         self._holds: dict[int, int] = {}
-        #: The pointer of a base that is closed, but not freed: it is being closed, or the collector
-        #: has finalized it before its children.
+        #: The pointer of a base that is closed, but not freed: it is being closed, or the garbage
+        #: collector has finalized it before its children.
         self._condemned: CData | None = None
-        #: Whether what is condemned is being freed, by who sees to all that there is.
+        #: Whether `close` or the last finalizer is freeing the condemned base, with all on it.
         self._closing = False
-        #: Whether the collector has found it, perhaps with what its callbacks use.
+        #: Whether the garbage collector has found it, perhaps together with what its callbacks use.
         self._collected = False
         making.into(self)
         roots.add(self)
@@ -184,7 +186,7 @@ class Root(Handle):
         return askable(self)
 
     def _why_unusable(self, handle: Handle) -> Exception | None:
-        """Return the exception for *handle* of this base if only the fork has made it unusable."""
+        """Return the exception for *handle* if a fork has made it unusable, else None."""
         if self._parked is None or id(handle) not in self._parked:
             return None
         return (
@@ -210,7 +212,7 @@ class Root(Handle):
     def _check_thread(self) -> None:
         """Raise `ThreadError` unless this thread may use the base now.
 
-        It may if it is the base's owner, or if the owner has ended: then this one is from now on.
+        It may if it owns the base. If the owner has ended, this thread becomes the owner.
         """
         if self._thread != get_ident():
             with _claiming:
@@ -219,11 +221,11 @@ class Root(Handle):
                 self._thread = get_ident()
 
     def take_over(self) -> None:
-        """Make this thread the owner of the base: it alone may use it and what is made on it.
+        """Make this thread the owner, which alone may use the base and what is made on it.
 
-        At first the thread that makes the base is its owner. `loop` and `close` take it over by
-        themselves. Raises `ThreadError` while another thread runs the loop, or is in the middle of
-        a call that is about the base or anything made on it.
+        At first the owner is the thread that makes the base. `loop` and `close` take the base over
+        by themselves. Raises `ThreadError` while another thread runs the loop, or is in the middle
+        of a call that uses the base or anything made on it.
         """
         self.pointer  # noqa: B018  (a closed base, or the parent process's, can't be taken over)
         self._claim()
@@ -234,14 +236,14 @@ class Root(Handle):
             return
         with _claiming:
             owner = self._thread
-            self._thread = get_ident()  # from here on the owner's calls are refused
+            self._thread = get_ident()  # from here on the old owner's calls are refused
             busy = self._running or self._calls or self._holds
             if busy or at_work(self, sys._current_frames().get(owner)):
                 self._thread = owner
                 raise self._wrong_thread()
 
     def _wrong_thread(self) -> errors.ThreadError:
-        """Return the exception that tells of a call from another thread than the base's own."""
+        """Return the exception for a call from a thread that doesn't own the base."""
         if self._running:
             return errors.ThreadError(
                 "another thread runs this event base's loop: use base.defer(), event.active(), "
@@ -255,7 +257,7 @@ class Root(Handle):
     def _call(
         self, function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
     ) -> Result:
-        """Enter C by *function*, as `errors.call` does, where it may call back at once."""
+        """Enter C by *function*, which may call back at once; otherwise as `errors.call`."""
         if self._running:
             return errors.call(function, *arguments)
         self._calls += 1
@@ -267,14 +269,14 @@ class Root(Handle):
             if not self._calls:
                 try:
                     live.remove(self)
-                except BaseException:  # an interrupt has kept it from that
+                except BaseException:  # an interrupt came before it was removed
                     live.remove(self)
                     raise
 
     def _tell(
         self, function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]
     ) -> None:
-        """Enter C by *function*, which may call back; what that raises waits for who raises it."""
+        """Enter C by *function*, which may call back; what callbacks raise is only kept."""
         if self._running:
             function(*arguments)
             return
@@ -287,40 +289,40 @@ class Root(Handle):
             if not self._calls:
                 try:
                     live.remove(self)
-                except BaseException:  # an interrupt has kept it from that
+                except BaseException:  # an interrupt came before it was removed
                     live.remove(self)
                     raise
 
     def _busy(self) -> bool:
-        """Tell whether C, or a method, may be in the middle of using something of this base."""
+        """Tell whether C or a method may be using the base, or anything on it."""
         return self._running or self._calls > 0 or in_the_middle(self, sys._getframe(1))
 
-    # What others say of what is made on the base: nobody but this package's core looks by itself.
+    # What the nouns say and ask about the objects on the base; only _core looks these up itself.
 
     def _may_call(self, key: int, thing: object) -> None:
-        """Have C's *key* lead to *thing*, which it may call from now on."""
+        """Make *thing* live: from now on C may call it by *key*."""
         self._live[key] = thing
 
     def _may_not_call(self, key: int) -> None:
-        """Have C's *key* lead nowhere any more."""
+        """Note that C can't call the object with *key* any more."""
         self._live.pop(key, None)
 
     def _silencer(self) -> Callable[[int], object]:
-        """Return what does as `_may_not_call`, and doesn't hold the base."""
+        """Return a function like `_may_not_call` that doesn't keep the base alive."""
         live = self._live
         return lambda key: live.pop(key, None)
 
     def _called_by(self, key: int) -> Any:
-        """Return what C's *key* leads to, or None."""
+        """Return the live object with *key*, or None."""
         return self._live.get(key)
 
     def _forget(self, key: int) -> None:
-        """Close the child *key* no longer with the base: C has freed it, or somebody else will."""
+        """Don't close the child *key* with the base: C or another owner frees it."""
         self._live.pop(key, None)
         self._ledger.pop(key, None)
 
     def _know(self, child: Child) -> None:
-        """Close *child* with the base."""
+        """Close *child* with the base, from now on."""
         self._ledger[child._key] = weak(child)
 
     def _knows(self, key: int) -> bool:
@@ -328,11 +330,11 @@ class Root(Handle):
         return key in self._ledger
 
     def _child(self, key: int) -> Child | None:
-        """Return the child *key*, or None where it is being dropped."""
+        """Return the child *key*, or None if it is being dropped."""
         return self._ledger[key]()
 
     def _children(self) -> list[Child]:
-        """Return what is made on the base, and neither closed nor dropped."""
+        """Return the objects made on the base that are neither closed nor dropped."""
         refs = list(self._ledger.copy().values())
         return [child for ref in refs if (child := ref()) is not None]
 
@@ -342,17 +344,17 @@ class Root(Handle):
         return self._parked is not None
 
     def _pointer_though_forked(self) -> CData:
-        """Return the base's pointer, be it parked."""
+        """Return the base's pointer, even if it is parked."""
         parked = self._parked or {}
         return parked[id(self)][1] if id(self) in parked else self.pointer
 
     def _unpark_never(self, handle: Handle) -> None:
-        """Have `_unpark` put nothing back for *handle*: C has freed it."""
+        """Make `_unpark` put nothing back for *handle*, which C has freed."""
         if self._parked is not None:
             self._parked.pop(id(handle), None)
 
     def _put_back(self, handle: Handle, pointer: CData) -> None:
-        """Put back the *pointer* that *handle* has been without: here, or where a fork parks it."""
+        """Put *pointer* back into *handle*; after a fork, park it."""
         if self._parked is None:
             handle._put(pointer)
         else:
@@ -373,7 +375,7 @@ class Root(Handle):
             finally:
                 self._ledger.pop(key, None)
             return
-        with self._gate:  # so that nobody frees the base meanwhile
+        with self._gate:  # so that no other thread frees the base meanwhile
             try:
                 now = self._frees_now()
                 if now:
@@ -395,32 +397,32 @@ class Root(Handle):
     def _bury_again(
         self, error: BaseException, free: Callable[[Thing], object], pointer: Thing
     ) -> None:
-        """Have *free* called later if *error*, an interrupt, has come just where it began."""
+        """Call *free* later if the interrupt *error* came just before it did anything."""
         if came_at_entry(error):
             self._graveyard.append((free, pointer))
 
     def _free_when_clean(self, free: Callable[[Thing], object], what: Thing) -> None:
-        """Have *free* free *what*: here and now, unless C or a method may be about to use it."""
+        """Free *what* by *free*: now, or at a clean moment if C or a method may be using it."""
         if self._busy():
             self._free_later(free, what)
         else:
             free(what)
 
     def _free_later(self, free: Callable[[Thing], object], what: Thing) -> None:
-        """Have *free* free *what* at the next clean moment; in a forked child, after `reinit`."""
+        """Free *what* by *free* at the next clean moment; in a forked child, after `reinit`."""
         self._graveyard.append((free, what))
         if self._parked is None:
             self._wake()
 
     def _frees_now(self) -> bool:
-        """Tell whether whoever holds the gate may free what is on the base: its owner has ended."""
+        """Tell whether this thread, holding the gate, may free objects: the owner has ended."""
         if self._parked is not None or self.closed:  # a fork may come in the middle of closing it
             return False
         with _claiming:
-            return not is_alive(self._thread)  # nor does anybody run the loop
+            return not is_alive(self._thread)  # then no thread runs the loop, either
 
     def _has_buried(self) -> None:
-        """Have what is in the graveyard freed: by the loop, or with the base by the last child."""
+        """Wake the loop to empty the graveyard; or free a condemned base after its last child."""
         if self._parked is not None:
             return
         with self._gate:
@@ -431,9 +433,9 @@ class Root(Handle):
             self._wake()
 
     def _exhume(self) -> None:
-        """Free what is in the graveyard; only where no callback of what it holds is below.
+        """Free what is in the graveyard; only when none of its callbacks is on the stack.
 
-        Also release what libevent has let go of (D4).
+        Also release the references that libevent has dropped (D4).
         """
         graveyard = self._graveyard
         while graveyard:
@@ -448,18 +450,18 @@ class Root(Handle):
             release_to(lambda error: self._report(error, self))
 
     def _wake(self) -> None:
-        """Have the loop come to a clean moment soon; from any thread."""
+        """Make the loop reach a clean moment soon; may be called from any thread."""
         raise NotImplementedError
 
     def _report(self, error: BaseException, source: object) -> None:
-        """Take what *source*'s callback raised."""
+        """Handle the *error* that *source*'s callback raised."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Close everything made on the base, then free the base itself: see `EventBase.close`."""
         if self.closed and (self._condemned is None or self._closing):
             return
-        self._check_closable()  # first: whoever is refused has not become the owner
+        self._check_closable()  # comes first: a thread that is refused must not become the owner
         if self._thread != get_ident():
             self._claim()
         errors.headroom(HEADROOM)
@@ -473,7 +475,7 @@ class Root(Handle):
         if self._calls:
             raise RuntimeError("close() was called inside a callback")
         if self._holds:
-            raise RuntimeError("close() was called where the lock of a bufferevent is held")
+            raise RuntimeError("close() was called while the lock of a bufferevent is held")
         if in_the_middle(self, caller):
             raise RuntimeError("close() was called in the middle of another call about the base")
         self._running = self._closing = True
@@ -487,21 +489,21 @@ class Root(Handle):
                     self._forget_orphans()
                 with self._gate:
                     self._closing = False
-                    last = not self._ledger  # or another finalizer has yet to come for its child
+                    last = not self._ledger  # else the finalizer of a child is still to come
                 if last:
                     self._free_condemned()
-            if self._parked is not None:  # since then or for long
+            if self._parked is not None:  # a callback has forked, or the process before
                 self._abandon()
         finally:
             self._running = self._closing = False
             try:
                 live.remove(self)
-            except BaseException:  # an interrupt has kept it from that
+            except BaseException:  # an interrupt came before it was removed
                 live.remove(self)
                 raise
 
     def _condemn(self) -> None:
-        """Be closed, but have the pointer, until it is freed."""
+        """Become closed, but keep the pointer in `_condemned` until the base is freed."""
         try:
             kind = type(self)
             slot(self)
@@ -514,7 +516,7 @@ class Root(Handle):
             return
 
     def _abandon(self) -> None:
-        """Leave what there is in C to the parent process."""
+        """Leave the C objects to the parent process."""
         self._parked = self._condemned = None
         self._ledger.clear()
         self._live.clear()
@@ -525,29 +527,29 @@ class Root(Handle):
 
     def _close_children(self) -> None:
         known: set[int] = set()
-        # A copy: to list tuples may run the collector, whose finalizers change the ledger.
+        # A copy: making tuples may run the garbage collector, and finalizers change the ledger.
         while unknown := [item for item in self._ledger.copy().items() if item[0] not in known]:
-            # Those who are told may make something new, which is closed then.
+            # Callbacks may make new objects, which the next round closes.
             known.update(key for key, _ in unknown)
             children = [child for _, ref in unknown if (child := ref()) is not None]
-            children.reverse()  # what was made later may stand on what was made earlier
+            children.reverse()  # a later bufferevent may be on top of an earlier one
             for child in sorted(children, key=lambda child: child._rank):
-                if not came_to_be(child):  # an interrupt has kept it from that
+                if not came_to_be(child):  # an interrupt came before it was made
                     self._ledger.pop(child._key, None)
                     continue
                 try:
                     child.close()
-                except BaseException as error:  # be it that of a user's class: the rest is closed
+                except BaseException as error:  # perhaps from a user's close(): go on with the rest
                     errors.keep(error)
                 if self._parked is None and not child.closed:
                     child._dispose()
 
     def _forget_orphans(self) -> None:
-        """Wait no longer for children that an interrupt has kept from saying that they are closed.
+        """Remove dead children from the ledger, which an interrupt has left there.
 
-        Be it just where their finalizer began. A dead child may also be one whose finalizer
-        the collector has yet to call: but not when it has run once more. And one that is closed may
-        be so by a method that has called who closes the base.
+        The interrupt may have come just when their finalizer began. A child may also look dead
+        because the garbage collector has yet to call its finalizer: not after one more collection.
+        A closed child may still be in use by a method that has led to this call.
         """
         known = [(key, ref()) for key, ref in self._ledger.copy().items()]
         dead = [
@@ -558,7 +560,7 @@ class Root(Handle):
         ]
         before = gc.get_stats()[-1]["collections"]
         gc.collect()
-        if gc.get_stats()[-1]["collections"] > before:  # else it is at work: below, or elsewhere
+        if gc.get_stats()[-1]["collections"] > before:  # else a collection is under way already
             for key in dead:
                 self._ledger.pop(key, None)
 
@@ -567,7 +569,7 @@ class Root(Handle):
         raise NotImplementedError
 
     def _free_condemned(self) -> None:
-        """Free the base in the collector's stead; finalizers of its events still run."""
+        """Free the condemned base; finalizers of its events still run."""
         pointer = self._condemned
         if pointer is None:  # in a forked child
             return
@@ -581,7 +583,7 @@ class Root(Handle):
             self._live.clear()
             try:
                 live.remove(self)
-            except BaseException:  # an interrupt has kept it from that
+            except BaseException:  # an interrupt came before it was removed
                 live.remove(self)
                 raise
         errors.settle(before)
@@ -589,14 +591,14 @@ class Root(Handle):
     def __del__(self) -> None:
         try:
             self._finalize()
-        except BaseException:  # an interrupt, which stays in here anyway
+        except BaseException:  # an interrupt, which can't leave a finalizer anyway
             self._finalize()
             raise
 
     def _finalize(self) -> None:
         self._condemn()
         if getattr(self, "_condemned", None) is None or self._parked is not None:
-            return  # it is freed, or has never come to be
+            return  # it is freed, or was never made
         self._collected = True
         if not self._ledger:
             self._free_condemned()
@@ -606,7 +608,7 @@ class Root(Handle):
     def _park(self) -> None:
         """Take the pointers out of their slots, in a forked child."""
         self._gate = threading.RLock()  # another thread may have held it
-        if self._thread != get_ident():  # whoever ran the loop, or was inside a call, is gone
+        if self._thread != get_ident():  # the owner doesn't exist in this process
             self._lost = self._lost or self._running or self._calls > 0
             self._running = False
             self._calls = 0
@@ -620,11 +622,11 @@ class Root(Handle):
             if (child := ref()) is not None:
                 handles += [child, *child._lent()]
         parked = {id(handle): (handle, handle._take()) for handle in handles}
-        if closing:  # then here all is closed, and nothing is freed
+        if closing:  # in the child everything is closed, and nothing is freed
             parked.clear()
             self._live.clear()
             self._condemned = None
-        # What has no pointer was about to be closed, by whom the fork goes on.
+        # A handle without a pointer was being closed, by code that goes on in the child.
         self._parked = {
             key: (handle, pointer)
             for key, (handle, pointer) in parked.items()
@@ -636,24 +638,24 @@ class Root(Handle):
         parked, self._parked = self._parked, None
         for handle, pointer in (parked or {}).values():
             handle._put(pointer)
-        if self._running or self._calls:  # reinit() may have been called below what would be freed
+        if self._running or self._calls:  # reinit() may have been called in a callback
             self._wake()
         else:
             self._exhume()
 
 
 @described(
-    base="The `EventBase` that it is made on.",
+    base="The `EventBase` that the object is made on.",
 )
 class Child(Handle):
-    """Something made on a base, which must be freed before it."""
+    """An object made on a base, which must be freed before the base."""
 
     __slots__ = ("_key", "base")
 
     _rank: ClassVar[Rank] = Rank.EVENT
 
-    #: `UNUSED` where nothing has ever been done with it, and so something has been forgotten. Where
-    #: that can be is a slot which is there for something else: to keep it costs nothing.
+    #: `UNUSED` as long as the object has not been used, so that dropping it deserves a warning.
+    #: Only events set it, in a slot that they have anyway.
     _armed: bool | tuple[()] | None = None
 
     #: Whether it has anything `_lent`.
@@ -667,7 +669,7 @@ class Child(Handle):
         self.base = base
         self._key = key
         ref = weak(self)
-        base._ledger[key] = ref  # no call from here on: it has a pointer only where its base knows
+        base._ledger[key] = ref  # no call from here on: only a known child may have a pointer
         if type(pointer) is not Making:
             self.pointer = pointer
             return
@@ -681,26 +683,26 @@ class Child(Handle):
 
         @property
         def _free(self) -> Callable[[CData], object]:
-            """Frees the C object."""
+            """The function that frees the C object."""
 
     def _unusable(self) -> Exception:
         return self.base._why_unusable(self) or super()._unusable()
 
     def _lent(self) -> list[Handle]:
-        """Return the handles of what C made as parts of this object, which end with it."""
+        """Return the lent handles: parts of this object in C, which end with it."""
         return []
 
     def _take_lent(self) -> list[CData]:
-        """Take the pointers of what is `_lent`; return those that must be let go before `_free`."""
+        """Take the pointers of what is `_lent`; return those that `_free` must wait for."""
         return take(self._lent())
 
     def _do_without(self, other: Child) -> None:
-        """Use *other* no longer, which is of the same base and about to be closed."""
+        """Stop using *other*, which is on the same base and about to be closed."""
 
     def close(self) -> None:
-        """Free the C object; a second time does nothing. Raises `ThreadError` in a wrong thread.
+        """Free the C object; a second time does nothing. Raises `ThreadError` in the wrong thread.
 
-        In the middle of a method that is on its way to C with it, it is freed when that returns.
+        If a method is just using the object, it is freed when that method returns.
         """
         base = self.base
         if self.closed:
@@ -708,7 +710,7 @@ class Child(Handle):
         base._check_thread()
         if base._parked is None:
             self._dispose()
-        elif id(self) in base._parked:  # it is the parent process's, unless reinit() shares it
+        elif id(self) in base._parked:  # it belongs to the parent process until reinit()
             base._live.pop(self._key, None)
             base._ledger.pop(self._key, None)
             for handle in self._lent():
@@ -716,9 +718,9 @@ class Child(Handle):
             base._graveyard.append((self._free, base._parked.pop(id(self))[1]))
 
     def _dispose(self) -> None:
-        """Take the pointer from its slot, and free it: now, at a clean moment, or when let go.
+        """Take the pointer from its slot, and free it: now, at a clean moment, or when not in use.
 
-        The part of `close` that no class of a user's can leave out.
+        A user's class may override `close`, but can't leave this part out.
         """
         base: Root = self.base
         free, kind = self._free, type(self)
@@ -726,13 +728,13 @@ class Child(Handle):
         try:
             bare = kind.__dict__.get("_as_WithoutPointer") or without_pointer(kind)
             pointer = slot(self)
-            if self.__class__ is kind:  # no call from here on: nobody sees it empty and open
+            if self.__class__ is kind:  # no call from here on: it must not be seen empty but open
                 del self.pointer
                 self.__class__ = bare
                 todo = True
         except AttributeError:  # other code has closed it
             return
-        if not todo:  # other code has had it become of another class
+        if not todo:  # other code has changed its class
             self._dispose()
             return
         held: list[CData] = []
@@ -773,9 +775,9 @@ class Child(Handle):
     def __del__(self) -> None:
         try:
             slot(self)
-        except AttributeError:  # it is closed, or never came to be
+        except AttributeError:  # it is closed, or was never made
             return
-        except BaseException:  # an interrupt, which stays in here anyway
+        except BaseException:  # an interrupt, which can't leave a finalizer anyway
             self._dispose()
             raise
         complaint: str | bool = False
@@ -792,54 +794,55 @@ class Child(Handle):
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)
 
     def _complaint(self) -> str:
-        """Return what is to be said where it is dropped unused; "" where its base goes, too."""
+        """Return the warning for an object dropped unused; "" if its base is dropped, too."""
         base: Root = self.base
-        # In one cycle with it the collector has cleared the references of `roots` by now.
+        # In one cycle with the base, the garbage collector has cleared the weak references of
+        # `roots` by now.
         if base.closed or base._condemned is not None or base not in roots:
             return ""
-        # Each that is made on it has it, too: is there anybody else?
+        # Every child refers to the base. Does anything else?
         if sys.getrefcount(self.base) - REFERENCES_HERE < len(base._ledger):
             return ""
         return self._what_to_do()
 
     def _what_to_do(self) -> str:
-        """Return the text that says what has been forgotten, or "" if nothing has been."""
+        """Return the warning that says what to do, or "" if there is nothing to warn of."""
         return ""
 
 
 finalizers.add(Child.__del__)
 
-#: What `Child._armed` is until there has been any use of it: false, and nothing else's value.
+#: The value of `Child._armed` until the object is used: a false one that nothing else has.
 UNUSED: tuple[()] = ()
 
-#: How many of a base's references `Child._complaint` sees that are its own, and the object's.
+#: How many references to a base are `Child._complaint`'s own, and the object's.
 REFERENCES_HERE = 3
 
 
 @atexit.register
 def _at_exit() -> None:
-    """Leave the rest to the system: finalizers come when what they need has been taken down."""
+    """Leave the rest to the system: finalizers would run when what they need is already gone."""
     forget_all()
     for kind in (Root, Child, Fresh):
         kind.__del__ = left_alone  # type: ignore[method-assign]
 
 
 def renew_locks() -> None:
-    """Make anew, in a forked child, what another thread may have held."""
+    """Make new locks in a forked child, as another thread may have held the old ones."""
     global _claiming
     _claiming = threading.RLock()
 
 
 def callable_here() -> list[object]:
-    """Return what C may call in this thread, on all of its bases."""
+    """Return the objects that C may call on all bases of this thread."""
     here = [root for root in roots if root._thread == get_ident() and root._parked is None]
     return [thing for root in here for thing in list(root._live.values())]
 
 
 def is_alive(thread: int) -> bool:
-    """Tell whether the thread that has, or had, this number runs."""
+    """Tell whether the thread with this number runs."""
     return thread in sys._current_frames()
 
 
-#: Every base there is, for the fork.
+#: All bases, for the fork.
 roots: weakref.WeakSet[Root] = weakref.WeakSet()

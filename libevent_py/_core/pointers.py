@@ -1,7 +1,7 @@
-"""Pointers that free what they point to with the last who holds them, and what depends on that.
+"""Pointers that free their C object with the last reference to them.
 
-Who calls C with a pointer holds it until C returns: so nothing is freed below a call, whoever
-closes it meanwhile. `owner` tells where that matters.
+A call of C keeps a reference to the pointer until C returns. So nothing is freed while C uses it,
+even if other code closes the object meanwhile. `owner` explains when that matters.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def _alone() -> int:
     return sys.getrefcount(pointer)
 
 
-#: What `sys.getrefcount` says of what only one variable holds.
+#: What `sys.getrefcount` returns for an object with one reference, a local variable.
 ALONE = _alone()
 
-#: For each `shared` pointer, by a number: a weak reference to it, and another pointer to the same,
-#: which cffi frees when it goes. C alone takes it from here when the first is let go: no interrupt
-#: comes between.
+#: For each `shared` pointer, by a number: a weak reference to it, and a second pointer to the same
+#: object, which cffi frees when it is dropped. The weak reference's callback, which is C code,
+#: removes the entry; so no interrupt can come in between.
 _held: dict[int, list[Any]] = {}
 
-# Looked up once, for what is called for each buffer made.
+# Looked up once, for code that runs for each buffer made.
 _next_number = itertools.count(1).__next__
 _pop = _held.pop
 _gc, _cast, _typeof = ffi.gc, ffi.cast, ffi.typeof
@@ -41,52 +41,49 @@ _ref, _partial = weakref.ref, functools.partial
 
 
 def _numbers(pointer: CData) -> list[int]:
-    """Return the numbers in `_held` of a pointer."""
+    """Return the numbers in `_held` of *pointer*."""
     found = [getattr(ref.__callback__, "args", ()) for ref in weakref.getweakrefs(pointer)]
     return [arguments[0] for arguments in found if arguments and arguments[0] in _held]
 
 
 def shared(pointer: CData, free: Callable[[CData], object]) -> CData:
-    """Return *pointer* after arranging for *free* of it when nobody holds it any longer.
+    """Arrange for *free* to be called when the last reference to *pointer* is dropped; return it.
 
-    Who calls C with it holds it, too: so it is not freed below a callback, or another thread, that
-    is inside such a call. A pointer is nothing that the collector would finalize (as it would one
-    of ``ffi.gc``'s own): so finalizers find what it points to alive, and may keep it so. *free* is
-    called wherever that is, as a finalizer would be.
+    A call of C has such a reference, too: so the object is not freed while a callback or another
+    thread is inside such a call. The garbage collector doesn't finalize the pointer itself (as it
+    would one from ``ffi.gc``): so finalizers still find its object alive, and may keep it alive.
+    Like a finalizer, *free* may run at any place.
     """
     number = _next_number()
     copy = _cast(_typeof(pointer), pointer)
     entry: list[Any] = [_ref(pointer, _partial(_pop, number))]
-    _held[number] = entry  # no call from here to the next line: from here on it is freed with that
+    _held[number] = entry  # no call from here to the next line: now the entry frees it
     entry.append(_gc(copy, free))
     return pointer
 
 
 def unshare(pointer: CData) -> None:
-    """Undo `shared`: from now on somebody else frees *pointer*."""
+    """Undo `shared`: from now on another owner frees *pointer*."""
     for number in _numbers(pointer):
         ffi.gc(_held[number][1], None)
         del _held[number]
 
 
 def keep_for(pointers: list[CData | None], owner: CData | None) -> None:
-    """Keep *owner*, a `shared` pointer, for as long as anybody holds one of *pointers*.
-
-    They are to parts of what it points to.
-    """
+    """Keep *owner*, a `shared` pointer, alive as long as any of *pointers*, which point into it."""
     for pointer in filter(None, pointers):
         shared(pointer, lambda _pointer: owner)
 
 
 class Countdown:
-    """Calls *function* as soon as nobody holds any of some pointers."""
+    """Calls *function* as soon as the last reference to a group of pointers is dropped."""
 
     __slots__ = ("_function", "_left", "began")
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
         self._left = 0
-        #: Whether it does: an interrupt may keep `begin` from that.
+        #: Whether `begin` is complete: an interrupt may cut it short.
         self.began = False
 
     def begin(self, pointers: list[CData]) -> None:
@@ -103,7 +100,7 @@ class Countdown:
 
 
 def when_let_go(pointers: list[CData], function: Callable[[], object]) -> None:
-    """Call *function* as soon as nobody holds any of *pointers*, with none at once."""
+    """Call *function* when the last reference to *pointers* is dropped; with none, at once."""
     if pointers:
         Countdown(function).begin(pointers)
     else:
@@ -115,9 +112,9 @@ def owned(
     function: Callable[[Unpack[Arguments]], CData],
     *arguments: Unpack[Arguments],
 ) -> CData:
-    """Enter C by *function*, which calls nobody back, for a new object; return its pointer or NULL.
+    """Make a new object by C's *function*, which doesn't call back; return its pointer or NULL.
 
-    It is `shared`, and an interrupt loses it nowhere on the way.
+    The pointer is `shared`, and no interrupt can lose it.
     """
     made: list[CData] = []
     ffi.errno = 0
@@ -135,7 +132,7 @@ def new_owned(
     function: Callable[[Unpack[Arguments]], CData],
     *arguments: Unpack[Arguments],
 ) -> CData:
-    """Do what `owned` does, and raise why there is none."""
+    """Do what `owned` does, but instead of NULL raise why there is no object."""
     pointer = owned(free, function, *arguments)
     if not pointer:
         raise errors.failed(function)
@@ -143,23 +140,23 @@ def new_owned(
 
 
 def is_shared(pointer: CData) -> bool:
-    """Tell whether *pointer* is one that `shared` has returned, or has been about to."""
+    """Tell whether `shared` has been called for *pointer*, even if an interrupt cut it short."""
     return bool(_numbers(pointer))
 
 
 def copied(pointer: CData) -> CData:
-    """Return another pointer to the same, for who frees it when *pointer* is let go."""
+    """Return another pointer to the same object, which is no reference to *pointer* itself."""
     return _cast(_typeof(pointer), pointer)
 
 
 def forget_all() -> None:
-    """Free nothing any more: at its end a process leaves that to the system."""
+    """Free nothing from now on: when the process ends, the system does it."""
     for entry in list(_held.values()):
         ffi.gc(entry[1], None)
 
 
 def lose(address: int) -> bool:
-    """Have nobody free the pointer to *address*, and tell whether it was a `shared` one."""
+    """Never free the `shared` pointer to *address*; return False if there is none."""
     for number, (_, pointer) in _held.copy().items():
         if int(ffi.cast("uintptr_t", pointer)) == address:
             ffi.gc(pointer, None)

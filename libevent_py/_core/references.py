@@ -1,8 +1,8 @@
-"""What Python keeps alive for libevent, until no buffer refers to it any more.
+"""Objects that Python keeps alive for libevent, until no buffer refers to them any more.
 
-libevent lets go of it in the middle of changing a buffer, where no Python may run (D4). So C lists
-its key, and it is released at the next clean moment: after an operation of a `Buffer`, or by the
-loop, which C brings to one.
+libevent drops its reference in the middle of changing a buffer, when no Python may run (D4). So C
+puts the object's key on a list, and Python releases the object at the next clean moment: after an
+operation on a `Buffer`, or in the loop, which C wakes for that.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from collections.abc import Callable
 from libevent_py import errors
 from libevent_py._ffi import lib
 
-#: What libevent refers to, by key. Whoever enters C where buffers may change asks it whether there
-#: is anything that may have to be released.
+#: The objects that libevent refers to, by key. While it isn't empty, operations that may change
+#: buffers call `release` afterwards.
 references: dict[int, object] = {}
 
 released = lib.evpy_released
 
 
 class Cleanup:
-    """A callback to be called when libevent has let go of all that it waits for."""
+    """A callback to be called when libevent has dropped all references that it waits for."""
 
     __slots__ = ("callback", "waits")
 
     def __init__(self) -> None:
         self.callback: Callable[[], object] | None = None
-        #: For how many keys of `references`.
+        #: How many keys in `references` it waits for.
         self.waits = 0
 
 
 def release() -> None:
-    """Release what libevent has let go of; raises what a `Cleanup` raised."""
-    if key := released():  # mostly there is nothing, and nothing more to do
+    """Release the objects that libevent has dropped; raises what a `Cleanup` raised."""
+    if key := released():  # mostly there is none, and nothing to do
         errors.call(release_to, errors.keep, key)
 
 
 def release_to(report: Callable[[BaseException], object], key: int = 0) -> None:
-    """Release what libevent has let go of, and hand to *report* what a `Cleanup` raises.
+    """Release the objects that libevent has dropped; pass to *report* what a `Cleanup` raises.
 
-    *key* is the first of it, if that has been asked for already.
+    *key* is the first key, if the caller has already taken it from C's list.
     """
     while key := key or released():
         kept = references.get(key)
         cleanup = kept if isinstance(kept, Cleanup) else None
-        if key in references:  # no call from here on: it is let go of once, whatever interrupts
+        if key in references:  # no call from here on: an interrupt must not release it twice
             del references[key]
             if cleanup is not None:
                 cleanup.waits -= 1
@@ -54,7 +54,7 @@ def release_to(report: Callable[[BaseException], object], key: int = 0) -> None:
         try:
             lib.evpy_released_done(key)
             key = 0
-        finally:  # though an interrupt has come
+        finally:  # even after an interrupt
             if cleanup is not None and not cleanup.waits and cleanup.callback is not None:
                 try:
                     cleanup.callback()

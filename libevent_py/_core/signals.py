@@ -1,13 +1,12 @@
 """Signal events: libevent's signal handlers beside Python's (C10).
 
-libevent has one base per process that gets signals, so the first to add a signal event keeps that
-part until its last one is gone. While an event waits for a signal, libevent's handler is in the
-place of Python's; when it is deleted, libevent puts back what it found, even if `signal.signal`
-has meanwhile asked for something else. So Python's handler is then set again, from Python's own
-books.
+In libevent, one base per process gets signals: the first base to add a signal event, until its last
+signal event is gone. While an event waits for a signal, libevent's handler replaces Python's. When
+the event is deleted, libevent restores the handler that it found, even if `signal.signal` has set
+another one meanwhile. So we then set Python's present handler again.
 
-In a forked child libevent's handlers would tell the parent of the child's signals (A8). So there
-too Python's handlers come back, until `reinit` has made the base the child's own.
+In a forked child, libevent's handlers would report the child's signals to the parent (A8). So
+Python's handlers are restored there, too, until `reinit` makes the base the child's own.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _waiting: dict[int, set[int]] = {}
 
 
 def number(signum: SupportsIndex) -> int:
-    """Return *signum* as an int, or raise an error unless it can be waited for."""
+    """Return *signum* as an int, or raise an error if it is no signal that can be caught."""
     signum = convert.c_int(signum, "signum")
     if signum not in VALID:
         raise ValueError(f"signum must be a signal that can be caught, not {signum}")
@@ -62,7 +61,7 @@ def check_closable(base: Root) -> None:
 
 
 def claim(base: Root) -> None:
-    """Make *base* the one that gets signals, or raise an error when it can't be."""
+    """Make *base* the one that gets signals, or raise an error if that is impossible now."""
     global _owner
     check_thread()
     owner = None if _owner is None else _owner()
@@ -81,7 +80,7 @@ def added(signum: int, key: int) -> None:
 
 
 def removed(signum: int, key: int) -> None:
-    """Note that the event with *key* no longer waits, and give Python its handler back."""
+    """Note that the event with *key* no longer waits, and restore Python's handler."""
     keys = _waiting.get(signum)
     if keys is None or key not in keys:
         return
@@ -92,14 +91,14 @@ def removed(signum: int, key: int) -> None:
 
 
 def restore(signum: int) -> None:
-    """Set Python's handler for *signum* again, where there is one and this thread may."""
+    """Set Python's handler for *signum* again, if it has one and this thread may set it."""
     handler = signal.getsignal(signum)
     if handler is not None and in_main_thread():
         signal.signal(signum, handler)
 
 
 def reclaim(base: Root) -> None:
-    """Add *base*'s signal events once more: after `event_reinit` not all backends have them."""
+    """Add *base*'s signal events once more: some backends lose them in `event_reinit`."""
     if _owner is None or _owner() is not base:
         return
     tv = ffi.new("struct timeval *")
@@ -113,7 +112,7 @@ def reclaim(base: Root) -> None:
 
 
 def forget(base: Root) -> None:
-    """Note that *base* is freed: libevent has put back all handlers that it replaced."""
+    """Note that *base* is freed, so that libevent has restored all handlers that it replaced."""
     global _owner
     if _owner is not None and _owner() in (base, None):
         _owner = None

@@ -1,14 +1,13 @@
 """The two pipes that wake a loop from outside libevent: for Python's signals, and for the log.
 
-libevent goes on waiting after EINTR, so a Python signal handler would wait for the next event.
-While a loop runs in the main thread, `signal.set_wakeup_fd` has each signal write a byte to a
-socket pair whose other end the loop watches, with an event that does not keep the loop alive. The
-byte is all that is needed: any Python code that runs then runs the handlers first. A wakeup
-descriptor that was there before is given what arrived in its stead, and is put back when the loop
-returns.
+libevent goes on waiting after EINTR, so a Python signal handler would have to wait for the next
+event. While a loop runs in the main thread, `signal.set_wakeup_fd` makes each signal write a byte
+to a socket pair whose other end the loop watches, with an event that doesn't keep the loop alive.
+Waking the loop is enough: before any other Python code, the handlers run. Bytes meant for a wakeup
+descriptor that was set before are passed on to it, and it is restored when the loop returns.
 
-Both pairs are the process's and stay open: so nobody can write to a number that meanwhile belongs
-to something else. A forked child gets pairs of its own under the same numbers.
+Both pairs belong to the process and stay open, so that nothing writes to a descriptor number that
+has been reused. A forked child gets new pairs under the same numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from libevent_py._ffi import lib
 
 
 class Pipe:
-    """A socket pair that carries bytes which say nothing but "wake up"."""
+    """A socket pair whose bytes only mean "wake up"."""
 
     def __init__(self) -> None:
         self.reader, self.writer = self._pair()
@@ -55,7 +54,7 @@ class Pipe:
         self.writer.close()
 
     def renew(self) -> None:
-        """Stop sharing the pair with the parent process, under the same descriptors."""
+        """Replace the pair shared with the parent process, under the same descriptors."""
         for old, new in zip((self.reader, self.writer), self._pair(), strict=True):
             os.dup2(new.fileno(), old.fileno(), inheritable=False)
             new.close()
@@ -68,17 +67,17 @@ class Wakeup:
         self.signals = Pipe()
         self.log = Pipe()
         self.previous = -1
-        #: Whether the log is told of its pipe.
+        #: Whether the log in C knows its pipe.
         self.known = False
 
     def close(self) -> None:
-        """Close both pipes, which nobody has used."""
+        """Close both pipes, which have not been used."""
         self.signals.close()
         self.log.close()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Have each signal write to the `signals` pipe; for the main thread."""
+        """Make each signal write to the `signals` pipe; for the main thread only."""
         writer = self.signals.writer.fileno()
         outer = self.previous
         before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -88,19 +87,19 @@ class Wakeup:
             yield
         finally:
             signal.set_wakeup_fd(before)
-            self.signalled()  # what stopped the loop before it could pass it on
+            self.signalled()  # passes on the signal that stopped the loop
             self.previous = outer
 
     def signalled(self) -> None:
-        """Empty the `signals` pipe, and pass on what belongs to the descriptor it stands in for."""
+        """Empty the `signals` pipe, and pass its bytes on to the descriptor that it replaces."""
         numbers = self.signals.take()
         if numbers and self.previous >= 0:
-            with suppress(OSError):  # as from the signal handler: nobody to tell, nothing to do
+            with suppress(OSError):  # as Python's own signal handler does
                 os.write(self.previous, numbers)
 
 
-#: The process's `Wakeup`, once there is one. Two threads, or a signal handler and what it has
-#: interrupted, may make one each at a time: the first to put it here has made the process's.
+#: The process's `Wakeup`, once there is one. Two threads, or a signal handler and the code that it
+#: interrupts, may each make one at the same time: the first one that is stored here counts.
 _made: dict[str, Wakeup] = {}
 
 

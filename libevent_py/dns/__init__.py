@@ -1,4 +1,4 @@
-"""Names looked up and served: ``evdns``."""
+"""DNS lookups and DNS servers: ``evdns``."""
 
 from libevent_py.dns.base import DnsBase as DnsBase
 from libevent_py.dns.base import err_to_string as err_to_string

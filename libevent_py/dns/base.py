@@ -1,14 +1,14 @@
 """``struct evdns_base``: name lookups in the loop.
 
-*Closing.* libevent lines up the answers of lookups, and some of them use what they came from (L3).
-So a `DnsBase` that is closed cancels its lookups at once, has those fail that others began with it,
-and is freed when nothing is lined up any longer.
+*Closing.* libevent queues the callbacks for the answers of lookups, and some of these callbacks use
+the evdns_base (L3). So a `DnsBase` that is closed cancels its own lookups at once, makes lookups by
+bufferevents fail, and is freed when no callback is queued any more.
 
-*Name servers.* evdns asks one that has failed, from time to time, whether it is back. The answer to
-this probe is lined up, too, and finds the server freed if it has been cleared meanwhile. So that
-waits for a quiet moment like the end, and what is to come after it waits as well. And where a probe
-is taken back, the next question that waits for its turn is sent, be it to a server that has just
-been freed: so none may wait.
+*Name servers.* evdns probes a failed name server from time to time. The callback for the answer is
+queued too, and would find the server freed if it had been cleared meanwhile. So clearing waits for
+a quiet moment, as closing does, and so does any change of the name servers after it. When a probe
+is cancelled, evdns sends the next waiting question, perhaps to a server that has just been freed;
+so no question may wait while servers are cleared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 RESOLV_CONF = "/etc/resolv.conf"
 
-#: A name as DNS spells it: C finds no place for more, nor for more in a part of it.
+#: The most bytes in a name, and in each of its parts, that fit into a DNS message.
 LONGEST_NAME = 255
 LONGEST_LABEL = 63
 LABELS = re.compile(rb"(?:[^.]{1,%d}\.)*[^.]{1,%d}\.?" % (LONGEST_LABEL, LONGEST_LABEL))
@@ -58,7 +58,7 @@ resolve = lib.evpy_dns_resolve
 
 
 def err_to_string(err: int) -> str:
-    """Return what *err*, one of `DnsResult`, means. Wraps ``evdns_err_to_string``."""
+    """Return the text for *err*, a `DnsResult`. Wraps ``evdns_err_to_string``."""
     return convert.text(lib.evdns_err_to_string(convert.c_int(err, "err")))
 
 
@@ -66,8 +66,8 @@ class DnsBase(Child):
     """A resolver with its name servers; usable in ``with``, which closes it.
 
     Its name servers' sockets keep the loop from ending, unless it is made with
-    DISABLE_WHEN_INACTIVE. Dropped while it looks nothing up, it is closed in the loop. A forked
-    child shares the sockets, and with them the answers: it had better make its own.
+    DISABLE_WHEN_INACTIVE. If you drop it while no lookup is pending, the loop closes it. A forked
+    child shares the sockets, and with them the answers: make a new `DnsBase` there.
     """
 
     __slots__ = ("_free", "_late", "_lookups", "_max_inflight")
@@ -77,11 +77,11 @@ class DnsBase(Child):
     _rank = Rank.DNS
 
     def __init__(self, base: EventBase, flags: int = DnsBaseFlag.INITIALIZE_NAMESERVERS) -> None:
-        """Make a resolver; with INITIALIZE_NAMESERVERS it reads ``/etc/resolv.conf`` and the hosts.
+        """Make a resolver; INITIALIZE_NAMESERVERS reads ``/etc/resolv.conf`` and ``/etc/hosts``.
 
         With ``DnsBaseFlag(0)`` it has no name servers yet, and knows no hosts.
-        DISABLE_WHEN_INACTIVE lets the loop end while nothing is looked up. Raises `OSError` when
-        the file can't be read, and `LibeventError` when it names no server.
+        DISABLE_WHEN_INACTIVE lets the loop end while no lookup is pending. Raises `OSError` when
+        ``/etc/resolv.conf`` can't be read, and `LibeventError` when it names no server.
         Wraps ``evdns_base_new``.
         """
         self._check_unmade()
@@ -90,10 +90,10 @@ class DnsBase(Child):
         flags = convert.flags(DnsBaseFlag, flags, "flags")
         base._check_thread()
         base._check_selectable(-1)
-        #: Those that have not been told yet, by key.
+        #: The lookups whose callbacks have not been called yet, by key.
         self._lookups: dict[int, Lookup] = {}
         self._free = functools.partial(_free, base, self._lookups, True)
-        #: What is to be done with the name servers when there is a quiet moment.
+        #: Changes of the name servers that wait for a quiet moment.
         self._late: deque[Callable[[], object]] = deque()
         self._max_inflight = b"64"
         if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
@@ -113,15 +113,15 @@ class DnsBase(Child):
     def resolve_ipv4(
         self, name: str | bytes, callback: ResolveCallback, *, flags: int = NO_FLAG
     ) -> DnsLookup:
-        """Look up the IPv4 addresses of *name*; `hosts` files and numeric addresses don't count.
+        """Look up the IPv4 addresses of *name* in DNS, ignoring ``hosts`` files.
 
-        The loop calls ``callback(lookup, result, ttl, addresses)`` once, with a `DnsResult`, the
-        seconds for which the answer holds, and a list of text such as ``["127.0.0.1"]``, of at most
-        32; it is empty unless *result* is NONE. As in C, a server that answers SERVFAIL counts as
-        one that doesn't answer: it is asked again at once, as often as the option attempts says,
-        and then the result is TIMEOUT, never SERVERFAILED. With NO_SEARCH in *flags* the search
-        list isn't tried. *name* outside ASCII is encoded by IDNA. Raises `ValueError` for what is
-        no name.
+        A numeric address is looked up like a name. The loop calls ``callback(lookup, result, ttl,
+        addresses)`` once, with a `DnsResult`, the seconds for which the answer is valid, and a list
+        of at most 32 addresses as text, such as ``["127.0.0.1"]``; it is empty unless *result* is
+        NONE. As in C, a server that answers SERVFAIL counts as one that doesn't answer: it is asked
+        again at once, as often as the option attempts says, and then the result is TIMEOUT, never
+        SERVERFAILED. With NO_SEARCH in *flags* the search list isn't tried. A *name* outside ASCII
+        is encoded by IDNA. Raises `ValueError` if *name* can't be a name.
         Wraps ``evdns_base_resolve_ipv4``.
         """
         return self._resolve(name, DnsType.A, flags, callback)
@@ -151,7 +151,7 @@ class DnsBase(Child):
     ) -> DnsLookup:
         """Look up the name of an IPv4 *address* such as ``"127.0.0.1"``, as `resolve_ipv4` does.
 
-        The callback's list has that name. Wraps ``evdns_base_resolve_reverse``.
+        The callback's list contains the name. Wraps ``evdns_base_resolve_reverse``.
         """
         return self._resolve_reverse(socket.AF_INET, address, flags, callback)
 
@@ -186,15 +186,16 @@ class DnsBase(Child):
         proto: int = 0,
         flags: int = AddrInfoFlag(0),
     ) -> AddrInfoLookup:
-        """Look up *host* and *service*, a port or its name, in the hosts and by the name servers.
+        """Look up *host* and *service*, a port or its name, in ``hosts`` files and in DNS.
 
         ``callback(lookup, error, addresses)`` is called once, with a `DnsError` or None, and a list
-        as of `util.getaddrinfo`: before this returns, if no name server needs to be asked (as for a
-        numeric address), or else in the loop. *flags* are of `AddrInfoFlag`. What the callback
-        raises before this returns comes out of it, unless ``base.on_error`` takes it. The error is
-        NONAME for a name that doesn't exist, and FAIL for all else: a server that can't be reached,
-        refuses, or answers SERVFAIL. With AF_UNSPEC for *family* a second answer is waited for no
-        longer than the option getaddrinfo-allow-skew says. Wraps ``evdns_getaddrinfo``.
+        like that of `util.getaddrinfo`. It is called before this method returns if no name server
+        needs to be asked (as for a numeric address), otherwise in the loop. *flags* is a set of
+        `AddrInfoFlag`. What the callback raises before this method returns comes out of it, unless
+        ``base.on_error`` handles it. The error is NONAME for a name that doesn't exist, and FAIL
+        for everything else: a server that can't be reached, refuses, or answers SERVFAIL. With
+        AF_UNSPEC for *family*, the option getaddrinfo-allow-skew limits the wait for the second
+        answer. Wraps ``evdns_getaddrinfo``.
         """
         lookup = AddrInfoLookup(self, host, service, callback)
         asked = addrinfo.question(host, service, "service", family, type, proto, flags)
@@ -205,30 +206,30 @@ class DnsBase(Child):
     # Name servers.
 
     def nameserver_add(self, address: str | bytes) -> None:
-        """Ask the name server at *address*, an IPv4 address such as ``"127.0.0.1"``, at port 53.
+        """Add the name server at *address*, an IPv4 address such as ``"127.0.0.1"``, and port 53.
 
-        Raises as `nameserver_sockaddr_add` does. Wraps ``evdns_base_nameserver_add``.
+        Raises the errors of `nameserver_sockaddr_add`. Wraps ``evdns_base_nameserver_add``.
         """
         number = int.from_bytes(util.inet_pton(socket.AF_INET, address), sys.byteorder)
         self._add(lib.evdns_base_nameserver_add, number, about=address)
 
     def nameserver_ip_add(self, address: str | bytes) -> None:
-        """Ask the name server at *address* too, such as ``"127.0.0.1"``, ``"[::1]:5353"``.
+        """Add the name server at *address*, such as ``"127.0.0.1"`` or ``"[::1]:5353"``.
 
-        Without a port it is 53. Raises as `nameserver_sockaddr_add` does. Wraps
+        The default port is 53. Raises the errors of `nameserver_sockaddr_add`. Wraps
         ``evdns_base_nameserver_ip_add``.
         """
-        util.parse_sockaddr_port(address)  # which says what is wrong with it
+        util.parse_sockaddr_port(address)  # raises an error that says what is wrong
         text = convert.string(address, "address")
         self._add(lib.evdns_base_nameserver_ip_add, text, about=address)
 
     def nameserver_sockaddr_add(self, address: HostAndPort) -> None:
-        """Ask the name server at *address*, ``(host, port)``, too; servers take turns.
+        """Add the name server at *address*, ``(host, port)``; servers take turns.
 
-        Raises `FileExistsError` for one that there is already, and `OSError` when there can be no
-        socket for it. Wraps ``evdns_base_nameserver_sockaddr_add``.
+        Raises `FileExistsError` for a server that was added before, and `OSError` when no socket
+        can be made for it. Wraps ``evdns_base_nameserver_sockaddr_add``.
         """
-        if isinstance(address, (str, bytes, os.PathLike)):  # no file is asked for names
+        if isinstance(address, (str, bytes, os.PathLike)):  # a UNIX socket can't be a name server
             raise ValueError(f"address must be (host, port), not {address!r}")
         target = convert.sockaddr(address)
         add = lib.evdns_base_nameserver_sockaddr_add
@@ -237,7 +238,7 @@ class DnsBase(Child):
     def _add(
         self, function: Callable[..., int], *arguments: object, about: object, kept: object = None
     ) -> None:
-        def add(_kept: object = kept) -> None:  # the memory that C is to read, be it later
+        def add(_kept: object = kept) -> None:  # keeps the memory that C reads, perhaps later
             self.base._check_selectable(-1)
             code = errors.guarded(function, self.pointer, *arguments)
             if code == ALREADY_THERE:
@@ -248,16 +249,16 @@ class DnsBase(Child):
         self._in_turn(add)
 
     def _in_turn(self, function: Callable[[], object]) -> None:
-        """Run *function* now, or after what waits for a quiet moment."""
+        """Run *function* now or, if other changes wait for a quiet moment, after them."""
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed one does nothing later)
+        self.pointer  # noqa: B018  (a closed DnsBase will do nothing later)
         if self._late:
             self._late.append(function)
         else:
             function()
 
     def _catch_up(self) -> None:
-        """Do what has waited for a quiet moment."""
+        """Make the changes that have waited for a quiet moment."""
         while self._late:
             function = self._late[0]
             try:
@@ -282,15 +283,15 @@ class DnsBase(Child):
         return found
 
     def clear_nameservers_and_suspend(self) -> None:
-        """Forget the name servers; lookups wait for others, and for `resume`.
+        """Remove all name servers; lookups wait for new ones, and for `resume`.
 
-        In a callback while others are due it happens when these have been called, and what is done
-        with the name servers later happens later still; what fails then is the callback's error.
+        Called in a callback while other callbacks are due, it takes effect after them, and so do
+        later changes of the name servers; an error in one of these is reported like a callback's.
         Wraps ``evdns_base_clear_nameservers_and_suspend``.
         """
         self.base._check_thread()
         waiting = bool(self._late)
-        self.pointer  # noqa: B018  (a closed one has nobody to ask)
+        self.pointer  # noqa: B018  (a closed DnsBase has no name servers)
         self._late.append(self._clear)
         if not waiting:
             with self.base._telling():
@@ -301,24 +302,24 @@ class DnsBase(Child):
         option = lib.evdns_base_set_option
         if (
             lib.evdns_base_count_nameservers(pointer) > 1
-        ):  # send what waits, so that clearing itself sends nothing
+        ):  # send waiting questions now, so that clearing itself sends nothing
             errors.guarded(option, pointer, b"max-inflight", b"65000")
             errors.guarded(lib.evdns_base_resume, pointer)
         lib.evpy_dns_clear(self.base.pointer, pointer)
         errors.guarded(option, pointer, b"max-inflight", self._max_inflight)
 
     def _note_max_inflight(self, path: str | bytes) -> None:
-        """Note how many questions C asks at once when it has read *path*."""
+        """Note the option max-inflight in the file *path*, which C is about to read."""
         try:
             with open(path, "rb") as file:
                 found = re.findall(rb"^\s*options\b.*\bmax-inflight:(\d{1,9})", file.read(), re.M)
-        except OSError:  # which C will say
+        except OSError:  # C will report it
             return
         if found:
             self._max_inflight = found[-1]
 
     def resume(self) -> None:
-        """Ask the name servers that there are now what waits for an answer.
+        """Send waiting lookups to the present name servers.
 
         Wraps ``evdns_base_resume``.
         """
@@ -327,12 +328,12 @@ class DnsBase(Child):
     # Configuration.
 
     def search_clear(self) -> None:
-        """Forget the domains to search names in. Wraps ``evdns_base_search_clear``."""
+        """Remove all search domains. Wraps ``evdns_base_search_clear``."""
         self.base._check_thread()
         errors.guarded(lib.evdns_base_search_clear, self.pointer)
 
     def search_add(self, domain: str | bytes) -> None:
-        """Search names in *domain*, before the domains that there are.
+        """Add the search domain *domain*, to be tried before the others.
 
         Wraps ``evdns_base_search_add``.
         """
@@ -340,7 +341,7 @@ class DnsBase(Child):
         errors.guarded(lib.evdns_base_search_add, self.pointer, convert.host_name(domain))
 
     def search_ndots_set(self, ndots: int) -> None:
-        """Try a name with at least *ndots* dots as it is, before the domains to search; first 1.
+        """Try a name with at least *ndots* dots as it is, before the search domains. Default: 1.
 
         Wraps ``evdns_base_search_ndots_set``.
         """
@@ -349,24 +350,26 @@ class DnsBase(Child):
         errors.call(lib.evdns_base_search_ndots_set, self.pointer, ndots)
 
     def set_option(self, option: str, val: object) -> None:
-        """Set *option* to *val*, a number or the text that resolv.conf has for it.
+        """Set *option* to *val*, a number or the text that resolv.conf uses for it.
 
         ============================ ========================================================
-        ndots                        as `search_ndots_set`; first 1
-        timeout                      seconds to wait for an answer, from 0.001; first 5
-        attempts                     how often to ask, to 255; first 3
-        max-timeouts                 how many in a row, to 255, make a server count as down; 3
-        max-inflight                 how many questions to ask at once, to 65000; first 64
+        ndots                        as `search_ndots_set`; default 1
+        timeout                      seconds to wait for an answer, from 0.001; default 5
+        attempts                     how often to ask, up to 255; default 3
+        max-timeouts                 timeouts in a row, up to 255, after which a server counts
+                                     as down; default 3
+        max-inflight                 questions to ask at once, up to 65000; default 64
         randomize-case               1: ask for nAmEs like this, which are harder to forge, but
-                                     some servers fail (L7); 0: as they are; first 1
-        initial-probe-timeout        seconds, to 3600, until a server that is down is tried; 10
-        getaddrinfo-allow-skew       seconds to wait for the second answer of two; first 3
-        bind-to                      the address that servers added from now on are asked from
-        so-rcvbuf, so-sndbuf         bytes of their sockets' buffers; 0 leaves that to the system
+                                     some servers fail; 0: as they are; default 1
+        initial-probe-timeout        seconds, up to 3600, before a server that is down is tried
+                                     again; default 10
+        getaddrinfo-allow-skew       seconds to wait for the second answer of two; default 3
+        bind-to                      the local address for servers that are added from now on
+        so-rcvbuf, so-sndbuf         bytes of their sockets' buffers; 0: the system's default
         ============================ ========================================================
 
-        A colon after its name, as in C's own ``"timeout:"``, may be there or not. Raises
-        `ValueError` for another option, which C would ignore, and for what is no value of it.
+        A colon after the name, as in C's own ``"timeout:"``, is optional. Raises `ValueError` for
+        an unknown option, which C would ignore, and for a wrong value.
         Wraps ``evdns_base_set_option``.
         """
         self.base._check_thread()
@@ -385,12 +388,13 @@ class DnsBase(Child):
         *,
         flags: int = DnsOption.ALL,
     ) -> None:
-        """Take from *filename*, a resolv.conf, what *flags* of `DnsOption` say.
+        """Read settings from *filename*, a resolv.conf: those in *flags*, a set of `DnsOption`.
 
-        With None, or when it can't be read, what is the default is taken: 127.0.0.1 as the name
+        With None, or when the file can't be read, the defaults are used: 127.0.0.1 as the name
         server (not with NAMESERVERS_NO_DEFAULT), and the host's own domain. With HOSTSFILE,
-        ``/etc/hosts`` is read. Raises `OSError` when *filename* can't be read, and `LibeventError`
-        when it names no server and the default is taken. Wraps ``evdns_base_resolv_conf_parse``.
+        ``/etc/hosts`` is read too. Raises `OSError` when *filename* can't be read, and
+        `LibeventError` when it names no server, so that the default is used.
+        Wraps ``evdns_base_resolv_conf_parse``.
         """
         flags = convert.flags(DnsOption, flags, "flags")
         self.base._check_thread()
@@ -408,10 +412,10 @@ class DnsBase(Child):
         self._in_turn(read)
 
     def load_hosts(self, hosts_fname: str | bytes | os.PathLike[str] | None) -> None:
-        """Have `getaddrinfo` find what *hosts_fname*, a file as ``/etc/hosts``, says too.
+        """Add the hosts in *hosts_fname*, a file like ``/etc/hosts``, for `getaddrinfo`.
 
-        With None, or when it can't be read, localhost. Raises `OSError` then.
-        Wraps ``evdns_base_load_hosts``.
+        With None, or when the file can't be read, localhost is added. Raises `OSError` in the
+        latter case. Wraps ``evdns_base_load_hosts``.
         """
         self.base._check_thread()
         path = ffi.NULL if hosts_fname is None else _path(hosts_fname, "hosts_fname")
@@ -423,20 +427,20 @@ class DnsBase(Child):
             raise _unparsed(load, 1, os.fsdecode(hosts_fname or "")) from None
 
     def clear_host_addresses(self) -> None:
-        """Forget what hosts have been loaded. Wraps ``evdns_base_clear_host_addresses``."""
+        """Remove all loaded hosts. Wraps ``evdns_base_clear_host_addresses``."""
         self.base._check_thread()
         errors.call(lib.evdns_base_clear_host_addresses, self.pointer)
 
     # The end.
 
     def close(self) -> None:
-        """Look up nothing more; a second time does nothing. Raises `ThreadError` in a wrong thread.
+        """Cancel all lookups and close the name servers' sockets; a second time does nothing.
 
-        The callbacks of its lookups are told in the loop, as in C: of SHUTDOWN, or FAIL by
-        `getaddrinfo`; or they get the answer, if that is on its way already. A bufferevent whose
-        name it still looks up fails; an `HttpConnection` made with it is closed, and so is an
-        `RpcPool` that has one. Any callback may call this. The sockets are closed at once or, where
-        C may still need them, in the loop.
+        As in C, the loop calls the callbacks of its lookups: with SHUTDOWN or, for `getaddrinfo`,
+        FAIL; or with the answer, if that has already arrived. A bufferevent whose host name is
+        being looked up fails. An `HttpConnection` made with it is closed, and so is an `RpcPool`
+        that has such a connection. Any callback may call this. The sockets are closed at once or,
+        if C may still need them, in the loop. Raises `ThreadError` in the wrong thread.
         Wraps ``evdns_base_free``.
         """
         base = self.base
@@ -452,36 +456,36 @@ class DnsBase(Child):
         with base._telling():
             pointer = None
             try:
-                pointer = self._take()  # nothing may begin with it in the callbacks that come now
-                if pointer is not None:  # else other code has closed it in between
+                pointer = self._take()  # so that no callback below begins a lookup
+                if pointer is not None:  # None if other code has closed it in between
                     self._tell_users()
             finally:
                 if pointer is not None:
                     base._bury(self._key, free, pointer)
 
     def _tell_users(self) -> None:
-        """Have those who look names up by it do without."""
+        """Make all objects on the base that use this `DnsBase` do without it."""
         base = self.base
         for child in base._children():
             try:
-                if not base._forked:  # or a callback has
+                if not base._forked:  # a callback may have forked
                     child._do_without(self)
-            except BaseException as error:  # a callback's: there may be others to tell
+            except BaseException as error:  # a callback has raised; go on with the other objects
                 errors.keep(error)
 
 
 def _free(base: EventBase, lookups: dict[int, Lookup], dropped: bool, pointer: CData) -> None:
-    """Cancel the lookups, and free the evdns_base when it has called all that it has lined up.
+    """Cancel the lookups, and free the evdns_base when none of its callbacks is queued any more.
 
-    One that was *dropped* may have been finalized before what connects by it, in the same cycle:
-    so it waits.
+    If it was *dropped*, the garbage collector may finalize it before a bufferevent that connects by
+    it, in the same cycle; so freeing it waits.
     """
     try:
         for lookup in list(lookups.values()):
             lookup._withdraw(pointer)
             lookup._drop()
         lib.evpy_lookup_cancel_all(pointer)
-    finally:  # though an interrupt has come
+    finally:  # even after an interrupt
         base._when_quiet(_freed, lookups, pointer, now=not dropped)
 
 
@@ -492,16 +496,16 @@ def _freed(lookups: dict[int, Lookup], pointer: CData) -> None:
 
 
 def _name(name: str | bytes) -> bytes:
-    """Return *name* as C takes it, or raise an error that says why it can't be looked up."""
+    """Return *name* as bytes for C, or raise an error that says why it can't be looked up."""
     encoded = convert.host_name(name)
     if not NAME.fullmatch(encoded):
-        raise ValueError(f"name must have parts of 1 to {LONGEST_LABEL} bytes, not be {name!r}")
+        raise ValueError(f"name must have parts of 1 to {LONGEST_LABEL} bytes, not {name!r}")
     if len(encoded) > LONGEST_NAME:
         raise ValueError(f"name must have at most {LONGEST_NAME} bytes, not {len(encoded)}")
     return encoded
 
 
-#: The same for text, which is looked up again.
+#: The same, cached, for text: programs look the same names up again and again.
 known_name = functools.lru_cache(maxsize=1024)(_name)
 
 
@@ -512,13 +516,13 @@ def _path(path: str | bytes | os.PathLike[str], name: str) -> bytes:
     return encoded
 
 
-#: What C's functions return.
+#: Return values of C's functions.
 ALREADY_THERE = 3
 NO_NAMESERVERS = 6
 
 
 def _uninitialized(flags: int) -> Exception:
-    """Return the exception that says why there is no evdns_base ."""
+    """Return the exception that says why C could not make an evdns_base."""
     if flags & DnsBaseFlag.INITIALIZE_NAMESERVERS:
         return _unparsed(lib.evdns_base_new, 0, RESOLV_CONF)
     return errors.failed(lib.evdns_base_new)
@@ -538,7 +542,7 @@ def _unparsed(function: Callable[..., object], code: int, path: str) -> Exceptio
     return failure
 
 
-# What `DnsBase.set_option` takes.
+# The checks on the values of `DnsBase.set_option`.
 
 #: Returns a value, which each option takes of its own types, as C takes it.
 Check: TypeAlias = Callable[[Any, str], bytes]

@@ -1,8 +1,8 @@
-"""The lookups of a `DnsBase`: what is asked, and who is told of the answer.
+"""The lookups of a `DnsBase`, and how their callbacks are called.
 
-C's handle dies with the callback, which comes exactly once (L4). So a lookup is in its base's
-``live`` from before it is begun until it has been told, and holds its `DnsBase` that long. Should
-libevent lose an answer for want of memory, the end of the `DnsBase` tells of it.
+C frees its handle of a lookup when it calls back, which it does exactly once (L4). So a lookup is
+live from just before it begins until its callback has been called, and keeps its `DnsBase` alive
+that long. If libevent loses an answer for lack of memory, closing the `DnsBase` calls the callback.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
 
 
 @described(
-    callback="What is called with the answer.",
-    dns_base="Where the name is looked up.",
+    callback="The function that is called with the answer.",
+    dns_base="The `DnsBase` that does the lookup.",
 )
 class Lookup:
-    """What all lookups have."""
+    """A lookup of any kind."""
 
     __slots__ = (
         "__weakref__",
@@ -63,7 +63,7 @@ class Lookup:
         "dns_base",
     )
 
-    #: C's function that cancels one.
+    #: Calls C's function that cancels such a lookup.
     _cancel_in_c: Callable[[CData, CData], object]
 
     def __init__(self, dns_base: DnsBase, callback: Callable[..., object]) -> None:
@@ -74,7 +74,7 @@ class Lookup:
         self._told = self._cancelled = self._closing = False
 
     def _begin(self, what: object, function: Callable[..., object], *arguments: object) -> None:
-        """Have C look *what* up by *function*; it may call back at once (M1)."""
+        """Look *what* up by C's *function*, which may call back at once (M1)."""
         dns, key = self.dns_base, self._key
         base, pointer = dns.base, dns.pointer
         dns._lookups[key] = self
@@ -82,7 +82,7 @@ class Lookup:
         try:
             if self._call(function, pointer, *arguments, key, self._handle):
                 raise errors.failed(self._named(function), repr(what))
-            if dns.closed:  # by other code, before there was anything to cancel
+            if dns.closed:  # other code has closed it, before there was a handle to cancel
                 self._withdraw(pointer)
         except BaseException:
             if self._handle[0] == ffi.NULL and not self._told:
@@ -91,7 +91,7 @@ class Lookup:
 
     @property
     def base(self) -> EventBase:
-        """The event base in whose loop it is looked up."""
+        """The event base whose loop does the lookup."""
         base: EventBase = self.dns_base.base
         return base
 
@@ -116,17 +116,17 @@ class Lookup:
         return not self._told
 
     def _told_state(self) -> str:
-        """Return how far it has come, and where C's handle is while there is one."""
+        """Return the lookup's state for its repr, with the address of C's handle if it has one."""
         if not self.pending:
             return "ended"
         handle = self._handle[0]
         return f"pending at {int(ffi.cast('uintptr_t', handle)):#x}" if handle else "pending"
 
     def cancel(self) -> None:
-        """Cancel the lookup; the callback still runs, in the loop, and is told of that.
+        """Cancel the lookup; the callback still runs, in the loop, and learns of it.
 
-        Or it gets the answer, if that is on its way already. Does nothing when the callback has
-        been called, or its `DnsBase` is closed.
+        It gets the answer instead if that has already arrived. Does nothing when the callback has
+        been called, or the `DnsBase` is closed.
         """
         dns = self.dns_base
         if self._told or self._closing:
@@ -136,32 +136,32 @@ class Lookup:
         self._withdraw(dns.pointer)
 
     def _withdraw(self, pointer: CData) -> None:
-        """Cancel the lookup in C, whose evdns_base is *pointer*; for a second time if need be."""
+        """Cancel the lookup in C's evdns_base *pointer*, even if that was done before."""
         if self._handle[0] != ffi.NULL:
             self._cancel_in_c(pointer, self._handle[0])
 
     def close(self) -> None:
-        """Cancel the lookup: as `cancel`."""
+        """Cancel the lookup, as `cancel` does."""
         self.cancel()
 
     def _close_with_base(self) -> None:
-        """Have a callback that is told of its cancelling hear that there is no `DnsBase` left."""
+        """Note that a cancelled callback must get SHUTDOWN or FAIL, as the `DnsBase` is closed."""
         self._closing = True
 
     def _drop(self) -> None:
-        """Tell nobody, unless `_close_with_base` was called: what users made goes, too."""
+        """Don't call the callback, unless `_close_with_base` was called."""
         if not self._closing:
             self._forget()
 
     def _lose(self) -> None:
-        """Tell the callback what libevent has not."""
+        """Call the callback, whose answer libevent has lost."""
         raise NotImplementedError
 
     @tells
     def _tell(self, *answer: object) -> None:
-        """Call the callback, unless it has been: C asks once more where an interrupt has come."""
+        """Call the callback, unless it has been called: C tries once more after an interrupt."""
         base = self.dns_base.base
-        # Where the collector has found the base, it has found what the callback would use, too.
+        # If the garbage collector has found the base, the callback may use finalized objects.
         if not self._told and not base._collected:
             try:
                 self._told = True  # no call from here to the callback's own
@@ -172,16 +172,16 @@ class Lookup:
         base._may_not_call(self._key)
 
     def _ends(self) -> None:
-        """Be no lookup under way any more."""
+        """Note in the `DnsBase` that the lookup has ended."""
         self.dns_base._lookups.pop(self._key, None)
 
 
 @described(
-    name="What is looked up.",
-    type="What is wanted of it: `DnsType.A`, AAAA or PTR.",
+    name="The name or address that is looked up.",
+    type="The type of the records: `DnsType.A`, AAAA or PTR.",
 )
 class DnsLookup(Lookup):
-    """A name whose addresses are looked up, or an address whose name is."""
+    """A lookup of a name's addresses, or of an address's name."""
 
     __slots__ = ("name", "type")
 
@@ -193,7 +193,7 @@ class DnsLookup(Lookup):
         self.type = type
 
     def _named(self, function: Callable[..., object]) -> Callable[..., object]:
-        """Return the function that errors name: ours in C are for both kinds of addresses."""
+        """Return the function that errors name; ours in C handle both kinds of addresses."""
         if self.type is AAAA:
             return lib.evdns_base_resolve_ipv6
         if self.type is PTR and ":" in str(self.name):
@@ -201,14 +201,14 @@ class DnsLookup(Lookup):
         return function
 
     def _call(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Enter C, which never calls back at once (L5)."""
+        """Call C's *function*, which never calls back at once (L5)."""
         return function(*arguments)
 
     def cancel(self) -> None:
         """Cancel the lookup; the callback still runs, in the loop, with CANCEL.
 
-        Or it gets the answer, if that is on its way already. Does nothing when the callback has
-        been called, or its `DnsBase` is closed. Wraps ``evdns_cancel_request``.
+        It gets the answer instead if that has already arrived. Does nothing when the callback has
+        been called, or the `DnsBase` is closed. Wraps ``evdns_cancel_request``.
         """
         super().cancel()
 
@@ -217,12 +217,12 @@ class DnsLookup(Lookup):
         errors.guarded(lib.evdns_cancel_request, pointer, handle)
 
     def _lose(self) -> None:
-        """Tell the callback what libevent has not."""
+        """Call the callback, whose answer libevent has lost."""
         self._answer(SHUTDOWN, 0, 0, ffi.NULL)
 
     def _answer(self, result: int, count: int, ttl: int, addresses: CData) -> None:
-        """Call the callback with what C has found."""
-        self._handle[0] = NULL  # C frees it now, whatever interrupts
+        """Call the callback with C's answer."""
+        self._handle[0] = NULL  # C frees the handle now, even after an interrupt
         self._ends()
         if result == CANCEL and self._closing and not self._cancelled:
             result = SHUTDOWN
@@ -250,7 +250,7 @@ class DnsLookup(Lookup):
     service="The port or the name of the service, or None.",
 )
 class AddrInfoLookup(Lookup):
-    """A host and a service that `DnsBase.getaddrinfo` looks up."""
+    """A lookup of a host and a service by `DnsBase.getaddrinfo`."""
 
     __slots__ = ("host", "service")
 
@@ -268,7 +268,7 @@ class AddrInfoLookup(Lookup):
     def cancel(self) -> None:
         """Cancel the lookup; the callback still runs, in the loop, with the error CANCEL.
 
-        Does nothing when the callback has been called, or its `DnsBase` is closed.
+        Does nothing when the callback has been called, or the `DnsBase` is closed.
         Wraps ``evdns_getaddrinfo_cancel``.
         """
         super().cancel()
@@ -278,12 +278,12 @@ class AddrInfoLookup(Lookup):
         errors.guarded(lib.evdns_getaddrinfo_cancel, handle)
 
     def _lose(self) -> None:
-        """Tell the callback what libevent has not."""
+        """Call the callback, whose answer libevent has lost."""
         self._answer(AddrInfoError.FAIL, ffi.NULL)
 
     def _answer(self, code: int, found: CData) -> None:
-        """Call the callback with what C has found, which stays C's."""
-        self._handle[0] = NULL  # C frees it now, whatever interrupts
+        """Call the callback with C's answer *found*, which still belongs to C."""
+        self._handle[0] = NULL  # C frees the handle now, even after an interrupt
         self._ends()
         if code == AddrInfoError.CANCEL and self._closing and not self._cancelled:
             code = AddrInfoError.FAIL
@@ -300,13 +300,13 @@ class AddrInfoLookup(Lookup):
 def evpy_dns_resolved(
     lookup: DnsLookup, result: int, count: int, ttl: int, addresses: CData
 ) -> int:
-    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     lookup._answer(result, count, ttl, addresses)
     return 1
 
 
 @from_c(late=1, raised=0)
 def evpy_dns_addrinfo(lookup: AddrInfoLookup, result: int, found: CData) -> int:
-    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     lookup._answer(result, found)
     return 1

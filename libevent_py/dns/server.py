@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 #: What gets each query: ``evdns_request_callback_fn_type``.
 DnsServerCallback: TypeAlias = Callable[["DnsServerRequest"], object]
 
-#: An enumeration's own call takes ten times as long; and other numbers may come, too.
+#: Calling the enumeration takes ten times as long; and unknown numbers may come, too.
 TYPES = {int(member): member for member in DnsType}
 CLASSES = {int(member): member for member in DnsClass}
 
-#: What libevent leaves of a query's flags: its RD and CD bits.
+#: The flags of a query that libevent repeats in the answer: its RD and CD bits.
 QUERY_FLAGS = 0x0110
 
-#: How many bytes libevent has for an answer, before it shortens what it sends to 512.
+#: How many bytes libevent has for an answer, before it truncates it to 512.
 ROOM = 1500
-#: How many labels it remembers, to write in two bytes what begins with one that it has written.
+#: How many names libevent remembers, to write a repeated one in two bytes.
 REMEMBERED = 128
 
-#: How long a query's header is, in bytes. libevent crashes at a datagram that is shorter.
+#: The length of a query's header in bytes. A shorter datagram crashes libevent.
 HEADER = 12
-#: Linux's, from <asm/socket.h>.
+#: From Linux's <asm/socket.h>.
 SO_ATTACH_FILTER = 26
 LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 
-# Looked up once, for what is done for nearly every query.
+# Looked up once, for what is called for nearly every query.
 NONE = DnsResult.NONE
 add_a = lib.evdns_server_request_add_a_reply
 respond = lib.evpy_dns_respond
@@ -58,14 +58,14 @@ SERVERFAILED = int(DnsResult.SERVERFAILED)
 
 
 @described(
-    name='The name that is asked for; the root is ".".',
-    type="The type of records, a `DnsType` or another number.",
-    class_="Their class, a `DnsClass` or another number.",
+    name='The name that the query asks for; the root is ".".',
+    type="The type of the records, a `DnsType` or another number.",
+    class_="The class of the records, a `DnsClass` or another number.",
 )
 class DnsQuestion(NamedTuple):
-    """What a DNS query asks for: a name as text, a type and a class of records.
+    """A question of a DNS query: a name as text, a type and a class of records.
 
-    The root is ".". A byte that isn't ASCII is a surrogate in the name, as in a file's.
+    The root is ".". A byte that isn't ASCII is a surrogate in the name, as in `os.fsdecode`.
     """
 
     name: str
@@ -76,8 +76,8 @@ class DnsQuestion(NamedTuple):
 class DnsServer(Child):
     """A UDP socket with a callback for each DNS query; usable in ``with``, which closes it.
 
-    It lives until it is closed, or its base is: nobody has to keep it. Of queries that come all at
-    once, 256 wait for their turn; more are dropped. A forked child shares the socket.
+    It stays alive until it or its base is closed, even if nothing refers to it. Up to 256 queries
+    wait for their callback; more are dropped. A forked child shares the socket.
     """
 
     __slots__ = ("_c", "_callback", "_fd")
@@ -96,14 +96,16 @@ class DnsServer(Child):
     ) -> None:
         """Call ``callback(request)`` for each query to *address*, with a `DnsServerRequest`.
 
-        *address* is (host, port), which is bound, or a bound UDP socket: a descriptor, which from
-        now on belongs to the server, or a socket object, which is detached from it. It is set not
-        to block. When the callback raises, the query is answered SERVERFAILED, unless
-        `EventBase.on_error`, which gets the request with what was raised, has answered it. A query
-        that libevent can't read is ignored, and so is one with a name that no answer could repeat.
-        What the socket has received before is discarded: the kernel must first be told to keep
-        from libevent datagrams without a DNS header, at which it crashes. Only Linux can do so:
-        elsewhere `NotImplementedError` is raised. Raises `OSError` when the address can't be had.
+        *address* is (host, port), which is bound, or a bound UDP socket: a descriptor, which
+        belongs to the server from now on, or a socket object, which is detached from its
+        descriptor. The descriptor becomes non-blocking. When the callback raises, the query is
+        answered with SERVERFAILED, unless `EventBase.on_error`, which gets the exception and the
+        request, has answered it. A query that libevent can't read is ignored, and so is one with a
+        name that no answer could repeat.
+
+        Datagrams without a DNS header would crash libevent, so the kernel is made to drop them.
+        Datagrams that the socket received before that are discarded. Only Linux can do this;
+        elsewhere `NotImplementedError` is raised. Raises `OSError` when the address can't be bound.
         Wraps ``evdns_add_server_port_with_base``.
         """
         self._check_unmade()
@@ -124,13 +126,13 @@ class DnsServer(Child):
         finally:
             if getattr(self, "_c", None) is None:
                 bound.close()
-            else:  # C closes it, whatever comes between
+            else:  # C closes the socket, even after an interrupt
                 bound.detach()
 
     def _start(self, base: EventBase, fd: int) -> None:
         base._check_selectable(fd)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
-        # libevent wouldn't close 0 (N2).
+        # libevent wouldn't close descriptor 0 (N2).
         self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
         key = next_key()
         self._c = None
@@ -141,7 +143,7 @@ class DnsServer(Child):
         except BaseException:
             if not came_to_be(self):
                 if self._c is not None:
-                    lib.evpy_dns_server_free(self._c, self._c.port)  # which closes the socket
+                    lib.evpy_dns_server_free(self._c, self._c.port)  # closes the socket, too
                 elif not fd:
                     os.close(self._fd)
             raise
@@ -156,7 +158,7 @@ class DnsServer(Child):
 
     @property
     def callback(self) -> DnsServerCallback:
-        """What is called as ``callback(request)``."""
+        """The function called as ``callback(request)``; may be set."""
         return self._callback
 
     @callback.setter
@@ -165,8 +167,8 @@ class DnsServer(Child):
 
     @property
     def fd(self) -> int:
-        """The socket's descriptor: the one given, but for 0, which is moved to another."""
-        self.pointer  # noqa: B018  (a closed one has none)
+        """The socket's descriptor: the one given, except that 0 is moved to another number."""
+        self.pointer  # noqa: B018  (a closed server has none)
         return self._fd
 
     @property
@@ -175,10 +177,10 @@ class DnsServer(Child):
         return convert.name_of(self, self.fd)
 
     def close(self) -> None:
-        """Drop the requests that are not answered, and close the socket; once.
+        """Drop unanswered requests, and close the socket; a second time does nothing.
 
-        Queries that it has received, but not yet been called for, are dropped, too. Its own
-        callback may do so. Raises `ThreadError` in a wrong thread.
+        Received queries whose callback has not been called yet are dropped, too. The server's own
+        callback may call this. Raises `ThreadError` in the wrong thread.
         Wraps ``evdns_close_server_port``.
         """
         if self.closed:
@@ -191,18 +193,17 @@ class DnsServer(Child):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What closes the port."""
+        """The function that closes the port."""
         return functools.partial(lib.evpy_dns_server_free, self._c)
 
     def _abandon(self, pointer: CData) -> None:
         """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""
-        port: CData | None = (
-            None  # responding to the last request of a closed one uses what is freed
-        )
+        #: None once it is closed: to answer its last request would use freed memory.
+        port: CData | None = None
         try:
             with contextlib.suppress(errors.ClosedError):
-                port = self.pointer  # held meanwhile, so that nobody closes it
-        finally:  # though an interrupt has come
+                port = self.pointer  # the reference keeps the port open meanwhile
+        finally:  # even after an interrupt
             if port is None:
                 lib.evdns_server_request_drop(pointer)
             else:
@@ -210,13 +211,13 @@ class DnsServer(Child):
 
 
 @described(
-    questions="What is asked for: a list of `DnsQuestion`, nearly always of one.",
-    server="The `DnsServer` that has received it.",
+    questions="The query's questions: a list of `DnsQuestion`, nearly always of one.",
+    server="The `DnsServer` that has received the query.",
 )
 class DnsServerRequest(Child):
     """A query that a `DnsServer` has received; answered once, now or later.
 
-    One that nobody holds any longer, and nobody has answered, is answered SERVERFAILED.
+    If you drop a request without answering it, it is answered with SERVERFAILED.
     """
 
     __slots__ = ("_asked", "_free", "_names", "_size", "questions", "server")
@@ -226,11 +227,11 @@ class DnsServerRequest(Child):
     def __init__(
         self, server: DnsServer, pointer: CData, count: int, name: bytes, type: int, dns_class: int
     ) -> None:
-        """Take over the request *pointer* of *count* questions; not for programs to call."""
+        """Take over the request *pointer* of *count* questions; programs must not call this."""
         self._check_unmade()
         self.server = server
         self._free = server._abandon
-        #: How long the answer is with all names in full, and which they are.
+        #: The length of the answer with all names written out, and these names.
         self._size = 18 + len(name)
         self._names: tuple[bytes, ...] = (name,)
         super().__init__(server.base, next_key(), pointer)
@@ -254,10 +255,10 @@ class DnsServerRequest(Child):
 
     @property
     def flags(self) -> DnsFlag:
-        """The flags of the answer: those set, and what is repeated of the query.
+        """The flags of the answer: those that were set, and those repeated from the query.
 
-        These are 0x0100, that recursion is desired, and 0x0010, that checking is disabled. AA, of
-        an authority, and what libevent calls RD (0x0080: recursion is available) can be set.
+        Repeated are 0x0100, recursion desired, and 0x0010, checking disabled. You can set AA,
+        authoritative answer, and what libevent calls RD (0x0080, recursion available).
         Wraps ``evdns_server_request_set_flags``.
         """
         return DnsFlag(self.pointer.flags)
@@ -266,13 +267,13 @@ class DnsServerRequest(Child):
     def flags(self, flags: int) -> None:
         self.base._check_thread()
         if isinstance(flags, int):
-            flags &= ~QUERY_FLAGS  # so that flags |= AA is one to write
+            flags &= ~QUERY_FLAGS  # so that flags |= AA works
         number = convert.flags(DnsFlag, flags, "flags")
         errors.call(lib.evdns_server_request_set_flags, self.pointer, number)
 
     @property
     def address(self) -> Any:
-        """The address of who asks; "" for a UNIX socket without one.
+        """The client's address; "" for a UNIX socket without one.
 
         Wraps ``evdns_server_request_get_requesting_addr``.
         """
@@ -292,12 +293,13 @@ class DnsServerRequest(Child):
         data: Octets | str,
         is_name: bool = False,
     ) -> None:
-        """Add a record to *section*, to be kept by others for *ttl* seconds.
+        """Add a record to *section* that others may cache for *ttl* seconds.
 
-        *data* is its bytes: 4 for the type A, 16 for AAAA; with *is_name* it is a name. Names are
-        ASCII or what IDNA makes of them, "." is the root. Raises `ValueError` for what is no name
-        and for what doesn't fit into an answer of less than 1500 bytes. Of one of more than 512
-        bytes 512 are sent, marked as truncated. Wraps ``evdns_server_request_add_reply``.
+        *data* is the record's bytes: 4 for the type A, 16 for AAAA; with *is_name* it is a name.
+        Names outside ASCII are encoded by IDNA; "." is the root. Raises `ValueError` for a wrong
+        name, and for a record that makes the answer 1500 bytes or longer. Of an answer of more than
+        512 bytes, only 512 are sent, marked as truncated.
+        Wraps ``evdns_server_request_add_reply``.
         """
         section = DnsSection(convert.integer(section, "section", 0, 2))
         owner = _name(name, "name")
@@ -314,7 +316,7 @@ class DnsServerRequest(Child):
         if length != expected:
             raise ValueError(f"data must be {expected} bytes for type {type}, not {length}")
         pointer = self._reserve(length, owner)
-        octets = octets if length else ffi.NULL  # libevent can't copy nothing
+        octets = octets if length else ffi.NULL  # libevent can't copy 0 bytes
         self._add(pointer, section, owner, type, dns_class, seconds, length, False, octets)
 
     @staticmethod
@@ -333,18 +335,18 @@ class DnsServerRequest(Child):
         errors.call(add, pointer, section, owner, type, dns_class, ttl, length, is_name, data)
 
     def add_a_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
-        """Answer with the IPv4 *addresses* of *name*, or one, to be kept for *ttl* seconds.
+        """Add the IPv4 address or *addresses* of *name*, which others may cache for *ttl* seconds.
 
-        Unlike in C, each is a record: several in one are understood by nobody but libevent.
-        Raises what `add_reply` does. Wraps ``evdns_server_request_add_a_reply``.
+        Unlike in C, each gets its own record: only libevent understands several in one. Raises the
+        errors of `add_reply`. Wraps ``evdns_server_request_add_a_reply``.
         """
         self._add_addresses(add_a, socket.AF_INET, name, addresses, ttl)
 
     def add_aaaa_reply(self, name: str | bytes, addresses: str | Iterable[str], ttl: int) -> None:
-        """Answer with the IPv6 *addresses* of *name*, or one, to be kept for *ttl* seconds.
+        """Add the IPv6 address or *addresses* of *name*, which others may cache for *ttl* seconds.
 
-        Unlike in C, each is a record: several in one are understood by nobody but libevent.
-        Raises what `add_reply` does. Wraps ``evdns_server_request_add_aaaa_reply``.
+        Unlike in C, each gets its own record: only libevent understands several in one. Raises the
+        errors of `add_reply`. Wraps ``evdns_server_request_add_aaaa_reply``.
         """
         add = lib.evdns_server_request_add_aaaa_reply
         self._add_addresses(add, socket.AF_INET6, name, addresses, ttl)
@@ -357,7 +359,7 @@ class DnsServerRequest(Child):
         addresses: str | Iterable[str],
         ttl: int,
     ) -> None:
-        # What was asked for, nearly always: it has come from C.
+        # Nearly always the name of the question, which C has checked.
         owner = self._names[0] if name is self._asked else _name(name, "name")
         seconds = _ttl(ttl)
         if isinstance(addresses, str):
@@ -373,10 +375,10 @@ class DnsServerRequest(Child):
             errors.call(add, pointer, owner, 1, packed, seconds)
 
     def add_ptr_reply(self, address: str | bytes, hostname: str | bytes, ttl: int) -> None:
-        """Answer that *address* is *hostname*'s, to be kept for *ttl* seconds.
+        """Add the name *hostname* of *address*, which others may cache for *ttl* seconds.
 
-        *address* is an IPv4 or IPv6 address, or a name such as 1.0.0.127.in-addr.arpa. Raises what
-        `add_reply` does. Wraps ``evdns_server_request_add_ptr_reply``.
+        *address* is an IPv4 or IPv6 address, or a name such as 1.0.0.127.in-addr.arpa. Raises the
+        errors of `add_reply`. Wraps ``evdns_server_request_add_ptr_reply``.
         """
         owner = _name(_reversed(address), "address")
         target, seconds = _name(hostname, "hostname"), _ttl(ttl)
@@ -385,16 +387,16 @@ class DnsServerRequest(Child):
         errors.call(add, pointer, ffi.NULL, owner, target, seconds)
 
     def add_cname_reply(self, name: str | bytes, cname: str | bytes, ttl: int) -> None:
-        """Answer that *name* is another for *cname*, to be kept for *ttl* seconds.
+        """Add that *name* is an alias of *cname*, which others may cache for *ttl* seconds.
 
-        Raises what `add_reply` does. Wraps ``evdns_server_request_add_cname_reply``.
+        Raises the errors of `add_reply`. Wraps ``evdns_server_request_add_cname_reply``.
         """
         owner, target, seconds = _name(name, "name"), _name(cname, "cname"), _ttl(ttl)
         pointer = self._reserve(0, owner, target=target)
         errors.call(lib.evdns_server_request_add_cname_reply, pointer, owner, target, seconds)
 
     def _reserve(self, size: int, *owners: bytes, target: bytes | None = None) -> CData:
-        """Return the pointer for adding records of *owners*, once there is room for them."""
+        """Check that there is room for records of *owners*, and return the pointer to add them."""
         self.base._check_thread()
         pointer = self.pointer
         names = owners if target is None else (*owners, target)
@@ -402,7 +404,7 @@ class DnsServerRequest(Child):
         return pointer
 
     def _take_room(self, size: int, *names: bytes) -> None:
-        # A name that ended with the last byte of the room would be written one byte further.
+        # libevent writes one byte too far when a name ends with the last byte of the room.
         size += self._size
         for name in names:
             size += len(name) + 2
@@ -412,14 +414,14 @@ class DnsServerRequest(Child):
         self._size, self._names = size, names
 
     def respond(self, err: int = DnsResult.NONE) -> None:
-        """Send the answer with the code *err*, 0 to 15, and what has been added; once.
+        """Send the answer, with the code *err*, 0 to 15, and all records that have been added.
 
         The request can't be used afterwards. Raises `BlockingIOError` when the socket's buffer is
-        full; that the network doesn't take the answer is only logged, as in C. Either way the
-        query stays unanswered. Wraps ``evdns_server_request_respond``.
+        full. If the network doesn't take the answer, that is only logged, as in C. In both cases
+        the query stays unanswered. Wraps ``evdns_server_request_respond``.
         """
         self.base._check_thread()
-        self.pointer  # noqa: B018  (an answered one says so)
+        self.pointer  # noqa: B018  (raises if it has been answered)
         if err is not NONE:
             err = convert.integer(err, "err", 0, 15)
         result = self._answer(int(err))
@@ -431,19 +433,19 @@ class DnsServerRequest(Child):
 
     def drop(self) -> None:
         """Leave the query unanswered. Wraps ``evdns_server_request_drop``."""
-        self.pointer  # noqa: B018  (an answered one says so)
+        self.pointer  # noqa: B018  (raises if it has been answered)
         self.close()
 
     def close(self) -> None:
-        """Leave the query unanswered, unless it has been; a second time does nothing."""
+        """Drop the query, unless it has been answered; a second time does nothing."""
         if not self.closed:
             self.base._check_thread()
             self._free = lib.evdns_server_request_drop
             super().close()
 
     def _answer(self, err: int) -> int:
-        """Have C, which never calls back, answer with *err*; return what it does."""
-        port = self.server.pointer  # held meanwhile: C looks at it once more
+        """Answer with *err* by C's function, which never calls back; return its result."""
+        port = self.server.pointer  # kept open meanwhile: C looks at it once more
         kind = type(self)
         try:
             slot(self)
@@ -461,7 +463,7 @@ class DnsServerRequest(Child):
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""
         if not self.closed and not self.base._forked:
-            super().close()  # which does what `free` says
+            super().close()  # answers by `_free`
 
     def _unusable(self) -> Exception:
         why = super()._unusable()
@@ -471,7 +473,7 @@ class DnsServerRequest(Child):
 
 
 def _saved(names: tuple[bytes, ...]) -> int:
-    """Return how many bytes libevent saves, because what has come before is written as two."""
+    """Return how many bytes libevent saves by writing repeated names in two bytes."""
     saved, known = 0, set()
     for name in names:
         rest = name
@@ -503,7 +505,7 @@ def _checked(fd: FileDescriptor) -> int:
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
     number = convert.descriptor(fd, "address")
-    copy = os.dup(number)  # an interrupt may close it
+    copy = os.dup(number)  # an interrupt may close the copy, not the caller's
     try:
         borrowed = socket.socket(fileno=copy)
     except OSError:
@@ -519,14 +521,14 @@ def _checked(fd: FileDescriptor) -> int:
 
 
 def _guard(sock: socket.socket) -> None:
-    """Have the kernel drop datagrams without a whole header, and discard what is there already."""
+    """Make the kernel drop datagrams without a whole header; discard those already received."""
     if sys.platform != "linux":
         raise NotImplementedError(
-            "this system can't keep from libevent the datagrams that crash its DNS server"
+            "this system can't filter out the datagrams that crash libevent's DNS server"
         )
     # The kernel counts UDP's own header, too.
     least = HEADER if sock.family == socket.AF_UNIX else HEADER + 8
-    # Load the length; is it enough? Take everything, or else nothing.
+    # Load the length; compare it; accept the whole datagram, or nothing of it.
     steps = (0x80, 0, 0, 0), (0x35, 0, 1, least), (0x06, 0, 0, 2**32 - 1), (0x06, 0, 0, 0)
     code = ffi.new("char[]", b"".join(struct.pack("HBBI", *step) for step in steps))
     program = struct.pack("HP", len(steps), int(ffi.cast("uintptr_t", code)))
@@ -534,20 +536,20 @@ def _guard(sock: socket.socket) -> None:
     while True:
         try:
             sock.recv(1, socket.MSG_DONTWAIT)
-        except ConnectionRefusedError:  # what it has sent before
+        except ConnectionRefusedError:  # an error about a datagram that it sent before
             continue
         except BlockingIOError:
             return
 
 
-@functools.lru_cache(maxsize=1024)  # what is asked for is asked for again
+@functools.lru_cache(maxsize=1024)  # clients ask for the same names again and again
 def _question(name: bytes, type: int, dns_class: int) -> DnsQuestion:
     text = name.decode("ascii", "surrogateescape") or "."
     return DnsQuestion(text, TYPES.get(type, type), CLASSES.get(dns_class, dns_class))
 
 
 def _name(value: object, argument: str) -> bytes:
-    """Return the name *value* as C takes it: its labels with dots between, the root as nothing."""
+    """Return the name *value* for C: its labels separated by dots; b"" for the root."""
     if isinstance(value, str):
         try:
             name = value.encode("ascii", "surrogateescape")
@@ -575,12 +577,12 @@ def _packed(family: int, address: str) -> bytes:
         raise ValueError(f"addresses must be {kind} addresses, not {address!r}") from None
 
 
-#: The same for text, which is answered again.
+#: The same, cached, for text: servers give the same answers again and again.
 packed_text = functools.lru_cache(maxsize=1024)(_packed)
 
 
 def _reversed(address: str | bytes) -> str | bytes:
-    """Return the name under which *address* is looked up, or what isn't one as it is."""
+    """Return the name under which *address* is looked up; return any other text unchanged."""
     if isinstance(address, str):
         for family, suffix in ((socket.AF_INET, "in-addr"), (socket.AF_INET6, "ip6")):
             try:
@@ -593,7 +595,7 @@ def _reversed(address: str | bytes) -> str | bytes:
 
 
 def _ttl(value: SupportsIndex) -> int:
-    if type(value) is int and 0 <= value < 2**31:  # the rest takes longer to say so
+    if type(value) is int and 0 <= value < 2**31:  # faster than the general check below
         return value
     return convert.integer(value, "ttl", 0, 2**31 - 1)
 
@@ -602,7 +604,7 @@ def _ttl(value: SupportsIndex) -> int:
 def evpy_dns_query(
     key: int, pointer: CData, count: int, name: CData, type: int, dns_class: int, taken: CData
 ) -> None:
-    """Note in *taken* that the request is somebody's: C drops what an interrupt leaves nobody's."""
+    """Handle the query; set *taken*, or C drops the request, as after an interrupt."""
     server = live.objects.get(key)
     if server is None or server.base._forked:
         return

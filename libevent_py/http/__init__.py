@@ -1,4 +1,4 @@
-"""HTTP, clients and servers: ``evhttp``."""
+"""HTTP clients and servers: ``evhttp``."""
 
 from libevent_py.http.bound_socket import BoundSocket as BoundSocket
 from libevent_py.http.client import HttpConnection as HttpConnection

@@ -1,6 +1,6 @@
 """``struct evhttp_bound_socket``: a socket that an HTTP server listens on, and how it is bound.
 
-However it comes about, each is a `Listener` that has been given to the server.
+Each bound socket has a `Listener` that has been given to the server.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 #: How many connections may wait to be accepted, as in evhttp itself.
 BACKLOG = 128
 
-#: How evhttp itself listens: no program that is started later gets its connections.
+#: The options with which evhttp itself listens; close-on-exec, so no later program inherits it.
 OPTIONS = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_EXEC | ListenerOption.CLOSE_ON_FREE
 
-#: The hole by which a client of AF_UNIX ends the process.
+#: The vulnerability by which an AF_UNIX client can end the process.
 LONG_ADDRESS = "CVE-2026-63388"
 
 
@@ -65,11 +65,11 @@ class BoundSocket(Handle):
 
     @property
     def listener(self) -> Listener:
-        """The `Listener`, which can be asked, disabled and enabled, and has `Listener.on_error`.
+        """The `Listener`: you can ask, disable and enable it, and set `Listener.on_error`.
 
         Wraps ``evhttp_bound_socket_get_listener``.
         """
-        self.pointer  # noqa: B018  (it ends with this)
+        self.pointer  # noqa: B018  (the listener ends with the bound socket)
         return self._listener
 
     @property
@@ -110,7 +110,7 @@ class BoundSocket(Handle):
         when_let_go(held, functools.partial(lib.evhttp_del_accept_socket, http, pointer))
 
     def _end(self) -> list[CData]:
-        """Be closed, as C closes the socket; return the pointers that a method is about to use."""
+        """Become closed, as C closes the socket; return the pointers in use by a method."""
         held = take((self, self._listener))
         self._listener._taken_back()
         return held
@@ -151,16 +151,16 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
         if place[0]:
             bound.pointer = place[0]
             server._bound.append(bound)
-        else:  # no call: an interrupt would leave it given to what there isn't
+        else:  # no call: an interrupt would leave it given to nobody
             listener._bound, listener._callback = None, callback
-    if server.closed:  # other code has closed it: C frees this with it
+    if server.closed:  # by other code: C frees the socket with it
         bound._end()
         raise server._unusable()
     return bound
 
 
 def _check_mended() -> None:
-    """Raise `LibeventError` unless a client's long path does libevent no harm (O12)."""
+    """Raise `LibeventError` unless this libevent survives a client with a long path (O12)."""
     hole = next(hole for hole in known_vulnerabilities() if hole.id == LONG_ADDRESS)
     if hole.state != "fixed":
         raise errors.LibeventError(

@@ -86,14 +86,14 @@ class HttpConnection(Flow, Child):
     ) -> None:
         """Make a connection to *host*, a name or a numeric address, and *port*; it connects later.
 
-        The `DnsBase` *dns_base* looks a name up in the loop, and closes the connection when it is
-        closed itself. With None a name is looked up at once, and the loop waits meanwhile.
+        The `DnsBase` *dns_base* looks a name up in the loop; closing it closes the connection. With
+        None a name is looked up at once, and the loop waits meanwhile.
 
         With *tls* the connection speaks HTTPS. The server's certificate must be for
-        *server_hostname*, by default *host*, as the context says. Instead of *tls*, you can give a
-        *bufferevent* without a descriptor, which evhttp uses and frees; its callbacks are taken
-        from it. Raises `ValueError` for one of a pair, a filter, one without CLOSE_ON_FREE, and one
-        that has a descriptor.
+        *server_hostname*, by default *host*, if the context checks it. Instead of *tls*, you can
+        give a *bufferevent* without a descriptor, which evhttp uses and frees; its callbacks are
+        removed. Raises `ValueError` for a bufferevent that is half of a pair, a filter, made
+        without CLOSE_ON_FREE, or that has a descriptor.
         Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
         """
         self._check_unmade()
@@ -110,7 +110,7 @@ class HttpConnection(Flow, Child):
         #: The host and the port, and the `DnsBase` that looks the host up, or None.
         self._address = name.decode("latin-1"), port
         self._resolver = dns_base
-        #: What is ours in C, and where C puts that together with the pointer.
+        #: Our own part in C, and the place where C puts its pointer.
         self._link: CData | None = None
         self._place: Any = None
         self._queue = RequestQueue()
@@ -125,7 +125,7 @@ class HttpConnection(Flow, Child):
         key = next_key()
         bev = self._chosen(base, bufferevent, tls, server_hostname)
         self._make_with(base, key, bev)
-        if dns_base is not None and dns_base.closed:  # by other code, which did not know of this
+        if dns_base is not None and dns_base.closed:  # by other code, before it knew the connection
             self.close()
             raise dns_base._unusable()
 
@@ -148,7 +148,7 @@ class HttpConnection(Flow, Child):
             super().__init__(base, key, Making(make, *what, failure=failure))
             self._link = self._place[0]
         finally:
-            # One that is closed has been closed by other code, just before it would be given.
+            # If the bufferevent is closed, other code has closed it just before it was given.
             if bev is not None and bev._given_to is self and not (bev.closed or came_to_be(self)):
                 bev._taken_back()
                 lib.bufferevent_free(below)
@@ -181,7 +181,7 @@ class HttpConnection(Flow, Child):
         if is_looking_up(bev):
             raise ValueError("bufferevent must not be looking a host up already")
         if bev.underlying is not None:
-            raise ValueError(  # evhttp closes the descriptor, and again whatever has it next
+            raise ValueError(  # evhttp closes the descriptor, and later the next one of that number
                 "bufferevent must not stand on another one: that would keep a closed descriptor"
             )
         return bev
@@ -206,12 +206,12 @@ class HttpConnection(Flow, Child):
 
         The body is what the request's `output_buffer` holds now; it can't be changed any more. A
         `FileSegment` in it that is mapped is sent without being read into memory. The header
-        Content-Length is added, unlike in C for every method. If there is a header
+        Content-Length is added for every method, unlike in C. If there is a header
         Transfer-Encoding, which can only be "chunked", the body is sent as one chunk instead. To
         send a body in parts, see `HttpRequest`.
 
         Raises `ValueError` for a URI with spaces or control characters, for headers that don't fit
-        the body, as a Content-Length of another length, and for a body of CONNECT or TRACE.
+        the body, such as a wrong Content-Length, and for a body of CONNECT or TRACE.
         Wraps ``evhttp_make_request``.
         """
         if not isinstance(request, HttpRequest):
@@ -221,7 +221,7 @@ class HttpConnection(Flow, Child):
             self._queue.go_on(self)
 
     def _cause(self, code: HttpRequestError | None, why: int) -> OSError | None:
-        """Return what has kept evhttp from connecting or TLS from going on, or None."""
+        """Return the error that stopped evhttp from connecting, or TLS from going on, or None."""
         unresolved = int(lib.bufferevent_socket_get_dns_error(self._below()))
         if unresolved:
             return DnsError(unresolved, f"{self._address[0]!r}: {util.gai_strerror(unresolved)}")
@@ -238,8 +238,8 @@ class HttpConnection(Flow, Child):
     def bufferevent(self) -> BufferEvent:
         """The bufferevent of the connection, to be asked but not used.
 
-        Ask it what TLS has agreed on, for instance. Whatever would use it or its buffers raises
-        `ValueError`: send with `make_request`, and set `timeout`.
+        Ask it, for instance, which TLS version is used. Methods that would use it or its buffers
+        raise `ValueError`: send with `make_request`, and set `timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
         self.base._check_thread()
@@ -251,20 +251,20 @@ class HttpConnection(Flow, Child):
         return bev
 
     def _lent(self) -> list[Handle]:
-        """Return the bufferevent, if somebody still has it, and its buffers."""
+        """Return the bufferevent and its buffers, as far as they still exist."""
         bev = None if self._lent_bev is None else self._lent_bev()
         return [] if bev is None else [bev, *bev._lent()]
 
     @property
     def peer(self) -> tuple[str, int]:
-        """The host and the port that it was made for. Wraps ``evhttp_connection_get_peer``."""
+        """The host and port that the connection is for. Wraps ``evhttp_connection_get_peer``."""
         host, port = ffi.new("char **"), ffi.new("ev_uint16_t *")
         lib.evhttp_connection_get_peer(self.pointer, host, port)
         return convert.text(host[0]), int(port[0])
 
     @property
     def address(self) -> convert.Address | None:
-        """The address that it last connected to, or None.
+        """The address that the connection last connected to, or None.
 
         Wraps ``evhttp_connection_get_addr``.
         """
@@ -284,8 +284,8 @@ class HttpConnection(Flow, Child):
     def timeout(self) -> Timeout:
         """Timeout for connecting, and then for each read and write, in seconds.
 
-        None, the default, is libevent's own: 45 s for connecting, then 50 s. Unlike in C, 0 is the
-        shortest timeout, not libevent's own.
+        None, the default, means libevent's own: 45 s for connecting, then 50 s. Unlike in C, 0
+        means the shortest timeout, not libevent's own.
         Wraps ``evhttp_connection_set_timeout``, ``evhttp_connection_set_timeout_tv``.
         """
         return self._settings.get("timeout")
@@ -329,7 +329,7 @@ class HttpConnection(Flow, Child):
 
     @property
     def max_headers_size(self) -> int | None:
-        """Most bytes that the headers of a response may have, or None for no limit. Default: None.
+        """The most bytes that the headers of a response may have; None, the default, is no limit.
 
         Wraps ``evhttp_connection_set_max_headers_size``.
         """
@@ -343,9 +343,9 @@ class HttpConnection(Flow, Child):
 
     @property
     def max_body_size(self) -> int | None:
-        """Most bytes that the body of a response may have, or None for no limit. Default: None.
+        """The most bytes that the body of a response may have; None, the default, is no limit.
 
-        As in C, the line with a chunk's size doesn't count, and may have any length.
+        As in C, the lines with the sizes of chunks don't count, and may have any length.
         Wraps ``evhttp_connection_set_max_body_size``.
         """
         return self._settings.get("max_body_size")
@@ -394,8 +394,8 @@ class HttpConnection(Flow, Child):
     def retries(self) -> int | None:
         """How often to try again when connecting fails, or None for no limit. Default: 0.
 
-        When no retry is left, all requests that wait fail. In C retries leave a connection that
-        sends nothing any more, and may end the process. Wraps ``evhttp_connection_set_retries``.
+        When no retry is left, all waiting requests fail. In C, after retries a connection may send
+        nothing any more, or the process may end. Wraps ``evhttp_connection_set_retries``.
         """
         return self._retries
 
@@ -424,10 +424,10 @@ class HttpConnection(Flow, Child):
 
     @property
     def on_close(self) -> HttpConnectionCallback | None:
-        """Callback ``on_close(connection)`` for soon after an established connection has ended.
+        """The function called as ``on_close(connection)`` soon after the connection ends, or None.
 
-        Or None. Either the server has closed it, or libevent has, because of a request. It isn't
-        called for `close`. Wraps ``evhttp_connection_set_closecb``.
+        It is called when the server has closed an established connection, or when libevent has,
+        because of a request. It isn't called for `close`. Wraps ``evhttp_connection_set_closecb``.
         """
         return self._on_close
 
@@ -445,21 +445,21 @@ class HttpConnection(Flow, Child):
     def free_on_completion(self) -> None:
         """Close the connection as soon as the last of its requests has ended.
 
-        What C has for this would free it too early or never.
+        C's own function would free it too early or never.
         Wraps ``evhttp_connection_free_on_completion``.
         """
-        self.pointer  # noqa: B018  (it is closed already)
-        self._ends_itself = True  # not libevent's own (P6)
+        self.pointer  # noqa: B018  (raises if it is closed already)
+        self._ends_itself = True  # instead of libevent's own flag (P6)
 
     def _do_without(self, other: Child) -> None:
-        """Close if *other*, which is about to be closed, is what the host is looked up by (L3)."""
+        """Close if *other*, which is about to be closed, is the connection's DnsBase (L3)."""
         if other is self._resolver:
             self.close()
 
     def close(self) -> None:
-        """Close the connection; the callbacks of its requests are called first, with `error` set.
+        """Close the connection, after calling the callbacks of its requests with `error` set.
 
-        A second time does nothing. Any callback may close it. Raises `ThreadError` in a wrong
+        A second time does nothing. Any callback may close it. Raises `ThreadError` in the wrong
         thread. Wraps ``evhttp_connection_free``.
         """
         if self.closed:
@@ -472,7 +472,7 @@ class HttpConnection(Flow, Child):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the connection, and after it the request that it has, at a clean moment."""
+        """The function that frees the connection, then its current request, at a clean moment."""
         self._pace.forget_limits()
         link, sent = self._place[0], self._queue.sent
         return functools.partial(_free_soon, self.base, link, sent, self._process)
@@ -485,7 +485,7 @@ def _size(size: SupportsIndex | None, name: str) -> int:
 def _free_soon(
     base: EventBase, link: CData | None, sent: CData | None, process: int, pointer: CData
 ) -> None:
-    """Free a connection that *process* has made, which has the request *sent*, when it may be."""
+    """Free a connection made in *process*, and its request *sent*, as soon as that is safe."""
     if base._busy() and not base.closed:
         base._graveyard.append((functools.partial(_free, link, sent, process), pointer))
         base.defer(let_go, sent)

@@ -1,9 +1,9 @@
-"""How a server's request ends: who is told, once, however it does.
+"""How a server's request ends, and how its `on_end` is called: once, however it ends.
 
-evhttp tells when a reply has been written, and when it frees a connection with the request on it;
-all other ends are the binding's own doing. By then the user may have dropped the request: one that
-is dropped has to be answered, so what waits for its end must not keep it alive. Then another object
-for the same request is made for the callback.
+evhttp calls back when a reply has been written, and when it frees a connection with the request on
+it; all other ends happen in Python. By then the user may have dropped the request. A dropped
+request has to be answered, so what waits for its end must not keep it alive. In that case the
+callback gets another object for the same request.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from libevent_py.errors import HttpError
 if TYPE_CHECKING:
     from libevent_py.http.server_request import HttpHandler, HttpServerRequest
 
-#: All that evhttp tells of it.
+#: All that evhttp says about a lost client.
 GONE = "its client has gone, or was idle for too long, before the answer was complete"
 
 
 class Ending:
-    """Who is told how a request has ended; the request's connection has it."""
+    """The `on_end` of a request that hasn't ended yet; the request's connection has it."""
 
     __slots__ = ("_another", "_callback", "_pointer", "_request", "_what", "error", "told")
 
@@ -32,30 +32,30 @@ class Ending:
         callback: HttpHandler,
         another: Callable[[], HttpServerRequest],
     ) -> None:
-        """Call *callback* with *request* or, if that has been dropped, what *another* returns."""
+        """Call *callback* with *request* or, if it has been dropped, what *another* returns."""
         self._request = weakref.ref(request)
         self._callback = callback
         self._another = another
         self._pointer = request.pointer
         self._what = named(request)
-        #: Why there will be no answer by the user, if that is known before the end.
+        #: Why the user won't answer, if that is known before the end.
         self.error: HttpError | None = None
         #: Whether the callback has been called.
         self.told = False
 
     def fails(self, text: str, cause: BaseException | None = None) -> None:
-        """Note for the reason *text* that there will be no answer by the user; the first counts."""
+        """Note the reason *text* why the user won't answer; only the first reason counts."""
         if self.error is None:
             self.error = ended_by(self._what, text, cause)
 
     def failed(self, error: HttpError) -> None:
-        """Note that *error* is why there is no answer by the user."""
+        """Note that *error* is why the user hasn't answered."""
         self.error = error
 
     def tell(self, text: str | None = None, *, last: bool = False) -> None:
-        """Tell that the request has ended: as it should, or with *text* why not.
+        """Call `on_end`; *text* is the reason if there was no complete answer.
 
-        The request can be asked until then, and after that only if this isn't the *last* of it.
+        The request can be asked until then; afterwards, only if *last* is false.
         """
         if self.told:
             return
@@ -72,12 +72,12 @@ class Ending:
         self._callback(request)
 
     def end(self, text: str) -> None:
-        """Tell that the request has been ended for the reason *text*."""
+        """Call `on_end`, as the request has been ended for the reason *text*."""
         self.tell(text, last=True)
 
 
 def named(request: HttpServerRequest) -> str:
-    """Return what names *request* in an error."""
+    """Return the text that names *request* in an error."""
     command = request.command
     host, port = request.peer
     method = getattr(command, "name", None) or str(command)

@@ -1,8 +1,8 @@
 """How fast the bytes of an HTTP connection come: paused reading, and limits.
 
-evhttp enables reading again and again, whatever its user has done to the bufferevent. So a pause is
-one more reason for libevent itself to suspend reading, as its watermarks and limits are, and holds
-in every state of the connection.
+evhttp enables reading again and again, even if its user has disabled it on the bufferevent. So a
+pause uses libevent's own way to suspend reading, as watermarks and limits do, and works in every
+state of the connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Pace:
-    """Whether a connection is paused, and what knows its limits."""
+    """Whether a connection is paused, and the bufferevent that has its limits."""
 
     __slots__ = ("limited", "paused")
 
@@ -43,7 +43,7 @@ class Pace:
             lib.evpy_http_unsuspend(bev)
 
     def limit_by(self, bev: BufferEvent) -> BufferEvent:
-        """Note that *bev* is what has the limits, and return it."""
+        """Note that *bev* has the limits, and return it."""
         self.limited = bev
         return bev
 
@@ -52,14 +52,14 @@ class Pace:
         limited, self.limited = self.limited, None
         if limited is None:
             return
-        if limited._limits.group is not None:  # first in C: the group may go with its last member
-            with contextlib.suppress(AttributeError):  # closed, or the parent process's
+        if limited._limits.group is not None:  # C first: the group may end with its last member
+            with contextlib.suppress(AttributeError):  # it is closed, or the parent process's
                 lib.bufferevent_remove_from_rate_limit_group(slot(limited))
         limited._taken_back()
 
 
 class Flow(Handle):
-    """The pauses and limits of a client's connection or a server's, each of which has a `Pace`."""
+    """The pauses and limits of a connection, a client's or a server's; each has a `Pace`."""
 
     __slots__ = ()
 
@@ -83,15 +83,15 @@ class Flow(Handle):
         """Stop reading from the peer until `resume`.
 
         This works in every state of the connection, and in every callback. What the peer sends
-        meanwhile waits in the kernel, and in the end at the peer. What has been read before, at
-        most what libevent reads at once, may still be handed out. Writing goes on, and so do
-        connecting and the TLS handshake.
+        meanwhile waits in the kernel, and then at the peer. Bytes that libevent has already read,
+        at most those of one read, may still be delivered. Writing, connecting and the TLS handshake
+        go on.
 
-        While the connection is paused, reading has no timeout, and nobody learns that the peer has
-        closed the connection unless there is something to send. A connection that only waits for
-        `resume` doesn't keep the loop running. A second call does nothing. Raises `ClosedError`,
-        and `ThreadError` in a wrong thread. C has nothing like it: evhttp reads on even if its
-        bufferevent has been disabled.
+        While the connection is paused, reading has no timeout, and you don't learn that the peer
+        has closed the connection unless there is something to send. A connection that only waits
+        for `resume` doesn't keep the loop running. A second call does nothing. Raises
+        `ClosedError`, and `ThreadError` in the wrong thread. C has no such function: evhttp reads
+        on even if its bufferevent has been disabled.
         """
         self.base._check_thread()
         self._pace.pause(self._below())
@@ -99,8 +99,8 @@ class Flow(Handle):
     def resume(self) -> None:
         """Read again after `pause`, beginning with what has come meanwhile.
 
-        The timeout of reading starts anew. The loop hands out what has come, not this call. Does
-        nothing when the connection isn't paused. Raises `ClosedError`, and `ThreadError` in a
+        The timeout for reading starts anew. The loop delivers what has come, not this call. Does
+        nothing when the connection isn't paused. Raises `ClosedError`, and `ThreadError` in the
         wrong thread.
         """
         self.base._check_thread()
@@ -117,10 +117,10 @@ class Flow(Handle):
     def rate_limit(self) -> RateLimit | None:
         """How fast the connection may read and write, or None for no limit. Default: None.
 
-        All bytes on the wire count, those of headers and of TLS too. Raises the errors of
+        All bytes on the wire count, including headers and TLS. Raises the errors of
         `BufferEvent.set_rate_limit`. Wraps ``bufferevent_set_rate_limit``.
         """
-        self.pointer  # noqa: B018  (what is closed has none)
+        self.pointer  # noqa: B018  (a closed connection has none)
         limited = self._pace.limited
         return None if limited is None else limited.rate_limit
 
@@ -137,7 +137,7 @@ class Flow(Handle):
         `BufferEvent.add_to_rate_limit_group`.
         Wraps ``bufferevent_add_to_rate_limit_group``, ``bufferevent_remove_from_rate_limit_group``.
         """
-        self.pointer  # noqa: B018  (what is closed is a member of none)
+        self.pointer  # noqa: B018  (a closed connection is in no group)
         limited = self._pace.limited
         return None if limited is None else limited.rate_limit_group
 
@@ -151,5 +151,5 @@ class Flow(Handle):
 
     def _limitable(self) -> BufferEvent:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (what is closed has no limit)
+        self.pointer  # noqa: B018  (a closed connection can have no limit)
         return self._pace.limit_by(self.bufferevent)

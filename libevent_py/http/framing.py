@@ -1,7 +1,7 @@
-"""How a message says how long its body is, and what is wrong when it says so itself.
+"""Framing: how a message says how long its body is, and errors for headers that get it wrong.
 
-Whoever gets that wrong has the rest of the body taken for the next message. So libevent, which
-sends headers as they are, is asked to send only those that fit the body (`_c/http_framing.c`).
+If the length is wrong, the peer takes the rest of the body for the next message. libevent sends
+headers as they are, so it only gets headers that fit the body (`_c/http_framing.c`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from libevent_py.http.headers import Headers
 #: What C returns for headers that don't fit the body.
 MISFRAMED = lib.EVPY_MISFRAMED
 
-#: How a request's body is framed that is sent in parts, by C's numbers; WHOLE is one that isn't.
+#: How the body of a request is framed, by C's numbers; WHOLE is one that isn't sent in parts.
 WHOLE, LENGTH, CHUNKED = range(3)
 
 #: What is wrong with headers by themselves, by C's number.
@@ -30,14 +30,14 @@ PROBLEMS = {
 
 
 def misframed(headers: Headers, size: int) -> ValueError:
-    """Return the exception that tells why *headers* don't fit a body of *size* bytes."""
+    """Return the exception that says why *headers* don't fit a body of *size* bytes."""
     lengths, codings = headers.get_all("Content-Length"), headers.get_all("Transfer-Encoding")
     text = PROBLEMS.get(lib.evpy_http_frame_problem(headers.pointer))
     if text is not None:
         return ValueError(text.format(lengths=_listed(lengths), codings=_listed(codings)))
     return ValueError(
-        f"Content-Length must be {size}, as the body is, not {_listed(lengths)}: it is right where "
-        "it is left out"
+        f"Content-Length must be {size}, the length of the body, not {_listed(lengths)}: leave it "
+        "out, and it is added"
     )
 
 
@@ -48,14 +48,14 @@ def _listed(values: list[str]) -> str:
 def in_parts(headers: Headers) -> tuple[int, int | None]:
     """Return how *headers* frame a body that is sent in parts, and its length if that is known.
 
-    Where they don't say, they get the header Transfer-Encoding. Raises `ValueError` for headers
-    that don't go with such a body.
+    If they don't say, the header Transfer-Encoding is added. Raises `ValueError` for headers that
+    don't go with such a body.
     """
     if "Expect" in headers:
-        raise ValueError("output_headers must have no Expect where the body is sent in on_write")
+        raise ValueError("output_headers must have no Expect when the body is sent in on_write")
     lengths, codings = headers.get_all("Content-Length"), headers.get_all("Transfer-Encoding")
     if lengths and codings:
-        raise ValueError("output_headers must not have Content-Length and Transfer-Encoding")
+        raise ValueError("output_headers must not have both Content-Length and Transfer-Encoding")
     if lengths:
         if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
             raise ValueError(f"Content-Length must be one number of bytes, not {lengths!r}")

@@ -1,7 +1,7 @@
 """``struct evkeyvalq``: the headers of a request or a reply, and the arguments of a query.
 
-HTTP has octets in names and values. Here they are text in Latin-1, as in `http.client` and WSGI;
-those of a query are text in UTF-8. Bytes are taken unchanged.
+In HTTP, names and values consist of octets. Here they are text in Latin-1, as in `http.client` and
+WSGI; those of a query are text in UTF-8. Bytes are taken unchanged.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ free = lib.free
 
 
 class Headers(Handle):
-    """Names and values in order. A name may be there several times; its case makes no difference.
+    """Names and values in order. A name may occur several times; its case makes no difference.
 
     ``Headers(items)`` adds *items*, a mapping or pairs. The headers of a request belong to it, and
-    raise `ClosedError` once it is gone. Your own are freed with the last reference to them, and
+    raise `ClosedError` once it has ended. Your own are freed with the last reference to them, and
     several threads may use them. As in `email.message.Message`, ``len`` and iteration count a name
-    as often as it is there.
+    as often as it occurs.
 
-    Spaces around a value are kept, but whoever receives it over HTTP drops them.
+    Spaces around a value are kept, but a receiver of HTTP drops them.
     """
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class Headers(Handle):
             free(value)
 
     def get_all(self, name: Text) -> list[str]:
-        """Return all values of *name* in order, as those of ``Set-Cookie``."""
+        """Return all values of *name* in order, for instance of ``Set-Cookie``."""
         return self._packed(self._key(name))
 
     def items(self) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ class Headers(Handle):
         return list(zip(both, both, strict=True))
 
     def keys(self) -> list[str]:
-        """Return every name in order, as often as it is there."""
+        """Return every name in order, as often as it occurs."""
         return self._packed(ffi.NULL)[::2]
 
     def values(self) -> list[str]:
@@ -139,10 +139,10 @@ class Headers(Handle):
         """Add *name* with *value*; values that the name has already stay.
 
         Raises `ValueError` for a name that is no token of RFC 9110, and for a value with a carriage
-        return, line feed or NUL, which would end it. C lets some of them pass.
+        return, line feed or NUL, which would end it. C accepts some of them.
         Wraps ``evhttp_add_header``.
         """
-        pointer = self.pointer  # checked here, too, for what C lets pass (Q4)
+        pointer = self.pointer  # the two are checked here because C accepts too much (Q4)
         errors.call(lib.evpy_headers_add, pointer, self._name(name), self._value(name, value))
 
     def __setitem__(self, name: Text, value: Text) -> None:
@@ -158,7 +158,7 @@ class Headers(Handle):
     def update(self, items: Pairs) -> None:
         """Replace all values of the names in *items*, a mapping or pairs.
 
-        A name that *items* has several times gets all of its values.
+        A name that occurs several times in *items* gets all of these values.
         """
         new = Query(items) if isinstance(self, Query) else Headers(items)
         for name in new:
@@ -189,7 +189,7 @@ class Headers(Handle):
         """Remove all names and values. Wraps ``evhttp_clear_headers``."""
         lib.evpy_headers_clear(self.pointer)
 
-    # What C reads.
+    # Text as C reads it.
 
     def _encoded(self, text: Text, what: str) -> bytes:
         if isinstance(text, bytes):
@@ -204,14 +204,14 @@ class Headers(Handle):
             ) from None
 
     def _key(self, name: Text) -> bytes:
-        """Return *name* to look for."""
+        """Return *name*, encoded, to look it up."""
         key = self._encoded(name, "name")
         if b"\0" in key:
             raise ValueError(f"name must not contain a NUL: {name!r}")
         return key
 
     def _name(self, name: Text) -> bytes:
-        """Return *name* to add."""
+        """Return *name*, checked and encoded, to add it."""
         key = self._encoded(name, "name")
         if not TOKEN.fullmatch(key):
             raise ValueError(
@@ -220,7 +220,7 @@ class Headers(Handle):
         return key
 
     def _value(self, name: Text, value: Text) -> bytes:
-        """Return *name*'s *value* to add."""
+        """Return *value* of *name*, checked and encoded, to add it."""
         octets = self._encoded(value, f"value of {name!r}")
         found = FORBIDDEN.search(octets)
         if found:
@@ -245,7 +245,7 @@ class BorrowedHeaders(Headers):
 
     _owner: Request
     _get: Callable[[CData], CData]
-    #: The owner's pointer: who is on the way to C with the headers' own holds it, too.
+    #: The owner's pointer, kept alive while a method calls C with the headers' own.
     _kept: CData
 
     def _why_absent(self) -> str | None:
@@ -274,8 +274,8 @@ class BorrowedHeaders(Headers):
 class Query(Headers):
     """The arguments of a query in order, as text in UTF-8.
 
-    Bytes that are no UTF-8 become lone surrogates, as in `os.fsdecode`. Unlike the name of a
-    header, a name may have any characters but NUL.
+    Bytes that are not valid UTF-8 become lone surrogates, as in `os.fsdecode`. Unlike the name of a
+    header, a name may contain any character but NUL.
     """
 
     __slots__ = ()
@@ -287,9 +287,9 @@ class Query(Headers):
 
 
 def uri_text(value: Text, name: str) -> bytes:
-    """Return *value*, which is part of a URI, as C reads it: in UTF-8, up to a NUL."""
+    """Return *value*, a part of a URI, as C reads it: in UTF-8, without NUL."""
     if isinstance(value, str):
-        with contextlib.suppress(UnicodeEncodeError):  # then `string` says what is wrong
+        with contextlib.suppress(UnicodeEncodeError):  # `string` below says what is wrong
             value = value.encode("utf-8", "surrogateescape")
     return convert.string(value, name)
 
@@ -307,7 +307,7 @@ def parse_query_str(query: Text) -> Query:
 def parse_query(uri: Text) -> Query:
     """Return the arguments of the query in *uri*, as `parse_query_str` does.
 
-    Raises `ValueError` also for what is no URI. Wraps ``evhttp_parse_query``.
+    Raises `ValueError` for text that is no URI, too. Wraps ``evhttp_parse_query``.
     """
     text = uri_text(uri, "uri")
     query = text.partition(b"#")[0].partition(b"?")[2]

@@ -1,8 +1,8 @@
-"""``struct evhttp_request``: what is asked and what is answered, and what a client asks.
+"""``struct evhttp_request``: what all requests have in common, and a client's requests.
 
-A server's requests are made by libevent, a client's by its user. `Request` is what the two have in
-common; `HttpServerRequest` is in a module of its own. Each ends at a moment of its own, and what
-has been borrowed from it, headers and buffers, ends with it (P10).
+libevent makes a server's requests, the user makes a client's. `Request` is the common base class;
+`HttpServerRequest` has its own module. The headers and buffers that a request lends end with it
+(P10).
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ HttpInformationalCallback: TypeAlias = Callable[["HttpRequest", int, Headers], o
 
 #: The methods, by C's number.
 COMMANDS = {int(command): command for command in HttpCommand}
-#: What CONNECT is to C while it is being refused.
+#: C's number for a CONNECT that is being refused.
 COMMANDS[HttpCommand.CONNECT | HttpCommand.GET] = HttpCommand.CONNECT
 
 #: How many informational responses (1xx) one request may get before its answer.
 MOST_INFORMATIONAL = 100
 
-#: What would end the request line's URI, or the line.
+#: Characters that would end the URI in the request line, or the line.
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
 # Looked up once, for what is called for every request.
@@ -65,7 +65,7 @@ NO_BODY = lib.EVPY_NO_BODY
 
 @known_as("Buffer")
 class RequestBuffer(BorrowedBuffer):
-    """A request's own buffer, which ends with it."""
+    """A request's own buffer, which ends with the request."""
 
     __slots__ = ()
 
@@ -81,13 +81,13 @@ class RequestBuffer(BorrowedBuffer):
         raise ValueError("a request's own buffer ends with the request")
 
     def freeze(self, at_front: bool) -> None:
-        """Raise `ValueError`: libevent counts on changing it."""
+        """Raise `ValueError`: libevent must be able to change it."""
         raise ValueError("a request's own buffer can't be frozen")
 
     unfreeze = freeze
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
-        with self._callable():  # C's entry stays for as long as the request
+        with self._callable():  # C's callback entry stays as long as the request does
             Buffer._watch(self, callbacks)
 
     def _changed(self, info: BufferInfo) -> None:
@@ -109,16 +109,16 @@ Body: TypeAlias = Octets | Buffer
 
 
 @described(
-    base="The event base in whose loop it is served.",
+    base="The event base whose loop serves the request.",
 )
 class Request(Handle):
-    """What a server's request and a client's request have in common."""
+    """A request, made by a client or received by a server, and its response."""
 
     __slots__ = ("_input", "_output", "_sends_files", "base")
 
     base: EventBase
 
-    #: Whether what is sent has had files in it, or None where it can't be sent straight from one.
+    #: Whether the output has had files in it; None if it can't be sent straight from a file.
     _sends_files: bool | None
 
     #: No buffer of a request calls back unless it is watched.
@@ -128,7 +128,7 @@ class Request(Handle):
     _output: weakref.ref[RequestBuffer] | None
 
     def _begin(self, base: EventBase, pointer: CData) -> None:
-        """Stand for C's *pointer*, of a request that *base*'s loop serves."""
+        """Become the object for C's *pointer*, a request that *base*'s loop serves."""
         self.base = base
         self._input = self._output = self._sends_files = None
         self.pointer = pointer
@@ -149,12 +149,12 @@ class Request(Handle):
         return (base and base._why_unusable(self)) or super()._unusable()
 
     def _lent(self) -> list[Handle]:
-        """Return the buffers that have been borrowed and that somebody still has."""
+        """Return the borrowed buffers that still exist."""
         refs = self._input, self._output
         return [buffer for ref in refs if ref is not None and (buffer := ref()) is not None]
 
     def _end(self) -> CData | None:
-        """Become closed, with what has been borrowed; return the pointer, or None."""
+        """Become closed, together with the borrowed buffers; return the pointer, or None."""
         if self._input is not None or self._output is not None:
             taken = [buffer._take() for buffer in self._lent()]
             pointer = self._take()
@@ -162,7 +162,7 @@ class Request(Handle):
             return pointer
         return self._take()
 
-    # What has been asked.
+    # The request line.
 
     @property
     def command(self) -> HttpCommand | int:
@@ -172,7 +172,7 @@ class Request(Handle):
 
     @property
     def uri(self) -> str:
-        """What the request line asks for, unchanged, as text in Latin-1; "" when there is none.
+        """The URI of the request line, unchanged, as text in Latin-1; "" when there is none.
 
         Wraps ``evhttp_request_get_uri``.
         """
@@ -189,7 +189,7 @@ class Request(Handle):
 
     @property
     def host(self) -> str | None:
-        """The host of the URI or else of the header Host, without a port, or None.
+        """The host, without a port, from the URI or else the header Host; or None.
 
         Wraps ``evhttp_request_get_host``.
         """
@@ -204,7 +204,7 @@ class Request(Handle):
         pointer = self.pointer
         return ord(pointer.major), ord(pointer.minor)
 
-    # What is answered.
+    # The response.
 
     @property
     def response_code(self) -> int:
@@ -222,7 +222,7 @@ class Request(Handle):
         """
         return _latin1(lib.evhttp_request_get_response_code_line(self.pointer))
 
-    # Both.
+    # Headers and bodies.
 
     @property
     def input_headers(self) -> Headers:
@@ -285,7 +285,7 @@ def _latin1(pointer: CData) -> str | None:
 
 
 class _Nowhere:
-    """What a request has for an event base until it is made on a connection."""
+    """The event base of a request that has not been made on a connection yet."""
 
     closed = False
     _parked = None
@@ -298,11 +298,11 @@ class _Nowhere:
 
     @staticmethod
     def _may_call(_key: int, _thing: object) -> None:
-        """Do nothing: C has nothing that it could call."""
+        """Do nothing: C can't call it."""
 
     @staticmethod
     def _may_not_call(_key: int) -> None:
-        """Do nothing: C has nothing that it could call."""
+        """Do nothing: C can't call it."""
 
     @staticmethod
     def _why_unusable(_handle: Handle) -> None:
@@ -318,7 +318,7 @@ class _Nowhere:
 
 @known_as("Buffer")
 class ClientBuffer(RequestBuffer):
-    """A buffer of a request that its user has made, who may drop it."""
+    """A buffer of a client's request, which its user may drop."""
 
     __slots__ = ()
 
@@ -328,18 +328,18 @@ class ClientBuffer(RequestBuffer):
 
 
 @described(
-    error="Why there is no whole response, as an `HttpError`, or None.",
+    error="Why there is no complete response, as an `HttpError`, or None.",
 )
 class HttpRequest(Request, Fresh):
     """A request that a client makes once, on one connection, and its response.
 
-    If you drop one that has never been given to `HttpConnection.make_request`, there is a
+    Dropping a request that was never given to `HttpConnection.make_request` causes a
     `ResourceWarning`, which ``python -X dev`` shows.
 
     Unlike in C, extensions of the response's chunks, as in ``5;name=value``, are ignored. Trailer
-    fields are dropped. A response that isn't clear about where its body ends fails with
-    INVALID_HEADER. After a response that may have left something behind, the next request gets a
-    new connection.
+    fields are dropped. A response whose headers leave it unclear where the body ends fails with
+    INVALID_HEADER. If a response may have left unread bytes on the connection, the next request
+    gets a new one.
     """
 
     __slots__ = (
@@ -379,28 +379,27 @@ class HttpRequest(Request, Fresh):
         """Make a request, to be filled in and given to `HttpConnection.make_request`.
 
         Whatever happens then, ``callback(request)`` is called once: with a response, or with
-        `error` set. As in C, no header Host is added: HTTP/1.1 wants one.
+        `error` set. As in C, no header Host is added, although HTTP/1.1 requires one.
 
         ``on_header(request)`` is called when the response's headers have come. If it returns False
         or raises, the request fails with EOF.
 
         ``on_chunk(request)`` is called for each part of the body, which is in `input_buffer` and is
-        thrown away afterwards. Of a chunked body it is one chunk, once that is whole, or, unlike in
-        C, a part of a chunk that is longer than 64 KiB. `HttpConnection.pause` makes the server
-        wait.
+        discarded afterwards. For a chunked body a part is one complete chunk or, unlike in C, a
+        part of a chunk that is longer than 64 KiB. `HttpConnection.pause` makes the server wait.
 
-        ``on_error(request, code)`` is called before *callback* where libevent gives a reason.
+        ``on_error(request, code)`` is called before *callback* if libevent gives a reason.
 
         ``on_informational(request, code, headers)`` is called for each informational response that
         comes before the response itself, such as 100 Continue or 103 Early Hints. If it raises, the
-        request fails. In C the header callback is told of the code 100, and any other 1xx is taken
-        for the response.
+        request fails. In C the header callback gets the code 100, and any other 1xx is taken for
+        the response.
 
-        With *on_write* you send the body in parts, so that no more of it is in memory than the
-        server takes. ``on_write(request)`` is called each time when everything has been written,
-        first when the request's head has. Call `send_request_chunk` then, and in the end
-        `send_request_end`. If it raises, the request is cancelled. The header Content-Length says
-        how long the body will be; without it, chunks are sent. C has nothing like it.
+        With *on_write* you send the body in parts, so that only as much of it is in memory as the
+        server can take. ``on_write(request)`` is called whenever all output has been written, first
+        after the request's headers. Call `send_request_chunk` then, and `send_request_end` at the
+        end. If it raises, the request is cancelled. The header Content-Length says how long the
+        body will be; without it, chunks are sent. C has no such callback.
         Wraps ``evhttp_request_new``, ``evhttp_request_set_header_cb``,
         ``evhttp_request_set_chunked_cb``, ``evhttp_request_set_error_cb``.
         """
@@ -420,7 +419,7 @@ class HttpRequest(Request, Fresh):
         self._on_informational, self._on_write = on_informational, on_write
         #: How many informational responses have come, and why the response is refused, or "".
         self._informed, self._refused = 0, ""
-        #: How its body is framed, whether more is to come, and how many bytes, or None.
+        #: How the body is framed, whether more of it is to come, and how many bytes, or None.
         self._framing, self._open = WHOLE, on_write is not None
         self._left: int | None = None
         self._connection: HttpConnection | None = None
@@ -429,7 +428,7 @@ class HttpRequest(Request, Fresh):
         self._code: int | None = None
         self.error = None
         self._key = next_key()
-        #: Its buffers that have callbacks, by key: they are kept for as long as it is.
+        #: The buffers that have callbacks, by key, kept alive as long as the request.
         self._watched: dict[int, RequestBuffer] = {}
         called = on_header is not None, on_chunk is not None
         free, make = lib.evhttp_request_free, lib.evpy_client_request_new
@@ -437,9 +436,9 @@ class HttpRequest(Request, Fresh):
         self._begin(_Nowhere(), made)  # type: ignore[arg-type]  # until there is a base
 
     def _complaint(self) -> str:
-        """Return what is to be said where it is dropped and nobody has ever wanted to send it."""
+        """Return the warning for a request that is dropped without an attempt to send it."""
         if self._tried or type(self).__init__ is not HttpRequest.__init__:
-            return ""  # a subclass's may have raised: then nobody has ever had the request
+            return ""  # a subclass's __init__ may have raised, so that nobody ever had the request
         return f"{self!r} has been dropped: call HttpConnection.make_request() with it"
 
     def _may_ask(self) -> bool:
@@ -460,7 +459,7 @@ class HttpRequest(Request, Fresh):
 
     @property
     def connection(self) -> HttpConnection | None:
-        """The connection that it is made on, until its callback is called; or None.
+        """The connection that the request was made on, until its callback is called; or None.
 
         Wraps ``evhttp_request_get_connection``.
         """
@@ -471,11 +470,11 @@ class HttpRequest(Request, Fresh):
         self._tried = True
         base = connection.base
         base._check_thread()
-        connection.pointer  # noqa: B018  (nothing can be sent by a closed one)
-        base.pointer  # noqa: B018  (nor while the base closes it)
-        self.pointer  # noqa: B018  (a closed one can't be sent)
+        connection.pointer  # noqa: B018  (a closed connection can't send)
+        base.pointer  # noqa: B018  (nor one that is being closed with its base)
+        self.pointer  # noqa: B018  (a closed request can't be sent)
         if self._asked is not None:
-            raise RuntimeError("this HttpRequest has been made already: each is made once")
+            raise RuntimeError("this HttpRequest has been made already: make another one")
         asked = _command(command), _target(uri)
         if self._on_write is not None:
             self._frame_parts(asked[0])
@@ -483,22 +482,22 @@ class HttpRequest(Request, Fresh):
             raise self._unframed(result, asked[0])
         waiting = connection._queue.waiting
         self._asked, self._connection, self.base = asked, connection, base
-        waiting.append(self)  # no call in between: who has a connection is in its queue
+        waiting.append(self)  # no call in between: a request with a connection is in its queue
 
     def _unframed(self, result: int, command: HttpCommand) -> Exception:
-        """Return why its body can't be framed."""
+        """Return the exception that says why its body can't be framed."""
         if result == MISFRAMED:
             return misframed(self.output_headers, len(self.output_buffer))
         if result == NO_BODY:
-            return ValueError(f"{command.name} must have no body: there is none in HTTP")
+            return ValueError(f"{command.name} must have no body: HTTP doesn't allow one")
         return MemoryError("evhttp_make_request: there is no memory for it")
 
     def _frame_parts(self, command: HttpCommand) -> None:
-        """Note how its body, which is sent in parts, is framed; nobody can add to it then."""
+        """Note how its body, which is sent in parts, is framed, and freeze the output buffer."""
         if command in (HttpCommand.CONNECT, HttpCommand.TRACE):
-            raise ValueError(f"{command.name} must have no body: there is none in HTTP")
+            raise ValueError(f"{command.name} must have no body: HTTP doesn't allow one")
         if self.output_buffer:
-            raise ValueError("output_buffer must be empty where the body is sent in on_write")
+            raise ValueError("output_buffer must be empty when the body is sent in on_write")
         framing, left = in_parts(self.output_headers)
         lib.evpy_client_freeze(self.pointer, True)
         self._framing, self._left = framing, left
@@ -506,10 +505,10 @@ class HttpRequest(Request, Fresh):
     def cancel(self) -> None:
         """Cancel the request; its callback is still called, with the code REQUEST_CANCEL.
 
-        If it is being sent or received already, its connection ends with it, and the next request
-        makes a new one. Inside a callback that happens soon after, and nobody is called for the
-        request in between. A request that has ended, or was never made, is left alone.
-        Wraps ``evhttp_cancel_request``.
+        If the request is being sent or received already, its connection ends too, and the next
+        request makes a new one. Inside a callback this happens soon afterwards, and none of the
+        request's callbacks is called in between. Does nothing for a request that has ended or was
+        never made. Wraps ``evhttp_cancel_request``.
         """
         connection = self._connection
         if connection is None:
@@ -518,33 +517,33 @@ class HttpRequest(Request, Fresh):
         if not connection.closed:
             connection.pointer  # noqa: B018  (after a fork the request is the parent's)
         self._cancelled = True
-        if not connection.closed:  # else it is about to tell each of its requests
+        if not connection.closed:  # a closed one is about to end all of its requests
             connection._queue.cancel(connection, self)
 
     # A body in parts.
 
     def _check_open(self, function: str) -> None:
-        """Raise `RuntimeError` where no part of the body can be sent."""
+        """Raise `RuntimeError` if no part of the body can be sent now."""
         self.base._check_thread()
         if self._on_write is None:
-            raise RuntimeError(f"{function}() is for an HttpRequest that is made with on_write")
+            raise RuntimeError(f"{function}() is only for an HttpRequest made with on_write")
         if self._asked is None:
             raise RuntimeError(f"{function}() was called before make_request()")
         if not self._open:
             raise RuntimeError(f"{function}() was called after send_request_end()")
 
     def send_request_chunk(self, data: Body) -> bool:
-        """Send *data*, the next part of the body; return whether it is on its way.
+        """Send *data*, the next part of the body; return whether it is being sent.
 
         The request must be made with ``on_write``. *data* is bytes, any object with the buffer
         protocol, or a `Buffer`, which is emptied. What the server doesn't take stays in memory, so
         wait for ``on_write`` before you send the next part.
 
         Nothing is sent when the request has ended, when *data* is empty, or when the server has
-        answered already with a status of 300 or more: then the rest of the body isn't sent, and the
-        connection ends with the response. Any other answer is read once the body has been sent. The
-        connection's timeout counts from the last byte that the server has taken, also while more
-        of the body is to come.
+        already answered with a status of 300 or more. In the last case the rest of the body isn't
+        sent, and the connection ends with the response. Any other answer is read once the body has
+        been sent. The connection's timeout counts from the last byte that the server has taken,
+        even while you have not sent the next part.
 
         Raises `RuntimeError` before `HttpConnection.make_request` and after `send_request_end`,
         `ValueError` for more than Content-Length says.
@@ -554,7 +553,7 @@ class HttpRequest(Request, Fresh):
         connection = self._connection
         if connection is None:
             return False
-        _held, link = connection.pointer, connection._link  # held, or the link would go
+        _held, link = connection.pointer, connection._link  # the pointer keeps the link alive
         if self._left is not None and size > self._left:
             raise ValueError(f"data must have at most the {self._left} bytes left, not {size}")
         if size == 0:
@@ -571,26 +570,23 @@ class HttpRequest(Request, Fresh):
         """Complete the body; when the request has ended, do nothing.
 
         Raises `RuntimeError` before `HttpConnection.make_request` and a second time, `ValueError`
-        when Content-Length says that more is to come: `cancel` what can't be completed.
+        when Content-Length says that more is to come: if you have no more, `cancel` the request.
         """
         self._check_open("send_request_end")
         connection = self._connection
         if connection is not None:
-            _held, link = connection.pointer, connection._link  # held, or the link would go
+            _held, link = connection.pointer, connection._link  # the pointer keeps the link alive
             pointer = self.pointer
             if self._left and not lib.evpy_client_answered(link, pointer):
-                raise ValueError(f"the body lacks {self._left} bytes that Content-Length says")
+                raise ValueError(f"the body is {self._left} bytes shorter than its Content-Length")
             if lib.evpy_client_send_end(link, pointer, self._framing) < 0:
                 raise _unsent(None)
         self._open = False
 
-    # What its connection tells it.
+    # What its connection calls.
 
     def _has_informed(self, code: int) -> int:
-        """Tell the user of an informational response; return -1 to give the request up.
-
-        There can't be any number of them.
-        """
+        """Call `on_informational`; return -1 to end the request, also after too many of them."""
         self._informed += 1
         if self._informed > MOST_INFORMATIONAL:
             self._refused = f"more than {MOST_INFORMATIONAL} informational responses have come"
@@ -608,7 +604,7 @@ class HttpRequest(Request, Fresh):
 
     @tells
     def _finish(self, error: HttpError | None) -> None:
-        """Tell the user, once, how it has ended."""
+        """Call the user's callbacks, once, as the request has ended."""
         connection = self._connection
         if connection is None:
             return
@@ -622,7 +618,7 @@ class HttpRequest(Request, Fresh):
                 self._on_error(self, HttpRequestError(error.code))
         except BaseException as raised:
             self.base._report(raised, self)
-        if self.base._forked:  # that has forked, and this is the child
+        if self.base._forked:  # the callback has forked, and this is the child
             return
         try:
             self._callback(self)
@@ -637,7 +633,7 @@ class HttpRequest(Request, Fresh):
     def close(self) -> None:
         """Cancel the request if it is under way, and free it; a second time does nothing.
 
-        You need not: it is freed with the last reference to it. Wraps ``evhttp_request_free``.
+        Without it, the last reference frees the request. Wraps ``evhttp_request_free``.
         """
         if not self.closed:
             self.base._check_thread()
@@ -653,7 +649,7 @@ def _command(command: int) -> HttpCommand:
 
 
 def _target(uri: str | bytes) -> bytes:
-    """Return *uri* as the request line has it, or raise an error that says what is wrong (Q4)."""
+    """Return *uri* encoded for the request line, or raise an error that says what is wrong (Q4)."""
     target = convert.string(uri, "uri")
     if not target or _FORBIDDEN.search(target):
         raise ValueError(f"uri must have no spaces or control characters, not {uri!r}")
@@ -661,7 +657,7 @@ def _target(uri: str | bytes) -> bytes:
 
 
 def _sender(data: Body) -> tuple[Callable[..., int], tuple[object, ...], int]:
-    """Return what sends *data*, what for, and how many bytes that are."""
+    """Return the C function that sends *data*, its arguments, and the number of bytes."""
     if isinstance(data, Buffer):
         return lib.evpy_client_send_buffer, (data.pointer,), len(data)
     octets = convert.octets(data)
@@ -678,7 +674,7 @@ def _unsent(data: Body | None) -> Exception:
 
 
 def under_way(key: int) -> Any:
-    """Return the request that evhttp tells of, or None if it has ended or is the parent's."""
+    """Return the request that evhttp calls about; None if it has ended or is the parent's."""
     request = live.objects.get(key)
     return None if request is None or request.base._forked else request
 
@@ -716,7 +712,7 @@ def evpy_client_ready(key: int) -> None:
     if request is not None and not request._cancelled:
         try:
             request._on_write(request)
-        except BaseException as error:  # nobody would send the rest
+        except BaseException as error:  # nobody will send the rest
             request.base._report(error, request)
             request.cancel()
 

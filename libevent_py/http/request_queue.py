@@ -1,14 +1,14 @@
-"""The queue of the requests on a client's connection: sent one by one, each with its end.
+"""The queue of a client connection: requests are sent one by one, and each is told of its end.
 
-evhttp gets one request at a time; the others wait here. So it never has one that it forgets
-(P3, P9), and one that is cancelled, or whose connection is closed, is never sent after all. evhttp
-itself would send them one by one, too, so this is the same to the server. For the same reason it is
-here that a failed connection is tried again (P9).
+evhttp gets one request at a time; the others wait here. So evhttp never forgets a request that
+waits (P3, P9), and never sends one after it was cancelled or its connection closed. To the server
+it makes no difference, because evhttp itself sends them one by one too. Retries of a failed
+connection are made here for the same reason (P9).
 
-A request is the binding's to free, whatever becomes of it (P2): its pointer is one that frees it
-with the last who holds it, as `owner` tells, and the queue holds it while evhttp has it. evhttp may
-be at work on a connection, or on a request, while it calls back (P5): so what frees them waits for
-a clean moment of the loop.
+This package frees every request, however it ends (P2): the request's pointer frees it with the last
+reference to it (see `pointers`), and the queue keeps one while evhttp has the request. evhttp may
+be using a connection or a request while it calls back (P5), so they are freed only at a clean
+moment of the loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData
     from libevent_py.http.client import HttpConnection
 
-#: What libevent's own words for a failure mean.
+#: The text for each of libevent's codes for a failure.
 REASONS = {
     HttpRequestError.TIMEOUT: "nothing came for too long",
     HttpRequestError.EOF: "the connection ended before the response did",
@@ -47,9 +47,10 @@ forget = lib.evpy_client_forget
 
 
 class RequestQueue:
-    """The requests of a connection, which gives itself to each method.
+    """The requests of a connection, which passes itself to each method.
 
-    The queue doesn't hold the connection: nothing would free the two with the last reference.
+    The queue keeps no reference to the connection: a cycle would not be freed with the last
+    reference to it.
     """
 
     __slots__ = (
@@ -65,18 +66,18 @@ class RequestQueue:
     )
 
     def __init__(self) -> None:
-        #: What evhttp has, and its pointer, or None.
+        #: The request that evhttp has, and its pointer, or None.
         self.current: HttpRequest | None = None
         self.sent: Any = None
         self.waiting: deque[HttpRequest] = deque()
         #: Whether a request has been sent ever.
         self.used = False
-        #: What waits to connect once more, or None, and how often that has been tried.
+        #: The timer of the next retry, or None, and how often connecting has been retried.
         self.timer: Event | None = None
         self.tries = 0
-        #: Whether somebody is in the middle of `go_on`.
+        #: Whether `go_on` is running.
         self._sending = False
-        #: Whether callbacks for a connection that has ended may be in line, and are waited for.
+        #: Whether callbacks of an ended connection may still be queued; whether `_settle` waits.
         self._stale = self._settling = False
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ class RequestQueue:
     # Sending.
 
     def go_on(self, connection: HttpConnection) -> None:
-        """Send what waits, unless something is under way."""
+        """Send the next waiting request, unless one is under way."""
         if self._sending:
             return
         self._sending, waiting = True, self.waiting
@@ -105,13 +106,13 @@ class RequestQueue:
         return not busy and not connection.closed
 
     def _settle(self, connection: HttpConnection) -> None:
-        """Wait for callbacks that are in line for the connection before; they do nothing."""
+        """Wait until the queued callbacks of the previous connection have run; they do nothing."""
         self._settling = True
         connection.base._may_call(connection._key, connection)
         errors.call(lib.evpy_client_settle, connection.pointer, connection._key)
 
     def settled(self, connection: HttpConnection) -> None:
-        """Go on after `_settle`."""
+        """Go on when what `_settle` waits for is done."""
         connection.base._may_not_call(connection._key)
         self._settling = self._stale = False
         self.go_on(connection)
@@ -132,7 +133,7 @@ class RequestQueue:
         called, key, defers = base._live, request._key, connection._defers
         if not waiting or waiting[0] is not request:  # other code has ended it
             return
-        del waiting[0]  # no call from here on: nobody finds it neither here nor there
+        del waiting[0]  # no call from here on: it must be waiting or current
         if failure is not None:
             self._conclude(connection, request, failure)
             return
@@ -148,13 +149,13 @@ class RequestQueue:
             self._conclude(connection, request, failure)
 
     def used_by_others(self, defers: bool) -> None:
-        """Know that evrpc sends on the connection, whose bufferevent defers callbacks or not."""
+        """Note that evrpc sends on the connection; *defers* says if its callbacks are deferred."""
         self.used, self._stale = True, defers
 
     # How a request ends.
 
     def headers_came(self, request: HttpRequest) -> int:
-        """Tell the user that the headers of the response have come; return -1 to give it up."""
+        """Call `on_header`, as the response's headers have come; return -1 to end the request."""
         self.tries = 0
         try:
             if not request._cancelled and request._on_header(request) is not False:  # type: ignore[misc]
@@ -166,10 +167,10 @@ class RequestQueue:
     def ended(
         self, connection: HttpConnection, request: HttpRequest, answered: bool, why: int
     ) -> None:
-        """Conclude *request*, which evhttp is finished with, for the errno *why* if not 0."""
+        """End *request*, which evhttp is finished with; *why* is an errno or 0."""
         sent, pointer = self.sent, connection.pointer
         if answered:
-            connection.base.defer(let_go, sent)  # evhttp still looks at it afterwards
+            connection.base.defer(let_go, sent)  # evhttp still reads it after this call
             if sent.response_code and lib.evpy_client_is_spent(pointer, connection._link, sent):
                 lib.evpy_client_reset(connection._below())
         forget(connection._link, sent)
@@ -208,7 +209,7 @@ class RequestQueue:
         failed = [request, *self.waiting]
         self.waiting.clear()
         for each in failed:
-            if base._forked:  # the one before has forked, and this is the child
+            if base._forked:  # the last callback has forked, and this is the child
                 return
             if each._cancelled:
                 each._finish(self._cancelled(connection, each))
@@ -235,7 +236,7 @@ class RequestQueue:
             connection.close()
 
     def release(self, request: HttpRequest) -> None:
-        """Let *request* be evhttp's no longer."""
+        """Note that evhttp no longer has *request*."""
         if request is self.current:
             self.current = self.sent = None
             request.base._may_not_call(request._key)
@@ -261,7 +262,7 @@ class RequestQueue:
     # Cancelling, and the end.
 
     def cancel(self, connection: HttpConnection, request: HttpRequest) -> None:
-        """End *request*, which knows that it is cancelled."""
+        """End *request*, which has been marked as cancelled."""
         base = connection.base
         if request is self.current:
             if base._busy():
@@ -280,15 +281,15 @@ class RequestQueue:
             self._conclude(connection, request, self._cancelled(connection, request))
 
     def _cancel_now(self, connection: HttpConnection, request: HttpRequest) -> None:
-        """Make evhttp forget the request that it has, with the connection made for it."""
+        """Make evhttp drop its current request, and the connection that was made for it."""
         sent, begun = self.sent, False
         if request is not self.current or connection.closed:
             return
-        lib.evpy_lookup_cancel(connection._below())  # with TLS, libevent doesn't
+        lib.evpy_lookup_cancel(connection._below())  # libevent doesn't do it with TLS
 
         def cancel() -> None:
             nonlocal begun
-            begun = True  # an interrupt comes before this, or after C's call
+            begun = True  # an interrupt can come before this, or after the call of C
             lib.evhttp_cancel_request(sent)
 
         try:
@@ -299,7 +300,7 @@ class RequestQueue:
                 self._conclude(connection, request, self._cancelled(connection, request))
 
     def close(self, connection: HttpConnection) -> None:
-        """Tell all requests that *connection* has been closed."""
+        """End all requests, as *connection* has been closed."""
         base = connection.base
         timer, self.timer = self.timer, None
         if timer is not None:
@@ -307,12 +308,12 @@ class RequestQueue:
         current = () if self.current is None else (self.current,)
         pending = [*current, *self.waiting]
         self.waiting.clear()
-        if base._forked:  # they are the parent process's to tell
+        if base._forked:  # the parent process will end them
             self.current = self.sent = None
             return
         with base._telling():
             for request in pending:
-                if base._forked:  # the one before has forked, and this is the child
+                if base._forked:  # the last callback has forked, and this is the child
                     return
                 text = "its connection was closed"
                 if request._cancelled:
@@ -323,7 +324,7 @@ class RequestQueue:
 
 
 def let_go(_pointer: CData | None) -> None:
-    """Hold a pointer no longer."""
+    """Do nothing; dropping the argument drops the reference to the pointer."""
 
 
 @ffi.def_extern(onerror=errors.kept)
@@ -339,7 +340,7 @@ def evpy_client_header(key: int) -> int:
     request = live.objects.get(key)
     if request is None:
         return -1
-    if request.base._forked:  # to refuse it would shut the parent's connection down
+    if request.base._forked:  # refusing the response would shut the parent's connection down
         return 0
     return int(request._connection._queue.headers_came(request))
 

@@ -1,4 +1,4 @@
-"""``struct evhttp``: a server of HTTP and HTTPS."""
+"""``struct evhttp``: an HTTP and HTTPS server."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ METHODS = (
     HttpCommand.GET | HttpCommand.POST | HttpCommand.HEAD | HttpCommand.PUT | HttpCommand.DELETE
 )
 
-#: The methods that evhttp is to allow always, because it asks (`_c/http_server.c`).
+#: The methods that evhttp always has to allow, because it asks us (`_c/http_server.c`).
 ASKED = HttpCommand.HEAD | HttpCommand.CONNECT
 
 #: The largest size that can be set as a limit: C's ev_ssize_t.
 LARGEST = lib.EV_SSIZE_MAX
 
-#: How many bytes may wait to be parsed beyond headers and body: what is read ahead of them, and the
+#: How many bytes may wait to be parsed beyond headers and body: those of the next request, and the
 #: lines with the sizes of chunks.
 AHEAD = 1 << 16
 
 
 class HttpServer(Child):
-    """A server of HTTP, and with `tls` of HTTPS; usable in ``with``, which closes it.
+    """An HTTP server, or with `tls` an HTTPS server; usable in ``with``, which closes it.
 
-    It lives until it is closed, or its base is: nobody has to keep it. A handler is called as
-    ``handler(request)`` with an `HttpServerRequest`. If it raises before it has answered,
+    It stays alive until it or its base is closed, even if nothing refers to it. A handler is called
+    as ``handler(request)`` with an `HttpServerRequest`. If it raises before it has answered,
     `EventBase.on_error` gets the request, and may answer it; otherwise the client gets 500 before
     the exception comes out of the loop. A reply that has begun is cut off.
 
-    A request that isn't clear about where its body ends is answered with 400, and its connection
-    is closed. As in C, a request whose chunks have extensions, as in ``5;name=value``, is answered
-    with 413, and trailer fields are dropped.
+    A request whose headers leave it unclear where the body ends is answered with 400, and its
+    connection is closed. As in C, a request whose chunks have extensions, as in ``5;name=value``,
+    is answered with 413, and trailer fields are dropped.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class HttpServer(Child):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
-        #: The sockets that it accepts connections on.
+        #: The sockets that the server accepts connections on.
         self._bound: list[BoundSocket] = []
         #: Its connections, and its requests that are not answered yet.
         self._connections = Connections(base)
@@ -102,13 +102,13 @@ class HttpServer(Child):
         #: The server that this one is a virtual host of, or None, and its own virtual hosts.
         self._parent: HttpServer | None = None
         self._vhosts: dict[HttpServer, str] = {}
-        #: Whether requests have told of their headers, and some may still.
+        #: Whether `on_headers` has ever been set, so that connections may still call it.
         self._streams = False
         #: Whether all its connections go straight to a socket.
         self._plain = True
-        #: What C has pointers to.
+        #: Memory that C has pointers to.
         self._kept: list[object] = []
-        # What is set: C can be told, but doesn't tell.
+        # The settings, kept here because C has no getters for them.
         self._bevcb: BevCallback | None = None
         self._content_type: str | None = "text/html; charset=ISO-8859-1"
         self._flags = HttpServerFlag(0)
@@ -141,7 +141,7 @@ class HttpServer(Child):
             yield f"{waiting} requests await an answer"
 
     def _lent(self) -> list[Handle]:
-        """Return whatever ends with it."""
+        """Return all objects that end with the server."""
         return [*self._requests._lent(), *self._connections._lent(), *self._bound]
 
     # Where it listens.
@@ -149,8 +149,8 @@ class HttpServer(Child):
     def bind_socket(self, host: str | None, port: int) -> BoundSocket:
         """Accept connections on *host* and *port*; return the socket, which knows its address.
 
-        None for *host* means all addresses, 0 for *port* any that is free. A name is looked up at
-        once, and the loop waits meanwhile. Raises `OSError` when the address can't be had.
+        None for *host* means all addresses, 0 for *port* any free port. A name is looked up at
+        once, and the loop waits meanwhile. Raises `OSError` when the address can't be bound.
         Wraps ``evhttp_bind_socket``, ``evhttp_bind_socket_with_handle``.
         """
         number = convert.integer(port, "port", 0, 65535)
@@ -165,7 +165,7 @@ class HttpServer(Child):
         return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
 
     def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
-        self.pointer  # noqa: B018  (a closed server takes nothing)
+        self.pointer  # noqa: B018  (a closed server can't listen)
         listener = listen()
         try:
             return self.bind_listener(listener)
@@ -185,20 +185,20 @@ class HttpServer(Child):
 
     @property
     def bound_sockets(self) -> list[BoundSocket]:
-        """The sockets that it accepts connections on, in a copy.
+        """The sockets that the server accepts connections on.
 
-        So unlike in C they may be closed while you go through them.
+        The list is a copy: unlike in C, you may close sockets while you walk it.
         Wraps ``evhttp_foreach_bound_socket``.
         """
         self.pointer  # noqa: B018  (a closed server has none)
         return list(self._bound)
 
-    # Who answers.
+    # Handlers.
 
     def set_cb(
         self, path: str | bytes, handler: HttpHandler, *, on_end: HttpHandler | None = None
     ) -> None:
-        """Call ``handler(request)`` for requests of *path*, which is compared once decoded.
+        """Call ``handler(request)`` for requests whose decoded path is *path*.
 
         *on_end* becomes the `HttpServerRequest.on_end` of each request before the handler is
         called. Raises `ValueError` when *path* has a handler already. Wraps ``evhttp_set_cb``.
@@ -218,7 +218,7 @@ class HttpServer(Child):
         self._route(key, Route(self, handler, on_end))
 
     def _route(self, key: int, route: Route) -> None:
-        """Let C find *route*, unless other code has closed the server since."""
+        """Make *route* live, unless other code has closed the server since."""
         self.base._may_call(key, route)
         if self.closed:
             self.base._may_not_call(key)
@@ -259,19 +259,19 @@ class HttpServer(Child):
 
     @property
     def on_headers(self) -> HttpHandler | None:
-        """Callback ``on_headers(request)`` for when the headers of a request have come, or None.
+        """The function called as ``on_headers(request)`` when the headers have come, or None.
 
         Set `HttpServerRequest.on_chunk` there to get the body in parts, and use
         `HttpServerConnection.pause` to make the client wait. The request can't be answered yet, as
         libevent would take the rest of the body for the next request; but its connection can be
-        closed. The handler is called once all of the body has come. If the callback raises, the
-        body is thrown away, and the client gets 500.
+        closed. The handler is called once the whole body has come. If the callback raises, the body
+        is discarded, and the client gets 500.
 
         It applies to connections that are accepted from now on. For a request on an older one, it
-        is called just before the handler, and for a request that libevent itself answers perhaps
-        not at all. Of a server and its virtual hosts, that of the server that has accepted the
-        connection is called; only the handler learns whose request it is. Setting it raises
-        `ValueError` for a virtual host. C has nothing like it before libevent 2.2.
+        is called just before the handler; for a request that libevent itself answers, perhaps not
+        at all. With virtual hosts, only the `on_headers` of the server that accepted the connection
+        is called; it can't know yet which virtual host the request is for. Setting it on a virtual
+        host raises `ValueError`. C has no such callback before libevent 2.2.
         """
         return self._on_headers
 
@@ -287,7 +287,7 @@ class HttpServer(Child):
         self._streams = self._streams or callback is not None
         self._set_bevcb()
 
-    # What it allows.
+    # Limits.
 
     @property
     def allowed_methods(self) -> HttpCommand:
@@ -306,7 +306,7 @@ class HttpServer(Child):
 
     @property
     def max_headers_size(self) -> int | None:
-        """Most bytes that the first line and the headers of a request may have, or None.
+        """The most bytes that the first line and the headers of a request may have, or None.
 
         None, the default, is no limit. It applies to connections that are accepted from now on. A
         request with more is answered with 400. Wraps ``evhttp_set_max_headers_size``.
@@ -323,13 +323,13 @@ class HttpServer(Child):
 
     @property
     def max_body_size(self) -> int | None:
-        """Most bytes that the body of a request may have, or None.
+        """The most bytes that the body of a request may have, or None.
 
         None, the default, is no limit. It applies to connections that are accepted from now on. A
         request with more is answered with 413, and so is one whose chunks have extensions, however
-        short. With `max_headers_size` set too, a connection fails when more waits to be parsed than
-        both together and 64 KiB; in C the line with a chunk's size may grow for ever.
-        Wraps ``evhttp_set_max_body_size``.
+        short. If `max_headers_size` is set too, a connection fails when more bytes wait to be
+        parsed than both limits and 64 KiB together; in C the line with a chunk's size may grow for
+        ever. Wraps ``evhttp_set_max_body_size``.
         """
         return self._max_body_size
 
@@ -396,10 +396,10 @@ class HttpServer(Child):
     def timeout(self) -> Timeout:
         """Idle timeout in seconds. None, the default, is no timeout.
 
-        A connection is closed when nothing has been read or written for so long. The time doesn't
-        count while a handler's answer is awaited, nor, for reading, while the connection is paused.
-        It applies to connections that are accepted from now on. Unlike in C, 0 is the shortest
-        timeout, not none. Wraps ``evhttp_set_timeout``, ``evhttp_set_timeout_tv``.
+        A connection is closed when nothing has been read or written for that time. The time doesn't
+        count while the server waits for a handler's answer nor, for reading, while the connection
+        is paused. It applies to connections that are accepted from now on. Unlike in C, 0 means the
+        shortest timeout, not none. Wraps ``evhttp_set_timeout``, ``evhttp_set_timeout_tv``.
         """
         return self._timeout
 
@@ -412,7 +412,7 @@ class HttpServer(Child):
 
     @property
     def default_content_type(self) -> str | None:
-        """The Content-Type of replies that have a body and no such header, or None for none.
+        """The Content-Type that is added to replies with a body if they have none, or None.
 
         Default: "text/html; charset=ISO-8859-1". Wraps ``evhttp_set_default_content_type``.
         """
@@ -443,16 +443,16 @@ class HttpServer(Child):
         lib.evhttp_set_flags(self.pointer, flags)
         self._flags = flags
 
-    # What connections go through.
+    # The bufferevents of connections.
 
     def set_bevcb(self, callback: BevCallback | None) -> None:
         """Call ``callback(base)`` for each new connection: it returns the bufferevent to use.
 
-        That is a new `BufferEvent` of *base* without a descriptor, as `BufferEvent.tls` can make
-        one too; it belongs to the connection then. Or it is None, for one that libevent makes. With
-        None for *callback*, libevent makes all of them. It replaces `tls`. Unlike in C, if the
-        callback raises or returns something else, the connection is closed, and nothing is read
-        from it. Wraps ``evhttp_set_bevcb``.
+        The callback returns a new `BufferEvent` of *base* without a descriptor, such as one made by
+        `BufferEvent.tls`, which then belongs to the connection; or None, and libevent makes one.
+        With None for *callback*, libevent makes all of them. Setting it replaces `tls`. Unlike in
+        C, if the callback raises or returns something else, the connection is closed, and nothing
+        is read from it. Wraps ``evhttp_set_bevcb``.
         """
         if callback is not None:
             convert.callback(callback)
@@ -465,9 +465,9 @@ class HttpServer(Child):
 
     @property
     def tls(self) -> TlsContext | None:
-        """The context with which connections that are accepted from now on speak HTTPS, or None.
+        """The TLS context for connections that are accepted from now on, or None for plain HTTP.
 
-        It replaces what `set_bevcb` has set. Default: None.
+        Setting it replaces the callback of `set_bevcb`. Default: None.
         """
         return self._tls
 
@@ -493,7 +493,7 @@ class HttpServer(Child):
     def _new_bev(self) -> CData:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
         bev = None if self._bevcb is None else self._bevcb(self.base)
-        self.pointer  # noqa: B018  (the callback may have closed it)
+        self.pointer  # noqa: B018  (the callback may have closed the server)
         most = self._most
         if bev is None and self._greets():
             bev = BufferEvent(self.base)
@@ -506,25 +506,25 @@ class HttpServer(Child):
         return pointer
 
     def _checked(self, bev: BufferEvent) -> BufferEvent:
-        """Return *bev*, or raise an error for what evhttp could not use (O11)."""
+        """Return *bev*, or raise an error if evhttp could not use it (O11)."""
         if not isinstance(bev, BufferEvent):
             raise TypeError(f"the callback of set_bevcb() must return a BufferEvent, not {bev!r}")
         if bev.base is not self.base:
             raise ValueError("the BufferEvent must be on the server's own base")
         if bev.underlying is not None:
-            raise ValueError("the BufferEvent must be one of a socket itself, with TLS or without")
+            raise ValueError("the BufferEvent must not be on top of another one")
         if bev.fd >= 0:
             raise ValueError("the BufferEvent must be a new one, without a descriptor")
         return bev
 
     def _greets(self) -> bool:
-        """Tell whether it does something to each of its connections when that is new."""
+        """Tell whether the server has settings to apply to each new connection."""
         group = self._rate_limit_group
         limited = self._rate_limit is not None or (group is not None and not group.closed)
         return limited or self._on_headers is not None
 
     def _greet(self, connection: HttpServerConnection) -> None:
-        """Do to *connection*, which is new, what is asked for each."""
+        """Apply the server's settings to the new *connection*."""
         if self._rate_limit is not None:
             connection.rate_limit = self._rate_limit
         group = self._rate_limit_group
@@ -538,10 +538,10 @@ class HttpServer(Child):
     def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
         """Let *vhost* answer requests whose host matches *pattern*.
 
-        A * in it matches any characters; as in C, at its end it matches none at all. *vhost* is
-        closed with this server, and can't listen itself. Raises `ValueError` if it does, is a
-        virtual host already, has another base, or is this server or what this one is a virtual host
-        of. Wraps ``evhttp_add_virtual_host``.
+        A * in the pattern matches any characters; as in C, a * at its end matches nothing at all.
+        *vhost* is closed with this server, and can't listen itself. Raises `ValueError` if *vhost*
+        listens, is a virtual host already, has another base, or is this server or one that this
+        server is a virtual host of. Wraps ``evhttp_add_virtual_host``.
         """
         if not isinstance(vhost, HttpServer):
             raise TypeError(f"vhost must be an HttpServer, not {vhost!r}")
@@ -556,14 +556,14 @@ class HttpServer(Child):
         if vhost._bound or vhost._connections.known or requests.current or requests.waiting:
             raise ValueError("vhost listens itself, or has connections")
         if requests.guests:
-            raise ValueError("vhost serves RPCs, which only what is no virtual host can")
+            raise ValueError("vhost serves RPCs, which a virtual host can't do")
         above: HttpServer | None = self
         while above is not None:
             if above is vhost:
-                raise ValueError("vhost is this server, or what this server is a virtual host of")
+                raise ValueError("vhost must not be this server or one of its parents")
             above = above._parent
         added = True
-        try:  # an interrupt comes after C's call, not before it
+        try:  # an interrupt can come only after the call of C, not before
             added = not lib.evhttp_add_virtual_host(pointer, what, upper)
         finally:
             if added:
@@ -571,12 +571,12 @@ class HttpServer(Child):
                 self._vhosts[vhost] = pattern
         if not added:
             raise errors.failed(lib.evhttp_add_virtual_host)
-        if self.closed or vhost.closed:  # by other code, and so freed each by itself
+        if self.closed or vhost.closed:  # other code has closed one, so each is freed by itself
             self._part_from(pointer, vhost, upper)
             raise (self if self.closed else vhost)._unusable()
 
     def remove_virtual_host(self, vhost: HttpServer) -> None:
-        """Make *vhost* a server of its own again.
+        """Make *vhost* an independent server again.
 
         Raises `ValueError` when it isn't one of this server's virtual hosts.
         Wraps ``evhttp_remove_virtual_host``.
@@ -588,7 +588,7 @@ class HttpServer(Child):
         self._part_from(pointer, vhost, vhost.pointer)
 
     def _part_from(self, pointer: CData, vhost: HttpServer, upper: CData) -> None:
-        try:  # an interrupt comes after C's call, not before it
+        try:  # an interrupt can come only after the call of C, not before
             lib.evhttp_remove_virtual_host(pointer, upper)
         finally:
             vhost._parent = None
@@ -596,12 +596,12 @@ class HttpServer(Child):
 
     @property
     def virtual_hosts(self) -> dict[HttpServer, str]:
-        """The virtual hosts, each with the pattern of its names, in a copy."""
+        """A copy of the virtual hosts, each with the pattern of its host names."""
         self.pointer  # noqa: B018  (a closed server has none)
         return dict(self._vhosts)
 
     def add_server_alias(self, alias: str) -> None:
-        """Answer requests of the host *alias* too; it goes before any pattern of a virtual host.
+        """Answer requests for the host *alias* too; it takes precedence over virtual hosts.
 
         Wraps ``evhttp_add_server_alias``.
         """
@@ -618,7 +618,7 @@ class HttpServer(Child):
         name = convert.string(alias, "alias")
         self.base._check_thread()
         if lib.evhttp_remove_server_alias(self.pointer, name):
-            raise KeyError(f"alias {alias!r} is none of this server's")
+            raise KeyError(f"this server has no alias {alias!r}")
 
     # The end.
 
@@ -626,7 +626,7 @@ class HttpServer(Child):
         """Stop listening, and close all connections, answered or not; a second time does nothing.
 
         Requests that wait for an answer are closed, and so are virtual hosts. Unlike in C, you may
-        close it anywhere: inside a callback C's object is freed later. Raises `ThreadError` in a
+        close it inside any callback; C's object is then freed later. Raises `ThreadError` in the
         wrong thread. Wraps ``evhttp_free``.
         """
         if self.closed:
@@ -665,20 +665,20 @@ class HttpServer(Child):
 
     def _take_lent(self) -> list[CData]:
         super()._take_lent()
-        return []  # what frees the server waits for all methods that are under way
+        return []  # the function that frees the server waits for all methods under way
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the server, once no callback of it can be below."""
+        """The function that frees the server, once none of its callbacks can be on the stack."""
         if self._parent is not None:
             return _leave
-        self._connections.forget_limits()  # where it was dropped with them
+        self._connections.forget_limits()  # needed if the server was dropped with them
         free = functools.partial(_free, self._requests, self._connections, self._kept)
         return functools.partial(_free_soon, self.base, free)
 
 
 def _leave(_pointer: CData) -> None:
-    """Leave it to the server that it is a virtual host of (O8)."""
+    """Do nothing: the server that it is a virtual host of frees it (O8)."""
 
 
 def _free_soon(base: EventBase, free: Callable[[CData], object], pointer: CData) -> None:
@@ -692,7 +692,7 @@ def _free_soon(base: EventBase, free: Callable[[CData], object], pointer: CData)
 def _free(requests: Requests, connections: Connections, _kept: object, pointer: CData) -> None:
     try:
         requests.free_orphans()
-    finally:  # though an interrupt has come
+    finally:  # even after an interrupt
         try:
             errors.call(lib.evhttp_free, pointer)
         finally:
@@ -710,7 +710,7 @@ def evpy_http_allowed(key: int, method: int) -> int:
     return method & root._methods
 
 
-#: What has C close the connection: with NULL, where TLS has failed, it would go on without.
+#: Makes C close the connection: with NULL it would go on without TLS if making that has failed.
 REFUSED = ffi.cast("struct bufferevent *", -1)
 
 

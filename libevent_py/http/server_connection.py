@@ -1,8 +1,8 @@
 """``struct evhttp_connection`` at a server: a connection that it has accepted.
 
-libevent frees a connection whenever it has to, and then calls its close callback. So that is set
-for each connection that somebody has asked for, and its object is live until then. For the others,
-nearly all, no object is made: a request can be asked whether its connection is still there.
+libevent frees a connection whenever it has to, and then calls its close callback. So the callback
+is set for each connection that somebody has asked for, and its object is live until then. For
+nearly all connections no object is ever made: C's request says whether its connection still exists.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ V = TypeVar("V")
 
 
 def address_of(pointer: CData) -> int:
-    """Return where C's *pointer* points to."""
+    """Return the address that C's *pointer* points to."""
     return int(ffi.cast("uintptr_t", pointer))
 
 
 @described(
-    base="The event base in whose loop it is served.",
-    server="The `HttpServer` that has accepted it.",
+    base="The event base whose loop serves the connection.",
+    server="The `HttpServer` that has accepted the connection.",
 )
 class HttpServerConnection(Flow):
     """A connection that a server has accepted, with one request after the other.
@@ -70,16 +70,15 @@ class HttpServerConnection(Flow):
 
     server: HttpServer
 
-    # hot: what a connection knows of its request is set by `server_request`, as the request goes
-    # on, and by `_end`.
+    # hot: `server_request` sets these attributes as the request goes on; so does `_end`.
 
     #: The request whose headers have come, but not yet all of its body, or None.
     _reading: HttpServerRequest | None
-    #: Who is to be told how its request ends, or None.
+    #: The `on_end` of its request, to be called when that ends, or None.
     _ending: Ending | None
-    #: The request that has been answered and waits to be told so, or None.
+    #: The answered request whose `on_complete` waits to be called, or None.
     _awaiting: HttpServerRequest | None
-    #: What to call when the last chunk has been written, and of which request, or None.
+    #: The callback to call when the last chunk has been written, and its request, or None.
     _writing: tuple[HttpHandler, HttpServerRequest] | None
 
     def __init__(self, server: HttpServer, pointer: CData, bev: BufferEvent | None = None) -> None:
@@ -91,14 +90,14 @@ class HttpServerConnection(Flow):
         self._on_close: HttpServerConnectionCallback | None = None
         self._reading = self._ending = self._awaiting = self._writing = None
         super().__init__(pointer)
-        #: Where C's object is: what the server knows it by.
+        #: The address of C's object, by which the server finds this one.
         self._where = address_of(pointer)
-        #: What C keeps of it until its end.
+        #: C's part of it, until the connection ends.
         self._watch = errors.new(lib.evpy_http_watch, pointer, self._key)
         known = server._connections.known
         known[self._where] = self
         self.base._may_call(self._key, self)
-        if server.closed:  # by other code, which did not know of this
+        if server.closed:  # by other code, before it knew this connection
             self.base._may_not_call(self._key)
             known.pop(self._where, None)
             self._end()
@@ -116,8 +115,8 @@ class HttpServerConnection(Flow):
         return self.base._why_unusable(self) or super()._unusable()
 
     def _lent(self) -> list[Handle]:
-        """Return what ends with it: the bufferevent, if it has been asked for, with its buffers,
-        and the request that is being read.
+        """Return the objects that end with it: the bufferevent, if it has been asked for, with its
+        buffers, and the request that is being read.
         """
         reading = self._reading
         request = [] if reading is None else [*reading._lent(), reading]
@@ -135,7 +134,7 @@ class HttpServerConnection(Flow):
 
     @property
     def address(self) -> convert.Address:
-        """The client's address as Python writes it; "" for a client without one, as by AF_UNIX.
+        """The client's address as in `socket`; "" for a client without one, as with AF_UNIX.
 
         Wraps ``evhttp_connection_get_addr``.
         """
@@ -146,10 +145,10 @@ class HttpServerConnection(Flow):
 
     @property
     def bufferevent(self) -> BufferEvent:
-        """The `BufferEvent` of the connection, to be asked but not used; it ends with it.
+        """The connection's `BufferEvent`, to be asked but not used; it ends with the connection.
 
-        Whatever would use it or its buffers raises `ValueError`. Answer with
-        `HttpServerRequest.send_reply` and its kind, and set `HttpServer.timeout`.
+        Methods that would use it or its buffers raise `ValueError`. Answer with
+        `HttpServerRequest.send_reply` and the like, and set `HttpServer.timeout`.
         Wraps ``evhttp_connection_get_bufferevent``.
         """
         self.base._check_thread()
@@ -161,7 +160,7 @@ class HttpServerConnection(Flow):
 
     @property
     def on_close(self) -> HttpServerConnectionCallback | None:
-        """Callback ``on_close(connection)`` for when libevent has closed the connection, or None.
+        """The function called as ``on_close(connection)`` when libevent has closed it, or None.
 
         By then the object is closed. It isn't called when you close the connection or the server.
         Wraps ``evhttp_connection_set_closecb``.
@@ -170,31 +169,31 @@ class HttpServerConnection(Flow):
 
     @on_close.setter
     def on_close(self, callback: HttpServerConnectionCallback | None) -> None:
-        self.pointer  # noqa: B018  (a closed one will not call)
+        self.pointer  # noqa: B018  (a closed connection won't call it)
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def close(self) -> None:
         """Close the connection; a second time does nothing.
 
         A reply that has not been written is lost. Requests that wait for an answer are closed,
-        after their `HttpServerRequest.on_end`. Unlike in C, you may close it anywhere: inside a
-        callback C's object is freed later. Wraps ``evhttp_connection_free``.
+        after their `HttpServerRequest.on_end`. Unlike in C, you may close it inside any callback;
+        C's object is then freed later. Wraps ``evhttp_connection_free``.
         """
         if self.closed:
             return
         base = self.base
         base._check_thread()
-        self.pointer  # noqa: B018  (in a forked child it is the parent's)
+        self.pointer  # noqa: B018  (raises in a forked child)
         pointer = None
         try:
             pointer = self._end()
         finally:
-            if pointer is not None:  # or other code has closed it in between (O6, O7)
+            if pointer is not None:  # None if other code has closed it in between (O6, O7)
                 ending, self._ending = self._ending, None
                 self.server._connections.doom(self.server, pointer, ending)
 
     def _adopt(self, bev: BufferEvent) -> None:
-        """Use *bev* as its bufferevent, instead of an object of its own for the same."""
+        """Use *bev* as its bufferevent, in place of another object for the same one."""
         limit = group = None
         if self._pace.limited is not None:
             limit, group = self.rate_limit, self.rate_limit_group
@@ -208,7 +207,7 @@ class HttpServerConnection(Flow):
             self.rate_limit_group = group
 
     def _end(self) -> CData | None:
-        """Become closed, with all that belongs to it; return the pointer to the first who asks."""
+        """Become closed, with all that it has lent; the first call returns the pointer."""
         self._pace.forget_limits()
         for handle in self._lent():
             handle._take()
@@ -218,14 +217,14 @@ class HttpServerConnection(Flow):
         return self._take()
 
     def _gone(self) -> None:
-        """Tell that C frees its object now."""
+        """Call `on_end` and `on_close`, as C is freeing its object."""
         told = not self.closed
         ending, self._ending = self._ending, None
         self._end()
         if ending is not None and not self.base._collected:
             ending.tell(GONE)
         if told and self._on_close is not None and not self.base._collected:
-            self._on_close(self)  # the collector may have finalized what it would use
+            self._on_close(self)  # not if collected: what it would use may be finalized
 
 
 class Connections:
@@ -235,27 +234,26 @@ class Connections:
 
     def __init__(self, base: EventBase) -> None:
         self.base = base
-        #: By where they are in C.
+        #: The objects, by their addresses in C.
         self.known: dict[int, HttpServerConnection] = {}
-        #: Those that are to be freed at the next clean moment, by where they are.
+        #: The pointers that are to be freed at the next clean moment, by their addresses.
         self.doomed: dict[int, CData] = {}
-        #: The bufferevents that are about to become connections' own, each with a reference of
-        #: its own in C.
+        #: The bufferevents that the next connections will use, each with an extra reference in C.
         self._given: dict[int, tuple[CData, BufferEvent]] = {}
 
     def _lent(self) -> list[Handle]:
-        """Return what ends with the server."""
+        """Return all objects that end with the server."""
         known, given = list(self.known.values()), list(self._given.values())
         return [
             *(handle for one in known for handle in (*one._lent(), one)),
             *(handle for _, bev in given for handle in (*bev._lent(), bev)),
         ]
 
-    # What they go through.
+    # Their bufferevents.
 
     def give(self, server: HttpServer, bev: BufferEvent) -> CData:
-        """Let the next connection of *server* go through *bev*; return its pointer."""
-        # Active from now on, and so before anything of the connection, which isn't there yet.
+        """Let the next connection of *server* use *bev*; return its pointer."""
+        # Active from now on, so it runs before all callbacks of the connection to come.
         self.base.once(functools.partial(self._adopt, server, key := next_key()))
         pointer = bev._give(server)
         lib.bufferevent_incref(pointer)
@@ -263,11 +261,11 @@ class Connections:
         return pointer
 
     def _adopt(self, server: HttpServer, key: int, _fd: int, _what: int) -> None:
-        """Find the connection of *server* that C has made with the bufferevent that it was given.
+        """Find the connection of *server* that C has made for the bufferevent *key*.
 
-        If C has none, it frees the bufferevent.
+        If C has made none, C frees the bufferevent.
         """
-        if server.closed or key not in self._given:  # C frees it with all connections, or has none
+        if server.closed or key not in self._given:  # C frees it with the server, or has done so
             return
         pointer, bev = self._given.pop(key)
         evcon = lib.evpy_http_connection_of(pointer)
@@ -277,7 +275,7 @@ class Connections:
             return
         connection = self.known.get(address_of(evcon))
         if connection is not None:
-            connection._adopt(bev)  # a bufferevent of a more urgent priority has been ahead of this
+            connection._adopt(bev)  # a more urgent callback has run before this one
         else:
             connection = HttpServerConnection(server, evcon, bev)
         server._greet(connection)
@@ -287,18 +285,18 @@ class Connections:
     def doom(self, server: HttpServer, pointer: CData, ending: Ending | None) -> None:
         """Free the connection *pointer* of *server*, now or at a clean moment, with its requests.
 
-        Who waits for the end of one is told so first.
+        The `on_end` of its request is called first.
         """
         lib.evpy_http_mute(pointer)
         where = address_of(pointer)
         self.doomed[where] = pointer
-        if server.closed:  # by other code: it frees this with the rest
+        if server.closed:  # by other code, which frees this connection with the others
             self.doomed.clear()
         try:
             if ending is not None:
                 outside(self.base, ending.end, "its connection was closed")
         finally:
-            if where in self.doomed:  # or the server has been closed meanwhile
+            if where in self.doomed:  # it isn't if the server has been closed meanwhile
                 self._free_soon(server._requests, where, pointer)
 
     def _free_soon(self, requests: Requests, where: int, pointer: CData) -> None:
@@ -314,12 +312,12 @@ class Connections:
     def _free(self, requests: Requests, where: int) -> None:
         pointer = self.doomed.get(where)
         if pointer is not None:  # C may have freed it meanwhile
-            requests.end(pointer)  # what a handler has left unanswered since
+            requests.end(pointer)  # those that a handler has left unanswered since
             try:
                 errors.call(lib.evhttp_connection_free, pointer)
             finally:
                 connection = self.known.get(where)
-                if connection is not None:  # C's callback finds it only where the loop runs
+                if connection is not None:  # C's callback finds it only while the loop runs
                     self.base._may_not_call(connection._key)
                     connection._end()
                     self.forget(connection)
@@ -330,9 +328,9 @@ class Connections:
         self.doomed.pop(connection._where, None)
 
     def tell_ends(self, text: str) -> None:
-        """Tell who waits for the end of a request that it has ended, for the reason *text*."""
+        """Call the `on_end` of all requests, as they have ended for the reason *text*."""
         told = True
-        while told:  # who is told may have another one wait
+        while told:  # a callback may set the on_end of another request
             told = False
             for connection in list(self.known.values()):
                 ending, connection._ending = connection._ending, None
@@ -341,7 +339,7 @@ class Connections:
                     ending.end(text)
 
     def end(self) -> None:
-        """End all, as the server is closed."""
+        """Close all connections, as the server is closed."""
         for connection in list(self.known.values()):
             if not connection.closed:
                 lib.evpy_http_mute(connection.pointer)
@@ -351,17 +349,17 @@ class Connections:
             bev._taken_back()
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all connections."""
         self.known.clear()
         self.doomed.clear()
 
     def forget_limits(self) -> None:
-        """Leave the groups, as C frees all with the server."""
+        """Leave all rate limit groups, as C frees the connections with the server."""
         for connection in list(self.known.values()):
             connection._pace.forget_limits()
 
     def free_given(self) -> None:
-        """Let go of what no connection has adopted, as the server has been freed."""
+        """Drop bufferevents that no connection has adopted, as the server has been freed."""
         for _, (bev, _) in taken_out(self._given):
             lib.bufferevent_decref(bev)
 
@@ -369,9 +367,9 @@ class Connections:
 def outside(
     base: EventBase, function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]
 ) -> None:
-    """Call what tells users something: what they free is freed afterwards, as in C's callbacks.
+    """Call *function*, which calls users' callbacks; what they close is freed afterwards.
 
-    What they raise comes out afterwards; of the loop, or of closing the base, while that runs.
+    What they raise comes out afterwards, or out of the loop or the closing base while that runs.
     """
     if base._running:
         function(*arguments)
@@ -380,7 +378,7 @@ def outside(
 
 
 def taken_out(things: dict[K, V]) -> Iterator[tuple[K, V]]:
-    """Yield the items of *things*, each out of it by then, whatever other code does meanwhile."""
+    """Remove and yield the items of *things*, whatever other code does meanwhile."""
     while True:
         try:
             item = things.popitem()
@@ -391,17 +389,17 @@ def taken_out(things: dict[K, V]) -> Iterator[tuple[K, V]]:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_closed(key: int) -> int:
-    """Return 1 when it is known: with 0, which an interrupt returns, C calls once more."""
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base._live.get(key)
         if connection is not None:
             connections = connection.server._connections
             connections.doomed.pop(connection._where, None)
             try:
-                connection._gone()  # known till then, or its request would make another for it
+                connection._gone()  # still known, or its request would make another object for it
             except BaseException as error:
                 base._report(error, connection)
-                connection._end()  # that may have come from anywhere
+                connection._end()  # the error may have come before it
             connections.forget(connection)
             base._may_not_call(key)
             break
@@ -410,7 +408,7 @@ def evpy_http_closed(key: int) -> int:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_written(key: int) -> int:
-    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base._live.get(key)
         if connection is not None and connection._writing is not None:

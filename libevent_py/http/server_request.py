@@ -1,7 +1,7 @@
-"""What a server does with a request: read it, have it handled, and answer it, once.
+"""A server's request: how it is read, handled and answered, once.
 
-C's request may be freed as soon as it has been answered, at a time that nobody is told (O3, O4). So
-by then its object has no way to it any more, and every reply takes the pointer away first.
+C may free its request at any time once it has been answered, without notice (O3, O4). So every
+reply takes the pointer out of the object first.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 #: How far a reply has come; a request that is READING can't be answered yet.
 UNANSWERED, STARTED, ANSWERED, READING = range(4)
 
-#: What C returns for a request that nobody in C has any more.
+#: What C returns for a request that has no connection any more, and that we have to free.
 ORPHAN = lib.EVPY_ORPHAN
 
-#: The reason phrases that have been used, as C takes them; None has libevent choose.
+#: The reason phrases used so far, as C takes them; for None libevent chooses.
 _reasons: dict[str | None, bytes | CData] = {None: ffi.NULL}
 
 #: The largest chunk in bytes: libevent has 32 bits for its size.
@@ -56,18 +56,18 @@ reply = lib.evpy_http_reply
 
 
 @described(
-    error="Why the request has ended otherwise than with its complete answer, as an `HttpError`, "
-    "or None; set before `on_end` is called.",
-    server="The `HttpServer` whose handler has got it, which may be a virtual host.",
+    error="Why the request has ended without its complete answer, as an `HttpError`, or None; "
+    "set before `on_end` is called.",
+    server="The `HttpServer` whose handler got the request, which may be a virtual host.",
 )
 class HttpServerRequest(Request):
     """A request that a server has received: answer it in the handler or later.
 
     Answer with `send_reply`, or with `send_reply_start`, `send_reply_chunk` and `send_reply_end`.
-    An answered request is closed, and so is whatever has been borrowed from it. If you drop a
-    request without answering it, the client gets 500; if you drop it when its answer has begun,
-    the connection is cut, so that the client sees that the answer isn't complete. `on_end` tells
-    how a request has ended.
+    An answered request is closed, and so are the headers and buffers borrowed from it. If you drop
+    a request without answering it, the client gets 500; if you drop it when its answer has begun,
+    the connection is cut, so that the client sees that the answer isn't complete. `on_end` is
+    called when a request ends.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class HttpServerRequest(Request):
 
     server: HttpServer
 
-    #: The one that has accepted the connection.
+    #: The server that has accepted the connection.
     _root: HttpServer
 
     #: How far the answer has come.
@@ -91,7 +91,7 @@ class HttpServerRequest(Request):
 
     error: HttpError | None
 
-    #: What it is held by while it waits for an answer, or 0.
+    #: Its key in `Requests.waiting` while it waits for an answer, or 0.
     _key: int
 
     _on_chunk: HttpHandler | None
@@ -99,7 +99,7 @@ class HttpServerRequest(Request):
     _on_end: HttpHandler | None
 
     def __init__(self) -> None:
-        """Raise `TypeError`: an `HttpServer` makes them."""
+        """Raise `TypeError`: only an `HttpServer` makes requests."""
         raise TypeError("an HttpServer makes its requests, and calls a handler with each")
 
     def _unusable(self) -> Exception:
@@ -119,7 +119,7 @@ class HttpServerRequest(Request):
         if self._state == STARTED:
             yield "reply begun"
 
-    # Who asks.
+    # The client.
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -129,10 +129,10 @@ class HttpServerRequest(Request):
 
     @property
     def connection(self) -> HttpServerConnection | None:
-        """The connection that the request came by, or None when that is gone.
+        """The connection that the request came by, or None when it has ended.
 
-        Without it nobody gets the answer. libevent notices that a client has gone only once the
-        answer has begun. Wraps ``evhttp_request_get_connection``,
+        Without a connection nobody gets the answer. libevent notices that a client has gone only
+        once the answer has begun. Wraps ``evhttp_request_get_connection``,
         ``evhttp_connection_get_server``.
         """
         self.base._check_thread()
@@ -155,17 +155,18 @@ class HttpServerRequest(Request):
         added to `output_buffer`. With the header Transfer-Encoding, which can only be "chunked",
         the body is sent as one chunk to a client that knows chunks.
 
-        Unlike in C, no body is sent where a reply has none, as to HEAD: the client would take it
-        for the next reply. It is told the length. When the client has gone, nothing happens.
+        Unlike in C, the body is not sent if the reply must have none, for instance to HEAD: the
+        client would take it for the next reply. The headers still say its length. When the client
+        has gone, nothing happens.
 
         Requests that a client sends without waiting are answered one after the other, even if it
         has closed its half of the connection. But as in C, a client that closes its half while a
-        reply is being written is taken to be gone: it gets only what its socket has taken.
+        reply is being written counts as gone: it gets only what its socket has taken.
 
         Raises `ClosedError` when the request has been answered, `RuntimeError` after
         `send_reply_start`, and `ValueError` for a *reason* that isn't one line of Latin-1, for a
-        code below 200, which would be no answer, and for headers that don't fit the body, as a
-        Content-Length of another length.
+        code below 200, which would be no answer, and for headers that don't fit the body, such as a
+        wrong Content-Length.
         Wraps ``evhttp_send_reply``.
         """
         base = self.base
@@ -204,8 +205,8 @@ class HttpServerRequest(Request):
     def send_error(self, code: int, reason: str | None = None) -> None:
         """Answer with an error page made by libevent, and close the connection.
 
-        *code* and *reason* are as for `send_reply`. The page contains *reason* as it is, so don't
-        make it of what a client has sent. Headers that have been set, and what has been added to
+        *code* and *reason* are as for `send_reply`. The page contains *reason* unescaped, so never
+        put a client's input into it. Headers that have been set, and what has been added to
         `output_buffer`, are dropped. Raises the same errors. Wraps ``evhttp_send_error``.
         """
         self.base._check_thread()
@@ -219,9 +220,9 @@ class HttpServerRequest(Request):
 
         `send_reply_end` completes it. *code* and *reason* are as for `send_reply`. What has been
         added to `output_buffer` is the first chunk. With the header Content-Length all chunks
-        together must have that length. Without it, a client of HTTP/1.1 gets chunks. For any other
-        client the end of the connection is the end of the body, even if it has asked to keep the
-        connection. Raises the same errors as `send_reply`. Wraps ``evhttp_send_reply_start``.
+        together must have that length. Without it, an HTTP/1.1 client gets chunks; for any other
+        client the body ends when the connection is closed, even if it has asked to keep the
+        connection open. Raises the same errors as `send_reply`. Wraps ``evhttp_send_reply_start``.
         """
         self.base._check_thread()
         code = convert.integer(code, "code", 200, 999)
@@ -236,13 +237,14 @@ class HttpServerRequest(Request):
     def send_reply_chunk(self, data: Body, callback: HttpHandler | None = None) -> bool:
         """Send *data* as the next part of the body; return whether the client was still there.
 
-        *data* is bytes, any object with the buffer protocol, or a `Buffer`, which is emptied. When
-        the client has gone, nothing is sent, as in C. Nor is an empty chunk, which would mark the
-        end, or a chunk of a reply that has no body.
+        *data* is bytes, any object with the buffer protocol, or a `Buffer`, which is emptied.
+        Nothing is sent when the client has gone, as in C; when *data* is empty, which would mark
+        the end; and when the reply must have no body.
 
-        ``callback(request)`` is called when everything sent so far has been written. Send the next
-        part then, and no more is in memory than the client takes. It isn't called if another chunk
-        or the end is sent before that, or the client goes. Until then it keeps the request alive.
+        ``callback(request)`` is called when everything sent so far has been written. If you send
+        the next part then, only as much is in memory as the client can take. It isn't called if
+        another chunk or the end is sent before that, or if the client goes. Until then it keeps the
+        request alive.
 
         Raises `RuntimeError` before `send_reply_start`, `ClosedError` after `send_reply_end`, and
         `ValueError` for more than the reply's Content-Length.
@@ -280,7 +282,7 @@ class HttpServerRequest(Request):
             return False
         if connection is not None and sent:
             connection._writing = None if callback is None else (callback, self)
-        elif connection is not None and callback is not None:  # C has nothing to wait for
+        elif connection is not None and callback is not None:  # C won't call, as nothing was sent
             self.base.defer(self._passed_over, callback)
         return bool(lib.evhttp_request_get_connection(pointer))
 
@@ -299,7 +301,7 @@ class HttpServerRequest(Request):
     def send_reply_end(self) -> None:
         """Complete the answer.
 
-        Raises `RuntimeError` before `send_reply_start`, where C would send nothing at all, and
+        Raises `RuntimeError` before `send_reply_start`, when C would send nothing at all, and
         `ValueError` when the body is shorter than its Content-Length: send the rest, or `close`
         the request. Wraps ``evhttp_send_reply_end``.
         """
@@ -311,37 +313,38 @@ class HttpServerRequest(Request):
             raise ValueError(f"the reply is {missing} bytes shorter than its Content-Length")
         connection = self._known()
         if connection is not None:
-            connection._writing = None  # C doesn't tell any more
+            connection._writing = None  # C won't call it any more
         self.base._call(self._sent, lib.evpy_http_reply_end, self._answered())
 
     @property
     def on_complete(self) -> HttpHandler | None:
-        """Callback ``on_complete(request)`` for when the answer has been written, or None.
+        """The function called as ``on_complete(request)`` when the answer is written, or None.
 
-        Inside, the request can be asked once more, for a log for instance, but not answered. It
-        isn't called when the client has gone before. Wraps ``evhttp_request_set_on_complete_cb``.
+        Inside it the request can be asked once more, for instance for a log, but not answered. It
+        isn't called if the client has gone before. Wraps ``evhttp_request_set_on_complete_cb``.
         """
         return self._on_complete
 
     @on_complete.setter
     def on_complete(self, callback: HttpHandler | None) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (once it has been answered, it is too late)
+        self.pointer  # noqa: B018  (raises once it is too late, as the request is answered)
         self._on_complete = None if callback is None else convert.callback(callback, "on_complete")
 
     # The body, in parts.
 
     @property
     def on_chunk(self) -> HttpHandler | None:
-        """Callback ``on_chunk(request)`` for each part of the body, or None.
+        """The function called as ``on_chunk(request)`` for each part of the body, or None.
 
         Set it in `HttpServer.on_headers`; otherwise the body is collected in `input_buffer`, as in
-        C. The part is in `input_buffer`, and is thrown away after the callback. Of a chunked body
-        it is one chunk, or a part of a chunk that is longer than 64 KiB. The handler is called when
-        the body is complete, without it. `HttpServerConnection.pause` makes the client wait.
+        C. The part is in `input_buffer`, and is discarded after the callback. For a chunked body a
+        part is one chunk, or a part of a chunk that is longer than 64 KiB. The handler is called
+        when the whole body has come; the input buffer is empty then. `HttpServerConnection.pause`
+        makes the client wait.
 
-        If the callback raises, the rest of the body is thrown away, and the client gets 500.
-        Setting it raises `RuntimeError` once the body has come.
+        If the callback raises, the rest of the body is discarded, and the client gets 500. Setting
+        it raises `RuntimeError` once the body has come.
         Wraps ``evhttp_request_set_chunked_cb``.
         """
         return self._on_chunk
@@ -357,7 +360,7 @@ class HttpServerRequest(Request):
             lib.evpy_http_take_chunks(pointer)
 
     def _part_came(self) -> None:
-        """Hand out what has come of the body; or throw it away, where nobody wants it."""
+        """Call `on_chunk` for a part of the body, which is discarded afterwards in any case."""
         if self._on_chunk is not None and self.error is None:
             try:
                 self._on_chunk(self)
@@ -365,14 +368,14 @@ class HttpServerRequest(Request):
                 self._cannot_read("on_chunk", error)
 
     def _cannot_read(self, who: str, error: BaseException) -> None:
-        """Throw the rest of the body away and let the client get 500, as *who* has raised."""
+        """Discard the rest of the body and let the client get 500, as *who* has raised."""
         if not self.closed:
             self.error = self._ended_by(f"{who} raised {type(error).__name__}", error)
             lib.evpy_http_take_chunks(self.pointer)
         self.base._report(error, self)
 
     def _tell_headers(self) -> None:
-        """Tell the server's `HttpServer.on_headers` of the request."""
+        """Call the server's `HttpServer.on_headers` for the request."""
         callback = self._root._on_headers
         if callback is not None:
             try:
@@ -384,20 +387,20 @@ class HttpServerRequest(Request):
 
     @property
     def on_end(self) -> HttpHandler | None:
-        """Callback ``on_end(request)``, called once however the request ends, or None.
+        """The function called as ``on_end(request)``, once, however the request ends; or None.
 
-        When `error` is None, the whole answer has been written. Otherwise it says why not: the
+        If `error` is None, the whole answer has been written. Otherwise `error` says why not: the
         client has gone or was idle for too long; the connection, the server or the base was closed;
         the handler has raised; the request was closed or dropped; or libevent itself has answered,
-        as with 413. libevent notices that a client has gone only while it reads from or writes to
-        the connection, and not while that is paused.
+        for instance with 413. libevent notices that a client has gone only while it reads from or
+        writes to the connection, and not while the connection is paused.
 
-        Inside, the request can be asked once more, for a log for instance, but not answered. If the
-        request has been dropped, the callback gets another object for it. When the client has gone
-        before the answer was complete, the request stays open afterwards for whoever still answers
-        it, though nobody gets that answer.
+        Inside it the request can be asked once more, for instance for a log, but not answered. If
+        the request has been dropped, the callback gets another object for it. If the client has
+        gone before the answer was complete, the request stays open afterwards, and may still be
+        answered, though nobody gets that answer.
 
-        It isn't called where the garbage collector finds the base together with all that is made on
+        It isn't called when the garbage collector frees the base together with everything made on
         it, nor in a forked child that has not called `EventBase.reinit`. For a request whose client
         has gone already, setting it calls it at once. Setting it raises `RuntimeError` inside this
         callback, and `ClosedError` once the request has ended.
@@ -427,7 +430,7 @@ class HttpServerRequest(Request):
             lib.evpy_http_await(pointer, connection._watch)
 
     def _ends(self, text: str, cause: BaseException | None = None) -> None:
-        """Let `on_end` know why there is no answer by the user."""
+        """Note for `on_end` why the user won't answer."""
         ending = self._ending()
         if ending is not None:
             ending.fails(text, cause)
@@ -437,13 +440,13 @@ class HttpServerRequest(Request):
         return None if connection is None else connection._ending
 
     def _ended_with(self, error: HttpError | None) -> None:
-        """Note that *error* is why there is no answer by the user, or None if there is one."""
+        """Note that *error* is why the user hasn't answered; None if the answer is complete."""
         self.error = error
 
     def _told(self, pointer: CData, callback: HttpHandler, *, last: bool = False) -> None:
-        """Call *callback*, and stand for C's *pointer* meanwhile.
+        """Call *callback*, with C's *pointer* in the slot meanwhile.
 
-        If it is the *last* of it, it can't be answered any more, nor asked afterwards.
+        With *last*, the request can't be answered any more, nor asked afterwards.
         """
         requests, ended = self._root._requests, self.closed
         outer, requests.current = requests.current, self
@@ -461,10 +464,10 @@ class HttpServerRequest(Request):
                 self._end()
 
     def close(self) -> None:
-        """Give the request up, as if it were dropped; once it has been answered, do nothing.
+        """Give the request up as if it were dropped; if it has been answered, do nothing.
 
-        The client gets 500. If the answer has begun, the connection is cut, and if the body is
-        still coming, the connection is closed. Wraps ``evhttp_send_error``.
+        The client gets 500. If the answer has begun, the connection is cut; if the body is still
+        coming, the connection is closed. Wraps ``evhttp_send_error``.
         """
         if self.closed or self._state == ANSWERED:
             return
@@ -472,13 +475,13 @@ class HttpServerRequest(Request):
         self._ends("it was closed before its answer was complete")
         if self._state == READING:
             connection = self.connection
-            if connection is not None:  # or other code has closed it in between
+            if connection is not None:  # None if other code has closed it in between
                 connection.close()
         else:
             self.base._call(self._sent, lib.evpy_http_abandon, self._answered())
 
     def _answered(self) -> CData:
-        """Take the pointer away, for a reply that C is about to be told."""
+        """Become closed, and return the pointer for a reply that C is about to send."""
         pointer = self.pointer
         if self._on_complete is not None:
             connection = self.connection
@@ -492,7 +495,7 @@ class HttpServerRequest(Request):
         waiting, key = self._root._requests.waiting, self._key
         if self.__class__ is Answered:  # other code has ended it
             raise self._unusable()
-        self._state = ANSWERED  # no call from here on: nobody sees the half of it
+        self._state = ANSWERED  # no call from here on: other code must not see it half done
         if key in waiting:
             del waiting[key]
         self._key = 0
@@ -501,7 +504,7 @@ class HttpServerRequest(Request):
         return pointer
 
     def _sent(self, function: Callable[..., int], pointer: CData, *arguments: object) -> int:
-        """Call *function* as `result_of` does, and free *pointer* where libevent no longer will."""
+        """Call *function* as `result_of` does, and free *pointer* if libevent won't."""
         result = result_of(function, pointer, *arguments)
         if result != ORPHAN:
             return result
@@ -519,23 +522,23 @@ class HttpServerRequest(Request):
             self._wait(pointer)
 
     def _wait(self, pointer: CData) -> None:
-        """Wait for an answer, which is given by 500 if the user drops the request."""
+        """Wait for the user's answer; if the user drops the request, it is answered with 500."""
         key, requests = next_key(), self._root._requests
         ref = weakref.ref(self, functools.partial(requests.dropped, key))
-        requests.waiting[key] = ref, copied(pointer)  # which is nobody's on the way to C
+        requests.waiting[key] = ref, copied(pointer)  # a copy, so that it doesn't count as in use
         self._key = key
 
     def _not_sent(
         self, result: int, function: Callable[..., object], size: int, *ends: tuple[Buffer, int]
     ) -> Exception:
-        """Return why C's *function* could not send a reply with *size* bytes of body."""
+        """Return the exception that says why *function* could not send *size* bytes of body."""
         if result == MISFRAMED:
             return misframed(self.output_headers, len(self.output_buffer) + size)
         return failure(function, *ends)
 
     def _check_unbegun(self, function: str) -> None:
-        """Raise an error if it has been answered, even in part; an argument may have done that."""
-        self.pointer  # noqa: B018  (it may have been answered)
+        """Raise an error if it has been answered, even in part, as an argument's code may do."""
+        self.pointer  # noqa: B018  (raises if it has been answered)
         if self._state:
             raise self._begun(function)
 
@@ -548,24 +551,24 @@ class HttpServerRequest(Request):
         return RuntimeError(f"{function}() was called {self._too_early_or_late() or why}")
 
     def _too_early_or_late(self) -> str | None:
-        """Return why it can't be answered now in any way, or None."""
+        """Return why it can't be answered now at all, or None."""
         if self._state == READING:
-            return "before all of the body has come: answer in the handler, or later"
+            return "before the whole body has come: answer in the handler, or later"
         return "after the request has ended" if self._state == ANSWERED else None
 
     def _is_waiting(self) -> bool:
-        """Tell whether it still waits for an answer, and this process is the one to give it."""
+        """Tell whether it still waits for an answer that this process has to give."""
         return not self.closed and not self.base._forked
 
     def _raised(self, error: BaseException, who: str = "its handler") -> None:
-        """Report what *who* has raised, and answer for it unless `EventBase.on_error` has."""
+        """Report what *who* has raised, and answer unless `EventBase.on_error` has answered."""
         base = self.base
         base._report(error, self)
         if self._is_waiting():
             self._fail(self._ended_by(f"{who} raised {type(error).__name__}", error))
 
     def _fail(self, error: HttpError) -> None:
-        """Answer for a handler that can't, for the reason *error*."""
+        """Answer with 500 for a handler that failed with *error*."""
         ending = self._ending()
         if ending is not None:
             ending.failed(error)
@@ -574,7 +577,7 @@ class HttpServerRequest(Request):
         self._sent(lib.evpy_http_abandon, self._answered())
 
     def _ended_by(self, text: str, cause: BaseException | None = None) -> HttpError:
-        """Return the error that tells why it has ended without an answer by the user."""
+        """Return the error that says why it has ended without an answer by the user."""
         return ended_by(named(self), text, cause)
 
     def _is_on(self, evcon: CData) -> bool:
@@ -582,7 +585,7 @@ class HttpServerRequest(Request):
         return bool(lib.evhttp_request_get_connection(self.pointer) == evcon)
 
     def _is_cut(self) -> bool:
-        """Tell whether it can't be read any more, as its connection has been closed."""
+        """Tell whether its connection has been closed, so that it can't be read any more."""
         connection = None if self.closed else self._known()
         return self.closed or (connection is not None and connection.closed)
 
@@ -590,28 +593,28 @@ class HttpServerRequest(Request):
 #: What a server has called for a request, or as it goes on: ``callback(request)``.
 HttpHandler: TypeAlias = Callable[[HttpServerRequest], object]
 
-#: What a request's class is once it has been answered.
+#: The class that a request gets once it has been answered.
 Answered = without_pointer(HttpServerRequest)
 
 
 class Guest(Protocol):
-    """What serves requests of its own on a server, and has to end them before the server does."""
+    """An object with its own requests on a server, which must end before the server does."""
 
     def requests(self) -> list[CData]:
-        """Return C's pointers to those that are not answered yet."""
+        """Return C's pointers to its requests that are not answered yet."""
 
     def end(self, evcon: CData) -> None:
-        """End those of the connection *evcon*, which is about to be freed."""
+        """End its requests on the connection *evcon*, which is about to be freed."""
 
     def free(self) -> None:
-        """Free what it has, as the server is about to be freed."""
+        """Free its requests, as the server is about to be freed."""
 
 
 class Requests:
     """The requests of a server: the one that is being handled, and those that wait for an answer.
 
-    The server doesn't keep the latter alive: their user does. The client of one that is dropped
-    would wait for ever (O3), so it is answered then.
+    The server doesn't keep waiting requests alive: their user does. A dropped request is answered
+    by us, as its client would wait for ever (O3).
     """
 
     __slots__ = ("_base", "_connections", "current", "guests", "waiting")
@@ -619,11 +622,11 @@ class Requests:
     def __init__(self, base: EventBase, connections: Connections) -> None:
         self._base = base
         self._connections = connections
-        #: The request whose handler, or another callback of it, runs, or None.
+        #: The request whose handler or other callback is running, or None.
         self.current: HttpServerRequest | None = None
-        #: What has requests of its own here, which must end before: RPC servers (R2).
+        #: RPC servers, whose own requests must end before the server does (R2).
         self.guests: list[Guest] = []
-        #: Those that have been left unanswered for now, each with its pointer.
+        #: Weak references to the requests that wait for an answer, and their pointers, by key.
         self.waiting: dict[int, tuple[weakref.ref[HttpServerRequest], CData]] = {}
 
     def dropped(self, key: int, _ref: object) -> None:
@@ -643,19 +646,19 @@ class Requests:
                 free_orphan(self._base, pointer)
 
     def _lent(self) -> list[Handle]:
-        """Return those that somebody has, with what has been borrowed from them."""
+        """Return the requests that still exist, with the buffers borrowed from them."""
         found = [ref() for ref, _ in list(self.waiting.values())]
         alive = [request for request in (*found, self.current) if request is not None]
         return [handle for request in alive for handle in (*request._lent(), request)]
 
     def end_current(self, evcon: CData) -> None:
-        """End the one that is being handled if it is of the connection *evcon*."""
+        """End the request that is being handled if it came by the connection *evcon*."""
         current = self.current
         if current is not None and not current.closed and current._is_on(evcon):
             current._end()
 
     def end(self, evcon: CData) -> None:
-        """End those of the connection *evcon*, which is about to be freed with them."""
+        """End the requests of the connection *evcon*, which is about to be freed with them."""
         for guest in list(self.guests):
             guest.end(evcon)
         for key, (ref, pointer) in self.waiting.copy().items():
@@ -668,7 +671,7 @@ class Requests:
                     request._end()
 
     def mute(self) -> None:
-        """Stop sending to the clients of those that are not answered."""
+        """Stop sending to the clients of unanswered requests."""
         pointers = [pointer for _, pointer in list(self.waiting.values())]
         if self.current is not None and not self.current.closed:
             pointers.append(self.current.pointer)
@@ -680,7 +683,7 @@ class Requests:
                 lib.evpy_http_mute(evcon)
 
     def free_orphans(self) -> None:
-        """Free those whose clients have gone, as the rest is freed with the server."""
+        """Free the requests whose clients have gone; C frees the others with the server."""
         for guest in list(self.guests):
             guest.free()
         for _, (_, pointer) in taken_out(self.waiting):
@@ -688,7 +691,7 @@ class Requests:
 
 
 def free_orphan(base: EventBase, pointer: CData) -> None:
-    """Free C's request *pointer*, which is an `ORPHAN`, as soon as no method can be about it."""
+    """Free C's request *pointer*, an `ORPHAN`, as soon as no method can be using it."""
     if base._busy():
         base._graveyard.append((lib.evpy_http_free_orphan, pointer))
         base._wake()
@@ -697,9 +700,9 @@ def free_orphan(base: EventBase, pointer: CData) -> None:
 
 
 def write_at_last(base: EventBase, evcon: CData) -> None:
-    """Write what C's connection *evcon* is about to be given, even if the loop ends before.
+    """Make sure that the next reply on *evcon* is written, even if the loop ends before.
 
-    As far as its socket takes it, which is not waited for.
+    Only as much is written as the socket takes without waiting.
     """
     if evcon:
         bev = lib.evhttp_connection_get_bufferevent(evcon)
@@ -710,23 +713,23 @@ def write_at_last(base: EventBase, evcon: CData) -> None:
 def _push(base: EventBase, process: int, bev: CData) -> None:
     if process == os.getpid() and not base.closed:
         base._tell(lib.evpy_http_push, bev)
-    else:  # it is the parent's to be written, or there is nothing left to write
+    else:  # the parent process writes it, or nothing is left to write
         lib.bufferevent_decref(bev)
 
 
 def _ends(body: Body) -> list[tuple[Buffer, int]]:
-    """Return what may be frozen of *body*, and so be why it could not be taken."""
+    """Return the end of *body* that may be frozen, for `failure`."""
     return [(body, FRONT)] if isinstance(body, Buffer) else []
 
 
 def _phrase(reason: str | None) -> bytes:
-    """Return a reason phrase as C takes it, or raise an error for what could end the line (Q4)."""
+    """Return a reason phrase for C, or raise an error if it could end the line (Q4)."""
     if not isinstance(reason, str):
         raise TypeError(f"reason must be str, not {reason!r}")
     if re.fullmatch("[\t\x20-\x7e\xa0-\xff]*", reason) is None:
         raise ValueError(f"reason must be one line of Latin-1, not {reason!r}")
     encoded = reason.encode("latin-1")
-    if len(_reasons) < 256:  # nobody has that many of their own
+    if len(_reasons) < 256:  # few programs have more phrases than that
         _reasons[reason] = encoded
     return encoded
 
@@ -735,7 +738,7 @@ def _phrase(reason: str | None) -> bytes:
 
 
 class Route:
-    """What C calls for a path, or for all others."""
+    """The handler that C calls for a path, or for all other paths."""
 
     __slots__ = ("handler", "on_end", "server")
 
@@ -750,7 +753,7 @@ class Route:
 def made(
     base: EventBase, server: HttpServer, root: HttpServer, pointer: CData
 ) -> HttpServerRequest:
-    """Return an object for C's *pointer*, of a request that *root* has got for *server*."""
+    """Return an object for C's request *pointer*, which *root* received for *server*."""
     request = HttpServerRequest.__new__(HttpServerRequest)
     request.base = base
     request.server = server
@@ -764,9 +767,9 @@ def made(
 
 
 def _all_read(root: HttpServer, server: HttpServer, pointer: CData) -> HttpServerRequest | None:
-    """Return the request that C's *pointer* is of, if it is still to be handled by *server*.
+    """Return the object for C's request *pointer* if *server* still has to handle it, else None.
 
-    Its body has come; and if it could not tell of its headers before, it does so now.
+    The whole body has come. If `on_headers` has not been called for it, it is called now.
     """
     where = address_of(lib.evhttp_request_get_connection(pointer))
     known = root._connections.known
@@ -788,7 +791,7 @@ def _all_read(root: HttpServer, server: HttpServer, pointer: CData) -> HttpServe
 
 
 def _read_late(root: HttpServer, pointer: CData) -> HttpServerRequest:
-    """Tell of C's request *pointer*, all of which has come already."""
+    """Call `on_headers` and `on_chunk` for C's request *pointer*, which has come as a whole."""
     request = root._requests.current = made(root.base, root, root, pointer)
     request._state = READING
     request._tell_headers()
@@ -801,7 +804,7 @@ def _read_late(root: HttpServer, pointer: CData) -> HttpServerRequest:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
-    """Note in *begun* that the request is somebody's: else C answers it, after an interrupt."""
+    """Handle the request; set *begun*, or C answers it, as after an interrupt."""
     route = live.objects.get(key)
     if route is None:  # the server is closed, and about to be freed with its requests
         begun[0] = True
@@ -812,15 +815,15 @@ def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
     doomed, requests = root._connections.doomed, root._requests
     if doomed and address_of(lib.evhttp_request_get_connection(pointer)) in doomed:
         begun[0] = True
-        return  # so is the connection
+        return  # the connection is closed, too, and about to be freed
     if root._streams:
         request = _all_read(root, server, pointer)
         begun[0] = True
-        if request is None:  # what has been told of its headers has closed the connection
+        if request is None:  # on_headers or on_chunk has closed the connection
             return
     else:
         request = made(server.base, server, root, pointer)
-        begun[0] = True  # no call from here to what answers for a handler that raises
+        begun[0] = True  # no call from here to the try, which answers for a handler that raises
     requests.current = request
     try:
         if request.error is not None:
@@ -860,13 +863,13 @@ def evpy_http_part(key: int) -> None:
 
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_completed(key: int, pointer: CData) -> int:
-    """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         connection = base._live.get(key)
         if connection is None:
             continue
         reading = connection._reading
-        if reading is not None:  # no handler has got it
+        if reading is not None:  # no handler got the request
             code = int(pointer.response_code)
             reading._ends(f"libevent has answered it with {code}")
         if connection._awaiting is not None:

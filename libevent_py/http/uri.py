@@ -1,7 +1,7 @@
 """``struct evhttp_uri``: the parts of a URI, and encoding and decoding.
 
-C gets text as UTF-8. Bytes in C that are no UTF-8 become lone surrogates, as in `os.fsdecode`, and
-such text can be set again.
+Text is passed to C as UTF-8. Bytes from C that are not valid UTF-8 become lone surrogates, as in
+`os.fsdecode`; such text can be passed back.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ FRAGMENT = Part("fragment", "characters allowed in a fragment, or percent escape
 
 
 class Uri(Handle):
-    """A URI in parts. Each is text that is still percent-encoded, or None if it is missing.
+    """A URI in parts. Each part is percent-encoded text, or None if it is missing.
 
-    ``Uri()`` has no parts. Setting a part raises `ValueError` for what isn't allowed in it. A URI
-    is freed with the last reference to it, and several threads may use it.
+    ``Uri()`` has no parts. Setting a part raises `ValueError` for text that isn't allowed in it. A
+    URI is freed with the last reference to it, and several threads may use it.
     """
 
     __slots__ = ("_flags",)
@@ -67,10 +67,10 @@ class Uri(Handle):
 
     @classmethod
     def parse(cls, text: Text, flags: int = UriFlag(0)) -> Uri:
-        """Make a URI from *text*, which is absolute or relative as in RFC 3986.
+        """Make a URI from *text*, an absolute or relative URI as in RFC 3986.
 
         The flag NONCONFORMANT allows any characters in path, query and fragment, even control
-        characters. Raises `ValueError` for what is no URI.
+        characters. Raises `ValueError` if *text* is no URI.
         Wraps ``evhttp_uri_parse``, ``evhttp_uri_parse_with_flags``.
         """
         source = uri_text(text, "text")
@@ -116,11 +116,11 @@ class Uri(Handle):
 
     @property
     def flags(self) -> UriFlag:
-        """What parts can be set to: with NONCONFORMANT, path, query and fragment to anything.
+        """The flags of the URI: with NONCONFORMANT, path, query and fragment may be any text.
 
         Wraps ``evhttp_uri_set_flags``.
         """
-        self.pointer  # noqa: B018  (a closed one has none)
+        self.pointer  # noqa: B018  (a closed URI has none)
         return self._flags
 
     @flags.setter
@@ -167,7 +167,7 @@ class Uri(Handle):
 
     @property
     def port(self) -> int | None:
-        """The port, or None, which is -1 in C.
+        """The port, or None (in C, -1).
 
         Unlike in C, it can't be set to more than 65535, which could not be parsed again.
         Wraps ``evhttp_uri_get_port``, ``evhttp_uri_set_port``.
@@ -226,7 +226,7 @@ class Uri(Handle):
         if not text:
             if ffi.errno == errno.ENOMEM:
                 raise errors.failed(lib.evhttp_uri_join)
-            raise ValueError(f"path must begin with / where a host is, not {self.path!r}")
+            raise ValueError(f"path must begin with / if there is a host, not {self.path!r}")
         return _taken(text).decode("utf-8", "surrogateescape")
 
     def _parts(self) -> dict[str, str | int | None]:
@@ -262,7 +262,7 @@ def uriencode(data: str | Octets, *, space_to_plus: bool = False) -> str:
 
 
 def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
-    """Decode the percent escapes in *text*; leave what is no escape unchanged.
+    """Decode the percent escapes in *text*, and leave everything else unchanged.
 
     With *decode_plus* ``+`` becomes a space. Wraps ``evhttp_uridecode``.
     """
@@ -283,10 +283,10 @@ def encode_uri(text: Text) -> str:
 def decode_uri(text: Text) -> bytes:
     """Decode *text* as `uridecode` does; after the first question mark ``+`` becomes a space.
 
-    It is there for old programs. Wraps ``evhttp_decode_uri``.
+    It exists for old programs. Wraps ``evhttp_decode_uri``.
     """
     source = _decodable(text)
-    # C doesn't say how long it is, and ``%00`` ends nothing.
+    # C doesn't return the length, and a decoded ``%00`` doesn't end the text.
     size = len(source) - 2 * len(ESCAPE.findall(source))
     return _taken(errors.new(lib.evhttp_decode_uri, source), [size])
 
@@ -308,7 +308,7 @@ def _decodable(text: Text) -> bytes:
 
 
 def _taken(pointer: CData, size: CData | list[int] | None = None) -> bytes:
-    """Return what C's malloc()ed *pointer* points to, up to *size* or a NUL, and free it."""
+    """Free C's malloc()ed *pointer*, and return its content, up to *size* or a NUL."""
     try:
         return bytes(ffi.buffer(pointer, size[0]) if size else ffi.string(pointer))
     finally:

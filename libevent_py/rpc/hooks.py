@@ -1,4 +1,4 @@
-"""What both ends of an RPC have in common: hooks that see each message, and may hold it up."""
+"""The common part of both ends of an RPC: hooks that see each message, and may pause it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ CONTINUE, TERMINATE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.TERMINATE, Rp
 
 
 def number(pointer: CData) -> int:
-    """Return the address that *pointer* has, as what to look it up by."""
+    """Return the address of C's *pointer* as a number, to look it up by."""
     return int(ffi.cast("uintptr_t", pointer))
 
 
 def call_name(name: str | bytes) -> bytes:
-    """Return an RPC's *name* as C takes it, and a request line can have it."""
+    """Return an RPC's *name* as bytes, or raise an error unless a request line can contain it."""
     octets = convert.string(name, "name")
     if not octets or any(not 0x21 <= octet <= 0x7E or octet in b"#%?" for octet in octets):
         raise ValueError(f"name must be of printable ASCII without space, #, % and ?, not {name!r}")
@@ -54,7 +54,7 @@ def message_class(kind: object, name: str) -> None:
 
 
 def octets_of(pointer: CData) -> bytes:
-    """Return what is in C's evbuffer."""
+    """Return the bytes in C's evbuffer *pointer*."""
     size = lib.evbuffer_get_length(pointer)
     octets = ffi.new("char[]", size)
     lib.evbuffer_copyout(pointer, octets, size)
@@ -63,7 +63,7 @@ def octets_of(pointer: CData) -> bytes:
 
 @known_as("Buffer")
 class HookedBuffer(RequestBuffer):
-    """A message on its way, as long as a hook looks at it."""
+    """A message on its way; closed when the hook returns."""
 
     __slots__ = ()
 
@@ -73,12 +73,12 @@ class HookedBuffer(RequestBuffer):
 
 @known_as("HttpRequest")
 class HookedRequest(Request):
-    """The HTTP request that an RPC is, for as long as a callback has it, or the RPC goes on."""
+    """The HTTP request of an RPC; it ends with the callback that got it, or with the RPC."""
 
     __slots__ = ("_owner",)
 
     def __init__(self, base: EventBase, pointer: CData, owner: Context | None = None) -> None:
-        self._owner = owner  # who ends it, and so must live as long
+        self._owner = owner  # ends this request, and so must live as long
         self._begin(base, pointer)
 
     def close(self) -> None:
@@ -99,18 +99,18 @@ class Context(Handle):
     base: EventBase
     #: The server or pool that it belongs to.
     end: End
-    #: Whether a hook has held it up, and nobody has let it go on yet.
+    #: Whether a hook has paused it, and it has not been resumed yet.
     _paused: bool
 
     @property
     def paused(self) -> bool:
-        """Whether a hook has held the RPC up, and nobody has called `resume` yet."""
+        """Whether a hook has paused the RPC, and `resume` has not been called yet."""
         return self._paused
 
     def resume(self, result: RpcHookResult = CONTINUE) -> None:
-        """Let an RPC that a hook has held up go on, past the rest of the hooks, or TERMINATE it.
+        """Resume an RPC that a hook has paused, skipping the other hooks; or TERMINATE it.
 
-        Raises `RuntimeError` when it isn't held up: inside the hook itself, or a second time (R6).
+        Raises `RuntimeError` when the RPC isn't paused: inside the hook itself, or the second time.
         Wraps ``evrpc_resume_request``.
         """
         self.base._check_thread()
@@ -118,21 +118,21 @@ class Context(Handle):
         if result not in (CONTINUE, TERMINATE):
             raise ValueError(f"result must be CONTINUE or TERMINATE, not {result!r}")
         if not self._paused:
-            raise RuntimeError("no hook holds this RPC up, or none has returned PAUSE yet")
+            raise RuntimeError("this RPC isn't paused: a hook must have returned PAUSE")
         self._go_on(pointer, result)
 
     def _go_on(self, pointer: CData, result: RpcHookResult) -> None:
         end = self.end.pointer
 
         def resume() -> None:
-            if self._paused:  # else other code has resumed it
+            if self._paused:  # false if other code has resumed it
                 self._paused = False  # type: ignore[misc]  # its subclasses have the slot
                 self.end._let_go_on(end, pointer, result)  # no call from there to here
 
         self.end._enter(resume)
 
     def add_meta(self, key: str | bytes, data: Octets) -> None:
-        """Keep *data*, bytes of which there must be some, as *key* with this RPC until it is over.
+        """Keep *data*, at least one byte, under *key* with this RPC until it is over.
 
         Wraps ``evrpc_hook_add_meta``.
         """
@@ -144,7 +144,7 @@ class Context(Handle):
         errors.call(lib.evpy_rpc_hook_add_meta, self.pointer, name, view, size)
 
     def find_meta(self, key: str | bytes) -> bytes | None:
-        """Return what `add_meta` has kept as *key*, the first of them, or None.
+        """Return the first data that `add_meta` has kept under *key*, or None.
 
         Wraps ``evrpc_hook_find_meta``.
         """
@@ -157,31 +157,31 @@ class Context(Handle):
 
 
 class End(Child):
-    """A server or a pool: what has hooks."""
+    """A server or a pool: an end of RPCs, which has hooks."""
 
     __slots__ = ("_depth", "_hooks", "_late")
 
     _rank = Rank.RPC_END
 
     def __init__(self, base: EventBase, key: int, pointer: Made) -> None:
-        #: How many of its callbacks, and of calls that may call them, are under way.
+        #: How many of its callbacks, and of calls of C that may call them, are on the stack.
         self._depth = 0
         self._hooks: dict[RpcHook, tuple[RpcHookCallback, ...]] = {
             RpcHook.INPUT: (),
             RpcHook.OUTPUT: (),
         }
-        #: While C lets an RPC go on, what it has called back, to be done afterwards; else None.
+        #: While C resumes an RPC, the work of its callbacks, to be done afterwards; else None.
         self._late: list[Callable[[], object]] | None = None
         super().__init__(base, key, pointer)
 
     def add_hook(self, when: RpcHook, callback: RpcHookCallback) -> None:
-        """Have ``callback(context, request, buffer)`` look at each message: INPUT or OUTPUT.
+        """Call ``callback(context, request, buffer)`` for each message; *when*: INPUT or OUTPUT.
 
         *context* is the `Rpc` or `RpcCall`, *request* the HTTP request with its headers, *buffer*
-        the message, which the hook may change; the last two are there until it returns. It returns
-        CONTINUE, TERMINATE, or PAUSE, after which somebody calls ``context.resume()``. Hooks are
-        called in the order in which they came, until one doesn't CONTINUE. One that raises
-        TERMINATEs the RPC. Wraps ``evrpc_add_hook``.
+        the message, which the hook may change; the last two are closed when it returns. The hook
+        returns CONTINUE, TERMINATE or PAUSE; after PAUSE, call ``context.resume()`` later. Hooks
+        are called in the order in which they were added, until one doesn't return CONTINUE. If one
+        raises, the RPC is terminated. Wraps ``evrpc_add_hook``.
         """
         self.pointer  # noqa: B018  (a closed end has no hooks)
         self.base._check_thread()
@@ -189,9 +189,9 @@ class End(Child):
         self._hooks[when] = (*self._hooks[when], convert.callback(callback))
 
     def remove_hook(self, when: RpcHook, callback: RpcHookCallback) -> None:
-        """Take back a hook; raises `ValueError` when there is no such.
+        """Remove a hook; raises `ValueError` when it was never added.
 
-        A hook may take itself back, too. Wraps ``evrpc_remove_hook``.
+        A hook may remove itself, too. Wraps ``evrpc_remove_hook``.
         """
         self.pointer  # noqa: B018  (a closed end has no hooks)
         self.base._check_thread()
@@ -202,7 +202,7 @@ class End(Child):
     def _enter(
         self, function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
     ) -> Result:
-        """Enter C by *function*, where it may call this end's callbacks at once."""
+        """Enter C by *function*, which may call this end's callbacks at once."""
         base = self.base
         self._depth += 1
         try:
@@ -210,14 +210,14 @@ class End(Child):
         finally:
             self._depth -= 1
             if not base._forked and not base._busy():
-                base._exhume()  # no loop may ever run that would
+                base._exhume()  # perhaps no loop will ever run to do it
 
     def _let_go_on(self, end: CData, pointer: CData, result: RpcHookResult) -> None:
-        """Have C, whose end is *end*, let go on the RPC whose context is *pointer*.
+        """Resume the RPC whose context is *pointer*, at C's end *end*.
 
-        C keeps its note that the RPC is held up until it has gone on. Whoever meanwhile ends it,
-        or holds it up again, would have C find that note, though the RPC is freed or further on
-        (R6). So what C calls back waits until the note is gone.
+        C keeps its record of the paused RPC until it has resumed it. If a callback ended the RPC,
+        or paused it again, C would find that stale record (R6). So the work of C's callbacks waits
+        until the record is gone.
         """
         late: list[Callable[[], object]] = []
         outer, self._late = self._late, late
@@ -237,7 +237,7 @@ class End(Child):
             raise errors.failed(lib.evrpc_resume_request)
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
-        """Return what the hooks make of the RPC whose context is *pointer*."""
+        """Return the hooks' result for the RPC whose context is *pointer*."""
         raise NotImplementedError
 
     def _ask(self, when: RpcHook, context: Context, request: CData, data: CData) -> RpcHookResult:
@@ -261,7 +261,7 @@ class End(Child):
             http._end()
 
     def _later(self, free: Callable[[Thing], object], what: Thing) -> None:
-        """Have *free* free *what*, but not below one of this end's own callbacks (R6)."""
+        """Free *what* by *free*, but not while one of this end's callbacks is on the stack (R6)."""
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
         if not busy and not base._forked:
@@ -270,9 +270,9 @@ class End(Child):
         base._free_later(free, what)
 
     def _free_or_bury(self, free: Callable[[CData], object], pointer: CData) -> None:
-        """Have *free* free this end's *pointer*, before its base, which who was told may close."""
+        """Free this end's *pointer* by *free*, and before its base, which a callback may close."""
         base = self.base
-        if base._condemned is not None:  # it waits for this end
+        if base._condemned is not None:  # the base waits for this end
             base._bury(self._key, free, pointer)
             return
         base._forget(self._key)

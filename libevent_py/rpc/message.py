@@ -1,14 +1,14 @@
-"""Messages of evrpc, each described by a class, and written as libevent's ``event_rpcgen.py`` does.
+"""Messages of evrpc, each described by a class, in the format of libevent's ``event_rpcgen.py``.
 
-What an ``.rpc`` file calls ``struct weather { string city = 1; optional int64 when = 2; array int
-degrees = 3; }`` is here::
+An ``.rpc`` file's ``struct weather { string city = 1; optional int64 when = 2; array int
+degrees = 3; }`` is written here as::
 
     class Weather(Message):
         city = String(1)
         when = Int64(2, optional=True)
         degrees = Array(Int(3))
 
-The numbers are the tags by which the other side knows the fields.
+The numbers are the tags by which the other side identifies the fields.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ V = TypeVar("V")
 
 
 @described(
-    name="What the field is called in its message.",
-    optional="Whether a message is complete without it.",
-    tag="The number that it has on the wire.",
+    name="The field's name in its message.",
+    optional="Whether a message is complete without the field.",
+    tag="The field's number on the wire.",
 )
 class Field(Generic[V]):
     """A field of a message: reading it gives its value, or None while it is not set.
 
-    Setting it checks the value. ``del`` unsets it, and so does None. ``repeats`` tells of a class
-    of fields whether such a field may be there more than once.
+    Setting it checks the value. ``del`` unsets it, and so does None. The class attribute
+    ``repeats`` says whether such a field may occur several times in a message.
     """
 
     __slots__ = ("name", "optional", "tag")
@@ -46,14 +46,14 @@ class Field(Generic[V]):
     repeats = False
 
     def __init__(self, tag: int, *, optional: bool = False) -> None:
-        """Describe the field that the other side knows by *tag*."""
+        """Describe the field that the other side identifies by *tag*."""
         self.tag = convert.integer(tag, "tag", 0, 2**32 - 1)
         self.optional = bool(optional)
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         if self.name:
-            raise TypeError(f"the field {self.name!r} can't be {name!r}, too: describe another")
+            raise TypeError(f"the field {self.name!r} can't be {name!r}, too: make another one")
         self.name = name
 
     @overload
@@ -78,11 +78,11 @@ class Field(Generic[V]):
         return f"{type(self).__name__}({self.tag})"
 
     def checked(self, value: V) -> V:
-        """Return *value* as it is kept, or raise an error that names the field."""
+        """Return *value*, converted, or raise an error that names the field."""
         raise NotImplementedError
 
     def missing(self, value: V) -> list[str]:
-        """Return what is missing in *value*, by name."""
+        """Return the names of what is missing in *value*."""
         return []
 
     def marshal(self, buffer: Buffer, value: V) -> None:
@@ -90,7 +90,7 @@ class Field(Generic[V]):
         raise NotImplementedError
 
     def unmarshal(self, buffer: Buffer) -> V:
-        """Take a value with its tag from the front of *buffer*."""
+        """Remove a value with its tag from the front of *buffer*, and return it."""
         raise NotImplementedError
 
 
@@ -108,7 +108,7 @@ class Int(Field[int]):
         tag.marshal_int(buffer, self.tag, value)
 
     def unmarshal(self, buffer: Buffer) -> int:
-        """Take a number."""
+        """Remove and return a number."""
         return tag.unmarshal_int(buffer, self.tag)
 
 
@@ -126,20 +126,20 @@ class Int64(Field[int]):
         tag.marshal_int64(buffer, self.tag, value)
 
     def unmarshal(self, buffer: Buffer) -> int:
-        """Take a number."""
+        """Remove and return a number."""
         return tag.unmarshal_int64(buffer, self.tag)
 
 
 class String(Field[str]):
     """A ``string`` of an ``.rpc`` file: text in UTF-8 without NUL, at which C would end it.
 
-    What comes and is not UTF-8 has its bytes as surrogates, as in names of files.
+    Received bytes that are not valid UTF-8 become lone surrogates, as in `os.fsdecode`.
     """
 
     __slots__ = ()
 
     def checked(self, value: str) -> str:
-        """Return *value* as text that C can have."""
+        """Return *value* if it is text that C can hold."""
         if not isinstance(value, str):
             raise TypeError(f"{self.name} must be str, not {value!r}")
         if "\0" in value:
@@ -155,12 +155,12 @@ class String(Field[str]):
         tag.marshal_string(buffer, self.tag, value)
 
     def unmarshal(self, buffer: Buffer) -> str:
-        """Take text, up to a NUL."""
+        """Remove and return text, up to a NUL."""
         return tag.unmarshal_string(buffer, self.tag).partition("\0")[0]
 
 
 @described(
-    length="How many bytes it has, or None for any number.",
+    length="The number of bytes of a value, or None for any number.",
 )
 class Bytes(Field[bytes]):
     """A ``bytes`` of an ``.rpc`` file: with *length*, as in ``bytes key[16]``, always that many."""
@@ -168,12 +168,12 @@ class Bytes(Field[bytes]):
     __slots__ = ("length",)
 
     def __init__(self, tag: int, length: int | None = None, *, optional: bool = False) -> None:
-        """Describe the field that the other side knows by *tag*."""
+        """Describe the field that the other side identifies by *tag*."""
         super().__init__(tag, optional=optional)
         self.length = None if length is None else convert.integer(length, "length", 1, 2**31 - 1)
 
     def checked(self, value: Octets) -> bytes:
-        """Return *value* as bytes, as many as there must be."""
+        """Return *value* as bytes, or raise an error for the wrong number of them."""
         octets = bytes(convert.octets(value, self.name)[0])
         if self.length is not None and len(octets) != self.length:
             raise ValueError(f"{self.name} must have {self.length} bytes, not {len(octets)}")
@@ -184,38 +184,38 @@ class Bytes(Field[bytes]):
         tag.marshal(buffer, self.tag, value)
 
     def unmarshal(self, buffer: Buffer) -> bytes:
-        """Take bytes."""
+        """Remove and return bytes."""
         if self.length is None:
             return tag.unmarshal(buffer)[1]
         return tag.unmarshal_fixed(buffer, self.tag, self.length)
 
 
 @described(
-    kind="The class of the messages that it takes.",
+    kind="The class of the field's messages.",
 )
 class Struct(Field[M]):
-    """A ``struct[kind]`` of an ``.rpc`` file: a message of another class inside.
+    """A ``struct[kind]`` of an ``.rpc`` file: another message inside the message.
 
-    Unlike in C, reading one that isn't set doesn't make it.
+    Unlike in C, reading it while it isn't set doesn't make one.
     """
 
     __slots__ = ("kind",)
 
     def __init__(self, tag: int, kind: type[M], *, optional: bool = False) -> None:
-        """Describe the field of messages of *kind* that the other side knows by *tag*."""
+        """Describe the field, with messages of *kind*, that the other side identifies by *tag*."""
         super().__init__(tag, optional=optional)
         if not isinstance(kind, type) or not issubclass(kind, Message):
             raise TypeError(f"kind must be a subclass of Message, not {kind!r}")
         self.kind = kind
 
     def checked(self, value: M) -> M:
-        """Return *value* if it is of the right class; it is not copied."""
+        """Return *value*, not a copy, if it is of the right class."""
         if not isinstance(value, self.kind):
             raise TypeError(f"{self.name} must be a {self.kind.__name__}, not {value!r}")
         return value
 
     def missing(self, value: M) -> list[str]:
-        """Return what is missing in the message."""
+        """Return the names of what is missing in the message."""
         return [f"{self.name}.{name}" for name in value.missing()]
 
     def marshal(self, buffer: Buffer, value: M) -> None:
@@ -223,18 +223,18 @@ class Struct(Field[M]):
         tag.marshal(buffer, self.tag, bytes(value))
 
     def unmarshal(self, buffer: Buffer) -> M:
-        """Take a message."""
+        """Remove and return a message."""
         return self.kind.unmarshal(tag.unmarshal(buffer)[1])
 
 
 @described(
-    of="What each of its values is: another field.",
+    of="The field that describes each of the values.",
 )
 class Array(Field[list[V]]):
     """An ``array`` of an ``.rpc`` file: any number of values of the field *of*, none at first.
 
-    It is read as a list, which may be changed; setting it takes anything iterable. A list that
-    nothing has been put into is the same as none.
+    Reading it gives a list, which you may change; setting it takes any iterable. An empty list is
+    the same as none.
     """
 
     __slots__ = ("of",)
@@ -242,10 +242,10 @@ class Array(Field[list[V]]):
     repeats = True
 
     def __init__(self, of: Field[V]) -> None:
-        """Describe an array of what *of* describes, known by its tag.
+        """Describe an array of values of the field *of*, with its tag.
 
-        Raises `TypeError` for what ``event_rpcgen.py`` has no arrays of: bytes, arrays, and what is
-        optional.
+        Raises `TypeError` for fields of which ``event_rpcgen.py`` has no arrays: `Bytes`, `Array`,
+        and optional ones.
         """
         if not isinstance(of, (Int, Int64, String, Struct)) or of.optional:
             raise TypeError(f"an array must be of Int, Int64, String or Struct, not {of!r}")
@@ -266,34 +266,34 @@ class Array(Field[list[V]]):
         return self if message is None else message.values.setdefault(self.name, [])
 
     def checked(self, value: Iterable[V]) -> list[V]:
-        """Return a list of what is iterable."""
+        """Return a list of the values, each of them checked."""
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{self.name} must be a list, not {value!r}")
         return [self.of.checked(item) for item in value]
 
     def missing(self, value: list[V]) -> list[str]:
-        """Return what is missing in the values."""
+        """Return the names of what is missing in the values."""
         return [name for item in value for name in self.of.missing(item)]
 
     def marshal(self, buffer: Buffer, value: list[V]) -> None:
         """Append the values, each with the tag."""
-        for item in self.checked(value):  # the list is the user's
+        for item in self.checked(value):  # the user may have changed the list
             self.of.marshal(buffer, item)
 
     def unmarshal(self, buffer: Buffer) -> V:  # type: ignore[override]  # one of its values
-        """Take one value."""
+        """Remove and return one value."""
         return self.of.unmarshal(buffer)
 
 
 @described(
-    values="What is set, by name.",
+    values="The values of the fields that are set, by name.",
 )
 class Message:
-    """A message of evrpc: a subclass says by fields what is in it.
+    """A message of evrpc; a subclass describes its content by fields.
 
     ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is what goes over the wire. Messages
-    are equal when they are of the same class and have the same in them. ``fields`` has the class's
-    fields by name, in the order in which they are written: as they stand in the class.
+    are equal when their classes and their values are. ``fields`` has the class's fields by name, in
+    the order in which they stand in the class, which is also their order on the wire.
     """
 
     __slots__ = ("values",)
@@ -306,7 +306,7 @@ class Message:
     def __init_subclass__(cls) -> None:
         own = {name: thing for name, thing in vars(cls).items() if isinstance(thing, Field)}
         for name in own.keys() & (set(dir(Message)) | cls.fields.keys()):
-            raise TypeError(f"a field can't have the name {name!r}, which messages have already")
+            raise TypeError(f"a field can't be named {name!r}: messages have that name already")
         cls.fields = {**cls.fields, **own}
         for one, other in itertools.combinations(cls.fields.values(), 2):
             if one.tag == other.tag:
@@ -314,7 +314,7 @@ class Message:
         cls._by_tag = {field.tag: field for field in cls.fields.values()}
 
     def __init__(self, **values: Any) -> None:
-        """Make a message with *values*; raises `TypeError` for what is no field."""
+        """Make a message with *values*; raises `TypeError` for a name that is no field."""
         self.values = {}
         for name, value in values.items():
             if name not in self.fields:
@@ -322,7 +322,7 @@ class Message:
             setattr(self, name, value)
 
     def missing(self) -> list[str]:
-        """Return the names of fields that must be set and are not, as ``attack.weapon``."""
+        """Return the names of fields that must be set and are not, such as ``attack.weapon``."""
         found = []
         for name, field in self.fields.items():
             value = self.values.get(name)
@@ -334,7 +334,7 @@ class Message:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is set that must be."""
+        """Whether all fields that must be set are set."""
         return not self.missing()
 
     def clear(self) -> None:
@@ -344,7 +344,7 @@ class Message:
     def marshal(self, buffer: Buffer) -> None:
         """Append the message to *buffer*.
 
-        Raises `ValueError`, and appends nothing, when something is missing, where C would crash.
+        Raises `ValueError`, and appends nothing, when a field is missing; C would crash.
         """
         if missing := self.missing():
             raise ValueError(f"{type(self).__name__} is incomplete: {', '.join(missing)} not set")
@@ -362,11 +362,10 @@ class Message:
 
     @classmethod
     def unmarshal(cls: type[M], data: Octets | Buffer) -> M:
-        """Return the message that *data* is, all of it: a `Buffer`, which is drained, or bytes.
+        """Return the message in *data*, all of it: a `Buffer`, which is drained, or bytes.
 
-        As in C, fields may come in any order. Raises `TagError` when it is malformed, has an
-        unknown field or one twice, or when something is missing; what a buffer then still has in
-        it is of no use (R7).
+        As in C, fields may come in any order. Raises `TagError` when *data* is malformed, has an
+        unknown field or one twice, or lacks one; what is then left in a buffer is of no use.
         """
         if not isinstance(data, Buffer):
             with Buffer(data) as buffer:

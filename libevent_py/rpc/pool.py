@@ -1,4 +1,4 @@
-"""``struct evrpc_pool``: connections on which the procedures of an RPC server are called."""
+"""``struct evrpc_pool``: connections for calling the procedures of an RPC server."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ RpcCallback: TypeAlias = Callable[["RpcCall"], object]
 
 
 @described(
-    base="The event base in whose loop it is made.",
-    end="The `RpcPool` that it goes through.",
-    name="The name that is called.",
-    request="What is sent.",
-    reply="What has come, once the callback is called, or None where *status* says why not.",
+    base="The event base whose loop makes the call.",
+    end="The `RpcPool` that makes the call.",
+    name="The name of the called procedure.",
+    request="The message that is sent.",
+    reply="The reply, once the callback is called; None before, or if *status* says why not.",
     status="How the call has ended, as an `RpcStatus`, once the callback is called; None before.",
     http_request="The HTTP request and its response, while the callback runs, or None.",
 )
 class RpcCall(Context):
-    """A call as the client sees it, until its callback has been called."""
+    """A call at the client, until its callback has been called."""
 
     __slots__ = (
         "_callback",
@@ -90,9 +90,9 @@ class RpcCall(Context):
         self.status = self.http_request = None
         self._reply_class, self._callback = reply, callback
         self._paused = False
-        #: Whether the server may have got it.
+        #: Whether the server may have received it.
         self._sent = False
-        #: The number of the connection that it has been given to, or None.
+        #: The address of C's connection that the call is made on, or None.
         self._connection: int | None = None
         self._key = next_key()
         asked = pool.pointer, name, data, len(data), self._key
@@ -112,12 +112,12 @@ class RpcCall(Context):
 
     @property
     def pool(self) -> RpcPool:
-        """The pool that it goes through. Wraps ``evrpc_request_get_pool``."""
+        """The pool that makes the call. Wraps ``evrpc_request_get_pool``."""
         return self.end
 
     @property
     def connection(self) -> HttpConnection | None:
-        """The `HttpConnection` that the call is made on, or None as long as it waits for one.
+        """The `HttpConnection` that the call is made on, or None while it waits for one.
 
         Wraps ``evrpc_hook_get_connection``.
         """
@@ -156,25 +156,25 @@ class RpcCall(Context):
 
 
 class Made:
-    """What C has of a pool: its calls by key, and its connections by the number of the pointer."""
+    """What C uses of a pool: its calls by key, and its connections by the address in C."""
 
     __slots__ = ("calls", "connections", "silence")
 
     def __init__(self, base: EventBase) -> None:
-        #: Each goes when C has called back, which may be after its callback was called.
+        #: Each is removed when C calls back; `RpcPool.close` may call its callback before that.
         self.calls: dict[int, RpcCall] = {}
         self.connections: dict[int, tuple[HttpConnection, CData]] = {}
         self.silence = base._silencer()
 
     def free(self, pool: CData) -> None:
-        """Free the pool in C, and close its connections; nobody waits for its calls by now."""
+        """Free the pool in C, and close its connections; by now the callbacks have been called."""
         for _, pointer in list(self.connections.values()):
             lib.evrpc_pool_remove_connection(pool, pointer)
         waiting = []
         for call in list(self.calls.values()):
             self.silence(call._key)
             if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE):
-                continue  # it has been held up
+                continue  # it was paused
             if call._connection is not None:
                 lib.evpy_call_abort(call._record)
             else:
@@ -190,10 +190,10 @@ class Made:
 
 
 class RpcPool(End):
-    """HTTP connections that calls are made on; usable in ``with``, which closes it.
+    """HTTP connections that calls are made on; usable in ``with``, which closes them.
 
-    A call waits for the first connection that has nothing to do. While calls are under way nobody
-    has to keep the pool.
+    A call waits for the first idle connection. The pool stays alive while calls are under way, even
+    if nothing refers to it.
     """
 
     __slots__ = ("_made",)
@@ -201,16 +201,17 @@ class RpcPool(End):
     def __init__(self, base: EventBase) -> None:
         """Make a pool whose connections are served by *base*'s loop.
 
-        In C it is made without a base, because with one it takes only connections that have none
-        (R1). So it has no timeout; the connections have. Wraps ``evrpc_pool_new``.
+        The pool has no timeout of its own: set those of its connections.
+        Wraps ``evrpc_pool_new``.
         """
         self._check_unmade()
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
-        base.pointer  # noqa: B018  (nothing is made on a closed base)
+        base.pointer  # noqa: B018  (nothing can be made on a closed base)
         self._made = Made(base)
         key = next_key()
+        # C's pool gets no base: with one, it would take only connections that have none (R1).
         super().__init__(base, key, Making(lib.evpy_rpc_pool_new, key))
 
     def _facts(self, ask: bool) -> Iterator[str]:
@@ -218,11 +219,11 @@ class RpcPool(End):
         yield f"{len(self._made.calls)} calls under way"
 
     def add_connection(self, connection: HttpConnection) -> None:
-        """Make calls on *connection*, an idle `HttpConnection` of the same base, too.
+        """Add *connection*, an idle `HttpConnection` on the same base, to make calls on.
 
-        It belongs to the pool, which closes it, and can't be used itself until it is removed: set
-        its timeout first. Its retries are not for calls. With the `DnsBase` that it was made with,
-        the pool is closed, too. Wraps ``evrpc_pool_add_connection``.
+        The connection belongs to the pool, which closes it, and can't be used itself until it is
+        removed: set its timeout first. Its `retries` don't apply to calls. When the `DnsBase` that
+        it was made with is closed, so is the pool. Wraps ``evrpc_pool_add_connection``.
         """
         pool = self.pointer
         self.base._check_thread()
@@ -233,12 +234,12 @@ class RpcPool(End):
         self._give(pool, connection, take_over(connection))
 
     def _give(self, pool: CData, connection: HttpConnection, pointer: CData) -> None:
-        """Have C's *pool* use *connection*, whose pointer has been taken."""
+        """Add *connection*, whose pointer has been taken, to C's *pool*."""
         known, key, added = self._made.connections, number(pointer), False
 
         def add() -> None:
             nonlocal added
-            added = True  # an interrupt comes before this, or after C's call
+            added = True  # an interrupt can come before this, or after the call of C
             known[key] = connection, pointer
             lib.evpy_rpc_pool_add_connection(pool, pointer)
 
@@ -249,7 +250,7 @@ class RpcPool(End):
                 give_back(connection, pointer)
 
     def remove_connection(self, connection: HttpConnection) -> None:
-        """Make no calls on *connection* any more; it is its own again.
+        """Remove *connection* from the pool; it can then be used by itself again.
 
         Raises `ValueError` when it isn't one of the pool's, `RuntimeError` while a call is under
         way on it. Wraps ``evrpc_pool_remove_connection``.
@@ -266,8 +267,8 @@ class RpcPool(End):
         give_back(connection, pointer)
 
     def _take_back(self, pool: CData, key: int, pointer: CData) -> None:
-        """Have C's *pool* use a connection no longer."""
-        try:  # an interrupt comes after C's call, not before it
+        """Remove a connection from C's *pool*."""
+        try:  # an interrupt can come only after the call of C, not before
             lib.evrpc_pool_remove_connection(pool, pointer)
         finally:
             self._made.connections.pop(key, None)
@@ -284,14 +285,13 @@ class RpcPool(End):
         reply: type[Message],
         callback: RpcCallback,
     ) -> RpcCall:
-        """Call *name* with the message *request*, and then ``callback(call)``, once.
+        """Call the procedure *name* with the message *request*; then call ``callback(call)``, once.
 
-        Its ``status`` says how the call ended, and ``reply`` is an object of the class *reply* if
-        all is well. It is BADPAYLOAD, too, for whatever a server answers that isn't such a message,
-        and for a connection that is refused; TIMEOUT for one that fails. Raises `ValueError` when
-        *request* is incomplete, `RuntimeError` when the pool has no connection, where C would abort
-        (R1). Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``,
-        ``evrpc_send_request_generic``.
+        The call's ``status`` says how it ended; with NONE, ``reply`` is an object of the class
+        *reply*. It is BADPAYLOAD for any answer that isn't such a message, and for a refused
+        connection; TIMEOUT for a connection that fails. Raises `ValueError` when *request* is
+        incomplete, `RuntimeError` when the pool has no connection; C would abort.
+        Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``, ``evrpc_send_request_generic``.
         """
         self.pointer  # noqa: B018  (a closed pool makes no calls)
         self.base._check_thread()
@@ -306,7 +306,7 @@ class RpcPool(End):
         self._made.calls[call._key] = call
         self.base._may_call(call._key, call)
         self.base._may_call(self._key, self)
-        if self.closed:  # by other code, which has not told this call; it frees it
+        if self.closed:  # by other code, before it knew this call, which ends here
             self.base._may_not_call(call._key)
             self.base._may_not_call(self._key)
             call._take()
@@ -315,7 +315,7 @@ class RpcPool(End):
         return call
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
-        """Return what the hooks make of the call whose context is *pointer*."""
+        """Return the hooks' result for the call whose context is *pointer*."""
         if self.closed:
             return TERMINATE
         calls = list(self._made.calls.values())
@@ -327,7 +327,7 @@ class RpcPool(End):
         if self._late is not None:
             late = functools.partial(self._hook_late, call, self.pointer, when, request, data)
             self._late.append(late)
-            return PAUSE  # for C
+            return PAUSE  # to C alone: the user's hooks are asked later
         return self._ask_for(call, when, request, data)
 
     def _ask_for(self, call: RpcCall, when: RpcHook, request: CData, data: CData) -> RpcHookResult:
@@ -340,10 +340,8 @@ class RpcPool(End):
     def _hook_late(
         self, call: RpcCall, end: CData, when: RpcHook, request: CData, data: CData
     ) -> None:
-        """Ask the hooks of *call*, which C meanwhile takes for one that they hold up."""
-        if (
-            self.base._called_by(call._key) is None
-        ):  # C had no memory to hold it up, and has ended it
+        """Ask the hooks about *call*, which C has paused until now."""
+        if self.base._called_by(call._key) is None:  # C had no memory to pause it, and has ended it
             return
         result = TERMINATE
         try:
@@ -355,7 +353,7 @@ class RpcPool(End):
             self._let_go_on(end, call._context, result)
 
     def _over(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
-        """Have *call*'s callback told of its end, unless `close` has told it."""
+        """Call *call*'s callback, as it has ended, unless `close` has called it."""
         del self._made.calls[call._key]
         if not self._made.calls:
             self.base._may_not_call(self._key)
@@ -378,7 +376,7 @@ class RpcPool(End):
                 lib.evhttp_request_free(http)
 
     def _nudge(self) -> None:
-        """Have evrpc look for calls that wait: it doesn't after one that could not be sent."""
+        """Make evrpc send a waiting call, which it fails to do after one that could not be sent."""
         calls = list(self._made.calls.values())
         if self.closed or all(call._connection is not None for call in calls):
             return
@@ -388,11 +386,10 @@ class RpcPool(End):
             self._give(pool, connection, pointer)
 
     def close(self) -> None:
-        """Make no calls any more, and close the connections; a second time does nothing.
+        """End all calls, and close the connections; a second time does nothing.
 
-        The callbacks of calls that are under way are called, with TIMEOUT for those that may have
-        reached the server and UNSTARTED for the others. In C they are not (R5).
-        Wraps ``evrpc_pool_free``.
+        Unlike in C, the callbacks of calls under way are called: with TIMEOUT for calls that may
+        have reached the server, UNSTARTED for the others. Wraps ``evrpc_pool_free``.
         """
         base = self.base
         if self.closed or base._forked:
@@ -407,30 +404,30 @@ class RpcPool(End):
             call._take()
         with base._telling():
             for call in calls:
-                if call.status is None and not base._forked:  # or a callback has forked
+                if call.status is None and not base._forked:  # a callback may have forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
             base._may_not_call(self._key)
             self._free_or_bury(self._made.free, pointer)
 
     def _do_without(self, other: Child) -> None:
-        """Close if *other*, which is about to be closed, looks a connection's host up (L3)."""
+        """Close if *other*, which is about to be closed, is a connection's DnsBase (L3)."""
         if any(connection._resolver is other for connection in self.connections):
             self.close()
 
     def _lent(self) -> list[Handle]:
-        """Return the calls that are under way, and what is held of the connections."""
+        """Return the calls under way, and what the connections have lent."""
         connections = self._made.connections.values()
         lent = [handle for connection, _ in connections for handle in connection._lent()]
         return [*self._made.calls.values(), *lent]
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the pool in C, but not below the callback that has dropped it (R6)."""
+        """The function that frees the pool in C once no callback is on the stack (R6)."""
         return functools.partial(self.base._free_when_clean, self._made.free)
 
 
 def take_over(connection: HttpConnection) -> CData:
-    """Take its C object from *connection*, which nobody can use meanwhile; return the pointer."""
+    """Take the pointer of *connection*, which can't be used until `give_back`, and return it."""
     pointer = connection.pointer
     if len(connection._queue):
         raise ValueError("connection must have no request under way")
@@ -454,6 +451,6 @@ def evpy_rpc_done(call: RpcCall, status: int, http: CData, reply: CData) -> None
     if pool._late is None:
         pool._over(*ended)
     else:
-        if http:  # it has been held up, and so C would free it now
+        if http:  # the call was paused, so C would free the request now
             http.flags &= ~lib.EVHTTP_USER_OWNED
         pool._late.append(functools.partial(pool._over_late, *ended))

@@ -1,8 +1,8 @@
 """``struct evrpc_base``: procedures that can be called over HTTP.
 
-A call is an HTTP request, POST to ``/.rpc.NAME``, with a message as its body; the reply is one,
-too. Whatever is wrong with a call (a message that is incomplete, a hook that terminates it, a
-handler that raises) is answered by 503.
+A call is an HTTP request, POST to ``/.rpc.NAME``, with a message as its body; the reply's body is a
+message, too. If anything goes wrong (an incomplete message, a hook that terminates the call, a
+handler that raises), the call is answered with 503.
 """
 
 from __future__ import annotations
@@ -51,29 +51,29 @@ RpcHandler: TypeAlias = Callable[["Rpc"], object]
 
 
 class Served:
-    """What C has of a server: its RPCs' names, and its calls that are not answered yet."""
+    """What C uses of a server: the names of its procedures, and its unanswered calls."""
 
     __slots__ = ("calls", "freed", "held", "http", "names", "pointer", "server", "silence")
 
     def __init__(self, server: RpcServer, below: CData) -> None:
-        #: A copy: that of the server tells who is on the way to C. None until C has made it.
+        #: A copy, as references to the server's own show who is using it. None until C has made it.
         self.pointer: CData | None = None
         self.freed = False
         self.server = weakref.ref(server)
         self.http = copied(below)
         self.held = server.http._requests
         self.silence = server.http.base._silencer()
-        #: The keys of the RPCs, by name.
+        #: The keys of the procedures, by name.
         self.names: dict[bytes, int] = {}
-        #: By the number of its pointer; each goes when C has been told to answer it.
+        #: The calls by their addresses in C; each is removed when C is told to answer it.
         self.calls: dict[int, tuple[CData, weakref.ref[Rpc]]] = {}
 
     def requests(self) -> list[CData]:
-        """Return C's HTTP requests that the calls are which are not answered yet."""
+        """Return C's HTTP requests of the unanswered calls."""
         return [lib.evpy_rpc_http_request(pointer) for pointer, _ in list(self.calls.values())]
 
     def refuse(self, pointer: CData) -> None:
-        """Answer by 503 what nobody will answer any more, whether a hook holds it up or not."""
+        """Answer a call with 503, even if a hook has paused it."""
         _, ref = self.calls.pop(number(pointer), (None, None))
         if ref is None:
             return
@@ -84,7 +84,7 @@ class Served:
             lib.evpy_rpc_refuse(pointer)
 
     def unregister(self, name: bytes) -> None:
-        """Have *name* answered by nobody; C frees what its calls need, too."""
+        """Remove the procedure *name*, and refuse its calls, as C frees what they need."""
         if name not in self.names:  # the server has been closed meanwhile
             return
         for pointer, ref in list(self.calls.values()):
@@ -99,7 +99,7 @@ class Served:
         """Answer the calls of the connection *evcon*, which is about to be freed with them."""
         server = self.server()
         if server is not None and (server._depth or in_the_middle(server.base, sys._getframe(1))):
-            return  # C is at work on one, or a method: there will be another time
+            return  # C or a method is using a call; this is tried again later
         for pointer, _ in list(self.calls.values()):
             http = lib.evpy_rpc_http_request(pointer)
             if lib.evhttp_request_get_connection(http) == evcon:
@@ -109,7 +109,7 @@ class Served:
         """Free the server in C; a second time does nothing."""
         if self.freed:
             return
-        if self.pointer is None:  # an interrupt came right after it had been made
+        if self.pointer is None:  # an interrupt came right after C had made it
             self.pointer = pointer
         server = self.server()
         if server is not None:
@@ -118,13 +118,13 @@ class Served:
             self.held.guests.remove(self)
         for name in list(self.names):
             self.unregister(name)
-        if not self.freed:  # or other code has freed it in between
+        if not self.freed:  # other code may have freed it in between
             self.freed = True  # no call from here to the next line: nobody interrupts
             evrpc_free(self.pointer)
 
 
 class Registered:
-    """A procedure that can be called: what C's key leads to."""
+    """A registered procedure, which C calls by its key."""
 
     __slots__ = ("handler", "name", "reply", "request", "server")
 
@@ -140,7 +140,7 @@ class Registered:
         self.name = name
         self.request = request
         self.reply = reply
-        #: None once there is to be no handler any more.
+        #: None once the procedure is unregistered.
         self.handler: RpcHandler | None = handler
 
     @property
@@ -150,15 +150,15 @@ class Registered:
 
 
 @described(
-    end="The server or pool that it belongs to.",
-    name="The name that is called, or None before a handler is given it.",
-    request="What the caller sends, or None before a handler is given it.",
-    reply="What the handler fills in, or None before a handler is given it.",
+    end="The server that has received the call.",
+    name="The name of the called procedure; None before the handler gets the call.",
+    request="The caller's message; None before the handler gets the call.",
+    reply="The message for the handler to fill in; None before the handler gets the call.",
 )
 class Rpc(Context, Child):
-    """A call as its server sees it, from its first hook until it is answered.
+    """A call at its server, from its first hook until it is answered.
 
-    One that is dropped unanswered is answered by 503.
+    If you drop a call without answering it, the caller gets 503.
     """
 
     __slots__ = (
@@ -199,12 +199,12 @@ class Rpc(Context, Child):
 
     @property
     def server(self) -> RpcServer:
-        """The server that it has come to."""
+        """The server that has received the call."""
         return self.end
 
     @property
     def http_request(self) -> HookedRequest:
-        """The HTTP request that it is, with its headers, until it is over."""
+        """The HTTP request of the call, with its headers, until the call is over."""
         self.base._check_thread()
         pointer = self.pointer
         http = None if self._http is None else self._http()
@@ -215,7 +215,7 @@ class Rpc(Context, Child):
 
     @property
     def connection(self) -> HttpServerConnection | None:
-        """The connection that it came by, or None when that is gone: then nobody gets the reply.
+        """The connection that the call came by; None when it has ended, so nobody gets the reply.
 
         Wraps ``evrpc_hook_get_connection``.
         """
@@ -228,14 +228,14 @@ class Rpc(Context, Child):
         return HttpServerConnection(http, evcon) if known is None else known
 
     def _lent(self) -> list[Handle]:
-        """Return the HTTP request that is still held, and what of it is."""
+        """Return the HTTP request and its buffers, as far as they still exist."""
         http = None if self._http is None else self._http()
         return [] if http is None else [http, *http._lent()]
 
     def done(self) -> None:
-        """Send the reply; then the call is over, unless a hook holds it up.
+        """Send the reply; then the call is over, unless a hook pauses it.
 
-        Raises `ValueError` when something is missing in the reply, which is not sent then.
+        Raises `ValueError`, and sends nothing, when a field is missing in the reply.
         Wraps ``evrpc_request_done``.
         """
         self._check_open()
@@ -246,7 +246,7 @@ class Rpc(Context, Child):
 
         def answer() -> None:
             self._answered = True
-            if self._number in calls:  # no call from here to C's, after which it is freed
+            if self._number in calls:  # no call from here to C's, which frees it
                 del calls[self._number]
             lib.evpy_rpc_answer(pointer)
 
@@ -258,38 +258,36 @@ class Rpc(Context, Child):
                 self._over()
 
     def fail(self) -> None:
-        """Answer by 503 that the call has failed, also where a hook holds it up."""
+        """Answer with 503 that the call has failed, even if a hook has paused it."""
         if self._paused:
             self.base._check_thread()
         else:
             self._check_open()
         refuse, pointer = self.end._served.refuse, self.pointer
-        if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # in the middle of a method
+        if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # a method is using it
             self._lose()
             self.base._free_later(refuse, copied(pointer))
         else:
             self.end._enter(refuse, pointer)
 
     def close(self) -> None:
-        """Answer by 503 unless the call is answered already."""
+        """Answer with 503, unless the call has been answered."""
         if self.closed:
             return
         if self.base._forked:
             super().close()
-        elif (
-            self._number not in self.end._served.calls
-        ):  # an interrupt has kept it from being noted
+        elif self._number not in self.end._served.calls:  # an interrupt came before it was noted
             self._over()
         else:
             self.fail()
 
     def _check_open(self) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (what is over can't be answered)
+        self.pointer  # noqa: B018  (a call that is over can't be answered)
         if self._answered:
             raise RuntimeError("this RPC is answered already")
         if not self._asked:
-            raise RuntimeError("no handler has been given this RPC yet")
+            raise RuntimeError("this RPC can't be answered before its handler is called")
 
     def _go_on(self, pointer: CData, result: RpcHookResult) -> None:
         calls, end = self.end._served.calls, self.end.pointer
@@ -301,7 +299,7 @@ class Rpc(Context, Child):
                 return
             self._paused = False
             if (self._answered or result is TERMINATE) and self._number in calls:
-                del calls[self._number]  # C frees it
+                del calls[self._number]  # C frees the call
             self.end._let_go_on(end, pointer, result)
 
         try:
@@ -324,7 +322,7 @@ class Rpc(Context, Child):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What answers a call that is dropped."""
+        """The function that answers a dropped call."""
         return self.end._served.refuse
 
 
@@ -334,7 +332,7 @@ class Rpc(Context, Child):
 class RpcServer(End):
     """Procedures that can be called over an HTTP server; usable in ``with``, which closes it.
 
-    It lives until it is closed, or its HTTP server is, or its base: nobody has to keep it.
+    It stays alive until it, its HTTP server or its base is closed, even if nothing refers to it.
     """
 
     __slots__ = ("_answering", "_arriving", "_served", "http")
@@ -342,7 +340,7 @@ class RpcServer(End):
     http: HttpServer
 
     def __init__(self, http: HttpServer) -> None:
-        """Serve calls that come to *http*, which must not be a virtual host.
+        """Serve calls to the HTTP server *http*, which must not be a virtual host.
 
         Wraps ``evrpc_init``.
         """
@@ -351,11 +349,11 @@ class RpcServer(End):
             raise TypeError(f"http must be an HttpServer, not {http!r}")
         base = http.base
         base._check_thread()
-        base.pointer  # noqa: B018  (while the base closes, the HTTP server may be open still)
+        base.pointer  # noqa: B018  (while the base is closing, its HTTP server may still be open)
         if http._parent is not None:
             raise ValueError("http must not be a virtual host: serve RPCs on its parent")
         self.http = http
-        #: Calls that hooks have let pass, on their way to a handler.
+        #: Calls that have passed their hooks, on their way to a handler.
         self._arriving: dict[int, Rpc] = {}
         #: Calls that are being answered.
         self._answering: dict[int, Rpc] = {}
@@ -369,7 +367,7 @@ class RpcServer(End):
         base._may_call(key, self)
         for when in RpcHook:
             errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
-        if http.closed:  # by other code: it frees this with the rest
+        if http.closed:  # by other code, which frees this server with it
             self._lose()
             raise http._unusable()
 
@@ -383,12 +381,12 @@ class RpcServer(End):
         reply: type[Message],
         handler: RpcHandler,
     ) -> None:
-        """Have calls of *name*, with messages of the class *request*, handled by ``handler(rpc)``.
+        """Call ``handler(rpc)`` for calls of *name* with messages of the class *request*.
 
-        It reads ``rpc.request``, fills in ``rpc.reply``, an object of the class *reply*, and calls
-        ``rpc.done()``, then or later. When it raises, the call is answered by 503, unless
-        `EventBase.on_error`, which gets *rpc* with what was raised, has answered it. Raises
-        `ValueError` when the path ``/.rpc.NAME`` is taken, which C does not look at (R2).
+        The handler reads ``rpc.request``, fills in ``rpc.reply``, an object of the class *reply*,
+        and calls ``rpc.done()``, at once or later. When it raises, the call is answered with 503,
+        unless `EventBase.on_error`, which gets the exception and *rpc*, has answered it. Raises
+        `ValueError` when the path ``/.rpc.NAME`` is taken, which C does not check.
         Wraps ``evrpc_register_rpc``, ``evrpc_register_generic``.
         """
         pointer = self.pointer
@@ -407,9 +405,9 @@ class RpcServer(End):
         self.base._may_call(key, made)
 
     def unregister(self, name: str | bytes) -> None:
-        """Have calls of *name* answered by 404; raises `KeyError` when there is no such.
+        """Answer calls of *name* with 404 from now on; raises `KeyError` for an unknown name.
 
-        Those that are under way are answered by 503. Wraps ``evrpc_unregister_rpc``.
+        Calls under way are answered with 503. Wraps ``evrpc_unregister_rpc``.
         """
         self.pointer  # noqa: B018  (a closed server has none)
         self.base._check_thread()
@@ -421,9 +419,9 @@ class RpcServer(End):
         self._later(self._served.unregister, octets)
 
     def close(self) -> None:
-        """Have no procedure called any more; a second time does nothing.
+        """Unregister all procedures, and free the server; a second time does nothing.
 
-        Calls that are under way are answered by 503. Wraps ``evrpc_free``.
+        Calls under way are answered with 503. Wraps ``evrpc_free``.
         """
         base = self.base
         if self.closed or base._forked:
@@ -441,17 +439,17 @@ class RpcServer(End):
 
     @property
     def _free(self) -> Callable[[CData], object]:
-        """What frees the server in C."""
+        """The function that frees the server in C."""
         return self._served.free
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
-        """Return what the hooks make of the call whose context is *pointer*."""
+        """Return the hooks' result for the call whose context is *pointer*."""
         if not self._hooks[when]:
             return CONTINUE
         key, calls = number(pointer), self._served.calls
         if when is RpcHook.INPUT:
             rpc = Rpc(self, pointer)
-        else:  # C has yet to free it, while the hooks are asked and where they hold it up
+        else:  # C frees the call after the hooks, or later if they pause it
             rpc = self._answering[key]
             calls[key] = copied(pointer), weakref.ref(rpc)
         result = TERMINATE
@@ -462,7 +460,7 @@ class RpcServer(End):
                 rpc._over()
             elif result is PAUSE:
                 rpc._paused = True
-                self.base.defer(id, rpc)  # C has yet to note it before it can be dropped
+                self.base.defer(id, rpc)  # keeps it alive until C has recorded the pause
             elif when is RpcHook.INPUT:
                 self._arriving[key] = rpc
             else:
@@ -470,7 +468,7 @@ class RpcServer(End):
         return result
 
     def _handle(self, made: Registered, pointer: CData) -> bool:
-        """Have *made*'s handler answer the call whose context is *pointer*, or return False."""
+        """Call *made*'s handler for the call with the context *pointer*, or return False."""
         rpc = self._arriving.pop(number(pointer), None)
         if self.closed or made.handler is None:
             if rpc is not None:
@@ -481,7 +479,7 @@ class RpcServer(End):
         try:
             try:
                 rpc.request = made.request.unmarshal(octets_of(lib.evpy_rpc_request(pointer)))
-            except ValueError:  # C says no more, either
+            except ValueError:  # C answers 503 without a reason, too
                 rpc.fail()
                 return True
             rpc.reply = made.reply()
@@ -495,7 +493,7 @@ class RpcServer(End):
         return True
 
     def _handle_late(self, made: Registered, pointer: CData) -> None:
-        """Do what C does that calls back for *pointer*, once it has been let go on."""
+        """Call the handler for *pointer* after C has resumed it."""
         if not self._handle(made, pointer) and not self.base._forked:
             lib.evpy_rpc_refuse(pointer)
 

@@ -1,4 +1,4 @@
-"""The published holes of libevent, and which of them the library in use has."""
+"""The published vulnerabilities of libevent, and which of them the library in use has."""
 
 from libevent_py.vulnerabilities.known import Vulnerability as Vulnerability
 from libevent_py.vulnerabilities.known import known_vulnerabilities as known_vulnerabilities

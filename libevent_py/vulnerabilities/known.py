@@ -1,4 +1,4 @@
-"""Which published holes the libevent in use has."""
+"""Which published vulnerabilities the libevent in use has."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ probe.main()
 
 
 @described(
-    id="Its name, such as CVE-2026-63379, or where it has none GitHub's, or its issue's.",
+    id="Its CVE number, such as CVE-2026-63379; without one, GitHub's id or that of the issue.",
     summary="What it is, in a few words.",
-    state='Either "vulnerable", "fixed", or where that can\'t be told without harm "unknown".',
-    detail="What was seen.",
+    state='"vulnerable", "fixed", or "unknown" if it can\'t be tried without harm.',
+    detail="What the probe has seen.",
 )
 class Vulnerability(NamedTuple):
-    """A published hole in libevent, and whether it is in the library in use."""
+    """A published vulnerability of libevent, and whether the library in use has it."""
 
     id: str
     summary: str
@@ -39,14 +39,14 @@ class Vulnerability(NamedTuple):
 
 
 def known_vulnerabilities() -> list[Vulnerability]:
-    """Try which of the holes published for libevent 2.1.12 the library in use has.
+    """Try which vulnerabilities published for libevent 2.1.12 the library in use has.
 
-    It tells by what the library does, not by its version, which distributions leave as it is when
-    they mend the library. It is tried in a Python of its own on the same library, by probes that do
-    no harm there either; that takes up to a second, at most a minute, and is done once in each
-    process. Where it can't be, every state is "unknown" and ``detail`` says why.
+    What the library does counts, not its version, because distributions fix the library without
+    changing the version. Harmless probes run in another Python process on the same library. That
+    takes up to a second, at most a minute, and is done once in each process. If the probes can't be
+    run, every state is "unknown" and ``detail`` says why.
 
-    A library without these holes may have others.
+    A library without these vulnerabilities may have others.
     """
     return list(_tried())
 
@@ -61,7 +61,7 @@ def _tried() -> tuple[Vulnerability, ...]:
 
 
 def _results() -> tuple[dict[str, tuple[State, str]], str]:
-    """Return what the probes found by their names, and for those that found nothing why."""
+    """Return the probes' results by id, and why those that are missing found nothing."""
     try:
         done = subprocess.run(
             [sys.executable or "", "-c", CODE, *sys.path],

@@ -1,10 +1,11 @@
-"""Try, in a process of its own, which published holes libevent has.
+"""Probes that try, in another process, which published vulnerabilities libevent has.
 
-Each probe looks at what libevent does, never at its version, for distributions mend the one without
-changing the other. None of them reads or writes what isn't its own, on a library without the fix
-either: where the hole is such an access, the memory around it belongs to the probe
-(``_c/doctor.c``), or nobody, so that it ends a process made for it, or something else tells that
-came with the same fix. Each runs in a fork, and ends by being killed if nothing else ends it.
+Each probe looks at what libevent does, never at its version, because distributions fix bugs without
+changing the version. Even on a vulnerable library, no probe reads or writes memory that isn't its
+own. If the vulnerability is such an access, either the memory there belongs to the probe
+(``_c/doctor.c``); or it belongs to nobody, and the access ends a process made for it; or the probe
+tries something else that came with the same fix. Each probe runs in a fork, which an alarm kills if
+it doesn't end by itself.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ State = Literal["vulnerable", "fixed", "unknown"]
 #: How long one probe may take, in seconds; they run side by side.
 PATIENCE = 10
 
-EVENT_ERR_ABORT = 0xDEADDEAD  # what a failed assertion ends the process with
+EVENT_ERR_ABORT = 0xDEADDEAD  # the exit code after a failed assertion
 
 
 class Probe(NamedTuple):
-    """A hole: its name, what it lets happen, and what tells whether it is there."""
+    """A vulnerability: its id, a summary, and the function that tries it."""
 
     id: str
     summary: str
@@ -51,7 +52,7 @@ PROBES: list[Probe] = []
 def probe(
     id: str, summary: str
 ) -> Callable[[Callable[[], tuple[State, str]]], Callable[[], tuple[State, str]]]:
-    """Make a function the probe of a hole."""
+    """Register the decorated function as the probe of a vulnerability."""
 
     def add(run: Callable[[], tuple[State, str]]) -> Callable[[], tuple[State, str]]:
         PROBES.append(Probe(id, summary, run))
@@ -66,14 +67,14 @@ PARTS = ("extension", "event_core", "event_extra", "event_pthreads", "event_open
 
 
 def files() -> dict[str, str]:
-    """Return, by part, the file that it was loaded from; parts that aren't there are left out."""
+    """Return the file that each part was loaded from; parts that aren't loaded are left out."""
     found = {part: lib.evpy_file_of(part.encode()) for part in PARTS}
     return {part: os.fsdecode(ffi.string(name)) for part, name in found.items() if name}
 
 
 # HTTP.
 
-#: What requests had, by name of the header, and None for what they hadn't.
+#: The headers of each request by name; None for those that it didn't have.
 _requests: list[dict[bytes, bytes | None]] = []
 _headers: tuple[bytes, ...] = ()
 
@@ -87,7 +88,7 @@ def evpy_probed_http(request: CData, _: CData) -> None:
 
 
 def request(text: bytes, *headers: bytes) -> dict[bytes, bytes | None] | None:
-    """Send a request to a server; return those *headers* as it got them, or None if it refused."""
+    """Send a request to a server; return its values of *headers*, or None if it refused."""
     listener = socket.create_server(("127.0.0.1", 0))
     with socket.create_connection(listener.getsockname()) as client:
         return exchange(listener, client, text, *headers)
@@ -96,7 +97,7 @@ def request(text: bytes, *headers: bytes) -> dict[bytes, bytes | None] | None:
 def exchange(
     listener: socket.socket, client: socket.socket, text: bytes, *headers: bytes
 ) -> dict[bytes, bytes | None] | None:
-    """Serve on *listener* what *client*, who has connected, asks for by *text*."""
+    """Send *text* by *client* to a server on *listener*; return what `request` returns."""
     global _headers
     _headers = headers
     listener.setblocking(False)
@@ -148,7 +149,7 @@ def both_lengths() -> tuple[State, str]:
         return "unknown", "a chunked request was refused"
     if request(text + b"Content-Length: 5\r\n\r\n0\r\n\r\n") is not None:
         return "vulnerable", "a request with both was served"
-    # The fix means to refuse this, too, but looks for it only beside Transfer-Encoding.
+    # The fix is meant to refuse this, too, but checks it only beside Transfer-Encoding.
     twice = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 0\r\n\r\na"
     more = "" if request(twice) is None else ", but one with two Content-Lengths was served"
     return "fixed", "a request with both was refused" + more
@@ -157,7 +158,7 @@ def both_lengths() -> tuple[State, str]:
 @probe("CVE-2026-63385", "HTTP: a header's value may have line breaks, and so become two headers")
 def folding() -> tuple[State, str]:
     headers = ffi.new("struct evkeyvalq *")
-    errors.call(lib.evhttp_parse_query_str, b"", headers)  # which initializes it
+    errors.call(lib.evhttp_parse_query_str, b"", headers)  # initializes them
     if lib.evhttp_add_header(headers, b"X-Plain", b"a b") != 0:
         return "unknown", "a plain value was refused"
     if lib.evhttp_add_header(headers, b"X-Folded", b"a\r\n b") != 0:
@@ -179,8 +180,8 @@ def bare_lf() -> tuple[State, str]:
 def long_address() -> tuple[State, str]:
     if sys.platform != "linux":
         return "unknown", "can be tried on Linux only"
-    # The address is longer than what it may have overflowed, and zero there: the pointer behind is
-    # NULL and remains so. What lies behind that is ours.
+    # The address is longer than the memory that it may overflow, and zero there: so the pointer
+    # behind it, which is NULL, stays NULL. The memory after that belongs to this probe.
     lib.evpy_memory_keep()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(b"\0" + os.urandom(16))
@@ -211,7 +212,7 @@ def dangling_chain() -> tuple[State, str]:
 
 @probe("CVE-2026-63383", "Tags: a tag that doesn't end is read beyond the buffer's memory")
 def endless_tag() -> tuple[State, str]:
-    # The tag stands at the end of a page. If the next byte is read, the next page comes into being.
+    # The tag is at the end of a page. If the next byte is read, the kernel makes the next page.
     size = mmap.PAGESIZE
     pages = mmap.mmap(-1, 2 * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
@@ -224,7 +225,7 @@ def endless_tag() -> tuple[State, str]:
     before = lib.evpy_page_is_touched(memory + size, size)
     lib.evtag_peek(buffer, ffi.new("ev_uint32_t *"))
     after = lib.evpy_page_is_touched(memory + size, size)
-    pages[size]  # as a check of the method
+    pages[size]  # reads the next page, to check that the method works
     if before != 0 or lib.evpy_page_is_touched(memory + size, size) != 1:
         return "unknown", "the system doesn't say which memory is read"
     if after:
@@ -237,7 +238,7 @@ def huge_length() -> tuple[State, str]:
     buffer = errors.new(lib.evbuffer_new)
     errors.call(lib.evbuffer_add, buffer, b"\1", 1)
     lib.evtag_encode_int(buffer, 1 << 31)
-    # The payload has to be there: the same memory many times over.
+    # The payload has to be there: it is the same memory, many times.
     block = ffi.new("char[]", 1 << 24)
     for _ in range((1 << 31) // len(block)):
         errors.call(lib.evbuffer_add_reference, buffer, block, len(block), ffi.NULL, ffi.NULL)
@@ -262,7 +263,7 @@ def evpy_probed_dns(request: CData, _: CData) -> None:
 
 @contextlib.contextmanager
 def dns() -> Iterator[tuple[socket.socket, Iterator[None]]]:
-    """Yield a socket that is connected to a server, and the turns of its loop."""
+    """Yield a socket that is connected to a DNS server, and the turns of the server's loop."""
     server = socket.socket(type=socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))
     server.setblocking(False)
@@ -276,14 +277,14 @@ def dns() -> Iterator[tuple[socket.socket, Iterator[None]]]:
         yield client, turns(base)
 
 
-#: What libevent has for an answer, in bytes.
+#: The bytes that libevent has for an answer.
 PACKET = 1500
 
 
 def query(size: int) -> bytes:
-    """Return a query to be answered by a packet whose last name is complete after *size* bytes.
+    """Return a query whose answer is a packet in which the last name ends after *size* bytes.
 
-    That name ends in a dot, and so in a zero which libevent writes with its last label.
+    The name ends in a dot, and so in a zero byte, which libevent writes with the last label.
     """
     many = [b"a"] * 127, [b"b", b"c"]  # more labels than libevent remembers to compress others
     long = [b"l" * 62] * 4
@@ -302,13 +303,13 @@ def query(size: int) -> bytes:
 
 
 def name(labels: list[bytes]) -> bytes:
-    """Return a name as DNS has it in packets."""
+    """Return a name in the encoding of DNS packets."""
     return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
 
 
 @probe("CVE-2026-63387", "DNS server: a name that fills an answer is ended one byte beyond it")
 def full_answer() -> tuple[State, str]:
-    # With the fix, a name is refused that leaves no room for a zero, even where none is to come.
+    # The fix refuses a name that leaves no room for a zero byte, even if none would follow.
     with dns() as (client, loop):
         for size in (PACKET - 1, PACKET + 1, PACKET):
             done = len(_answers)
@@ -325,7 +326,7 @@ def full_answer() -> tuple[State, str]:
 
 @probe("libevent#1231", "DNS server: a datagram of less than 12 bytes ends the process")
 def short_datagram() -> tuple[State, str]:
-    # What it ends by is a read near address 0, where nothing is: so it is another fork that ends.
+    # A vulnerable libevent reads near address 0 and crashes: so this runs in another fork.
     process = os.fork()
     if not process:
         try:
@@ -347,7 +348,7 @@ def short_datagram() -> tuple[State, str]:
 
 
 def ask_shortly() -> None:
-    """Send a server of DNS a datagram of one byte, and then a query, which it answers."""
+    """Send a DNS server a datagram of one byte, then a query; return when that is answered."""
     with dns() as (client, loop):
         client.send(b"?")
         client.send(query(PACKET - 1))
@@ -364,7 +365,7 @@ def sample() -> tuple[State, str]:
 
 
 def start(probe: Probe) -> tuple[int, int]:
-    """Run *probe* in a fork; return the fork's id, and where its result can be read."""
+    """Run *probe* in a fork; return the fork's process id, and a descriptor for its result."""
     reader, writer = os.pipe()
     process = os.fork()
     if process:
@@ -392,12 +393,12 @@ def start(probe: Probe) -> tuple[int, int]:
 
 
 def say(writer: int, state: State, detail: str) -> None:
-    """Write a result down for `collect`."""
+    """Write a result for `collect`."""
     os.write(writer, json.dumps([state, detail]).encode())
 
 
 def collect(process: int, reader: int) -> tuple[State, str]:
-    """Return what a fork has found out."""
+    """Return the result that a fork has written."""
     with open(reader, "rb") as results:
         result = results.read()
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -409,7 +410,7 @@ def collect(process: int, reader: int) -> tuple[State, str]:
 
 def main() -> None:
     """Run all probes, and print the files in use and the results as JSON."""
-    # What a process ignores or blocks, those that it starts do too.
+    # A new process inherits which signals its parent ignores or blocks.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     started = [(probe.id, *start(probe)) for probe in PROBES]

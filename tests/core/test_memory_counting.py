@@ -223,7 +223,7 @@ def test_memory_fails_in_one_block_at_a_time() -> None:
         print(failing.refused)
         """
     )
-    once = "memory fails already: one block of FailingMemory at a time\n"
+    once = "memory fails already: use one block of FailingMemory at a time\n"
     assert printed == f"{once}{once}True\n0\n"
 
 

@@ -160,7 +160,7 @@ def test_a_time_to_live_beyond_what_c_can_say_is_none(
 @pytest.mark.parametrize(
     ("name", "error", "why"),
     [
-        ("", ValueError, "name must have parts of 1 to 63 bytes, not be ''"),
+        ("", ValueError, "name must have parts of 1 to 63 bytes, not ''"),
         ("a..b", ValueError, "name must have parts of 1 to 63 bytes"),
         ("x" * 64, ValueError, "name must have parts of 1 to 63 bytes"),
         (".".join(["x" * 60] * 5), ValueError, "name must have at most 255 bytes, not 304"),

@@ -64,7 +64,7 @@ def test_it_ends_with_the_published_holes(lines: list[str]) -> None:
         assert line.split()[:2] == [hole.id, hole.state]
         assert hole.summary in line
         assert (hole.detail in line) == (hole.state == "unknown")
-    assert lines[-len(holes) - 1].startswith("Published security holes")
+    assert lines[-len(holes) - 1].startswith("Published vulnerabilities")
 
 
 def test_columns_stand_below_each_other() -> None:

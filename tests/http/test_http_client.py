@@ -712,7 +712,7 @@ def test_a_command_must_be_one(base: EventBase, command: int) -> None:
 def test_a_request_is_made_once(base: EventBase) -> None:
     connection = client(base, Server(base, OK))
     asked = ask(connection)
-    with pytest.raises(RuntimeError, match="made once"):
+    with pytest.raises(RuntimeError, match="has been made already"):
         asked.on(connection)
     closed = HttpRequest(print)
     closed.close()

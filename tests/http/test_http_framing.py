@@ -270,7 +270,7 @@ def test_a_page_of_libevents_own_ends_with_the_connection_for_every_method(
 WRONG_REPLIES = {
     "another length": (
         {"Content-Length": "4"},
-        "Content-Length must be 5, as the body is, not '4'",
+        "Content-Length must be 5, the length of the body, not '4'",
     ),
     "no number": ({"Content-Length": "5x"}, "must be a number of bytes, not '5x'"),
     "a signed number": ({"Content-Length": "+5"}, "must be a number of bytes"),

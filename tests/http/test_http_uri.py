@@ -126,7 +126,7 @@ def test_a_port_is_from_0_to_65535(port: int) -> None:
 def test_a_host_wants_a_path_that_begins_with_a_slash() -> None:
     uri = Uri()
     uri.host, uri.path = "a", "b"
-    with pytest.raises(ValueError, match="path must begin with / where a host is, not 'b'"):
+    with pytest.raises(ValueError, match="path must begin with / if there is a host, not 'b'"):
         str(uri)
     uri.path = "/b"
     assert str(uri) == "//a/b"

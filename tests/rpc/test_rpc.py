@@ -527,7 +527,7 @@ def test_a_call_that_a_hook_holds_up_is_resumed_once(
     paused: list[Any] = []
 
     def hook(context: Any, request: Any, buffer: Any) -> RpcHookResult:
-        with pytest.raises(RuntimeError, match="or none has returned PAUSE yet"):
+        with pytest.raises(RuntimeError, match="this RPC isn't paused"):
             context.resume()
         paused.append((context, request, buffer))
         return PAUSE

@@ -58,7 +58,7 @@ class Holding:
 
     def hold(self, context: Any, *_: object) -> RpcHookResult:
         self.held.append(context)
-        with pytest.raises(RuntimeError, match="no hook holds this RPC up"):
+        with pytest.raises(RuntimeError, match="a hook must have returned PAUSE"):
             context.resume()
         return PAUSE
 

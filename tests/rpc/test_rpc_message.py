@@ -158,7 +158,7 @@ def test_a_wrong_item_of_a_list_is_refused_when_it_is_written() -> None:
 def test_fields_of_a_class_have_tags_and_names_of_their_own() -> None:
     with pytest.raises(TypeError, match="one and two have the same tag, 1"):
         type("Twice", (Message,), {"one": Int(1), "two": String(1)})
-    with pytest.raises(TypeError, match="can't have the name 'marshal'"):
+    with pytest.raises(TypeError, match="can't be named 'marshal'"):
         type("Hiding", (Message,), {"marshal": Int(1)})
     field = Int(1)
     with pytest.raises((TypeError, RuntimeError)) as caught:  # Python 3.11 wraps it
