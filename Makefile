@@ -41,7 +41,7 @@ quick: .venv/installed build/test-packages
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict libevent_py benchmarks samples
+	$(BIN)/mypy --strict
 	$(BIN)/python build_ffi.py --lint
 	$(BIN)/clang-format --dry-run -Werror $(OUR_C)
 

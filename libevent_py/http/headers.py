@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Default = TypeVar("Default")
 Text: TypeAlias = str | bytes
-Pairs: TypeAlias = Mapping[str, Text] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
 
 #: What a name consists of in RFC 9110.
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -235,6 +234,10 @@ class Headers(Handle):
         packed = new_owned(free, lib.evpy_headers_pack, self.pointer, name, size)
         octets = bytes(ffi.buffer(packed, size[0]))
         return octets.decode(self._charset, self._errors).split("\0")[:-1]
+
+
+#: What headers are made of.
+Pairs: TypeAlias = Headers | Mapping[str, Text] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
 
 
 @known_as("Headers")

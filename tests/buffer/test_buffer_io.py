@@ -64,7 +64,7 @@ def test_plus_adds_bytes_or_moves_a_buffer() -> None:
     assert bytes(buffer) == b"abcd"
     assert not other
     with pytest.raises(TypeError, match="data must be bytes"):
-        buffer += "e"
+        buffer += "e"  # type: ignore[arg-type]
 
 
 def test_iteration_gives_the_pieces() -> None:
@@ -139,7 +139,7 @@ def test_remove_into_takes_any_writable_memory() -> None:
     assert buffer.remove_into(view) == 3
     for bad in (b"bytes", memoryview(b"bytes"), "text", None, 5):
         with pytest.raises((TypeError, ValueError), match="writable must be"):
-            buffer.remove_into(bad)
+            buffer.remove_into(bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="contiguous"):
         buffer.remove_into(memoryview(bytearray(10))[::2])
     assert len(buffer) == 50 - 5 * numbers.itemsize - 3
@@ -153,7 +153,7 @@ def test_add_iovec_adds_each_piece() -> None:
     assert bytes(buffer) == b"> one, two!?"
     for bad in ([b"x", "text"], [5], 5, None):
         with pytest.raises(TypeError):
-            buffer.add_iovec(bad)
+            buffer.add_iovec(bad)  # type: ignore[arg-type]
     assert bytes(buffer) == b"> one, two!?"
     buffer.freeze(False)
     with pytest.raises(LibeventError, match="evbuffer_add_iovec failed: the buffer is frozen at"):

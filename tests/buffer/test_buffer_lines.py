@@ -189,4 +189,4 @@ def test_contains_asks_for_bytes_or_a_byte() -> None:
     with pytest.raises(ValueError, match="256"):
         256 in buffer  # noqa: B015
     with pytest.raises(TypeError, match="what must be bytes"):
-        "hello" in buffer  # noqa: B015
+        "hello" in buffer  # type: ignore[operator]  # noqa: B015

@@ -119,7 +119,7 @@ def test_it_is_released_as_soon_as_it_is_not_needed(way: str) -> None:
     del data
     gc.collect()
     assert ref() is not None
-    WAYS[way](buffer)
+    WAYS[way](buffer)  # type: ignore[no-untyped-call]
     assert ref() is None
     assert not references
 
@@ -155,7 +155,7 @@ def test_it_is_kept_while_it_is_in_another_buffer_or_looked_at() -> None:
     other.close()
     assert third.remove() == b"hello"
     assert ref() is not None
-    assert view == b"hello"
+    assert view == b"hello"  # type: ignore[comparison-overlap]
     del view
     forget()
     assert ref() is None
@@ -235,7 +235,7 @@ def test_a_loop_releases_what_it_has_sent_though_nothing_else_happens(
         del data
         received = 0
         released: list[float] = []
-        weakref.finalize(ref(), lambda: (released.append(received), base.loopexit()))  # type: ignore[arg-type,func-returns-value]
+        weakref.finalize(ref(), lambda: (released.append(received), base.loopexit()))
 
         def read() -> None:
             nonlocal received

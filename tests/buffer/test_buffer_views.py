@@ -83,7 +83,7 @@ def test_a_view_can_not_be_written_to() -> None:
 def test_an_empty_buffer_has_nothing_to_show() -> None:
     buffer = Buffer()
     assert buffer.peek() == buffer.peek(10) == []
-    assert buffer.pullup() == buffer.pullup(0) == b""
+    assert buffer.pullup() == buffer.pullup(0) == b""  # type: ignore[comparison-overlap]
     assert Buffer(b"hello").peek(None, 5) == []
 
 
@@ -136,10 +136,10 @@ CHANGES = {
 def test_views_stay_as_they_are_whatever_becomes_of_the_buffer(first: str, second: str) -> None:
     buffer = pieces(b"one", b"two", b"three")
     views = buffer.peek()
-    CHANGES[first](buffer)
+    CHANGES[first](buffer)  # type: ignore[no-untyped-call]
     if not buffer.closed:
         more = buffer.peek(), bytes(buffer)
-        CHANGES[second](buffer)
+        CHANGES[second](buffer)  # type: ignore[no-untyped-call]
         assert joined(more[0]) == more[1]
     assert joined(views) == b"onetwothree"
 
@@ -156,7 +156,7 @@ def test_looking_changes_nothing_that_can_be_seen() -> None:
     assert told == []
     buffer.freeze(True)
     buffer.freeze(False)
-    assert joined(buffer.peek()) == buffer.pullup() == b"onetwothree"
+    assert joined(buffer.peek()) == buffer.pullup() == b"onetwothree"  # type: ignore[comparison-overlap]
     with pytest.raises(LibeventError, match="frozen at its front"):
         buffer.drain(1)
     with pytest.raises(LibeventError, match="frozen at its end"):
@@ -239,7 +239,7 @@ def test_what_a_bufferevent_has_is_shown_as_a_copy(base: EventBase) -> None:
         with pytest.raises(ValueError, match="size must be"):
             bev.output.pullup(6)
     assert joined(views) == b"ello"
-    assert pulled == b"hel"
+    assert pulled == b"hel"  # type: ignore[comparison-overlap]
 
 
 def test_what_is_deferred_is_shown_as_a_copy(base: EventBase) -> None:
@@ -249,7 +249,7 @@ def test_what_is_deferred_is_shown_as_a_copy(base: EventBase) -> None:
     buffer.add_cb(lambda _buffer, info: told.append(tuple(info)))
     buffer.add(b", world")
     views = buffer.peek()
-    assert buffer.pullup(5) == b"hello"
+    assert buffer.pullup(5) == b"hello"  # type: ignore[comparison-overlap]
     base.loop()
     assert told == [(5, 7, 0)]
     buffer.close()
@@ -284,9 +284,9 @@ def test_buffers_that_share_memory_don_not_write_to_each_other() -> None:
     one.add(b"XXX")
     other.add(b"YYY")
     source.add(b"ZZZ")
-    assert one.pullup() == b"abcXXX"
-    assert other.pullup() == b"abcYYY"
-    assert source.pullup() == b"abcZZZ"
+    assert one.pullup() == b"abcXXX"  # type: ignore[comparison-overlap]
+    assert other.pullup() == b"abcYYY"  # type: ignore[comparison-overlap]
+    assert source.pullup() == b"abcZZZ"  # type: ignore[comparison-overlap]
     source.prepend(b"-")
     source.close()
     one.drain(1)

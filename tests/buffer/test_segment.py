@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def test_only_a_regular_file_that_can_be_read_has_segments(path: Path, tmp_path:
     with pytest.raises(OSError, match="file 99999"):
         FileSegment(99999)
     with pytest.raises(TypeError, match="file must be a file descriptor"):
-        FileSegment(str(path))
+        FileSegment(str(path))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="segment must be a FileSegment"):
         Buffer().add_file_segment(b"bytes")  # type: ignore[arg-type]
     with path.open("rb") as file:
@@ -433,7 +433,7 @@ def test_nobody_looks_into_an_output_that_files_were_added_to(
     bev.write(b"more")
     held = bev.output
     del output
-    looks = [
+    looks: list[Callable[[Buffer], object]] = [
         bytes,
         list,
         lambda output: output == b"x" * 104,
@@ -459,7 +459,7 @@ def test_nobody_looks_into_an_output_that_files_were_added_to(
         lambda: held.prepend(b"x"),
     ):
         with pytest.raises(LibeventError, match="frozen at its front"):
-            take()  # type: ignore[no-untyped-call]
+            take()
     assert len(held) == 104
     run_until(base, lambda: not held)
     assert received(pair[1], 104) == CONTENT[:100] + b"more"

@@ -751,8 +751,8 @@ BAD_CALLS: list[tuple[Callable[[BufferEvent], object], type[Exception], str]] = 
     (lambda bev: setattr(bev, "on_event", 5), TypeError, "on_event must be callable"),
     (lambda bev: bev.read(-1), ValueError, "size must be from 0"),
     (lambda bev: bev.read(1.5), TypeError, "size must be an integer"),  # type: ignore[arg-type]
-    (lambda bev: bev.write("text"), TypeError, "data must be bytes"),
-    (lambda bev: bev.write(5), TypeError, "data must be bytes"),
+    (lambda bev: bev.write("text"), TypeError, "data must be bytes"),  # type: ignore[arg-type]
+    (lambda bev: bev.write(5), TypeError, "data must be bytes"),  # type: ignore[arg-type]
     (lambda bev: bev.write(memoryview(b"abc")[::2]), ValueError, "data must be contiguous"),
     (lambda bev: bev.read_buffer(b""), TypeError, "buffer must be a Buffer"),  # type: ignore[arg-type]
     (lambda bev: bev.write_buffer(b""), TypeError, "buffer must be a Buffer"),  # type: ignore[arg-type]
@@ -796,7 +796,7 @@ def test_a_bad_argument_of_a_method_is_named_and_changes_nothing(
 
 
 def test_a_trigger_calls_back_at_once_or_when_deferred_in_the_loop(base: EventBase) -> None:
-    called = []
+    called: list[BufferEvent] = []
     with BufferEvent(base, on_read=called.append, on_write=called.append) as bev:
         bev.trigger(READ | WRITE)
         assert called == [bev, bev]
@@ -807,7 +807,7 @@ def test_a_trigger_calls_back_at_once_or_when_deferred_in_the_loop(base: EventBa
 
 
 def test_a_trigger_minds_the_watermarks_unless_told_otherwise(base: EventBase) -> None:
-    called = []
+    called: list[BufferEvent] = []
     with BufferEvent(base, on_read=called.append) as bev:
         bev.setwatermark(READ, 10, 0)
         bev.trigger(READ)
@@ -817,7 +817,7 @@ def test_a_trigger_minds_the_watermarks_unless_told_otherwise(base: EventBase) -
 
 
 def test_an_event_can_be_triggered(base: EventBase) -> None:
-    called = []
+    called: list[BufferEventFlag] = []
     with BufferEvent(base, on_event=lambda _, what: called.append(what)) as bev:
         bev.trigger_event(BufferEventFlag.EOF | BufferEventFlag.READING)
         bev.trigger_event(BufferEventFlag.TIMEOUT, TriggerOption.DEFER_CALLBACKS)

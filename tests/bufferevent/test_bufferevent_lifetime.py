@@ -331,7 +331,7 @@ def test_another_thread_than_the_loop_s_is_refused(
 def test_a_subclass_may_be_a_connection(base: EventBase, pair: Pair) -> None:
     class Connection(BufferEvent):
         def __init__(self, base: EventBase, sock: socket.socket) -> None:
-            super().__init__(base, sock, on_read=Connection.greet)
+            super().__init__(base, sock, on_read=Connection.greet)  # type: ignore[arg-type]
             self.greeted = 0
             self.enable(READ)
 
@@ -451,7 +451,7 @@ def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
 
 def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase) -> None:
     bev = BufferEvent(base)
-    pointer = bev._give("its owner")
+    pointer = bev._give("its owner")  # type: ignore[arg-type]
     for use in (bev.close, bev.detach, lambda: bev.setcb(None, None, None)):
         with pytest.raises(ValueError, match="belongs to 'its owner'"):
             use()
@@ -467,22 +467,22 @@ def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase)
 def test_what_http_could_not_use_is_not_given_away(base: EventBase) -> None:
     half, other = BufferEvent.pair(base)
     with half, other, pytest.raises(ValueError, match="pair"):
-        half._give(None)
+        half._give(None)  # type: ignore[arg-type]
     for options, why in (
         (NO_OPTION, "with CLOSE"),
         (CLOSE | BufferEventOption.EAGER, "without EAGER"),
     ):
         with BufferEvent(base, options=options) as bev, pytest.raises(ValueError, match=why):
-            bev._give(None)
+            bev._give(None)  # type: ignore[arg-type]
     with BufferEvent(base) as limited:
         limited.set_rate_limit(RateLimit(1000, 1000))
         with pytest.raises(ValueError, match="rate limit"):
-            limited._give(None)
+            limited._give(None)  # type: ignore[arg-type]
 
 
 def test_a_borrowed_bufferevent_is_not_freed_by_its_object(base: EventBase) -> None:
     pointer = lib.bufferevent_socket_new(base.pointer, -1, BufferEventOption.CLOSE_ON_FREE)
-    bev = BufferEvent._borrowed(base, pointer, "its owner")
+    bev = BufferEvent._borrowed(base, pointer, "its owner")  # type: ignore[arg-type]
     assert bev.fd == -1
     del bev
     lib.bufferevent_free(pointer)

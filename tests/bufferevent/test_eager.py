@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_nothing_is_lost_or_swapped_in_a_long_talk(base: EventBase, options: int
 
 @pytest.mark.parametrize("options", [EAGER, DEFERRED], ids=["eager", "deferred"])
 def test_what_a_callback_does_not_read_stays(base: EventBase, pair: Pair, options: int) -> None:
-    seen = []
+    seen: list[Any] = []
 
     def on_read(bev: BufferEvent) -> None:
         assert bev.read(0) == b""
@@ -168,13 +169,13 @@ def test_what_a_callback_does_not_read_stays(base: EventBase, pair: Pair, option
 
 
 def test_a_callback_that_reads_nothing_finds_it_later(base: EventBase, pair: Pair) -> None:
-    calls = []
+    calls: list[BufferEvent] = []
     bev = BufferEvent(base, pair[0].detach(), EAGER, on_read=calls.append)
     bev.enable(READ)
     for part in (b"one ", b"two ", b"three"):
         pair[1].send(part)
         before = len(calls)
-        run_until(base, lambda before=before: len(calls) > before)
+        run_until(base, lambda before=before: len(calls) > before)  # type: ignore[misc]
     assert bytes(bev.input) == bev.read() == b"one two three"
 
 

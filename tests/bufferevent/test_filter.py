@@ -196,7 +196,7 @@ def test_a_filter_that_does_nothing_is_not_called_for_ever(
 def test_a_filter_must_return_a_filter_result(
     base: EventBase, below: Halves, result: object
 ) -> None:
-    bev = BufferEvent.filter(below[0], None, lambda *_: result)  # type: ignore[arg-type, return-value]
+    bev = BufferEvent.filter(below[0], None, lambda *_: result)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^a filter must return a FilterResult, not "):
         bev.write(b"hello")
     assert len(bev.output) == 5
@@ -219,7 +219,7 @@ def test_what_an_output_filter_raises_comes_out_of_the_call_that_led_to_it(
             lambda: bev.output.add(b"hello"),
         ):
             with pytest.raises(ZeroDivisionError, match="with NORMAL"):
-                write()
+                write()  # type: ignore[no-untyped-call]
 
     use()
     base.defer(use)
@@ -333,7 +333,7 @@ def test_a_bad_argument_is_named(
 ) -> None:
     underlying = BufferEvent(base, pair[0], NO_OPTION)
     with pytest.raises(error, match=f"^{message}"):
-        BufferEvent.filter(*(underlying if item == "bev" else item for item in arguments))
+        BufferEvent.filter(*(underlying if item == "bev" else item for item in arguments))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^on_read must be callable"):
         BufferEvent.filter(underlying, None, None, on_read=5)  # type: ignore[arg-type]
     assert list(base._live.values()) == [underlying]

@@ -7,6 +7,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_a_filter_has_the_descriptor_of_what_it_stands_on(base: EventBase) -> No
         underlying = BufferEvent(base, one)
         bev = BufferEvent.filter(BufferEvent.filter(underlying, None, None), None, None)
         assert bev.fd == fd
+        assert bev.underlying is not None
         assert bev.underlying.underlying is underlying
         assert underlying.underlying is None
         assert not owns(bev, fd)
@@ -334,7 +336,7 @@ def test_a_closed_filter_and_its_functions_go_with_their_last_reference(
     function = shift(1)
     bev = BufferEvent.filter(below[0], None, function)
     bev.write(b"hello")
-    refs = [weakref.ref(bev), weakref.ref(function)]
+    refs: list[weakref.ref[Any]] = [weakref.ref(bev), weakref.ref(function)]
     bev.close()
     del bev, function
     assert [ref() for ref in refs] == [None, None]

@@ -113,7 +113,9 @@ def test_each_end_can_be_asked_what_was_agreed_on(base: EventBase, both: Ends) -
 
 def test_nothing_is_agreed_on_before_the_handshake(base: EventBase, authority: Authority) -> None:
     for end in ends(base, client_context(authority), server_context(authority)):
-        assert end.bev.tls_version is end.bev.cipher is end.bev.alpn_protocol is None
+        assert end.bev.tls_version is None
+        assert end.bev.cipher is None
+        assert end.bev.alpn_protocol is None
         assert end.bev.peer_certificate is None
         assert end.bev.peer_certificate_chain == []
         assert not end.bev.session_reused

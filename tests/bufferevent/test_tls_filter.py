@@ -234,7 +234,8 @@ def test_what_is_refused_leaves_what_is_below_free(
     base: EventBase, authority: Authority, arguments: dict[str, Any], error: Any, said: str
 ) -> None:
     below, _ = over_sockets(base, authority)
-    given = {"underlying": below, "context": client_context(authority), "server_hostname": HOST}
+    context = client_context(authority)
+    given: dict[str, Any] = {"underlying": below, "context": context, "server_hostname": HOST}
     with pytest.raises(error, match=said):
         BufferEvent.tls_filter(**{**given, **arguments})
     below.close()
@@ -350,7 +351,7 @@ def test_one_that_is_closed_in_its_callback_does_not_disturb_the_next(
 ) -> None:
     below = over_sockets(base, authority)
     seconds: list[End] = []
-    named = {"options": DEFERRED}
+    named: dict[str, Any] = {"options": DEFERRED}
 
     def again(bev: BufferEvent, what: BufferEventFlag) -> None:
         index = below.index(bev.underlying)

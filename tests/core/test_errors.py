@@ -172,7 +172,7 @@ def test_several_exceptions_come_out_as_one() -> None:
     with pytest.raises(BaseException) as caught:
         base.close()
     if GROUPS:
-        assert isinstance(caught.value, ExceptionGroup)  # noqa: F821
+        assert isinstance(caught.value, ExceptionGroup)  # type: ignore[name-defined]  # noqa: F821
         assert caught.value.exceptions == (first, second)
     else:
         assert caught.value is second
@@ -417,7 +417,7 @@ def test_null_for_a_new_object_is_a_failure() -> None:
 
 def test_a_wrong_argument_for_c_is_python_s_type_error() -> None:
     with pytest.raises(TypeError):
-        errors.call(lib.event_config_set_flag, "no pointer", 1)
+        errors.call(lib.event_config_set_flag, "no pointer", 1)  # type: ignore[arg-type]
     assert errors.entered.here.loop is None
     assert errors.entered.here.raised == []
 

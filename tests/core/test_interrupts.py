@@ -157,7 +157,7 @@ def test_a_close_near_the_recursion_limit_is_refused_or_done() -> None:
 
 def test_a_base_is_freed_though_a_user_s_close_raises() -> None:
     class Mine(Event):
-        def close(self, finalize: Callable[[object], object] | None = None) -> None:
+        def close(self, finalize: Callable[[object], object] | None = None) -> None:  # type: ignore[override]
             raise ZeroDivisionError
 
     gc.collect()

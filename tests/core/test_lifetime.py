@@ -131,7 +131,7 @@ def test_closing_calls_finalizers_and_nothing_else(pair: Pair) -> None:
     base.defer(Callback())
     for name in ("one", "two"):
         event = Event.timer(base, Callback()).add(0)
-        event.close(finalize=lambda event, name=name: finalized.append(name))
+        event.close(finalize=lambda event, name=name: finalized.append(name))  # type: ignore[misc]
     base.close()
     assert sorted(finalized) == ["one", "two"]
     assert active.closed
@@ -256,7 +256,7 @@ def test_a_base_that_is_dropped_with_everything_on_it_is_collected(pair: Pair) -
     base.once(callback, timeout=1000)
     base.defer(callback)
     base.loopexit(1000)
-    Event.timer(base, callback).close(finalize=lambda event, kept=callback: None)
+    Event.timer(base, callback).close(finalize=lambda event, kept=callback: None)  # type: ignore[misc]
     far.close()
     made = weakref.ref(base)
     del base, callback

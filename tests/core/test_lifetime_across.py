@@ -71,7 +71,7 @@ def test_a_pool_is_closed_with_the_resolver_of_a_connection(
     base: EventBase, server: NameServer, under_way: bool
 ) -> None:
     world = new_world(base)
-    dns, told = client_of(server), []
+    dns, told = client_of(server), list[Any]()
     pool = RpcPool(base)
     pool.add_connection(connection := HttpConnection(base, "silent.example", 80, dns_base=dns))
     if under_way:
@@ -175,7 +175,7 @@ def test_what_callbacks_raise_comes_out_of_a_resolver_s_close_once_all_are_told(
 
 
 def test_nothing_is_left_of_what_begins_while_the_base_is_closed() -> None:
-    base, refused = EventBase(), []
+    base, refused = EventBase(), list[Any]()
     left, right = socket.socketpair()
     left.setblocking(False)
     bev, other = BufferEvent(base, left), BufferEvent(base)

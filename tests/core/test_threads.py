@@ -152,7 +152,7 @@ def test_deferred_functions_run_in_the_loop_s_thread_in_order(base: EventBase) -
     ran: list[tuple[int | None, int]] = []
     with Running(base) as thread:
         for number in range(100):
-            base.defer(lambda number=number: ran.append((threading.get_ident(), number)))
+            base.defer(lambda number=number: ran.append((threading.get_ident(), number)))  # type: ignore[misc]
         eventually(lambda: len(ran) == 100)
         assert ran == [(thread.ident, number) for number in range(100)]
 
@@ -171,8 +171,8 @@ def test_of_ten_thousand_deferred_functions_from_four_threads_none_is_lost(
         for thread in threads:
             thread.join()
         eventually(lambda: len(ran) == 10_000)
-    for thread in range(4):
-        assert [number for who, number in ran if who == thread] == list(range(2500))
+    for which in range(4):
+        assert [number for who, number in ran if who == which] == list(range(2500))
 
 
 def test_none_is_lost_between_one_loop_and_the_next(base: EventBase) -> None:

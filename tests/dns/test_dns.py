@@ -425,7 +425,7 @@ def test_what_is_no_address_is_refused(empty: DnsBase, wrong: str) -> None:
     with pytest.raises(ValueError, match="text must"):
         empty.nameserver_add(wrong)
     with pytest.raises(ValueError, match="address must be"):
-        empty.nameserver_sockaddr_add("/tmp/socket")
+        empty.nameserver_sockaddr_add("/tmp/socket")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"val of bind-to must be an address|must not contain"):
         empty.set_option("bind-to", wrong)
     assert len(empty.nameservers) == 0

@@ -294,13 +294,13 @@ def test_a_bufferevent_lives_on_without_its_resolver(base: EventBase, server: Na
 
 def test_a_resolver_may_be_closed_by_what_it_connects(base: EventBase, server: NameServer) -> None:
     closers: list[Callable[[], None]] = []
+    heard: list[Any] = []
 
     def on_event(_bev: BufferEvent, what: BufferEventFlag) -> None:
         heard.append(what)
         while closers:
             closers.pop()()
 
-    heard: list[Any] = []
     dns = client_of(server)
     server.zone["no.example"] = 3
     bevs = [BufferEvent(base, on_event=on_event) for _ in range(50)]
@@ -416,7 +416,7 @@ def test_a_forked_child_has_to_reinit_first() -> None:
 
 
 def test_another_thread_is_refused(base: EventBase, server: NameServer) -> None:
-    refused = []
+    refused: list[Any] = []
 
     def elsewhere() -> None:
         for use in (

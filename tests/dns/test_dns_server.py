@@ -506,7 +506,7 @@ def test_a_time_to_live_beyond_31_bits_is_refused(held: DnsServerRequest, ttl: i
         lambda: held.add_reply(ANSWER, "a", A, IN, ttl, b"1234"),
     ):
         with pytest.raises(ValueError, match=r"^ttl must be from 0 to 2147483647"):
-            add()
+            add()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
@@ -588,7 +588,7 @@ def test_no_answer_ends_where_libevent_has_no_room_for_the_end(
     """Each name that would end at the last of 1500 bytes, or one of those beside it, is safe."""
     target = ".".join(["x" * 60] * 4)
     for filler in range(1490 - 12 - 21 - 12 - 12 - 246, 1500):
-        refused = []
+        refused: list[Any] = []
 
         def add(request: DnsServerRequest, filler: int = filler, refused: Any = refused) -> None:
             try:
@@ -753,7 +753,8 @@ def test_what_is_no_bound_udp_socket_is_refused_and_stays_its_owner_s(base: Even
         ):
             with pytest.raises(ValueError, match=f"^address {complaint}"):
                 DnsServer(base, fd, print)
-        for fd in (None, True, "127.0.0.1", ["127.0.0.1", 0], open):
+        wrong: list[Any] = [None, True, "127.0.0.1", ["127.0.0.1", 0], open]
+        for fd in wrong:
             with pytest.raises((TypeError, ValueError), match=r"^address"):
                 DnsServer(base, fd, print)
         with pytest.raises(ValueError, match="numeric"):
@@ -816,7 +817,7 @@ def test_an_answer_that_would_have_to_wait_fails_and_is_gone(base: EventBase) ->
         sock.send(query(NAME, number=1))
         settle(base)
         requests.pop().respond()
-        received = []
+        received: list[Any] = []
         while not received or received[-1].number != 1:
             received.append(read(sock.recv(1500)))
 

@@ -176,7 +176,7 @@ def test_while_the_loop_runs_another_thread_is_refused(base: EventBase) -> None:
     def use(request: DnsServerRequest) -> None:
         for call in (*EVERYTHING[:2], *EVERYTHING[6:], lambda request: request.close()):
             try:
-                call(request)
+                call(request)  # type: ignore[no-untyped-call]
             except ThreadError as error:
                 raised.append(error)
         for function in (request.server.close, lambda: DnsServer(base, ANYWHERE, refuse)):
@@ -229,7 +229,7 @@ def test_a_forked_child_leaves_the_parent_s_server_alone(base: EventBase) -> Non
         def inert() -> None:
             for use in (*EVERYTHING, lambda _: server.pointer, lambda _: server.address):
                 with pytest.raises(ForkError):
-                    use(request)
+                    use(request)  # type: ignore[no-untyped-call]
             request.close()
             server.close()
             assert request.closed and server.closed

@@ -219,7 +219,7 @@ def test_each_base_has_its_own_running_event(base: EventBase) -> None:
 
 def test_after_an_exception_no_event_is_running(base: EventBase) -> None:
     """B8: the callback is over, however it ended."""
-    Event.timer(base, lambda *_: 1 / 0).add(0)  # type: ignore[arg-type]
+    Event.timer(base, lambda *_: 1 / 0).add(0)
     with pytest.raises(ZeroDivisionError):
         base.dispatch()
     assert base.running_event is None
@@ -260,7 +260,7 @@ def test_events_are_counted(base: EventBase) -> None:
         with pytest.raises(ValueError, match="flags"):
             function(64)
         with pytest.raises(TypeError, match="flags"):
-            function("ADDED")
+            function("ADDED")  # type: ignore[arg-type]
 
 
 def test_events_are_made_active_by_descriptor_and_by_signal(base: EventBase, pair: Pair) -> None:
@@ -285,7 +285,7 @@ def test_events_are_made_active_by_descriptor_and_by_signal(base: EventBase, pai
 
 def test_a_base_may_be_reinitialized_without_a_fork(backend_base: EventBase, pair: Pair) -> None:
     """B9: everything goes on as before, on each backend."""
-    base, fired = backend_base, []
+    base, fired = backend_base, list[Any]()
     reader = Event(
         base, pair[0], READ | PERSIST, lambda ev, fd, what: fired.append(pair[0].recv(9))
     )

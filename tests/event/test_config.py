@@ -174,7 +174,7 @@ def test_the_method_is_asked_for_besides_what_the_configuration_says(pair: Pair)
             assert base._thread is not None  # as of NOLOCK
             order: list[int] = []
             for number in range(3):
-                base.once(lambda fd, what, number=number: order.append(number))
+                base.once(lambda fd, what, number=number: order.append(number))  # type: ignore[misc]
             base.loop(LoopFlag.ONCE | NONBLOCK)
             assert order == [0, 1, 2]
         with EventBase(config) as base:

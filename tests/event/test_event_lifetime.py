@@ -315,7 +315,7 @@ def test_a_pending_event_that_nobody_holds_fires_and_goes(
 
 def test_an_event_goes_while_the_loop_runs(base: EventBase) -> None:
     """Not only when it ends: a server runs for weeks."""
-    events = []
+    events: list[Any] = []
 
     def fire(event: Event, fd: int, what: EventFlag) -> None:
         assert [reference() for reference in events[1:]] == [None] * len(events[1:])
@@ -731,7 +731,7 @@ def test_a_subclass_may_call_itself_back(base: EventBase) -> None:
         ticks = 0
 
         def __init__(self, base: EventBase, seconds: float) -> None:
-            super().__init__(base, -1, PERSIST, type(self).tick)
+            super().__init__(base, -1, PERSIST, type(self).tick)  # type: ignore[arg-type]
             self.add(seconds)
 
         def tick(self, fd: int, what: EventFlag) -> None:
@@ -790,7 +790,7 @@ def test_an_event_that_was_never_made_can_be_dropped() -> None:
 def test_a_finalizer_runs_once_wherever_its_event_was_closed(
     base: EventBase, pair: Pair, kind: str, where: str
 ) -> None:
-    finalized = []
+    finalized: list[weakref.ref[Event]] = []
 
     def finalize(event: Event) -> None:
         assert event.closed
@@ -821,7 +821,7 @@ def test_a_finalizer_runs_once_wherever_its_event_was_closed(
 
 
 def test_a_dropped_event_is_finalized(base: EventBase) -> None:
-    finalized = []
+    finalized: list[Event] = []
     Event.timer(base, ignore).add(60).close(finalize=finalized.append)
     gc.collect()
     base.loop(TURN)
@@ -960,7 +960,7 @@ def test_finalizers_and_closing_in_the_middle_of_calls_touch_no_freed_memory() -
 
 
 def test_a_finalizer_runs_also_when_its_base_is_dropped() -> None:
-    finalized = []
+    finalized: list[Event] = []
     base = EventBase()
     event = Event.timer(base, lambda event, fd, what: None).add(5.0)
     event.close(finalize=finalized.append)

@@ -117,7 +117,13 @@ def test_what_an_event_cannot_be_made_from_is_named(how: str, capfd: Any) -> Non
     bad, error, message = MAKE_BADLY[how]
     left, right = socket.socketpair()
     with left, right, EventBase(priorities=3) as base:
-        good = {"base": base, "fd": left, "what": READ, "callback": ignore, "priority": 1}
+        good: dict[str, Any] = {
+            "base": base,
+            "fd": left,
+            "what": READ,
+            "callback": ignore,
+            "priority": 1,
+        }
         if how.startswith(("signal", "SIG")):
             good.update(fd=signal.SIGUSR1, what=SIGNAL)
         arguments = good | {
@@ -444,7 +450,7 @@ def test_activations_from_many_threads_are_not_lost(base: EventBase) -> None:
             keeper.delete()
 
     def start(*_: object) -> None:
-        for _ in range(threads):
+        for _number in range(threads):
             answered = threading.Semaphore(0)
             event = Event.user(base, lambda *_, answered=answered: answered.release())
             futures.append(pool.submit(churn, event, answered))

@@ -350,7 +350,7 @@ def test_only_one_base_has_signal_events(base: EventBase) -> None:
 def test_a_second_base_may_have_signal_events_that_do_not_wait(base: EventBase) -> None:
     """C10: to be active, deleted and closed an event needs no signal handler."""
     event = Event.signal(base, USR1, ignore).add()
-    fired = []
+    fired: list[Any] = []
     with EventBase() as other:
         idle = Event.signal(other, USR1, lambda *_: fired.append(1))
         idle.active(SIGNAL)
@@ -407,7 +407,7 @@ def test_a_handler_that_was_set_meanwhile_is_not_lost(end: Callable[[Event], obj
         if not base.closed:
             base.loop(NONBLOCK)
     signal.raise_signal(USR1)
-    assert later == [USR1, USR1]
+    assert later == [USR1, USR1]  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
@@ -496,7 +496,7 @@ def test_another_thread_cannot_add_or_end_a_signal_event(base: EventBase, handle
         waiting.close,
         lambda: waiting.close(finalize=id),
     ):
-        error = in_thread(lambda use=use: (base.take_over(), use()))
+        error = in_thread(lambda use=use: (base.take_over(), use()))  # type: ignore[misc]
         assert isinstance(error, ThreadError), use
         assert "main thread" in str(error)
     assert idle.pending == 0

@@ -304,7 +304,7 @@ def test_a_loopexit_at_no_time_is_refused(base: EventBase, timeout: float) -> No
 def test_once_calls_once_at_the_next_turn_in_order(base: EventBase) -> None:
     called: list[tuple[int, int, EventFlag]] = []
     for number in range(3):
-        base.once(lambda fd, what, number=number: called.append((number, fd, what)))
+        base.once(lambda fd, what, number=number: called.append((number, fd, what)))  # type: ignore[misc]
     assert base.dispatch() is False
     assert called == [(number, -1, TIMEOUT) for number in range(3)]
     assert base.dispatch() is False
@@ -481,7 +481,7 @@ def test_a_function_that_defers_itself_lets_others_in(pair: Pair, priorities: in
 
 
 def test_a_callback_that_defers_in_every_turn_does_not_put_off_what_it_defers(pair: Pair) -> None:
-    turns, ran = itertools.count(1), []
+    turns, ran = itertools.count(1), list[Any]()
     with EventBase() as base:
 
         def ready(*_: object) -> None:

@@ -102,7 +102,7 @@ class Server:
         for flag in EOF, ERROR, TIMEOUT:
             if what & flag:
                 error = bev.error if flag == ERROR else None
-                self.ends[str(flag.name), error and type(error)] += 1
+                self.ends[str(flag.name), None if error is None else type(error)] += 1
         if not what & (ERROR | TIMEOUT) and bev.output:
             bev.on_write = self.close
         else:

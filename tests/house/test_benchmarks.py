@@ -1,12 +1,16 @@
 """The benchmarks run, every job and contender of them. How long things take is not asserted."""
 
+from __future__ import annotations
+
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +18,16 @@ import pytest
 if not sys.platform.startswith("linux"):
     pytest.skip("the benchmarks are for Linux", allow_module_level=True)
 
-from benchmarks.jobs import JOBS, Ask
+from benchmarks.jobs import JOBS
+from benchmarks.measures import Ask
 from benchmarks.process import Sample
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, taking_part
 from tests.kit.once import once
 from tests.kit.support import ROOT
+
+#: What a quick run prints and writes.
+Quick = tuple[str, dict[str, Any]]
 
 RAW_ECHO = next(job for job in JOBS if job.name == "raw-echo-64B")
 PACKAGES = {"aiohttp", "asyncio", "httptools", "libevent_py", "uvicorn", "uvloop"}
@@ -28,7 +36,7 @@ TOOLS = missing_tools(JOBS)
 DONE = [job for job in JOBS if job.measure.tool not in TOOLS]
 
 
-def benchmarks(*arguments):
+def benchmarks(*arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
@@ -40,10 +48,10 @@ def benchmarks(*arguments):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     """What a quick run of everything prints, and what it writes."""
 
-    def make(place):
+    def make(place: Path) -> None:
         printed = benchmarks("--quick", "--json", str(place / "result.json"))
         (place / "printed").write_text(printed)
 
@@ -51,18 +59,20 @@ def quick(tmp_path_factory):
     return (place / "printed").read_text(), json.loads((place / "result.json").read_text())
 
 
-def test_the_list_names_every_job():
+def test_the_list_names_every_job() -> None:
     assert [line.split()[0] for line in benchmarks("--list").splitlines()] == [j.name for j in JOBS]
 
 
-def test_every_job_gives_a_result_and_a_table(quick):
+def test_every_job_gives_a_result_and_a_table(quick: Quick) -> None:
     printed, report = quick
     assert [result["job"] for result in report["jobs"]] == [job.name for job in DONE]
     for result in report["jobs"]:
         assert table(result) in printed
 
 
-def test_every_contender_whose_package_is_there_takes_part_and_the_others_are_named(quick):
+def test_every_contender_whose_package_is_there_takes_part_and_the_others_are_named(
+    quick: Quick,
+) -> None:
     printed, report = quick
     missing = {package for package in PACKAGES if not find_spec(package)}
     assert set(report["missing"]) == {*missing, *TOOLS}
@@ -75,7 +85,7 @@ def test_every_contender_whose_package_is_there_takes_part_and_the_others_are_na
         assert [row["contender"] for row in result["contenders"]] == expected
 
 
-def test_every_sample_counts_what_was_done(quick):
+def test_every_sample_counts_what_was_done(quick: Quick) -> None:
     _, report = quick
     for job, result in zip(DONE, report["jobs"], strict=True):
         for row in result["contenders"]:
@@ -88,7 +98,7 @@ def test_every_sample_counts_what_was_done(quick):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_contender_outlives_the_runner(signum):
+def test_no_contender_outlives_the_runner(signum: signal.Signals) -> None:
     command = [sys.executable, "-m", "benchmarks", "--job", "raw-echo-64B", "--rounds", "10000"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as runner:
         try:
@@ -102,12 +112,12 @@ def test_no_contender_outlives_the_runner(signum):
     wait_until(lambda: not any(map(runs, contenders)))
 
 
-def running_children(pid):
+def running_children(pid: int) -> list[str]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [child for child in children if runs(child)]
 
 
-def runs(pid):
+def runs(pid: str) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -115,7 +125,7 @@ def runs(pid):
     return state != "Z"
 
 
-def wait_until(condition):
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
@@ -123,7 +133,7 @@ def wait_until(condition):
 
 
 @pytest.mark.slow
-def test_jobs_and_rounds_can_be_chosen(tmp_path):
+def test_jobs_and_rounds_can_be_chosen(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     benchmarks(
         "--quick", "--job", "disp", "--job", "idle-read", "--rounds", "3", "--json", str(file)
@@ -134,7 +144,7 @@ def test_jobs_and_rounds_can_be_chosen(tmp_path):
         assert {len(row["samples"]) for row in result["contenders"]} == {3}
 
 
-def test_what_it_was_measured_on_is_written_with_the_samples(quick):
+def test_what_it_was_measured_on_is_written_with_the_samples(quick: Quick) -> None:
     _, report = quick
     machine = report["machine"]
     assert machine["libevent"] == machine["libevent in the package"]
@@ -143,7 +153,7 @@ def test_what_it_was_measured_on_is_written_with_the_samples(quick):
     assert report["quick"] is True
 
 
-def test_ratios_are_of_the_same_round_and_then_their_median():
+def test_ratios_are_of_the_same_round_and_then_their_median() -> None:
     job = next(job for job in JOBS if job.name == "dispatch")
     samples = {
         "C": [Sample(100, 10), Sample(200, 10), Sample(100, 10)],

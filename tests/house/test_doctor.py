@@ -68,7 +68,7 @@ def test_it_ends_with_the_published_holes(lines: list[str]) -> None:
 
 
 def test_columns_stand_below_each_other() -> None:
-    rows = [("a", "bb", "c"), ("aaa", "b", "cc")]
+    rows: list[tuple[str, ...]] = [("a", "bb", "c"), ("aaa", "b", "cc")]
     assert list(table(rows)) == ["a    bb  c", "aaa  b   cc"]
 
 

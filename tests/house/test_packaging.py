@@ -44,8 +44,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist of this tree, and the wheel made from that sdist."""
 
     def make(out: Path) -> None:
-        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
-        run(*command, cwd=out)
+        build = [sys.executable, "-m", "build"]
+        run(*build, "--no-isolation", "--outdir", out, ROOT, cwd=out)
 
     return once(tmp_path_factory, "dist", make)
 
@@ -182,7 +182,7 @@ def test_the_wheel_works_in_a_fresh_environment(
     dist: Path, bare_python: Path, tmp_path: Path
 ) -> None:
     (wheel,) = dist.glob("*.whl")
-    pip = [bare_python, "-m", "pip", "--disable-pip-version-check"]
+    pip: list[str | Path] = [bare_python, "-m", "pip", "--disable-pip-version-check"]
     run(*pip, "install", "--no-index", "--no-deps", wheel, cwd=tmp_path)
     where = run(bare_python, "-W", "error", "-c", SCRIPT, cwd=tmp_path)
     assert where.startswith(str(tmp_path / "venv"))

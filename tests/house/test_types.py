@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -44,7 +44,8 @@ def written() -> Iterator[tuple[str, inspect.Parameter]]:
     """Yield the parameters of public functions and methods, each with whose it is."""
     given = {kind for kind in vars(libevent_py).values() if isinstance(kind, type)}
     kinds = {base for kind in given for base in kind.__mro__}
-    for holder in (dns, debug, log, rpc, tag, util, libevent_py, *kinds):
+    holders: list[Any] = [dns, debug, log, rpc, tag, util, libevent_py, *kinds]
+    for holder in holders:
         for name, thing in vars(holder).items():
             function = thing.fset if isinstance(thing, property) else thing
             function = getattr(function, "__func__", function)

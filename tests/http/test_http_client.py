@@ -392,7 +392,9 @@ def test_a_local_port_that_is_taken_fails_the_request(base: EventBase) -> None:
         one, other = Asked().on(connection), Asked().on(connection)
         run_until(base, lambda: other.ended)
     for asked in one, other:
-        assert fails(asked, None).__cause__.errno == errno.EADDRINUSE
+        cause = fails(asked, None).__cause__
+        assert isinstance(cause, OSError)
+        assert cause.errno == errno.EADDRINUSE
 
 
 @pytest.mark.parametrize("method", ["select", "epoll"])
@@ -556,7 +558,7 @@ def at(base: EventBase, moment: str, act: Callable[[HttpConnection, Asked], obje
             act(connection, asked)
 
     done: list[bool] = []
-    keep = {moment: do} if moment in ("on_header", "on_chunk", "on_error") else {}
+    keep: dict[str, Any] = {moment: do} if moment in ("on_header", "on_chunk", "on_error") else {}
     if moment == "on_error":
         keep["on_header"] = lambda request: False
     last: Any = then_close(response(b"last", "Connection: close"))
@@ -616,7 +618,7 @@ def test_a_request_can_be_made_in_any_callback(base: EventBase) -> None:
     connection = client(base, server)
     more = [Asked() for _ in range(4)]
 
-    def make(number: int) -> Callable[..., None]:
+    def make(number: int) -> Callable[..., object]:
         return lambda *arguments: (
             None if more[number].ended else more[number].on(connection) and None
         )

@@ -300,6 +300,7 @@ def test_a_bufferevent_closed_in_on_read_writes_no_more(
 
 
 def test_a_dns_server_closed_in_its_callback_answers_and_takes_no_more(base: EventBase) -> None:
+    server: DnsServer
     asked: list[DnsServerRequest] = []
 
     def on_query(request: DnsServerRequest) -> None:

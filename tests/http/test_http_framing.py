@@ -107,6 +107,7 @@ CASES = [
 
 def answer_as_asked(request: HttpServerRequest) -> None:
     status, how, length = request.input_headers["X-How"].split(",")
+    assert isinstance(request.command, HttpCommand)
     assert bytes(request.input_buffer) == (b"abc" if request.command.name in HAS_BODY else b"")
     pieces = {"nothing in chunks": [], "one chunk": [BODY]}.get(how, PIECES)
     if length == "True":
@@ -257,7 +258,7 @@ def test_a_page_of_libevents_own_ends_with_the_connection_for_every_method(
         case = Case(version, connection, method, status, "whole", False)
         judge = Judge(where(server))
         judge.ask(case.request, method)
-        run_until(base, lambda judge=judge: judge.poll() and judge.ended)
+        run_until(base, lambda judge=judge: judge.poll() and judge.ended)  # type: ignore[misc]
         judge.sock.close()
         assert judge.response.status_code == status, case
         assert bool(judge.body) is (method != "HEAD" and status != 304), case
@@ -618,7 +619,7 @@ def test_a_cancelled_requests_body_may_be_changed_again(base: EventBase) -> None
 def test_a_request_that_is_tried_again_is_chunked_once(base: EventBase) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
-    connection = client(base, type("Nobody", (), {"port": port})())  # type: ignore[arg-type]
+    connection = client(base, type("Nobody", (), {"port": port})())
     connection.retries, connection.initial_retry = 1000, 0.01
     asked = Asked()
     asked.request.output_headers["Transfer-Encoding"] = "chunked"

@@ -196,7 +196,7 @@ def test_headers_can_not_be_made_twice() -> None:
 
 def test_borrowed_headers_are_their_owners_as_long_as_it_is_there() -> None:
     owner = Owner()
-    headers = Headers._borrowed(owner, lambda pointer: pointer)
+    headers = Headers._borrowed(owner, lambda pointer: pointer)  # type: ignore[arg-type]
     assert isinstance(headers, Headers)
     assert headers == owner.headers
     headers["Host"] = "b"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from libevent_py import EventBase, HttpServer, HttpServerRequest, Rpc, RpcServer
+from libevent_py import EventBase, HttpCommand, HttpServer, HttpServerRequest, Rpc, RpcServer
 from tests.kit.certificates import Authority
 from tests.kit.peers import connected, rest, run_until, settle
 from tests.kit.rpc_messages import REQUEST, Kill, Msg
@@ -241,6 +241,7 @@ def test_on_error_gets_the_request_which_can_be_asked(base: EventBase, server: H
     told: list[Any] = []
 
     def on_error(error: Exception, request: HttpServerRequest) -> None:
+        assert isinstance(request.command, HttpCommand)
         told.append((str(error), request.uri, request.command.name, request.server, request.peer))
         told.append(request)
 

@@ -106,7 +106,7 @@ def test_a_code_is_that_of_a_final_answer(server: HttpServer, code: Any) -> None
 def test_text_is_no_body(server: HttpServer) -> None:
     def handler(request: HttpServerRequest) -> None:
         with pytest.raises(TypeError, match="body must be bytes"):
-            request.send_reply(200, body="text")
+            request.send_reply(200, body="text")  # type: ignore[arg-type]
         request.send_reply(200)
 
     assert answer(server, handler)[0] == "HTTP/1.1 200 OK"
@@ -484,7 +484,7 @@ def test_a_chunk_and_its_callback_are_checked(server: HttpServer) -> None:
     def handler(request: HttpServerRequest) -> None:
         request.send_reply_start(200)
         with pytest.raises(TypeError, match="data must be bytes"):
-            request.send_reply_chunk("text")
+            request.send_reply_chunk("text")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="callback must be callable"):
             request.send_reply_chunk(b"x", 3)  # type: ignore[arg-type]
         request.send_reply_end()

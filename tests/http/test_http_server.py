@@ -310,7 +310,7 @@ def test_handlers_and_paths_are_checked(server: HttpServer) -> None:
         server.set_cb("/\0", echo)
     for use in (server.set_gencb, lambda handler: server.set_cb("/x", handler)):
         with pytest.raises(TypeError, match="handler must be callable"):
-            use(3)
+            use(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="base must be an EventBase"):
         HttpServer(None)  # type: ignore[arg-type]
 
@@ -600,7 +600,7 @@ def test_a_connection_goes_through_the_bufferevent_it_is_given(
             with pytest.raises(ValueError, match="belongs to <HttpServer"):
                 bev.close()
         client.close()
-        run_until(base, lambda bev=bev: bev is None or bev.closed)
+        run_until(base, lambda bev=bev: bev is None or bev.closed)  # type: ignore[misc]
     with pytest.raises(TypeError, match="callback must be callable"):
         server.set_bevcb(3)  # type: ignore[arg-type]
     server.set_bevcb(None)
@@ -621,7 +621,7 @@ def test_what_is_no_fresh_bufferevent_is_refused_and_the_connection_closed(
     with EventBase() as foreign:
         wrong: list[Any] = ["text", one, used, filtered, loose, BufferEvent(foreign)]
         for thing in wrong:
-            server.set_bevcb(lambda _base, thing=thing: thing)
+            server.set_bevcb(lambda _base, thing=thing: thing)  # type: ignore[misc]
             assert Client(base, where(server)).send(get()).rest() == b""
             assert type(thing) is str or not thing.closed
     server.set_bevcb(lambda _base: 1 / 0)  # type: ignore[arg-type,return-value]

@@ -482,7 +482,7 @@ def test_a_client_may_go_at_any_moment(
         if when == "held":
             request.send_reply(200, body=b"too late")
         else:
-            run_until(base, lambda request=request: request.connection is None)
+            run_until(base, lambda request=request: request.connection is None)  # type: ignore[misc]
             request.send_reply_end()
     del held[:]
     settle(base)

@@ -168,7 +168,7 @@ def test_bytes_that_are_no_utf_8_come_back_as_they_were() -> None:
 
 def test_flags_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="flags has bits"):
-        Uri.parse("/", 64)  # type: ignore[arg-type]
+        Uri.parse("/", 64)
     with pytest.raises(TypeError, match="flags must be of UriFlag"):
         Uri().flags = None  # type: ignore[assignment]
 
@@ -308,6 +308,6 @@ def test_what_c_would_cut_or_can_not_read_is_refused() -> None:
         with pytest.raises(ValueError, match="text must not contain a NUL"):
             function("a\0b")
         with pytest.raises(TypeError, match="text must be str or bytes"):
-            function(None)  # type: ignore[type-var]
+            function(None)  # type: ignore[arg-type,type-var]
     with pytest.raises(TypeError, match="data must be bytes or have the buffer protocol"):
-        uriencode(5)
+        uriencode(5)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ from libevent_py import (
     EventBase,
     HttpConnection,
     HttpRequest,
-    HttpServerRequest,
     LoopFlag,
     TlsContext,
 )
@@ -50,7 +49,7 @@ def run_until(base: EventBase, condition: Callable[[], object]) -> None:
         time.sleep(0.001)
 
 
-def nothing(request: HttpServerRequest) -> None:
+def nothing(_request: object) -> None:
     """Leave it to nobody."""
 
 

@@ -90,7 +90,8 @@ _kinds: dict[CodeType, Kinds] = {}
 @functools.cache
 def slots() -> set[str]:
     """Return the names that only slots of the package's classes have: to read one is quiet."""
-    found, others = {"__class__"}, set()
+    found = {"__class__"}
+    others: set[str] = set()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == PACKAGE:
             for kind in vars(module).values():

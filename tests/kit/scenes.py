@@ -14,7 +14,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import (
     Buffer,
@@ -72,6 +72,11 @@ class Scene:
     #: The base, once there is one, and until the operation has dropped it.
     base: Any = None
 
+    if TYPE_CHECKING:  # of what class each attribute is only the scene knows
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
     def __init__(self) -> None:
         self.it: Any = None
         #: How each is closed, by the name of the attribute, in the order in which they are made.
@@ -89,8 +94,8 @@ class Scene:
 
     def based(self) -> EventBase:
         """Make the scene's event base."""
-        self.base = EventBase(priorities=2)
-        return self.base
+        base = self.base = EventBase(priorities=2)
+        return base
 
     def pair(self) -> socket.socket:
         """Return one end of a pair of sockets; the other is `far`."""

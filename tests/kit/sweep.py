@@ -290,6 +290,9 @@ class State:
 class Sweep:
     """The tries of a class."""
 
+    #: What there was before the last try.
+    before: dict[str, Any]
+
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.state = State()

@@ -36,6 +36,9 @@ ONE_ROUND = LoopFlag.ONCE | LoopFlag.NONBLOCK
 REFUSALS = (LibeventError, ValueError, RuntimeError, OSError)
 
 
+Socket = socket.socket  # a world has a method of that name
+
+
 class Oops(Exception):
     """What callbacks raise now and then."""
 
@@ -84,7 +87,7 @@ class World:
         try:
             if self.depth < self.DEPTH and self.called < self.BUDGET:
                 self.called += 1
-                for _ in range(self.random.randrange(3)):
+                for _number in range(self.random.randrange(3)):
                     self.step()
             if self.random.random() < 0.08:
                 raise Oops
@@ -132,8 +135,8 @@ class World:
             self.keep(half)
 
     def new_filter(self, bev: BufferEvent) -> None:
-        filters = [self.random.choice([None, self.filter]) for _ in range(2)]
-        self.keep(BufferEvent.filter(bev, *filters, self.options()))
+        inward, outward = (self.random.choice([None, self.filter]) for _ in range(2))
+        self.keep(BufferEvent.filter(bev, inward, outward, self.options()))
 
     def filter(self, source: Buffer, target: Buffer, limit: int | None, _: object) -> FilterResult:
         self.callback()
@@ -173,7 +176,7 @@ class World:
         self.sockets.append(client)
         client.connect(listener.address)
 
-    def send(self, sock: socket.socket) -> None:
+    def send(self, sock: Socket) -> None:
         if self.random.random() < 0.2:
             sock.close()
         else:
@@ -185,10 +188,10 @@ class World:
             base.close()
 
     def drop(self, _: None) -> None:
-        kinds = [self.events, self.bevs, self.buffers, self.listeners]
+        kinds: list[list[Any]] = [self.events, self.bevs, self.buffers, self.listeners]
         if self.random.random() < 0.05:
             kinds = [self.bases]
-        things: list[Any] = self.random.choice(kinds)
+        things = self.random.choice(kinds)
         if things:
             del things[self.random.randrange(len(things))]
 

@@ -68,7 +68,8 @@ class Web(Names):
         self.contexts: list[TlsContext] = []
 
     def step(self) -> None:
-        for things in (self.webs, self.connections, self.pools, self.rpc_servers, self.bound):
+        kinds: list[list[Any]] = [self.webs, self.connections, self.pools, self.rpc_servers]
+        for things in (*kinds, self.bound):
             if self.random.random() < 0.8:
                 things[:] = [thing for thing in things if not thing.closed]
         super().step()

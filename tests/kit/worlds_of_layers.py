@@ -20,6 +20,7 @@ from libevent_py import (
     TlsContext,
     TriggerOption,
 )
+from libevent_py.types import FileDescriptor
 from tests.kit import worlds
 from tests.kit.certificates import HOST, Authority
 from tests.kit.flags import CLOSE, DEFER, EAGER, READ, UNLOCK, WRITE
@@ -133,7 +134,8 @@ class Layers(World):
             bev.add_to_rate_limit_group(self.random.choice(self.groups))
 
     def set_fd(self, bev: BufferEvent) -> None:
-        bev.fd = self.random.choice([-1, self.socket()])
+        fds: list[FileDescriptor] = [-1, self.socket()]
+        bev.fd = self.random.choice(fds)
 
     def detach(self, bev: BufferEvent) -> None:
         fd = bev.detach()

@@ -354,7 +354,7 @@ def test_a_path_that_is_there_already_is_an_error_that_says_what_to_do(
     base: EventBase, accepted: Accepted, tmp_path: Path
 ) -> None:
     path = tmp_path / "socket"
-    Listener(base, path, accepted).close()  # type: ignore[arg-type]
+    Listener(base, path, accepted).close()
     assert path.is_socket()
     with pytest.raises(OSError, match=r"/socket'.*already in use \(when no server .* remove it"):
         Listener(base, os.fspath(path), accepted)

@@ -131,7 +131,7 @@ def test_search_empty(base: EventBase) -> None:
             dns.resolve_ipv4("", print)
 
 
-def search(base: EventBase, **options: object) -> None:
+def search(base: EventBase, **options: Any) -> None:
     """Look names up in three domains, and as they are."""
     questions = [
         ("host", NO_FLAG, (DnsResult.NONE, 42, ["11.22.33.44"])),
@@ -187,6 +187,7 @@ def test_search_cancel(base: EventBase) -> None:
 
 def retry(base: EventBase, flags: DnsBaseFlag) -> None:
     """Have a server say nothing twice, and then for so long that it is probed."""
+    drops = 2
 
     def answer(question: Question) -> Any:
         nonlocal drops
@@ -197,7 +198,7 @@ def retry(base: EventBase, flags: DnsBaseFlag) -> None:
             probes.append(question)
         return ["16.32.64.128"]
 
-    told, probes, drops = Told(), list[Question](), 2
+    told, probes = Told(), list[Question]()
     found = (DnsResult.NONE, 42, ["16.32.64.128"])
     options = {"timeout": 0.2, "max_timeouts": 10, "initial_probe_timeout": 0.1}
     with (
@@ -383,7 +384,7 @@ ADDRESSES: dict[str, Any] = {
 def test_bufferevent_connect_hostname(base: EventBase) -> None:
     """Connect by name: failures and successes, by evdns and by the system, numeric ones too."""
     accepted: list[int] = []
-    outcomes: dict[BufferEvent, tuple[BufferEventFlag, int]] = {}
+    outcomes: dict[BufferEvent, tuple[BufferEventFlag, int | None]] = {}
 
     def on_accept(_listener: Listener, fd: int, _address: Any) -> None:
         accepted.append(fd)
@@ -465,10 +466,10 @@ def test_bufferevent_connect_hostname_emfile() -> None:
     )
 
 
-def found_at_once(dns: DnsBase, *arguments: Any, **keywords: Any) -> Any:
+def found_at_once(dns: DnsBase, host: Any, service: Any, **keywords: Any) -> Any:
     """Return what the callback is told before `getaddrinfo` returns."""
     told = Told()
-    assert not dns.getaddrinfo(*arguments, told, **keywords).pending
+    assert not dns.getaddrinfo(host, service, told, **keywords).pending
     return told.told[0]
 
 

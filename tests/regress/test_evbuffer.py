@@ -51,7 +51,7 @@ def test_evbuffer() -> None:
     assert buffer.pullup(7 + 512) == b"1/hello" + zeros
     buffer.prepend(b"something")
     buffer.prepend(b"else")
-    assert buffer.pullup(4 + 9 + 7)[:20] == b"elsesomething1/hello"
+    assert buffer.pullup(4 + 9 + 7)[:20] == b"elsesomething1/hello"  # type: ignore[comparison-overlap]
     assert pulled(buffer) == b"elsesomething1/hello" + zeros
     buffer.drain(EVERYTHING)
     other.drain(EVERYTHING)
@@ -440,7 +440,7 @@ def test_prepend() -> None:
     assert seen == [(3, 8096, 0)]
     assert other.pullup(8096)[:8096] == b"A" * 8096
     other.drain(8096)
-    assert other.pullup(3) == b"foo"
+    assert other.pullup(3) == b"foo"  # type: ignore[comparison-overlap]
 
 
 def test_empty_reference_prepend() -> None:
@@ -470,7 +470,7 @@ def test_pullup_with_empty() -> None:
     assert pulled(Buffer()) == b""
     buffer = Buffer(b"foo")
     add_empty_chain(buffer)
-    assert buffer.pullup(3) == b"foo"
+    assert buffer.pullup(3) == b"foo"  # type: ignore[comparison-overlap]
 
 
 def test_add_iovec() -> None:

@@ -30,7 +30,7 @@ def test_reference() -> None:
     source.add_reference(memory)
     target.add(source.remove(10))
     source.prepend(b"aaaaa")
-    assert memory == text
+    assert memory == text  # type: ignore[comparison-overlap]
     del memory
     source.drain(5)
     assert alive() is not None
@@ -51,7 +51,7 @@ def test_add_reference() -> None:
     assert buffer.remove(6) == FIRST[:6]
     assert buffer.remove(5) == FIRST[6:11]
     buffer.prepend(b"I have ")
-    assert memory[0] == FIRST
+    assert memory[0] == FIRST  # type: ignore[comparison-overlap]
     memory.clear()
     buffer.drain(7)
     buffer.drain(len(FIRST) - 11 - 1)

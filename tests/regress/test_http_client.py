@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,8 @@ def requests(
         evcon.family = family
         evcon.on_close = ended.append
         funny(ask(evcon, "/test"))
-        funny(ask(evcon, "/test", **({} if persistent else {"Connection": "close"})))
+        headers: dict[str, Any] = {} if persistent else {"Connection": "close"}
+        funny(ask(evcon, "/test", **headers))
         empty(ask(evcon, "/test", Empty="itis"))
         assert evcon.address is not None
         assert evcon.address[:2] == (site.host, site.port)
@@ -284,6 +286,7 @@ def connection_fail(base: EventBase, contexts: Contexts | None = None) -> None:
     asked.on(evcon)
     run_until(base, lambda: asked.ended)
     assert isinstance(asked.error, HttpError)
+    assert isinstance(asked.error.__cause__, OSError)
     assert asked.error.__cause__.errno == errno.ENETUNREACH
     assert evcon.closed
     base.loop(LoopFlag.NONBLOCK)
@@ -375,7 +378,7 @@ def test_stream_in(backend_base: EventBase) -> None:
         with connection(Site(backend_base)) as evcon:
             asked = Asked(on_chunk=chunk)
             asked.on(evcon, uri)
-            run_until(backend_base, lambda asked=asked: asked.ended)
+            run_until(backend_base, lambda asked=asked: asked.ended)  # type: ignore[misc]
         assert asked.error is None
         assert asked.body == b""
         assert b"".join(received) == whole

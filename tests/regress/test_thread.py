@@ -8,10 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag, ffi, lib
 from tests.kit.support import PATIENCE
 from tests.kit.variants import TICK
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 THREADS = 20
 ITERATIONS = 20
@@ -65,7 +69,7 @@ def test_basic_raw(backend_base: EventBase) -> None:
     millisecond = ffi.new("struct timeval *", (0, 1000))
 
     @ffi.callback("event_callback_fn")  # type: ignore[untyped-decorator]
-    def on_timeout(fd: int, what: int, arg: object) -> None:
+    def on_timeout(fd: int, what: int, arg: CData) -> None:
         ffi.from_handle(arg).release()
 
     def work() -> None:

@@ -37,7 +37,7 @@ def world(base: EventBase) -> World:
 
 def ended(world: World, name: str = "Message") -> RpcCall:
     """Return a call of *name* once it has ended."""
-    call = world.call(name)
+    call: RpcCall = world.call(name)
     run_until(world.base, lambda: call.status is not None)
     return call
 
@@ -94,9 +94,9 @@ def test_a_call_may_be_answered_later(world: World) -> None:
 
 def test_more_calls_than_connections_wait_for_their_turn(world: World) -> None:
     world.pool.add_connection(world.connect())
-    order: list[int] = []
+    order: list[tuple[int, Any]] = []
     for number in range(5):
-        world.call("Message", lambda call, number=number: order.append((number, call.reply)))
+        world.call("Message", lambda call, number=number: order.append((number, call.reply)))  # type: ignore[misc]
     run_until(world.base, lambda: len(order) == 5)
     assert sorted(order) == [(number, REPLY) for number in range(5)]
 
@@ -454,7 +454,7 @@ def test_hooks_are_called_in_order_until_one_does_not_continue(world: World) -> 
     with pytest.raises(ValueError):
         world.server.remove_hook(INPUT, third)
     with pytest.raises(ValueError):
-        world.server.remove_hook(OUTPUT, called.append)
+        world.server.remove_hook(OUTPUT, called.append)  # type: ignore[arg-type]
     assert ended(world).reply == REPLY
     assert called == [1, 2, 3, 1, 2, 4]
 
@@ -575,7 +575,7 @@ def test_a_held_up_call_that_is_dropped_or_fails_is_refused(world: World, when: 
 def test_a_message_on_its_way_is_not_watched(world: World) -> None:
     raised: list[Exception] = []
     world.base.on_error = lambda error, source: raised.append(error)
-    world.pool.add_hook(OUTPUT, lambda context, request, buffer: buffer.add_cb(print))
+    world.pool.add_hook(OUTPUT, lambda context, request, buffer: buffer.add_cb(print))  # type: ignore[arg-type,return-value]
     assert ended(world).status is RpcStatus.UNSTARTED
     assert "can't be watched" in str(raised[0])
 

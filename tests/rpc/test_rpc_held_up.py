@@ -67,7 +67,7 @@ class Holding:
         while self.held:
             context = self.held.pop(0)
             if self.when == "in the loop":
-                self.base.once(lambda *_, context=context: self.let_go_on(context, result))  # type: ignore[misc]
+                self.base.once(lambda *_, context=context: self.let_go_on(context, result))
                 del context
                 self.turn()
             else:
@@ -171,7 +171,8 @@ def serve(
     """Have a call of *kind* held up by *hooks*, let it go on with *result*, and handle it."""
     act, status = DEEDS[deed]
     holding = Holding(hooks, "server", when)
-    world, handled, told = holding.world, [], []
+    world, handled = holding.world, list[Any]()
+    told: list[Any] = []
 
     def handler(rpc: Rpc) -> None:
         handled.append(deed)
@@ -405,7 +406,7 @@ def test_what_a_handler_raises_comes_out_of_the_call_that_lets_it_go_on(world: W
         raise Oops
 
     held: list[Any] = []
-    world.server.add_hook(INPUT, lambda context, *_: held.append(context) or PAUSE)  # type: ignore[func-returns-value]
+    world.server.add_hook(INPUT, lambda context, *_: held.append(context) or PAUSE)
     world.server.register("Act", Msg, Kill, handler)
     call = world.call("Act")
     run_until(world.base, lambda: held)

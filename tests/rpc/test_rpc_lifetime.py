@@ -70,6 +70,7 @@ def test_closing_a_pool_tells_its_calls_once(world: World) -> None:
 
 
 def test_closing_the_base_tells_a_pool_s_calls(base: EventBase) -> None:
+    world: World
     told: list[RpcCall] = []
 
     def replied(call: RpcCall) -> None:
@@ -113,10 +114,10 @@ def test_closing_a_server_answers_its_calls(world: World) -> None:
         lambda: answer(held[0]),
         lambda: world.server.register("A", Msg, Kill, answer),
         lambda: world.server.unregister("Message"),
-        lambda: world.server.add_hook(RpcHook.INPUT, print),
+        lambda: world.server.add_hook(RpcHook.INPUT, print),  # type: ignore[arg-type]
     ):
         with pytest.raises(ClosedError):
-            use()
+            use()  # type: ignore[no-untyped-call]
     second = RpcServer(world.http)
     second.register("Message", Msg, Kill, answer)
     call = world.call()
@@ -240,7 +241,7 @@ def test_closing_what_looks_the_host_up_closes_the_pool(world: World) -> None:
 def test_a_call_keeps_its_pool_alive_until_it_is_over(world: World) -> None:
     pool = RpcPool(world.base)
     pool.add_connection(world.connect())
-    told: list[RpcStatus] = []
+    told: list[RpcStatus | None] = []
     pool.call("Message", REQUEST, Kill, lambda call: told.append(call.status))
     ref = weakref.ref(pool)
     del pool
@@ -280,7 +281,7 @@ def test_nothing_is_left_of_calls_that_are_over(world: World) -> None:
     refs = []
     for _ in range(3):
         call = world.call()
-        run_until(world.base, lambda call=call: call.status is not None)
+        run_until(world.base, lambda call=call: call.status is not None)  # type: ignore[misc]
         refs.append(weakref.ref(call))
     del call
     before = len(world.base._live), len(world.base._ledger)

@@ -61,6 +61,7 @@ def test_what_is_missing_is_told_by_its_path() -> None:
 
 def test_a_message_comes_back_as_it_was() -> None:
     message = Msg(from_name="niels", to_name="", attack=Kill(weapon="\u00e6", action="b"))
+    assert message.attack is not None
     message.attack.how_often += [0, 15, 16, 2**32 - 1]
     run = Run(how="fast", fixed_bytes=bytes(24), large_number=2**64 - 1, some_bytes=b"")
     message.run = [run, Run(how="", fixed_bytes=b"x" * 24, notes=["a", ""])]
@@ -150,7 +151,7 @@ def test_a_wrong_value_is_refused_by_name(
 
 def test_a_wrong_item_of_a_list_is_refused_when_it_is_written() -> None:
     kill = Kill(weapon="a", action="b")
-    kill.how_often.append("often")
+    kill.how_often.append("often")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="how_often must be an integer"):
         bytes(kill)
 
@@ -186,5 +187,5 @@ def test_a_field_is_described_by_what_can_be() -> None:
     with pytest.raises(ValueError, match="length must be from 1"):
         Bytes(1, 0)
     with pytest.raises(TypeError, match="kind must be a subclass of Message"):
-        Struct(1, int)  # type: ignore[arg-type]
+        Struct(1, int)  # type: ignore[type-var]
     assert repr(Kill.weapon) == "String(65825)"

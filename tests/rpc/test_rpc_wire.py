@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from libevent_py import EventBase, HttpConnection, HttpServer, Message, Rpc, RpcPool, RpcServer
+from libevent_py import (
+    EventBase,
+    HttpConnection,
+    HttpServer,
+    Message,
+    Rpc,
+    RpcCall,
+    RpcPool,
+    RpcServer,
+)
 from libevent_py.enums import RpcStatus
 from libevent_py.rpc.message import Array, Bytes, Int, Int64, String, Struct
 from tests.kit.once import once
@@ -64,6 +73,7 @@ def least() -> Every:
 def full() -> Every:
     """Return what ``rpc_peer.c`` makes as full."""
     message = least()
+    assert message.one is not None
     message.one.count = 15
     message.numbers = [0, 16, 2**32 - 1]
     message.larges = [2**32]
@@ -151,7 +161,7 @@ def served(peer: str) -> Iterator[int]:
 
 
 def test_python_calls_a_server_in_c(base: EventBase, served: int) -> None:
-    replies = []
+    replies: list[RpcCall] = []
     with RpcPool(base) as pool:
         pool.add_connection(HttpConnection(base, "127.0.0.1", served))
         for message in MESSAGES.values():
@@ -177,8 +187,9 @@ def test_a_client_in_c_calls_python(base: EventBase, peer: str, name: str) -> No
         server = RpcServer(http)
         server.register("Copy", Every, Every, copy)
         port = http.bind_socket("127.0.0.1", 0).port
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen([peer, "call", str(port)], **pipes) as client:
+        with subprocess.Popen(
+            [peer, "call", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as client:
             assert client.stdin is not None
             assert client.stdout is not None
             client.stdin.write(data)

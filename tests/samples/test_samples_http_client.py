@@ -90,6 +90,7 @@ def test_the_client_says_why_it_can_not(tmp_path: Path) -> None:
 def test_the_client_tries_again(authority: Authority) -> None:
     host, port = nobody_listens()
     with Sample("https_client", "-url", f"http://{host}:{port}", "-retries", 5) as sample:
+        assert sample.process.stderr is not None
         assert not select.select([sample.process.stderr], [], [], 0.5)[0]
         with socket.create_server((host, port)) as server:
             server.settimeout(PATIENCE)

@@ -205,7 +205,7 @@ def test_arguments_that_c_would_cut_are_refused_by_name() -> None:
     mistaken: list[tuple[Callable[[], Any], str]] = [
         (lambda: tag.marshal(b"", 1, b""), "buffer must be a Buffer"),  # type: ignore[arg-type]
         (lambda: tag.marshal(buffer, "a", b""), "tag must be an integer"),  # type: ignore[arg-type]
-        (lambda: tag.marshal(buffer, 1, "a"), "data must be bytes"),
+        (lambda: tag.marshal(buffer, 1, "a"), "data must be bytes"),  # type: ignore[arg-type]
         (lambda: tag.marshal_buffer(buffer, 1, b""), "data must be a Buffer"),  # type: ignore[arg-type]
         (lambda: tag.marshal_string(buffer, 1, 5), "string must be str"),  # type: ignore[arg-type]
         (lambda: tag.unmarshal(None), "buffer must be a Buffer"),  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def test_a_frozen_buffer_is_left_as_it_is_and_says_so() -> None:
         with pytest.raises(
             LibeventError, match=r"evtag_.* failed: the buffer is frozen at its end"
         ):
-            put()
+            put()  # type: ignore[no-untyped-call]
     assert not buffer
     buffer.unfreeze(False)
     data.freeze(True)

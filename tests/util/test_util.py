@@ -274,7 +274,7 @@ def test_a_packed_address_of_the_wrong_size_is_refused(size: int) -> None:
 
 def test_a_packed_address_in_text_is_refused() -> None:
     with pytest.raises(TypeError, match="packed must be bytes"):
-        util.inet_ntop(socket.AF_INET, "\x7f\0\0\1")
+        util.inet_ntop(socket.AF_INET, "\x7f\0\0\1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [util.inet_ntop, util.inet_pton, util.inet_pton_scope])

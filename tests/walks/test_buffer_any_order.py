@@ -99,7 +99,7 @@ class World:
         try:
             if self.depth < self.DEPTH and self.called < self.BUDGET:
                 self.called += 1
-                for _ in range(self.random.randrange(3)):
+                for _number in range(self.random.randrange(3)):
                     self.step()
             if self.random.random() < 0.08:
                 raise Oops

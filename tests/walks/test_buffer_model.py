@@ -655,7 +655,7 @@ def eol(data: bytearray, start: int, style: EolStyle) -> tuple[int, int]:
             return -1, 0
         at = min(ends)
         length = 1
-        while data[at + length : at + length + 1] in (b"\r", b"\n"):
+        while bytes(data[at + length : at + length + 1]) in (b"\r", b"\n"):
             length += 1
         return at, length
     if style == EolStyle.CRLF:
