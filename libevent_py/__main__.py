@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from libevent_py import EventBase, libevent_version
 from libevent_py._cli.doctor import report
-from libevent_py._cli.find import Place, absent, declared, places
+from libevent_py._cli.find import Place, absent, constant, declared, is_constant, places, public
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,7 +22,9 @@ def main(arguments: Sequence[str]) -> int:
         "or what is installed, and which published vulnerabilities it has.",
     )
     parser.add_argument(
-        "function", nargs="?", help='the C function or macro, such as event_add, or "doctor"'
+        "function",
+        nargs="?",
+        help='the C function, macro or constant, such as event_add or EV_READ, or "doctor"',
     )
     function = parser.parse_args(arguments).function
     if function == "doctor":
@@ -45,12 +47,18 @@ def show(function: str) -> int:
         for line in listed(wrapped[function]):
             print(line)
         return 0
+    if members := constant(function):
+        print(*members, sep="\n")
+        return 0
+    if is_constant(function):
+        complain(f"{function} is in no enumeration. It can be read as libevent_py.lib.{function}.")
+        return 1
     known = absent(function)
     because = f": {known.why}" if known else ""
     if declared(function):
         complain(f"{function} is not wrapped{because}.")
     elif known is None:
-        complain(f"libevent has no function {function}.")
+        complain(f"libevent has no function, macro or constant {function}.")
         return 2
     elif known.kind == "macro":
         complain(f"{function} is a macro{because}.")
@@ -66,8 +74,8 @@ def show(function: str) -> int:
 
 
 def listed(found: Sequence[Place]) -> list[str]:
-    """Return a line for each place."""
-    return [f"{place.name}  {place.path}:{place.line}" for place in found]
+    """Return a line for each place, with the names that a program has it by."""
+    return [f"{', '.join(public(place.name))}  {place.path}:{place.line}" for place in found]
 
 
 def complain(message: str) -> None:

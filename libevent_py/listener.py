@@ -205,7 +205,7 @@ class Listener(Child):
     @property
     def fd(self) -> int:
         """The listening socket's descriptor. Wraps ``evconnlistener_get_fd``."""
-        return int(lib.evconnlistener_get_fd(self.pointer))
+        return int(lib.evconnlistener_get_fd(self._pointer_here()))
 
     @property
     def address(self) -> Any:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import libevent_py
+from libevent_py import enums
 from libevent_py._ffi import lib
 
 if sys.version_info >= (3, 11):
@@ -67,6 +70,41 @@ def _definitions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | as
                 if isinstance(member, ast.FunctionDef):
                     made = member.name == "__init__"
                     yield node.name if made else f"{node.name}.{member.name}", member
+
+
+def public(name: str) -> list[str]:
+    """Return the public names of the object *name*, such as ``Class.method``.
+
+    What a class that isn't public has, its public subclasses have; others keep their name.
+    """
+    kind, dot, member = name.partition(".")
+    if kind in libevent_py.__all__ or not kind[0].isupper():
+        return [name]
+    things = ((known, getattr(libevent_py, known)) for known in libevent_py.__all__)
+    heirs = [
+        known
+        for known, thing in things
+        if isinstance(thing, type) and kind in [cls.__name__ for cls in thing.__mro__]
+    ]
+    return [f"{heir}{dot}{member}" for heir in heirs] or [name]
+
+
+def constant(name: str) -> list[str]:
+    """Return the members of enumerations that are the C constant *name*."""
+    tree = ast.parse(inspect.getsource(enums))
+    return [
+        f"{kind.name}.{node.targets[0].id}"
+        for kind in tree.body
+        if isinstance(kind, ast.ClassDef)
+        for node in kind.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if {f"lib.{name}", repr(name)} & {ast.unparse(part) for part in ast.walk(node.value)}
+    ]
+
+
+def is_constant(name: str) -> bool:
+    """Tell whether `lib` has libevent's constant *name*."""
+    return not name.startswith("EVPY_") and isinstance(getattr(lib, name, None), int)
 
 
 def declared(name: str) -> bool:

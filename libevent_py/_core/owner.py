@@ -769,6 +769,11 @@ class Child(Handle):
             if not held:
                 base._ledger.pop(self._key, None)
 
+    def _pointer_here(self) -> CData:
+        """Return the pointer, or raise `ThreadError` in another thread than the owner's."""
+        self.base._check_thread()
+        return self.pointer
+
     def _may_ask(self) -> bool:
         return askable(self.base)
 

@@ -595,6 +595,7 @@ class BufferEvent(Child):
     @property
     def enabled(self) -> EventFlag:
         """Which of READ and WRITE are enabled. Wraps ``bufferevent_get_enabled``."""
+        self.base._check_thread()
         self._settle()
         return EventFlag(lib.bufferevent_get_enabled(self.pointer))
 
@@ -690,7 +691,7 @@ class BufferEvent(Child):
         Setting it raises `ValueError` for a level that the base doesn't have, `LibeventError` for a
         pair or a filter. Wraps ``bufferevent_get_priority``, ``bufferevent_priority_set``.
         """
-        return int(lib.bufferevent_get_priority(self.pointer))
+        return int(lib.bufferevent_get_priority(self._pointer_here()))
 
     @priority.setter
     def priority(self, level: int) -> None:
@@ -738,6 +739,7 @@ class BufferEvent(Child):
         one is closed if the bufferevent owned it; in C nobody would close it.
         Wraps ``bufferevent_getfd``, ``bufferevent_setfd``.
         """
+        self.base._check_thread()
         self._check_usable()
         # For TLS on top of a filter, libevent doesn't find the descriptor below.
         return int(lib.bufferevent_getfd(layers.bottom(self).pointer))
@@ -793,7 +795,7 @@ class BufferEvent(Child):
 
         Its ``errno`` is one of `AddrInfoError`. Wraps ``bufferevent_socket_get_dns_error``.
         """
-        return self._connection.dns_error(self.pointer)
+        return self._connection.dns_error(self._pointer_here())
 
     def _do_without(self, other: Child) -> None:
         """Report an error if the lookup still needs *other*, which is about to be closed."""
@@ -850,8 +852,7 @@ class BufferEvent(Child):
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
         """
-        self.base._check_thread()
-        return int(lib.bufferevent_get_read_limit(self.pointer))
+        return int(lib.bufferevent_get_read_limit(self._pointer_here()))
 
     @property
     def write_limit(self) -> int:
@@ -859,8 +860,7 @@ class BufferEvent(Child):
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
         """
-        self.base._check_thread()
-        return int(lib.bufferevent_get_write_limit(self.pointer))
+        return int(lib.bufferevent_get_write_limit(self._pointer_here()))
 
     def decrement_read_limit(self, n: int) -> None:
         """Count *n* bytes as read; a negative number gives bytes back.
@@ -885,7 +885,7 @@ class BufferEvent(Child):
         libevent 2.1 never reads more than 4096 from a socket at once, and TLS ignores the setting.
         Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
         """
-        return int(lib.bufferevent_get_max_single_read(self.pointer))
+        return int(lib.bufferevent_get_max_single_read(self._pointer_here()))
 
     @max_single_read.setter
     def max_single_read(self, size: int) -> None:
@@ -897,7 +897,7 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_get_max_single_write``, ``bufferevent_set_max_single_write``.
         """
-        return int(lib.bufferevent_get_max_single_write(self.pointer))
+        return int(lib.bufferevent_get_max_single_write(self._pointer_here()))
 
     @max_single_write.setter
     def max_single_write(self, size: int) -> None:
@@ -909,8 +909,7 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_get_max_to_read``.
         """
-        self.base._check_thread()
-        return int(lib.bufferevent_get_max_to_read(self.pointer))
+        return int(lib.bufferevent_get_max_to_read(self._pointer_here()))
 
     @property
     def max_to_write(self) -> int:
@@ -918,8 +917,7 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_get_max_to_write``.
         """
-        self.base._check_thread()
-        return int(lib.bufferevent_get_max_to_write(self.pointer))
+        return int(lib.bufferevent_get_max_to_write(self._pointer_here()))
 
     # TLS. What the handshake has agreed on is known from CONNECTED until a failure.
 

@@ -274,6 +274,7 @@ class DnsBase(Child):
 
         Wraps ``evdns_base_count_nameservers``, ``evdns_base_get_nameserver_addr``.
         """
+        self.base._check_thread()
         storage = ffi.new("struct sockaddr_storage *")
         address, size = ffi.cast("struct sockaddr *", storage), ffi.sizeof(storage[0])
         found = []

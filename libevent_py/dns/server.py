@@ -174,6 +174,7 @@ class DnsServer(Child):
     @property
     def address(self) -> Any:
         """The address that the socket is bound to."""
+        self.base._check_thread()
         return convert.name_of(self, self.fd)
 
     def close(self) -> None:
@@ -261,7 +262,7 @@ class DnsServerRequest(Child):
         authoritative answer, and what libevent calls RD (0x0080, recursion available).
         Wraps ``evdns_server_request_set_flags``.
         """
-        return DnsFlag(self.pointer.flags)
+        return DnsFlag(self._pointer_here().flags)
 
     @flags.setter
     def flags(self, flags: int) -> None:
@@ -277,6 +278,7 @@ class DnsServerRequest(Child):
 
         Wraps ``evdns_server_request_get_requesting_addr``.
         """
+        self.base._check_thread()
         storage = ffi.new("struct sockaddr_storage *")
         pointer = ffi.cast("struct sockaddr *", storage)
         get = lib.evdns_server_request_get_requesting_addr

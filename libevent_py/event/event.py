@@ -285,7 +285,7 @@ class Event(Child):
 
         Wraps ``event_pending``.
         """
-        return EventFlag(lib.event_pending(self.pointer, _ALL, ffi.NULL))
+        return EventFlag(lib.event_pending(self._pointer_here(), _ALL, ffi.NULL))
 
     @property
     def expires(self) -> float | None:
@@ -294,7 +294,7 @@ class Event(Child):
         Wraps ``event_pending``.
         """
         tv = ffi.new("struct timeval *")
-        if not lib.event_pending(self.pointer, _TIMEOUT, tv):
+        if not lib.event_pending(self._pointer_here(), _TIMEOUT, tv):
             return None
         return convert.from_timeval(tv)
 
@@ -304,17 +304,17 @@ class Event(Child):
 
         Wraps ``event_initialized``.
         """
-        return bool(lib.event_initialized(self.pointer))
+        return bool(lib.event_initialized(self._pointer_here()))
 
     @property
     def fd(self) -> int:
         """The descriptor, or -1. Wraps ``event_get_fd``."""
-        return -1 if self._what & lib_SIGNAL else int(lib.event_get_fd(self.pointer))
+        return -1 if self._what & lib_SIGNAL else int(lib.event_get_fd(self._pointer_here()))
 
     @property
     def signum(self) -> int | None:
         """The signal number, or None. Wraps ``event_get_signal``."""
-        return int(lib.event_get_fd(self.pointer)) if self._what & lib_SIGNAL else None
+        return int(lib.event_get_fd(self._pointer_here())) if self._what & lib_SIGNAL else None
 
     @property
     def what(self) -> EventFlag:
@@ -322,7 +322,7 @@ class Event(Child):
 
         Wraps ``event_get_events``, ``event_get_assignment``.
         """
-        return EventFlag(lib.event_get_events(self.pointer))
+        return EventFlag(lib.event_get_events(self._pointer_here()))
 
     @property
     def callback(self) -> EventCallback:
@@ -340,7 +340,7 @@ class Event(Child):
 
         Wraps ``event_get_priority``, ``event_priority_set``.
         """
-        return int(lib.event_get_priority(self.pointer))
+        return int(lib.event_get_priority(self._pointer_here()))
 
     @priority.setter
     def priority(self, priority: int) -> None:

@@ -75,6 +75,7 @@ class BoundSocket(Handle):
     @property
     def fd(self) -> int:
         """The file descriptor. Wraps ``evhttp_bound_socket_get_fd``."""
+        self.server.base._check_thread()
         return int(lib.evhttp_bound_socket_get_fd(self.pointer))
 
     @property

@@ -259,7 +259,7 @@ class HttpConnection(Flow, Child):
     def peer(self) -> tuple[str, int]:
         """The host and port that the connection is for. Wraps ``evhttp_connection_get_peer``."""
         host, port = ffi.new("char **"), ffi.new("ev_uint16_t *")
-        lib.evhttp_connection_get_peer(self.pointer, host, port)
+        lib.evhttp_connection_get_peer(self._pointer_here(), host, port)
         return convert.text(host[0]), int(port[0])
 
     @property
@@ -268,7 +268,7 @@ class HttpConnection(Flow, Child):
 
         Wraps ``evhttp_connection_get_addr``.
         """
-        address = lib.evhttp_connection_get_addr(self.pointer)
+        address = lib.evhttp_connection_get_addr(self._pointer_here())
         if not address or address.sa_family not in (socket.AF_INET, socket.AF_INET6):
             return None
         return convert.unpack_address(address, ffi.sizeof("struct sockaddr_in6"))

@@ -260,6 +260,7 @@ class BorrowedHeaders(Headers):
     @property
     def pointer(self) -> CData:  # type: ignore[override]  # nobody sets it
         """The C object; raises the errors of its owner's pointer."""
+        self._owner.base._check_thread()
         self._kept = pointer = self._owner.pointer
         return self._get(pointer)
 

@@ -167,6 +167,7 @@ class Request(Handle):
     @property
     def command(self) -> HttpCommand | int:
         """The method, such as GET. Wraps ``evhttp_request_get_command``."""
+        self.base._check_thread()
         number = lib.evhttp_request_get_command(self.pointer)
         return COMMANDS.get(number) or int(number)
 
@@ -176,6 +177,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_uri``.
         """
+        self.base._check_thread()
         return _latin1(lib.evhttp_request_get_uri(self.pointer)) or ""
 
     @property
@@ -184,6 +186,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_evhttp_uri``.
         """
+        self.base._check_thread()
         pointer = lib.evhttp_request_get_evhttp_uri(self.pointer)
         return None if pointer == ffi.NULL else Uri._copied(pointer)
 
@@ -193,6 +196,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_host``.
         """
+        self.base._check_thread()
         host = lib.evpy_http_host(self.pointer)
         if not host and ffi.errno:
             raise errors.failed(lib.evhttp_request_get_host)
@@ -201,6 +205,7 @@ class Request(Handle):
     @property
     def version(self) -> tuple[int, int]:
         """The version of HTTP: major and minor."""
+        self.base._check_thread()
         pointer = self.pointer
         return ord(pointer.major), ord(pointer.minor)
 
@@ -212,6 +217,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_response_code``.
         """
+        self.base._check_thread()
         return int(lib.evhttp_request_get_response_code(self.pointer))
 
     @property
@@ -220,6 +226,7 @@ class Request(Handle):
 
         Wraps ``evhttp_request_get_response_code_line``.
         """
+        self.base._check_thread()
         return _latin1(lib.evhttp_request_get_response_code_line(self.pointer))
 
     # Headers and bodies.

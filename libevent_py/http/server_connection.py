@@ -129,6 +129,7 @@ class HttpServerConnection(Flow):
         Wraps ``evhttp_connection_get_peer``.
         """
         host, port = ffi.new("char **"), ffi.new("ev_uint16_t *")
+        self.base._check_thread()
         lib.evhttp_connection_get_peer(self.pointer, host, port)
         return convert.text(host[0]), int(port[0])
 
@@ -138,6 +139,7 @@ class HttpServerConnection(Flow):
 
         Wraps ``evhttp_connection_get_addr``.
         """
+        self.base._check_thread()
         address = lib.evhttp_connection_get_addr(self.pointer)
         if not address or address.sa_family not in (socket.AF_INET, socket.AF_INET6):
             return ""

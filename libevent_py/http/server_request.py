@@ -124,6 +124,7 @@ class HttpServerRequest(Request):
     @property
     def peer(self) -> tuple[str, int]:
         """The client's address as libevent knows it: a numeric host and a port."""
+        self.base._check_thread()
         pointer = self.pointer
         return convert.text(pointer.remote_host), int(pointer.remote_port)
 

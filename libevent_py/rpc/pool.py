@@ -121,6 +121,7 @@ class RpcCall(Context):
 
         Wraps ``evrpc_hook_get_connection``.
         """
+        self.base._check_thread()
         pointer = lib.evrpc_hook_get_connection(self.pointer)
         return self.end._made.connections.get(number(pointer), (None,))[0]
 

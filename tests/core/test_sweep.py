@@ -164,7 +164,7 @@ CLASSES = [name for name in OPERATIONS if name != "tag"]
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_method_and_property_has_an_operation_or_is_left_out_for_a_reason(kind: str) -> None:
-    assert not unknown(kind, public_classes()[kind])
+    assert not unknown(kind, public_classes()[kind]), "see tests/kit/operations.py"
 
 
 def test_a_new_method_property_or_setter_of_a_class_is_found() -> None:

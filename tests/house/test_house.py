@@ -68,11 +68,11 @@ ORDER = FLOORS.split()
 BUILT = "_ffi"
 MODULES = [module for module in ORDER if module != BUILT]
 
-#: cffi's own ways to keep callbacks and objects alive: C has keys, and `_lifetime` decides.
+#: cffi's own ways to keep callbacks and objects alive: C has keys, and `_core` decides.
 NEVER = ["callback", "from_handle", "gc", "new_handle"]
 
-#: But what keeps `shared` pointers holds these, so that the collector never finalizes one: C alone
-#: then frees what is let go, where no interrupt can come between.
+#: But `_core.pointers` frees by it what has no base, so that the collector never finalizes one: C
+#: alone then frees what is let go, where no interrupt can come between.
 ONLY_THERE = ("gc", "_core.pointers")
 
 #: What a star doesn't import: the names of these packages are those of what is in them, and of
@@ -330,7 +330,7 @@ def test_nothing_is_kept_alive_by_cffi(name: str) -> None:
                 assert ast.unparse(node) != f"ffi.{name}", f"{module}.py:{node.lineno}"
 
 
-def test_finalizers_are_in_lifetime_or_free_a_handle_of_no_base() -> None:
+def test_finalizers_are_in_owner_or_free_a_handle_of_no_base() -> None:
     for module in MODULES:
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.ClassDef) and module != "_core.owner":

@@ -47,7 +47,8 @@ def not_wrapped() -> list[str]:
 
 @pytest.mark.parametrize("header", NOT_WRAPPED["headers"])
 def test_every_function_is_wrapped_or_listed_with_a_reason(header: str) -> None:
-    assert functions(header) - places().keys() == functions(header) & set(not_wrapped())
+    listed = functions(header) & set(not_wrapped())
+    assert functions(header) - places().keys() == listed, "see libevent_py/_c/not_wrapped.toml"
 
 
 def test_the_headers_whose_functions_are_counted_declare_some() -> None:
@@ -315,11 +316,41 @@ def test_it_says_what_a_macro_stands_for(capsys: pytest.CaptureFixture[str]) -> 
     assert run(capsys, "EVRPC_STRUCT")[2].endswith("Use rpc_message.Message instead.\n")
 
 
-@pytest.mark.parametrize("name", ["event_ad", "free", "evpy_event_new", "EV_READ", ""])
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("EV_READ", "EventFlag.READ\n"),
+        ("BEV_OPT_CLOSE_ON_FREE", "BufferEventOption.CLOSE_ON_FREE\n"),
+        ("BUFFEREVENT_SSL_OPEN", "TlsState.OPEN\n"),
+    ],
+)
+def test_it_says_which_member_a_constant_is(
+    name: str, members: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, name) == (0, members, "")
+
+
+def test_a_constant_of_no_enumeration_is_to_be_had_from_lib(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "EV_RATE_LIMIT_MAX"
+    told = f"{name} is in no enumeration. It can be read as libevent_py.lib.{name}.\n"
+    assert run(capsys, name) == (1, "", told)
+
+
+def test_what_several_classes_have_from_one_that_is_not_public_has_their_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, output, _ = run(capsys, "evhttp_request_get_uri")
+    assert status == 0
+    assert output.startswith("HttpRequest.uri, HttpServerRequest.uri  libevent_py/http/request.py:")
+
+
+@pytest.mark.parametrize("name", ["event_ad", "free", "evpy_event_new", "EVPY_BEYOND", ""])
 def test_it_says_when_libevent_has_no_such_function(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(capsys, name) == (2, "", f"libevent has no function {name}.\n")
+    assert run(capsys, name) == (2, "", f"libevent has no function, macro or constant {name}.\n")
 
 
 def test_without_a_name_it_says_versions_backend_and_usage(
