@@ -447,7 +447,8 @@ class DnsServerRequest(Child):
 
     def _answer(self, err: int) -> int:
         """Answer with *err* by C's function, which never calls back; return its result."""
-        port = self.server.pointer  # kept open meanwhile: C looks at it once more
+        server = self.server  # named here, so that nobody frees its port meanwhile
+        port = server.pointer  # kept open: C looks at it once more
         kind = type(self)
         try:
             slot(self)

@@ -34,6 +34,7 @@ SHARES = {
 FOUND = [
     # An object that was closed while its finalizer ran.
     ("DnsServerRequest", "", "__del__", "close server"),
+    ("DnsServerRequest", "", "respond", "close server"),
     ("Rpc", "", "__del__", "close server"),
     # A connection freed once more by the close that another one had come in the middle of.
     ("HttpServerConnection", "in a handler", "close", "close all"),
