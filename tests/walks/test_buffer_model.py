@@ -285,9 +285,9 @@ class Machine(RuleBasedStateMachine):
     def add_iovec(self, i: int, each: list[tuple[int, int]], kind: Any) -> None:
         twin = self.twins[i]
         pieces = [self.piece(twin, size, offset) for size, offset in each]
-        if not self.refused(
-            twin.frozen[False] and pieces != [], twin.buffer.add_iovec, list(map(kind, pieces))
-        ):
+        # Of pieces that are all empty, C adds none, and does not say that it would not.
+        refused = twin.frozen[False] and any(pieces)
+        if not self.refused(refused, twin.buffer.add_iovec, list(map(kind, pieces))):
             for data in pieces:
                 twin.put(data)
             self.run(twin.buffer.add_iovec, list(map(kind, pieces)))
