@@ -1,4 +1,4 @@
-"""What build_ffi.py builds: libevent's names as attributes of lib; C's types and memory by ffi."""
+"""The module that build_ffi.py builds: lib has libevent's names, ffi has C's types."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
@@ -22,7 +22,7 @@ class CData:
     def __add__(self, other: int) -> CData: ...
     def __sub__(self, other: Any) -> Any: ...
 
-#: What a function of C's takes where it wants a pointer.
+#: What a C function accepts as a pointer.
 Given: TypeAlias = CData | bytes | list[Any] | None
 
 _C: TypeAlias = CData
