@@ -1,6 +1,6 @@
-"""Builds ``libevent_py._ffi``: of each noun its cdef, libevent's header of that name, and our C.
+"""Build ``libevent_py._ffi`` from each noun's cdef, libevent's header of that name, and our C.
 
-And its stub, of the same cdefs.
+Its stub for type checkers is made from the same cdefs.
 """
 
 import os
@@ -80,21 +80,21 @@ NO_OPENSSL = (
     "`apk add openssl-dev` on Alpine, `brew install openssl` on macOS"
 )
 
-# cffi defines these below our C, which calls them.
+# cffi defines these functions below our C, which calls them.
 EXTERN_PYTHON = re.compile(r'^extern "Python" ([^{;]+;)', re.MULTILINE)
 
-# A cdef's declaration of a function of ours, and its name.
+# The declaration of one of our own functions in a cdef, and its name.
 OURS = re.compile(r"^(\w[^{};()]*?\b(evpy_\w+)\([^{;]*)(?=;)", re.MULTILINE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 USE = "void use_{0}(void); void use_{0}(void) {{ (void){0}; }}"
 
-# Where cffi calls a function of ours in libevent's stead.
+# One of our own functions that cffi calls in place of libevent's.
 IN_ITS_STEAD = re.compile(r"^#define \w+ (evpy_\w+)$", re.MULTILINE)
 
 
 def search_path() -> list[str]:
-    """Where pkg-config says the libraries are. Its names aren't asked: libevent_openssl's drag in
-    the monolithic libevent."""
+    """Return the directories of the libraries, from pkg-config. It isn't asked for their names, as
+    those for libevent_openssl include the monolithic libevent."""
     if not shutil.which("pkg-config"):
         return []
     asked = ["pkg-config", "--libs-only-L", "libevent_core"]
@@ -117,15 +117,15 @@ def links(flags: list[str], source: str = "") -> bool:
 
 
 def link_flag(part: str, search: list[str]) -> str | None:
-    """The flag that links a part: its name or, where only the runtime package is, its soname."""
+    """Return the flag that links a part: its name or, with only the runtime package, its soname."""
     flags = (f"-l{part}", f"-l:lib{part}-{SONAME}")
     return next((flag for flag in flags if links([*search, flag])), None)
 
 
 def has_openssl(flags: list[str]) -> bool:
-    """Whether there is the OpenSSL that libevent_openssl, linked by *flags*, was made with (I4).
+    """Tell whether the OpenSSL of libevent_openssl, which *flags* link, is installed (I4).
 
-    GNU's linker warns of another only where it makes a program that uses both."""
+    GNU's linker warns of another one only when it makes a program that uses both."""
     source = """
         #include <openssl/ssl.h>
         void bufferevent_openssl_socket_new(void);
@@ -136,7 +136,7 @@ def has_openssl(flags: list[str]) -> bool:
 
 
 def left_out(search: list[str], flags: dict[str, str | None]) -> set[str]:
-    """The nouns that can't be built here; says why."""
+    """Return the nouns that can't be built here, and print why."""
     missing = [f"lib{part}" for part in PARTS if flags[part] is None]
     if missing:
         raise fetch.HeadersError(f"There is no {', '.join(missing)} to link with. {fetch.INSTALL}")
@@ -150,7 +150,7 @@ def left_out(search: list[str], flags: dict[str, str | None]) -> set[str]:
 
 
 def macros(without: set[str]) -> list[tuple[str, str]]:
-    """What our C is compiled with, in a build that leaves out the nouns *without*."""
+    """Return the macros for our C in a build that leaves out the nouns *without*."""
     return [
         ("_GNU_SOURCE", "1"),
         ("LIBEVENT_PY_HAVE_OPENSSL", str(int("bufferevent_ssl" not in without))),
@@ -159,7 +159,7 @@ def macros(without: set[str]) -> list[tuple[str, str]]:
 
 
 def assemble(include: Path, without: set[str], callbacks: str) -> Iterator[tuple[str, list[str]]]:
-    """Each noun's cdef, and its C, where *callbacks* precedes what Python defines."""
+    """Yield each noun's cdef and C; *callbacks* precedes the functions that Python defines."""
     for noun in NOUNS:
         if noun in without:
             continue
@@ -203,7 +203,7 @@ def make() -> FFI:
 
 
 def annotation(type: model.BaseType, given: bool = False) -> str:
-    """What Python has for a type of C's: as a result or, *given* to a function, what it takes."""
+    """Return the annotation for a C type: of a result or, if *given*, of an argument."""
     if isinstance(type, model.VoidType):
         return "None"
     if isinstance(type, model.EnumType) or (
@@ -217,7 +217,7 @@ def annotation(type: model.BaseType, given: bool = False) -> str:
 
 
 def stub(include: Path) -> str:
-    """Return what type checkers know of the module, also what this build leaves out of `lib`."""
+    """Return the module's stub for type checkers, with all of `lib`, even what this build lacks."""
     ffi = FFI()
     for cdef, _ in assemble(include, set(), ""):
         ffi.cdef(cdef)
@@ -239,10 +239,10 @@ def stub(include: Path) -> str:
 
 
 def lint_source(include: Path, without: set[str]) -> str:
-    """Our C without cffi's, which uses all that the cdefs declare, with the types that they say.
+    """Return our C without cffi's, using everything that the cdefs declare, with their types.
 
-    So a function that neither C nor a cdef knows is dead, and a wrong type in a cdef, of which the
-    module itself is compiled without a word, is an error.
+    So a function that is used neither in C nor in a cdef is found to be dead. And a wrong type in a
+    cdef, with which the module itself compiles without a warning, is an error.
     """
     source, uses = [], []
     for cdef, lines in assemble(include, without, "extern"):
@@ -255,9 +255,9 @@ def lint_source(include: Path, without: set[str]) -> str:
 
 
 def lint() -> int:
-    """Compile our C, with TLS and without, by each compiler that there is; warnings are errors.
+    """Compile our C, with TLS and without, by each compiler found; warnings are errors.
 
-    It is optimized, because some warnings come of that.
+    It is optimized, because some warnings need that.
     """
     include = fetch.headers()
     search = search_path()

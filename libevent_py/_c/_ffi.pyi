@@ -1,4 +1,4 @@
-"""What build_ffi.py builds: libevent's names as attributes of lib; C's types and memory by ffi."""
+"""The module that build_ffi.py builds: lib has libevent's names, ffi has C's types."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
@@ -39,7 +39,7 @@ class Memory:
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[bytes]: ...
 
-#: What a function of C's takes where it wants a pointer.
+#: What a C function accepts as a pointer.
 Given: TypeAlias = CData | bytes | list[Any] | None
 
 _C: TypeAlias = CData

@@ -1,9 +1,9 @@
-/* The trampoline of struct evbuffer, its positions, and what takes several of its calls under one lock.
+/* The trampoline of struct evbuffer, positions, and functions that need several calls under one lock.
  *
- * A struct evbuffer_ptr is good only until the buffer is changed (D5). So Python knows numbers, and each
- * function here turns them into pointers, looks, and forgets them while it holds the lock. */
+ * A struct evbuffer_ptr is valid only until the buffer is changed (D5). So Python uses numbers, and each
+ * function here turns them into pointers and uses those while it holds the lock. */
 
-/* The buffer whose callbacks are not to see what this thread does to it, or NULL. */
+/* The buffer whose callbacks must not see what this thread does to it, or NULL. */
 static _Thread_local const struct evbuffer *evpy_hushed;
 
 static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *key)
@@ -14,7 +14,7 @@ static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *
 	    evpy_buffer_changed((uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
 }
 
-/* libevent itself uses no buffer in two threads, Python does. */
+/* libevent itself never uses a buffer in two threads; Python does. */
 static struct evbuffer *evpy_buffer_new(void)
 {
 	struct evbuffer *buf = evbuffer_new();
@@ -34,11 +34,11 @@ static struct evbuffer_cb_entry *evpy_buffer_add_cb(struct evbuffer *buf, uintpt
 	return evbuffer_add_cb(buf, evpy_on_buffer, (void *)key);
 }
 
-/* What they return for a position beyond the end, and where a frozen end forbids what was asked for. */
+/* Returned for a position beyond the end, and if the end that would be changed is frozen. */
 #define EVPY_BEYOND (-2)
 #define EVPY_FROZEN (-3)
 
-/* libevent tells by failing, so it is asked for what changes nothing. */
+/* libevent has no getter, so this tries an operation that changes nothing, and fails if frozen. */
 static int evpy_buffer_frozen(struct evbuffer *buf, int at_front)
 {
 	struct evbuffer *nowhere;
@@ -60,7 +60,7 @@ static int evpy_buffer_frozen(struct evbuffer *buf, int at_front)
 	return frozen;
 }
 
-/* The lock must be held. Unlike evbuffer_copyout_from()'s, a position that is not there is noticed. */
+/* The lock must be held. Unlike evbuffer_copyout_from(), this notices a position beyond the end. */
 static int evpy_position(struct evbuffer *buf, struct evbuffer_ptr *position, size_t number)
 {
 	if (number > evbuffer_get_length(buf))
@@ -81,8 +81,8 @@ static ev_ssize_t evpy_buffer_copyout(struct evbuffer *buf, size_t start, void *
 	return result;
 }
 
-/* Copy what lies in one piece of memory from `start` on, if there is room, and return how much it is.
- * Unlike evbuffer_copyout_from() this also works where the front is frozen. */
+/* Copy the piece of memory from `start` on, if there is room, and return its size. Unlike
+ * evbuffer_copyout_from() this also works if the front is frozen. */
 static ev_ssize_t evpy_buffer_chunk(struct evbuffer *buf, size_t start, void *out, size_t room)
 {
 	struct evbuffer_ptr position;
@@ -97,7 +97,7 @@ static ev_ssize_t evpy_buffer_chunk(struct evbuffer *buf, size_t start, void *ou
 	return (ev_ssize_t)chunk.iov_len;
 }
 
-/* SIZE_MAX stands for the end, which it would take a walk through the whole buffer to point to. */
+/* SIZE_MAX means the end: a pointer to that would need a walk through the whole buffer. */
 static ev_ssize_t evpy_buffer_search(
     struct evbuffer *buf, const char *what, size_t size, size_t start, size_t end)
 {
@@ -128,10 +128,10 @@ static ev_ssize_t evpy_buffer_search_eol(
 	return result;
 }
 
-/* Take a line's bytes and its end, if there is room, and return how long it is without its end.
+/* Remove a line and its ending, if there is room, and return its length without the ending.
  *
- * evbuffer_readln() allocates, and takes the line and its end one after the other: a callback that comes
- * in between and takes anything loses as much of the next line. */
+ * evbuffer_readln() allocates, and removes the line and its ending one after the other: if a callback in
+ * between removes bytes, the next line loses as many. */
 static ev_ssize_t evpy_buffer_readln(struct evbuffer *buf, int style, void *out, size_t room)
 {
 	struct evbuffer_ptr found;
@@ -151,8 +151,8 @@ static ev_ssize_t evpy_buffer_readln(struct evbuffer *buf, int style, void *out,
 	return result;
 }
 
-/* evbuffer_remove_buffer() runs dst's callbacks while src is half changed, and ignores that it has no
- * memory for the last bytes. So they go by a buffer that nobody else knows. */
+/* evbuffer_remove_buffer() runs dst's callbacks while src is half changed, and ignores a failed allocation
+ * for the last bytes. So the bytes are moved through a private buffer. */
 static int evpy_buffer_remove_buffer(struct evbuffer *src, struct evbuffer *dst, size_t size)
 {
 	struct evbuffer *way;
@@ -183,7 +183,7 @@ static int evpy_buffer_remove_buffer(struct evbuffer *src, struct evbuffer *dst,
 	return moved;
 }
 
-/* Where there is nothing to write libevent fails, and says nothing in errno. */
+/* If there is nothing to write, libevent fails without setting errno. */
 static int evpy_buffer_write(struct evbuffer *buf, evutil_socket_t fd, ev_ssize_t size)
 {
 	int result = 0;

@@ -12,7 +12,7 @@ static void evpy_on_bufferevent_write(struct bufferevent *bev, void *key)
 	EVPY_CALL(evpy_bufferevent_write((uintptr_t)key));
 }
 
-/* errno says why only until something else is called (F14). */
+/* errno says why, but only until another function is called (F14). */
 static void evpy_on_bufferevent_event(struct bufferevent *bev, short what, void *key)
 {
 	int error = errno;
@@ -29,7 +29,7 @@ static void evpy_bufferevent_setcb(
 	    (void *)key);
 }
 
-/* Negative seconds stand for no timeout; for bufferevents libevent takes 0 for that. */
+/* Negative seconds mean no timeout; for bufferevents, libevent's own sign for that is 0. */
 static int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, double write)
 {
 	struct timeval reading = {0, 1}, writing = {0, 1};
@@ -45,7 +45,7 @@ static int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, d
 static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy);
 static void evpy_lookup_cancel(struct bufferevent *bev);
 
-/* What this thread's accepting callbacks have been given, the innermost first. */
+/* The descriptors that this thread's accepting callbacks got, the innermost first. */
 struct evpy_accepted {
 	evutil_socket_t fd;
 	int closing;
@@ -53,7 +53,7 @@ struct evpy_accepted {
 };
 static _Thread_local struct evpy_accepted *evpy_accepted;
 
-/* A bufferevent that is freed will close its descriptor: who accepted it must not do so too. */
+/* A freed bufferevent closes its descriptor: the code that accepted it must not close it, too. */
 static void evpy_note_closing(evutil_socket_t fd)
 {
 	struct evpy_accepted *accepted;
@@ -62,15 +62,15 @@ static void evpy_note_closing(evutil_socket_t fd)
 		accepted->closing |= accepted->fd == fd;
 }
 
-/* libevent frees only in the loop's next turn, and goes on reading till then, or for as long as anything
- * else holds a reference (F2, F3). By then its limit and its group may be gone (J1, J3). */
+/* libevent frees a bufferevent only in the loop's next turn, and goes on reading till then, or for as long
+ * as there is another reference (F2, F3). By then its limit and its group may be gone (J1, J3). */
 static void evpy_bufferevent_free(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	if (bufferevent_get_underlying(bev) == NULL) {
 		evutil_socket_t fd = bufferevent_getfd(bev);
 
-		evpy_lookup_cancel(bev); /* it would hold the bufferevent, and connect it (F9) */
+		evpy_lookup_cancel(bev); /* it would keep and connect the bufferevent (F9) */
 		if (fd >= 0)
 			evpy_note_closing(fd);
 	}
@@ -79,7 +79,7 @@ static void evpy_bufferevent_free(struct bufferevent *bev)
 	bufferevent_free(bev);
 }
 
-/* The same for one whose descriptor stays open: from now on nobody uses it. */
+/* The same for one whose descriptor stays open: from now on libevent doesn't use it. */
 static void evpy_bufferevent_free_without_fd(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
@@ -97,8 +97,8 @@ static void evpy_bufferevent_free_with_fd(struct bufferevent *bev)
 		evutil_closesocket(fd);
 }
 
-/* libevent doesn't look whether it got the callbacks without which nothing is ever written, nor the lock; and it
- * can't take back half of a pair (bufferevent_pair_elt_new()). So these are made with memory put aside. */
+/* libevent doesn't check whether it got memory for the lock, or for the callbacks without which nothing is ever
+ * written; and it can't undo half of a pair (bufferevent_pair_elt_new()). So memory is put aside for these. */
 
 static struct bufferevent *evpy_bufferevent_socket_new(
     struct event_base *base, evutil_socket_t fd, int options)
@@ -136,8 +136,8 @@ static int evpy_bufferevent_pair_new(
 	return result;
 }
 
-/* For one whose buffers call nobody but libevent: that ignores it when there is no memory to wait for the socket
- * to be writable, and the bytes would lie there. */
+/* For a bufferevent whose buffers call only libevent. That ignores it if there is no memory to wait until the
+ * socket is writable, and the bytes would never be sent. */
 static int evpy_bufferevent_write_data(struct bufferevent *bev, const void *data, size_t size)
 {
 	int before, result;

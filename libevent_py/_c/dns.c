@@ -1,12 +1,12 @@
 /* Trampolines of struct evdns_base; `arg` is a key, as in event.c.
  *
- * The handle of a lookup is stored here rather than returned: a signal handler of Python's may raise
- * before Python has stored it. */
+ * The handle of a lookup is stored here rather than returned: Python's signal handler may raise before
+ * Python has stored it. */
 
 static void evpy_on_resolved(int result, char type, int count, int ttl, void *addresses, void *key)
 {
 	(void)type;
-	/* Once more where an interrupt has kept it from knowing that C frees what it has a handle of. */
+	/* Calls once more if an interrupt has kept Python from noting that C frees the handle. */
 	EVPY_CALL((void)(evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses) ||
 	    evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses)));
 }
@@ -19,8 +19,8 @@ static void evpy_on_addrinfo(int result, struct evutil_addrinfo *res, void *key)
 		evutil_freeaddrinfo(res);
 }
 
-/* evdns goes on without a lock, without the tables that its first question is written to, and without some of
- * the servers and hosts that the system's files name. */
+/* Without memory, evdns goes on without a lock, without the tables that its first question is written to, and
+ * without some of the servers and hosts that the system's files name. */
 static struct evdns_base *evpy_dns_base_new(struct event_base *base, int flags)
 {
 	struct evdns_base *dns;
@@ -38,8 +38,8 @@ static struct evdns_base *evpy_dns_base_new(struct event_base *base, int flags)
 	return dns;
 }
 
-/* End the guard of a lookup's beginning, which evdns would leave without its timeout: take the lookup back when
- * memory ran short. The key that it tells of its end is nobody's by then. */
+/* End the guard at the beginning of a lookup. If memory ran short, cancel the lookup, which evdns would leave
+ * without its timeout. By then no object has its key. */
 static int evpy_dns_begun(struct evdns_base *dns, void **handle, int before)
 {
 	if (*handle != NULL && evpy_missed(before)) {
@@ -82,7 +82,7 @@ static int evpy_dns_resolve_reverse(
 	return evpy_dns_begun(dns, handle, before);
 }
 
-/* NULL is no failure here: then the callback has been called. */
+/* NULL is no failure here: the callback has been called already. */
 static int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const char *service,
     const struct evutil_addrinfo *hints, uintptr_t key, void **handle)
 {
@@ -100,14 +100,14 @@ static int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const 
 	return missed ? -1 : 0;
 }
 
-/* What libevent frees while this thread holds it back. */
+/* The memory that libevent frees while this thread delays freeing it. */
 static _Thread_local struct {
 	int on;
 	void **freed;
 	size_t count, room;
 } evpy_held_back;
 
-/* Without memory for the list, that is lost. */
+/* Without memory for the list, this block leaks. */
 static void evpy_free_later(void *memory)
 {
 	if (!evpy_held_back.on) {
@@ -142,10 +142,10 @@ static int evpy_note_stale(const struct event_base *base, const struct event *ev
 	return *next != NULL;
 }
 
-/* evdns frees one server after the other, and takes back the question by which it asks whether that one is
- * there. Without an answer such a question goes on to another server, which may be one that evdns has just
- * freed, and writes to. Or it lets a question that has waited be sent, be it to one that is freed, whose
- * event is added again. So what it frees here is freed only afterwards, without its events. */
+/* evdns frees one server after the other, and cancels the probe that asks whether that server is back. An
+ * unanswered probe goes on to another server, perhaps one that evdns has just freed, and writes to it. Or
+ * a waiting question is sent, perhaps to a freed server, whose event is added again. So the memory that
+ * evdns frees here is freed only afterwards, without its events. */
 static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 {
 	struct event *stale;
@@ -170,8 +170,8 @@ static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 	evpy_held_back.room = 0;
 }
 
-/* No answer may be on its way, and no lookup be left. Then the only requests are those by which evdns asks
- * whether a server is back: told of the end, they would find that freed, so nobody is told (L2). */
+/* No answer may be queued, and no lookup be left. Then the only requests are probes that ask whether a server
+ * is back: their callbacks would find the server freed, so they are not called (L2). */
 static void evpy_dns_free(struct evdns_base *dns)
 {
 	evdns_base_free(dns, 0);

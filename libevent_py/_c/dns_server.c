@@ -1,6 +1,6 @@
 /* Trampolines of struct evdns_server_port. libevent calls back while it reads from the port, with the port
- * locked: closing it would free it there (N3), and a child forked there could never lock it again. So
- * what is asked waits until libevent is out of the port, and only then Python is called. */
+ * locked: closing the port there would free it (N3), and a child forked there could never lock it again.
+ * So requests are queued until libevent has left the port, and only then Python is called. */
 
 /* How many requests wait; more are dropped, as by the kernel. */
 #define EVPY_DNS_WAITING 256
@@ -13,15 +13,15 @@ struct evpy_dns_server {
 	unsigned int first, after;
 };
 
-/* The servers whose callbacks this thread runs, the innermost first; NULL for one that is freed there. */
+/* The servers whose callbacks this thread runs, the innermost first; NULL for one that was freed meanwhile. */
 struct evpy_dns_running {
 	struct evpy_dns_server *server;
 	struct evpy_dns_running *outer;
 };
 static _Thread_local struct evpy_dns_running *evpy_dns_running;
 
-/* An answer begins with the questions. What comes over the network may make them too long for the room
- * that libevent has, by one byte of which it doesn't notice, or be no name in its dotted form. */
+/* An answer begins with the questions. Those from the network may be too long for the room that libevent
+ * has (it doesn't notice one byte too many), or contain a name that has no dotted form. */
 static int evpy_dns_is_answerable(struct evdns_server_request *request)
 {
 	size_t size = 12;
@@ -52,9 +52,9 @@ static void evpy_on_dns_query(struct evdns_server_request *request, void *arg)
 	event_active(server->ready, EV_READ, 0);
 }
 
-/* The first question, nearly always the only one, goes along: Python would take longer to get at it.
+/* The first question, nearly always the only one, is passed along: Python would be slower to fetch it.
  *
- * A request that nobody takes is dropped, or it would keep the port open (N2). */
+ * A request that Python doesn't take is dropped, or it would keep the port open (N2). */
 static void evpy_on_dns_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct evpy_dns_server *server = arg;
@@ -112,9 +112,9 @@ static void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_se
 	evpy_free(server);
 }
 
-/* libevent queues an answer that it can't send, and a port that is closed meanwhile is freed by the
- * callback that is about to unlock it. So it is sent a second time here and now, or not at all: 1 when
- * the network doesn't take it, -1 when it can't be sent without waiting. Either way the request is gone. */
+/* libevent queues an answer that it can't send; if the port is closed meanwhile, the callback that is about to
+ * unlock it frees it. So the answer is sent a second time here and now, or not at all. Returns 1 if the
+ * network doesn't take it, -1 if it can't be sent without waiting. In both cases the request is freed. */
 static int evpy_dns_respond(struct evdns_server_request *request, int code)
 {
 	int error, result = evdns_server_request_respond(request, code);

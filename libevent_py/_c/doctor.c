@@ -1,9 +1,9 @@
-/* What the doctor asks: where code was loaded from, and what libevent does to memory. */
+/* For the doctor: where code was loaded from, and what libevent does to memory. */
 
 #include <dlfcn.h>
 #include <sys/mman.h>
 
-/* By the address of something in it, so that it is the file in use, whatever others lie about. */
+/* Found by the address of a symbol in it, so this is the file in use, even if there are others. */
 static const char *evpy_file_of(const char *part)
 {
 	static const int here;
@@ -31,7 +31,7 @@ static const char *evpy_file_of(const char *part)
 	return NULL;
 }
 
-/* The name and version of OpenSSL, or of what stands in for it, as it was loaded; NULL without. */
+/* The name and version of the loaded OpenSSL, or of its replacement; NULL without one. */
 static const char *evpy_openssl(void)
 {
 #if LIBEVENT_PY_HAVE_TLS
@@ -41,9 +41,8 @@ static const char *evpy_openssl(void)
 #endif
 }
 
-/* Memory for probes, in a process of their own. Nothing is given back, and each block is longer
- * than libevent asked for: so what would be a use after free, a double free or an overrun harms
- * nothing, and can be seen. */
+/* Memory for probes, in another process. Nothing is freed, and each block is longer than libevent asked
+ * for: so a use after free, a double free or an overrun does no harm, and can be detected. */
 
 #define EVPY_MARGIN 256
 #define EVPY_UNTOUCHED 0x5A
@@ -69,7 +68,7 @@ static void *evpy_memory_new(size_t size)
 	return memory;
 }
 
-/* Memory from before evpy_memory_keep() is not in the list, and stays as it is. */
+/* Memory from before evpy_memory_keep() is not in the list, and is left alone. */
 static void evpy_memory_free(void *memory)
 {
 	size_t i;
@@ -120,7 +119,7 @@ static int evpy_memory_overrun(void)
 	return 0;
 }
 
-/* Whether the kernel had to provide the page, as it does when it is first read: -1 if unknown. */
+/* Whether the kernel has provided the page, as it does when it is first read; -1 if unknown. */
 static int evpy_page_is_touched(void *page, size_t size)
 {
 	unsigned char resident;

@@ -1,4 +1,4 @@
-/* The hot path of eager bufferevents; libevent_py/bufferevent/eager.py tells what it is for. */
+/* The hot path of EAGER bufferevents; libevent_py/bufferevent/eager.py explains it. */
 
 #include <unistd.h>
 
@@ -11,7 +11,7 @@ struct evpy_arena {
 };
 
 struct evpy_eager {
-	int direct; /* its callback wants its input in the evbuffer: don't detour by the arena */
+	int direct; /* its callback needs the input in the evbuffer: don't use the arena for it */
 	int deferred; /* its callbacks are deferred, and wait while others use the arena */
 	int corked; /* writing is held back until its read callback returns */
 	int running; /* calls of its read callback that are on the stack */
@@ -33,7 +33,7 @@ static void evpy_arena_free(struct evpy_arena *arena)
 	evpy_free(arena);
 }
 
-/* Move the input to the arena, if it has room for it: return how much it was, else -1. */
+/* Move the input to the arena if there is room, and return its size, else -1. */
 static int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena)
 {
 	if (arena->busy || evbuffer_get_length(bev->input) > sizeof arena->input)
@@ -60,15 +60,14 @@ static void evpy_eager_free(struct evpy_eager *eager)
 		evpy_free(eager);
 }
 
-/* Writing is enabled, and nothing is on its way: neither data nor a connection. */
+/* Writing is enabled, and neither data nor a connection is pending. */
 static int evpy_eager_can_cork(struct bufferevent *bev)
 {
 	return bev->enabled & EV_WRITE && evbuffer_get_length(bev->output) == 0 &&
 	    !event_pending(&bev->ev_write, EV_WRITE, NULL) && event_get_fd(&bev->ev_read) >= 0;
 }
 
-/* Write at once what the callback has left in the arena, or in the output, and have libevent write the
- * rest when it can. */
+/* Send at once what the callback has written to the arena or the output; libevent writes the rest later. */
 static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, size_t size)
 {
 	evutil_socket_t fd = event_get_fd(&bev->ev_write);
@@ -80,7 +79,7 @@ static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, 
 	if (size > 0 && evbuffer_get_length(bev->output) == 0) {
 		written = write(fd, data, size);
 		if (written < 0)
-			written = 0; /* libevent will be told the same */
+			written = 0; /* libevent will get the same error */
 		if ((size_t)written < size)
 			failed = evbuffer_add(bev->output, data + written, size - (size_t)written);
 	} else {
@@ -124,7 +123,7 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 	if (!eager->freed && unsent == -1)
 		evbuffer_prepend(bev->input, arena->input, unread);
 	if (!eager->freed && eager->corked) {
-		if (unsent == -2) { /* a forked child, whose parent sends it */
+		if (unsent == -2) { /* a forked child: the parent sends it */
 			eager->corked = 0;
 			bev->enabled |= EV_WRITE;
 		} else {
@@ -137,7 +136,7 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 
 static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg);
 
-/* Have it read eagerly, unless a connection is being made: then libevent's own callback alone knows what
+/* Make it read eagerly, unless a connection is being made: then only libevent's own callback can tell what
  * an error means. bufferevent_setfd() undoes this. */
 static void evpy_eager_hook(struct bufferevent *bev, int connected)
 {
@@ -164,7 +163,7 @@ static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
 	struct evpy_eager *eager = arg;
 	int unread = -1;
 
-	if (eager->arena->busy) { /* inside another one's callback, or its own */
+	if (eager->arena->busy) { /* inside another bufferevent's callback, or its own */
 		EVPY_CALL(evpy_bufferevent_read(eager->key));
 		return;
 	}
@@ -174,7 +173,7 @@ static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
 	evpy_eager_run(bev, eager, unread > 0 ? (size_t)unread : 0);
 }
 
-/* Read to where the callback wants it; return what read() does. */
+/* Read into the arena or the evbuffer, as the callback needs it; return what read() does. */
 static ssize_t evpy_eager_fill(struct bufferevent *bev, struct evpy_eager *eager, int direct)
 {
 	evutil_socket_t fd = event_get_fd(&bev->ev_read);
@@ -199,8 +198,8 @@ static ssize_t evpy_eager_fill(struct bufferevent *bev, struct evpy_eager *eager
 	return got;
 }
 
-/* In the place of libevent's own callback, which asks the kernel how much there is, and takes no more
- * than 4096 bytes of it (D13). What is no input is left to that. */
+/* Replaces libevent's own callback, which asks the kernel how much input there is, and reads at most 4096
+ * bytes of it (D13). Everything but input is left to that callback. */
 static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct bufferevent *bev = arg;
@@ -214,7 +213,7 @@ static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg)
 	}
 	direct = eager->direct || eager->deferred || evbuffer_get_length(bev->input) > 0;
 	got = evpy_eager_fill(bev, eager, direct);
-	if (got == 0) { /* the end, which libevent will find too */
+	if (got == 0) { /* the end of the stream: libevent's own callback will find it, too */
 		evpy_readable(fd, what, arg);
 	} else if (got > 0) {
 		bufferevent_incref(bev);
@@ -257,7 +256,7 @@ static void evpy_eager_setcb(struct bufferevent *bev, int read, int write, struc
 	evpy_eager_hook(bev, 0);
 }
 
-/* Return input that the callback has not read, or wants to see as a buffer. */
+/* Put back input that the callback has not read, or wants to see as a buffer. */
 static int evpy_eager_put_back(struct bufferevent *bev, struct evpy_eager *eager, size_t unread)
 {
 	return evbuffer_prepend(bev->input, eager->arena->input, unread);
@@ -269,7 +268,7 @@ static int evpy_eager_spill(struct bufferevent *bev, struct evpy_eager *eager, s
 	return evbuffer_add(bev->output, eager->arena->output, unsent);
 }
 
-/* Have all go its usual way for the rest of the callback. */
+/* Return to libevent's usual way for the rest of the callback. */
 static int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager)
 {
 	if (!eager->corked)

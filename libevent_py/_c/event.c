@@ -1,7 +1,7 @@
 /* Trampolines and hot paths of struct event and struct event_base.
  *
- * What libevent gets as `arg` is a key, a number that no other object ever gets. Python finds the object
- * by it, or finds nothing when libevent calls late. */
+ * libevent gets as `arg` a key, a number that no other object ever gets. Python looks the object up by it,
+ * and finds none if libevent calls too late. */
 
 #include <fcntl.h>
 #include <limits.h>
@@ -20,8 +20,8 @@ static void evpy_note_fork(void)
 	++evpy_forks;
 }
 
-/* Back in C as a child, the loop would wait on the epoll set that it shares with its parent. Memory that has
- * been put aside is for what libevent does, not for what it calls. */
+/* After a fork in a callback, the child's loop would wait on the epoll set that it shares with its parent; so it is
+ * ended. Memory put aside is for libevent itself, not for the callbacks that it calls. */
 #define EVPY_CALL(call) \
 	do { \
 		int forks_before = evpy_forks; \
@@ -74,8 +74,7 @@ static void evpy_on_wake(evutil_socket_t fd, short what, void *key)
 	EVPY_CALL(evpy_wake((uintptr_t)key));
 }
 
-/* libevent goes on without the base's lock where it gets none, and with a worse backend where there is no memory
- * for the better. */
+/* Without memory, libevent goes on without the base's lock, or with a worse backend. */
 static struct event_base *evpy_event_base_new_with_config(const struct event_config *config)
 {
 	struct event_base *base;
@@ -92,8 +91,8 @@ static struct event_base *evpy_event_base_new_with_config(const struct event_con
 	return base;
 }
 
-/* The highest of the descriptors that a new base would get, or -1 when it can't have as many. Here, as an
- * interrupt in Python would leave some of them open. */
+/* The highest descriptor that a new base would get, or -1 if it can't get as many as it needs. Done in C, because
+ * an interrupt in Python would leave some of them open. */
 static int evpy_highest_reserved(void)
 {
 	int fds[6], highest = -1, n, error;
@@ -131,7 +130,7 @@ static struct event *evpy_event_new(
 	return event_new(base, fd, what, evpy_on_event, (void *)key);
 }
 
-/* For the base's own use; an internal event doesn't keep the loop alive. */
+/* An event of the base's own; an internal one doesn't keep the loop alive. */
 static struct event *evpy_wake_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key, int internal)
 {
@@ -145,7 +144,7 @@ static struct event *evpy_wake_new(
 	return ev;
 }
 
-/* libevent takes a tv_usec of a million or more for the mark of a common timeout. */
+/* To libevent, a tv_usec of a million or more marks a common timeout. */
 static struct timeval evpy_timeval(double seconds)
 {
 	struct timeval tv;
@@ -165,7 +164,7 @@ static int evpy_beyond_select(const struct event_base *base, evutil_socket_t fd)
 	return fd >= FD_SETSIZE && strcmp(event_base_get_method(base), "select") == 0;
 }
 
-/* Whether select can't wait for what is opened next, which gets the lowest number that is free. */
+/* Whether select can't wait for the next descriptor to be opened, which gets the lowest free number. */
 static int evpy_next_beyond_select(const struct event_base *base)
 {
 	int fd;
@@ -185,8 +184,8 @@ static int evpy_is_stream(evutil_socket_t fd)
 	return fstat(fd, &status) == 0 && (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode));
 }
 
-/* With a changelist epoll is asked only by the loop, and that it refuses is no more than a warning in the
- * log. So one of our own is asked before. */
+/* With a changelist, only the loop calls epoll, and a refusal is only a warning in the log. So an epoll set of our
+ * own is asked first. */
 static int evpy_is_refused_later(struct event *ev)
 {
 	int refused = 0;
@@ -228,7 +227,7 @@ static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
 	return event_add(ev, tv);
 }
 
-/* A negative number of seconds stands for no timeout. */
+/* Negative seconds mean no timeout. */
 static int evpy_event_add(struct event *ev, double seconds)
 {
 	struct timeval tv;
@@ -239,15 +238,15 @@ static int evpy_event_add(struct event *ev, double seconds)
 	return evpy_event_add_timeval(ev, &tv);
 }
 
-/* Have a base's own timer fire in `seconds`, or where there is no memory for that, at once. */
+/* Make a base's own timer fire in `seconds`; without memory for that, at once. */
 static void evpy_event_rouse(struct event *timer, double seconds)
 {
 	if (evpy_event_add(timer, seconds) < 0)
 		event_active(timer, EV_TIMEOUT, 1);
 }
 
-/* evconnlistener_new(), evconnlistener_set_cb() and what makes a bufferevent don't tell when the backend
- * refuses the descriptor. */
+/* evconnlistener_new(), evconnlistener_set_cb() and the functions that make a bufferevent don't report that the
+ * backend refuses the descriptor. */
 static int evpy_is_refused(struct event_base *base, evutil_socket_t fd)
 {
 	struct event *ev = event_new(base, fd, EV_READ | EV_PERSIST, NULL, NULL);
@@ -259,13 +258,13 @@ static int evpy_is_refused(struct event_base *base, evutil_socket_t fd)
 	return refused;
 }
 
-/* Sockets and pipes are refused by none. */
+/* No backend refuses sockets and pipes. */
 static int evpy_check_waitable(struct event_base *base, evutil_socket_t fd)
 {
 	return evpy_is_stream(fd) || !evpy_is_refused(base, fd) ? 0 : -1;
 }
 
-/* In the middle of a signal's calls event_active() would only have those to come forgotten. */
+/* In the middle of a signal event's calls, event_active() would only make libevent forget the remaining ones. */
 static void evpy_event_active_as(struct event *ev, int what, short ncalls)
 {
 	if (ev->ev_events & EV_SIGNAL && ev->ev_.ev_signal.ev_pncalls != NULL) {
@@ -278,14 +277,14 @@ static void evpy_event_active_as(struct event *ev, int what, short ncalls)
 	event_active(ev, what, ncalls);
 }
 
-/* Activated as by its timeout: one argument to convert instead of three. */
+/* Activate it as its timeout would: this has one argument to convert instead of three. */
 static void evpy_event_active(struct event *ev)
 {
 	evpy_event_active_as(ev, EV_TIMEOUT, 1);
 }
 
-/* In the middle of a signal's calls event_del() leaves a pointer to their number behind, on the stack
- * of event_signal_closure(): when the event is next deleted, libevent would write there. */
+/* In the middle of a signal event's calls, event_del() leaves behind a pointer to the number of calls, which is on
+ * the stack of event_signal_closure(): when the event is next deleted, libevent would write there. */
 static int evpy_event_del(struct event *ev, int block)
 {
 	int result;
@@ -299,7 +298,7 @@ static int evpy_event_del(struct event *ev, int block)
 	return result;
 }
 
-/* event_remove_timer() clears the place of an I/O event's timeout, where a signal event has its calls. */
+/* event_remove_timer() clears an I/O event's timeout; a signal event has its number of calls in that place. */
 static int evpy_event_remove_timer(struct event *ev)
 {
 	short ncalls = ev->ev_.ev_signal.ev_ncalls;
@@ -315,14 +314,14 @@ static int evpy_event_remove_timer(struct event *ev)
 	return result;
 }
 
-/* Whether libevent may still call the event (1), and may whatever happens until it is deleted (2). */
+/* 1: libevent may still call the event. 2: it may do so until the event is deleted, whatever happens. */
 static int evpy_event_stays(const struct event *ev)
 {
 	int flags = ev->ev_evcallback.evcb_flags;
 	int waits = flags & (EVLIST_INSERTED | EVLIST_TIMEOUT);
 
 	if (ev->ev_events & EV_SIGNAL) {
-		/* Its timeout deletes even a persistent one. */
+		/* Its timeout deletes even a persistent event. */
 		int active = flags & (EVLIST_ACTIVE | EVLIST_ACTIVE_LATER);
 		int in_calls =
 		    ev->ev_.ev_signal.ev_pncalls != NULL && !event_base_got_break(ev->ev_base);
@@ -330,7 +329,7 @@ static int evpy_event_stays(const struct event *ev)
 		return waits || (ev->ev_.ev_signal.ev_ncalls > 0 && (active || in_calls));
 	}
 	if (waits && ev->ev_events & EV_PERSIST) {
-		/* A timeout of 0 isn't begun anew, and deletes an event with a descriptor too. */
+		/* libevent doesn't restart a timeout of 0, and then deletes even an event with a descriptor. */
 		const struct timeval *again = &ev->ev_.ev_io.ev_timeout;
 
 		return flags & EVLIST_TIMEOUT && !evutil_timerisset(again) ? 1 : 2;
@@ -343,8 +342,8 @@ static int evpy_finalize_event(struct event *ev)
 	return event_free_finalize(0, ev, evpy_on_finalize);
 }
 
-/* event_base_once() would leave its base locked when the event can't be added (C7), and can't be
- * taken back. So this is an event that frees itself when it fires, and a list of those that have not. */
+/* event_base_once() would leave its base locked when the event can't be added (C7), and can't be cancelled. So
+ * we use an event that frees itself when it fires, and a list of those that have not fired. */
 struct evpy_once {
 	struct event ev;
 	uintptr_t key;
@@ -409,7 +408,7 @@ static int evpy_once_add(
 		once->next->previous = &once->next;
 	onces->first = once;
 	if (fd < 0 && seconds <= 0) {
-		/* Like event_base_once(): no detour by the timer heap, and first come, first served. */
+		/* As in event_base_once(): don't use the timer heap; first come, first served. */
 		event_active(&once->ev, EV_TIMEOUT, 1);
 	} else if (evpy_event_add(&once->ev, seconds) < 0) {
 		int error = errno;
@@ -421,7 +420,7 @@ static int evpy_once_add(
 	return 0;
 }
 
-/* The same without a descriptor: two arguments less to convert. */
+/* The same without a descriptor: two arguments fewer to convert. */
 static int evpy_once_timer(struct evpy_onces *onces, uintptr_t key, double seconds)
 {
 	return evpy_once_add(onces, key, seconds, -1, 0);
@@ -474,12 +473,12 @@ static char *evpy_dump_events(struct event_base *base)
 	return text;
 }
 
-/* What brings the loop that this thread runs to a clean moment, or NULL. */
+/* The timer that brings the loop of this thread to a clean moment, or NULL. */
 static _Thread_local struct event *evpy_waker;
 
-/* The base's loop, whose own timer `waker` is activated when libevent lets go of what Python holds for
- * it: there may be no other event for long. EVPY_RAN_SHORT is added to the result where libevent has used memory that
- * was put aside. */
+/* Run the base's loop. Its own timer `waker` is activated when libevent drops a reference to something that Python
+ * keeps alive, as there may be no other event for long. EVPY_RAN_SHORT is added to the result if libevent has used
+ * memory that was put aside. */
 #define EVPY_RAN_SHORT 16
 
 static int evpy_loop(struct event_base *base, int flags, struct event *waker)

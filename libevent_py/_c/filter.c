@@ -1,7 +1,7 @@
 /* Filters that are Python functions; `arg` is a key, as in event.c. */
 
-/* libevent calls a filter again for as long as it says BEV_OK and leaves something: so one that does
- * nothing would never come back (H3). */
+/* libevent calls a filter again as long as it returns BEV_OK and leaves input: so a filter that does
+ * nothing would be called for ever (H3). */
 static enum bufferevent_filter_result evpy_run_filter(void *key, int outward,
     struct evbuffer *source, struct evbuffer *destination, ev_ssize_t limit,
     enum bufferevent_flush_mode mode)
@@ -28,8 +28,8 @@ static enum bufferevent_filter_result evpy_on_output(struct evbuffer *source,
 	return evpy_run_filter(key, 1, source, destination, limit, mode);
 }
 
-/* libevent's own runs the destination's callbacks while the source is half moved: a filter below, which may
- * use what stands on it. */
+/* libevent's own function runs the destination's callbacks while the source is half moved: a filter below may
+ * then use the bufferevents on top of it. */
 static enum bufferevent_filter_result evpy_pass(struct evbuffer *source,
     struct evbuffer *destination, ev_ssize_t limit, enum bufferevent_flush_mode mode, void *key)
 {
@@ -42,7 +42,7 @@ static enum bufferevent_filter_result evpy_pass(struct evbuffer *source,
 	return evpy_buffer_remove_buffer(source, destination, size) < 0 ? BEV_ERROR : BEV_OK;
 }
 
-/* libevent's own callback for events below a filter, which is the same for all filters. */
+/* libevent's own callback for events below a filter; it is the same function for all filters. */
 static bufferevent_event_cb evpy_filter_event;
 
 static void evpy_on_event_below(struct bufferevent *underlying, short what, void *arg)
@@ -57,7 +57,7 @@ static void evpy_on_event_below(struct bufferevent *underlying, short what, void
 		evpy_filter_event(underlying, what, filter);
 }
 
-/* libevent lets pass what waits below a filter that had enough only if it was the filter that stopped. */
+/* libevent passes on the input that waits below a filter only if it was the filter that stopped reading. */
 static void evpy_on_filter_input(
     struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
@@ -68,8 +68,8 @@ static void evpy_on_filter_input(
 		evpy_bufferevent_pass(filter);
 }
 
-/* A freed filter is unlinked only when nothing uses it any more, and then takes the callbacks from what
- * it stood on if it finds libevent's own there: those of the next filter, maybe. It finds ours. */
+/* A freed filter is unlinked only when nothing uses it any more. If it then finds libevent's own callbacks on
+ * the bufferevent below, it removes them, though they may be those of the next filter. So we set ours. */
 static struct bufferevent *evpy_filter_new(
     struct bufferevent *underlying, int input, int output, int options, uintptr_t key)
 {

@@ -1,9 +1,9 @@
-/* Lists of headers. libevent has no lock for them, and headers of one's own belong to no thread. So
- * whatever reads or changes a list does it under one lock, and only copies leave: what find_header
- * returns would be gone if a signal handler, a finalizer or another thread removed that header before
+/* Lists of headers. libevent has no lock for them, and a user's own headers belong to no thread. So every
+ * function reads or changes a list under one lock, and returns only copies: the result of find_header
+ * would be freed memory if a signal handler, a finalizer or another thread removed that header before
  * Python has read it. */
 
-/* libevent has no function that makes one, and a head that is only zeroed is none (Q1). */
+/* libevent has no function that makes a list, and a zeroed head is not a valid one (Q1). */
 static struct evkeyvalq *evpy_headers_new(void)
 {
 	struct evkeyvalq *headers = evpy_malloc(sizeof *headers);
@@ -95,7 +95,7 @@ static int evpy_headers_set(struct evkeyvalq *headers, const char *name, const c
 	return result;
 }
 
-/* All of that name; returns how many there were. */
+/* Remove all headers of that name; return how many there were. */
 static int evpy_headers_remove(struct evkeyvalq *headers, const char *name)
 {
 	int removed = 0;
@@ -143,7 +143,7 @@ static int evpy_uri_set(
 	return result;
 }
 
-/* The copy is nonconformant at first: so it takes whatever the original has. */
+/* The copy is nonconformant at first, so that it accepts all parts of the original. */
 static struct evhttp_uri *evpy_uri_copy(const struct evhttp_uri *uri)
 {
 	struct evhttp_uri *copy = evhttp_uri_new();
@@ -217,7 +217,7 @@ static char *evpy_http_uriencode(const char *octets, ev_ssize_t size, int space_
 	return encoded;
 }
 
-/* NULL with errno 0: nobody has said which host. */
+/* NULL with errno 0: there is no host. */
 static const char *evpy_http_host(struct evhttp_request *req)
 {
 	unsigned before = evpy_warned;

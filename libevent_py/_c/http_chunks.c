@@ -1,10 +1,10 @@
-/* Extensions of chunks, as in "5;name=value", which RFC 9112 has receivers ignore, and libevent refuses.
+/* Extensions of chunks, as in "5;name=value". RFC 9112 says that receivers ignore them; libevent refuses them.
  *
- * What is read is looked at before libevent's parser gets it, each byte once, and of a chunk's data none.
- * Only where there is an extension anything is copied or changed. Whatever else is not as in RFC 9112 is
- * left for libevent to refuse, and so is all that comes behind it. */
+ * The input is checked before libevent's parser gets it: each byte once, and none of a chunk's data. Bytes are
+ * copied or changed only if there is an extension. Anything else that violates RFC 9112, and all that comes
+ * after it, is left for libevent to refuse. */
 
-/* How many bytes of extensions are taken out of one body: they are nobody's use, but a sender's burden. */
+/* The most bytes of extensions that are removed from one body: no honest sender needs many. */
 #define EVPY_MOST_EXTENSIONS (64 * 1024)
 
 enum evpy_chunk_state {
@@ -19,11 +19,11 @@ enum evpy_chunk_state {
 
 struct evpy_chunks {
 	enum evpy_chunk_state state;
-	/* How many digits the size has had, what they say, and then how much of the data is to come. */
+	/* The number of digits of the size, its value so far, and then how many bytes of data are still to come. */
 	int digits;
 	ev_uint64_t size;
 	size_t dropped;
-	/* Whether what is read is being changed right now. */
+	/* Whether the input is being changed right now. */
 	int busy;
 };
 
@@ -41,7 +41,7 @@ static int evpy_hex(unsigned char byte)
 	return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-/* Whether a byte is part of an extension, or begins one. A space before it is none of the size either. */
+/* Whether a byte is part of an extension, or begins one. A space before it isn't part of the size, either. */
 static int evpy_chunks_is_extension(const struct evpy_chunks *chunks, unsigned char byte)
 {
 	if (chunks->state == EVPY_CHUNK_EXTENSION)
@@ -89,7 +89,7 @@ static void evpy_chunks_step(struct evpy_chunks *chunks, unsigned char byte)
 	}
 }
 
-/* How many bytes there are up to the first extension, or to where there is nothing more to look at. */
+/* The number of bytes before the first extension, or before the point where checking ends. */
 static size_t evpy_chunks_pass(
     struct evpy_chunks *chunks, const unsigned char *bytes, size_t length)
 {
@@ -113,8 +113,8 @@ static size_t evpy_chunks_pass(
 	return at;
 }
 
-/* Takes the extensions out of the bytes, and returns how many are left. An extension that can't be one
- * gets its beginning back, for libevent to see. */
+/* Removes the extensions from the bytes, and returns how many are left. If an extension turns out to be
+ * invalid, its beginning is restored, so that libevent refuses it. */
 static size_t evpy_chunks_compact(struct evpy_chunks *chunks, unsigned char *bytes, size_t length)
 {
 	size_t from = 0, to = 0, part;
@@ -143,7 +143,7 @@ static size_t evpy_chunks_compact(struct evpy_chunks *chunks, unsigned char *byt
 	return to;
 }
 
-/* Replaces what the input has from a position on. */
+/* Replaces the input from a position on. */
 static int evpy_chunks_replace(
     struct evbuffer *input, size_t from, const unsigned char *bytes, size_t length)
 {
@@ -175,8 +175,8 @@ static int evpy_chunks_clean(struct evpy_chunks *chunks, struct evbuffer *input,
 	return result;
 }
 
-/* Takes the extensions out of what the input has from a position on. -1 when there is no memory, and what
- * is in the input can't be told. */
+/* Removes the extensions from the input from a position on. Returns -1 without memory; the input is undefined
+ * then. */
 static int evpy_chunks_filter(struct evpy_chunks *chunks, struct evbuffer *input, size_t from)
 {
 	int result = 0;

@@ -3,26 +3,26 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-/* What is ours of a connection: evhttp has one request of it at a time. */
+/* Our own data of a connection; evhttp has one of its requests at a time. */
 struct evpy_client {
-	/* What evhttp has, or NULL. */
+	/* The request that evhttp has, or NULL. */
 	struct evhttp_request *sent;
 	/* Whether its request line is still to be written, or has just been. */
 	int waits, begins;
 	enum evhttp_cmd_type type;
 	struct bufferevent *bev;
-	/* Whether something had come when it was sent: then nobody can tell whose answer is whose. */
+	/* Whether there was input when it was sent: then answers can't be matched to requests any more. */
 	int looked, early;
 	struct evpy_chunks chunks;
 	struct evpy_http_flow *flow;
 };
 
-/* Why the connection could not be made, while evhttp tells of it: it closes the socket before, which
+/* Why the connection could not be made, kept until evhttp calls back: it closes the socket first, which
  * changes errno. */
 static _Thread_local int evpy_client_why;
 
-/* TLS counts a new connection from nothing, and libevent, which remembers how many bytes the last one
- * had, gives so many back to the limits of the bufferevent and of its group. So they are taken again. */
+/* For a new connection OpenSSL counts from 0. libevent remembers how many bytes the last connection had, and
+ * gives that many back to the limits of the bufferevent and its group. So they are taken again. */
 
 struct bufferevent_private; /* begins with the bufferevent */
 int bufferevent_decrement_read_buckets_(struct bufferevent_private *bev, ev_ssize_t bytes);
@@ -63,9 +63,9 @@ static void evpy_on_client_done(struct evhttp_request *req, void *key)
 	EVPY_CALL(evpy_client_done((uintptr_t)key, req != NULL, why));
 }
 
-/* A 1xx is no answer, but for 101; libevent knows of 100 only, takes the others for the answer, and keeps
- * the headers of each for those of the answer. To be told that there is room for writing is what it waits
- * for before it reads on; TLS without anything to write would never tell. */
+/* A 1xx is no answer, except 101. libevent knows only 100, takes the others for the answer, and keeps the
+ * headers of each among those of the answer. Before it reads on, it waits until the socket is writable; with TLS
+ * and nothing to write, that would never be reported. */
 static int evpy_client_informational(struct evhttp_request *req, uintptr_t key)
 {
 	struct bufferevent *bev;
@@ -76,14 +76,14 @@ static int evpy_client_informational(struct evhttp_request *req, uintptr_t key)
 		return -1;
 	evhttp_clear_headers(req->input_headers);
 	if (req->response_code == 100)
-		evbuffer_unfreeze(req->output_buffer, 1); /* the body that had to wait for it */
+		evbuffer_unfreeze(req->output_buffer, 1); /* it waited for "100 Continue" */
 	req->response_code = 100;
 	bev = evhttp_connection_get_bufferevent(req->evcon);
 	bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 	return 0;
 }
 
-/* Why a response can't be taken, or NULL: its end, or what comes behind it, would be anybody's guess. */
+/* Why a response must be refused, or NULL: its end, or what follows it, would be ambiguous. */
 static const char *evpy_client_refusal(struct evhttp_request *req)
 {
 	const struct evkeyval *header;
@@ -113,8 +113,8 @@ static int evpy_client_is_bare(const struct evhttp_request *req)
 	    req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_CONNECT;
 }
 
-/* Without a length a body ends with the connection. libevent takes it for empty where there is a header
- * Connection, unless that says "close", as by then is true. */
+/* Without a length, a body ends with the connection. libevent takes it for empty if there is a header
+ * Connection, unless that says "close"; so we set it to that. */
 static void evpy_client_read_to_end(struct evhttp_request *req)
 {
 	struct evkeyvalq *headers = req->input_headers;
@@ -127,7 +127,7 @@ static void evpy_client_read_to_end(struct evhttp_request *req)
 	evhttp_add_header(headers, "Connection", "close");
 }
 
-/* Without memory for that, the response can't go on. */
+/* Without memory for that, the response fails. */
 static void evpy_client_filter(struct evpy_client *client, size_t from)
 {
 	struct bufferevent *bev = client->bev;
@@ -173,7 +173,7 @@ static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
 		EVPY_CALL(evpy_client_refused(key, refusal));
 		return -1;
 	}
-	/* Else libevent leaves its body unread. */
+	/* Otherwise libevent leaves its body unread. */
 	if (req->type == EVHTTP_REQ_CONNECT && code >= 300)
 		req->type = EVPY_REFUSED_CONNECT;
 	evpy_client_read_to_end(req);
@@ -217,7 +217,7 @@ static void evpy_on_client_closed(struct evhttp_connection *evcon, void *arg)
 	EVPY_CALL(evpy_client_closed(flow->key));
 }
 
-/* The body is what it was when the request was made: so much has been announced. */
+/* The body must stay as it was when the request was made, because its length has been announced. */
 static void evpy_client_freeze(struct evhttp_request *req, int frozen)
 {
 	int at_front;
@@ -237,7 +237,7 @@ static int evpy_client_expects(const struct evhttp_request *req)
 	return value != NULL && evutil_ascii_strcasecmp(value, "100-continue") == 0;
 }
 
-/* Makes a request that is ours to free, whatever becomes of it (P2). */
+/* Makes a request that we free, however it ends (P2). */
 static struct evhttp_request *evpy_client_request_new(uintptr_t key, int header, int chunk)
 {
 	struct evhttp_request *req;
@@ -264,7 +264,7 @@ static struct evhttp_request *evpy_client_request_new(uintptr_t key, int header,
 	return req;
 }
 
-/* Whether something has come that nobody has taken: data, or the end. */
+/* Whether there is unread input: data, or the end of the stream. */
 static int evpy_client_has_come(struct bufferevent *bev)
 {
 	evutil_socket_t fd = bufferevent_getfd(bev);
@@ -279,16 +279,16 @@ static int evpy_client_has_come(struct bufferevent *bev)
 	if (length < 0)
 		return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
 #if LIBEVENT_PY_HAVE_OPENSSL
-	/* By TLS there is more to say than data, such as tickets for later sessions. */
+	/* TLS carries more than data, such as tickets for later sessions. */
 	if (length > 0 && bufferevent_openssl_get_ssl(bev) != NULL)
 		return 0;
 #endif
 	return 1;
 }
 
-/* evhttp writes the request line, adds Content-Length to a POST or PUT that has none, also to one that is
- * chunked, and then writes the headers one by one. So the request is none of these for that moment; by
- * now the body is to be taken, unless it has to wait for "100 Continue". */
+/* evhttp writes the request line, adds Content-Length to a POST or PUT that has none, even to a chunked one,
+ * and then writes the headers one by one. So the request has another method at that moment. This is also when
+ * the body may be sent, unless it has to wait for "100 Continue". */
 static void evpy_on_client_output(
     struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
 {
@@ -320,7 +320,7 @@ static void evpy_client_unhook(struct bufferevent *bev, struct evpy_client *clie
 	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_client_output, client);
 }
 
-/* When it fails, `bev` is the caller's to free, and evhttp_connection_free() would use what has not been made.
+/* If it fails, the caller must free `bev`, because evhttp_connection_free() would use parts that were never made.
  * *ours is for evpy_client_connection_free. */
 static struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
     struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key,
@@ -367,9 +367,8 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	return evcon;
 }
 
-/* What is freed tells nobody that it is closed (O6), and looks nothing up any longer (F9). evhttp shuts
- * the socket down, which ends it for another process, too: in a child, one that is the parent's is
- * replaced before. */
+/* Freeing a connection calls no close callback (O6), and cancels its lookup (F9). evhttp shuts the socket
+ * down, which ends it for other processes, too: so a forked child replaces the parent's socket first. */
 static void evpy_client_connection_free(
     struct evhttp_connection *evcon, struct evpy_client *client, int inherited)
 {
@@ -397,7 +396,7 @@ static void evpy_client_connection_free(
 	evhttp_connection_free(evcon);
 }
 
-/* Negative seconds stand for libevent's own timeouts; it takes 0 for that, too. */
+/* Negative seconds mean libevent's own timeouts; to libevent, 0 means that, too. */
 static void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, double seconds)
 {
 	struct timeval tv = {0, 1};
@@ -407,7 +406,7 @@ static void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, 
 	evhttp_connection_set_timeout_tv(evcon, seconds < 0 ? NULL : &tv);
 }
 
-/* libevent doesn't say that it has no memory for the address, and goes on without. */
+/* Without memory for the address, libevent silently goes on without it. */
 static int evpy_client_connection_set_local_address(
     struct evhttp_connection *evcon, const char *address)
 {
@@ -420,19 +419,19 @@ static int evpy_client_connection_set_local_address(
 	return -1;
 }
 
-/* A body that its user sends bit by bit. evhttp takes a request for sent, and waits for the response,
- * once it is told that all which it has written is gone. So it isn't told before the end of the body;
- * its callbacks, the same for all connections, are ours till then. */
+/* A body that the user sends in parts. When its write callback is called, evhttp takes the request for sent, and
+ * waits for the response. So that callback isn't called before the end of the body; until then we replace evhttp's
+ * callbacks, which are the same for all connections. */
 
 enum { EVPY_BODY_WHOLE, EVPY_BODY_LENGTH, EVPY_BODY_CHUNKED };
 
-/* As much as is kept of what a server says before it has got all. */
+/* The most bytes that are kept of an answer that comes before the whole body is sent. */
 #define EVPY_EARLY (1 << 16)
 
 static bufferevent_data_cb evpy_client_written;
 static bufferevent_event_cb evpy_client_failed;
 
-/* libevent keeps the front of a socket's output frozen, but not that of TLS, from which it could take
+/* libevent keeps the front of a socket's output frozen. It doesn't freeze that of TLS, from which it could take
  * nothing any more. */
 static void evpy_client_drop_output(struct evbuffer *output)
 {
@@ -471,7 +470,7 @@ static void evpy_on_client_body_failed(struct bufferevent *bev, short what, void
 	evpy_client_failed(bev, what, flow->evcon);
 }
 
-/* The timeout for the server to say something counts from the last that it has taken. */
+/* The timeout for the server's answer counts from the last byte that it has taken. */
 static void evpy_on_client_progress(
     struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
 {
@@ -482,7 +481,7 @@ static void evpy_on_client_progress(
 		bufferevent_enable(flow->bev, EV_READ);
 }
 
-/* A server that refuses needn't take the rest. Else it gets all before its answer is looked at. */
+/* A server that refuses doesn't get the rest. Otherwise it gets all before its answer is read. */
 static void evpy_on_client_early(struct bufferevent *bev, void *arg)
 {
 	struct evpy_http_flow *flow = arg;
@@ -497,12 +496,12 @@ static void evpy_on_client_early(struct bufferevent *bev, void *arg)
 	evpy_client_end_body(flow);
 	evpy_client_drop_output(bufferevent_get_output(bev));
 	bufferevent_setcb(bev, NULL, evpy_client_written, evpy_client_failed, flow->evcon);
-	/* Not here: TLS may have put off a call for what it has written before, and evhttp must not get two. */
+	/* Not here: TLS may have deferred a callback for earlier bytes, and evhttp must not get two calls. */
 	bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* Where evhttp has just written the head of a request, and what there was of the body. Without memory
- * the request fails. */
+/* Called when evhttp has just written the head of a request, and the body so far. Without memory the request
+ * fails. */
 static void evpy_client_begin_body(struct evpy_http_flow *flow)
 {
 	struct bufferevent *bev = flow->bev;
@@ -531,8 +530,8 @@ static void evpy_client_begin_body(struct evpy_http_flow *flow)
 	}
 }
 
-/* What evhttp gives a bufferevent to write, or, before it has written the head, what it will write behind
- * that; or NULL when the server has answered already. */
+/* The bufferevent's output or, before evhttp has written the head, the buffer that it will write after that; NULL
+ * if the server has answered already. */
 static struct evbuffer *evpy_client_way(struct evpy_http_flow *flow, struct evhttp_request *req)
 {
 	if (flow->asked != req)
@@ -543,7 +542,7 @@ static struct evbuffer *evpy_client_way(struct evpy_http_flow *flow, struct evht
 							  : req->output_buffer;
 }
 
-/* The body is frozen as that of any request that has been made: only this adds to it. */
+/* The body is frozen like that of any request that has been made: only this function adds to it. */
 static int evpy_client_add_part(struct evpy_http_flow *flow, struct evhttp_request *req,
     struct evbuffer *way, struct evbuffer *part)
 {
@@ -559,7 +558,7 @@ static int evpy_client_add_part(struct evpy_http_flow *flow, struct evhttp_reque
 	return result;
 }
 
-/* 1 when it is on its way, 0 when the server has answered already, -1 when there is no memory. */
+/* Returns 1 if it is being sent, 0 if the server has answered already, -1 without memory. */
 static int evpy_client_send_part(struct evpy_http_flow *flow, struct evhttp_request *req, int body,
     struct evbuffer *part, int failed)
 {
@@ -594,7 +593,7 @@ static int evpy_client_send(
 	return result;
 }
 
-/* `data` is left as it is where nothing is sent. */
+/* If nothing is sent, `data` is not changed. */
 static int evpy_client_send_buffer(
     struct evpy_client *client, struct evhttp_request *req, int body, struct evbuffer *data)
 {
@@ -644,24 +643,24 @@ static int evpy_client_send_end(struct evpy_client *client, struct evhttp_reques
 	return 1;
 }
 
-/* Tells whether the rest of a body isn't wanted any more. */
+/* Tells whether the server doesn't want the rest of a body any more. */
 static int evpy_client_answered(struct evpy_client *client, struct evhttp_request *req)
 {
 	return evpy_client_way(client->flow, req) == NULL;
 }
 
-/* evhttp's own callback for the end of connecting, which is the same for all. */
+/* evhttp's own callback for the end of connecting; it is the same function for all connections. */
 static bufferevent_event_cb evpy_client_connected;
 
 static void evpy_client_wrapped(struct bufferevent *bev, short what, void *arg)
 {
 	struct evpy_http_flow *flow = arg;
-	/* Where TLS may end without notice, a connection that is refused is such an end, too. */
+	/* If TLS may end without a closing notice, a refused connection looks like such an end. */
 	int error = what & (BEV_EVENT_ERROR | BEV_EVENT_EOF) ? errno : 0;
 
 	if (what & BEV_EVENT_CONNECTED)
 		evpy_http_hurry(bufferevent_getfd(bev));
-	evpy_client_recount(flow); /* also for a handshake that has failed, which counts, too */
+	evpy_client_recount(flow); /* a failed handshake counts, too */
 	if (!(what & BEV_EVENT_CONNECTED))
 		evpy_client_note_counts(flow);
 	evpy_client_why = what & BEV_EVENT_TIMEOUT ? ETIMEDOUT : error;
@@ -670,7 +669,7 @@ static void evpy_client_wrapped(struct bufferevent *bev, short what, void *arg)
 	evpy_client_begin_body(flow);
 }
 
-/* evhttp, idle, drops a connection when it is told that there is something to read. */
+/* While it is idle, evhttp drops a connection when there is something to read. */
 static void evpy_client_reset(struct bufferevent *bev)
 {
 	bufferevent_data_cb read;
@@ -681,8 +680,8 @@ static void evpy_client_reset(struct bufferevent *bev)
 		read(bev, evcon);
 }
 
-/* Returns nonzero when nothing will come of the request, with the reason in errno. While connecting,
- * evhttp has set no callbacks for data. */
+/* Returns nonzero if the request has failed, with the reason in errno. While connecting, evhttp has set no
+ * callbacks for data. */
 static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy_client *client,
     struct evhttp_request *req, int command, const char *uri, int body, int open)
 {
@@ -699,7 +698,7 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	before = evpy_guard(); /* or it would send half a request, or wait without a timer */
 	if (before < 0)
 		return 1;
-	/* What came behind the last response, or before this request, would be taken for the next. */
+	/* Bytes after the last response, or before this request, would be taken for the next response. */
 	if (evpy_client_has_come(bev))
 		evpy_client_reset(bev);
 	evpy_client_freeze(req, 1);
@@ -726,7 +725,7 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	return 0;
 }
 
-/* Nothing of its body is to be sent any more. */
+/* Its body must not be sent any more. */
 static void evpy_client_release(struct evpy_http_flow *flow)
 {
 	if (flow->body != EVPY_BODY_WHOLE)
@@ -734,7 +733,7 @@ static void evpy_client_release(struct evpy_http_flow *flow)
 	flow->asked = NULL;
 }
 
-/* The request has ended, and is evhttp's no longer; which often keeps that to itself (P2). */
+/* The request has ended, and evhttp has forgotten it, often without saying so (P2). */
 static void evpy_client_forget(struct evpy_client *client, struct evhttp_request *req)
 {
 	if (client != NULL && client->sent == req) {
@@ -750,8 +749,8 @@ static void evpy_client_forget(struct evpy_client *client, struct evhttp_request
 	evpy_client_freeze(req, 0);
 }
 
-/* Whether a connection must not be used again after that response: the server closes it, or speaks
- * another protocol by now, or it can't be told what of it belongs to which request. */
+/* Whether a connection must not be used again after that response: the server closes it, speaks another
+ * protocol by now, or it is unclear which bytes belong to which request. */
 static int evpy_client_is_spent(
     struct evhttp_connection *evcon, const struct evpy_client *client, struct evhttp_request *req)
 {
@@ -760,7 +759,7 @@ static int evpy_client_is_spent(
 	int code = req->response_code;
 
 	if (req->type == EVHTTP_REQ_CONNECT && code >= 200 && code < 300)
-		return 0; /* the next ones go by way of the proxy */
+		return 0; /* the next requests go through the proxy */
 	if (client->early || code == 101 || evpy_http_lists(headers, "Connection", "close"))
 		return 1;
 	if ((req->major < 1 || (req->major == 1 && req->minor < 1)) &&
@@ -774,11 +773,11 @@ static int evpy_client_is_spent(
 		   bufferevent_get_input(evhttp_connection_get_bufferevent(evcon))) > 0;
 }
 
-/* What make_request refuses besides wrong headers. */
+/* What make_request refuses, apart from wrong headers. */
 #define EVPY_NO_BODY (-5)
 
-/* Frames the body, for ever: 0, -1 without memory, EVPY_MISFRAMED, or EVPY_NO_BODY for a method that has
- * none. Where a method calls for a body, an empty one is told, too, as libevent itself does for two. */
+/* Frames the body once and for all. Returns 0, -1 without memory, EVPY_MISFRAMED, or EVPY_NO_BODY for a method
+ * without bodies. If a method expects a body, the length 0 is sent, too, as libevent does for two methods. */
 static int evpy_client_frame(struct evhttp_request *req, int command)
 {
 	size_t size = evbuffer_get_length(req->output_buffer);
@@ -815,9 +814,9 @@ static void evpy_on_client_late_event(struct bufferevent *bev, short what, void 
 	EVPY_CALL(evpy_client_settled((uintptr_t)key));
 }
 
-/* A bufferevent whose callbacks are deferred still has in line what has happened to the connection that
- * evhttp has closed, such as that it has ended, and would tell that of the next one. So all of it is
- * told to nobody before, with an event that has not happened behind it. */
+/* A bufferevent with deferred callbacks may still have callbacks queued for the connection that evhttp has closed,
+ * such as its end, and would call them for the next connection. So they all run first, without effect, followed
+ * by an artificial event that marks the end of the queue. */
 static void evpy_client_settle(struct evhttp_connection *evcon, uintptr_t key)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);

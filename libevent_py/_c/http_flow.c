@@ -1,44 +1,44 @@
 /* How much of HTTP's bodies is in memory: reading that is paused, and bodies that come in parts. */
 
-/* What libevent's own watermarks and limits stop reading by, each with a bit of its own. Nothing else
- * holds, as evhttp enables reading again and again. libevent_openssl and libevent_extra call such
- * functions of libevent_core's, too, so that each libevent gives them out. */
+/* libevent's own way to suspend reading, used by watermarks and limits, each with its own bit. No other way
+ * works, as evhttp enables reading again and again. libevent_openssl and libevent_extra call such functions of
+ * libevent_core, too, so every libevent exports them. */
 void bufferevent_suspend_read_(struct bufferevent *bev, ev_uint16_t what);
 void bufferevent_unsuspend_read_(struct bufferevent *bev, ev_uint16_t what);
 
 #define EVPY_SUSPEND_PAUSED 0x4000
 
-/* Longer chunks are handed out in parts. */
+/* Longer chunks are delivered in parts. */
 #define EVPY_WHOLE_CHUNK (1 << 16)
 
 struct evpy_client;
 
-/* What is kept of a connection that somebody has asked for; a client's is always kept. */
+/* Our data of a connection that Python has asked for; a client's connection always has it. */
 struct evpy_http_flow {
 	struct evhttp_connection *evcon;
 	struct bufferevent *bev;
 	uintptr_t key;
-	/* Where the request is that evhttp works at; NULL while that isn't known. */
+	/* Points to the request that evhttp is working on; NULL while that isn't known. */
 	struct evhttp_request **first;
 	/* What a client's `first` points to. */
 	struct evhttp_request *asked;
-	/* What is still to come of a chunk that is handed out in parts, besides what evhttp waits for. */
+	/* How many bytes of a chunk that is delivered in parts are still to come, beyond those that evhttp waits for. */
 	ev_int64_t left;
 	struct evbuffer_cb_entry *watch;
-	/* Lets a server's next request tell of its headers, when they have been read already. */
+	/* Reports the headers of a server's next request if they have been read already. */
 	struct event next;
 	int streams;
-	/* A client's body that comes in parts, and whether more of it will: see http_client.c. */
+	/* Whether a client's body is sent in parts, and whether more is to come: see http_client.c. */
 	int body, open;
 	struct evbuffer_cb_entry *progress;
 	/* How many bytes the last of a client's TLS connections has read and written. */
 	ev_ssize_t has_read, has_written;
-	/* What else is kept of a client's connection: see http_client.c. */
+	/* More data of a client's connection: see http_client.c. */
 	struct evpy_client *client;
 };
 
-/* Reading has no timeout meanwhile. A handshake of TLS goes on: evhttp, which hasn't enabled reading yet,
- * would not have it go on afterwards. */
+/* Reading has no timeout meanwhile. A TLS handshake goes on: evhttp hasn't enabled reading yet, and would not
+ * resume it afterwards. */
 static void evpy_http_suspend(struct bufferevent *bev)
 {
 	int shakes_hands = 0;
@@ -55,7 +55,7 @@ static void evpy_http_suspend(struct bufferevent *bev)
 		    evutil_timerisset(&bev->timeout_read) ? &bev->timeout_read : NULL);
 }
 
-/* What OpenSSL has read already doesn't make the descriptor readable. */
+/* Bytes that OpenSSL has read already don't make the descriptor readable. */
 static void evpy_http_unsuspend(struct bufferevent *bev)
 {
 	bufferevent_unsuspend_read_(bev, EVPY_SUSPEND_PAUSED);
@@ -95,7 +95,7 @@ static void evpy_http_flow_free(struct evpy_http_flow *flow)
 	evpy_free(flow);
 }
 
-/* A part of a chunk is for evhttp a chunk that is complete. */
+/* To evhttp, a part of a chunk is a complete chunk. */
 static void evpy_http_split(struct evpy_http_flow *flow, struct evhttp_request *req, size_t here)
 {
 	ev_int64_t whole = req->ntoread + flow->left;
@@ -148,8 +148,8 @@ static int evpy_http_flow_watch(struct evpy_http_flow *flow)
 	return 0;
 }
 
-/* Bodies of requests, in parts. libevent 2.1 has nobody called when a server's connection gets a new
- * request, which could then be told what to call. */
+/* Bodies of requests, in parts. libevent 2.1 has no callback for a server connection's new request, in which the
+ * request's own callbacks could be set. */
 
 static void evpy_on_http_chunk(struct evhttp_request *req, void *http)
 {
@@ -170,9 +170,9 @@ static int evpy_http_is_old(const struct evhttp_request *req)
 	return req->major < 1 || (req->major == 1 && req->minor < 1);
 }
 
-/* A request that libevent does not read in the way that it is framed, as two of the headers that tell it
- * say different things, or one of them something that libevent doesn't know: the rest of it would be
- * taken for the client's next request. */
+/* A request that libevent reads with another framing than it has, because two of its headers contradict each
+ * other, or one says something that libevent doesn't know: the rest of it would be taken for the client's next
+ * request. */
 static int evpy_http_is_misread(const struct evhttp_request *req, int chunked)
 {
 	const struct evkeyval *header;
@@ -190,8 +190,8 @@ static int evpy_http_is_misread(const struct evhttp_request *req, int chunked)
 	return lengths > 1 || (codings > 0 && (lengths > 0 || !chunked || evpy_http_is_old(req)));
 }
 
-/* What is misread is going to be refused, so nobody is told of it, nor gets its body. libevent finds out
- * whether that is chunked right after this. */
+/* A misread request is going to be refused, so neither its headers nor its body are reported. libevent finds out
+ * right after this whether the body is chunked. */
 static int evpy_on_http_headers(struct evhttp_request *req, void *http)
 {
 	struct evpy_http_flow *flow = req->on_complete_cb_arg;
@@ -229,10 +229,10 @@ static void evpy_on_http_next(evutil_socket_t fd, short what, void *arg)
 		evpy_http_hear(flow, req);
 }
 
-/* Has each request of a server's connection tell of its headers. The first has been waiting for them
- * since the connection came; it is found as what comes before another one in evhttp's queue, and so is
- * the queue's own beginning, where those that follow are found. The other is never sent, as it isn't the
- * first, and is taken away at once. */
+/* Makes each request of a server's connection report its headers. The first request has been waiting for them
+ * since the connection came. To find it, we append another request to evhttp's queue, and look at its predecessor;
+ * that also leads to the head of the queue, where later requests are found. Our request isn't the first in the
+ * queue, so it is never sent, and it is removed at once. */
 static int evpy_http_stream(struct evpy_http_flow *flow)
 {
 	struct evhttp_request *probe, *req;
@@ -255,8 +255,8 @@ static int evpy_http_stream(struct evpy_http_flow *flow)
 	return 0;
 }
 
-/* The request that follows on one that has been answered isn't there yet. If it has come already,
- * evhttp has it read behind what is active now. */
+/* The request after an answered one doesn't exist yet. If its bytes have come already, evhttp reads it after the
+ * callbacks that are active now. */
 static void evpy_http_expect(struct evpy_http_flow *flow)
 {
 	if (flow->streams && evbuffer_get_length(bufferevent_get_input(flow->bev)) > 0)

@@ -1,14 +1,14 @@
-/* How long a message's body is, as its headers say it to the peer: who gets that wrong has the rest of
- * the body taken for the next message. */
+/* Framing: how a message's headers say how long its body is. If they get it wrong, the peer takes the rest of
+ * the body for the next message. */
 
 #define EVPY_MISFRAMED (-4)
 
-/* libevent lets no response to CONNECT have a body, nor end the connection. As this number, which is not
- * CONNECT's alone, it takes a refusal for any other response. */
+/* libevent gives no response to CONNECT a body, and doesn't end the connection. With this number, which isn't
+ * CONNECT's alone, it treats a refusal like any other response. */
 #define EVPY_REFUSED_CONNECT ((enum evhttp_cmd_type)(EVHTTP_REQ_CONNECT | EVHTTP_REQ_GET))
 
-/* What is wrong with headers, for Python to say it: several lengths, one that is no number, another
- * coding than "chunked", or both at once. */
+/* What is wrong with headers, for Python's error: several lengths, one that is no number, a coding other
+ * than "chunked", or length and coding at once. */
 #define EVPY_FRAMING_LENGTHS 1
 #define EVPY_FRAMING_NUMBER 2
 #define EVPY_FRAMING_CODING 3

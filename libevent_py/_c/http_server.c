@@ -3,7 +3,7 @@
 #include <netinet/tcp.h>
 static int evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
 
-/* Of these libevent reads no body, though the client may send one. */
+/* libevent reads no body of these methods, though the client may send one. */
 static int evpy_http_leaves_body(const struct evhttp_request *req)
 {
 	const char *length;
@@ -15,8 +15,8 @@ static int evpy_http_leaves_body(const struct evhttp_request *req)
 	    evhttp_find_header(req->input_headers, "Transfer-Encoding") != NULL;
 }
 
-/* libevent would refuse HEAD and CONNECT by a page that their clients take for the next reply: so it
- * allows them always, and asks here. */
+/* libevent would refuse HEAD and CONNECT with a page that clients take for the next reply. So it always allows
+ * them, and we decide here. */
 static int evpy_http_is_allowed(const struct evhttp_request *req, void *key)
 {
 	int allowed = 1;
@@ -36,12 +36,12 @@ static void evpy_on_http_request(struct evhttp_request *req, void *key)
 		evpy_http_reply_error(req, HTTP_BADREQUEST, NULL);
 	else {
 		EVPY_CALL(evpy_http_request((uintptr_t)key, req, &begun));
-		if (!begun) /* an interrupt has kept it from being anybody's */
+		if (!begun) /* an interrupt has kept Python from taking it */
 			evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
 	}
 }
 
-/* For what has no handler, for the same reason. */
+/* For requests without a handler, for the same reason. */
 static void evpy_on_http_nobody(struct evhttp_request *req, void *key)
 {
 	int allowed = evpy_http_is_allowed(req, key);
@@ -49,7 +49,7 @@ static void evpy_on_http_nobody(struct evhttp_request *req, void *key)
 	evpy_http_reply_error(req, allowed ? HTTP_NOTFOUND : HTTP_NOTIMPLEMENTED, NULL);
 }
 
-/* It is asked once more what it was. */
+/* The method is looked at once more. */
 static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 {
 	struct evpy_http_flow *flow = arg;
@@ -57,7 +57,7 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 
 	if (type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;
-	/* Once more where an interrupt has kept it from knowing that C frees the request. */
+	/* Calls once more if an interrupt has kept Python from noting that C frees the request. */
 	EVPY_CALL(
 	    (void)(evpy_http_completed(flow->key, req) || evpy_http_completed(flow->key, req)));
 	req->type = type;
@@ -78,14 +78,14 @@ static void evpy_on_http_closed(struct evhttp_connection *evcon, void *arg)
 	bufferevent_disable(flow->bev, EV_READ | EV_WRITE);
 	bufferevent_remove_from_rate_limit_group(flow->bev);
 	evpy_bufferevent_unlimit(flow->bev, 1);
-	/* Once more where an interrupt has kept it from knowing that C frees what it has a pointer to. */
+	/* Calls once more if an interrupt has kept Python from noting that C frees the connection. */
 	EVPY_CALL((void)(evpy_http_closed(flow->key) || evpy_http_closed(flow->key)));
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	evpy_http_flow_free(flow);
 }
 
-/* The connection that evhttp has made for a bufferevent, whose callbacks' `arg` it is; or NULL when it
- * has none any more. */
+/* The connection that evhttp has made for a bufferevent: the `arg` of the bufferevent's callbacks; NULL if there is
+ * none any more. */
 static struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev)
 {
 	bufferevent_data_cb read, write;
@@ -96,7 +96,7 @@ static struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev
 	return evcon;
 }
 
-/* Active since evhttp asked for the bufferevent, and so ahead of whatever the client sends. */
+/* Active since evhttp asked for the bufferevent, so it runs before anything that the client sends. */
 static void evpy_on_http_refused(evutil_socket_t fd, short what, void *bev)
 {
 	struct evhttp_connection *evcon = evpy_http_connection_of(bev);
@@ -108,8 +108,8 @@ static void evpy_on_http_refused(evutil_socket_t fd, short what, void *bev)
 	bufferevent_decref(bev);
 }
 
-/* evhttp has no way to refuse a connection: without a bufferevent it makes one itself, and if it can't
- * use what it gets it closes the descriptor twice (O11). */
+/* evhttp can't refuse a connection: without a bufferevent it makes one itself, and if it gets one that it can't
+ * use, it closes the descriptor twice (O11). */
 static struct bufferevent *evpy_http_refuse(struct event_base *base)
 {
 	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
@@ -138,9 +138,8 @@ static void evpy_on_http_accept_error(struct evconnlistener *listener, void *htt
 	EVPY_CALL(evpy_http_accept_error(listener, error));
 }
 
-/* What is ready to be sent is all that there is for now: the second of two chunks isn't to wait until the
- * first is acknowledged, for which the peer takes its time. Where that can't be had, as with AF_UNIX,
- * there is no need. */
+/* Send bytes as soon as they are ready: the second of two chunks must not wait until the peer acknowledges the
+ * first, which takes time. Where the option doesn't exist, as with AF_UNIX, it isn't needed. */
 static void evpy_http_hurry(evutil_socket_t fd)
 {
 	int on = 1;
@@ -148,7 +147,7 @@ static void evpy_http_hurry(evutil_socket_t fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-/* What comes of it is in `bound`, where also who is interrupted on the way back finds it. */
+/* The result is stored in `bound`, where Python finds it even if an interrupt comes on the way back. */
 static int evpy_http_bind(
     struct evhttp *http, struct evconnlistener *listener, struct evhttp_bound_socket **bound)
 {
@@ -181,10 +180,9 @@ static void evpy_on_http_input(
 		    bev, BEV_EVENT_READING | BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* libevent takes the line that tells a chunk's size however long it grows. So a connection fails when
- * more than `most` bytes wait to be parsed; that number is where a socket's bufferevent has no use for
- * it. To suspend reading, as by a watermark for that, would suspend the timeout, too. Without memory,
- * there is no such end. */
+/* libevent accepts a line with a chunk's size of any length. So a connection fails when more than `most` bytes
+ * wait to be parsed; that number is kept in a place that a socket's bufferevent doesn't use. Suspending reading,
+ * for instance by a watermark, would suspend the timeout, too. Without memory there is no such limit. */
 static void evpy_http_bound(struct bufferevent *bev, size_t most)
 {
 	bev->wm_write.high = most;
@@ -209,7 +207,7 @@ static void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, si
 		evhttp_set_bevcb(http, most > 0 ? evpy_http_bounded : NULL, (void *)most);
 }
 
-/* Negative seconds stand for no timeout; libevent takes 0 for that. */
+/* Negative seconds mean no timeout; libevent's own sign for that is 0. */
 static void evpy_http_set_timeout(struct evhttp *http, double seconds)
 {
 	struct timeval tv = {0, 1};
@@ -219,9 +217,9 @@ static void evpy_http_set_timeout(struct evhttp *http, double seconds)
 	evhttp_set_timeout_tv(http, seconds < 0 ? NULL : &tv);
 }
 
-/* A client may say all that it wants, and that this was all, before the first answer. libevent reads on
- * while a reply is being written, to learn that the client has gone, and would close the connection at
- * that end, with the requests that it has read already. */
+/* A client may send all its requests, and close its half, before the first answer. While a reply is being written,
+ * libevent reads on, to learn whether the client has gone, and would close the connection at that end, together
+ * with the requests that it has read already. */
 static void evpy_http_read_no_further(struct bufferevent *bev)
 {
 	if (bev != NULL && evbuffer_get_length(bufferevent_get_input(bev)) > 0)
@@ -241,9 +239,8 @@ static void evpy_http_refuse_connect(struct evhttp_request *req, int code)
 		req->type = EVPY_REFUSED_CONNECT;
 }
 
-/* Has libevent, which reads only the first header Connection of each side, and of it the first word, say
- * and do the same: close, or not. `ends` says that it must, as only the end of the connection is that
- * of the body. */
+/* Makes libevent say and do the same: close, or not. libevent reads only the first header Connection of each side,
+ * and only its first word. With `ends` it must close, as the body ends with the connection. */
 static void evpy_http_persist(struct evhttp_request *req, int ends)
 {
 	struct evkeyvalq *in = req->input_headers, *out = req->output_headers;
@@ -266,7 +263,7 @@ static void evpy_http_persist(struct evhttp_request *req, int ends)
 	}
 }
 
-/* Takes the headers that tell of no body, or of a coding that the client's version doesn't have. */
+/* Removes the headers of a body if there is none, or of a coding that the client's version doesn't have. */
 static void evpy_http_trim_headers(struct evhttp_request *req, int code)
 {
 	struct evkeyvalq *headers = req->output_headers;
@@ -279,7 +276,7 @@ static void evpy_http_trim_headers(struct evhttp_request *req, int code)
 		evpy_http_remove(headers, "Transfer-Encoding");
 }
 
-/* Whether a whole body of that size, with what is in the output already, is what the headers say. */
+/* Whether a body of that size, together with what is in the output already, fits the headers. */
 static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 {
 	struct evpy_framing framing = evpy_http_framing(req->output_headers);
@@ -290,12 +287,12 @@ static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 		(ev_uint64_t)framing.length == size);
 }
 
-/* What libevent would free at once: but a method may be in the middle of using it. */
+/* libevent would free it at once, while a method may be using it. */
 #define EVPY_ORPHAN 1
 
-/* Where a reply has no body, libevent would send one all the same, and the client take it for the next
- * reply. To HEAD libevent doesn't tell how long the body would be; without memory for that header, the
- * reply is a good one, too. */
+/* If a reply must have no body, libevent would send one all the same, and the client would take it for the next
+ * reply. In a reply to HEAD libevent doesn't say how long the body would be. Without memory for that header, the
+ * reply is still valid. */
 static int evpy_http_send(struct evhttp_request *req, int code, const char *reason)
 {
 	struct bufferevent *bev;
@@ -322,11 +319,11 @@ static int evpy_http_send(struct evhttp_request *req, int code, const char *reas
 	return 0;
 }
 
-/* evhttp doesn't look whether it gets memory for the parts of a reply, and would send it without them, or never. So
- * some is put aside while it makes one. */
+/* evhttp doesn't check whether it gets memory for the parts of a reply, and would send it without them, or never. So
+ * memory is put aside while it makes one. */
 
-/* After each of these but in case of failure, -1 or EVPY_MISFRAMED, the request is libevent's to free, or
- * has been freed (O3, O4); after EVPY_ORPHAN it is there for evpy_http_free_orphan. */
+/* If one of these succeeds, libevent will free the request or has freed it (O3, O4); -1 and EVPY_MISFRAMED mean
+ * failure; after EVPY_ORPHAN evpy_http_free_orphan must free it. */
 static int evpy_http_reply(
     struct evhttp_request *req, int code, const char *reason, const void *body, size_t size)
 {
@@ -346,7 +343,7 @@ static int evpy_http_reply(
 	return sent;
 }
 
-/* libevent itself ignores that it can't take the body. */
+/* libevent itself ignores an error when it moves the body. */
 static int evpy_http_reply_buffer(
     struct evhttp_request *req, int code, const char *reason, struct evbuffer *body)
 {
@@ -366,16 +363,16 @@ static int evpy_http_reply_buffer(
 	return sent;
 }
 
-/* What has been put into the body already doesn't belong there; and where a reply has no body, libevent's
- * page doesn't either, which it can't add while the buffer is frozen. libevent gives up a connection
- * here when it is out of memory, but not that there is none (O5). */
+/* Bytes that are in the body already don't belong into an error page. If the reply must have no body, libevent's
+ * page doesn't, either, and can't be added while the buffer is frozen. libevent handles lack of memory here, but
+ * not a connection that is gone (O5). */
 static int evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason)
 {
 	int before;
 
 	if (req->evcon == NULL)
 		return EVPY_ORPHAN;
-	before = evpy_guard(); /* it is sent without, too: it has nobody to tell */
+	before = evpy_guard(); /* without memory for the callback it is sent all the same */
 	evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
 	if (evpy_http_is_bare(req, code))
 		evbuffer_freeze(req->output_buffer, 0);
@@ -386,8 +383,8 @@ static int evpy_http_reply_error(struct evhttp_request *req, int code, const cha
 	return 0;
 }
 
-/* 1 when it is on its way, 0 when there was nothing to send, -1 when there is no memory, or the buffer
- * is frozen. `ntoread` has no more use for libevent by now: it is what the body lacks of its length. */
+/* Returns 1 if it is being sent, 0 if there was nothing to send, -1 without memory or if the buffer is frozen.
+ * libevent doesn't use `ntoread` any more: here it is how many bytes of the body's length are missing. */
 static int evpy_http_chunk(
     struct evhttp_request *req, struct evbuffer *data, int called, uintptr_t key)
 {
@@ -445,8 +442,8 @@ static int evpy_http_reply_chunk_buffer(
 	return result;
 }
 
-/* libevent would send what is in the body already as it is, before the first chunk; say "chunked" again
- * where the headers do so; and tell a client of HTTP/1.0 that is to be kept that there is no body. */
+/* libevent would send bytes that are in the body already as they are, before the first chunk; repeat "chunked" if
+ * the headers have it; and tell an HTTP/1.0 client that keeps its connection that there is no body. */
 static int evpy_http_reply_start(struct evhttp_request *req, int code, const char *reason)
 {
 	struct evpy_framing framing = evpy_http_framing(req->output_headers);
@@ -478,7 +475,7 @@ static int evpy_http_reply_start(struct evhttp_request *req, int code, const cha
 	return 0;
 }
 
-/* How many bytes of a reply that has been begun are still to come, as its length says. */
+/* How many bytes of a begun reply are still missing, according to its length. */
 static ev_int64_t evpy_http_missing(const struct evhttp_request *req)
 {
 	return req->evcon == NULL || req->ntoread < 0 ? 0 : req->ntoread;
@@ -503,8 +500,8 @@ static int evpy_http_reply_end(struct evhttp_request *req)
 	return 0;
 }
 
-/* Nothing more is sent, read or told until the connection can be freed; not even when libevent is told to,
- * by an RPC that is refused, say, and takes reading and writing up again. */
+/* Nothing more is sent, read or reported until the connection can be freed, even if libevent resumes reading and
+ * writing, for instance when an RPC is refused. */
 static void evpy_http_mute(struct evhttp_connection *evcon)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
@@ -518,8 +515,8 @@ static void evpy_http_mute(struct evhttp_connection *evcon)
 	evbuffer_freeze(output, 0);
 }
 
-/* Writes at once what a loop that has been stopped would not, as far as the socket takes it; in the way
- * of the loop, for whatever the bytes go through. Takes a reference. */
+/* Writes at once, as far as the socket takes it, what a stopped loop would not write; as the loop does it, whatever
+ * layers the bytes go through. Takes over a reference. */
 static void evpy_http_push(struct bufferevent *bev)
 {
 	struct evbuffer *output = bufferevent_get_output(bev);
@@ -535,9 +532,9 @@ static void evpy_http_push(struct bufferevent *bev)
 	bufferevent_decref(bev);
 }
 
-/* For a request that nobody will answer any more. One that has been answered in part, by which it has
- * become a response, must not look complete to the client: so its connection is cut, and libevent, which
- * finds that out in its own time, frees the request with it as `userdone` says that nobody else will. */
+/* For a request that the user won't answer any more. One whose answer has begun, so that it has become a response,
+ * must not look complete to the client: so its connection is cut. When libevent notices that, it frees the
+ * request, too, because `userdone` says that the user is done with it. */
 static int evpy_http_abandon(struct evhttp_request *req)
 {
 	if (req->evcon == NULL || req->kind == EVHTTP_REQUEST)
@@ -547,7 +544,7 @@ static int evpy_http_abandon(struct evhttp_request *req)
 	return 0;
 }
 
-/* A request whose client has gone belongs to nobody in C (O5), nor does what has just been answered. */
+/* A request whose client has gone has no owner in C (O5), nor has one that has just been answered. */
 static void evpy_http_free_orphan(struct evhttp_request *req)
 {
 	if (req->evcon == NULL) {

@@ -1,7 +1,7 @@
 /* Trampolines of struct evconnlistener; `arg` is a key, as in event.c. */
 
-/* A connection that nobody takes is closed, or its descriptor would be lost (K1). But who has closed it
- * and opened something else may have got the same number again. */
+/* A connection that Python doesn't take is closed, or its descriptor would leak (K1). But code that has closed it
+ * and opened another one may have got the same number again. */
 static void evpy_on_accept(struct evconnlistener *listener, evutil_socket_t fd,
     struct sockaddr *address, int length, void *key)
 {
@@ -28,7 +28,7 @@ static void evpy_on_accept_error(struct evconnlistener *listener, void *key)
 	EVPY_CALL(evpy_accept_error((uintptr_t)key, error));
 }
 
-/* As in C, while there has never been a callback, connections wait in the kernel. */
+/* As in C, connections wait in the kernel until there is a first callback. */
 static struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_socket_t fd,
     unsigned flags, int backlog, int callback, uintptr_t key)
 {
@@ -37,7 +37,7 @@ static struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_
 
 	if (evpy_is_refused(base, fd) || (before = evpy_guard()) < 0)
 		return NULL;
-	/* One that has got memory put aside is whole, and stays: to free it could close the descriptor. */
+	/* A listener made with memory put aside is complete, and is kept: freeing it could close the descriptor. */
 	listener = evconnlistener_new(
 	    base, callback ? evpy_on_accept : NULL, (void *)key, flags, backlog, fd);
 	evpy_unguard(before);

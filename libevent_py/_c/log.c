@@ -1,6 +1,6 @@
-/* libevent logs with its locks held, from any thread, and must not be called meanwhile (A5). Even
- * to take the GIL there could run a garbage collection and with it any finalizer. So a message is
- * only put on a list here; Python fetches it when no C is below it that could mind. */
+/* libevent logs with its locks held, from any thread, and must not be called meanwhile (A5). Even taking
+ * the GIL there could run a garbage collection and with it any finalizer. So a message is only queued
+ * here; Python fetches it when it is safe to run. */
 
 struct evpy_message {
 	struct evpy_message *next;
@@ -14,11 +14,11 @@ static struct evpy_message *evpy_messages;
 /* Where to write a byte so that a running loop fetches the messages; -1 before the first base. */
 static int evpy_log_poke_fd = -1;
 
-/* A loop's own turns are worth debug messages: if each of them woke it, it would never rest. */
+/* Each turn of a loop causes debug messages: if each of them woke the loop, it would never rest. */
 #define EVPY_DEBUG_BATCH 64
 static unsigned evpy_debug_messages;
 
-/* Have the loops that run look what there is. */
+/* Wake the running loops, to fetch the messages. */
 static void evpy_poke_loops(void)
 {
 	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
@@ -35,10 +35,10 @@ static int evpy_pokes(int severity)
 	    __atomic_add_fetch(&evpy_debug_messages, 1, __ATOMIC_RELAXED) % EVPY_DEBUG_BATCH == 0;
 }
 
-/* Set where libevent is about to warn of what is meant to be: that warning is nobody's (R1). */
+/* Set when libevent is about to warn of something intended: that warning is dropped (R1). */
 static _Thread_local int evpy_log_expected;
 
-/* How often libevent has warned this thread: all that tells that some of its functions have failed. */
+/* How often libevent has logged a warning in this thread: the only sign that some of its functions failed. */
 static _Thread_local unsigned evpy_warned;
 
 static void evpy_on_log(int severity, const char *text)
@@ -53,7 +53,7 @@ static void evpy_on_log(int severity, const char *text)
 	}
 	evpy_warned += severity == EVENT_LOG_WARN;
 	message = malloc(sizeof *message + size);
-	/* An error is libevent's last word before it ends the process: nobody may fetch it. */
+	/* libevent ends the process after an error, so the message might never be fetched. */
 	if (severity == EVENT_LOG_ERR || message == NULL)
 		fprintf(stderr, "[libevent] %s\n", text);
 	if (message != NULL) {

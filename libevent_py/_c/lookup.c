@@ -1,15 +1,14 @@
 /* The lookups that bufferevents begin: their own, and those of the HTTP connections that they belong to.
  *
- * A bufferevent has place for one lookup, and its callback empties that place. One that has been cancelled
- * is told so only in the loop: if another has been begun by then, that can't be cancelled any more, so it
- * outlives the bufferevent and the evdns_base, connects a socket that nobody closes, and its timer uses
- * what is freed. The same happens when another is begun inside the callback of one that is answered before
- * the call returns. And one that goes through TLS never cancels a lookup.
+ * A bufferevent has a slot for one lookup, and the lookup's callback clears that slot. The callback of a cancelled
+ * lookup runs only in the loop. If another lookup has begun by then, that one can't be cancelled any more: it
+ * outlives the bufferevent and the evdns_base, connects a socket that is never closed, and its timer uses freed
+ * memory. The same happens if a lookup is begun inside the callback of another one that is answered before the
+ * call returns. And a bufferevent with TLS never cancels a lookup.
  *
- * libevent asks whoever has first been set here for its lookups, so that its core need not know of evdns.
- * It is this, before any evdns_base is made. So it is known here what each bufferevent looks up, the newest
- * first; each can be cancelled; and the end of one that another has taken the place of changes nothing but
- * the reference that it has held. */
+ * libevent's core doesn't know evdns: it calls the lookup function that was set first. We set this one, before any
+ * evdns_base is made. So we know all lookups of each bufferevent, the newest first; each can be cancelled; and when
+ * a replaced lookup ends, it only drops its reference to the bufferevent. */
 
 /* From libevent's util-internal.h: exported for evdns, which is in another library. */
 typedef struct evdns_getaddrinfo_request *(*evpy_getaddrinfo_fn)(struct evdns_base *, const char *,
@@ -20,7 +19,7 @@ struct evpy_lookup {
 	struct evpy_lookup *next;
 	struct bufferevent *bev;
 	struct evdns_base *dns;
-	/* NULL until it is known that the answer comes later. */
+	/* NULL until it is clear that the answer comes later. */
 	struct evdns_getaddrinfo_request *handle;
 	evdns_getaddrinfo_cb cb;
 	int cancelled;
@@ -36,7 +35,7 @@ static struct evpy_lookup **evpy_lookups_of(const struct bufferevent *bev)
 	return &evpy_lookups[(bits >> 4 ^ bits >> 14 ^ bits >> 24) % EVPY_LOOKUPS];
 }
 
-/* The newest that the bufferevent has begun, of those from `lookup` on. */
+/* The newest lookup of the bufferevent in the list that begins with `lookup`. */
 static struct evpy_lookup *evpy_lookup_find(
     struct evpy_lookup *lookup, const struct bufferevent *bev)
 {
@@ -102,8 +101,8 @@ static void evpy_lookup_init(void)
 	evutil_set_evdns_getaddrinfo_fn_(evpy_lookup_begin);
 }
 
-/* The next in this place of the bufferevent's, or with NULL of the evdns_base's, that goes on; it is taken
- * for cancelled from now on. */
+/* The next unfinished lookup in this bucket of the bufferevent or, with NULL, of the evdns_base; it is marked as
+ * cancelled. */
 static struct evdns_getaddrinfo_request *evpy_lookup_take(
     struct evpy_lookup **place, const struct bufferevent *bev, const struct evdns_base *dns)
 {
@@ -121,7 +120,7 @@ static struct evdns_getaddrinfo_request *evpy_lookup_take(
 	return handle;
 }
 
-/* Tells whether the bufferevent looks a name up that it will connect to. */
+/* Tells whether the bufferevent is looking up the name that it will connect to. */
 static int evpy_lookup_under_way(struct bufferevent *bev)
 {
 	struct evpy_lookup *lookup;
@@ -134,7 +133,7 @@ static int evpy_lookup_under_way(struct bufferevent *bev)
 	return under_way;
 }
 
-/* Nothing will come of what the bufferevent looks up; its evdns_base must still be there. */
+/* Cancels all lookups of the bufferevent; its evdns_base must still exist. */
 static void evpy_lookup_cancel(struct bufferevent *bev)
 {
 	struct evdns_getaddrinfo_request *handle;
@@ -143,7 +142,7 @@ static void evpy_lookup_cancel(struct bufferevent *bev)
 		evdns_getaddrinfo_cancel(handle);
 }
 
-/* The same for whoever looks a name up by this evdns_base, which is to be freed once they are told. */
+/* The same for all lookups by this evdns_base, which is freed once their callbacks have run. */
 static void evpy_lookup_cancel_all(struct evdns_base *dns)
 {
 	struct evdns_getaddrinfo_request *handle;

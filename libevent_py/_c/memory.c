@@ -1,11 +1,11 @@
-/* All memory that libevent and this module take and give back, which comes from malloc().
+/* All memory that libevent and this module allocate and free. It comes from malloc().
  *
- * Three things are done to it. It can be counted, and any allocation be made to fail, for those who test what
- * happens then (`libevent_py.debug`). And memory can be put aside for calls that libevent doesn't survive, or
- * doesn't notice, when it gets none: see evpy_guard(). Without any of that each call goes straight on.
+ * For tests, memory can be counted, and any allocation can be made to fail (`libevent_py.debug`). And memory can
+ * be put aside for calls in which libevent doesn't survive, or doesn't notice, a failed allocation: see
+ * evpy_guard(). Without any of that, each call goes straight to malloc() or free().
  *
- * A block is the plain one of malloc(), whoever asked for it and whatever has been switched on since: so
- * it doesn't matter who frees it, or when. */
+ * Every block is a plain block of malloc(), no matter who asked for it and what was switched on later. So any code
+ * may free it at any time. */
 
 #include <pthread.h>
 #ifdef __APPLE__
@@ -42,10 +42,10 @@ struct evpy_block {
 
 /* Memory put aside.
  *
- * Much of libevent doesn't look whether it has got memory, or can't take back what it has made by then: the
- * first half of a pair, a callback without which a bufferevent never writes. So before such a call memory is
- * put aside, and while the call lasts what malloc() refuses comes from there. The call succeeds, and who made it
- * sees that memory ran short, takes back what has been made, which is whole, and fails. */
+ * Much of libevent doesn't check whether it got memory, or can't undo what it has done by then: the first half of
+ * a pair, or a callback without which a bufferevent never writes. So memory is put aside before such a call, and
+ * used during the call when malloc() fails. The call succeeds; its caller sees that memory ran short, frees the
+ * new object, which is complete, and fails. */
 
 /* More than any one call asks for. The large ones take what a socket gives at once. */
 static const struct {
@@ -59,15 +59,15 @@ static const struct {
 struct evpy_aside {
 	void *blocks[EVPY_ASIDES][EVPY_ASIDE_MOST];
 	int left[EVPY_ASIDES];
-	void *named; /* one more, of a size that somebody has named */
+	void *named; /* one more block, of a size that the caller has asked for */
 	size_t named_size;
 	int depth; /* how many guards there are, one inside the other */
 	int missed; /* how often malloc() has refused meanwhile */
 	int lacked; /* and which of these was the last for which there was nothing here, either */
 };
 
-/* This thread's while it is guarded; that of the loop that it runs, also below a callback, which is on its own;
- * and those that wait for the next. */
+/* The memory of this thread while it is guarded; that of the loop that it runs, even during a callback, which isn't
+ * guarded; and memory kept for the next guard. */
 static _Thread_local struct evpy_aside *evpy_guarding, *evpy_looping;
 static struct evpy_aside *evpy_spares[4];
 
@@ -107,7 +107,7 @@ static void evpy_aside_keep(struct evpy_aside *aside)
 	evpy_aside_free(aside);
 }
 
-/* Put aside what is missing; tell whether it is all there. */
+/* Put aside the missing blocks; return whether all are there. */
 static int evpy_aside_fill(struct evpy_aside *aside)
 {
 	size_t i;
@@ -125,8 +125,8 @@ static int evpy_aside_fill(struct evpy_aside *aside)
 
 static void evpy_unguard(int before);
 
-/* Guard what this thread does until evpy_unguard(). Returns what that one takes, or -1 and ENOMEM when nothing
- * can be put aside. */
+/* Guard what this thread does until evpy_unguard(). Returns the argument for that, or -1 and ENOMEM if nothing can
+ * be put aside. */
 static int evpy_guard(void)
 {
 	struct evpy_aside *aside = evpy_guarding;
@@ -166,7 +166,7 @@ static int evpy_missed(int before)
 	return evpy_guarding->missed != before;
 }
 
-/* Tell whether anything has got no memory at all: it was too large, or too much. */
+/* Tell whether any allocation failed in spite of that, because it was too large or there were too many. */
 static int evpy_lacked(int before)
 {
 	return evpy_guarding->lacked > before;
@@ -188,11 +188,11 @@ static void evpy_unguard(int before)
 	errno = error;
 }
 
-/* A loop is guarded, too, as libevent makes things there by itself. Whom it calls is not: Python's functions get
- * to know that there is no memory. So what is short there is libevent's own, and a byte to the log's pipe has the
- * loop ask for it. */
+/* A loop is guarded, too, as libevent allocates memory there by itself. Callbacks are not guarded: Python's functions
+ * must see that there is no memory. So memory used there is libevent's own, and a byte to the log's pipe makes the
+ * loop look. */
 
-/* Guard the loop that this thread begins; returns what evpy_loop_end() takes. */
+/* Guard the loop that this thread begins; returns the argument for evpy_loop_end(). */
 static struct evpy_aside *evpy_loop_begin(void)
 {
 	struct evpy_aside *outer = evpy_looping;
@@ -276,7 +276,7 @@ static struct {
 	} refusing;
 } evpy_counted;
 
-/* Nothing else is done while it is held: so who holds any other lock may take it. */
+/* No other lock is taken while it is held: so a thread that holds any other lock may take it. */
 static pthread_mutex_t evpy_counted_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void evpy_counted_hold(void)
@@ -344,7 +344,7 @@ static void evpy_forget_block(struct evpy_block *block)
 		--evpy_counted.usage[sources[i]].blocks;
 		evpy_counted.usage[sources[i]].bytes -= block->size;
 	}
-	/* Those that lie further on because of this one move up. */
+	/* Entries that collided with this one move up. */
 	for (;;) {
 		evpy_counted.blocks[hole].address = 0;
 		do {
@@ -362,7 +362,7 @@ static void evpy_forget_block(struct evpy_block *block)
 	}
 }
 
-/* Count an allocation; tell whether it may be tried. */
+/* Count an allocation; return whether it may be tried. */
 static int evpy_admit(int source)
 {
 	const int sources[] = {EVPY_ANY, source};
@@ -382,7 +382,7 @@ static int evpy_admit(int source)
 	return !refused;
 }
 
-/* Note a new block; -1 if there is no room for the note. */
+/* Enter a new block in the table; -1 if there is no room. */
 static int evpy_enter(int source, void *memory, size_t size)
 {
 	struct evpy_block *block;
@@ -391,7 +391,7 @@ static int evpy_enter(int source, void *memory, size_t size)
 	    evpy_table_grow() < 0)
 		return -1;
 	block = evpy_find((uintptr_t)memory);
-	if (block->address != 0) { /* somebody has freed it behind our back */
+	if (block->address != 0) { /* other code has freed it without our function */
 		evpy_forget_block(block);
 		block = evpy_find((uintptr_t)memory);
 	}
@@ -432,7 +432,7 @@ static void evpy_counted_free(void *memory)
 	block = evpy_find((uintptr_t)memory);
 	if (block->address != 0)
 		evpy_forget_block(block);
-	evpy_counted_leave(); /* before free(), after which another thread may get and enter it */
+	evpy_counted_leave(); /* before free(): afterwards another thread may get the same block and enter it */
 	free(memory);
 }
 
@@ -462,7 +462,7 @@ static void *evpy_counted_resize(int source, void *old, size_t size)
 	if (memory != NULL) {
 		if (kept.address != 0)
 			evpy_forget_block(block);
-		/* One that came from before counting may find no room, and stays unknown. */
+		/* A block from before counting may find no room, and stays unknown. */
 		evpy_enter(kept.address != 0 ? kept.source : source, memory, size);
 	}
 	evpy_counted_leave();
@@ -471,7 +471,7 @@ static void *evpy_counted_resize(int source, void *old, size_t size)
 	return memory;
 }
 
-/* What libevent calls, and this module. */
+/* The functions that libevent and this module call. */
 
 static void *evpy_take(int source, size_t size)
 {
@@ -508,7 +508,7 @@ static void *evpy_malloc(size_t size)
 	return evpy_take(EVPY_OURS, size);
 }
 
-/* By calloc(), which leaves much memory untouched. */
+/* Uses calloc(), which leaves much memory untouched. */
 static void *evpy_calloc(size_t n, size_t size)
 {
 	void *memory;
@@ -541,7 +541,7 @@ static void *evpy_libevent_realloc(void *old, size_t size)
 }
 
 #if LIBEVENT_PY_HAVE_TLS
-/* OpenSSL asks for nothing, too, and may ask to make something nothing. */
+/* OpenSSL also asks for 0 bytes, and may resize a block to 0. */
 
 static void *evpy_openssl_malloc(size_t size, const char *file, int line)
 {
@@ -629,9 +629,9 @@ static void evpy_use_memory(void)
 	event_set_mem_functions(evpy_libevent_malloc, evpy_libevent_realloc, evpy_free);
 }
 
-/* As the loader brings this module in: before any lock is made that is held while memory is asked for, so that
- * this one is the last to be taken around a fork(); and before OpenSSL, which takes other functions only until
- * it has asked for anything, is used by the modules of Python that are imported next. */
+/* Runs when the module is loaded. That is before any lock is made that is held during an allocation, so that this
+ * lock is the last one to be taken before a fork(). And it is before Python's next imports use OpenSSL, which
+ * accepts other memory functions only before its first allocation. */
 __attribute__((constructor)) static void evpy_memory_begin(void)
 {
 	const char *wanted = getenv("LIBEVENT_PY_COUNT_MEMORY");

@@ -21,7 +21,7 @@ struct evpy_block {
 	int source;
 };
 
-/* Frees what libevent hands over, as a line or a decoded URI, and what the functions below return. */
+/* Frees memory that libevent returns, such as a line or a decoded URI, and what the functions below return. */
 void evpy_free(void *memory);
 
 int evpy_guard(void);

@@ -4,8 +4,8 @@
  * bufferevent has one of its own, made here and freed here when it is replaced, or when the bufferevent
  * is freed; one that was set without us is taken over. Groups copy theirs. */
 
-/* What stands in for no limit where libevent may be in the middle of refilling a bucket: when that has
- * called back it looks at the limit again, without asking whether there still is one. */
+/* A limit that replaces "no limit" while libevent may be refilling a bucket: after its callbacks, it looks at the
+ * limit again without checking that there still is one. */
 static struct ev_token_bucket_cfg *evpy_no_limit;
 
 static struct ev_token_bucket_cfg *evpy_limit_new(
@@ -22,7 +22,7 @@ static struct ev_token_bucket_cfg *evpy_limit_new(
 
 static int evpy_ratelimit_init(void)
 {
-	size_t most = INT_MAX; /* TLS reckons in an int */
+	size_t most = INT_MAX; /* TLS counts in an int */
 
 	evpy_no_limit = evpy_limit_new(most, most, most, most, 1.0);
 	return evpy_no_limit == NULL ? -1 : 0;
@@ -33,7 +33,7 @@ static struct ev_token_bucket_cfg *evpy_limit_of(struct bufferevent *bev)
 	return (struct ev_token_bucket_cfg *)bufferevent_get_token_bucket_cfg(bev);
 }
 
-/* A callback inside may have set another limit: that goes too. */
+/* A callback inside may have set another limit: that is freed, too. */
 static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy)
 {
 	struct ev_token_bucket_cfg *limit;
@@ -54,9 +54,8 @@ static ev_ssize_t evpy_at_most(ev_ssize_t level, size_t most)
 	return level > (ev_ssize_t)most ? (ev_ssize_t)most : level;
 }
 
-/* Replacing a limit by one with another tick, libevent goes on counting in ticks of the old one, and
- * may never refill the bucket again. So the old limit is taken away first, and what was left of it is
- * put into the new bucket. */
+/* If a limit is replaced by one with another tick, libevent goes on counting in old ticks, and may never refill
+ * the bucket again. So the old limit is removed first, and what was left of it is put into the new bucket. */
 static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev, size_t read_rate,
     size_t read_burst, size_t write_rate, size_t write_burst, double tick)
 {
@@ -88,7 +87,7 @@ static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev, size_t read_
 	return failed;
 }
 
-/* libevent does not say when it could not add the timer that refills the group's bucket, or has no lock. */
+/* libevent doesn't report that it could not add the timer that refills the group's bucket, or has no lock. */
 static struct bufferevent_rate_limit_group *evpy_rate_limit_group_new(struct event_base *base,
     size_t read_rate, size_t read_burst, size_t write_rate, size_t write_burst, double tick)
 {

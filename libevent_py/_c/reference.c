@@ -1,8 +1,9 @@
-/* What Python holds for libevent: memory that buffers refer to, and what file segments call at last.
+/* Objects that Python keeps alive for libevent: memory that buffers refer to, and cleanup callbacks of file
+ * segments.
  *
- * libevent lets go of it in the middle of changing a buffer, with locks held, in whatever thread that
- * happens. No Python may run there (D4, E6). So C only lists the keys of what is no longer needed, and
- * Python takes them from the list when it comes by. */
+ * libevent drops its reference in the middle of changing a buffer, with locks held, in any thread. No Python may
+ * run there (D4, E6). So C only lists the keys of objects that are no longer needed, and Python takes them from
+ * the list at its next clean moment. */
 
 struct evpy_release {
 	struct evpy_release *next;
@@ -29,8 +30,8 @@ static void evpy_release(struct evpy_release *release)
 		event_active(evpy_waker, EV_TIMEOUT, 1);
 }
 
-/* The key of something that libevent has let go of, or 0. It stays listed until Python has done with it: an
- * interrupt may come right behind this call. */
+/* The key of an object that libevent no longer needs, or 0. It stays listed until Python has released the object: an
+ * interrupt may come right after this call. */
 static uintptr_t evpy_released(void)
 {
 	uintptr_t key = 0;
@@ -64,8 +65,8 @@ static void evpy_on_reference_cleanup(const void *data, size_t size, void *relea
 	evpy_release(release);
 }
 
-/* 0; -1 when libevent refused, after which the key is listed, too, though libevent doesn't call the
- * cleanup function then (D6); or -2 when the key isn't listed, because there is no memory for that. */
+/* Returns 0; -1 if libevent refused: then the key is listed, although libevent doesn't call the cleanup function
+ * (D6); or -2 if the key isn't listed, because there is no memory for that. */
 static int evpy_add_reference(struct evbuffer *buf, const void *data, size_t size, uintptr_t key)
 {
 	struct evpy_release *release = evpy_release_new(key);

@@ -1,13 +1,13 @@
 /* Trampolines of evrpc; `arg` is a key, as in event.c.
  *
- * Messages are Python's: all that C sees of one is its bytes, which it hands over and sends as they are. So
- * evrpc's many small callbacks (make, marshal, complete, clear …) stay in C. */
+ * Python makes and reads messages: C sees only their bytes, which it passes on unchanged. So evrpc's many small
+ * callbacks (make, marshal, complete, clear …) stay in C. */
 
 #include <event2/rpc_struct.h>
 
 #define EVPY_RPC_PREFIX "/.rpc."
 
-/* What evrpc has of a server's request or reply. */
+/* evrpc's object for a server's request or reply. */
 struct evpy_payload {
 	struct evbuffer *data;
 	int complete;
@@ -46,7 +46,7 @@ static void evpy_payload_give(struct evbuffer *output, void *payload)
 	evbuffer_add_buffer(output, ((struct evpy_payload *)payload)->data);
 }
 
-/* The public shape of what C's handlers are given. */
+/* The public struct that C's handlers get. */
 EVRPC_HEADER(evpy, evpy_payload, evpy_payload)
 
 static struct evhttp_request *evpy_rpc_http_request(struct evrpc_req_generic *rpc)
@@ -59,8 +59,7 @@ static struct evbuffer *evpy_rpc_request(struct evrpc_req_generic *rpc)
 	return ((struct evpy_payload *)evrpc_get_request(rpc))->data;
 }
 
-/* Put the bytes of a reply where evpy_rpc_answer() sends them from. The reply is there already: a hook may have
- * paused the first one. */
+/* Store the bytes of a reply for evpy_rpc_answer(). There may be a reply already, which a hook has paused. */
 static int evpy_rpc_fill(struct evrpc_req_generic *rpc, const void *data, size_t size)
 {
 	struct evpy_payload *reply = evrpc_get_reply(rpc);
@@ -78,7 +77,7 @@ static void evpy_rpc_answer(struct evrpc_req_generic *rpc)
 		evpy_unguard(before);
 }
 
-/* Answer as evrpc does when something is wrong: by 503. */
+/* Answer with 503, as evrpc does when something is wrong. */
 static void evpy_rpc_refuse(struct evrpc_req_generic *rpc)
 {
 	int before = evpy_guard(); /* it is done without, too: it has nobody to tell */
@@ -114,14 +113,14 @@ static void evpy_on_no_rpc(struct evhttp_request *request, void *unused)
 	evhttp_send_error(request, HTTP_NOTFOUND, NULL);
 }
 
-/* Have *path* answered by somebody, if it isn't: 0 when it wasn't, -1 when it was, less for no memory. */
+/* Set a handler for *path*: 0 if there was none, -1 if there was one, less without memory. */
 static int evpy_rpc_claim(struct evhttp *http, const char *path)
 {
 	return path == NULL ? -2 : evhttp_set_cb(http, path, evpy_on_no_rpc, NULL);
 }
 
-/* -1 when the path is taken, less for no memory. evrpc doesn't look, and later finds nothing to remove,
- * or what isn't its own (R2). */
+/* Returns -1 if the path is taken, less without memory. evrpc doesn't check that, and later finds nothing to
+ * remove, or another's handler (R2). */
 static int evpy_rpc_register(
     struct evrpc_base *base, struct evhttp *http, const char *name, uintptr_t key)
 {
@@ -148,7 +147,7 @@ static int evpy_rpc_register(
 	return failed;
 }
 
-/* evrpc asserts that the path is still there to be removed; whoever has the server can have removed it. */
+/* evrpc asserts that the path still has its handler; but the user of the HTTP server may have removed it. */
 static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, const char *name)
 {
 	char *path = evpy_rpc_path(name);
@@ -160,7 +159,7 @@ static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, con
 	return failed;
 }
 
-/* Hooks. Python has a list of its own for each end, which may change while it is gone through. */
+/* Hooks. Python has its own list for each end, which may change while it is walked. */
 
 static int evpy_on_rpc_input(
     void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
@@ -198,24 +197,24 @@ static void *evpy_rpc_add_hook(void *end, int type, uintptr_t key)
 	return hook;
 }
 
-/* A pool's call: what evrpc has of its request and of its reply. */
+/* A pool's call: evrpc's objects for its request and its reply. */
 struct evpy_call {
 	uintptr_t key;
 	struct evbuffer *request;
 	struct evbuffer *reply;
 	struct evrpc_request_wrapper *context;
-	struct evhttp_request *http; /* while it is ours to free */
+	struct evhttp_request *http; /* while we have to free it */
 	int held; /* by C, and by Python */
 };
 
-/* The call whose request evrpc makes: its next step is to ask the hooks. */
+/* The call whose request evrpc is making; the next step is to ask the hooks. */
 static _Thread_local struct evpy_call *evpy_marshalled;
 
 /* evrpc's own callback for the end of an HTTP request. */
 static void (*evpy_reply_done)(struct evhttp_request *, void *);
 
-/* An interrupt may keep Python from hearing that a call is over: so the record is freed only when Python
- * has let go of it, too. */
+/* An interrupt may keep Python from learning that a call is over. So the record is freed only when Python has
+ * dropped it, too. */
 static void evpy_call_free(struct evpy_call *call)
 {
 	if (__atomic_sub_fetch(&call->held, 1, __ATOMIC_ACQ_REL) > 0)
@@ -247,7 +246,7 @@ static int evpy_call_unmarshal(void *arg, struct evbuffer *input)
 	return evbuffer_add_buffer(((struct evpy_call *)arg)->reply, input);
 }
 
-/* What evrpc could not send, it forgets. */
+/* evrpc forgets a request that it could not send. */
 static void evpy_on_call_done(struct evrpc_status *status, void *request, void *reply, void *arg)
 {
 	struct evpy_call *call = arg;
@@ -270,7 +269,7 @@ static void evpy_call_replied(struct evpy_call *call, struct evhttp_request *req
 	evpy_log_expected = 0;
 }
 
-/* The request has been ours until here, because libevent doesn't say when it has freed one that failed. */
+/* We own the request until here, because libevent doesn't say when it has freed one that failed. */
 static void evpy_on_reply(struct evhttp_request *request, void *arg)
 {
 	struct evpy_call *call = arg;
@@ -283,7 +282,7 @@ static void evpy_on_reply(struct evhttp_request *request, void *arg)
 	evpy_call_replied(call, request);
 }
 
-/* A pool's first hook: only here does evrpc show the request that it has made for a call. */
+/* A pool's first hook: only here does evrpc give access to the request that it has made for a call. */
 static int evpy_on_call(
     void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
 {
@@ -348,7 +347,7 @@ static void evpy_on_nothing(struct evhttp_request *request, void *unused)
 	(void)unused;
 }
 
-/* End a call that is under way on a connection: libevent itself would tell nobody (P3, P4). */
+/* End a call that is under way on a connection: libevent itself would not call back (P3, P4). */
 static void evpy_call_abort(struct evpy_call *call)
 {
 	struct evhttp_request *request = call->http;
@@ -362,7 +361,7 @@ static void evpy_call_abort(struct evpy_call *call)
 	evpy_call_replied(call, NULL);
 }
 
-/* What may begin a call: evrpc and evhttp do it by halves when they get no memory. */
+/* Functions that may begin a call: without memory, evrpc and evhttp leave it half done. */
 
 static int evpy_rpc_make_request(struct evrpc_request_wrapper *context)
 {

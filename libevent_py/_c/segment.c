@@ -1,9 +1,9 @@
 /* Parts of files in buffers.
  *
- * evbuffer_add_file_segment() takes one of the caller's references with it when it fails, unless it
- * couldn't read the file (E5). So here a segment is in a keeper first, which holds a reference of its
- * own; if it is in memory, buffers then refer to the keeper's; and a segment for sendfile(), which is
- * never read, can be lost only once. */
+ * evbuffer_add_file_segment() drops one of the caller's references when it fails, unless it couldn't read the
+ * file (E5). So a segment is added to a keeper first, which has its own reference. If the segment is in memory,
+ * buffers then refer to the keeper's memory. A segment for sendfile(), which is never read, can lose that
+ * reference only once. */
 
 #include <fcntl.h>
 
@@ -90,7 +90,7 @@ static void evpy_on_segment_cleanup(
 	evpy_release(release);
 }
 
-/* Have the key listed when the segment goes. Once only: another key would be forgotten. */
+/* List the key when the segment is freed. Only once: libevent would forget another key. */
 static int evpy_segment_on_cleanup(struct evpy_segment *part, uintptr_t key)
 {
 	struct evpy_release *release = evpy_release_new(key);
@@ -112,7 +112,7 @@ static int evpy_segment_refer(
 	return -1;
 }
 
-/* What fails here is memory for a chain. */
+/* The only possible failure is lack of memory for a chain. */
 static int evpy_segment_send(
     struct evpy_segment *part, struct evbuffer *buf, size_t offset, size_t length)
 {

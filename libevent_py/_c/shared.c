@@ -1,13 +1,13 @@
 /* Memory that outlives the buffer it came from.
  *
- * libevent's own references to another buffer's memory (evbuffer_add_buffer_reference) can be written
- * through (D10), tie the two buffers' locks together and count without a lock. So memory that somebody
- * else is to see moves into a keeper: a buffer that nobody touches any more, with a count of those who
- * look at it. What it came from gets references to it in its place, which libevent never writes to. The
- * last to go, in whatever thread, frees the keeper; no Python runs. */
+ * libevent's own references to another buffer's memory (evbuffer_add_buffer_reference) can be written through
+ * (D10), tie the two buffers' locks together and are counted without a lock. So memory that a view or another
+ * buffer will refer to is moved into a keeper: a buffer that is never changed any more, with a count of its users.
+ * The original buffer gets references to that memory instead, which libevent never writes to. The last user, in
+ * any thread, frees the keeper; no Python runs. */
 
-/* One piece of a keeper's memory. Buffers take bytes only from a reference's front: so its end tells
- * what it refers to, wherever it has moved. */
+/* One piece of a keeper's memory. Buffers remove bytes only from the front of a reference: so its end identifies
+ * the piece, wherever the reference has moved. */
 struct evpy_extent {
 	struct evpy_extent *next;
 	const char *base, *end;
@@ -21,7 +21,7 @@ struct evpy_keeper {
 	struct evpy_extent extents[];
 };
 
-/* Memory that whoever has it holds the keeper of. */
+/* Memory whose user also has a reference to its keeper. */
 struct evpy_view {
 	char *base;
 	size_t size;
@@ -43,7 +43,7 @@ static struct evpy_extent **evpy_bucket(const char *end)
 	return &evpy_extents[(bits ^ bits >> 12 ^ bits >> 24) % EVPY_BUCKETS];
 }
 
-/* Hold the keeper of the memory in `view`, if it has one already. */
+/* Take a reference to the keeper of the memory in `view`, if it has one already. */
 static void evpy_find_keeper(struct evpy_view *view)
 {
 	const char *end = view->base + view->size;
@@ -122,7 +122,7 @@ static void evpy_views_free(struct evpy_views *views)
 	evpy_free(views);
 }
 
-/* Hold an empty keeper, with room for so many extents. */
+/* Make an empty keeper with room for so many extents, and take a reference to it. */
 static struct evpy_keeper *evpy_keeper_new(size_t room)
 {
 	struct evpy_keeper *keeper = evpy_malloc(sizeof *keeper + room * sizeof keeper->extents[0]);
@@ -174,9 +174,9 @@ static struct evbuffer *evpy_refer(const struct evpy_views *views)
 	return references;
 }
 
-/* Put `references` in the place of the memory in `views`, which is all of a locked buffer's up to some
- * point, and that part of it into `keeper` which is to be there. This needs no memory, so it can't fail.
- * Callbacks don't see it, nor does it matter what is frozen: the content stays the same. */
+/* Replace the memory in `views`, which is all of a locked buffer's up to some point, by `references`, and move the
+ * part of it that is to be kept into `keeper`. This needs no memory, so it can't fail. It calls no callbacks and
+ * ignores freezing, because the content stays the same. */
 static void evpy_replace(struct evbuffer *buf, const struct evpy_views *views,
     const struct evpy_keeper *keeper, struct evbuffer *references)
 {
@@ -236,7 +236,7 @@ static int evpy_keep(struct evbuffer *buf, struct evpy_views *views, size_t unke
 	return references == NULL ? -1 : 0;
 }
 
-/* What a locked buffer has from `start` to `end`, which is no further than its end; or NULL. */
+/* The bytes of a locked buffer from `start` to `end`, which must not be beyond its end; or NULL. */
 static struct evpy_views *evpy_share(struct evbuffer *buf, size_t start, size_t end)
 {
 	int i, chains = start < end ? evbuffer_peek(buf, (ev_ssize_t)end, NULL, NULL, 0) : 0;
@@ -299,8 +299,8 @@ static struct evpy_views *evpy_peek(struct evbuffer *buf, size_t start, size_t s
 	return views;
 }
 
-/* The first `size` bytes, or all there are, in one view. libevent takes what it pulls up to new memory,
- * or adds to what nobody shares: keepers' memory has no room to add to. */
+/* The first `size` bytes, or all there are, in one view. libevent pulls bytes up into new memory, or appends them
+ * to memory that isn't shared: keepers' memory has no room for more. */
 static struct evpy_views *evpy_pullup(struct evbuffer *buf, size_t size)
 {
 	struct evpy_views *views = NULL;
@@ -337,8 +337,8 @@ static int evpy_add_buffer_reference(struct evbuffer *out, struct evbuffer *in)
 	return result;
 }
 
-/* Memory to write to, in a keeper of its own: whatever becomes of the buffer that it is for, who can
- * still write to it writes to nobody else's memory. */
+/* Memory to write to, in its own keeper: whatever happens to the buffer that it is for, code that still writes to
+ * it never writes to other memory. */
 static struct evpy_views *evpy_reserve(size_t size)
 {
 	struct evpy_views *views = evpy_calloc(1, sizeof *views + sizeof views->views[0]);

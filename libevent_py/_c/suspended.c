@@ -1,5 +1,5 @@
-/* What a filter has not let pass while it was disabled, or had enough, waits in the input of what it
- * stands on, of which the socket tells no more. */
+/* While a filter is disabled, or has enough input, bytes wait in the input of the bufferevent below it; the socket
+ * reports nothing about them any more. */
 static void evpy_bufferevent_pass(struct bufferevent *bev)
 {
 	struct bufferevent *underlying = bufferevent_get_underlying(bev);
@@ -9,7 +9,7 @@ static void evpy_bufferevent_pass(struct bufferevent *bev)
 		    underlying, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* libevent tells of input only when more comes; of what has come before, nobody. */
+/* libevent reports input only when more comes, never for bytes that came before. */
 static void evpy_bufferevent_tell(struct bufferevent *bev)
 {
 	if (evbuffer_get_length(bev->input) > 0)
@@ -32,7 +32,7 @@ static int evpy_bufferevent_enable(struct bufferevent *bev, short what)
 	return result;
 }
 
-/* libevent uses the callback that looks after the watermark even where it has got none. */
+/* libevent uses the callback for the watermark even if it got no memory for it. */
 static int evpy_bufferevent_setwatermark(
     struct bufferevent *bev, short what, size_t low, size_t high)
 {
@@ -53,8 +53,8 @@ static int evpy_bufferevent_setwatermark(
 	return 0;
 }
 
-/* The end of what is below waits until what came before it has been passed on: it is told once more when
- * `input`, where that is, changes. It stays with what is below, whatever becomes of what stands on it. */
+/* The end of a lower bufferevent waits until the bytes before it, in `input`, have been passed on: it is reported
+ * once more when `input` changes. It stays with the lower bufferevent, whatever happens to the one above. */
 static void evpy_on_before_the_end(
     struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
@@ -66,7 +66,7 @@ static void evpy_on_before_the_end(
 	    underlying, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* Without memory it is told at once, as libevent does. */
+/* Without memory it is reported at once, as in libevent. */
 static int evpy_hold_the_end(struct bufferevent *underlying, struct evbuffer *input, short what)
 {
 	return what == (BEV_EVENT_READING | BEV_EVENT_EOF) &&

@@ -1,10 +1,10 @@
-/* Tagged items, each taken and put as a whole.
+/* Tagged items, each removed and added as a whole.
  *
- * libevent reads a tag beyond what it has made contiguous (CVE-2026-63383, CVE-2026-63384). What it
- * can't read it leaves half consumed (R7), and it takes and adds an item piece by piece: a callback
- * that comes in between finds half of one, and what it then changes libevent doesn't check. Nor does it
- * tell when it couldn't add. So libevent itself reads and writes small buffers that nobody else knows,
- * with all their bytes in one piece, and what goes in or out of the real one does so at once. */
+ * libevent reads a tag beyond the bytes that it has made contiguous (CVE-2026-63383, CVE-2026-63384). It leaves an
+ * item that it can't read half consumed (R7). It removes and adds an item piece by piece: a callback in between
+ * finds half an item, and libevent doesn't check what the callback changes. And it doesn't report that it couldn't
+ * add. So libevent itself reads and writes small private buffers, with all bytes in one piece, and bytes are moved
+ * from or to the real buffer at once. */
 
 struct evpy_item {
 	ev_uint32_t tag, length;
@@ -13,7 +13,7 @@ struct evpy_item {
 	char *payload;
 };
 
-/* What is marshalled or unmarshalled; the last two are only unmarshalled. */
+/* The kinds of items; the last two can only be unmarshalled. */
 #define EVPY_TAG_BYTES 0
 #define EVPY_TAG_INT 1
 #define EVPY_TAG_INT64 2
@@ -23,18 +23,18 @@ struct evpy_item {
 #define EVPY_TAG_HEADER 6
 #define EVPY_TAG_WHOLE 7
 
-/* Why not, besides EVPY_FROZEN, and -1 for no memory. */
+/* The reasons for failure, beside EVPY_FROZEN, and -1 for no memory. */
 #define EVPY_TAG_MALFORMED (-4)
 #define EVPY_TAG_INCOMPLETE (-5)
 #define EVPY_TAG_OTHER (-6)
 #define EVPY_TAG_PAYLOAD (-7)
 
-/* The most bytes of a tag, of a length, and of what stands for a number or two. */
+/* The most bytes of a tag, of a length, and of a payload of one or two numbers. */
 #define EVPY_TAG_ROOM 5
 #define EVPY_LENGTH_ROOM 5
 #define EVPY_NUMBER_ROOM 10
 
-/* Whose chain would be wasted on an item by itself. */
+/* An item up to this size is copied, as a chain of its own would waste memory. */
 #define EVPY_SMALL 2048
 
 static int evpy_tag_marshal(
@@ -78,7 +78,7 @@ static int evpy_tag_marshal(
 	return result;
 }
 
-/* EVPY_TAG_PAYLOAD: there is more than a length can tell. */
+/* Returns EVPY_TAG_PAYLOAD if there are more bytes than a length can express. */
 static int evpy_tag_marshal_buffer(struct evbuffer *buf, struct evbuffer *data, ev_uint32_t tag)
 {
 	struct evbuffer *whole;
@@ -142,7 +142,7 @@ static ev_ssize_t evpy_tag_peek(struct evbuffer *buf, int lengths, struct evpy_i
 		    evtag_peek_length(header, &all) < 0)))
 		size = EVPY_TAG_MALFORMED;
 	else if (lengths)
-		size = (ev_uint32_t)(all - item->length); /* also where their sum was too large */
+		size = (ev_uint32_t)(all - item->length); /* also if their sum was too large */
 	if (evpy_missed(before))
 		size = -1;
 	evpy_unguard(before);
@@ -156,8 +156,8 @@ static ev_ssize_t evpy_tag_copy(struct evbuffer *buf, size_t start, void *out, s
 	return size == 0 ? 0 : evpy_buffer_copyout(buf, start, out, size);
 }
 
-/* Read the number of `kind` in the item's payload, of which it takes no more than the first few bytes:
- * in an item made of these, it finds nothing but the payload. */
+/* Read the number of `kind` in the item's payload. libevent gets an item made of the payload's first few bytes
+ * only, so that it can't read beyond the payload. */
 static int evpy_tag_number(
     struct evbuffer *buf, int kind, ev_ssize_t header, struct evpy_item *item)
 {
@@ -192,9 +192,9 @@ static int evpy_tag_number(
 	return result;
 }
 
-/* Take the first item if it is of `kind` and has the tag that is needed, or any with -1: then its
- * payload, if it is bytes, is the caller's to free. Otherwise change nothing, and say why. Bytes need
- * a length, too, unless that is UINT32_MAX. */
+/* Remove the first item if it is of `kind` and has the needed tag (-1: any tag). The caller must free the payload
+ * if it is bytes. Otherwise change nothing, and return why. Bytes must also have the given length, unless that is
+ * UINT32_MAX. */
 static int evpy_tag_unmarshal(
     struct evbuffer *buf, int kind, ev_int64_t need, struct evpy_item *item)
 {

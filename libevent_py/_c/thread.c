@@ -1,16 +1,16 @@
-/* libevent's locks and conditions, so made that they can go through a fork().
+/* libevent's locks and conditions, made so that they survive a fork().
  *
- * They do what evthread_use_pthreads() has them do, and besides they are all on a list and know who holds
- * them. A child has only the thread that forked. So before a fork the others are given time to leave
- * libevent, and then all locks are taken, so that what they protect is whole in the child. There they are
- * made anew, and so are the conditions: pthread_cond_destroy() would wait for threads that are gone. A
- * lock that the forking thread itself holds, in a callback, stays held by it: glibc's own recursive
- * mutex would not know it any more, as it goes by the number that the kernel has for a thread.
+ * They work as with evthread_use_pthreads(), but all of them are on a list, and each knows which thread holds it.
+ * A forked child has only the thread that forked. So before a fork the other threads get time to leave libevent,
+ * and then all locks are taken, so that the data they protect is consistent in the child. There the locks are made
+ * anew, and so are the conditions: pthread_cond_destroy() would wait for threads that don't exist. A lock that the
+ * forking thread itself holds, in a callback, stays held by it: glibc's recursive mutex would not recognize its
+ * owner, because it uses the kernel's number for a thread.
  *
- * Nobody waits for ever. A thread may need the GIL, or whatever else, to leave a callback with a lock
- * held; and who is kept away from libevent meanwhile may hold what the forking thread needs next. So all
- * waiting here has an end. What then is still held is lost in the child: Python asks for it, and lets
- * nobody use what it belongs to. */
+ * No thread waits for ever. A thread may need the GIL, or another resource, to leave a callback that holds a lock;
+ * and a thread that is kept out of libevent meanwhile may hold what the forking thread needs next. So all waiting
+ * here is limited. Data whose lock is still held then is lost in the child: Python asks for it, and refuses the
+ * object that it belongs to. */
 
 #include <pthread.h>
 #include <time.h>
@@ -20,7 +20,7 @@ struct evpy_lock {
 	uintptr_t owner; /* the thread that holds it, or 0; others may read it without the mutex */
 	unsigned depth;
 	int recursive;
-	int taken; /* for a fork, by whoever holds evpy_all */
+	int taken; /* taken for a fork, by the thread that holds evpy_all */
 	uintptr_t lost_by; /* the thread that held it when this process was forked, or 0 */
 	const void *object; /* what it belongs to, where that is known */
 	struct evpy_lock *next, **previous;
@@ -31,22 +31,22 @@ struct evpy_condition {
 	struct evpy_condition *next, **previous;
 };
 
-/* Held for a few instructions by whoever makes or frees a lock; and during a fork. */
+/* Held for a few instructions while a lock is made or freed; and during a fork. */
 static pthread_mutex_t evpy_all = PTHREAD_MUTEX_INITIALIZER;
 static struct evpy_lock *evpy_locks;
 static struct evpy_condition *evpy_conditions;
 
-/* How many threads are about to fork: as long as there are any, others stay out of libevent. */
+/* How many threads are about to fork: as long as there are any, the others stay out of libevent. */
 static int evpy_forking;
 
-/* Whether this thread has given the others their time, with the GIL released. */
+/* Whether this thread has given the others their time to leave, with the GIL released. */
 static _Thread_local int evpy_prepared;
 
 /* The lock that this thread has made last. */
 static _Thread_local struct evpy_lock *evpy_newest;
 
-/* In milliseconds: how long a fork waits for others, and they for a fork; and how long where the GIL
- * can't be released, so that whoever needs it won't leave. */
+/* In milliseconds: how long a fork waits for other threads, and they for a fork; and how long if the GIL can't be
+ * released, so that threads that need it can't leave. */
 #define EVPY_PATIENCE 1000
 #define EVPY_SHORT 250
 #define EVPY_SHORTEST 20
@@ -129,14 +129,14 @@ static void evpy_lock_free(void *arg, unsigned type)
 	evpy_free(lock);
 }
 
-/* Note what the lock belongs to that this thread has made last. */
+/* Note the object that the lock made last by this thread belongs to. */
 static void evpy_lock_is_of(const void *object)
 {
 	if (evpy_newest != NULL)
 		evpy_newest->object = object;
 }
 
-/* Whether `me` is somewhere inside libevent, and must be let go on to come out of it. */
+/* Whether thread `me` is inside libevent, and must be allowed to go on in order to leave it. */
 static int evpy_holds_another(const struct evpy_lock *lock, uintptr_t me)
 {
 	const struct evpy_lock *other;
@@ -150,8 +150,8 @@ static int evpy_holds_another(const struct evpy_lock *lock, uintptr_t me)
 	return other != NULL;
 }
 
-/* Leave a lock that has just been taken, until nobody is about to fork any more, and take it again. It
- * has to be taken first: after the forking thread has had it, all others see that it is forking. */
+/* Release a lock that has just been taken, wait until no thread is about to fork, and take it again. The lock has to
+ * be taken first: once the forking thread has held it, all other threads see that it is forking. */
 static int evpy_give_way(struct evpy_lock *lock, uintptr_t me)
 {
 	long end;
@@ -319,8 +319,8 @@ static int evpy_take_all_within(long milliseconds)
 	return all;
 }
 
-/* Have the other threads leave libevent, and stay out of it until evpy_fork_done(). To be called without
- * the GIL, which they may need for that. */
+/* Make the other threads leave libevent, and stay out of it until evpy_fork_done(). Call it without the GIL, which
+ * they may need in order to leave. */
 static void evpy_fork_soon(void)
 {
 	__atomic_add_fetch(&evpy_forking, 1, __ATOMIC_SEQ_CST);
@@ -374,8 +374,8 @@ static void evpy_after_fork_in_child(void)
 	__atomic_store_n(&evpy_forking, 0, __ATOMIC_SEQ_CST);
 }
 
-/* Tell of a lock that was lost when this process was forked, once of each: the thread that held it, or 0
- * when there is no other; and in `object` what it belongs to, or 0 where that isn't known. */
+/* Report each lock that was lost when this process was forked, once: return the thread that held it, or 0 if there
+ * is none left; `object` gets the object that it belongs to, or 0 if that is unknown. */
 static uintptr_t evpy_lost(uintptr_t *object)
 {
 	struct evpy_lock *lock;
@@ -391,11 +391,11 @@ static uintptr_t evpy_lost(uintptr_t *object)
 	return thread;
 }
 
-/* Held for a few instructions, or while libevent reads or changes headers and URIs, which have no lock
- * of their own: nothing that is called meanwhile takes another, but that of a file segment. */
+/* Held for a few instructions, or while libevent reads or changes headers and URIs, which have no locks. While it
+ * is held, no other lock is taken except that of a file segment. */
 static struct evpy_lock evpy_memory_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-/* Held while libevent's memory functions are others than usual. */
+/* Held while libevent's memory functions are replaced. */
 static struct evpy_lock evpy_mem_functions_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void evpy_memory_hold(void)
@@ -408,8 +408,8 @@ static void evpy_memory_leave(void)
 	evpy_lock_unlock(0, &evpy_memory_lock);
 }
 
-/* Switch libevent's locks on; 0, or -1. Where somebody else in this process has done so before, libevent
- * keeps to theirs, which stay as they are through a fork. */
+/* Switch libevent's locks on; return 0, or -1. If other code in this process has done so before, libevent keeps
+ * those locks, which don't survive a fork. */
 static int evpy_use_threads(void)
 {
 	static const struct evthread_lock_callbacks locks = {EVTHREAD_LOCK_API_VERSION,

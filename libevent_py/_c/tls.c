@@ -1,11 +1,11 @@
-/* What TLS needs of OpenSSL by callbacks, and the making and freeing of its bufferevents. */
+/* Callbacks for OpenSSL, and functions that make and free bufferevents with TLS. */
 
 #include <dlfcn.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-#ifndef SSL_OP_IGNORE_UNEXPECTED_EOF /* before OpenSSL 3, where an end without notice is no error */
+#ifndef SSL_OP_IGNORE_UNEXPECTED_EOF /* for OpenSSL before 3, in which an end without a closing notice is no error */
 #define SSL_OP_IGNORE_UNEXPECTED_EOF 0
 #endif
 #ifndef SSL_OP_ALLOW_CLIENT_RENEGOTIATION
@@ -15,8 +15,8 @@
 #define SSL_R_UNEXPECTED_EOF_WHILE_READING 294
 #endif
 
-/* The version of the OpenSSL that libevent_openssl is linked with, or 0: LD_LIBRARY_PATH may have
- * put one in its place that was built with another OpenSSL than this module (I4). */
+/* The version of the OpenSSL that libevent_openssl is linked with, or 0: LD_LIBRARY_PATH may have selected a
+ * libevent_openssl that was built with another OpenSSL than this module (I4). */
 static unsigned long evpy_tls_linked(void)
 {
 	Dl_info info;
@@ -33,7 +33,7 @@ static unsigned long evpy_tls_linked(void)
 	return version == NULL ? 0 : version();
 }
 
-/* What OpenSSL 3 says of an end without notice: libevent itself ends a filter without a word. */
+/* OpenSSL 3's error for an end without a closing notice: libevent itself reports none for a filter. */
 static unsigned long evpy_tls_eof(void)
 {
 	return ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING);
@@ -82,7 +82,7 @@ static int evpy_tls_use_certificate(
 	return done;
 }
 
-/* A server's protocols, as they stand in a handshake. */
+/* A server's protocols, in the encoding of a handshake. */
 struct evpy_protocols {
 	unsigned length;
 	unsigned char names[];
@@ -107,8 +107,8 @@ static void evpy_index_protocols(void)
 	evpy_protocols_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, evpy_free_protocols);
 }
 
-/* The server's first choice among the client's. That they have none in common ends the handshake:
- * otherwise each would go on with a protocol of its own (RFC 7301, 3.2). */
+/* Choose the server's first protocol that the client has, too. If they have none in common, the handshake fails:
+ * otherwise each would go on with its own protocol (RFC 7301, 3.2). */
 static int evpy_on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *length,
     const unsigned char *offered, unsigned size, void *arg)
 {
@@ -123,7 +123,7 @@ static int evpy_on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *l
 	return SSL_TLSEXT_ERR_OK;
 }
 
-/* They live as long as the context, which connections keep longer than its Python object does. */
+/* They live as long as OpenSSL's context, which connections keep alive longer than its Python object. */
 static int evpy_tls_offer(SSL_CTX *ctx, const unsigned char *names, unsigned length)
 {
 	struct evpy_protocols *protocols;
@@ -153,7 +153,7 @@ static X509 *evpy_tls_peer(const SSL *ssl, int index)
 	if (index == 0)
 		return SSL_get_peer_certificate(ssl);
 	chain = SSL_get_peer_cert_chain(ssl);
-	index -= SSL_is_server(ssl); /* there OpenSSL leaves the peer's own out */
+	index -= SSL_is_server(ssl); /* at a server, OpenSSL leaves out the peer's own */
 	if (index >= sk_X509_num(chain))
 		return NULL;
 	certificate = sk_X509_value(chain, index);
@@ -161,7 +161,7 @@ static X509 *evpy_tls_peer(const SSL *ssl, int index)
 	return certificate;
 }
 
-/* libevent's own callbacks below TLS, which are the same for all: of events, and for a handshake. */
+/* libevent's own callbacks below TLS, the same functions for all: for events, and for a handshake. */
 static bufferevent_event_cb evpy_tls_event;
 static bufferevent_data_cb evpy_tls_handshake;
 
@@ -186,13 +186,12 @@ static void evpy_on_handshake_below_tls(struct bufferevent *underlying, void *be
 {
 	bufferevent_incref(underlying);
 	evpy_tls_handshake(underlying, bev);
-	if (underlying->errorcb == evpy_tls_event) /* it is done */
+	if (underlying->errorcb == evpy_tls_event) /* the handshake is done */
 		evpy_tls_hide(underlying);
 	bufferevent_decref(underlying);
 }
 
-/* As with filters, one that was freed a moment ago must not take the next one's callbacks away: it finds
- * ours. */
+/* As with filters, TLS that was just freed must not remove the callbacks of the next one. So we set ours. */
 static void evpy_tls_hide(struct bufferevent *underlying)
 {
 	bufferevent_data_cb read, write;
@@ -206,23 +205,23 @@ static void evpy_tls_hide(struct bufferevent *underlying)
 	bufferevent_setcb(underlying, read, write, evpy_on_event_below_tls, bev);
 }
 
-/* What OpenSSL has read of a record and not given out yet is nowhere that the kernel would tell of. When
- * reading was suspended in the midst of a record - by a watermark, a limit, a group, or by disabling it -
- * and goes on, libevent 2.1 only waits for the socket again. It tells nobody that it goes on; but it adds
- * ev_read, with timeout_read, which both are ours to see. So while there is such a rest timeout_read is
- * so short that the loop calls ev_read's callback at once, which is one of ours: it gives the connection
- * its own timeout back, and has libevent read on. */
+/* The kernel doesn't report bytes that OpenSSL has read from a record, but not delivered yet. When reading was
+ * suspended in the middle of a record - by a watermark, a limit, a group, or by disabling it - and is resumed,
+ * libevent 2.1 only waits for the socket again. It doesn't report that it resumes; but it adds ev_read with
+ * timeout_read, and both are accessible. So while OpenSSL has such a rest, timeout_read is so short that the loop
+ * calls ev_read's callback at once. That is one of ours: it restores the connection's own timeout, and makes
+ * libevent read on. */
 struct evpy_rest {
 	struct bufferevent *bev;
 	SSL *ssl;
 	event_callback_fn readable, writable; /* libevent's own callbacks */
-	struct timeval timeout; /* what timeout_read is besides */
-	int awaited; /* timeout_read is ours */
+	struct timeval timeout; /* the connection's own timeout_read */
+	int awaited; /* timeout_read has our short timeout */
 	int reading; /* libevent's own callback runs */
-	int progress; /* it has got something */
+	int progress; /* it has read something */
 };
 
-#define EVPY_AT_ONCE 3 /* microseconds; nobody else's timeout */
+#define EVPY_AT_ONCE 3 /* microseconds; no user sets this timeout */
 
 static void evpy_free_rest(
     void *parent, void *rest, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
@@ -243,7 +242,7 @@ static void evpy_index_rest(void)
 	evpy_rest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, evpy_free_rest);
 }
 
-/* Where it is kept for `ssl`, for as long as that lives: made unless there is one. */
+/* Our data for `ssl`, made when first needed, which lives as long as `ssl`. */
 static struct evpy_rest *evpy_rest_new(SSL *ssl)
 {
 	struct evpy_rest *rest;
@@ -268,7 +267,7 @@ static int evpy_is_at_once(const struct timeval *tv)
 	return tv->tv_sec == 0 && tv->tv_usec == EVPY_AT_ONCE;
 }
 
-/* Give the connection its own timeout back. */
+/* Restore the connection's own timeout. */
 static void evpy_rest_leave(struct evpy_rest *rest)
 {
 	struct event *ev = &rest->bev->ev_read;
@@ -276,7 +275,7 @@ static void evpy_rest_leave(struct evpy_rest *rest)
 	if (!rest->awaited)
 		return;
 	rest->awaited = 0;
-	if (evpy_is_at_once(&rest->bev->timeout_read)) /* else somebody has set another meanwhile */
+	if (evpy_is_at_once(&rest->bev->timeout_read)) /* else the user has set another meanwhile */
 		rest->bev->timeout_read = rest->timeout;
 	if (event_pending(ev, EV_READ, NULL) && evpy_is_at_once(&ev->ev_.ev_io.ev_timeout)) {
 		event_remove_timer(ev);
@@ -298,14 +297,14 @@ static void evpy_rest_take(struct event *ev, event_callback_fn ours, event_callb
 	}
 }
 
-/* Have ours called: libevent's callbacks are others after each handshake, and with each socket. */
+/* Install our callbacks: libevent sets its own anew after each handshake, and with each socket. */
 static void evpy_rest_hook(struct evpy_rest *rest)
 {
 	evpy_rest_take(&rest->bev->ev_read, evpy_on_rest, &rest->readable);
 	evpy_rest_take(&rest->bev->ev_write, evpy_on_tls_writable, &rest->writable);
 }
 
-/* See whether there is a rest, and that it is read as soon as reading isn't suspended. */
+/* Check whether there is a rest, and make sure that it is read as soon as reading isn't suspended. */
 static void evpy_rest_look(struct evpy_rest *rest)
 {
 	struct bufferevent *bev = rest->bev;
@@ -322,12 +321,12 @@ static void evpy_rest_look(struct evpy_rest *rest)
 	rest->awaited = 1;
 	bev->timeout_read.tv_sec = 0;
 	bev->timeout_read.tv_usec = EVPY_AT_ONCE;
-	/* Without progress it is the beginning of a record whose end the socket will bring. */
+	/* If nothing could be read, the rest is the beginning of a record whose end is still to come. */
 	if (progress && event_pending(&bev->ev_read, EV_READ, NULL))
 		event_active(&bev->ev_read, EV_READ, 1);
 }
 
-/* In the place of libevent's own callback. */
+/* Replaces libevent's own callback. */
 static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
 {
 	struct bufferevent *bev = arg;
@@ -356,12 +355,12 @@ static void evpy_on_tls_input(
 		evpy_rest_look(rest);
 }
 
-/* What a record may hold at most. */
+/* The most bytes in a record. */
 #define EVPY_RECORD 16384
 
-/* libevent gives OpenSSL each piece of the output by itself: a record for each, and a packet. The second
- * would wait for the first to be acknowledged, for which the peer takes its time. So what there is of
- * short pieces becomes one before, up to a record; of a long one no more than that is copied. */
+/* libevent gives OpenSSL each piece of the output separately, which makes a record and a packet of each. The second
+ * packet would wait until the peer acknowledges the first, which takes time. So short pieces are joined first, up
+ * to the size of a record; of a long piece no more than that is copied. */
 static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct bufferevent *bev = arg;
@@ -387,7 +386,7 @@ static void evpy_on_tls_output(
 		evpy_rest_hook(arg);
 }
 
-/* Know nothing more of one that is about to be freed. */
+/* Forget a bufferevent that is about to be freed. */
 static void evpy_rest_forget(struct bufferevent *bev)
 {
 	struct evpy_rest *rest;
@@ -399,7 +398,7 @@ static void evpy_rest_forget(struct bufferevent *bev)
 	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_tls_output, rest);
 }
 
-/* Look again after what may have changed the timeout, or the connection. */
+/* Check again after a function that may have changed the timeout, or the connection. */
 static void evpy_tls_look(struct bufferevent *bev)
 {
 	if (bufferevent_get_underlying(bev) != NULL)
@@ -416,12 +415,12 @@ static void evpy_release_ssl(const void *data, size_t length, void *ssl)
 	SSL_free(ssl);
 }
 
-/* Without CLOSE_ON_FREE nobody frees the SSL, which libevent uses until it frees the bufferevent,
- * in some later turn of the loop (I2); it frees the input with it, and so what the input refers to.
- * Nor does disabling always stop the events, in the midst of a renegotiation. */
+/* Without CLOSE_ON_FREE libevent doesn't free the SSL, and uses it until it frees the bufferevent, in some later turn
+ * of the loop (I2). It frees the input then, too, and with it the memory that the input refers to. In the middle of
+ * a renegotiation, disabling doesn't always stop the events. */
 static void evpy_tls_free(struct bufferevent *bev)
 {
-	int before = evpy_guard(); /* without the reference, the SSL would be lost */
+	int before = evpy_guard(); /* without the reference, the SSL would leak */
 
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	event_del(&bev->ev_read);
@@ -434,7 +433,7 @@ static void evpy_tls_free(struct bufferevent *bev)
 		evpy_unguard(before);
 }
 
-/* The same for one that connected a socket of its own making (F8). */
+/* The same for one that connected a socket that libevent made (F8). */
 static void evpy_tls_free_with_fd(struct bufferevent *bev)
 {
 	evutil_socket_t fd = bufferevent_getfd(bev);
@@ -444,7 +443,7 @@ static void evpy_tls_free_with_fd(struct bufferevent *bev)
 		evutil_closesocket(fd);
 }
 
-/* The same for one that could not be completed, whose descriptor is still its caller's. */
+/* The same for one that could not be completed; its descriptor still belongs to the caller. */
 static void evpy_tls_disown(struct bufferevent *bev, SSL *ssl, int options)
 {
 	BIO *bio = SSL_get_wbio(ssl);
@@ -492,10 +491,9 @@ static struct bufferevent *evpy_tls_over(
 	return bev;
 }
 
-/* Makes a bufferevent that owns `ssl`; the caller keeps a reference of its own. With CLOSE_ON_FREE
- * libevent frees the SSL itself, and does so at once when it fails (I1); without, it lets the SSL
- * go with the bufferevent, which is what evpy_tls_free() is for. libevent doesn't survive it when it gets
- * no memory for half of this, nor look whether OpenSSL got what connects the SSL with the socket. */
+/* Makes a bufferevent that owns `ssl`; the caller keeps its own reference. With CLOSE_ON_FREE libevent frees the SSL
+ * itself, at once if it fails (I1); without, evpy_tls_free() frees it with the bufferevent. Without memory for half
+ * of this, libevent crashes; and it doesn't check whether OpenSSL could connect the SSL with the socket. */
 static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferevent *underlying,
     evutil_socket_t fd, SSL *ssl, int state, int options)
 {
@@ -517,7 +515,7 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
 		SSL_free(ssl);
 	if (bev != NULL) {
-		/* Or it would take data with the end of the handshake. */
+		/* Otherwise it would read data together with the end of the handshake. */
 		SSL_set_read_ahead(ssl, 0);
 		rest->bev = bev;
 		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL ||
@@ -534,7 +532,7 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 	return bev;
 }
 
-/* With a reference of its own. */
+/* The caller gets its own reference. */
 static SSL *evpy_tls_ssl(struct bufferevent *bev)
 {
 	SSL *ssl = bufferevent_openssl_get_ssl(bev);
@@ -543,7 +541,7 @@ static SSL *evpy_tls_ssl(struct bufferevent *bev)
 	return ssl;
 }
 
-/* Tells whether there was a connection for TLS to go through. */
+/* Tells whether there was a connection for TLS. */
 static int evpy_tls_reached(struct bufferevent *bev)
 {
 	evutil_socket_t fd = bufferevent_getfd(bev);

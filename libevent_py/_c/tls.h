@@ -1,7 +1,7 @@
 /* Ours. */
 
-/* OpenSSL's, as far as it is needed: its contexts and connections must come from the very
- * library that libevent_openssl uses (I4), which the ssl module's may not. */
+/* The part of OpenSSL that we need: contexts and connections must come from the very library that
+ * libevent_openssl uses (I4); those of Python's ssl module may not. */
 
 #define OPENSSL_VERSION_NUMBER ...
 #define SSL_ERROR_SSL ...

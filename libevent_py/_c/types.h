@@ -1,5 +1,5 @@
-/* Ours: what libevent's declarations are made of. Macros in util.h become typedefs; what the
- * system defines is completed by the compiler. */
+/* Ours: the types that libevent's declarations use. Macros in util.h become typedefs; the compiler
+ * completes types that the system defines. */
 typedef int8_t ev_int8_t;
 typedef uint8_t ev_uint8_t;
 typedef int16_t ev_int16_t;
@@ -101,7 +101,7 @@ struct evbuffer_iovec {
 	...;
 };
 
-/* Frees what libevent hands over: a line, a decoded URI. */
+/* Frees memory that libevent returns: a line, a decoded URI. */
 void free(void *);
 
 /* 1 when this module was built with libevent_openssl. */

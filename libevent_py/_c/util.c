@@ -1,8 +1,8 @@
 _Static_assert(EVENT__SIZEOF_SIZE_T == sizeof(size_t) && EVENT__SIZEOF_OFF_T == sizeof(off_t),
     "vendor/include/event2/event-config.h is another machine's: delete vendor/include");
 
-/* libevent has no such function where the C library's arc4random() takes no seed, and a build of it
- * with the function can be exchanged at run time for one without. */
+/* libevent lacks this function if the C library's arc4random() takes no seed; and at run time, a build with
+ * the function may be replaced by one without it. */
 #ifdef __APPLE__
 __attribute__((weak_import))
 #else
