@@ -27,7 +27,7 @@ from libevent_py import errors
 from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
-    from libevent_py._core.owner import Root
+    from libevent_py._core.owner import Child, Root
 
 #: A key for whatever C may call back: a number never used again.
 next_key = itertools.count(1).__next__
@@ -70,19 +70,34 @@ live = Live()
 _entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
 
 
+def not_closed(key: int) -> Child | None:
+    """Return what has *key* of all that isn't closed on the `live.bases`, or None.
+
+    For `from_c`, where C calls for what it doesn't keep alive.
+    """
+    for base in live.bases:
+        if (child := base._ledger.get(key)) is not None:
+            return child()
+    return None
+
+
 class _Call:
     """What stands for the default of `from_c`'s *forked*: call it in a forked child, too."""
 
 
 def from_c(
-    *, late: Any = None, raised: Any = None, forked: Any = _Call
+    *,
+    find: Callable[[int], Any] | None = None,
+    late: Any = None,
+    raised: Any = None,
+    forked: Any = _Call,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Have C call the decorated function, of the same name as the ``extern "Python"`` one.
 
-    C gives a key first; the function gets the object that it stands for instead. C gets what it
-    returns; *late* where the object is gone; *raised* when it
-    raises, after the object's base has been told; and *forked* in a forked child that has not
-    called `EventBase.reinit`.
+    C gives a key first; the function gets the object that it stands for instead: what *find* finds
+    by it, or else what C may call. C gets what the function returns; *late* where the object is
+    gone; *raised* when it raises, after the object's base has been told; and *forked* in a forked
+    child that has not called `EventBase.reinit`.
 
     Where a benchmark says that one frame more is too much, this is written out, below a comment
     that begins with "hot:".
@@ -90,7 +105,7 @@ def from_c(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(key: int, *arguments: Any) -> Any:
-            thing = live.objects.get(key)
+            thing = live.objects.get(key) if find is None else find(key)
             if thing is None:
                 return late
             if forked is not _Call and thing.base._parked is not None:

@@ -302,6 +302,14 @@ class Root(Handle):
         """Return what C's *key* leads to, or None."""
         return self._live.get(key)
 
+    def _begin_callbacks(self) -> None:
+        """Have C's keys lead to what is on the base, as somebody enters C with it."""
+        live.add(self)
+
+    def _end_callbacks(self) -> None:
+        """Have C's keys lead to nothing on the base, as nobody is in C with it any longer."""
+        live.remove(self)
+
     def _forget(self, key: int) -> None:
         """Close the child *key* no longer with the base: C has freed it, or somebody else will."""
         self._live.pop(key, None)
@@ -396,9 +404,17 @@ class Root(Handle):
 
     def _free_later(self, free: Callable[[Any], object], what: Any) -> None:
         """Have *free* free *what* at the next clean moment; in a forked child, after `reinit`."""
-        self._graveyard.append((free, what))
+        self._once_clean(free, what)
         if self._parked is None:
             self._wake()
+
+    def _once_clean(self, function: Callable[[Any], object], what: Any) -> None:
+        """Call *function* with *what* at the next clean moment, which others see to."""
+        self._graveyard.append((function, what))
+
+    def _is_clean(self) -> bool:
+        """Tell whether nothing waits for a clean moment."""
+        return not self._graveyard
 
     def _frees_now(self) -> bool:
         """Tell whether whoever holds the gate may free what is on the base: its owner has ended."""

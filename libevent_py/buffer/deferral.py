@@ -58,12 +58,12 @@ class Attached(Role):
     @contextlib.contextmanager
     def _callable(self) -> Iterator[None]:
         """Tell the base that C may call from now on, unless the buffer is closed meanwhile."""
-        live = self._owner.base._live
-        live[self._key] = self
+        base = self._owner.base
+        base._may_call(self._key, self)
         try:
             yield
         except errors.ClosedError:
-            live.pop(self._key, None)
+            base._may_not_call(self._key)
             raise
 
     def _take(self) -> Any:
@@ -90,7 +90,7 @@ class Deferring(Attached):
             return super()._call(function, *arguments)
         finally:
             if self._called() and not self.closed and len(self) != before:
-                self._owner.base._live[self._key] = self  # C has the callbacks in its queue
+                self._owner.base._may_call(self._key, self)  # C has the callbacks in its queue
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         super()._watch(callbacks)
@@ -123,7 +123,7 @@ class Deferral(Child):
 
     def leave(self) -> None:
         """Leave the buffer to what else it belongs to."""
-        self.base._ledger.pop(self._key, None)
+        self.base._forget(self._key)
         self._take()
 
     @property

@@ -289,7 +289,7 @@ class BufferEvent(Child):
         super().__init__(base, key, pointer)
         layers.stand(self)
         if owner is not None:  # which frees it
-            del base._ledger[key]
+            base._forget(key)
             return
         self._set_callbacks()
         base._may_call(key, self)

@@ -46,9 +46,7 @@ def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:
     return bev.dns_error or failure
 
 
-# hot: these are called for every message, and so each finds, calls and reports by itself.
-
-
+# hot: called for every message.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_read(key: int) -> None:
     bev = live.objects.get(key)
@@ -61,6 +59,7 @@ def evpy_bufferevent_read(key: int) -> None:
             bev.base._report(error, bev)
 
 
+# hot: called for every message that has been written.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_write(key: int) -> None:
     bev = live.objects.get(key)
@@ -73,13 +72,13 @@ def evpy_bufferevent_write(key: int) -> None:
             bev.base._report(error, bev)
 
 
+# hot: called for every connection, once it is made and once it ends.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_event(key: int, what: int, error: int) -> None:
-    for base in live.bases:
-        bev = base._live.get(key)
-        if bev is not None and bev._on_event is not None:
-            bev.error = why_failed(bev, what, error)
-            try:
-                bev._on_event(bev, FLAGS[what])
-            except BaseException as raised:
-                base._report(raised, bev)
+    bev = live.objects.get(key)
+    if bev is not None and bev._on_event is not None:
+        bev.error = why_failed(bev, what, error)
+        try:
+            bev._on_event(bev, FLAGS[what])
+        except BaseException as raised:
+            bev.base._report(raised, bev)

@@ -112,10 +112,7 @@ class Layers:
     def let_go(self, bev: BufferEvent) -> None:
         """Put *bev* within reach again."""
         pointer, self._held = self._held, None
-        if not bev.base._forked:
-            bev._put(pointer)
-        else:  # this is a forked child
-            bev.base._parked[id(bev)] = bev, pointer
+        bev.base._put_back(bev, pointer)
 
     def check_within_reach(self, bev: BufferEvent) -> None:
         """Raise what `unusable` returns."""
@@ -219,13 +216,13 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
         yield "below another one"
 
 
+# hot: called for every message that passes a filter.
 @ffi.def_extern(onerror=errors.kept, error=ERROR)
 def evpy_filter(key: int, outward: int, limit: int, mode: int) -> int:
-    for base in live.bases:
-        bev = base._live.get(key)
-        if bev is not None:
-            try:
-                return int(bev._layers.filter(bev, outward, limit, mode))
-            except BaseException as error:
-                base._report(error, bev)
+    bev = live.objects.get(key)
+    if bev is not None:
+        try:
+            return int(bev._layers.filter(bev, outward, limit, mode))
+        except BaseException as error:
+            bev.base._report(error, bev)
     return ERROR

@@ -509,7 +509,7 @@ class RateLimitGroup(Child):
                 _left(member, members)
             # A member may be in the graveyard before it; and libevent may be about to come back to
             # the group from what it has called.
-            base._graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
+            base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
             if not base._busy():
                 base._exhume()
             elif not base.closed:

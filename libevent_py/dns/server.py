@@ -568,6 +568,7 @@ def _ttl(value: Any) -> int:
     return convert.integer(value, "ttl", 0, 2**31 - 1)
 
 
+# hot: called for every query, which it makes a request of that must not be lost.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_dns_query(
     key: int, pointer: Any, count: int, name: Any, type: int, dns_class: int, taken: Any

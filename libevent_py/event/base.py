@@ -412,7 +412,7 @@ class EventBase(Root):
             raise RuntimeError("the loop was run in the middle of another call about its base")
         self._running = True
         try:
-            live.add(self)
+            self._begin_callbacks()
             with self._woken():
                 result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
                 if result >= lib.EVPY_RAN_SHORT - 1:
@@ -422,9 +422,9 @@ class EventBase(Root):
         finally:
             self._running = False
             try:
-                live.remove(self)
+                self._end_callbacks()
             except BaseException:  # an interrupt has kept it from that
-                live.remove(self)
+                self._end_callbacks()
                 raise
             finally:
                 self._clean_up()
@@ -678,7 +678,7 @@ class EventBase(Root):
     def _use_quiet(self, pointer: Any) -> bool:
         """Run what waits for a quiet moment if this is one; tell whether anything has run."""
         ran = False
-        while self._quiet and not self._graveyard:
+        while self._quiet and self._is_clean():
             if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
             function, args = self._quiet.popleft()
@@ -837,6 +837,7 @@ def _short() -> MemoryError:
     return MemoryError("libevent got no memory in the loop, and has used what was put aside")
 
 
+# hot: called for every turn of the loop that something wakes; and its key is a base's own.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_wake(key: int) -> None:
     for base in live.bases:
@@ -846,6 +847,7 @@ def evpy_wake(key: int) -> None:
             return
 
 
+# hot: called for each use of `EventBase.once`, by which much is put off; its key is a function's.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_once_fired(key: int, what: int) -> None:
     base: EventBase

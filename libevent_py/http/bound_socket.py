@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live
 from libevent_py._core.handle import Handle, slot, take
-from libevent_py._core.owner import askable
+from libevent_py._core.owner import askable, callable_here
 from libevent_py._core.pointers import copied, when_let_go
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import ListenerOption
@@ -168,13 +167,13 @@ def _check_mended() -> None:
         )
 
 
+# Not `from_c`: evhttp's listener has no key, as its argument is evhttp's own.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_accept_error(pointer: Any, code: int) -> None:
-    for base in live.bases:
-        for thing in list(base._live.values()):
-            if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:
-                try:
-                    thing._accept_failed(code)
-                except BaseException as error:
-                    base._report(error, thing)
-                return
+    for thing in callable_here():
+        if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:
+            try:
+                thing._accept_failed(code)
+            except BaseException as error:
+                thing.base._report(error, thing)
+            return

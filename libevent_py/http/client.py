@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.convert import Timeout
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key, not_closed
 from libevent_py._core.handle import Handle, Making, came_to_be
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
@@ -489,10 +489,7 @@ def _free(link: Any, sent: Any, process: int, pointer: Any) -> None:
         forget(ffi.NULL, sent)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_closed(key: int) -> None:
-    for base in live.bases:
-        known = base._ledger.get(key)
-        connection: Any = None if known is None else known()
-        if connection is not None and connection._on_close is not None and not base._forked:
-            connection.base.defer(connection._was_closed)
+@from_c(find=not_closed, forked=None)
+def evpy_client_closed(connection: HttpConnection) -> None:
+    if connection._on_close is not None:
+        connection.base.defer(connection._was_closed)

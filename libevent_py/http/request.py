@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described, known_as
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import tells
 from libevent_py._core.handle import Fresh, Handle
 from libevent_py._core.owner import askable
@@ -275,9 +275,7 @@ class _Nowhere:
     """What a request has for an event base until it is made on a connection."""
 
     closed = False
-    _parked = None
     _forked = False
-    _live: ClassVar[dict[int, Any]] = {}
 
     @staticmethod
     def _check_thread() -> None:
@@ -661,43 +659,25 @@ def _unsent(data: Any) -> Exception:
 # What C calls.
 
 
-def under_way(key: int) -> Any:
-    """Return the request that evhttp tells of, or None if it has ended or is the parent's."""
-    request = live.objects.get(key)
-    return None if request is None or request.base._forked else request
+@from_c(late=-1, raised=-1, forked=0)
+def evpy_client_informed(request: HttpRequest, code: int) -> int:
+    return request._has_informed(code)
 
 
-@ffi.def_extern(onerror=errors.kept, error=-1)
-def evpy_client_informed(key: int, code: int) -> int:
-    request = live.objects.get(key)
-    if request is None:
-        return -1
-    if request.base._forked:
-        return 0
-    return int(request._has_informed(code))
+@from_c(forked=None)
+def evpy_client_refused(request: HttpRequest, reason: Any) -> None:
+    request._refused = convert.text(reason)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_refused(key: int, reason: Any) -> None:
-    request = under_way(key)
-    if request is not None:
-        request._refused = convert.text(reason)
+@from_c(forked=None)
+def evpy_client_chunk(request: HttpRequest) -> None:
+    if not request._cancelled and request._on_chunk is not None:
+        request._on_chunk(request)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_chunk(key: int) -> None:
-    request = under_way(key)
-    if request is not None and not request._cancelled:
-        try:
-            request._on_chunk(request)
-        except BaseException as error:
-            request.base._report(error, request)
-
-
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_ready(key: int) -> None:
-    request = under_way(key)
-    if request is not None and not request._cancelled:
+@from_c(forked=None)
+def evpy_client_ready(request: HttpRequest) -> None:
+    if not request._cancelled and request._on_write is not None:
         try:
             request._on_write(request)
         except BaseException as error:  # nobody would send the rest
@@ -705,8 +685,6 @@ def evpy_client_ready(key: int) -> None:
             request.cancel()
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_error(key: int, code: int) -> None:
-    request = under_way(key)
-    if request is not None:
-        request._code = code
+@from_c(forked=None)
+def evpy_client_error(request: HttpRequest, code: int) -> None:
+    request._code = code

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.convert import Timeout
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
@@ -230,7 +230,7 @@ class HttpServer(Child):
         if what not in self._routes:
             raise KeyError(f"path {path!r} has no handler")
         lib.evhttp_del_cb(pointer, what)
-        self.base._live.pop(self._routes.pop(what), None)
+        self.base._may_not_call(self._routes.pop(what))
 
     def set_gencb(self, handler: HttpHandler | None, *, on_end: HttpHandler | None = None) -> None:
         """Call ``handler(request)`` for requests whose path has no handler of its own.
@@ -693,6 +693,7 @@ def _free(requests: Requests, connections: Connections, _kept: Any, pointer: Any
             connections.free_given()
 
 
+# hot: called for every request; and of a `Route`, which has no base to tell.
 @ffi.def_extern(onerror=errors.kept, error=0)
 def evpy_http_allowed(key: int, method: int) -> int:
     found = live.objects.get(key)
@@ -708,13 +709,6 @@ def evpy_http_allowed(key: int, method: int) -> int:
 REFUSED = ffi.cast("struct bufferevent *", -1)
 
 
-@ffi.def_extern(onerror=errors.kept, error=REFUSED)
-def evpy_http_bev(key: int) -> Any:
-    for base in live.bases:
-        server = base._live.get(key)
-        if server is not None:
-            try:
-                return server._new_bev()
-            except BaseException as error:
-                base._report(error, server)
-    return REFUSED
+@from_c(late=REFUSED, raised=REFUSED)
+def evpy_http_bev(server: HttpServer) -> Any:
+    return server._new_bev()

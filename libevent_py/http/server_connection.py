@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.handle import Handle
 from libevent_py._core.owner import askable
 from libevent_py._ffi import ffi, lib
@@ -379,35 +379,28 @@ def taken_out(things: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
         yield item
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_closed(key: int) -> int:
+@from_c(late=1, raised=0)
+def evpy_http_closed(connection: HttpServerConnection) -> int:
     """Return 1 when it is known: with 0, which an interrupt returns, C calls once more."""
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None:
-            connections = connection.server._connections
-            connections.doomed.pop(connection._where, None)
-            try:
-                connection._gone()  # known till then, or its request would make another for it
-            except BaseException as error:
-                base._report(error, connection)
-                connection._end()  # that may have come from anywhere
-            connections.forget(connection)
-            base._may_not_call(key)
-            break
+    connections = connection.server._connections
+    connections.doomed.pop(connection._where, None)
+    try:
+        connection._gone()  # known till then, or its request would make another for it
+    except BaseException as error:
+        connection.base._report(error, connection)
+        connection._end()  # that may have come from anywhere
+    connections.forget(connection)
+    connection.base._may_not_call(connection._key)
     return 1
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_written(key: int) -> int:
+@from_c(late=1, raised=0)
+def evpy_http_written(connection: HttpServerConnection) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None and connection._writing is not None:
-            (callback, request), connection._writing = connection._writing, None
-            try:
-                callback(request)
-            except BaseException as error:
-                request._raised(error, "the callback of send_reply_chunk()")
-            break
+    if connection._writing is not None:
+        (callback, request), connection._writing = connection._writing, None
+        try:
+            callback(request)
+        except BaseException as error:
+            request._raised(error, "the callback of send_reply_chunk()")
     return 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Handle, without_pointer
 from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import copied
@@ -702,7 +702,7 @@ def write_at_last(base: EventBase, evcon: Any) -> None:
     if evcon:
         bev = lib.evhttp_connection_get_bufferevent(evcon)
         lib.bufferevent_incref(bev)
-        base._graveyard.append((functools.partial(_push, base, os.getpid()), bev))
+        base._once_clean(functools.partial(_push, base, os.getpid()), bev)
 
 
 def _push(base: EventBase, process: int, bev: Any) -> None:
@@ -795,6 +795,7 @@ def _read_late(root: HttpServer, pointer: Any) -> HttpServerRequest:
     return request
 
 
+# hot: called for every request; and of a `Route`, which has no base to tell.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
     """Note in *begun* that the request is somebody's: else C answers it, after an interrupt."""
@@ -833,49 +834,42 @@ def evpy_http_request(key: int, pointer: Any, begun: Any) -> None:
         requests.current = None
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_headers(key: int, pointer: Any) -> None:
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None and not connection.closed:
-            server = connection.server
-            request = connection._reading = made(server.base, server, server, pointer)
-            request._state = READING
-            request._tell_headers()
-            return
+@from_c()
+def evpy_http_headers(connection: HttpServerConnection, pointer: Any) -> None:
+    if not connection.closed:
+        server = connection.server
+        request = connection._reading = made(server.base, server, server, pointer)
+        request._state = READING
+        request._tell_headers()
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_part(key: int) -> None:
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None and connection._reading is not None:
-            connection._reading._part_came()
-            return
+@from_c()
+def evpy_http_part(connection: HttpServerConnection) -> None:
+    if connection._reading is not None:
+        connection._reading._part_came()
 
 
+# hot: called for every request whose end somebody is told of.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_completed(key: int, pointer: Any) -> int:
     """Return 1 when it is told: with 0, which an interrupt returns, C calls once more."""
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is None:
-            continue
-        reading = connection._reading
-        if reading is not None:  # no handler has got it
-            code = int(pointer.response_code)
-            reading._ends(f"libevent has answered it with {code}")
-        if connection._awaiting is not None:
-            request, connection._awaiting = connection._awaiting, None
-            request._told(pointer, request._on_complete)
-        ending = connection._ending
-        if ending is not None:
-            ending.tell(None)
-            if connection._ending is ending:
-                connection._ending = None
-        if reading is not None:
-            if connection._reading is reading:
-                connection._reading = None
-            reading._end()
-        break
+    connection = live.objects.get(key)
+    if connection is None:
+        return 1
+    reading = connection._reading
+    if reading is not None:  # no handler has got it
+        code = int(pointer.response_code)
+        reading._ends(f"libevent has answered it with {code}")
+    if connection._awaiting is not None:
+        request, connection._awaiting = connection._awaiting, None
+        request._told(pointer, request._on_complete)
+    ending = connection._ending
+    if ending is not None:
+        ending.tell(None)
+        if connection._ending is ending:
+            connection._ending = None
+    if reading is not None:
+        if connection._reading is reading:
+            connection._reading = None
+        reading._end()
     return 1
