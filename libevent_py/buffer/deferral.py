@@ -129,15 +129,7 @@ class Deferral(Child):
     @property
     def _free(self) -> Callable[[Any], object]:  # type: ignore[override]
         """The function that frees the buffer once no call can be using it."""
-        return functools.partial(_free_soon, self.base)
-
-
-def _free_soon(base: Root, pointer: Any) -> None:
-    if base._busy():
-        base._graveyard.append((lib.evbuffer_free, pointer))
-        base._wake()
-    else:
-        lib.evbuffer_free(pointer)
+        return functools.partial(self.base._free_when_clean, lib.evbuffer_free)
 
 
 def _without_failing(function: Callable[..., Any], *arguments: Any) -> Any:

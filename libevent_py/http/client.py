@@ -31,7 +31,7 @@ from libevent_py.errors import DnsError
 from libevent_py.event.base import EventBase
 from libevent_py.http.flow import Flow, Pace
 from libevent_py.http.request import HttpRequest
-from libevent_py.http.request_queue import RequestQueue, forget, let_go
+from libevent_py.http.request_queue import RequestQueue, forget
 
 _DEFERRED = BufferEventOption.DEFER_CALLBACKS
 
@@ -476,11 +476,11 @@ def _size(size: SupportsIndex | None, name: str) -> int:
 
 def _free_soon(base: Any, link: Any, sent: Any, process: int, pointer: Any) -> None:
     """Free a connection that *process* has made, which has the request *sent*, when it may be."""
-    if base._busy() and not base.closed:
-        base._graveyard.append((functools.partial(_free, link, sent, process), pointer))
-        base.defer(let_go, sent)
+    free = functools.partial(_free, link, sent, process)
+    if base.closed:  # it is about to close what the connection looks names up by
+        free(pointer)
     else:
-        _free(link, sent, process, pointer)
+        base._free_when_clean(free, pointer)
 
 
 def _free(link: Any, sent: Any, process: int, pointer: Any) -> None:

@@ -668,19 +668,11 @@ class HttpServer(Child):
             return _leave
         self._connections.forget_limits()  # where it was dropped with them
         free = functools.partial(_free, self._requests, self._connections, self._kept)
-        return functools.partial(_free_soon, self.base, free)
+        return functools.partial(self.base._free_when_clean, free)
 
 
 def _leave(_pointer: Any) -> None:
     """Leave it to the server that it is a virtual host of (O8)."""
-
-
-def _free_soon(base: Any, free: Callable[[Any], object], pointer: Any) -> None:
-    if base._busy():
-        base._graveyard.append((free, pointer))
-        base._wake()
-    else:
-        free(pointer)
 
 
 def _free(requests: Requests, connections: Connections, _kept: Any, pointer: Any) -> None:

@@ -294,14 +294,9 @@ class Connections:
                 self._free_soon(server._requests, where, pointer)
 
     def _free_soon(self, requests: Requests, where: int, pointer: Any) -> None:
-        base = self.base
         requests.end_current(pointer)
         requests.end(pointer)
-        if base._busy():
-            base._graveyard.append((functools.partial(self._free, requests), where))
-            base._wake()
-        else:
-            self._free(requests, where)
+        self.base._free_when_clean(functools.partial(self._free, requests), where)
 
     def _free(self, requests: Requests, where: int) -> None:
         pointer = self.doomed.get(where)

@@ -687,11 +687,7 @@ class Requests:
 
 def free_orphan(base: EventBase, pointer: Any) -> None:
     """Free C's request *pointer*, which is an `ORPHAN`, as soon as no method can be about it."""
-    if base._busy():
-        base._graveyard.append((lib.evpy_http_free_orphan, pointer))
-        base._wake()
-    else:
-        lib.evpy_http_free_orphan(pointer)
+    base._free_when_clean(lib.evpy_http_free_orphan, pointer)
 
 
 def write_at_last(base: EventBase, evcon: Any) -> None:
