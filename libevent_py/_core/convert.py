@@ -339,7 +339,7 @@ def name_of(owner: Any, fd: int) -> Address:
     try:
         return _socket_name(fd)
     except OSError:
-        owner.pointer  # noqa: B018  (if other code has closed it, that is why)
+        owner._check_usable()  # if other code has closed it, that is why
         raise
 
 

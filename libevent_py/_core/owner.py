@@ -217,7 +217,7 @@ class Root(Handle):
         themselves. Raises `ThreadError` while another thread runs the loop, or is in the middle of
         a call that is about the base or anything made on it.
         """
-        self.pointer  # noqa: B018  (a closed base, or the parent process's, can't be taken over)
+        self._check_usable()  # a closed base, or the parent process's, can't be taken over
         self._claim()
 
     def _claim(self) -> None:

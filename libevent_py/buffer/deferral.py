@@ -33,7 +33,7 @@ class Attached(Role):
         """The C object; raises `ClosedError` once it is closed, `ThreadError` in a wrong thread."""
         owner = self._owner
         owner.base._check_thread()
-        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        owner.pointer  # noqa: B018  (hot: the collector may have finalized it with this)
         try:
             return slot(self)
         except AttributeError:  # other code has closed it since

@@ -51,13 +51,13 @@ class Reserved(Role):
     pointer = property(_get_pointer, fill, empty)
 
     def lock(self) -> AbstractContextManager[None]:
-        self.pointer  # noqa: B018  (a bufferevent's buffer has no lock of its own)
+        self._check_usable()  # a bufferevent's buffer has no lock of its own
         held: AbstractContextManager[None] = super().lock()
         return held
 
     def close(self) -> None:
         if not self.closed:
-            self.pointer  # noqa: B018  (but it may be closed with what it belongs to)
+            self._check_usable()  # but it may be closed with what it belongs to
         super().close()
 
 

@@ -27,7 +27,7 @@ class BorrowedBuffer(Attached, Buffer):
         base = owner.base
         if base._thread != get_ident():
             base._check_thread()
-        owner.pointer  # noqa: B018  (the collector may have finalized it, in a cycle with this one)
+        owner.pointer  # noqa: B018  (hot: the collector may have finalized it with this)
         if base._arena.bev is owner:
             owner._reclaim()
         try:

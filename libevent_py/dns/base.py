@@ -244,7 +244,7 @@ class DnsBase(Child):
     def _in_turn(self, function: Callable[[], object]) -> None:
         """Run *function* now, or after what waits for a quiet moment."""
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed one does nothing later)
+        self._check_usable()  # a closed one does nothing later
         if self._late:
             self._late.append(function)
         else:
@@ -284,7 +284,7 @@ class DnsBase(Child):
         """
         self.base._check_thread()
         waiting = bool(self._late)
-        self.pointer  # noqa: B018  (a closed one has nobody to ask)
+        self._check_usable()  # a closed one has nobody to ask
         self._late.append(self._clear)
         if not waiting:
             with self.base._telling():

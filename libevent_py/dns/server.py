@@ -156,7 +156,7 @@ class DnsServer(Child):
     @property
     def fd(self) -> int:
         """The socket's descriptor: the one given, but for 0, which is moved to another."""
-        self.pointer  # noqa: B018  (a closed one has none)
+        self._check_usable()  # a closed one has none
         return self._fd
 
     @property
@@ -389,7 +389,7 @@ class DnsServerRequest(Child):
         query stays unanswered. Wraps ``evdns_server_request_respond``.
         """
         self.base._check_thread()
-        self.pointer  # noqa: B018  (an answered one says so)
+        self.pointer  # noqa: B018  (hot: an answered one says so)
         if err is not NONE:
             err = convert.integer(err, "err", 0, 15)
         result = self._answer(int(err))
@@ -401,7 +401,7 @@ class DnsServerRequest(Child):
 
     def drop(self) -> None:
         """Leave the query unanswered. Wraps ``evdns_server_request_drop``."""
-        self.pointer  # noqa: B018  (an answered one says so)
+        self._check_usable()  # an answered one says so
         self.close()
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ class CommonTimeout:
     @property
     def pointer(self) -> Any:
         """The ``struct timeval *``, for calling `libevent_py.lib` with it."""
-        self.base.pointer  # noqa: B018  (it ends with its base)
+        self.base.pointer  # noqa: B018  (hot: it ends with its base)
         return self._pointer
 
     def __repr__(self) -> str:
@@ -132,7 +132,7 @@ class EventBase(Root):
         if priorities is not None:
             priorities = convert.integer(priorities, "priorities", 1, lib.EVENT_MAX_PRIORITIES - 1)
         if config is not None:
-            config.pointer  # noqa: B018  (a closed one asks for nothing)
+            config._check_usable()  # a closed one asks for nothing
         if method is not None:
             config = (config or EventConfig())._like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
@@ -256,7 +256,7 @@ class EventBase(Root):
 
         Unlike in C, it may be asked at any time (B8). Wraps ``event_base_get_running_event``.
         """
-        self.pointer  # noqa: B018  (closed is closed)
+        self._check_usable()  # closed is closed
         depth = 0
         while key := lib.evpy_event_running(depth):
             if self._knows(key):
@@ -508,7 +508,7 @@ class EventBase(Root):
             return
         timeout = convert.seconds(timeout)
         with self._from_any_thread():
-            self.pointer  # noqa: B018  (a closed base has no timer)
+            self._check_usable()  # a closed base has no timer
             moment = time.monotonic() + timeout
             set_at = self._exit_at if lib.event_pending(self._exiter, TIMEOUT, ffi.NULL) else None
             if set_at is None or moment < set_at:
@@ -591,7 +591,7 @@ class EventBase(Root):
             timeout = convert.optional_seconds(timeout)
         key = next_key()
         if what is TIMEOUT:
-            self.pointer  # noqa: B018  (a closed base has no list to put this on)
+            self.pointer  # noqa: B018  (hot: a closed base has no list to put this on)
             self._once_callbacks[key] = callback
             failed = once_timer(self._onces, key, timeout)
         else:
@@ -604,7 +604,7 @@ class EventBase(Root):
             def ready(_fd: int, fired: EventFlag, _kept: Any = fd) -> object:
                 return callback(number, fired)
 
-            self.pointer  # noqa: B018  (as above)
+            self._check_usable()  # as where it is hot
             self._once_callbacks[key] = ready
             failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
         if failed:
@@ -627,7 +627,7 @@ class EventBase(Root):
         """
         job = convert.callback(function, "function"), args
         with self._from_any_thread():
-            self.pointer  # noqa: B018  (a closed base would never run it)
+            self.pointer  # noqa: B018  (hot: a closed base would never run it)
             self._jobs.append(job)
             self._rouse()
 

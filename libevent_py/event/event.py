@@ -154,7 +154,7 @@ class Event(Child):
             if what & lib_SIGNAL:
                 signals.added(self._fd, self._key)
             try:
-                self.pointer  # noqa: B018
+                self.pointer  # noqa: B018  (hot: _check_usable())
             except errors.ClosedError:  # a signal handler has closed it: it goes with our pointer
                 self._disarm()
                 raise
@@ -256,7 +256,7 @@ class Event(Child):
     def _check_open(self) -> None:
         """Raise `ClosedError` if a signal handler has closed the event, which C won't call then."""
         try:
-            self.pointer  # noqa: B018
+            self.pointer  # noqa: B018  (hot: _check_usable())
         except errors.ClosedError:
             self._disarm()
             raise
@@ -326,7 +326,7 @@ class Event(Child):
 
     @callback.setter
     def callback(self, callback: EventCallback) -> None:
-        self.pointer  # noqa: B018  (a closed event's may be its finalizer)
+        self._check_usable()  # a closed event's may be its finalizer
         self._callback = convert.callback(callback)
 
     @property

@@ -67,7 +67,7 @@ class BoundSocket(Handle):
 
         Wraps ``evhttp_bound_socket_get_listener``.
         """
-        self.pointer  # noqa: B018  (it ends with this)
+        self._check_usable()  # it ends with this
         return self._listener
 
     @property

@@ -94,7 +94,7 @@ class HttpConnection(Flow, Child):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
-        base.pointer  # noqa: B018  (a closed base has no connections)
+        base._check_usable()  # a closed base has no connections
         name = convert.host_alone(host)
         if not name:
             raise ValueError("host must not be empty")
@@ -394,7 +394,7 @@ class HttpConnection(Flow, Child):
     @retries.setter
     def retries(self, retries: int | None) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed one doesn't connect)
+        self._check_usable()  # a closed one doesn't connect
         if retries is not None:
             retries = convert.integer(retries, "retries", 0, 2**31 - 1)
         self._retries = retries
@@ -411,7 +411,7 @@ class HttpConnection(Flow, Child):
     @initial_retry.setter
     def initial_retry(self, wait: Timeout) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed one doesn't connect)
+        self._check_usable()  # a closed one doesn't connect
         self._initial_retry = 2.0 if wait is None else convert.seconds(wait, "initial_retry")
 
     @property
@@ -440,7 +440,7 @@ class HttpConnection(Flow, Child):
         What C has for this would free it too early or never.
         Wraps ``evhttp_connection_free_on_completion``.
         """
-        self.pointer  # noqa: B018  (it is closed already)
+        self._check_usable()  # it is closed already
         self._ends_itself = True  # not libevent's own (P6)
 
     def _do_without(self, other: Child) -> None:

@@ -117,7 +117,7 @@ class Flow(Handle):
         All bytes on the wire count, those of headers and of TLS too. Raises the errors of
         `BufferEvent.set_rate_limit`. Wraps ``bufferevent_set_rate_limit``.
         """
-        self.pointer  # noqa: B018  (what is closed has none)
+        self._check_usable()  # what is closed has none
         limited = self._pace.limited
         return None if limited is None else limited.rate_limit
 
@@ -134,7 +134,7 @@ class Flow(Handle):
         `BufferEvent.add_to_rate_limit_group`.
         Wraps ``bufferevent_add_to_rate_limit_group``, ``bufferevent_remove_from_rate_limit_group``.
         """
-        self.pointer  # noqa: B018  (what is closed is a member of none)
+        self._check_usable()  # what is closed is a member of none
         limited = self._pace.limited
         return None if limited is None else limited.rate_limit_group
 
@@ -148,5 +148,5 @@ class Flow(Handle):
 
     def _limitable(self) -> BufferEvent:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (what is closed has no limit)
+        self._check_usable()  # what is closed has no limit
         return self._pace.limit_by(self.bufferevent)

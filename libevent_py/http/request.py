@@ -453,9 +453,9 @@ class HttpRequest(Request, Fresh):
         self._tried = True
         base = connection.base
         base._check_thread()
-        connection.pointer  # noqa: B018  (nothing can be sent by a closed one)
-        base.pointer  # noqa: B018  (nor while the base closes it)
-        self.pointer  # noqa: B018  (a closed one can't be sent)
+        connection.pointer  # noqa: B018  (hot: nothing can be sent by a closed one)
+        base.pointer  # noqa: B018  (hot: nor while the base closes it)
+        self.pointer  # noqa: B018  (hot: a closed one can't be sent)
         if self._asked is not None:
             raise RuntimeError("this HttpRequest has been made already: each is made once")
         asked = _command(command), _target(uri)
@@ -498,7 +498,7 @@ class HttpRequest(Request, Fresh):
             return
         connection.base._check_thread()
         if not connection.closed:
-            connection.pointer  # noqa: B018  (after a fork the request is the parent's)
+            connection._check_usable()  # after a fork the request is the parent's
         self._cancelled = True
         if not connection.closed:  # else it is about to tell each of its requests
             connection._queue.cancel(connection, self)

@@ -160,7 +160,7 @@ class HttpServer(Child):
         return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
 
     def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
-        self.pointer  # noqa: B018  (a closed server takes nothing)
+        self._check_usable()  # a closed server takes nothing
         listener = listen()
         try:
             return self.bind_listener(listener)
@@ -185,7 +185,7 @@ class HttpServer(Child):
         So unlike in C they may be closed while you go through them.
         Wraps ``evhttp_foreach_bound_socket``.
         """
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         return list(self._bound)
 
     # Who answers.
@@ -275,7 +275,7 @@ class HttpServer(Child):
         if callback is not None:
             convert.callback(callback, "on_headers")
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no requests)
+        self._check_usable()  # a closed server has no requests
         if callback is not None and self._parent is not None:
             raise ValueError("on_headers must be set on the server that this is a virtual host of")
         self._on_headers = callback
@@ -351,7 +351,7 @@ class HttpServer(Child):
         It becomes the `HttpServerConnection.rate_limit` of connections that are accepted from now
         on: each gets a limit of its own. Wraps ``bufferevent_set_rate_limit``.
         """
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         return self._rate_limit
 
     @rate_limit.setter
@@ -359,7 +359,7 @@ class HttpServer(Child):
         if limit is not None and not isinstance(limit, RateLimit):
             raise TypeError(f"rate_limit must be a RateLimit, not {limit!r}")
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         self._rate_limit = limit
         self._set_bevcb()
 
@@ -371,7 +371,7 @@ class HttpServer(Child):
         now on, until the group is closed. Raises `ValueError` for a group of another event base.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         return self._rate_limit_group
 
     @rate_limit_group.setter
@@ -381,9 +381,9 @@ class HttpServer(Child):
                 raise TypeError(f"rate_limit_group must be a RateLimitGroup, not {group!r}")
             if group.base is not self.base:
                 raise ValueError("rate_limit_group must be of the server's own event base")
-            group.pointer  # noqa: B018  (a closed one has no members)
+            group._check_usable()  # a closed one has no members
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         self._rate_limit_group = group
         self._set_bevcb()
 
@@ -452,7 +452,7 @@ class HttpServer(Child):
         if callback is not None:
             convert.callback(callback)
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         self._bevcb = callback
         self._set_bevcb()
         self._tls = None
@@ -487,7 +487,7 @@ class HttpServer(Child):
     def _new_bev(self) -> Any:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
         bev = None if self._bevcb is None else self._bevcb(self.base)
-        self.pointer  # noqa: B018  (the callback may have closed it)
+        self._check_usable()  # the callback may have closed it
         most = self._most
         if bev is None and self._greets():
             bev = BufferEvent(self.base)
@@ -591,7 +591,7 @@ class HttpServer(Child):
     @property
     def virtual_hosts(self) -> dict[HttpServer, str]:
         """The virtual hosts, each with the pattern of its names, in a copy."""
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         return dict(self._vhosts)
 
     def add_server_alias(self, alias: str) -> None:

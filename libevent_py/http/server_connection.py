@@ -162,7 +162,7 @@ class HttpServerConnection(Flow):
 
     @on_close.setter
     def on_close(self, callback: Callable[[HttpServerConnection], object] | None) -> None:
-        self.pointer  # noqa: B018  (a closed one will not call)
+        self._check_usable()  # a closed one will not call
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class HttpServerConnection(Flow):
             return
         base = self.base
         base._check_thread()
-        self.pointer  # noqa: B018  (in a forked child it is the parent's)
+        self._check_usable()  # in a forked child it is the parent's
         pointer = None
         try:
             pointer = self._end()

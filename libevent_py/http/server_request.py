@@ -141,7 +141,7 @@ class HttpServerRequest(Request):
         root = self._root
         known = root._connections.known.get(address_of(evcon))
         connection = HttpServerConnection(root, evcon) if known is None else known
-        self.pointer  # noqa: B018  (other code may have closed the server since)
+        self._check_usable()  # other code may have closed the server since
         return None if connection.closed else connection
 
     # The answer.
@@ -325,7 +325,7 @@ class HttpServerRequest(Request):
     @on_complete.setter
     def on_complete(self, callback: HttpHandler | None) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (once it has been answered, it is too late)
+        self._check_usable()  # once it has been answered, it is too late
         self._on_complete = None if callback is None else convert.callback(callback, "on_complete")
 
     # The body, in parts.
@@ -534,7 +534,7 @@ class HttpServerRequest(Request):
 
     def _check_unbegun(self, function: str) -> None:
         """Raise an error if it has been answered, even in part; an argument may have done that."""
-        self.pointer  # noqa: B018  (it may have been answered)
+        self.pointer  # noqa: B018  (hot: it may have been answered)
         if self._state:
             raise self._begun(function)
 

@@ -116,7 +116,7 @@ class Uri(Handle):
 
         Wraps ``evhttp_uri_set_flags``.
         """
-        self.pointer  # noqa: B018  (a closed one has none)
+        self._check_usable()  # a closed one has none
         return self._flags
 
     @flags.setter

@@ -171,7 +171,7 @@ class End(Child):
         called in the order in which they came, until one doesn't CONTINUE. One that raises
         TERMINATEs the RPC. Wraps ``evrpc_add_hook``.
         """
-        self.pointer  # noqa: B018  (a closed end has no hooks)
+        self._check_usable()  # a closed end has no hooks
         self.base._check_thread()
         when = RpcHook(when)
         self._hooks[when] = (*self._hooks[when], convert.callback(callback))
@@ -181,7 +181,7 @@ class End(Child):
 
         A hook may take itself back, too. Wraps ``evrpc_remove_hook``.
         """
-        self.pointer  # noqa: B018  (a closed end has no hooks)
+        self._check_usable()  # a closed end has no hooks
         self.base._check_thread()
         hooks = list(self._hooks[RpcHook(when)])
         hooks.remove(callback)

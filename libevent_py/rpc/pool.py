@@ -196,7 +196,7 @@ class RpcPool(End):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
-        base.pointer  # noqa: B018  (nothing is made on a closed base)
+        base._check_usable()  # nothing is made on a closed base
         self._made = Made(base)
         key = next_key()
         super().__init__(base, key, Making(lib.evpy_rpc_pool_new, key))
@@ -281,7 +281,7 @@ class RpcPool(End):
         (R1). Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``,
         ``evrpc_send_request_generic``.
         """
-        self.pointer  # noqa: B018  (a closed pool makes no calls)
+        self._check_usable()  # a closed pool makes no calls
         self.base._check_thread()
         octets = call_name(name)
         if not isinstance(request, Message):

@@ -276,7 +276,7 @@ class Rpc(Context, Child):
 
     def _check_open(self) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (what is over can't be answered)
+        self._check_usable()  # what is over can't be answered
         if self._answered:
             raise RuntimeError("this RPC is answered already")
         if not self._asked:
@@ -342,7 +342,7 @@ class RpcServer(End):
             raise TypeError(f"http must be an HttpServer, not {http!r}")
         base = http.base
         base._check_thread()
-        base.pointer  # noqa: B018  (while the base closes, the HTTP server may be open still)
+        base._check_usable()  # while the base closes, the HTTP server may be open still
         if http._parent is not None:
             raise ValueError("http must not be a virtual host: serve RPCs on its parent")
         self.http = http
@@ -402,7 +402,7 @@ class RpcServer(End):
 
         Those that are under way are answered by 503. Wraps ``evrpc_unregister_rpc``.
         """
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         self.base._check_thread()
         octets = call_name(name)
         made = self.base._called_by(self._served.names.get(octets))
