@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from libevent_py._core.handle import Role, subclass_of
 from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.enums import BufferEventOption
 
@@ -72,15 +73,12 @@ def _refuse(bev: BufferEvent, *_arguments: Any, **_named: Any) -> NoReturn:
     raise AssertionError
 
 
-class Given:
-    """What comes before the class of a bufferevent that HTTP has: it refuses to be used."""
+class Given(Role):
+    """The role of a bufferevent that HTTP has: it refuses to be used."""
 
     __slots__ = ()
 
     _buffer_kind = GivenBuffer
-
-    def __init_subclass__(cls) -> None:
-        """Keep `given` from the ``__init_subclass__`` of a user's class."""
 
     read = read_buffer = write = write_buffer = _refuse
     setwatermark = set_timeouts = flush = trigger = trigger_event = enable = disable = _refuse
@@ -104,9 +102,5 @@ def become_given(bev: BufferEvent) -> None:
 
 def given(kind: Any) -> Any:
     """Return the subclass of *kind* whose objects are `Given`, made when first needed."""
-    if "_given" not in vars(kind):
-        members = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
-        for name in ("priority", "max_single_read", "max_single_write"):
-            members[name] = _only_asked(name, kind)
-        kind._given = type(kind)(kind.__name__, (Given, kind), members)
-    return kind._given
+    names = ("priority", "max_single_read", "max_single_write")
+    return subclass_of(kind, Given, {name: _only_asked(name, kind) for name in names})
