@@ -75,6 +75,7 @@ _requests: list[dict[bytes, bytes | None]] = []
 _headers: tuple[bytes, ...] = ()
 
 
+# Not `from_c`: a probe's server is C's alone, with no object and no base in Python.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_probed_http(request: Any, _: Any) -> None:
     headers = lib.evhttp_request_get_input_headers(request)
@@ -249,6 +250,7 @@ def huge_length() -> tuple[State, str]:
 _answers: list[int] = []
 
 
+# Not `from_c`: as above.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_probed_dns(request: Any, _: Any) -> None:
     result = lib.evdns_server_request_respond(request, 0)
