@@ -107,6 +107,7 @@ def set_fatal_callback(callback: FatalCallback | None) -> None:
     lib.evpy_fatal_install(callback is not None)
 
 
+# Not `from_c`: it is about no object, and nobody is left to raise to.
 @ffi.def_extern()
 def evpy_fatal(code: int) -> None:
     try:

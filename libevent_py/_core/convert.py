@@ -389,7 +389,7 @@ def name_of(owner: Handle, fd: int) -> Address:
     try:
         return _socket_name(fd)
     except OSError:
-        owner.pointer  # noqa: B018  (raises if other code has closed the owner)
+        owner._check_usable()  # raises if other code has closed the owner
         raise
 
 

@@ -28,7 +28,7 @@ from libevent_py._core.frames import Function
 from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
-    from libevent_py._core.owner import Root
+    from libevent_py._core.owner import Child, Root
 
 #: A key for whatever C may call back: a number never used again.
 next_key = itertools.count(1).__next__
@@ -71,19 +71,34 @@ live = Live()
 _entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
 
 
+def not_closed(key: int) -> Child | None:
+    """Return what has *key* of all that isn't closed on the `live.bases`, or None.
+
+    For `from_c`, where C calls for what it doesn't keep alive.
+    """
+    for base in live.bases:
+        if (child := base._ledger.get(key)) is not None:
+            return child()
+    return None
+
+
 class _Call:
     """The default of `from_c`'s *forked*: call the function in a forked child, too."""
 
 
 def from_c(
-    *, late: object = None, raised: object = None, forked: object = _Call
+    *,
+    find: Callable[[int], Any] | None = None,
+    late: object = None,
+    raised: object = None,
+    forked: object = _Call,
 ) -> Callable[[Function], Function]:
     """Make C's ``extern "Python"`` function of the same name call the decorated function.
 
-    C passes a key first; the function gets the object with that key instead. C gets the function's
-    result; *late* if the object is gone; *raised* if the function raises, after the exception has
-    gone to the object's base; and *forked* in a forked child that has not called
-    `EventBase.reinit`.
+    C passes a key first; the function gets the object with that key instead: what *find* finds by
+    it, or else what C may call. C gets the function's result; *late* if the object is gone;
+    *raised* if the function raises, after the exception has gone to the object's base; and *forked*
+    in a forked child that has not called `EventBase.reinit`.
 
     If a benchmark shows that one more frame is too slow, the trampoline is written out, below a
     comment that begins with "hot:".
@@ -91,7 +106,7 @@ def from_c(
 
     def decorate(function: Function) -> Function:
         def called(key: int, *arguments: object) -> object:
-            thing = live.objects.get(key)
+            thing = live.objects.get(key) if find is None else find(key)
             if thing is None:
                 return late
             if forked is not _Call and thing.base._parked is not None:

@@ -54,6 +54,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+# Not `from_c`: it is about no object.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_forked() -> None:
     """End the loop of a forked child whose callback returns without calling `reinit`."""

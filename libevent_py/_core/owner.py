@@ -227,7 +227,7 @@ class Root(Handle):
         by themselves. Raises `ThreadError` while another thread runs the loop, or is in the middle
         of a call that uses the base or anything made on it.
         """
-        self.pointer  # noqa: B018  (a closed base, or the parent process's, can't be taken over)
+        self._check_usable()  # a closed base, or the parent process's, can't be taken over
         self._claim()
 
     def _claim(self) -> None:
@@ -315,6 +315,14 @@ class Root(Handle):
     def _called_by(self, key: int) -> Any:
         """Return the live object with *key*, or None."""
         return self._live.get(key)
+
+    def _begin_callbacks(self) -> None:
+        """Have C's keys lead to what is on the base, as somebody enters C with it."""
+        live.add(self)
+
+    def _end_callbacks(self) -> None:
+        """Have C's keys lead to nothing on the base, as nobody is in C with it any longer."""
+        live.remove(self)
 
     def _forget(self, key: int) -> None:
         """Don't close the child *key* with the base: C or another owner frees it."""
@@ -410,9 +418,17 @@ class Root(Handle):
 
     def _free_later(self, free: Callable[[Thing], object], what: Thing) -> None:
         """Free *what* by *free* at the next clean moment; in a forked child, after `reinit`."""
-        self._graveyard.append((free, what))
+        self._once_clean(free, what)
         if self._parked is None:
             self._wake()
+
+    def _once_clean(self, function: Callable[[Any], object], what: Any) -> None:
+        """Call *function* with *what* at the next clean moment, which others see to."""
+        self._graveyard.append((function, what))
+
+    def _is_clean(self) -> bool:
+        """Tell whether nothing waits for a clean moment."""
+        return not self._graveyard
 
     def _frees_now(self) -> bool:
         """Tell whether this thread, holding the gate, may free objects: the owner has ended."""

@@ -106,6 +106,7 @@ class BufferCallback:
         self._buffer = None
 
 
+# hot: called for every change of a buffer; and a buffer has no base to tell.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_buffer_changed(key: int, orig_size: int, n_added: int, n_deleted: int) -> None:
     buffer = watched.get(key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core.handle import Handle, Role, empty, fill, slot
-from libevent_py._core.owner import Child, Rank, Root
+from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import lib
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
 
@@ -35,7 +35,7 @@ class Attached(Role):
         """The C object; raises `ClosedError` once closed, `ThreadError` in the wrong thread."""
         owner = self._owner
         owner.base._check_thread()
-        owner.pointer  # noqa: B018  (the garbage collector may have finalized the owner first)
+        owner.pointer  # noqa: B018  (hot: the garbage collector may have finalized the owner first)
         try:
             return slot(self)
         except AttributeError:  # other code has closed it since
@@ -63,12 +63,12 @@ class Attached(Role):
     @contextlib.contextmanager
     def _callable(self) -> Iterator[None]:
         """Make the buffer live in its base, unless it is closed inside the block."""
-        live = self._owner.base._live
-        live[self._key] = self
+        base = self._owner.base
+        base._may_call(self._key, self)
         try:
             yield
         except errors.ClosedError:
-            live.pop(self._key, None)
+            base._may_not_call(self._key)
             raise
 
     def _take(self) -> CData | None:
@@ -98,7 +98,7 @@ class Deferring(Attached):
             return super()._call(function, *arguments)
         finally:
             if self._called() and not self.closed and len(self) != before:
-                self._owner.base._live[self._key] = self  # the callbacks are in C's queue
+                self._owner.base._may_call(self._key, self)  # the callbacks are in C's queue
 
     def _watch(self, callbacks: tuple[BufferCallback, ...]) -> None:
         super()._watch(callbacks)
@@ -131,21 +131,13 @@ class Deferral(Child):
 
     def leave(self) -> None:
         """Give up the buffer without freeing it, as it belongs to another owner."""
-        self.base._ledger.pop(self._key, None)
+        self.base._forget(self._key)
         self._take()
 
     @property
     def _free(self) -> Callable[[CData], object]:
         """The function that frees the buffer once no call can be using it any more."""
-        return functools.partial(_free_soon, self.base)
-
-
-def _free_soon(base: Root, pointer: CData) -> None:
-    if base._busy():
-        base._graveyard.append((lib.evbuffer_free, pointer))
-        base._wake()
-    else:
-        lib.evbuffer_free(pointer)
+        return functools.partial(self.base._free_when_clean, lib.evbuffer_free)
 
 
 def _without_failing(

@@ -56,13 +56,13 @@ class Reserved(Role):
         pointer = property(_get_pointer, fill, empty)
 
     def lock(self) -> AbstractContextManager[None]:
-        self.pointer  # noqa: B018  (a bufferevent's buffer has no lock of its own)
+        self._check_usable()  # a bufferevent's buffer has no lock of its own
         held: AbstractContextManager[None] = super().lock()
         return held
 
     def close(self) -> None:
         if not self.closed:
-            self.pointer  # noqa: B018  (raises, unless the owner has been closed)
+            self._check_usable()  # raises, unless the owner has been closed
         super().close()
 
 

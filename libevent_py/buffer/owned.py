@@ -31,7 +31,7 @@ class BorrowedBuffer(Attached, Buffer):
         base = owner.base
         if base._thread != get_ident():
             base._check_thread()
-        owner.pointer  # noqa: B018  (the garbage collector may have finalized the owner first)
+        owner.pointer  # noqa: B018  (hot: the garbage collector may have finalized the owner first)
         if base._arena.bev is owner:
             owner._reclaim()
         try:

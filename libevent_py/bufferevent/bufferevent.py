@@ -292,7 +292,7 @@ class BufferEvent(Child):
         super().__init__(base, key, made)
         layers.stand(self)
         if owner is not None:  # the owner frees it
-            del base._ledger[key]
+            base._forget(key)
             return
         self._set_callbacks()
         base._may_call(key, self)

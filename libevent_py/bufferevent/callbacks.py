@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.dispatch import live
+from libevent_py._core.dispatch import from_c, live
 from libevent_py._ffi import ffi
 from libevent_py.bufferevent.tls import os_error
 from libevent_py.enums import BufferEventFlag
@@ -53,9 +53,7 @@ def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:
     return bev.dns_error or failure
 
 
-# hot: these are called for every message, so each looks up, calls and reports by itself.
-
-
+# hot: called for every message.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_read(key: int) -> None:
     bev = live.objects.get(key)
@@ -68,6 +66,7 @@ def evpy_bufferevent_read(key: int) -> None:
             bev.base._report(error, bev)
 
 
+# hot: called for every message that has been written.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_bufferevent_write(key: int) -> None:
     bev = live.objects.get(key)
@@ -80,13 +79,9 @@ def evpy_bufferevent_write(key: int) -> None:
             bev.base._report(error, bev)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_bufferevent_event(key: int, what: int, error: int) -> None:
-    for base in live.bases:
-        bev = base._live.get(key)
-        if bev is not None and bev._on_event is not None:
-            bev.error = why_failed(bev, what, error)
-            try:
-                bev._on_event(bev, FLAGS[what])
-            except BaseException as raised:
-                base._report(raised, bev)
+@from_c()
+def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> None:
+    on_event = bev._on_event
+    if on_event is not None:
+        bev.error = why_failed(bev, what, error)
+        on_event(bev, FLAGS[what])

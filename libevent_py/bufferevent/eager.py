@@ -122,6 +122,7 @@ class Eager:
         return both
 
 
+# hot: called for every message.
 @ffi.def_extern(onerror=errors.kept, error=-1)
 def evpy_eager_read(key: int, unread: int, room: int) -> int:
     bev = live.objects.get(key)  # a signal handler may raise here: with -1 C keeps the input

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from libevent_py._core.handle import Role, subclass_of
 from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.enums import BufferEventOption
 
@@ -74,15 +75,12 @@ def _refuse(bev: BufferEvent, *_arguments: object, **_named: object) -> NoReturn
     raise AssertionError
 
 
-class Given:
-    """Mixed into the class of a bufferevent that HTTP has, whose methods then refuse to act."""
+class Given(Role):
+    """The role of a bufferevent that HTTP has: its methods refuse to act."""
 
     __slots__ = ()
 
     _buffer_kind = GivenBuffer
-
-    def __init_subclass__(cls) -> None:
-        """Keep `given` from the ``__init_subclass__`` of a user's class."""
 
     read = read_buffer = write = write_buffer = _refuse
     setwatermark = set_timeouts = flush = trigger = trigger_event = enable = disable = _refuse
@@ -106,16 +104,5 @@ def become_given(bev: BufferEvent) -> None:
 
 def given(kind: type[B]) -> type[B]:
     """Return the subclass of *kind* whose objects are `Given`, made when first needed."""
-    if "_given" not in vars(kind):
-        members: dict[str, object] = {
-            "__slots__": (),
-            "__module__": kind.__module__,
-            "__doc__": kind.__doc__,
-        }
-        for name in ("priority", "max_single_read", "max_single_write"):
-            members[name] = _only_asked(name, kind)
-        metaclass: type = type(kind)
-        made = metaclass(kind.__name__, (Given, kind), members)
-        kind._given = made  # type: ignore[attr-defined]  # kept with it, so that the two go together
-    found: type[B] = kind._given  # type: ignore[attr-defined]
-    return found
+    names = ("priority", "max_single_read", "max_single_write")
+    return subclass_of(kind, Given, {name: _only_asked(name, kind) for name in names})

@@ -120,11 +120,7 @@ class Layers:
     def let_go(self, bev: BufferEvent) -> None:
         """Put *bev* within reach again."""
         pointer, self._held = self._held, None
-        parked = bev.base._parked
-        if parked is None:
-            bev._put(pointer)
-        else:  # this is a forked child
-            parked[id(bev)] = bev, pointer
+        bev.base._put_back(bev, pointer)
 
     def check_within_reach(self, bev: BufferEvent) -> None:
         """Raise what `unusable` returns."""
@@ -228,13 +224,13 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
         yield "below another one"
 
 
+# hot: called for every message that passes a filter.
 @ffi.def_extern(onerror=errors.kept, error=ERROR)
 def evpy_filter(key: int, outward: int, limit: int, mode: int) -> int:
-    for base in live.bases:
-        bev = base._live.get(key)
-        if bev is not None:
-            try:
-                return int(bev._layers.filter(bev, outward, limit, mode))
-            except BaseException as error:
-                base._report(error, bev)
+    bev = live.objects.get(key)
+    if bev is not None:
+        try:
+            return int(bev._layers.filter(bev, outward, limit, mode))
+        except BaseException as error:
+            bev.base._report(error, bev)
     return ERROR

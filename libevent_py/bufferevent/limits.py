@@ -514,7 +514,7 @@ class RateLimitGroup(Child):
                 _left(member, members)
             # A member may be in the graveyard, before the group; and libevent may still return to
             # the group from a callback.
-            base._graveyard.append((lib.bufferevent_rate_limit_group_free, pointer))
+            base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
             if not base._busy():
                 base._exhume()
             elif not base.closed:

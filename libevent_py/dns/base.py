@@ -251,7 +251,7 @@ class DnsBase(Child):
     def _in_turn(self, function: Callable[[], object]) -> None:
         """Run *function* now or, if other changes wait for a quiet moment, after them."""
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed DnsBase will do nothing later)
+        self._check_usable()  # a closed DnsBase will do nothing later
         if self._late:
             self._late.append(function)
         else:
@@ -292,7 +292,7 @@ class DnsBase(Child):
         """
         self.base._check_thread()
         waiting = bool(self._late)
-        self.pointer  # noqa: B018  (a closed DnsBase has no name servers)
+        self._check_usable()  # a closed DnsBase has no name servers
         self._late.append(self._clear)
         if not waiting:
             with self.base._telling():

@@ -168,7 +168,7 @@ class DnsServer(Child):
     @property
     def fd(self) -> int:
         """The socket's descriptor: the one given, except that 0 is moved to another number."""
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         return self._fd
 
     @property
@@ -423,7 +423,7 @@ class DnsServerRequest(Child):
         the query stays unanswered. Wraps ``evdns_server_request_respond``.
         """
         self.base._check_thread()
-        self.pointer  # noqa: B018  (raises if it has been answered)
+        self.pointer  # noqa: B018  (hot: raises if it has been answered)
         if err is not NONE:
             err = convert.integer(err, "err", 0, 15)
         result = self._answer(int(err))
@@ -435,7 +435,7 @@ class DnsServerRequest(Child):
 
     def drop(self) -> None:
         """Leave the query unanswered. Wraps ``evdns_server_request_drop``."""
-        self.pointer  # noqa: B018  (raises if it has been answered)
+        self._check_usable()  # raises if it has been answered
         self.close()
 
     def close(self) -> None:
@@ -603,6 +603,7 @@ def _ttl(value: SupportsIndex) -> int:
     return convert.integer(value, "ttl", 0, 2**31 - 1)
 
 
+# hot: called for every query, which it makes a request of that must not be lost.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_dns_query(
     key: int, pointer: CData, count: int, name: CData, type: int, dns_class: int, taken: CData

@@ -80,7 +80,7 @@ class CommonTimeout:
     @property
     def pointer(self) -> CData:
         """The ``struct timeval *``, for calling `libevent_py.lib` with it."""
-        self.base.pointer  # noqa: B018  (raises once the base, and so the timeout, is closed)
+        self.base.pointer  # noqa: B018  (hot: raises once the base, and so the timeout, is closed)
         return self._pointer
 
     def __repr__(self) -> str:
@@ -140,7 +140,7 @@ class EventBase(Root):
         if priorities is not None:
             priorities = convert.integer(priorities, "priorities", 1, lib.EVENT_MAX_PRIORITIES - 1)
         if config is not None:
-            config.pointer  # noqa: B018  (a closed one asks for nothing)
+            config._check_usable()  # a closed one asks for nothing
         if method is not None:
             config = (config or EventConfig())._like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
@@ -264,7 +264,7 @@ class EventBase(Root):
 
         Unlike in C, it may be asked at any time. Wraps ``event_base_get_running_event``.
         """
-        self.pointer  # noqa: B018  (raises once the base is closed)
+        self._check_usable()  # raises once the base is closed
         depth = 0
         while key := lib.evpy_event_running(depth):
             if self._knows(key):
@@ -420,7 +420,7 @@ class EventBase(Root):
             raise RuntimeError("the loop was run in the middle of another call about its base")
         self._running = True
         try:
-            live.add(self)
+            self._begin_callbacks()
             with self._woken():
                 result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
                 if result >= lib.EVPY_RAN_SHORT - 1:
@@ -430,9 +430,9 @@ class EventBase(Root):
         finally:
             self._running = False
             try:
-                live.remove(self)
+                self._end_callbacks()
             except BaseException:  # an interrupt came before it was removed
-                live.remove(self)
+                self._end_callbacks()
                 raise
             finally:
                 self._clean_up()
@@ -517,7 +517,7 @@ class EventBase(Root):
             return
         timeout = convert.seconds(timeout)
         with self._from_any_thread():
-            self.pointer  # noqa: B018  (a closed base has no timer)
+            self._check_usable()  # a closed base has no timer
             moment = time.monotonic() + timeout
             set_at = self._exit_at if lib.event_pending(self._exiter, TIMEOUT, ffi.NULL) else None
             if set_at is None or moment < set_at:
@@ -599,7 +599,7 @@ class EventBase(Root):
             timeout = convert.optional_seconds(timeout)
         key = next_key()
         if what is TIMEOUT:
-            self.pointer  # noqa: B018  (a closed base has no list to put the callback on)
+            self.pointer  # noqa: B018  (hot: a closed base has no list to put the callback on)
             self._once_callbacks[key] = callback
             failed = once_timer(self._onces, key, timeout)
         else:
@@ -612,7 +612,7 @@ class EventBase(Root):
             def ready(_fd: int, fired: EventFlag, _kept: object = fd) -> object:
                 return callback(number, fired)
 
-            self.pointer  # noqa: B018  (as above)
+            self._check_usable()  # as where it is hot
             self._once_callbacks[key] = ready
             failed = lib.evpy_once_add(self._onces, key, timeout, number, what)
         if failed:
@@ -637,7 +637,7 @@ class EventBase(Root):
         """
         job = convert.callback(function, "function"), args
         with self._from_any_thread():
-            self.pointer  # noqa: B018  (a closed base would never run it)
+            self.pointer  # noqa: B018  (hot: a closed base would never run it)
             self._jobs.append(job)
             self._rouse()
 
@@ -693,7 +693,7 @@ class EventBase(Root):
     def _use_quiet(self, pointer: CData) -> bool:
         """Run what waits for a quiet moment if this is one; return whether anything has run."""
         ran = False
-        while self._quiet and not self._graveyard:
+        while self._quiet and self._is_clean():
             if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
             function, args = self._quiet.popleft()
@@ -853,6 +853,7 @@ def _short() -> MemoryError:
     return MemoryError("libevent got no memory in the loop, and has used what was put aside")
 
 
+# hot: called for every turn of the loop that something wakes; and its key is a base's own.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_wake(key: int) -> None:
     for base in live.bases:
@@ -862,6 +863,7 @@ def evpy_wake(key: int) -> None:
             return
 
 
+# hot: called for each use of `EventBase.once`, by which much is put off; its key is a function's.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_once_fired(key: int, what: int) -> None:
     base: EventBase

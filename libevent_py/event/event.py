@@ -159,7 +159,7 @@ class Event(Child):
             if what & lib_SIGNAL:
                 signals.added(self._fd, self._key)
             try:
-                self.pointer  # noqa: B018
+                self.pointer  # noqa: B018  (hot: _check_usable())
             except errors.ClosedError:  # closed by a signal handler, freed when we drop the pointer
                 self._disarm()
                 raise
@@ -261,7 +261,7 @@ class Event(Child):
     def _check_open(self) -> None:
         """Disarm the event and raise `ClosedError` if a signal handler has closed it."""
         try:
-            self.pointer  # noqa: B018
+            self.pointer  # noqa: B018  (hot: _check_usable())
         except errors.ClosedError:
             self._disarm()
             raise
@@ -331,7 +331,7 @@ class Event(Child):
 
     @callback.setter
     def callback(self, callback: EventCallback) -> None:
-        self.pointer  # noqa: B018  (after close() the callback may be the finalizer)
+        self._check_usable()  # after close() the callback may be the finalizer
         self._callback = convert.callback(callback)
 
     @property

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live
 from libevent_py._core.handle import Handle, slot, take
-from libevent_py._core.owner import askable
+from libevent_py._core.owner import askable, callable_here
 from libevent_py._core.pointers import copied, when_let_go
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import ListenerOption
@@ -69,7 +68,7 @@ class BoundSocket(Handle):
 
         Wraps ``evhttp_bound_socket_get_listener``.
         """
-        self.pointer  # noqa: B018  (the listener ends with the bound socket)
+        self._check_usable()  # the listener ends with the bound socket
         return self._listener
 
     @property
@@ -170,13 +169,13 @@ def _check_mended() -> None:
         )
 
 
+# Not `from_c`: evhttp's listener has no key, as its argument is evhttp's own.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_accept_error(pointer: CData, code: int) -> None:
-    for base in live.bases:
-        for thing in list(base._live.values()):
-            if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:
-                try:
-                    thing._accept_failed(code)
-                except BaseException as error:
-                    base._report(error, thing)
-                return
+    for thing in callable_here():
+        if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:
+            try:
+                thing._accept_failed(code)
+            except BaseException as error:
+                thing.base._report(error, thing)
+            return

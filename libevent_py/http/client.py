@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.convert import Timeout
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key, not_closed
 from libevent_py._core.handle import Handle, Making, came_to_be
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
@@ -31,7 +31,7 @@ from libevent_py.errors import DnsError
 from libevent_py.event.base import EventBase
 from libevent_py.http.flow import Flow, Pace
 from libevent_py.http.request import HttpRequest
-from libevent_py.http.request_queue import RequestQueue, forget, let_go
+from libevent_py.http.request_queue import RequestQueue, forget
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
@@ -100,7 +100,7 @@ class HttpConnection(Flow, Child):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
-        base.pointer  # noqa: B018  (a closed base has no connections)
+        base._check_usable()  # a closed base has no connections
         name = convert.host_alone(host)
         if not name:
             raise ValueError("host must not be empty")
@@ -402,7 +402,7 @@ class HttpConnection(Flow, Child):
     @retries.setter
     def retries(self, retries: int | None) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed one doesn't connect)
+        self._check_usable()  # a closed one doesn't connect
         if retries is not None:
             retries = convert.integer(retries, "retries", 0, 2**31 - 1)
         self._retries = retries
@@ -419,7 +419,7 @@ class HttpConnection(Flow, Child):
     @initial_retry.setter
     def initial_retry(self, wait: Timeout) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed one doesn't connect)
+        self._check_usable()  # a closed one doesn't connect
         self._initial_retry = 2.0 if wait is None else convert.seconds(wait, "initial_retry")
 
     @property
@@ -448,7 +448,7 @@ class HttpConnection(Flow, Child):
         C's own function would free it too early or never.
         Wraps ``evhttp_connection_free_on_completion``.
         """
-        self.pointer  # noqa: B018  (raises if it is closed already)
+        self._check_usable()  # raises if it is closed already
         self._ends_itself = True  # instead of libevent's own flag (P6)
 
     def _do_without(self, other: Child) -> None:
@@ -486,11 +486,11 @@ def _free_soon(
     base: EventBase, link: CData | None, sent: CData | None, process: int, pointer: CData
 ) -> None:
     """Free a connection made in *process*, and its request *sent*, as soon as that is safe."""
-    if base._busy() and not base.closed:
-        base._graveyard.append((functools.partial(_free, link, sent, process), pointer))
-        base.defer(let_go, sent)
+    free = functools.partial(_free, link, sent, process)
+    if base.closed:  # it is about to close what the connection looks names up by
+        free(pointer)
     else:
-        _free(link, sent, process, pointer)
+        base._free_when_clean(free, pointer)
 
 
 def _free(link: CData | None, sent: CData | None, process: int, pointer: CData) -> None:
@@ -499,10 +499,7 @@ def _free(link: CData | None, sent: CData | None, process: int, pointer: CData) 
         forget(ffi.NULL, sent)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_closed(key: int) -> None:
-    for base in live.bases:
-        known = base._ledger.get(key)
-        connection: Any = None if known is None else known()
-        if connection is not None and connection._on_close is not None and not base._forked:
-            connection.base.defer(connection._was_closed)
+@from_c(find=not_closed, forked=None)
+def evpy_client_closed(connection: HttpConnection) -> None:
+    if connection._on_close is not None:
+        connection.base.defer(connection._was_closed)

@@ -120,7 +120,7 @@ class Flow(Handle):
         All bytes on the wire count, including headers and TLS. Raises the errors of
         `BufferEvent.set_rate_limit`. Wraps ``bufferevent_set_rate_limit``.
         """
-        self.pointer  # noqa: B018  (a closed connection has none)
+        self._check_usable()  # a closed connection has none
         limited = self._pace.limited
         return None if limited is None else limited.rate_limit
 
@@ -137,7 +137,7 @@ class Flow(Handle):
         `BufferEvent.add_to_rate_limit_group`.
         Wraps ``bufferevent_add_to_rate_limit_group``, ``bufferevent_remove_from_rate_limit_group``.
         """
-        self.pointer  # noqa: B018  (a closed connection is in no group)
+        self._check_usable()  # a closed connection is in no group
         limited = self._pace.limited
         return None if limited is None else limited.rate_limit_group
 
@@ -151,5 +151,5 @@ class Flow(Handle):
 
     def _limitable(self) -> BufferEvent:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed connection can have no limit)
+        self._check_usable()  # a closed connection can have no limit
         return self._pace.limit_by(self.bufferevent)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.convert import Octets
 from libevent_py._core.described import described, known_as
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import tells
 from libevent_py._core.handle import Fresh, Handle
 from libevent_py._core.owner import askable
@@ -295,9 +295,7 @@ class _Nowhere:
     """The event base of a request that has not been made on a connection yet."""
 
     closed = False
-    _parked = None
     _forked = False
-    _live: ClassVar[dict[int, Any]] = {}
 
     @staticmethod
     def _check_thread() -> None:
@@ -477,9 +475,9 @@ class HttpRequest(Request, Fresh):
         self._tried = True
         base = connection.base
         base._check_thread()
-        connection.pointer  # noqa: B018  (a closed connection can't send)
-        base.pointer  # noqa: B018  (nor one that is being closed with its base)
-        self.pointer  # noqa: B018  (a closed request can't be sent)
+        connection.pointer  # noqa: B018  (hot: a closed connection can't send)
+        base.pointer  # noqa: B018  (hot: nor one that is being closed with its base)
+        self.pointer  # noqa: B018  (hot: a closed request can't be sent)
         if self._asked is not None:
             raise RuntimeError("this HttpRequest has been made already: make another one")
         asked = _command(command), _target(uri)
@@ -522,7 +520,7 @@ class HttpRequest(Request, Fresh):
             return
         connection.base._check_thread()
         if not connection.closed:
-            connection.pointer  # noqa: B018  (after a fork the request is the parent's)
+            connection._check_usable()  # after a fork the request is the parent's
         self._cancelled = True
         if not connection.closed:  # a closed one is about to end all of its requests
             connection._queue.cancel(connection, self)
@@ -680,43 +678,25 @@ def _unsent(data: Body | None) -> Exception:
 # What C calls.
 
 
-def under_way(key: int) -> Any:
-    """Return the request that evhttp calls about; None if it has ended or is the parent's."""
-    request = live.objects.get(key)
-    return None if request is None or request.base._forked else request
+@from_c(late=-1, raised=-1, forked=0)
+def evpy_client_informed(request: HttpRequest, code: int) -> int:
+    return request._has_informed(code)
 
 
-@ffi.def_extern(onerror=errors.kept, error=-1)
-def evpy_client_informed(key: int, code: int) -> int:
-    request = live.objects.get(key)
-    if request is None:
-        return -1
-    if request.base._forked:
-        return 0
-    return int(request._has_informed(code))
+@from_c(forked=None)
+def evpy_client_refused(request: HttpRequest, reason: CData) -> None:
+    request._refused = convert.text(reason)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_refused(key: int, reason: CData) -> None:
-    request = under_way(key)
-    if request is not None:
-        request._refused = convert.text(reason)
+@from_c(forked=None)
+def evpy_client_chunk(request: HttpRequest) -> None:
+    if not request._cancelled and request._on_chunk is not None:
+        request._on_chunk(request)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_chunk(key: int) -> None:
-    request = under_way(key)
-    if request is not None and not request._cancelled:
-        try:
-            request._on_chunk(request)
-        except BaseException as error:
-            request.base._report(error, request)
-
-
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_ready(key: int) -> None:
-    request = under_way(key)
-    if request is not None and not request._cancelled:
+@from_c(forked=None)
+def evpy_client_ready(request: HttpRequest) -> None:
+    if not request._cancelled and request._on_write is not None:
         try:
             request._on_write(request)
         except BaseException as error:  # nobody will send the rest
@@ -724,8 +704,6 @@ def evpy_client_ready(key: int) -> None:
             request.cancel()
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_error(key: int, code: int) -> None:
-    request = under_way(key)
-    if request is not None:
-        request._code = code
+@from_c(forked=None)
+def evpy_client_error(request: HttpRequest, code: int) -> None:
+    request._code = code

@@ -18,12 +18,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
-from libevent_py._core.dispatch import live
-from libevent_py._ffi import ffi, lib
+from libevent_py._core.dispatch import from_c
+from libevent_py._ffi import lib
 from libevent_py.enums import HttpCommand, HttpRequestError
 from libevent_py.errors import HttpError
 from libevent_py.event.event import Event
-from libevent_py.http.request import HttpRequest, under_way
+from libevent_py.http.request import HttpRequest
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
@@ -130,7 +130,8 @@ class RequestQueue:
             failure = self._error(connection, request, "it can't be sent", beyond)
         assert request._asked is not None
         command, uri = request._asked
-        called, key, defers = base._live, request._key, connection._defers
+        key, defers = request._key, connection._defers
+        called = base._live  # hot: may_call(), and no call below
         if not waiting or waiting[0] is not request:  # other code has ended it
             return
         del waiting[0]  # no call from here on: it must be waiting or current
@@ -138,7 +139,7 @@ class RequestQueue:
             self._conclude(connection, request, failure)
             return
         self.current, self.sent = request, sent
-        called[key] = request
+        called[key] = request  # hot: as above
         self.used, self._stale = True, defers
         make, body = lib.evpy_client_make_request, (request._framing, request._open)
         pointer, link = connection.pointer, connection._link
@@ -327,26 +328,21 @@ def let_go(_pointer: CData | None) -> None:
     """Do nothing; dropping the argument drops the reference to the pointer."""
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_done(key: int, answered: int, why: int) -> None:
-    request = under_way(key)
-    if request is not None:
-        connection = request._connection
+@from_c(forked=None)
+def evpy_client_done(request: HttpRequest, answered: int, why: int) -> None:
+    connection = request._connection
+    if connection is not None:
         connection._queue.ended(connection, request, bool(answered), why)
 
 
-@ffi.def_extern(onerror=errors.kept, error=-1)
-def evpy_client_header(key: int) -> int:
-    request = live.objects.get(key)
-    if request is None:
-        return -1
-    if request.base._forked:  # refusing the response would shut the parent's connection down
-        return 0
-    return int(request._connection._queue.headers_came(request))
+@from_c(
+    late=-1, raised=-1, forked=0
+)  # refusing the response would shut the parent's connection down
+def evpy_client_header(request: HttpRequest) -> int:
+    connection = request._connection
+    return -1 if connection is None else connection._queue.headers_came(request)
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_client_settled(key: int) -> None:
-    connection = live.objects.get(key)
-    if connection is not None and not connection.base._forked:
-        connection._queue.settled(connection)
+@from_c(forked=None)
+def evpy_client_settled(connection: HttpConnection) -> None:
+    connection._queue.settled(connection)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.convert import FileDescriptor, Timeout
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
@@ -165,7 +165,7 @@ class HttpServer(Child):
         return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
 
     def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
-        self.pointer  # noqa: B018  (a closed server can't listen)
+        self._check_usable()  # a closed server can't listen
         listener = listen()
         try:
             return self.bind_listener(listener)
@@ -190,7 +190,7 @@ class HttpServer(Child):
         The list is a copy: unlike in C, you may close sockets while you walk it.
         Wraps ``evhttp_foreach_bound_socket``.
         """
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         return list(self._bound)
 
     # Handlers.
@@ -235,7 +235,7 @@ class HttpServer(Child):
         if what not in self._routes:
             raise KeyError(f"path {path!r} has no handler")
         lib.evhttp_del_cb(pointer, what)
-        self.base._live.pop(self._routes.pop(what), None)
+        self.base._may_not_call(self._routes.pop(what))
 
     def set_gencb(self, handler: HttpHandler | None, *, on_end: HttpHandler | None = None) -> None:
         """Call ``handler(request)`` for requests whose path has no handler of its own.
@@ -280,7 +280,7 @@ class HttpServer(Child):
         if callback is not None:
             convert.callback(callback, "on_headers")
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no requests)
+        self._check_usable()  # a closed server has no requests
         if callback is not None and self._parent is not None:
             raise ValueError("on_headers must be set on the server that this is a virtual host of")
         self._on_headers = callback
@@ -356,7 +356,7 @@ class HttpServer(Child):
         It becomes the `HttpServerConnection.rate_limit` of connections that are accepted from now
         on: each gets a limit of its own. Wraps ``bufferevent_set_rate_limit``.
         """
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         return self._rate_limit
 
     @rate_limit.setter
@@ -364,7 +364,7 @@ class HttpServer(Child):
         if limit is not None and not isinstance(limit, RateLimit):
             raise TypeError(f"rate_limit must be a RateLimit, not {limit!r}")
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         self._rate_limit = limit
         self._set_bevcb()
 
@@ -376,7 +376,7 @@ class HttpServer(Child):
         now on, until the group is closed. Raises `ValueError` for a group of another event base.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         return self._rate_limit_group
 
     @rate_limit_group.setter
@@ -386,9 +386,9 @@ class HttpServer(Child):
                 raise TypeError(f"rate_limit_group must be a RateLimitGroup, not {group!r}")
             if group.base is not self.base:
                 raise ValueError("rate_limit_group must be of the server's own event base")
-            group.pointer  # noqa: B018  (a closed one has no members)
+            group._check_usable()  # a closed one has no members
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         self._rate_limit_group = group
         self._set_bevcb()
 
@@ -457,7 +457,7 @@ class HttpServer(Child):
         if callback is not None:
             convert.callback(callback)
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a closed server has no connections)
+        self._check_usable()  # a closed server has no connections
         self._bevcb = callback
         self._set_bevcb()
         self._tls = None
@@ -493,7 +493,7 @@ class HttpServer(Child):
     def _new_bev(self) -> CData:
         """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
         bev = None if self._bevcb is None else self._bevcb(self.base)
-        self.pointer  # noqa: B018  (the callback may have closed the server)
+        self._check_usable()  # the callback may have closed the server
         most = self._most
         if bev is None and self._greets():
             bev = BufferEvent(self.base)
@@ -597,7 +597,7 @@ class HttpServer(Child):
     @property
     def virtual_hosts(self) -> dict[HttpServer, str]:
         """A copy of the virtual hosts, each with the pattern of its host names."""
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         return dict(self._vhosts)
 
     def add_server_alias(self, alias: str) -> None:
@@ -674,19 +674,11 @@ class HttpServer(Child):
             return _leave
         self._connections.forget_limits()  # needed if the server was dropped with them
         free = functools.partial(_free, self._requests, self._connections, self._kept)
-        return functools.partial(_free_soon, self.base, free)
+        return functools.partial(self.base._free_when_clean, free)
 
 
 def _leave(_pointer: CData) -> None:
     """Do nothing: the server that it is a virtual host of frees it (O8)."""
-
-
-def _free_soon(base: EventBase, free: Callable[[CData], object], pointer: CData) -> None:
-    if base._busy():
-        base._graveyard.append((free, pointer))
-        base._wake()
-    else:
-        free(pointer)
 
 
 def _free(requests: Requests, connections: Connections, _kept: object, pointer: CData) -> None:
@@ -699,6 +691,7 @@ def _free(requests: Requests, connections: Connections, _kept: object, pointer: 
             connections.free_given()
 
 
+# hot: called for every request; and of a `Route`, which has no base to tell.
 @ffi.def_extern(onerror=errors.kept, error=0)
 def evpy_http_allowed(key: int, method: int) -> int:
     found = live.objects.get(key)
@@ -714,13 +707,6 @@ def evpy_http_allowed(key: int, method: int) -> int:
 REFUSED = ffi.cast("struct bufferevent *", -1)
 
 
-@ffi.def_extern(onerror=errors.kept, error=REFUSED)
-def evpy_http_bev(key: int) -> CData:
-    for base in live.bases:
-        server: HttpServer | None = base._live.get(key)
-        if server is not None:
-            try:
-                return server._new_bev()
-            except BaseException as error:
-                base._report(error, server)
-    return REFUSED
+@from_c(late=REFUSED, raised=REFUSED)
+def evpy_http_bev(server: HttpServer) -> CData:
+    return server._new_bev()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.handle import Handle
 from libevent_py._core.owner import askable
 from libevent_py._ffi import ffi, lib
@@ -171,7 +171,7 @@ class HttpServerConnection(Flow):
 
     @on_close.setter
     def on_close(self, callback: HttpServerConnectionCallback | None) -> None:
-        self.pointer  # noqa: B018  (a closed connection won't call it)
+        self._check_usable()  # a closed connection won't call it
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class HttpServerConnection(Flow):
             return
         base = self.base
         base._check_thread()
-        self.pointer  # noqa: B018  (raises in a forked child)
+        self._check_usable()  # raises in a forked child
         pointer = None
         try:
             pointer = self._end()
@@ -302,14 +302,9 @@ class Connections:
                 self._free_soon(server._requests, where, pointer)
 
     def _free_soon(self, requests: Requests, where: int, pointer: CData) -> None:
-        base = self.base
         requests.end_current(pointer)
         requests.end(pointer)
-        if base._busy():
-            base._graveyard.append((functools.partial(self._free, requests), where))
-            base._wake()
-        else:
-            self._free(requests, where)
+        self.base._free_when_clean(functools.partial(self._free, requests), where)
 
     def _free(self, requests: Requests, where: int) -> None:
         pointer = self.doomed.get(where)
@@ -389,35 +384,28 @@ def taken_out(things: dict[K, V]) -> Iterator[tuple[K, V]]:
         yield item
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_closed(key: int) -> int:
+@from_c(late=1, raised=0)
+def evpy_http_closed(connection: HttpServerConnection) -> int:
     """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None:
-            connections = connection.server._connections
-            connections.doomed.pop(connection._where, None)
-            try:
-                connection._gone()  # still known, or its request would make another object for it
-            except BaseException as error:
-                base._report(error, connection)
-                connection._end()  # the error may have come before it
-            connections.forget(connection)
-            base._may_not_call(key)
-            break
+    connections = connection.server._connections
+    connections.doomed.pop(connection._where, None)
+    try:
+        connection._gone()  # still known, or its request would make another object for it
+    except BaseException as error:
+        connection.base._report(error, connection)
+        connection._end()  # the error may have come before it
+    connections.forget(connection)
+    connection.base._may_not_call(connection._key)
     return 1
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_written(key: int) -> int:
+@from_c(late=1, raised=0)
+def evpy_http_written(connection: HttpServerConnection) -> int:
     """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None and connection._writing is not None:
-            (callback, request), connection._writing = connection._writing, None
-            try:
-                callback(request)
-            except BaseException as error:
-                request._raised(error, "the callback of send_reply_chunk()")
-            break
+    if connection._writing is not None:
+        (callback, request), connection._writing = connection._writing, None
+        try:
+            callback(request)
+        except BaseException as error:
+            request._raised(error, "the callback of send_reply_chunk()")
     return 1

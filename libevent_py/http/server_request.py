@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live, next_key
+from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Handle, without_pointer
 from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import copied
@@ -143,7 +143,7 @@ class HttpServerRequest(Request):
         root = self._root
         known = root._connections.known.get(address_of(evcon))
         connection = HttpServerConnection(root, evcon) if known is None else known
-        self.pointer  # noqa: B018  (other code may have closed the server since)
+        self._check_usable()  # other code may have closed the server since
         return None if connection.closed else connection
 
     # The answer.
@@ -329,7 +329,7 @@ class HttpServerRequest(Request):
     @on_complete.setter
     def on_complete(self, callback: HttpHandler | None) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (raises once it is too late, as the request is answered)
+        self._check_usable()  # raises once it is too late, as the request is answered
         self._on_complete = None if callback is None else convert.callback(callback, "on_complete")
 
     # The body, in parts.
@@ -539,7 +539,7 @@ class HttpServerRequest(Request):
 
     def _check_unbegun(self, function: str) -> None:
         """Raise an error if it has been answered, even in part, as an argument's code may do."""
-        self.pointer  # noqa: B018  (raises if it has been answered)
+        self.pointer  # noqa: B018  (hot: raises if it has been answered)
         if self._state:
             raise self._begun(function)
 
@@ -693,11 +693,7 @@ class Requests:
 
 def free_orphan(base: EventBase, pointer: CData) -> None:
     """Free C's request *pointer*, an `ORPHAN`, as soon as no method can be using it."""
-    if base._busy():
-        base._graveyard.append((lib.evpy_http_free_orphan, pointer))
-        base._wake()
-    else:
-        lib.evpy_http_free_orphan(pointer)
+    base._free_when_clean(lib.evpy_http_free_orphan, pointer)
 
 
 def write_at_last(base: EventBase, evcon: CData) -> None:
@@ -708,7 +704,7 @@ def write_at_last(base: EventBase, evcon: CData) -> None:
     if evcon:
         bev = lib.evhttp_connection_get_bufferevent(evcon)
         lib.bufferevent_incref(bev)
-        base._graveyard.append((functools.partial(_push, base, os.getpid()), bev))
+        base._once_clean(functools.partial(_push, base, os.getpid()), bev)
 
 
 def _push(base: EventBase, process: int, bev: CData) -> None:
@@ -803,6 +799,7 @@ def _read_late(root: HttpServer, pointer: CData) -> HttpServerRequest:
     return request
 
 
+# hot: called for every request; and of a `Route`, which has no base to tell.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
     """Handle the request; set *begun*, or C answers it, as after an interrupt."""
@@ -841,49 +838,42 @@ def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
         requests.current = None
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_headers(key: int, pointer: CData) -> None:
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None and not connection.closed:
-            server = connection.server
-            request = connection._reading = made(server.base, server, server, pointer)
-            request._state = READING
-            request._tell_headers()
-            return
+@from_c()
+def evpy_http_headers(connection: HttpServerConnection, pointer: CData) -> None:
+    if not connection.closed:
+        server = connection.server
+        request = connection._reading = made(server.base, server, server, pointer)
+        request._state = READING
+        request._tell_headers()
 
 
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_part(key: int) -> None:
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is not None and connection._reading is not None:
-            connection._reading._part_came()
-            return
+@from_c()
+def evpy_http_part(connection: HttpServerConnection) -> None:
+    if connection._reading is not None:
+        connection._reading._part_came()
 
 
+# hot: called for every request whose end somebody is told of.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_completed(key: int, pointer: CData) -> int:
     """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    for base in live.bases:
-        connection = base._live.get(key)
-        if connection is None:
-            continue
-        reading = connection._reading
-        if reading is not None:  # no handler got the request
-            code = int(pointer.response_code)
-            reading._ends(f"libevent has answered it with {code}")
-        if connection._awaiting is not None:
-            request, connection._awaiting = connection._awaiting, None
-            request._told(pointer, request._on_complete)
-        ending = connection._ending
-        if ending is not None:
-            ending.tell(None)
-            if connection._ending is ending:
-                connection._ending = None
-        if reading is not None:
-            if connection._reading is reading:
-                connection._reading = None
-            reading._end()
-        break
+    connection = live.objects.get(key)
+    if connection is None:
+        return 1
+    reading = connection._reading
+    if reading is not None:  # no handler got the request
+        code = int(pointer.response_code)
+        reading._ends(f"libevent has answered it with {code}")
+    if connection._awaiting is not None:
+        request, connection._awaiting = connection._awaiting, None
+        request._told(pointer, request._on_complete)
+    ending = connection._ending
+    if ending is not None:
+        ending.tell(None)
+        if connection._ending is ending:
+            connection._ending = None
+    if reading is not None:
+        if connection._reading is reading:
+            connection._reading = None
+        reading._end()
     return 1

@@ -120,7 +120,7 @@ class Uri(Handle):
 
         Wraps ``evhttp_uri_set_flags``.
         """
-        self.pointer  # noqa: B018  (a closed URI has none)
+        self._check_usable()  # a closed URI has none
         return self._flags
 
     @flags.setter

@@ -183,7 +183,7 @@ class End(Child):
         are called in the order in which they were added, until one doesn't return CONTINUE. If one
         raises, the RPC is terminated. Wraps ``evrpc_add_hook``.
         """
-        self.pointer  # noqa: B018  (a closed end has no hooks)
+        self._check_usable()  # a closed end has no hooks
         self.base._check_thread()
         when = RpcHook(when)
         self._hooks[when] = (*self._hooks[when], convert.callback(callback))
@@ -193,7 +193,7 @@ class End(Child):
 
         A hook may remove itself, too. Wraps ``evrpc_remove_hook``.
         """
-        self.pointer  # noqa: B018  (a closed end has no hooks)
+        self._check_usable()  # a closed end has no hooks
         self.base._check_thread()
         hooks = list(self._hooks[RpcHook(when)])
         hooks.remove(callback)

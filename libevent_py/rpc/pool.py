@@ -209,7 +209,7 @@ class RpcPool(End):
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
-        base.pointer  # noqa: B018  (nothing can be made on a closed base)
+        base._check_usable()  # nothing can be made on a closed base
         self._made = Made(base)
         key = next_key()
         # C's pool gets no base: with one, it would take only connections that have none (R1).
@@ -294,7 +294,7 @@ class RpcPool(End):
         incomplete, `RuntimeError` when the pool has no connection; C would abort.
         Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``, ``evrpc_send_request_generic``.
         """
-        self.pointer  # noqa: B018  (a closed pool makes no calls)
+        self._check_usable()  # a closed pool makes no calls
         self.base._check_thread()
         octets = call_name(name)
         if not isinstance(request, Message):

@@ -283,7 +283,7 @@ class Rpc(Context, Child):
 
     def _check_open(self) -> None:
         self.base._check_thread()
-        self.pointer  # noqa: B018  (a call that is over can't be answered)
+        self._check_usable()  # a call that is over can't be answered
         if self._answered:
             raise RuntimeError("this RPC is answered already")
         if not self._asked:
@@ -349,7 +349,7 @@ class RpcServer(End):
             raise TypeError(f"http must be an HttpServer, not {http!r}")
         base = http.base
         base._check_thread()
-        base.pointer  # noqa: B018  (while the base is closing, its HTTP server may still be open)
+        base._check_usable()  # while the base is closing, its HTTP server may still be open
         if http._parent is not None:
             raise ValueError("http must not be a virtual host: serve RPCs on its parent")
         self.http = http
@@ -409,7 +409,7 @@ class RpcServer(End):
 
         Calls under way are answered with 503. Wraps ``evrpc_unregister_rpc``.
         """
-        self.pointer  # noqa: B018  (a closed server has none)
+        self._check_usable()  # a closed server has none
         self.base._check_thread()
         octets = call_name(name)
         made = self.base._called_by(self._served.names.get(octets, 0))  # nobody's key

@@ -79,6 +79,7 @@ _requests: list[dict[bytes, bytes | None]] = []
 _headers: tuple[bytes, ...] = ()
 
 
+# Not `from_c`: a probe's server is C's alone, with no object and no base in Python.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_probed_http(request: CData, _: CData) -> None:
     headers = lib.evhttp_request_get_input_headers(request)
@@ -253,6 +254,7 @@ def huge_length() -> tuple[State, str]:
 _answers: list[int] = []
 
 
+# Not `from_c`: as above.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_probed_dns(request: CData, _: CData) -> None:
     result = lib.evdns_server_request_respond(request, 0)

@@ -23,6 +23,7 @@ from tests.kit.words import is_sentence
 
 PACKAGE = Path(libevent_py.__file__).parent
 LONGEST = 600  # lines of code; a class is whole in one file, however much there is to say of it
+LONGEST_FUNCTION = 60
 
 #: From the ground up. A module imports only from those before it, inside functions too.
 FLOORS = """
@@ -78,6 +79,9 @@ ONLY_THERE = ("gc", "_core.pointers")
 #: What a star doesn't import: the names of these packages are those of what is in them, and of
 #: variables, and the standard library has `types`, too.
 NOUNS = ["buffer", "bufferevent", "event", "http", "rpc", "types"]
+
+#: The slots of a base by which `_core` decides over lives: others ask by the methods of `Root`.
+KEPT_BY_CORE = {"_graveyard", "_ledger", "_live", "_parked"}
 
 #: Trampolines whose exceptions Python prints, because nobody is left to raise them to.
 LAST_WORDS = {"evpy_fatal"}
@@ -168,8 +172,8 @@ def test_a_relative_import_is_refused() -> None:
         imports(ast.parse("from . import event"))
 
 
-def lines_of_code(source: str) -> int:
-    """Count the lines of *source* that hold code: no comment, no docstring, nothing blank."""
+def code_in(source: str) -> set[int]:
+    """Return the lines of *source* that hold code: no comment, no docstring, nothing blank."""
     lines: set[int] = set()
     starts = True  # a string that starts a statement is a docstring
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -179,19 +183,40 @@ def lines_of_code(source: str) -> int:
             if not (starts and token.type == tokenize.STRING):
                 lines.update(range(token.start[0], token.end[0] + 1))
             starts = False
-    return len(lines)
+    return lines
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_can_be_read_in_a_sitting(module: str) -> None:
-    lines = lines_of_code(file_of(module).read_text())
+    lines = len(code_in(file_of(module).read_text()))
     assert lines <= LONGEST, f"{module}.py has {lines} lines of code"
+
+
+def functions(node: ast.AST) -> Iterator[tuple[str, range]]:
+    """Yield the functions and methods below *node*, each with its lines and its decorators'."""
+    for child in ast.walk(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min(part.lineno for part in (child, *child.decorator_list))
+            yield child.name, range(first, (child.end_lineno or child.lineno) + 1)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_function_can_be_seen_at_once(module: str) -> None:
+    code = code_in(file_of(module).read_text())
+    for name, lines in functions(tree(module)):
+        long = len(code.intersection(lines))
+        assert long <= LONGEST_FUNCTION, f"{module}.py: {name} has {long} lines of code"
 
 
 def test_docstrings_comments_and_blank_lines_are_no_code() -> None:
     source = '"""Doc.\n\nMore."""\n\n# why\ndef f():\n    """Doc."""\n'
     source += '    return g(  # why\n        """a\nb""")\n'
-    assert lines_of_code(source) == 4
+    assert code_in(source) == {6, 8, 9, 10}
+
+
+def test_a_function_s_lines_begin_with_its_decorators_and_end_with_what_is_in_it() -> None:
+    source = "@a\n@b(\n    c,\n)\ndef f():\n    def g():\n        pass\n\n\nx = 1\n"
+    assert dict(functions(ast.parse(source))) == {"f": range(1, 8), "g": range(6, 8)}
 
 
 def test_init_gives_out_one_name_a_line_under_its_own_name() -> None:
@@ -364,6 +389,83 @@ def test_what_a_trampoline_can_not_catch_is_kept() -> None:
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         kept = keywords.get("onerror") == "errors.kept"
         assert kept is (node.name not in LAST_WORDS), node.name
+
+
+def comments_in(source: str) -> dict[int, tuple[str, bool]]:
+    """Return the comments of *source* by their lines, and whether nothing else is on the line."""
+    found = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            alone = not token.line[: token.start[1]].strip()
+            found[token.start[0]] = token.string.lstrip("#: "), alone
+    return found
+
+
+def comment_above(source: str, line: int) -> str:
+    """Return the comment that stands right above *line*, or ""."""
+    comments = comments_in(source)
+    text = ""
+    while comments.get(line - 1, ("", False))[1]:
+        line -= 1
+        text = f"{comments[line][0]} {text}".rstrip()
+    return text
+
+
+def hot_in(source: str) -> set[int]:
+    """Return the lines of *source* that are marked: by a comment of their own that says "hot:", or
+    by one that stands alone above or inside the function that they are in.
+    """
+    comments = comments_in(source)
+    hot = {line for line, (text, _) in comments.items() if re.search(r"(^|\()hot: ", text)}
+    begun = {line for line, (text, alone) in comments.items() if alone and text.startswith("hot:")}
+    for _, lines in functions(ast.parse(source)):
+        if begun.intersection(lines) or comment_above(source, lines[0]).startswith("hot:"):
+            hot.update(lines)
+    return hot
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("_core")])
+def test_what_the_core_keeps_is_looked_at_elsewhere_only_where_it_is_hot(module: str) -> None:
+    hot = hot_in(file_of(module).read_text())
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and (
+            node.attr in KEPT_BY_CORE or ast.unparse(node.value) == "live"
+        ):
+            assert node.lineno in hot, f"{module}.py:{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "_core.handle"])
+def test_a_pointer_that_is_only_asked_for_is_asked_for_by_name_or_hot(module: str) -> None:
+    """Others call `Handle._check_usable`."""
+    hot = hot_in(file_of(module).read_text())
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Attribute):
+            assert node.lineno in hot, f"{module}.py:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_a_trampoline_that_is_written_out_says_why() -> None:
+    for module, node, call in trampolines():
+        if ast.unparse(call.func) == "ffi.def_extern":
+            why = comment_above(file_of(module).read_text(), call.lineno)
+            assert why.startswith(("hot: ", "Not `from_c`: ")), f"{module}.py: {node.name}"
+
+
+@pytest.mark.parametrize(
+    ("source", "hot"),
+    [
+        ("x = 1  # hot: why\ny = 2\n", {1}),
+        ("x.y  # noqa: B018  (hot: why)\n", {1}),
+        ("# hot: why\nx = 1\n", {1}),
+        ("# hot: why\n# indeed\n@a\ndef f():\n    x = 1\n\n\ny = 2\n", {1, 3, 4, 5}),
+        ("def f():\n    # hot: why\n    x = 1\n\n\ny = 2\n", {1, 2, 3}),
+        ("def f():\n    x = 1  # hot: why\n    y = 2\n", {2}),
+        ("# not hot: why\ndef f():\n    x = 1\n", set()),
+        ("# hot: why\n\n\ndef f():\n    x = 1\n", {1}),
+        ("x = 'hot: why'\n", set()),
+    ],
+)
+def test_every_way_to_say_that_a_line_is_hot_is_seen(source: str, hot: set[int]) -> None:
+    assert hot_in(source) == hot
 
 
 def test_only_one_module_turns_a_function_into_the_name_that_an_error_gives() -> None:
