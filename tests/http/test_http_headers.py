@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from libevent_py import ClosedError, Headers, Query, ffi, lib, parse_query, parse_query_str
+from libevent_py import (
+    ClosedError,
+    EventBase,
+    Headers,
+    Query,
+    ffi,
+    lib,
+    parse_query,
+    parse_query_str,
+)
 from tests.kit.support import run_python
 
 COOKIES = [("Host", "a"), ("Set-Cookie", "x=1"), ("set-cookie", "y=2")]
@@ -17,7 +26,8 @@ COOKIES = [("Host", "a"), ("Set-Cookie", "x=1"), ("set-cookie", "y=2")]
 class Owner:
     """What headers are borrowed from: it has a list of its own, until it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: EventBase) -> None:
+        self.base = base
         self.headers = Headers(COOKIES)
         self._why_absent, self._may_ask = self.headers._why_absent, self.headers._may_ask
 
@@ -194,8 +204,8 @@ def test_headers_can_not_be_made_twice() -> None:
     assert headers.items() == COOKIES
 
 
-def test_borrowed_headers_are_their_owners_as_long_as_it_is_there() -> None:
-    owner = Owner()
+def test_borrowed_headers_are_their_owners_as_long_as_it_is_there(base: EventBase) -> None:
+    owner = Owner(base)
     headers = Headers._borrowed(owner, lambda pointer: pointer)  # type: ignore[arg-type]
     assert isinstance(headers, Headers)
     assert headers == owner.headers

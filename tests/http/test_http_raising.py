@@ -81,10 +81,11 @@ def test_so_it_is_over_tls(base: EventBase, server: HttpServer, authority: Autho
     server.set_gencb(raises)
     context = ssl.create_default_context(cafile=str(authority.ca.certfile))
     got: list[bytes] = []
+    address = where(server)
 
     def ask() -> None:
         with (
-            socket.create_connection(where(server), timeout=PATIENCE) as plain,
+            socket.create_connection(address, timeout=PATIENCE) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
         ):
             secure.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
