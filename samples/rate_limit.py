@@ -72,7 +72,7 @@ def main(
 ) -> None:
     def on_accept(listener: Listener, fd: int, address: Any) -> None:
         download = Download(base, fd)
-        download.bev.set_rate_limit(limit(each))
+        download.bev.rate_limit = limit(each)
         download.bev.add_to_rate_limit_group(group)
         download.on_write(download.bev)
 

@@ -803,31 +803,31 @@ class BufferEvent(Child):
 
     # Rate limits.
 
-    def set_rate_limit(self, limit: RateLimit | None) -> None:
-        """Read and write no faster than *limit* says, or for None as fast as possible.
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How fast the bufferevent may read and write, or None for as fast as possible.
 
         The first limit begins with one tick's worth of bytes; a later one takes over what is left.
-        A limit overrides `max_single_read` and `max_single_write`. Raises `ValueError` for TLS
-        through another bufferevent until its handshake is done: libevent could loop for ever.
-        Wraps ``bufferevent_set_rate_limit``.
+        A limit overrides `max_single_read` and `max_single_write`. Setting one raises `ValueError`
+        for TLS through another bufferevent until its handshake is done: libevent could loop for
+        ever. Wraps ``bufferevent_set_rate_limit``, ``bufferevent_get_token_bucket_cfg``.
         """
+        self._check_usable()
+        return self._limits.own
+
+    @rate_limit.setter
+    def rate_limit(self, limit: RateLimit | None) -> None:
         self.base._check_thread()
         self._check_usable()
         if limit is not None:
             limits.check_limitable(self)
         self._own_limits().set(self, limit)
 
-    @property
-    def rate_limit(self) -> RateLimit | None:
-        """The bufferevent's own limit, or None. Wraps ``bufferevent_get_token_bucket_cfg``."""
-        self._check_usable()
-        return self._limits.own
-
     def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
         """Join *group*, to share its limit with the other members, and leave any other group.
 
         The bufferevent's own limit still applies. Raises `ValueError` for a group of another event
-        base, and when `set_rate_limit` does.
+        base, and when setting `rate_limit` does.
         Wraps ``bufferevent_add_to_rate_limit_group``.
         """
         self.base._check_thread()

@@ -84,7 +84,7 @@ class Given(Role):
 
     read = read_buffer = write = write_buffer = _refuse
     setwatermark = set_timeouts = flush = trigger = trigger_event = enable = disable = _refuse
-    set_rate_limit = add_to_rate_limit_group = remove_from_rate_limit_group = _refuse
+    add_to_rate_limit_group = remove_from_rate_limit_group = _refuse
     decrement_read_limit = decrement_write_limit = _refuse
     renegotiate = shutdown = _refuse
 
@@ -104,5 +104,5 @@ def become_given(bev: BufferEvent) -> None:
 
 def given(kind: type[B]) -> type[B]:
     """Return the subclass of *kind* whose objects are `Given`, made when first needed."""
-    names = ("priority", "max_single_read", "max_single_write")
+    names = ("priority", "rate_limit", "max_single_read", "max_single_write")
     return subclass_of(kind, Given, {name: _only_asked(name, kind) for name in names})

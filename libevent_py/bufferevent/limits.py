@@ -160,7 +160,7 @@ class Limits:
     # Its own limit.
 
     def set(self, bev: BufferEvent, limit: RateLimit | None) -> None:
-        """Do what `BufferEvent.set_rate_limit` does, but also if *bev* is given to HTTP."""
+        """Set `BufferEvent.rate_limit`, but also if *bev* is given to HTTP."""
         old, self.own = self.own, limit if limit is None else _checked(limit)
         bev._set_callbacks()
         if self._changing:  # called by a callback inside `_change`, which sets it next

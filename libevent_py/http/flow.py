@@ -118,7 +118,7 @@ class Flow(Handle):
         """How fast the connection may read and write, or None for no limit. Default: None.
 
         All bytes on the wire count, including headers and TLS. Raises the errors of
-        `BufferEvent.set_rate_limit`. Wraps ``bufferevent_set_rate_limit``.
+        `BufferEvent.rate_limit`. Wraps ``bufferevent_set_rate_limit``.
         """
         self._check_usable()  # a closed connection has none
         limited = self._pace.limited

@@ -456,7 +456,7 @@ def test_a_bufferevent_that_is_given_away_belongs_to_who_has_it(base: EventBase)
         with pytest.raises(ValueError, match="belongs to 'its owner'"):
             use()
     with pytest.raises(ValueError, match="belongs to"):
-        bev.set_rate_limit(RateLimit(1000, 1000))
+        bev.rate_limit = RateLimit(1000, 1000)
     assert len(bev.input) == 0
     lib.bufferevent_free(pointer)
     bev._taken_back()
@@ -475,7 +475,7 @@ def test_what_http_could_not_use_is_not_given_away(base: EventBase) -> None:
         with BufferEvent(base, options=options) as bev, pytest.raises(ValueError, match=why):
             bev._give(None)  # type: ignore[arg-type]
     with BufferEvent(base) as limited:
-        limited.set_rate_limit(RateLimit(1000, 1000))
+        limited.rate_limit = RateLimit(1000, 1000)
         with pytest.raises(ValueError, match="rate limit"):
             limited._give(None)  # type: ignore[arg-type]
 

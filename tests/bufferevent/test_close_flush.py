@@ -277,7 +277,7 @@ def test_limits_still_count(base: EventBase) -> None:
     one, peer = tcp_pair()
     with peer, RateLimitGroup(base, RateLimit(write_rate=1 << 22, tick=0.01)) as group:
         bev = BufferEvent(base, one)
-        bev.set_rate_limit(RateLimit(write_rate=1 << 21, tick=0.01))
+        bev.rate_limit = RateLimit(write_rate=1 << 21, tick=0.01)
         bev.add_to_rate_limit_group(group)
         bev.write(MUCH)
         bev.close(flush=True)

@@ -90,7 +90,7 @@ def test_some_things_make_it_as_if_the_option_were_not_there(
     if option == "a watermark":
         bev.setwatermark(READ, 1, 0)
     elif option == "a limit":
-        bev.set_rate_limit(RateLimit(1000, 1000, 1000, 1000))
+        bev.rate_limit = RateLimit(1000, 1000, 1000, 1000)
     elif option == "a buffer's callback":
         bev.output.add_cb(lambda *_: None)
     bev.enable(READ)
@@ -318,7 +318,7 @@ def test_what_makes_it_less_eager_may_come_in_the_callback(
         if change == "watermark":
             bev.setwatermark(READ, 0, 1000)
         elif change == "limit":
-            bev.set_rate_limit(RateLimit(1000, 1000, 1000, 1000))
+            bev.rate_limit = RateLimit(1000, 1000, 1000, 1000)
         elif change == "callback":
             bev.output.add_cb(lambda *_: None)
         elif change == "setcb":

@@ -156,7 +156,7 @@ def test_a_limit_consists_of_numbers(name: str) -> None:
 
 def test_reading_is_no_faster_than_the_limit(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
     rate, burst, tick = 1000, 3000, 0.05
-    bev.set_rate_limit(RateLimit(rate, burst, tick=tick))
+    bev.rate_limit = RateLimit(rate, burst, tick=tick)
     pair[1].send(b"x" * 100_000)
     begun = time.monotonic()
     while (got := len(bev.input)) < 8 * rate:
@@ -169,7 +169,7 @@ def test_reading_is_no_faster_than_the_limit(base: EventBase, bev: BufferEvent, 
 
 def test_writing_is_no_faster_than_the_limit(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
     rate, burst, tick = 1000, 3000, 0.05
-    bev.set_rate_limit(RateLimit(write_rate=rate, write_burst=burst, tick=tick))
+    bev.rate_limit = RateLimit(write_rate=rate, write_burst=burst, tick=tick)
     bev.write(b"x" * 100_000)
     begun, got = time.monotonic(), 0
     while got < 8 * rate:
@@ -192,7 +192,7 @@ def test_whoever_calls_back_and_how_is_limited(
 
     def limit(bev: BufferEvent) -> None:
         if how == "alone":
-            bev.set_rate_limit(TIGHT)
+            bev.rate_limit = TIGHT
         else:
             bev.add_to_rate_limit_group(group)
 
@@ -215,7 +215,7 @@ def test_whoever_calls_back_and_how_is_limited(
     settle(base)
     assert len(b"".join(got[-1:])) == 100
     assert received(pair[1]) == (100 if when == "before" else 0)
-    bev.set_rate_limit(None)
+    bev.rate_limit = None
     bev.remove_from_rate_limit_group()
     settle(base)
     assert sum(map(len, got)) == 1000 + (when != "before")
@@ -223,7 +223,7 @@ def test_whoever_calls_back_and_how_is_limited(
 
 
 def test_one_direction_may_be_limited_alone(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
-    bev.set_rate_limit(RateLimit(write_rate=100, tick=1000))
+    bev.rate_limit = RateLimit(write_rate=100, tick=1000)
     bev.write(b"x" * 1000)
     pair[1].send(b"y" * 1000)
     assert arrived(base, bev) == [1000]
@@ -232,7 +232,7 @@ def test_one_direction_may_be_limited_alone(base: EventBase, bev: BufferEvent, p
 
 def test_it_begins_with_the_rate_and_can_save_up_to_the_burst(base: EventBase, pair: Pair) -> None:
     bev = BufferEvent(base, pair[0])
-    bev.set_rate_limit(RateLimit(100, 500, 200, 1000, tick=0.01))
+    bev.rate_limit = RateLimit(100, 500, 200, 1000, tick=0.01)
     assert bev.read_limit <= 500
     run_until(base, lambda: (bev.read_limit, bev.write_limit) == (500, 1000))
     time.sleep(0.05)
@@ -241,7 +241,7 @@ def test_it_begins_with_the_rate_and_can_save_up_to_the_burst(base: EventBase, p
 
 def test_the_levels_can_be_read(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
     assert (bev.read_limit, bev.write_limit) == (UNLIMITED, UNLIMITED)
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     assert bev.rate_limit is TIGHT
     assert (bev.read_limit, bev.write_limit) == (100, 100)
     assert (bev.max_to_read, bev.max_to_write) == (100, 100)
@@ -255,7 +255,7 @@ def test_the_levels_can_be_read(base: EventBase, bev: BufferEvent, pair: Pair) -
 def test_one_limit_serves_many(base: EventBase) -> None:
     bevs, socks = several(base, 3)
     for bev, sock in zip(bevs, socks, strict=True):
-        bev.set_rate_limit(TIGHT)
+        bev.rate_limit = TIGHT
         sock.send(b"x" * 1000)
     bevs[1].close()
     assert arrived(base, bevs[0], bevs[2]) == [100, 100]
@@ -264,23 +264,23 @@ def test_one_limit_serves_many(base: EventBase) -> None:
 
 
 def test_without_its_limit_it_reads_at_once(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.write(b"y" * 1000)
     pair[1].send(b"x" * 1000)
     assert arrived(base, bev) == [100]
-    bev.set_rate_limit(None)
+    bev.rate_limit = None
     assert bev.rate_limit is None
     assert arrived(base, bev) == [1000]
     assert received(pair[1]) == 1000
-    bev.set_rate_limit(None)
+    bev.rate_limit = None
     assert (bev.max_to_read, bev.read_limit) == (bev.max_single_read, UNLIMITED)
 
 
 def test_its_limit_can_be_taken_away_in_its_callback(
     base: EventBase, bev: BufferEvent, pair: Pair
 ) -> None:
-    bev.set_rate_limit(TIGHT)
-    bev.on_read = lambda bev: bev.set_rate_limit(None)
+    bev.rate_limit = TIGHT
+    bev.on_read = lambda bev: setattr(bev, "rate_limit", None)
     pair[1].send(b"x" * 1000)
     assert arrived(base, bev) == [1000]
     assert bev.max_to_read == bev.max_single_read  # nothing stands in for it any more
@@ -290,11 +290,11 @@ def test_a_limit_set_in_the_same_callback_again_stays(
     base: EventBase, bev: BufferEvent, pair: Pair
 ) -> None:
     def on_read(bev: BufferEvent) -> None:
-        bev.set_rate_limit(None)
-        bev.set_rate_limit(RateLimit(50, tick=1000))
+        bev.rate_limit = None
+        bev.rate_limit = RateLimit(50, tick=1000)
         bev.on_read = None
 
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.on_read = on_read
     pair[1].send(b"x" * 1000)
     assert arrived(base, bev) == [150]
@@ -304,7 +304,7 @@ def test_a_limit_set_in_the_same_callback_again_stays(
 def test_another_limit_takes_over_what_is_left(
     base: EventBase, bev: BufferEvent, pair: Pair
 ) -> None:
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     pair[1].send(b"x" * 30)
     settle(base)
     for limit, left in [
@@ -312,11 +312,11 @@ def test_another_limit_takes_over_what_is_left(
         (RateLimit(10, 60, tick=500), 60),
         (RateLimit(1000, tick=2000), 60),
     ]:
-        bev.set_rate_limit(limit)
+        bev.rate_limit = limit
         assert bev.rate_limit == limit
         assert bev.read_limit == left
     bev.decrement_read_limit(300)
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     assert (bev.read_limit, bev.write_limit) == (-240, 1)
     pair[1].send(b"x")
     assert arrived(base, bev) == [30]
@@ -326,17 +326,17 @@ def test_another_limit_takes_over_what_is_left(
 def test_the_bucket_is_refilled_though_the_tick_has_changed(
     base: EventBase, bev: BufferEvent, pair: Pair, tick: float
 ) -> None:
-    bev.set_rate_limit(RateLimit(100, tick=0.02))
+    bev.rate_limit = RateLimit(100, tick=0.02)
     pair[1].send(b"x" * 1000)
     settle(base)
-    bev.set_rate_limit(RateLimit(100, tick=tick))
+    bev.rate_limit = RateLimit(100, tick=tick)
     run_until(base, lambda: len(bev.input) == 1000)
 
 
 def test_bytes_can_be_counted_by_hand_and_given_back(
     base: EventBase, bev: BufferEvent, pair: Pair
 ) -> None:
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.decrement_read_limit(250)
     bev.decrement_write_limit(250)
     assert (bev.read_limit, bev.write_limit) == (-150, -150)
@@ -363,8 +363,8 @@ def test_bytes_can_be_counted_by_hand_and_given_back(
 def test_nothing_is_counted_by_hand_without_a_limit(bev: BufferEvent, unlimited: bool) -> None:
     """J6."""
     if unlimited:
-        bev.set_rate_limit(TIGHT)
-        bev.set_rate_limit(None)
+        bev.rate_limit = TIGHT
+        bev.rate_limit = None
     for count in (bev.decrement_read_limit, bev.decrement_write_limit):
         with pytest.raises(ValueError, match=r"^this bufferevent has no rate limit$"):
             count(1)
@@ -373,7 +373,7 @@ def test_nothing_is_counted_by_hand_without_a_limit(bev: BufferEvent, unlimited:
 def test_an_exhausted_bufferevent_is_refilled_though_it_owes_several_ticks(
     base: EventBase, bev: BufferEvent, pair: Pair
 ) -> None:
-    bev.set_rate_limit(RateLimit(100, tick=0.005))
+    bev.rate_limit = RateLimit(100, tick=0.005)
     bev.decrement_read_limit(1000)
     pair[1].send(b"x")
     run_until(base, lambda: bev.input)
@@ -384,7 +384,7 @@ def test_the_largest_limit_does_not_end_the_input(
 ) -> None:
     bev.on_event = lambda bev, what: pytest.fail(str(what))
     for limit in (RateLimit(2**32 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1), RateLimit()):
-        bev.set_rate_limit(limit)
+        bev.rate_limit = limit
         pair[1].send(b"x" * 10)
         bev.write(b"y" * 10)
         assert arrived(base, bev) == [10]
@@ -397,7 +397,7 @@ def test_a_connection_waits_though_the_other_end_has_closed(
 ) -> None:
     events = []
     bev.on_event = lambda bev, what: events.append(what)
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     pair[1].send(b"x" * 150)
     pair[1].shutdown(socket.SHUT_WR)
     assert arrived(base, bev) == [100]
@@ -411,21 +411,21 @@ def test_tls_is_limited_by_what_goes_through_the_socket(
     base: EventBase, authority: Authority
 ) -> None:
     one, other = connected_ends(base, authority)
-    one.bev.set_rate_limit(RateLimit(write_rate=5000, tick=1000))
+    one.bev.rate_limit = RateLimit(write_rate=5000, tick=1000)
     one.bev.write(b"x" * 100_000)
     run_until(base, lambda: len(other.received) == 100_000)  # libevent does not split it
     assert one.bev.write_limit < 5000 - 100_000
     one.bev.write(b"y")
     settle(base)
     assert len(other.received) == 100_000
-    one.bev.set_rate_limit(None)
+    one.bev.rate_limit = None
     run_until(base, lambda: len(other.received) == 100_001)
-    other.bev.set_rate_limit(RateLimit(read_rate=5000, tick=1000))
+    other.bev.rate_limit = RateLimit(read_rate=5000, tick=1000)
     one.bev.write(b"x" * 100_000)
     settle(base)
     assert len(other.received) < 100_001 + 5000 + 2**15  # no more than a record or two
     assert other.bev.read_limit <= 0
-    other.bev.set_rate_limit(None)
+    other.bev.rate_limit = None
     run_until(base, lambda: len(other.received) == 200_001)
 
 
@@ -442,7 +442,7 @@ def test_tls_reads_by_a_limit_that_is_beyond_an_int(
 ) -> None:
     one, other = connected_ends(base, authority)
     one.bev.write(b"x" * 100_000)
-    other.bev.set_rate_limit(limit)
+    other.bev.rate_limit = limit
     assert other.bev.rate_limit == limit
     with pytest.raises(ValueError, match="n must be from"):
         other.bev.decrement_read_limit(-(2**31))
@@ -466,15 +466,15 @@ def test_tls_through_another_one_is_limited_only_after_its_handshake(
     one = End(BufferEvent.tls_filter, below[0], client, server_hostname=HOST)
     other = End(BufferEvent.tls_filter, below[1], server_context(authority))
     one.bev.write(b"x" * 10_000)
-    one.bev.set_rate_limit(None)
+    one.bev.rate_limit = None
     with pytest.raises(ValueError, match="can't be limited until its handshake is done"):
-        one.bev.set_rate_limit(TIGHT)
+        one.bev.rate_limit = TIGHT
     with pytest.raises(ValueError, match="can't be limited until its handshake is done"):
         one.bev.add_to_rate_limit_group(group)
     assert not one.bev._limits.any
     assert group.members == []
     run_until(base, lambda: one.connected and other.connected)
-    one.bev.set_rate_limit(TIGHT)
+    one.bev.rate_limit = TIGHT
     one.bev.add_to_rate_limit_group(group)
     one.bev.enable(READ)
     run_until(base, lambda: len(other.received) == 10_000)
@@ -572,12 +572,12 @@ def test_a_group_s_bucket_is_refilled_and_no_faster(base: EventBase) -> None:
 def test_a_member_s_own_limit_counts_too(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
     group = RateLimitGroup(base, RateLimit(1000, tick=1000))
     bev.add_to_rate_limit_group(group)
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     assert bev.max_to_read == 100
     pair[1].send(b"x" * 5000)
     assert arrived(base, bev) == [100]
     assert group.read_limit == 900
-    bev.set_rate_limit(None)
+    bev.rate_limit = None
     assert arrived(base, bev) == [1000]
     assert bev.rate_limit_group is group
 
@@ -739,7 +739,7 @@ def test_a_pair_of_other_names_is_refused(base: EventBase, bev: BufferEvent) -> 
     with pytest.raises(TypeError, match=r"^group must be a RateLimitGroup, not RateLimit\("):
         bev.add_to_rate_limit_group(TIGHT)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^limit must be a RateLimit, not 1000$"):
-        bev.set_rate_limit(1000)  # type: ignore[arg-type]
+        bev.rate_limit = 1000  # type: ignore[assignment]
     with pytest.raises(TypeError, match=r"^limit must be a RateLimit, not None$"):
         RateLimitGroup(base, None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^base must be an EventBase, not None$"):
@@ -758,8 +758,8 @@ def test_a_group_has_members_of_its_own_base_only(bev: BufferEvent) -> None:
 # The end.
 
 USES_OF_BEV: list[Callable[[BufferEvent], object]] = [
-    lambda bev: bev.set_rate_limit(None),
-    lambda bev: bev.set_rate_limit(TIGHT),
+    lambda bev: setattr(bev, "rate_limit", None),
+    lambda bev: setattr(bev, "rate_limit", TIGHT),
     lambda bev: bev.remove_from_rate_limit_group(),
     lambda bev: bev.read_limit,
     lambda bev: bev.write_limit,
@@ -799,7 +799,7 @@ UNCHANGED_OF_GROUP: list[Callable[[RateLimitGroup], object]] = [
 def test_every_use_of_what_is_closed_says_so(
     base: EventBase, bev: BufferEvent, group: RateLimitGroup, pair: Pair, end: str
 ) -> None:
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.add_to_rate_limit_group(group)
     if end == "base":
         base.close()
@@ -830,7 +830,7 @@ def test_a_closed_group_takes_nobody_in(base: EventBase, bev: BufferEvent, pair:
 def test_another_thread_than_the_loop_s_is_refused(
     base: EventBase, bev: BufferEvent, group: RateLimitGroup
 ) -> None:
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     outcome: list[bool] = []
 
     def refused(use: Callable[[Any], object], handle: Any) -> bool:
@@ -873,7 +873,7 @@ def test_a_closed_member_is_none_any_more(
     base: EventBase, group: RateLimitGroup, bev: BufferEvent
 ) -> None:
     """J3: it is one in C until the loop has finalized it, unless it is taken out."""
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.add_to_rate_limit_group(group)
     bev.close()
     assert group.members == []
@@ -943,7 +943,7 @@ def test_a_dropped_base_goes_with_its_groups_and_members() -> None:
         gone = weakref.ref(base)
         group = RateLimitGroup(base, TIGHT)
         bev = BufferEvent(base, one)
-        bev.set_rate_limit(TIGHT)
+        bev.rate_limit = TIGHT
         bev.add_to_rate_limit_group(group)
         del base, group, bev
         gc.collect()
@@ -955,7 +955,7 @@ def test_a_child_process_leaves_the_parent_s_groups_alone(
     base: EventBase, group: RateLimitGroup, bev: BufferEvent, pair: Pair
 ) -> None:
     """A8."""
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.add_to_rate_limit_group(group)
 
     def child() -> None:
@@ -977,7 +977,7 @@ def test_a_child_process_may_share_them_in_the_end(
     base: EventBase, group: RateLimitGroup, bev: BufferEvent, pair: Pair, order: str
 ) -> None:
     """A8: whatever has been closed before, reinit() frees it in an order that C survives."""
-    bev.set_rate_limit(TIGHT)
+    bev.rate_limit = TIGHT
     bev.add_to_rate_limit_group(group)
 
     def child() -> None:
@@ -1011,14 +1011,14 @@ def test_replacing_limits_and_members_leaks_nothing() -> None:
             bev, groups = BufferEvent(base, one), [RateLimitGroup(base, RateLimit())] * 2
             def churn(times):
                 for number in range(times):
-                    bev.set_rate_limit(RateLimit(number + 1, tick=1 + number % 2))
-                    bev.set_rate_limit(None)
-                    bev.set_rate_limit(RateLimit(number + 1))
+                    bev.rate_limit = RateLimit(number + 1, tick=1 + number % 2)
+                    bev.rate_limit = None
+                    bev.rate_limit = RateLimit(number + 1)
                     groups[number % 2] = RateLimitGroup(base, RateLimit(number + 1))
                     bev.add_to_rate_limit_group(groups[number % 2])
                     groups[0].limit = RateLimit(7)
                     with BufferEvent(base) as closed:
-                        closed.set_rate_limit(RateLimit(number + 1))
+                        closed.rate_limit = RateLimit(number + 1)
                         closed.add_to_rate_limit_group(groups[0])
                     base.loop(LoopFlag.NONBLOCK)
 
@@ -1056,7 +1056,7 @@ def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it() -> None:
                 ticks = {refill: (0.005, 1000), group_refill: (1000, 0.005)}
                 own, shared = ticks.get(outer, (1000, 1000))
                 group = RateLimitGroup(base, RateLimit(100, tick=shared))
-                bev.set_rate_limit(RateLimit(100, tick=own))
+                bev.rate_limit = RateLimit(100, tick=own)
                 bev.add_to_rate_limit_group(group)
                 bev.decrement_read_limit(200)
                 bev.decrement_write_limit(1000)
@@ -1066,7 +1066,7 @@ def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it() -> None:
                 watched = bev.input
                 watched.add_cb(change)
                 if outer in (group_end, group_refill):
-                    bev.set_rate_limit(None)
+                    bev.rate_limit = None
                 else:
                     bev.remove_from_rate_limit_group()
                 assert not calls
@@ -1081,7 +1081,7 @@ def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it() -> None:
                 return bev.closed, bev.closed or bev.rate_limit
 
         def set_to(limit):
-            return lambda bev, group: bev.set_rate_limit(limit)
+            return lambda bev, group: setattr(bev, "rate_limit", limit)
 
         def give_back(bev, group):
             bev.decrement_read_limit(-150)
@@ -1168,8 +1168,8 @@ WALKS = """
                 choose, n = self.random.choice, self.random.randrange(-300, 300)
                 bev, group = choose(self.bevs), choose(self.groups)
                 operations = [
-                    lambda: bev.set_rate_limit(choose(LIMITS)),
-                    lambda: bev.set_rate_limit(choose(LIMITS)),
+                    lambda: setattr(bev, "rate_limit", choose(LIMITS)),
+                    lambda: setattr(bev, "rate_limit", choose(LIMITS)),
                     lambda: bev.add_to_rate_limit_group(group),
                     lambda: bev.add_to_rate_limit_group(group),
                     lambda: bev.remove_from_rate_limit_group(),

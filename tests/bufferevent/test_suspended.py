@@ -261,19 +261,19 @@ class ByLowWatermark(Reader):
 
 class ByLimit(Reader):
     def begin(self) -> None:
-        self.bev.set_rate_limit(RateLimit(5000, tick=0.002))
+        self.bev.rate_limit = RateLimit(5000, tick=0.002)
         super().begin()
 
 
 class ByLiftedLimit(Reader):
     def begin(self) -> None:
-        self.bev.set_rate_limit(RateLimit(100, tick=1000))
+        self.bev.rate_limit = RateLimit(100, tick=1000)
         super().begin()
 
     def goes_on(self) -> None:
         self.turns += 1
         if self.turns == 10:
-            self.bev.set_rate_limit(None)
+            self.bev.rate_limit = None
 
 
 class ByGroup(Reader):

@@ -290,7 +290,7 @@ OPERATIONS = {
     "write": 'bev.write(b"x" * 100)',
     "set_timeouts": "(bev.set_timeouts(100, 100), bev.enable(READ))",
     "setwatermark": "bev.setwatermark(READ, 1, 100)",
-    "set_rate_limit": "bev.set_rate_limit(RateLimit(1000, 1000))",
+    "rate_limit=": "bev.rate_limit = RateLimit(1000, 1000)",
     "add_to_rate_limit_group": (
         "bev.add_to_rate_limit_group(RateLimitGroup(bev.base, RateLimit(1000, 1000)))"
     ),

@@ -59,7 +59,6 @@ USES: dict[str, Callable[[Any, Any], object]] = {
     "read_buffer": lambda bev, _: bev.read_buffer(Buffer()),
     "remove_from_rate_limit_group": lambda bev, _: bev.remove_from_rate_limit_group(),
     "renegotiate": lambda bev, _: bev.renegotiate(),
-    "set_rate_limit": lambda bev, _: bev.set_rate_limit(RateLimit(1000, 1000)),
     "set_timeouts": lambda bev, _: bev.set_timeouts(1, 1),
     "setcb": lambda bev, _: bev.setcb(None, None, None),
     "setwatermark": lambda bev, _: bev.setwatermark(READ, 1, 0),
@@ -79,6 +78,7 @@ SET = {
     "on_read": None,
     "on_write": None,
     "priority": 0,
+    "rate_limit": RateLimit(1000, 1000),
 }
 
 BUFFER_ASKED_NAMES = """

@@ -564,7 +564,7 @@ def test_limits_are_checked(base: EventBase, server: HttpServer) -> None:
             with pytest.raises(ValueError, match="own event base"):
                 limited.rate_limit_group = group
     with pytest.raises(ValueError, match="belongs to"):
-        connection.bufferevent.set_rate_limit(RateLimit(10))
+        connection.bufferevent.rate_limit = RateLimit(10)
     connection.close()
     server.close()
     for closed in server, connection:

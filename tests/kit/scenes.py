@@ -448,7 +448,7 @@ def _(s: Scene) -> None:
 @scene("BufferEvent", "limited, in a group")
 def _(s: Scene) -> None:
     plain(s, BufferEventOption(0))
-    s.it.set_rate_limit(RateLimit(1000, 1000, 1000, 1000))
+    s.it.rate_limit = RateLimit(1000, 1000, 1000, 1000)
     s.it.add_to_rate_limit_group(s.group)
 
 

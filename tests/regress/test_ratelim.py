@@ -55,7 +55,7 @@ class Echo:
             listener.base, fd, OPTIONS, on_read=self.read, on_write=self.wrote, on_event=self.end
         )
         if self.connection:
-            bev.set_rate_limit(self.connection)
+            bev.rate_limit = self.connection
             assert bev.rate_limit == self.connection
         if self.group:
             bev.add_to_rate_limit_group(self.group)
