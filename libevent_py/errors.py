@@ -204,10 +204,10 @@ def handed(store: Callable[[Any], object], function: Callable[..., Any], argumen
 
 
 def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Enter C by *function*, as `call` does, with memory put aside for where there is none.
+    """Enter C by *function*, as `call` does, and if memory runs out, use what was put aside.
 
-    For what libevent itself does by halves when an allocation fails. Raises `MemoryError` where not
-    even that was enough.
+    For calls that libevent leaves half done when an allocation fails. Raises `MemoryError` if even
+    that memory was not enough.
     """
     before = lib.evpy_guard()
     if before < 0:

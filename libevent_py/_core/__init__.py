@@ -1,1 +1,1 @@
-"""What everything else stands on: who owns what, who frees it, and how C calls Python."""
+"""The core that all other modules use: who owns and frees what, and how C calls Python."""

@@ -122,7 +122,7 @@ class Deferral(Child):
         return [] if buffer is None else [buffer]
 
     def leave(self) -> None:
-        """Give up the buffer without freeing it, as it belongs to another owner."""
+        """Give up the buffer without freeing it: another owner frees it."""
         self.base._ledger.pop(self._key, None)
         self._take()
 

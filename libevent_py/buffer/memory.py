@@ -24,7 +24,7 @@ drop = lib.evpy_keeper_drop
 
 
 def refer(pointer: Any, view: Any, size: int) -> int:
-    """Append *view* to C's buffer, and keep it until C no longer needs it."""
+    """Append *view* to C's buffer, and keep it alive until C no longer needs it."""
     key = next_key()
     references[key] = view
     result = int(lib.evpy_add_reference(pointer, view, size, key))

@@ -41,7 +41,7 @@ from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode, TriggerOpti
 from libevent_py.errors import TlsError
 from libevent_py.event.base import EventBase
 
-# Looked up once, for what is called for every message.
+# Looked up once, for code that runs for every message.
 take = lib.evpy_arena_take
 write = lib.evpy_bufferevent_write_data
 
@@ -661,7 +661,7 @@ class BufferEvent(Child):
         return bool(self.base._call(lib.bufferevent_flush, self.pointer, what, mode))
 
     def trigger(self, what: int, options: int = TriggerOption(0)) -> None:
-        """Call `on_read`, `on_write` or both, as *what* says, where the watermarks allow it.
+        """Call `on_read`, `on_write` or both, as *what* says, if the watermarks allow it.
 
         *options* is a set of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
         Wraps ``bufferevent_trigger``.
@@ -844,7 +844,7 @@ class BufferEvent(Child):
 
     @property
     def read_limit(self) -> int:
-        """How many bytes its own limit allows to read in this tick; negative if it read too many.
+        """How many bytes its own limit lets it read in this tick; negative after reading more.
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
         """
@@ -853,7 +853,7 @@ class BufferEvent(Child):
 
     @property
     def write_limit(self) -> int:
-        """How many bytes its own limit allows to write in this tick; negative if too many were.
+        """How many bytes its own limit lets it write in this tick; negative after writing more.
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
         """

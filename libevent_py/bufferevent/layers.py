@@ -133,7 +133,7 @@ class Layers:
     # Filters.
 
     def filter(self, bev: BufferEvent, outward: int, limit: int, mode: int) -> int:
-        """Call the filter of one direction for the bytes between *bev* and what is below."""
+        """Call the filter of one direction for the bytes between *bev* and the layer below."""
         most, below = None if limit < 0 else limit, self.below
         assert below is not None
         with holding_tls(bev):

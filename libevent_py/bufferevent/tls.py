@@ -223,7 +223,7 @@ class Session:
 
     @classmethod
     def of(cls, context: Any, state: int | None, server_hostname: str | None) -> Session:
-        """Make one for *context*, a `TlsContext` or an ``SSL *`` from `libevent_py.lib`."""
+        """Make a session for *context*, a `TlsContext` or an ``SSL *`` from `libevent_py.lib`."""
         _check_built()
         if isinstance(context, TlsContext):
             return context._session(state, server_hostname)
@@ -286,7 +286,7 @@ class Session:
     def ssl_of(pointer: Any) -> Any:
         """Return the ``SSL *``.
 
-        It has its own reference: a signal handler may close the bufferevent before it is used.
+        The result has its own reference, as a signal handler may close the bufferevent meanwhile.
         """
         return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
 
@@ -347,7 +347,7 @@ class Session:
         ssl = self.agreed(pointer)
         return bool(ssl) and bool(lib.SSL_session_reused(ssl))
 
-    # How it goes on, and how it ends.
+    # After the handshake, and the end.
 
     def allow_dirty_shutdown(self, pointer: Any, allow: bool) -> None:
         """Treat an end without TLS's closing notice as EOF, or with False as an error."""

@@ -43,7 +43,7 @@ HEADER = 12
 SO_ATTACH_FILTER = 26
 LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 
-# Looked up once, for what is called for nearly every query.
+# Looked up once, for code that runs for nearly every query.
 NONE = DnsResult.NONE
 add_a = lib.evdns_server_request_add_a_reply
 respond = lib.evpy_dns_respond

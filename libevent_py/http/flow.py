@@ -45,7 +45,7 @@ class Pace:
         return bev
 
     def forget_limits(self) -> None:
-        """Leave the group, as C frees the bufferevent."""
+        """Leave the group before C frees the bufferevent."""
         limited, self.limited = self.limited, None
         if limited is None:
             return
@@ -60,7 +60,7 @@ class Flow(Handle):
 
     __slots__ = ()
 
-    #: The event base in whose loop it is served.
+    #: The event base whose loop serves the connection.
     base: EventBase
 
     _pace: Pace

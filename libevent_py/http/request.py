@@ -49,7 +49,7 @@ MOST_INFORMATIONAL = 100
 #: Characters that would end the URI in the request line, or the line.
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
-# Looked up once, for what is called for every request.
+# Looked up once, for code that runs for every request.
 frame = lib.evpy_client_frame
 NO_BODY = lib.EVPY_NO_BODY
 
@@ -72,7 +72,7 @@ class RequestBuffer(BorrowedBuffer):
         raise ValueError("a request's own buffer ends with the request")
 
     def freeze(self, at_front: bool) -> None:
-        """Raise `ValueError`: libevent must be able to change it."""
+        """Raise `ValueError`: libevent must be able to change the buffer."""
         raise ValueError("a request's own buffer can't be frozen")
 
     unfreeze = freeze
@@ -588,7 +588,7 @@ class HttpRequest(Request, Fresh):
 
     @tells
     def _finish(self, error: HttpError | None) -> None:
-        """Call the user's callbacks, once, as the request has ended."""
+        """Call the user's callbacks, once, when the request has ended."""
         connection = self._connection
         if connection is None:
             return
@@ -658,7 +658,7 @@ def _unsent(data: Any) -> Exception:
 
 
 def under_way(key: int) -> Any:
-    """Return the request that evhttp calls about; None if it has ended or is the parent's."""
+    """Return the request that evhttp calls about; None if that ended or is a parent process's."""
     request = live.objects.get(key)
     return None if request is None or request.base._forked else request
 

@@ -139,7 +139,7 @@ class HttpServer(Child):
         """Return all objects that end with the server."""
         return [*self._requests._lent(), *self._connections._lent(), *self._bound]
 
-    # Where it listens.
+    # Listening sockets.
 
     def bind_socket(self, host: str | None, port: int) -> BoundSocket:
         """Accept connections on *host* and *port*; return the socket, which knows its address.

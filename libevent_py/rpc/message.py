@@ -73,7 +73,7 @@ class Field:
         raise NotImplementedError
 
     def missing(self, value: Any) -> list[str]:
-        """Return the names of what is missing in *value*."""
+        """Return the names of the fields that are missing in *value*."""
         return []
 
     def marshal(self, buffer: Buffer, value: Any) -> None:
@@ -187,7 +187,7 @@ class Bytes(Field):
 class Struct(Field):
     """A ``struct[kind]`` of an ``.rpc`` file: another message inside the message.
 
-    Unlike in C, reading it while it isn't set doesn't make one.
+    Unlike in C, reading the field while it isn't set doesn't make a message.
     """
 
     __slots__ = ("kind",)
@@ -206,7 +206,7 @@ class Struct(Field):
         return value
 
     def missing(self, value: Message) -> list[str]:
-        """Return the names of what is missing in the message."""
+        """Return the names of the fields that are missing in the message."""
         return [f"{self.name}.{name}" for name in value.missing()]
 
     def marshal(self, buffer: Buffer, value: Message) -> None:
@@ -257,7 +257,7 @@ class Array(Field):
         return [self.of.checked(item) for item in value]
 
     def missing(self, value: list[Any]) -> list[str]:
-        """Return the names of what is missing in the values."""
+        """Return the names of the fields that are missing in the values."""
         return [name for item in value for name in self.of.missing(item)]
 
     def marshal(self, buffer: Buffer, value: list[Any]) -> None:
@@ -276,7 +276,7 @@ class Array(Field):
 class Message:
     """A message of evrpc; a subclass describes its content by fields.
 
-    ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is what goes over the wire. Messages
+    ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is the encoding that is sent. Messages
     are equal when their classes and their values are. ``fields`` has the class's fields by name, in
     the order in which they stand in the class, which is also their order on the wire.
     """
