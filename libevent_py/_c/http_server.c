@@ -258,7 +258,7 @@ static void evpy_http_persist(struct evhttp_request *req, int ends)
 		evpy_http_remove(out, "Connection");
 		evpy_http_remove(in, "Connection");
 		evhttp_add_header(in, "Connection", "close");
-	} else if (old) { /* libevent says it once more */
+	} else if (old) { /* libevent adds it again */
 		evpy_http_remove(out, "Connection");
 	}
 }

@@ -1,7 +1,7 @@
 """``struct bufferevent``: a socket with an input and an output buffer, and callbacks for both.
 
 A bufferevent has parts, each an object that owns its state: its layers (`layers`), its limits
-(`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its socket
+(`limits`), TLS (`tls`), a fast path through Python and the kernel (`eager`), and where its socket
 comes from (`connect`). As long as a part is not used, the bufferevent has None, or an object that
 all bufferevents share, in its place. That keeps an idle one small.
 
@@ -880,7 +880,7 @@ class BufferEvent(Child):
     def max_single_read(self) -> int:
         """The most bytes to read at once; set it to 0 for libevent's default.
 
-        libevent 2.1 never reads more than 4096 from a socket at once, and TLS ignores the setting.
+        libevent 2.1 reads at most 4096 bytes from a socket at once, and TLS ignores the setting.
         Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
         """
         return int(lib.bufferevent_get_max_single_read(self.pointer))

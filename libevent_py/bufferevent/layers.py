@@ -48,12 +48,12 @@ class Layers:
         self.above: BufferEvent | None = None
         self._input_filter, self._output_filter = filters
         self._partner = None if partner is None else weakref.ref(partner)
-        #: Its pointer while it is out of reach, else None.
+        #: The bufferevent's pointer while it is unusable, else None.
         self._held: Any = None
 
     @classmethod
     def filtering(cls, below: BufferEvent, inward: Any, outward: Any) -> Layers:
-        """Make the layers of a filter on *below*; raise `TypeError` if one isn't callable."""
+        """Make the layers of a filter on *below*; raise `TypeError` if a filter isn't callable."""
         filters = ("input_filter", inward), ("output_filter", outward)
         for name, function in filters:
             if function is not None:
@@ -96,13 +96,13 @@ class Layers:
             _belong_to_itself(below)
         return below
 
-    # Out of reach.
+    # Unusable while a lower layer calls back.
 
     def hold(self, bev: BufferEvent) -> bool:
-        """Put *bev* out of reach, because a lower layer calls back, perhaps called by OpenSSL.
+        """Make *bev* unusable, because a lower layer calls back, perhaps called by OpenSSL.
 
         Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
-        Return False if it was out of reach already.
+        Return False if it was unusable already.
         """
         if self._held is not None:
             return False
@@ -110,7 +110,7 @@ class Layers:
         return self._held is not None
 
     def let_go(self, bev: BufferEvent) -> None:
-        """Put *bev* within reach again."""
+        """Make *bev* usable again."""
         pointer, self._held = self._held, None
         if not bev.base._forked:
             bev._put(pointer)
@@ -123,7 +123,7 @@ class Layers:
             raise held
 
     def unusable(self, bev: BufferEvent) -> Exception | None:
-        """Return the exception to raise if *bev* is out of reach, else None."""
+        """Return the exception to raise if *bev* is unusable, else None."""
         if self._held is None:
             return None
         return RuntimeError(
@@ -169,7 +169,7 @@ def bottom(bev: BufferEvent) -> BufferEvent:
 
 @contextlib.contextmanager
 def holding_tls(bev: BufferEvent) -> Iterator[None]:
-    """Keep TLS on top of *bev*, and all layers on top of that, out of reach inside the block."""
+    """Keep TLS on top of *bev*, and all layers on top of that, unusable inside the block."""
     held: list[BufferEvent] = []
     upper = bev._layers.above
     while upper is not None:

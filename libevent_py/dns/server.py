@@ -244,8 +244,8 @@ class DnsServerRequest(Child):
     def flags(self) -> DnsFlag:
         """The flags of the answer: those that were set, and those repeated from the query.
 
-        Repeated are 0x0100, recursion desired, and 0x0010, checking disabled. You can set AA,
-        authoritative answer, and what libevent calls RD (0x0080, recursion available).
+        0x0100 (recursion desired) and 0x0010 (checking disabled) are repeated. You can set AA
+        (authoritative answer), and what libevent calls RD (0x0080, recursion available).
         Wraps ``evdns_server_request_set_flags``.
         """
         return DnsFlag(self.pointer.flags)

@@ -34,7 +34,7 @@ class Pace:
             self.paused = True
 
     def resume(self, bev: Any) -> None:
-        """Read again through C's *bev*."""
+        """Resume reading through C's *bev*."""
         if self.paused:
             self.paused = False
             lib.evpy_http_unsuspend(bev)

@@ -257,7 +257,7 @@ class Request(Handle):
 
     @output_buffer.setter
     def output_buffer(self, buffer: Buffer) -> None:
-        if buffer is not self.output_buffer:  # as after +=
+        if buffer is not self.output_buffer:  # it is after +=
             raise AttributeError("the output of a request can't be replaced: add to it")
 
     def _lend(self, pointer: Any) -> RequestBuffer:

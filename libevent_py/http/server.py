@@ -605,7 +605,7 @@ class HttpServer(Child):
             raise MemoryError("evhttp_add_server_alias: there is no memory for it")
 
     def remove_server_alias(self, alias: str) -> None:
-        """Undo `add_server_alias`; raises `KeyError` when there is no such *alias*.
+        """Undo `add_server_alias`; raise `KeyError` when there is no such *alias*.
 
         Wraps ``evhttp_remove_server_alias``.
         """

@@ -349,8 +349,8 @@ class Message:
     def unmarshal(cls: type[M], data: Any) -> M:
         """Return the message in *data*, all of it: a `Buffer`, which is drained, or bytes.
 
-        As in C, fields may come in any order. Raises `TagError` when *data* is malformed, has an
-        unknown field or one twice, or lacks one; what is then left in a buffer is of no use.
+        As in C, fields may come in any order. Raises `TagError` when *data* is malformed, or a
+        field is unknown, repeated or missing; then the rest of a `Buffer` is of no use.
         """
         if not isinstance(data, Buffer):
             with Buffer(data) as buffer:
