@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line as a program, which ends quietly when its output is closed.
 
     In ``python -m libevent_py doctor | head -1``, for instance, it exits with the status of a
-    program that SIGPIPE has ended. SIGPIPE itself must not end it, as it uses sockets, too.
+    program that SIGPIPE has ended. SIGPIPE itself must not end it: the program uses sockets, too.
     """
     try:
         try:

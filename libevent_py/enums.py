@@ -1,6 +1,6 @@
 """libevent's constants as flags and enumerations, whose values C supplies.
 
-Each member has a docstring of its own, beside its value, which ``help(EventFlag)`` shows.
+Each member has its own docstring, beside its value, which ``help(EventFlag)`` shows.
 """
 
 from __future__ import annotations

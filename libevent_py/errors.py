@@ -218,10 +218,10 @@ def handed(
 def guarded(
     function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
 ) -> Result:
-    """Enter C by *function*, as `call` does, with memory put aside for where there is none.
+    """Enter C by *function*, as `call` does, and if memory runs out, use what was put aside.
 
-    For what libevent itself does by halves when an allocation fails. Raises `MemoryError` where not
-    even that was enough.
+    For calls that libevent leaves half done when an allocation fails. Raises `MemoryError` if even
+    that memory was not enough.
     """
     before = lib.evpy_guard()
     if before < 0:

@@ -50,7 +50,7 @@ _fatal: FatalCallback | None = None
 def set_log_callback(callback: LogCallback | None) -> None:
     """Deliver libevent's messages to ``callback(severity, message)``, or with None to `logging`.
 
-    Unlike in C, the callback runs after the fact, without libevent's locks, and may call anything.
+    Unlike in C, the callback runs later, without libevent's locks, and may call anything.
     Wraps ``event_set_log_callback``.
     """
     global _callback

@@ -1,1 +1,1 @@
-"""Small programs to copy from; each says at its top what it shows, and runs as ``python FILE``."""
+"""Small programs to copy from; each says at the top what it shows, and runs as ``python FILE``."""

@@ -1,7 +1,8 @@
 """A client of a bufferevent: it connects through libevent, then joins stdin and the connection.
 
-It ends when the server does, when nothing has come for ten seconds, or by an error, which it names.
-What a callback raises comes out of the loop: so a callback can end the program by `SystemExit`.
+It ends when the server closes, when nothing has come for ten seconds, or on an error, which it
+prints. What a callback raises comes out of the loop: so a callback can end the program by
+`SystemExit`.
 
 Made of bufferevent_socket_new, bufferevent_socket_connect, bufferevent_set_timeouts,
 bufferevent_setcb, bufferevent_enable, bufferevent_read, bufferevent_write, bufferevent_getfd and

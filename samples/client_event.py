@@ -1,8 +1,8 @@
 """A client of bare events: one loop waits for stdin and for the socket, as nc does.
 
-A piece of stdin is read when the one before it has been sent. At the end of stdin the server is
-told so, and what it still has to say is printed. The backend must be one that can wait for any
-descriptor, because stdin may be a file, which epoll refuses.
+The next piece of stdin is read when the last one has been sent. At the end of stdin the client
+closes its half of the connection, and prints what the server still sends. The backend must be one
+that can wait for any descriptor, because stdin may be a file, which epoll refuses.
 
 Made of event_config_new, event_config_require_features, event_base_new_with_config, event_new,
 event_add, event_base_dispatch and event_base_loopexit.

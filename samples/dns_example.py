@@ -1,8 +1,8 @@
-"""Names looked up in the loop, all at once; or with -T a name server that makes up its answers.
+"""Look names up in the loop, all at once; or with -T, be a name server that makes up its answers.
 
-Each name has its IPv4 addresses looked up; with -g all addresses, as getaddrinfo does; with -x each
-is an address whose name is looked up. The name servers are those of /etc/resolv.conf, or of the
-file after -c, or the one after -s, such as 127.0.0.1:10053, which is where -T serves by default.
+The IPv4 addresses of each name are looked up; with -g all addresses, by getaddrinfo; with -x each
+argument is an address, and its name is looked up. The name servers are those of /etc/resolv.conf,
+of the file after -c, or the one after -s, such as 127.0.0.1:10053, where -T serves by default.
 
 Made of evdns_base_new, evdns_base_nameserver_ip_add, evdns_base_resolv_conf_parse,
 evdns_base_resolve_ipv4, evdns_base_resolve_reverse, evdns_base_resolve_reverse_ipv6,

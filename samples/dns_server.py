@@ -1,8 +1,8 @@
-"""A small name server in full: it knows the names that it is told, and that there are no others.
+"""A small name server: it knows the names in its arguments, and says that no others exist.
 
-Each name is given as NAME=ADDRESS, IPv4 or IPv6, or as ALIAS=NAME; or a file such as /etc/hosts
-has them. Addresses are known by their names, too. It says that it is the authority; what it is
-asked that isn't about addresses and names it refuses.
+Each name is given as NAME=ADDRESS, IPv4 or IPv6, or as ALIAS=NAME; or by a file such as /etc/hosts.
+It looks addresses up by names, and names by addresses. Its answers are authoritative; it refuses
+questions that aren't about addresses and names.
 
 Made of evdns_add_server_port_with_base, evdns_server_request_set_flags,
 evdns_server_request_add_a_reply, evdns_server_request_add_aaaa_reply,

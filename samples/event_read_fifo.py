@@ -1,6 +1,7 @@
 """A persistent event that reads a named pipe, which is made at the start and removed at the end.
 
-It is opened for writing too: so it has no end when a writer goes, and the next one can come.
+The pipe is opened for writing, too: so it isn't at its end when a writer closes it, and the next
+writer can open it.
 
 Made of event_new, event_add, evsignal_new, event_base_dispatch and event_base_loopbreak.
 

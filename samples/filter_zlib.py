@@ -1,9 +1,9 @@
-"""A TCP server and its client that compress what they send, by filters of Python's zlib.
+"""A TCP server and its client that compress what they send, by filters that use Python's zlib.
 
 Above the filters both talk as if nothing were compressed: the server answers in capitals. A filter
-takes bytes from one buffer and puts what becomes of them into another. That one end has finished
-passes through too, as the end of what is compressed. So does back-pressure: a watermark below keeps
-the output filter waiting for slow clients, and the server reads on when all answers have passed.
+takes bytes from one buffer and adds the compressed ones to another. The end of the stream passes
+through, too, as the end of the compressed data. So does back-pressure: a watermark below the filter
+makes it wait for slow clients, and the server reads on when all answers have passed.
 
 Made of bufferevent_filter_new, bufferevent_get_underlying, bufferevent_flush, bufferevent_enable,
 bufferevent_disable, bufferevent_setwatermark, evbuffer_remove and evbuffer_add.

@@ -1,6 +1,6 @@
 """A TCP server that greets each client with a line, and closes when the line has been sent.
 
-On Ctrl-C it goes on for two seconds: a loop can be told to exit later.
+On Ctrl-C it goes on for two more seconds: loopexit() can stop a loop later.
 
 Made of evconnlistener_new_bind, bufferevent_socket_new, bufferevent_setcb, bufferevent_write,
 bufferevent_free, evsignal_new, event_base_dispatch and event_base_loopexit.

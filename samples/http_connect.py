@@ -1,7 +1,7 @@
-"""A client that gets a URL through a proxy: it has that connect, and then asks over the connection.
+"""A client that gets a URL through a proxy, by CONNECT.
 
-The proxy is asked to CONNECT to the URL's host. What it then passes on is no longer its own, but
-the connection goes on as it is: the next request on it is for the server behind.
+The proxy is asked to CONNECT to the URL's host. After that the proxy only relays bytes, and the
+next request on the same connection reaches the server behind it.
 
 Made of evhttp_uri_parse, evhttp_connection_base_new, evhttp_request_new,
 evhttp_request_get_output_headers, evhttp_add_header, evhttp_make_request,

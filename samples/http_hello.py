@@ -1,4 +1,4 @@
-"""An HTTP server that says hello, whatever it is asked.
+"""An HTTP server that answers every request with hello.
 
 Made of evhttp_new, evhttp_set_gencb, evhttp_bind_socket_with_handle, evhttp_send_reply,
 evhttp_free, evsignal_new, event_base_dispatch and event_base_loopexit.

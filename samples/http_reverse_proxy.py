@@ -1,10 +1,11 @@
-"""A reverse proxy: it asks another HTTP server what it is asked, and passes on what that answers.
+"""A reverse proxy: it forwards each request to another HTTP server, and returns that one's answer.
 
-Bodies go through in parts, both ways. Who sends more than the other takes is not read from until
-that is through, so that a transfer of any size costs little memory. Each client's connection has
-one to the server that goes with it, and both are used for as many requests as either end likes. A
-server that can't be asked is 502, one that is silent for too long 504; when an answer breaks off,
-the client's connection is cut; when a client goes away, its request of the server is cancelled.
+Bodies pass through in parts, in both directions. If one side sends faster than the other takes, it
+is not read from until the rest is sent, so that a transfer of any size costs little memory. Each
+client's connection has its own connection to the server, and both are used for as many requests as
+either end likes. If the server can't be reached, the client gets 502; if it is silent for too long,
+504. When an answer breaks off, the client's connection is cut; when a client goes away, its request
+to the server is cancelled.
 
 Made of evhttp_new, evhttp_set_gencb, evhttp_set_allowed_methods, evhttp_set_max_headers_size,
 evhttp_bind_socket_with_handle, evhttp_connection_base_new, evhttp_connection_set_timeout,

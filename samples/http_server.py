@@ -1,8 +1,8 @@
 """An HTTP server of the files in a directory, which are sent straight from the disk.
 
-A directory is answered with a list of what is in it. Nothing outside is served: not by "..",
-however it is written, and not through symbolic links. /dump prints what it is asked, and so does
-whatever is not to GET something.
+A directory is answered with a list of its files. Nothing outside the directory is served: neither
+by "..", however it is encoded, nor through symbolic links. /dump prints the request, and so does
+every method but GET.
 
 Made of evhttp_new, evhttp_set_cb, evhttp_set_gencb, evhttp_bind_socket_with_handle,
 evhttp_bind_listener, evhttp_request_get_command, evhttp_request_get_uri,

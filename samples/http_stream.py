@@ -1,7 +1,7 @@
 """An HTTP server whose answer never ends: it counts, for as long as the client listens.
 
-The next numbers are made when the client has the last ones, so a client that reads slowly, or not
-at all, costs no memory. Who takes nothing for ten seconds is disconnected.
+The next numbers are made when the client has got the last ones, so a client that reads slowly, or
+not at all, costs no memory. A client that takes nothing for ten seconds is disconnected.
 
 Made of evhttp_new, evhttp_set_gencb, evhttp_set_timeout, evhttp_bind_socket_with_handle,
 evhttp_send_reply_start, evhttp_send_reply_chunk_with_cb, evhttp_request_get_output_headers,

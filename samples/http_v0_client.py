@@ -1,7 +1,7 @@
-"""A client that says ``GET`` by hand, over HTTP/1.0, and prints what the server answers.
+"""A client that writes ``GET`` itself, over HTTP/1.0, and prints the server's answer.
 
-It connects to a host by its name; when the name can't be looked up, it says why. The answer ends
-with the connection. The lookup is done before the loop begins.
+It connects to a host by its name, and says why if the name can't be looked up. The answer ends with
+the connection. The lookup is done before the loop begins.
 
 Made of bufferevent_socket_new, bufferevent_socket_connect_hostname,
 bufferevent_socket_get_dns_error, evutil_gai_strerror, bufferevent_set_timeouts, bufferevent_setcb,

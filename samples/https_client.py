@@ -1,8 +1,8 @@
-"""A client that asks an HTTP or HTTPS server once, and prints what it answers.
+"""A client that sends one request to an HTTP or HTTPS server, and prints the answer.
 
-It believes only a server whose certificate is for the URL's host, and signed by an authority that
-it knows: the system's, or those in a file. The response line goes to stderr, the body to stdout,
-part by part, as it comes. A file given is posted.
+It trusts only a server whose certificate is for the URL's host and signed by a trusted authority:
+one of the system's, or of those in a file. The response line goes to stderr, the body to stdout,
+part by part, as it comes. With -data, the file is sent by POST.
 
 Made of evhttp_uri_parse, evhttp_connection_base_bufferevent_new, evhttp_connection_set_retries,
 evhttp_connection_set_timeout, evhttp_request_new, evhttp_request_set_header_cb,

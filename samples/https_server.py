@@ -1,4 +1,4 @@
-"""An HTTPS server that greets its clients, and tells them by what their connection is secured.
+"""An HTTPS server that greets its clients, and says which TLS version and cipher they use.
 
 Made of evhttp_new, evhttp_set_bevcb, evhttp_set_gencb, evhttp_bind_socket_with_handle,
 evhttp_set_timeout, bufferevent_openssl_socket_new, evhttp_request_get_connection,

@@ -1,8 +1,9 @@
-"""A TCP relay: what a client says goes to a server, and what the server says to the client.
+"""A TCP relay: it passes a client's bytes on to a server, and the server's bytes to the client.
 
-Who says more than the other takes is not read from until half of what waits is gone. When one has
-said all, the other is told so as soon as it has everything; an error ends both. With --tls the
-server is spoken to by TLS, and must have a certificate for its host.
+If one side sends faster than the other takes, it is not read from until half of the waiting bytes
+are sent. When one side has closed, the other one is closed as soon as it has got everything; an
+error ends both. With --tls the relay speaks TLS to the server, whose certificate must be for its
+host.
 
 Made of evconnlistener_new_bind, bufferevent_socket_new, bufferevent_openssl_socket_new,
 bufferevent_socket_connect_hostname, bufferevent_setcb, bufferevent_get_input,

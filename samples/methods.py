@@ -1,4 +1,4 @@
-"""Which libevent this is: its version, its backends, the one it prefers and what that one can do.
+"""Print libevent's version, its backends, the one that it prefers, and the features of that one.
 
 Made of event_get_version, event_get_supported_methods, event_base_get_method and
 event_base_get_features.

@@ -1,8 +1,8 @@
 """Two bufferevents that talk to each other in memory, without a socket.
 
-Neither end knows: the server's callbacks are those that it would have for a socket. What a pair's
-half writes, the other half reads in the loop's next turn. Closing a half tells the other nothing,
-so the client says with a flush that it has finished, and the server gets EOF.
+The server's callbacks are the same as for a socket. What one half of a pair writes, the other half
+reads in the loop's next turn. Closing one half does not notify the other, so the client flushes
+with FINISHED when it is done, and the server gets EOF.
 
 Made of bufferevent_pair_new, bufferevent_pair_get_partner, bufferevent_setcb, bufferevent_enable,
 bufferevent_read, bufferevent_write, bufferevent_flush and bufferevent_free.

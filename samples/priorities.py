@@ -1,7 +1,7 @@
-"""Priorities: of the events that are active, the more urgent are called first, each time anew.
+"""Priorities: the most urgent of the active events is always called next.
 
-All three are made active at once, the least urgent first. The second makes the first active again,
-which is then called before the third.
+Three events are made active at once, the least urgent first. The second one's callback makes the
+first active again, which is then called before the third.
 
 Made of event_base_priority_init, evuser_new, event_priority_set, event_active and
 event_base_dispatch.

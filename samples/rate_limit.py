@@ -1,8 +1,7 @@
-"""A TCP server of long downloads: no client gets more than its rate, and all together no more than
-theirs.
+"""A TCP server of long downloads, with a rate limit for each client and one for all together.
 
-Each connection has a limit of its own, and all are members of one group. What a slow client leaves
-of the group's bytes the others get. On Ctrl-C the server says how much it has sent.
+Each connection has its own limit, and all are members of one group. The other clients get those of
+the group's bytes that a slow client leaves. On Ctrl-C the server says how much it has sent.
 
 Made of bufferevent_set_rate_limit, bufferevent_rate_limit_group_new,
 bufferevent_add_to_rate_limit_group, bufferevent_rate_limit_group_get_totals,

@@ -1,6 +1,6 @@
-"""Weather by remote procedure calls: a server that keeps what it is told, and clients that ask.
+"""Weather by remote procedure calls: a server that stores reports, and clients that ask for them.
 
-A class describes a message as an .rpc file does to libevent's event_rpcgen.py. So a C program can
+A class describes a message, as an .rpc file does for libevent's event_rpcgen.py. So a C program can
 be on either side:
 
     struct report { string city = 1; array int kelvins = 2; optional string words = 3; }

@@ -1,7 +1,7 @@
-"""A TCP server that sends a file to each client, by sendfile(): no byte of it comes into memory.
+"""A TCP server that sends a file to each client by sendfile(), without loading it into memory.
 
-All clients have the same segment of the file, and with it one descriptor. Who takes nothing for ten
-seconds is disconnected.
+All clients share one segment of the file, and so one descriptor. A client that takes nothing for
+ten seconds is disconnected.
 
 Made of evbuffer_file_segment_new, evbuffer_file_segment_free, evbuffer_add_file_segment,
 evbuffer_get_length, evconnlistener_new_bind, bufferevent_socket_new, bufferevent_setcb,

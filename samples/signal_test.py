@@ -1,6 +1,6 @@
-"""A signal event, which deletes itself when it has been called three times.
+"""A signal event that deletes itself when it has been called three times.
 
-Then nothing is left to wait for, and the loop ends.
+Then no event is left, and the loop ends.
 
 Made of evsignal_new, event_add, event_get_signal, event_del and event_base_dispatch.
 

@@ -1,6 +1,6 @@
-"""A timer: one that is added again whenever it fires, or with -p one that persists.
+"""A timer that is added again whenever it fires or, with -p, a persistent one.
 
-The first waits from the moment of its callback, the second from the moment when it was due: so the
+The first waits from the moment of its callback, the second from the moment when it was due. So the
 second doesn't drift.
 
 Made of evtimer_new, event_add, evsignal_new, event_base_dispatch and event_base_loopexit.

@@ -1,8 +1,8 @@
 """A TLS server that sends back what it gets, and a client that joins it with stdin and stdout.
 
-The client believes the authorities in a file, or those of the system, and only a server whose
-certificate is for the name that it was told. Both say by TLS's own notice that they have finished:
-who ends without it may have been cut off, which is an error.
+The client trusts the authorities in a file, or the system's, and only a server whose certificate is
+for the given name. Both send TLS's closing notice when they have finished: an end without it is an
+error, because the connection may have been cut.
 
 Made of bufferevent_openssl_socket_new, bufferevent_socket_connect, evconnlistener_new_bind,
 bufferevent_setcb, bufferevent_enable, bufferevent_disable, bufferevent_read, bufferevent_write and

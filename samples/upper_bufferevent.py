@@ -1,7 +1,7 @@
 """An upper-casing TCP server of bufferevents: libevent reads and writes, callbacks see only bytes.
 
-A client is answered when it has sent ten bytes, the low watermark, or all that it has to say. The
-callbacks are deferred: the loop calls them by themselves, not from within the reading or writing.
+A client is answered when it has sent ten bytes, the low watermark, or has closed its half. The
+callbacks are deferred: the loop calls them by themselves, not while it reads or writes.
 
 Made of bufferevent_socket_new with BEV_OPT_DEFER_CALLBACKS, bufferevent_setcb,
 bufferevent_setwatermark, bufferevent_enable, bufferevent_disable, bufferevent_read,

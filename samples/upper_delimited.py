@@ -1,8 +1,8 @@
 """Packets between delimiters: each begins with "1" and ends with "2", and the rest is noise.
 
-Each packet is answered in capitals, delimiters included, as the C program that this follows does:
+Each packet is answered in capitals, with its delimiters, as in the C program of the same purpose:
 "1abc2" with "1ABC2". Bytes outside of packets are dropped. A client that sends "1" and then no "2"
-is not listened to for ever.
+is disconnected in the end.
 
 Made of bufferevent_get_input, evbuffer_get_length, evbuffer_search, evbuffer_drain and
 evbuffer_remove; the rest is as in upper_listener.py.

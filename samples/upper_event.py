@@ -1,7 +1,7 @@
-"""An upper-casing TCP server of bare events: libevent tells what is ready, the rest is done here.
+"""An upper-casing TCP server of bare events: libevent only reports which descriptors are ready.
 
-One event accepts; each client has one that waits to read and one that waits to write, and never
-both at once: so a client that doesn't take its answers is not asked for more.
+One event accepts. Each client has an event for reading and one for writing, and only one of them is
+pending at a time: so a client that doesn't take its answers is not read from.
 
 Made of event_base_new, event_base_dispatch, event_base_loopexit, event_base_once, event_new,
 event_add, event_del, event_free and evsignal_new.

@@ -1,7 +1,8 @@
 """Packets with their length in front: two bytes in host byte order, then that many of payload.
 
-Each packet is answered with its payload in capitals. While one is incomplete, the low watermark is
-raised to its size: so the callback comes once for it, however few bytes arrive at a time.
+Each packet is answered with its payload in capitals. While a packet is incomplete, the low
+watermark is raised to its size: so the callback is called once for it, even if its bytes arrive one
+by one.
 
 Made of bufferevent_get_input, evbuffer_get_length, evbuffer_copyout, evbuffer_remove and
 bufferevent_setwatermark; the rest is as in upper_listener.py.

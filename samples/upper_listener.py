@@ -1,7 +1,7 @@
-"""An upper-casing TCP server in full: a listener accepts, a bufferevent serves each client.
+"""A complete upper-casing TCP server: a listener accepts, a bufferevent serves each client.
 
-Whatever ends a connection is reported: the end of what the client sends, ten seconds of silence,
-or an error. A client that doesn't take its answers is not read from until it does.
+It reports why each connection ends: the client has closed it, was silent for ten seconds, or there
+was an error. A client that doesn't take its answers is not read from until it does.
 
 Made of evconnlistener_new_bind, bufferevent_socket_new, bufferevent_setcb,
 bufferevent_set_timeouts, bufferevent_setwatermark, bufferevent_enable, bufferevent_disable,

@@ -1,11 +1,11 @@
 """A TCP server that answers each record of 16 bytes with 4 KiB, and never keeps much in memory.
 
-Watermarks say when to call back. Of the input: not before there is a whole record (low), and no
-more is read than a few (high). Of the output: as soon as less than a share is unsent (low), so that
-the socket has something to send while the next answers are made.
+Watermarks say when to call back. For the input: not before there is a whole record (low), and no
+more than a few records are read (high). For the output: as soon as little of it is unsent (low), so
+that the socket has something to send while the next answers are made.
 
-Back-pressure is the server's own: a client that doesn't take its answers is not read from. What it
-sends meanwhile fills the kernel's buffers, and then the client has to wait.
+The server itself does the back-pressure: it doesn't read from a client that doesn't take its
+answers. What the client sends meanwhile fills the kernel's buffers; then the client has to wait.
 
 Made of bufferevent_setwatermark, bufferevent_enable, bufferevent_disable, bufferevent_get_input,
 bufferevent_get_output, bufferevent_read, bufferevent_write, bufferevent_socket_new,

@@ -126,7 +126,7 @@ static void evpy_free_later(void *memory)
 	evpy_held_back.freed[evpy_held_back.count++] = memory;
 }
 
-/* The first event is written down that is in what libevent has freed. */
+/* Note the first event that is in memory that libevent has freed. */
 static int evpy_note_stale(const struct event_base *base, const struct event *ev, void *arg)
 {
 	struct event **next = arg;

@@ -116,7 +116,7 @@ static void evpy_headers_clear(struct evkeyvalq *headers)
 
 /* URIs: as with headers, another thread may set a part while this one reads it. */
 
-/* A copy for the caller to free. NULL with errno 0: it has no such part. */
+/* A copy for the caller to free. NULL with errno 0: the URI has no such part. */
 static char *evpy_uri_get(
     const struct evhttp_uri *uri, const char *(*get)(const struct evhttp_uri *))
 {

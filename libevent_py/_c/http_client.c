@@ -695,7 +695,7 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	flow->first = &flow->asked;
 	if (req->chunk_cb != NULL && evpy_http_flow_watch(flow) < 0)
 		return 1;
-	before = evpy_guard(); /* or it would send half a request, or wait without a timer */
+	before = evpy_guard(); /* or evhttp would send half a request, or wait without a timer */
 	if (before < 0)
 		return 1;
 	/* Bytes after the last response, or before this request, would be taken for the next response. */

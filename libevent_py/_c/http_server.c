@@ -240,7 +240,7 @@ static void evpy_http_refuse_connect(struct evhttp_request *req, int code)
 }
 
 /* Makes libevent say and do the same: close, or not. libevent reads only the first header Connection of each side,
- * and only its first word. With `ends` it must close, as the body ends with the connection. */
+ * and only its first word. With `ends` it must close, because the body ends with the connection. */
 static void evpy_http_persist(struct evhttp_request *req, int ends)
 {
 	struct evkeyvalq *in = req->input_headers, *out = req->output_headers;
@@ -258,7 +258,7 @@ static void evpy_http_persist(struct evhttp_request *req, int ends)
 		evpy_http_remove(out, "Connection");
 		evpy_http_remove(in, "Connection");
 		evhttp_add_header(in, "Connection", "close");
-	} else if (old) { /* libevent says it once more */
+	} else if (old) { /* libevent adds it again */
 		evpy_http_remove(out, "Connection");
 	}
 }
@@ -287,7 +287,7 @@ static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 		(ev_uint64_t)framing.length == size);
 }
 
-/* libevent would free it at once, while a method may be using it. */
+/* The reply has no connection: libevent would free the request at once, while a method may be using it. */
 #define EVPY_ORPHAN 1
 
 /* If a reply must have no body, libevent would send one all the same, and the client would take it for the next
@@ -489,7 +489,7 @@ static int evpy_http_reply_end(struct evhttp_request *req)
 		return EVPY_ORPHAN;
 	bev = evhttp_connection_get_bufferevent(req->evcon);
 	if (!req->chunked && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
-		/* It is over when this returns, and the next request may be read. */
+		/* The reply ends in the next call, and then libevent may read the next request. */
 		req->flags |= EVHTTP_REQ_DEFER_FREE;
 		evhttp_send_reply_end(req);
 		req->evcon = NULL;

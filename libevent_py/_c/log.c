@@ -24,7 +24,7 @@ static void evpy_poke_loops(void)
 	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
 
 	if (fd >= 0 && write(fd, "", 1) < 0) {
-		/* Full: then they have bytes to wake up for anyway. */
+		/* If the pipe is full, the loops wake up anyway. */
 	}
 	errno = error;
 }
@@ -64,7 +64,7 @@ static void evpy_on_log(int severity, const char *text)
 		    &evpy_messages, &message->next, message, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 			;
 		if (fd >= 0 && evpy_pokes(severity) && write(fd, "", 1) < 0) {
-			/* Full: then the loop has bytes to wake up for anyway. */
+			/* If the pipe is full, the loop wakes up anyway. */
 		}
 	}
 	errno = error;

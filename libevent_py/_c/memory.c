@@ -462,7 +462,7 @@ static void *evpy_counted_resize(int source, void *old, size_t size)
 	if (memory != NULL) {
 		if (kept.address != 0)
 			evpy_forget_block(block);
-		/* A block from before counting may find no room, and stays unknown. */
+		/* For a block from before counting there may be no room; it stays unknown. */
 		evpy_enter(kept.address != 0 ? kept.source : source, memory, size);
 	}
 	evpy_counted_leave();

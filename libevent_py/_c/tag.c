@@ -34,7 +34,7 @@ struct evpy_item {
 #define EVPY_LENGTH_ROOM 5
 #define EVPY_NUMBER_ROOM 10
 
-/* An item up to this size is copied, as a chain of its own would waste memory. */
+/* An item up to this size is copied: a separate chain would waste memory. */
 #define EVPY_SMALL 2048
 
 static int evpy_tag_marshal(

@@ -541,7 +541,7 @@ static SSL *evpy_tls_ssl(struct bufferevent *bev)
 	return ssl;
 }
 
-/* Tells whether there was a connection for TLS. */
+/* Whether there was a connection for TLS. */
 static int evpy_tls_reached(struct bufferevent *bev)
 {
 	evutil_socket_t fd = bufferevent_getfd(bev);

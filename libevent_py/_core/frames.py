@@ -73,7 +73,7 @@ def in_the_middle(base: object, frame: FrameType | None) -> bool:
 
     For instance, in a signal handler that comes while the method is under way.
     """
-    # In one piece, without `outside` and `is_ours`, as each start of a loop calls it.
+    # In one piece, without `outside` and `is_ours`, because each start of a loop calls it.
     within = True
     while frame is not None:
         name = frame.f_globals.get("__name__")

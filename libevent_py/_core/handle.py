@@ -133,8 +133,8 @@ class Handle:
     def __repr__(self) -> str:
         """Return the C object's address, or why there is none, and facts about it; never raise.
 
-        C is not asked outside the base's owner thread, as the object could be freed meanwhile, nor
-        in a forked child before `EventBase.reinit`.
+        C is not asked outside the base's owner thread, where the object could be freed meanwhile,
+        nor in a forked child before `EventBase.reinit`.
         """
         told: list[str] = []
         try:

@@ -508,7 +508,7 @@ class Root(Handle):
                     last = not self._ledger  # else the finalizer of a child is still to come
                 if last:
                     self._free_condemned()
-            if self._parked is not None:  # a callback has forked, or the process before
+            if self._parked is not None:  # the process was forked, in a callback or before
                 self._abandon()
         finally:
             self._running = self._closing = False
@@ -674,7 +674,7 @@ class Child(Handle):
     #: Only events set it, in a slot that they have anyway.
     _armed: bool | tuple[()] | None = None
 
-    #: Whether it has anything `_lent`.
+    #: Whether the class defines `_lent`.
     _lends: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: object) -> None:

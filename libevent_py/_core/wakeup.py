@@ -117,7 +117,7 @@ def wakeup() -> Wakeup:
 
 
 def _after_fork() -> None:
-    """Give a forked child pipes of its own."""
+    """Give a forked child its own pipes."""
     for made in _made.values():
         made.signals.renew()
         made.log.renew()

@@ -446,7 +446,7 @@ class Buffer(Handle):
     def write(self, fd: FileDescriptor, size: int | None = None) -> int:
         """Write up to *size* bytes from the front to *fd*, or all for None; return how many.
 
-        Writing 0 bytes is no error, as it is in C. Raises `OSError`: `BlockingIOError` if *fd*
+        Unlike in C, writing 0 bytes is no error. Raises `OSError`: `BlockingIOError` if *fd*
         takes nothing yet. Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
         """
         number = convert.descriptor(fd)
@@ -508,7 +508,7 @@ class Buffer(Handle):
         view = ffi.from_buffer(octets) if type(octets) is bytes else octets
         if references:
             release()
-        pointer = self.pointer  # taken last, as the code above may close the buffer
+        pointer = self.pointer  # taken last: the code above may close the buffer
         if not size:  # older versions of libevent stumble over an empty reference (D6)
             return
         if self._call(refer, pointer, view, size):
@@ -582,7 +582,7 @@ class Buffer(Handle):
         added. Until then any other use of the buffer raises `RuntimeError`, in other threads too.
         Wraps ``evbuffer_reserve_space``.
         """
-        # C's own reserved space is lost as soon as the buffer is used otherwise (D7).
+        # C's own reserved space is lost once the buffer is used in any other way (D7).
         if lib.evpy_buffer_frozen(self.pointer, END):
             raise failure(lib.evbuffer_reserve_space, (self, END))
         space = Space(convert.integer(size, "size", 1, LARGEST))

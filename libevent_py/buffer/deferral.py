@@ -130,7 +130,7 @@ class Deferral(Child):
         return [] if buffer is None else [buffer]
 
     def leave(self) -> None:
-        """Give up the buffer without freeing it, as it belongs to another owner."""
+        """Give up the buffer without freeing it: another owner frees it."""
         self.base._forget(self._key)
         self._take()
 

@@ -27,7 +27,7 @@ drop = lib.evpy_keeper_drop
 
 
 def refer(pointer: CData, view: CData | bytes, size: int) -> int:
-    """Append *view* to C's buffer, and keep it until C no longer needs it."""
+    """Append *view* to C's buffer, and keep it alive until C no longer needs it."""
     key = next_key()
     references[key] = view
     result = int(lib.evpy_add_reference(pointer, view, size, key))

@@ -1,7 +1,7 @@
 """``struct bufferevent``: a socket with an input and an output buffer, and callbacks for both.
 
 A bufferevent has parts, each an object that owns its state: its layers (`layers`), its limits
-(`limits`), TLS (`tls`), a shorter way through Python and the kernel (`eager`), and where its socket
+(`limits`), TLS (`tls`), a fast path through Python and the kernel (`eager`), and where its socket
 comes from (`connect`). As long as a part is not used, the bufferevent has None, or an object that
 all bufferevents share, in its place. That keeps an idle one small.
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData
     from libevent_py.dns.base import DnsBase
 
-# Looked up once, for what is called for every message.
+# Looked up once, for code that runs for every message.
 take, write = lib.evpy_arena_take, lib.evpy_bufferevent_write_data
 
 BOTH = EventFlag.READ | EventFlag.WRITE
@@ -664,7 +664,7 @@ class BufferEvent(Child):
         return bool(self.base._call(lib.bufferevent_flush, self.pointer, what, mode))
 
     def trigger(self, what: int, options: int = TriggerOption(0)) -> None:
-        """Call `on_read`, `on_write` or both, as *what* says, where the watermarks allow it.
+        """Call `on_read`, `on_write` or both, as *what* says, if the watermarks allow it.
 
         *options* is a set of `TriggerOption`. Without DEFER_CALLBACKS they are called at once.
         Wraps ``bufferevent_trigger``.
@@ -848,7 +848,7 @@ class BufferEvent(Child):
 
     @property
     def read_limit(self) -> int:
-        """How many bytes its own limit allows to read in this tick; negative if it read too many.
+        """How many bytes its own limit lets it read in this tick; negative after reading more.
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
         """
@@ -856,7 +856,7 @@ class BufferEvent(Child):
 
     @property
     def write_limit(self) -> int:
-        """How many bytes its own limit allows to write in this tick; negative if too many were.
+        """How many bytes its own limit lets it write in this tick; negative after writing more.
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
         """
@@ -882,7 +882,7 @@ class BufferEvent(Child):
     def max_single_read(self) -> int:
         """The most bytes to read at once; set it to 0 for libevent's default.
 
-        libevent 2.1 never reads more than 4096 from a socket at once, and TLS ignores the setting.
+        libevent 2.1 reads at most 4096 bytes from a socket at once, and TLS ignores the setting.
         Wraps ``bufferevent_get_max_single_read``, ``bufferevent_set_max_single_read``.
         """
         return int(lib.bufferevent_get_max_single_read(self._pointer_here()))

@@ -133,7 +133,7 @@ class Connection:
 
 
 class Unconnected(Connection):
-    """The connection shared by all bufferevents that need none of their own; never changed."""
+    """The connection that all bufferevents without their own share; it never changes."""
 
     __slots__ = ()
 

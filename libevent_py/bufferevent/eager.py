@@ -1,4 +1,4 @@
-"""A shorter way through Python and the kernel for plain socket bufferevents: EAGER.
+"""A fast path through Python and the kernel for plain socket bufferevents: EAGER.
 
 libevent 2.1 asks the kernel each time how much input there is, and reads at most 4096 bytes (D13).
 What a callback writes it sends only in the loop's next turn, and for that it asks the kernel to
@@ -79,24 +79,24 @@ class Arena(Handle):
 
 
 class Eager:
-    """The shorter way of one bufferevent that was made EAGER."""
+    """The fast path of one bufferevent that was made EAGER."""
 
     __slots__ = ("_deferred", "hook")
 
     @classmethod
     def of(cls, options: BufferEventOption) -> Eager | None:
-        """Make one if *options* ask for it and don't rule it out, or return None."""
+        """Make a fast path if *options* ask for it and don't rule it out, or return None."""
         if BufferEventOption.EAGER not in options or BufferEventOption.THREADSAFE in options:
             return None
         return cls(BufferEventOption.DEFER_CALLBACKS in options)
 
     def __init__(self, deferred: bool) -> None:
         self._deferred = deferred
-        #: C's part of it, made on first use, or None.
+        #: What C keeps for the fast path, made on first use, or None.
         self.hook: CData | None = None
 
     def may_go(self, bev: BufferEvent) -> bool:
-        """Tell whether nothing keeps *bev* from going the shorter way."""
+        """Tell whether *bev* may take the fast path."""
         if bev._limits.any or bev._calls_back:
             return False
         marks = bev.pointer.wm_read, bev.pointer.wm_write

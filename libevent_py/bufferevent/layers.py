@@ -54,14 +54,14 @@ class Layers:
         self.above: BufferEvent | None = None
         self._input_filter, self._output_filter = filters  # type: ignore[assignment]  # as above
         self._partner = None if partner is None else weakref.ref(partner)
-        #: Its pointer while it is out of reach, else None.
+        #: The bufferevent's pointer while it is unusable, else None.
         self._held: Any = None
 
     @classmethod
     def filtering(
         cls, below: BufferEvent, inward: FilterCallback | None, outward: FilterCallback | None
     ) -> Layers:
-        """Make the layers of a filter on *below*; raise `TypeError` if one isn't callable."""
+        """Make the layers of a filter on *below*; raise `TypeError` if a filter isn't callable."""
         filters = ("input_filter", inward), ("output_filter", outward)
         for name, function in filters:
             if function is not None:
@@ -104,13 +104,13 @@ class Layers:
             _belong_to_itself(below)
         return below
 
-    # Out of reach.
+    # Unusable while a lower layer calls back.
 
     def hold(self, bev: BufferEvent) -> bool:
-        """Put *bev* out of reach, because a lower layer calls back, perhaps called by OpenSSL.
+        """Make *bev* unusable, because a lower layer calls back, perhaps called by OpenSSL.
 
         Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
-        Return False if it was out of reach already.
+        Return False if it was unusable already.
         """
         if self._held is not None:
             return False
@@ -118,7 +118,7 @@ class Layers:
         return self._held is not None
 
     def let_go(self, bev: BufferEvent) -> None:
-        """Put *bev* within reach again."""
+        """Make *bev* usable again."""
         pointer, self._held = self._held, None
         bev.base._put_back(bev, pointer)
 
@@ -128,7 +128,7 @@ class Layers:
             raise held
 
     def unusable(self, bev: BufferEvent) -> Exception | None:
-        """Return the exception to raise if *bev* is out of reach, else None."""
+        """Return the exception to raise if *bev* is unusable, else None."""
         if self._held is None:
             return None
         return RuntimeError(
@@ -138,7 +138,7 @@ class Layers:
     # Filters.
 
     def filter(self, bev: BufferEvent, outward: int, limit: int, mode: int) -> int:
-        """Call the filter of one direction for the bytes between *bev* and what is below."""
+        """Call the filter of one direction for the bytes between *bev* and the layer below."""
         most, below = None if limit < 0 else limit, self.below
         assert below is not None
         with holding_tls(bev):
@@ -174,7 +174,7 @@ def bottom(bev: BufferEvent) -> BufferEvent:
 
 @contextlib.contextmanager
 def holding_tls(bev: BufferEvent) -> Iterator[None]:
-    """Keep TLS on top of *bev*, and all layers on top of that, out of reach inside the block."""
+    """Keep TLS on top of *bev*, and all layers on top of that, unusable inside the block."""
     held: list[BufferEvent] = []
     upper = bev._layers.above
     while upper is not None:

@@ -313,8 +313,8 @@ UNLIMITED_YET = Unlimited()
 def check_limitable(bev: BufferEvent) -> None:
     """Raise `ValueError` if libevent can't limit *bev*.
 
-    When asked to write before the handshake is done, OpenSSL waits to read; libevent, which may not
-    write, then asks it again and again.
+    To write before the handshake is done, OpenSSL must read first. While the limit forbids that,
+    libevent would ask OpenSSL again and again.
     """
     check_not_given(bev)  # its owner would free it without removing the limit first (J1)
     tls = bev._tls
@@ -369,7 +369,7 @@ class RateLimitGroup(Child):
     def __init__(self, base: EventBase, limit: RateLimit, *, min_share: int = 64) -> None:
         """Make a group on *base* whose members together read and write no faster than *limit*.
 
-        It begins with one tick's worth of bytes. *min_share* is the attribute's first value.
+        It begins with one tick's worth of bytes. *min_share* sets the attribute `min_share`.
         Wraps ``bufferevent_rate_limit_group_new``.
         """
         self._check_unmade()
@@ -434,7 +434,7 @@ class RateLimitGroup(Child):
 
     @property
     def read_limit(self) -> int:
-        """How many bytes the members may read until the next tick; negative if too many were.
+        """How many bytes the members may read until the next tick; negative after reading more.
 
         Wraps ``bufferevent_rate_limit_group_get_read_limit``.
         """
@@ -443,7 +443,7 @@ class RateLimitGroup(Child):
 
     @property
     def write_limit(self) -> int:
-        """How many bytes the members may write until the next tick; negative if too many were.
+        """How many bytes the members may write until the next tick; negative after writing more.
 
         Wraps ``bufferevent_rate_limit_group_get_write_limit``.
         """
@@ -469,7 +469,7 @@ class RateLimitGroup(Child):
         self.base._call(lib.bufferevent_rate_limit_group_decrement_write, self.pointer, n)
 
     def totals(self) -> Totals:
-        """Return how many bytes the members have read and written since it was made or reset.
+        """Return how many bytes the members have read and written since it was made or last reset.
 
         Wraps ``bufferevent_rate_limit_group_get_totals``.
         """

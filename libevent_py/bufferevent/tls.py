@@ -228,7 +228,7 @@ class Session:
     def of(
         cls, context: TlsContext | CData, state: int | None, server_hostname: str | None
     ) -> Session:
-        """Make one for *context*, a `TlsContext` or an ``SSL *`` from `libevent_py.lib`."""
+        """Make a session for *context*, a `TlsContext` or an ``SSL *`` from `libevent_py.lib`."""
         _check_built()
         if isinstance(context, TlsContext):
             return context._session(state, server_hostname)
@@ -291,7 +291,7 @@ class Session:
     def ssl_of(pointer: CData) -> CData:
         """Return the ``SSL *``.
 
-        It has its own reference: a signal handler may close the bufferevent before it is used.
+        The result has its own reference, as a signal handler may close the bufferevent meanwhile.
         """
         return owned(lib.SSL_free, lib.evpy_tls_ssl, pointer)
 
@@ -352,7 +352,7 @@ class Session:
         ssl = self.agreed(pointer)
         return bool(ssl) and bool(lib.SSL_session_reused(ssl))
 
-    # How it goes on, and how it ends.
+    # After the handshake, and the end.
 
     def allow_dirty_shutdown(self, pointer: CData, allow: bool) -> None:
         """Treat an end without TLS's closing notice as EOF, or with False as an error."""

@@ -50,7 +50,7 @@ new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
     dns_base="The `DnsBase` that does the lookup.",
 )
 class Lookup:
-    """A lookup of any kind."""
+    """A lookup that can be cancelled: the base class of all kinds."""
 
     __slots__ = (
         "__weakref__",
@@ -145,7 +145,7 @@ class Lookup:
         self.cancel()
 
     def _close_with_base(self) -> None:
-        """Note that a cancelled callback must get SHUTDOWN or FAIL, as the `DnsBase` is closed."""
+        """Note that a cancelled callback must get SHUTDOWN or FAIL: the `DnsBase` is closed."""
         self._closing = True
 
     def _drop(self) -> None:

@@ -48,7 +48,7 @@ HEADER = 12
 SO_ATTACH_FILTER = 26
 LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 
-# Looked up once, for what is called for nearly every query.
+# Looked up once, for code that runs for nearly every query.
 NONE = DnsResult.NONE
 add_a = lib.evdns_server_request_add_a_reply
 respond = lib.evpy_dns_respond
@@ -258,8 +258,8 @@ class DnsServerRequest(Child):
     def flags(self) -> DnsFlag:
         """The flags of the answer: those that were set, and those repeated from the query.
 
-        Repeated are 0x0100, recursion desired, and 0x0010, checking disabled. You can set AA,
-        authoritative answer, and what libevent calls RD (0x0080, recursion available).
+        0x0100 (recursion desired) and 0x0010 (checking disabled) are repeated. You can set AA
+        (authoritative answer), and what libevent calls RD (0x0080, recursion available).
         Wraps ``evdns_server_request_set_flags``.
         """
         return DnsFlag(self._pointer_here().flags)

@@ -183,7 +183,7 @@ class EventBase(Root):
         if self._running:
             yield "running" if self._thread == get_ident() else "running in another thread"
 
-    # What it is.
+    # Facts about the base.
 
     @property
     def method(self) -> str:
@@ -211,7 +211,7 @@ class EventBase(Root):
         """
         return list(SUPPORTED_METHODS)
 
-    # What is pending.
+    # Pending events.
 
     def num_events(self, flags: int) -> int:
         """Return how many events there are of the kinds in *flags*, a set of `EventBaseCount`.
@@ -314,7 +314,7 @@ class EventBase(Root):
 
     @property
     def gettime_monotonic(self) -> float:
-        """The time in seconds by the clock of the base's timers.
+        """The time in seconds on the monotonic clock that the base's timers use.
 
         Wraps ``event_gettime_monotonic``.
         """

@@ -266,7 +266,7 @@ class Event(Child):
             self._disarm()
             raise
 
-    # What it is.
+    # Facts about the event.
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if self._what & lib_SIGNAL:

@@ -110,7 +110,7 @@ class BoundSocket(Handle):
         when_let_go(held, functools.partial(lib.evhttp_del_accept_socket, http, pointer))
 
     def _end(self) -> list[CData]:
-        """Become closed, as C closes the socket; return the pointers in use by a method."""
+        """Become closed before C closes the socket; return the pointers in use by a method."""
         held = take((self, self._listener))
         self._listener._taken_back()
         return held

@@ -45,9 +45,9 @@ _DEFERRED = BufferEventOption.DEFER_CALLBACKS
 class HttpConnection(Flow, Child):
     """A connection to an HTTP server, made when a request needs it; usable in ``with``.
 
-    While a request waits, the connection stays alive by itself; otherwise it goes with the last
-    reference to it. One that is open keeps the loop running, for further requests, until either end
-    closes it.
+    While a request waits, the connection stays alive by itself; otherwise it is freed with the last
+    reference to it. An open connection keeps the loop running, for further requests, until either
+    end closes it.
     """
 
     __slots__ = (

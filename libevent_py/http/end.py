@@ -55,7 +55,7 @@ class Ending:
     def tell(self, text: str | None = None, *, last: bool = False) -> None:
         """Call `on_end`; *text* is the reason if there was no complete answer.
 
-        The request can be asked until then; afterwards, only if *last* is false.
+        The request is usable in `on_end`, and afterwards only if *last* is false.
         """
         if self.told:
             return
@@ -72,7 +72,7 @@ class Ending:
         self._callback(request)
 
     def end(self, text: str) -> None:
-        """Call `on_end`, as the request has been ended for the reason *text*."""
+        """Call `on_end` for a request that has been ended for the reason *text*."""
         self.tell(text, last=True)
 
 
@@ -85,7 +85,7 @@ def named(request: HttpServerRequest) -> str:
 
 
 def ended_by(what: str, text: str, cause: BaseException | None = None) -> HttpError:
-    """Return the error of a request that has ended without an answer by the user."""
+    """Return the error of a request that ended before the user answered it."""
     error = HttpError(f"{what}: {text}")
     error.__cause__ = cause
     return error

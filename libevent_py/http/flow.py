@@ -37,7 +37,7 @@ class Pace:
             self.paused = True
 
     def resume(self, bev: CData) -> None:
-        """Read again through C's *bev*."""
+        """Resume reading through C's *bev*."""
         if self.paused:
             self.paused = False
             lib.evpy_http_unsuspend(bev)
@@ -48,7 +48,7 @@ class Pace:
         return bev
 
     def forget_limits(self) -> None:
-        """Leave the group, as C frees the bufferevent."""
+        """Leave the group before C frees the bufferevent."""
         limited, self.limited = self.limited, None
         if limited is None:
             return
@@ -63,7 +63,7 @@ class Flow(Handle):
 
     __slots__ = ()
 
-    #: The event base in whose loop it is served.
+    #: The event base whose loop serves the connection.
     base: EventBase
 
     _pace: Pace

@@ -49,7 +49,7 @@ def in_parts(headers: Headers) -> tuple[int, int | None]:
     """Return how *headers* frame a body that is sent in parts, and its length if that is known.
 
     If they don't say, the header Transfer-Encoding is added. Raises `ValueError` for headers that
-    don't go with such a body.
+    don't fit such a body.
     """
     if "Expect" in headers:
         raise ValueError("output_headers must have no Expect when the body is sent in on_write")

@@ -58,7 +58,7 @@ MOST_INFORMATIONAL = 100
 #: Characters that would end the URI in the request line, or the line.
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
-# Looked up once, for what is called for every request.
+# Looked up once, for code that runs for every request.
 frame = lib.evpy_client_frame
 NO_BODY = lib.EVPY_NO_BODY
 
@@ -81,7 +81,7 @@ class RequestBuffer(BorrowedBuffer):
         raise ValueError("a request's own buffer ends with the request")
 
     def freeze(self, at_front: bool) -> None:
-        """Raise `ValueError`: libevent must be able to change it."""
+        """Raise `ValueError`: libevent must be able to change the buffer."""
         raise ValueError("a request's own buffer can't be frozen")
 
     unfreeze = freeze
@@ -277,7 +277,7 @@ class Request(Handle):
 
     @output_buffer.setter
     def output_buffer(self, buffer: Buffer) -> None:
-        if buffer is not self.output_buffer:  # as after +=
+        if buffer is not self.output_buffer:  # it is after +=
             raise AttributeError("the output of a request can't be replaced: add to it")
 
     def _lend(self, pointer: CData) -> RequestBuffer:
@@ -609,7 +609,7 @@ class HttpRequest(Request, Fresh):
 
     @tells
     def _finish(self, error: HttpError | None) -> None:
-        """Call the user's callbacks, once, as the request has ended."""
+        """Call the user's callbacks, once, when the request has ended."""
         connection = self._connection
         if connection is None:
             return

@@ -1,4 +1,4 @@
-"""The queue of a client connection: requests are sent one by one, and each is told of its end.
+"""The queue of a client connection: it sends requests one by one, and calls back for each.
 
 evhttp gets one request at a time; the others wait here. So evhttp never forgets a request that
 waits (P3, P9), and never sends one after it was cancelled or its connection closed. To the server
@@ -70,7 +70,7 @@ class RequestQueue:
         self.current: HttpRequest | None = None
         self.sent: Any = None
         self.waiting: deque[HttpRequest] = deque()
-        #: Whether a request has been sent ever.
+        #: Whether any request has ever been sent.
         self.used = False
         #: The timer of the next retry, or None, and how often connecting has been retried.
         self.timer: Event | None = None
@@ -156,7 +156,7 @@ class RequestQueue:
     # How a request ends.
 
     def headers_came(self, request: HttpRequest) -> int:
-        """Call `on_header`, as the response's headers have come; return -1 to end the request."""
+        """Call `on_header` for the headers that have come; return -1 to end the request."""
         self.tries = 0
         try:
             if not request._cancelled and request._on_header(request) is not False:  # type: ignore[misc]

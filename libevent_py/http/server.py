@@ -144,7 +144,7 @@ class HttpServer(Child):
         """Return all objects that end with the server."""
         return [*self._requests._lent(), *self._connections._lent(), *self._bound]
 
-    # Where it listens.
+    # Listening sockets.
 
     def bind_socket(self, host: str | None, port: int) -> BoundSocket:
         """Accept connections on *host* and *port*; return the socket, which knows its address.
@@ -611,7 +611,7 @@ class HttpServer(Child):
             raise MemoryError("evhttp_add_server_alias: there is no memory for it")
 
     def remove_server_alias(self, alias: str) -> None:
-        """Undo `add_server_alias`; raises `KeyError` when there is no such *alias*.
+        """Undo `add_server_alias`; raise `KeyError` when there is no such *alias*.
 
         Wraps ``evhttp_remove_server_alias``.
         """

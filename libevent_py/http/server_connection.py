@@ -48,7 +48,7 @@ def address_of(pointer: CData) -> int:
     server="The `HttpServer` that has accepted the connection.",
 )
 class HttpServerConnection(Flow):
-    """A connection that a server has accepted, with one request after the other.
+    """A connection that a server has accepted; it carries one request after another.
 
     It ends when libevent frees it: after the last reply, or when the client has gone.
     """
@@ -92,7 +92,7 @@ class HttpServerConnection(Flow):
         super().__init__(pointer)
         #: The address of C's object, by which the server finds this one.
         self._where = address_of(pointer)
-        #: C's part of it, until the connection ends.
+        #: What C keeps about the connection, until it ends.
         self._watch = errors.new(lib.evpy_http_watch, pointer, self._key)
         known = server._connections.known
         known[self._where] = self
@@ -219,7 +219,7 @@ class HttpServerConnection(Flow):
         return self._take()
 
     def _gone(self) -> None:
-        """Call `on_end` and `on_close`, as C is freeing its object."""
+        """Call `on_end` and `on_close` while C frees its object."""
         told = not self.closed
         ending, self._ending = self._ending, None
         self._end()
@@ -325,7 +325,7 @@ class Connections:
         self.doomed.pop(connection._where, None)
 
     def tell_ends(self, text: str) -> None:
-        """Call the `on_end` of all requests, as they have ended for the reason *text*."""
+        """Call the `on_end` of all requests, which have ended for the reason *text*."""
         told = True
         while told:  # a callback may set the on_end of another request
             told = False
@@ -336,7 +336,7 @@ class Connections:
                     ending.end(text)
 
     def end(self) -> None:
-        """Close all connections, as the server is closed."""
+        """Close all connections of a server that is being closed."""
         for connection in list(self.known.values()):
             if not connection.closed:
                 lib.evpy_http_mute(connection.pointer)
@@ -351,12 +351,12 @@ class Connections:
         self.doomed.clear()
 
     def forget_limits(self) -> None:
-        """Leave all rate limit groups, as C frees the connections with the server."""
+        """Leave all rate limit groups before C frees the connections with the server."""
         for connection in list(self.known.values()):
             connection._pace.forget_limits()
 
     def free_given(self) -> None:
-        """Drop bufferevents that no connection has adopted, as the server has been freed."""
+        """Drop bufferevents that no connection adopted before the server was freed."""
         for _, (bev, _) in taken_out(self._given):
             lib.bufferevent_decref(bev)
 
@@ -393,7 +393,7 @@ def evpy_http_closed(connection: HttpServerConnection) -> int:
         connection._gone()  # still known, or its request would make another object for it
     except BaseException as error:
         connection.base._report(error, connection)
-        connection._end()  # the error may have come before it
+        connection._end()  # the error may have come before `_gone` did so
     connections.forget(connection)
     connection.base._may_not_call(connection._key)
     return 1

@@ -283,7 +283,7 @@ class HttpServerRequest(Request):
             return False
         if connection is not None and sent:
             connection._writing = None if callback is None else (callback, self)
-        elif connection is not None and callback is not None:  # C won't call, as nothing was sent
+        elif connection is not None and callback is not None:  # nothing was sent, so C won't call
             self.base.defer(self._passed_over, callback)
         return bool(lib.evhttp_request_get_connection(pointer))
 
@@ -329,7 +329,7 @@ class HttpServerRequest(Request):
     @on_complete.setter
     def on_complete(self, callback: HttpHandler | None) -> None:
         self.base._check_thread()
-        self._check_usable()  # raises once it is too late, as the request is answered
+        self._check_usable()  # raises if the request is answered
         self._on_complete = None if callback is None else convert.callback(callback, "on_complete")
 
     # The body, in parts.
@@ -513,7 +513,7 @@ class HttpServerRequest(Request):
         return 0
 
     def _unanswered(self, pointer: CData) -> None:
-        """Put the pointer back, as C could not take the reply."""
+        """Put the pointer back after C has failed to take the reply."""
         self._state = UNANSWERED
         self._put(pointer)
         connection = self._known()
@@ -608,7 +608,7 @@ class Guest(Protocol):
         """End its requests on the connection *evcon*, which is about to be freed."""
 
     def free(self) -> None:
-        """Free its requests, as the server is about to be freed."""
+        """Free the requests of a server that is about to be freed."""
 
 
 class Requests:

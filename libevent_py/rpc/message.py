@@ -82,7 +82,7 @@ class Field(Generic[V]):
         raise NotImplementedError
 
     def missing(self, value: V) -> list[str]:
-        """Return the names of what is missing in *value*."""
+        """Return the names of the fields that are missing in *value*."""
         return []
 
     def marshal(self, buffer: Buffer, value: V) -> None:
@@ -196,7 +196,7 @@ class Bytes(Field[bytes]):
 class Struct(Field[M]):
     """A ``struct[kind]`` of an ``.rpc`` file: another message inside the message.
 
-    Unlike in C, reading it while it isn't set doesn't make one.
+    Unlike in C, reading the field while it isn't set doesn't make a message.
     """
 
     __slots__ = ("kind",)
@@ -215,7 +215,7 @@ class Struct(Field[M]):
         return value
 
     def missing(self, value: M) -> list[str]:
-        """Return the names of what is missing in the message."""
+        """Return the names of the fields that are missing in the message."""
         return [f"{self.name}.{name}" for name in value.missing()]
 
     def marshal(self, buffer: Buffer, value: M) -> None:
@@ -272,7 +272,7 @@ class Array(Field[list[V]]):
         return [self.of.checked(item) for item in value]
 
     def missing(self, value: list[V]) -> list[str]:
-        """Return the names of what is missing in the values."""
+        """Return the names of the fields that are missing in the values."""
         return [name for item in value for name in self.of.missing(item)]
 
     def marshal(self, buffer: Buffer, value: list[V]) -> None:
@@ -291,7 +291,7 @@ class Array(Field[list[V]]):
 class Message:
     """A message of evrpc; a subclass describes its content by fields.
 
-    ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is what goes over the wire. Messages
+    ``Weather(city="Oslo")`` sets fields. ``bytes(message)`` is the encoding that is sent. Messages
     are equal when their classes and their values are. ``fields`` has the class's fields by name, in
     the order in which they stand in the class, which is also their order on the wire.
     """
@@ -364,8 +364,8 @@ class Message:
     def unmarshal(cls: type[M], data: Octets | Buffer) -> M:
         """Return the message in *data*, all of it: a `Buffer`, which is drained, or bytes.
 
-        As in C, fields may come in any order. Raises `TagError` when *data* is malformed, has an
-        unknown field or one twice, or lacks one; what is then left in a buffer is of no use.
+        As in C, fields may come in any order. Raises `TagError` when *data* is malformed, or a
+        field is unknown, repeated or missing; then the rest of a `Buffer` is of no use.
         """
         if not isinstance(data, Buffer):
             with Buffer(data) as buffer:

@@ -354,7 +354,7 @@ class RpcPool(End):
             self._let_go_on(end, call._context, result)
 
     def _over(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
-        """Call *call*'s callback, as it has ended, unless `close` has called it."""
+        """Call the callback of *call*, which has ended, unless `close` has called it."""
         del self._made.calls[call._key]
         if not self._made.calls:
             self.base._may_not_call(self._key)

@@ -56,7 +56,7 @@ class Served:
     __slots__ = ("calls", "freed", "held", "http", "names", "pointer", "server", "silence")
 
     def __init__(self, server: RpcServer, below: CData) -> None:
-        #: A copy, as references to the server's own show who is using it. None until C has made it.
+        #: A copy: references to the server's own show who uses it. None until C has made it.
         self.pointer: CData | None = None
         self.freed = False
         self.server = weakref.ref(server)
@@ -84,7 +84,7 @@ class Served:
             lib.evpy_rpc_refuse(pointer)
 
     def unregister(self, name: bytes) -> None:
-        """Remove the procedure *name*, and refuse its calls, as C frees what they need."""
+        """Remove the procedure *name*, and refuse its calls: C frees what they need."""
         if name not in self.names:  # the server has been closed meanwhile
             return
         for pointer, ref in list(self.calls.values()):
@@ -215,7 +215,7 @@ class Rpc(Context, Child):
 
     @property
     def connection(self) -> HttpServerConnection | None:
-        """The connection that the call came by; None when it has ended, so nobody gets the reply.
+        """The connection that carried the call; None when it has ended, so nobody gets the reply.
 
         Wraps ``evrpc_hook_get_connection``.
         """

@@ -39,7 +39,7 @@ class Vulnerability(NamedTuple):
 
 
 def known_vulnerabilities() -> list[Vulnerability]:
-    """Try which vulnerabilities published for libevent 2.1.12 the library in use has.
+    """Find out which vulnerabilities published for libevent 2.1.12 the library in use has.
 
     What the library does counts, not its version, because distributions fix the library without
     changing the version. Harmless probes run in another Python process on the same library. That

@@ -1,1 +1,1 @@
-"""What holds for every object: lifetimes, threads, forks, interrupts, exceptions, memory."""
+"""What is true of every object: lifetimes, threads, forks, interrupts, exceptions, memory."""

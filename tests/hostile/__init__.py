@@ -1,1 +1,1 @@
-"""What nobody well-meaning sends: each is refused, and harms nothing."""
+"""Malicious input: all of it is refused, and does no harm."""

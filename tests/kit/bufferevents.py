@@ -1,4 +1,4 @@
-"""What tests of bufferevents share: how they can be made."""
+"""What tests of bufferevents share: the ways to make them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's builds of libevent, to be put under the same Python by LD_LIBRARY_PATH."""
+"""Debian's builds of libevent, for the same Python to use by LD_LIBRARY_PATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name server of a few lines, with packets made by hand: what answers in tests of `DnsBase`."""
+"""A name server of a few lines, with handmade packets, that answers in tests of `DnsBase`."""
 
 from __future__ import annotations
 

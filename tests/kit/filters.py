@@ -1,4 +1,4 @@
-"""What tests of filters share: how they are made, and one that is easily recognized."""
+"""What tests of filters share: ways to make them, and one whose effect is easy to recognize."""
 
 from __future__ import annotations
 

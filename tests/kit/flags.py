@@ -1,4 +1,4 @@
-"""The flags that tests name all the time, under the names that they have there."""
+"""The flags that tests use all the time, under short names."""
 
 from __future__ import annotations
 

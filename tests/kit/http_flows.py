@@ -1,4 +1,4 @@
-"""What tests of pausing HTTP share: bodies that are long, and who takes them bit by bit."""
+"""What tests of pausing HTTP share: long bodies, and peers that take them bit by bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of HTTP's client share: a server that answers by a script, and requests that note."""
+"""What tests of the HTTP client share: a scripted server, and requests that record their calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sweeps of failing memory share: each runs in a Python of its own, as it may crash."""
+"""What sweeps of failing memory share: each runs in another Python process, as it may crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made once for all the processes that share the tests, as it takes long."""
+"""Things that take long to make, made once for all processes that share the tests."""
 
 from __future__ import annotations
 

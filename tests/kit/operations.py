@@ -1,8 +1,7 @@
 """Every operation of every public class, each as a function of the scene that it is tried in.
 
-A name is that of a method or a property, with ``=`` behind it for setting one, and with a slash and
-a word behind it where there are several ways to use it. What the module ``tag`` does to buffers is
-there, too.
+A name is that of a method or a property; ``=`` after it means setting the property, and a slash and
+a word distinguish several ways to use it. The functions of the module ``tag`` are among them, too.
 """
 
 from __future__ import annotations

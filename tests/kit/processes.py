@@ -1,4 +1,4 @@
-"""What tests of whole processes share: what a process has, and what a forked child raises."""
+"""What tests of whole processes share: their resources, and the errors of forked children."""
 
 from __future__ import annotations
 

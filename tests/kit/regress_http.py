@@ -1,7 +1,7 @@
 """What libevent's own tests of HTTP share: the server with its handlers, and clients.
 
-Where libevent's tests count what they like to see in one number, these look at it. Replies that
-are read by hand are parsed in Python, as libevent's own parser is not public.
+libevent's tests count all successful checks in one number; these check each by itself. Replies that
+are read from a socket are parsed in Python, as libevent's own parser is not public.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tests of the samples share: each runs as a process, and is talked to by a real client."""
+"""What tests of the samples share: each runs as a process, and a real client talks to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the samples of HTTP share: a server that isn't ours, and curl."""
+"""What tests of the HTTP samples share: a server that isn't ours, and curl."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What operations are tried on: fresh objects, with all around them that somebody else may close.
+"""The scenes that operations are tried in: fresh objects, and others that may be closed meanwhile.
 
-A scene is made for one operation. `Scene.it` is what the operation is of, the rest what it belongs
-to, what it is given, or what belongs to it.
+A scene is made for one operation. `Scene.it` is the object of the operation; the others are its
+owners, its arguments, or objects that belong to it.
 """
 
 from __future__ import annotations

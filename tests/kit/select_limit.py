@@ -1,4 +1,4 @@
-"""What programs share that come to select's limit; their first argument is the backend."""
+"""What programs that reach select's limit share; their first argument is the backend."""
 
 PRELUDE = """
 import contextlib, os, resource, socket, sys

@@ -1,4 +1,4 @@
-"""What tests share: a Python of its own for what could end the process, and bounded waiting."""
+"""What all tests share: another Python process for what could end it, and bounded waiting."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Try the operations of a class with something else happening at each of their steps.
 
-``python -m tests.kit.sweep CLASS …`` does so in a process of its own, which a crash may end: then
-the file that LIBEVENT_PY_SWEEP_STATE names tells what was being tried: it must have 4096 bytes
-before.
+``python -m tests.kit.sweep CLASS …`` does so in another process, which may crash. Then the file
+that LIBEVENT_PY_SWEEP_STATE names says what was being tried; the file must have 4096 bytes before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tests of TLS share: contexts, ends of connections, a relay between, other peers."""
+"""What tests of TLS share: contexts, ends of connections, a relay between them, other peers."""
 
 from __future__ import annotations
 

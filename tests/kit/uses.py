@@ -1,4 +1,4 @@
-"""Each use of a base that needs it open, and its own thread and process."""
+"""All uses of a base that need it to be open, and need its owner thread and process."""
 
 from __future__ import annotations
 

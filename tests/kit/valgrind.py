@@ -1,8 +1,8 @@
 """Scripts under valgrind: one Python starts there, imports the package, and forks for each of them.
 
-A start of Python takes ten seconds under valgrind, a fork none. Each script still has a process of
-its own: what it breaks, it breaks for itself, and how it ends is known of it alone. No descriptor
-stays open between two scripts, in either process, as tests look for those.
+Starting Python takes ten seconds under valgrind, a fork no time. Each script still has its own
+process: so it can't break the others, and its exit status is its own. No descriptor stays open
+between two scripts, in either process, because tests look for those.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Each place in libevent's C source that only warns, and what Python tells of the same.
+"""Each place in libevent's C source that only logs a warning, and what Python does in that case.
 
-A row stands for the calls of ``event_warn``, ``event_warnx`` and ``event_sock_warn`` in one
-function, or macro, that have one format. ``tests/core/test_warnings.py`` holds the table against
-the source, and has the failures happen that can be made to happen.
+A row is for the calls of ``event_warn``, ``event_warnx`` and ``event_sock_warn`` in one function,
+or macro, with the same format. ``tests/core/test_warnings.py`` compares the table with the source,
+and causes those failures that can be caused.
 """
 
 from __future__ import annotations

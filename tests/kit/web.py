@@ -1,4 +1,4 @@
-"""What tests of the HTTP server share: clients that are served by the loop of the same thread."""
+"""What tests of the HTTP server share: clients that the same thread's loop serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of what is written share."""
+"""What tests of the documentation share."""
 
 from __future__ import annotations
 

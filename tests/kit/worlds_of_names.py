@@ -1,4 +1,4 @@
-"""Random walks through resolvers, their lookups, and what connects by names."""
+"""Random walks through resolvers, their lookups, and objects that connect by names."""
 
 from __future__ import annotations
 

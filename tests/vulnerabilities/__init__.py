@@ -1,1 +1,1 @@
-"""The published holes of libevent."""
+"""The published vulnerabilities of libevent."""
