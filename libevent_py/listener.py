@@ -231,10 +231,18 @@ class Listener(Child):
         else:
             self._bound.close()
 
-    def _give(self, bound: Any) -> None:
-        """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object."""
-        self._bound = bound
-        self._callback = None
+    def _give(self, bound: Any, bind: Callable[[Any, Any], object], place: Any) -> None:
+        """Leave it to *bound*, a `BoundSocket`, to accept connections and to free C's object.
+
+        *bind* gives that to C, and puts what C has made of it into *place*, if anything.
+        """
+        callback = self._callback
+        try:
+            self._bound, self._callback = bound, None
+            bind(self.pointer, place)
+        finally:
+            if not place[0]:  # no call: an interrupt would leave it given to what there isn't
+                self._bound, self._callback = None, callback
 
     def _taken_back(self) -> None:
         """Be closed, as C has freed, or will free, what has been given."""

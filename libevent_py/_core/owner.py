@@ -116,7 +116,6 @@ class Root(Handle):
     """What an event base is to everything made on it."""
 
     __slots__ = (
-        "_arena",
         "_awaited",
         "_calls",
         "_closing",
@@ -153,8 +152,6 @@ class Root(Handle):
         self._parked: dict[int, tuple[Handle, Any]] | None = None
         #: Whether another thread was in the middle of using it when this process was forked.
         self._lost = False
-        #: What the bufferevents of this base read through, once there are any.
-        self._arena: Any = None
         #: How many calls outside the loop have entered C that may call back.
         self._calls = 0
         #: How many `with` blocks of each thread hold the lock of something made on the base.
@@ -607,9 +604,10 @@ class Root(Handle):
 
     # Fork.
 
-    def _park(self) -> None:
-        """Take the pointers out of their slots, in a forked child."""
+    def _park(self, lost: bool) -> None:
+        """Take the pointers out of their slots, in a forked child; for good where it is *lost*."""
         self._gate = threading.RLock()  # another thread may have held it
+        self._lost = self._lost or lost
         if self._thread != get_ident():  # whoever ran the loop, or was inside a call, is gone
             self._lost = self._lost or self._running or self._calls > 0
             self._running = False

@@ -30,6 +30,15 @@ class Cleanup:
         #: For how many keys of `references`.
         self.waits = 0
 
+    def call(self, callback: Callable[[], object] | None) -> None:
+        """Call *callback* at last, or nothing."""
+        self.callback = callback
+
+    def wait_for(self, key: int) -> None:
+        """Wait for libevent to let go of *key*, too."""
+        self.waits += 1
+        references[key] = self
+
 
 def release() -> None:
     """Release what libevent has let go of; raises what a `Cleanup` raised."""

@@ -110,15 +110,14 @@ class FileSegment(Handle):
             for part in (self._part, self._read):
                 if part is not None:
                     self._watch(part, self._cleanup)
-        self._cleanup.callback = callback
+        self._cleanup.call(callback)
 
     @staticmethod
     def _watch(part: Any, cleanup: Cleanup) -> None:
         key = next_key()
         if lib.evpy_segment_on_cleanup(part, key):
             raise errors.failed(lib.evbuffer_file_segment_add_cleanup_cb)
-        cleanup.waits += 1
-        references[key] = cleanup
+        cleanup.wait_for(key)
 
     def _part_for(self, sendfile: bool) -> Any:
         """Return what C adds to a buffer that sends straight from files, or to any other.

@@ -88,5 +88,5 @@ def above(underlying: Any, kind: type[BufferEvent], options: int, *callbacks: An
 def with_arena(base: EventBase) -> EventBase:
     """Return *base* with memory for bufferevents: before there is C's object, to be freed then."""
     if base._arena is None:
-        base._arena = Arena()
+        base._use_arena(Arena())
     return base

@@ -140,17 +140,13 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
         raise ValueError("a virtual host can't listen: its parent does")
     if not isinstance(listener.address, tuple):
         _check_mended()
-    bound, callback = BoundSocket(server, listener), listener._callback
-    place = ffi.new("struct evhttp_bound_socket **")
+    bound, place = BoundSocket(server, listener), ffi.new("struct evhttp_bound_socket **")
     try:
-        listener._give(bound)
-        errors.call(lib.evpy_http_bind, pointer, listener.pointer, place)
+        listener._give(bound, functools.partial(errors.call, lib.evpy_http_bind, pointer), place)
     finally:
         if place[0]:
             bound.pointer = place[0]
             server._bound.append(bound)
-        else:  # no call: an interrupt would leave it given to what there isn't
-            listener._bound, listener._callback = None, callback
     if server.closed:  # other code has closed it: C frees this with it
         bound._end()
         raise server._unusable()
