@@ -239,10 +239,20 @@ class Listener(Child):
         else:
             self._bound.close()
 
-    def _give(self, bound: BoundSocket) -> None:
-        """Let *bound*, a `BoundSocket`, accept connections and free C's object from now on."""
-        self._bound = bound
-        self._callback = None
+    def _give(
+        self, bound: BoundSocket, bind: Callable[[CData, CData], object], place: CData
+    ) -> None:
+        """Let *bound*, a `BoundSocket`, accept connections and free C's object from now on.
+
+        *bind* gives the object to C, and puts what C makes of it, if anything, into *place*.
+        """
+        callback = self._callback
+        try:
+            self._bound, self._callback = bound, None
+            bind(self.pointer, place)
+        finally:
+            if not place[0]:  # no call: an interrupt would leave it given to nobody
+                self._bound, self._callback = None, callback
 
     def _taken_back(self) -> None:
         """Become closed, because C has freed, or will free, the object that was given to it."""

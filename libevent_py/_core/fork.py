@@ -18,18 +18,19 @@ from libevent_py._ffi import ffi, lib
 lost_buffers: set[int] = set()
 
 
-def _lose() -> None:
+def _lose() -> list[Root]:
     """Mark as lost what another thread was using at the fork, with its lock held.
 
-    The data may be half changed (``_c/thread.c``).
+    The data may be half changed (``_c/thread.c``). Return the bases of which that is so.
     """
+    lost: list[Root] = []
     where = ffi.new("uintptr_t *")
     while thread := lib.evpy_lost(where):
         if lose(where[0]):  # it is never freed, either
             lost_buffers.add(where[0])
             continue
-        for base in _users(thread):
-            base._lost = True
+        lost += _users(thread)
+    return lost
 
 
 def _users(thread: int) -> list[Root]:
@@ -45,9 +46,9 @@ def _users(thread: int) -> list[Root]:
 def _after_fork() -> None:
     renew_locks()
     lib.evpy_note_fork()
-    _lose()
+    lost = _lose()
     for root in list(roots):
-        root._park()
+        root._park(root in lost)
     live.set(tuple(base for base in live.bases if base._running or base._calls))
 
 

@@ -126,7 +126,6 @@ class Root(Handle):
     """An event base, as the owner of everything made on it."""
 
     __slots__ = (
-        "_arena",
         "_awaited",
         "_calls",
         "_closing",
@@ -163,8 +162,6 @@ class Root(Handle):
         self._parked: dict[int, tuple[Handle, CData]] | None = None
         #: Whether another thread was using the base when this process was forked.
         self._lost = False
-        #: The arena of this base's bufferevents, once there are any.
-        self._arena: Any = None
         #: How many calls that may call back are inside C, outside the loop.
         self._calls = 0
         #: How many `with` blocks of each thread hold the lock of a bufferevent on the base.
@@ -621,9 +618,10 @@ class Root(Handle):
 
     # Fork.
 
-    def _park(self) -> None:
-        """Take the pointers out of their slots, in a forked child."""
+    def _park(self, lost: bool) -> None:
+        """Take the pointers out of their slots, in a forked child; for good where it is *lost*."""
         self._gate = threading.RLock()  # another thread may have held it
+        self._lost = self._lost or lost
         if self._thread != get_ident():  # the owner doesn't exist in this process
             self._lost = self._lost or self._running or self._calls > 0
             self._running = False

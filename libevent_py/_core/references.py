@@ -29,6 +29,15 @@ class Cleanup:
         #: How many keys in `references` it waits for.
         self.waits = 0
 
+    def call(self, callback: Callable[[], object] | None) -> None:
+        """Call *callback* at last, or nothing."""
+        self.callback = callback
+
+    def wait_for(self, key: int) -> None:
+        """Wait for libevent to let go of *key*, too."""
+        self.waits += 1
+        references[key] = self
+
 
 def release() -> None:
     """Release the objects that libevent has dropped; raises what a `Cleanup` raised."""

@@ -36,7 +36,7 @@ from libevent_py.buffer.callbacks import (
 )
 from libevent_py.buffer.deferral import Deferral, Deferring
 from libevent_py.buffer.failure import END, FRONT, failure
-from libevent_py.buffer.memory import Reserved, Space, refer, views
+from libevent_py.buffer.memory import Space, refer, views
 from libevent_py.buffer.segment import FileSegment
 from libevent_py.enums import EolStyle, FileSegmentFlag
 from libevent_py.event.base import EventBase
@@ -555,7 +555,7 @@ class Buffer(Handle):
         part = segment._part_for(sends)
         if sends:
             owner: Any = self._owner
-            owner._sends_files = True
+            owner._note_file()
         if self._call(lib.evpy_segment_add, part, pointer, offset, length):
             raise failure(lib.evbuffer_add_file_segment, (self, END))
 
@@ -588,8 +588,7 @@ class Buffer(Handle):
         space = Space(convert.integer(size, "size", 1, LARGEST))
         while self.__class__ is not space.kind:  # or another thread has changed it meanwhile
             self._check_usable()  # the other thread may have reserved memory
-            space.kind = type(self)
-            space.reserved = subclass_of(space.kind, Reserved)
+            space.be_of(type(self))
         try:
             self._space, self.__class__ = space, space.reserved
             yield space.view

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from libevent_py._core.dispatch import next_key
-from libevent_py._core.handle import Role, empty, fill
+from libevent_py._core.handle import Role, empty, fill, subclass_of
 from libevent_py._core.pointers import owned, shared
 from libevent_py._core.references import references
 from libevent_py._ffi import ffi, lib
@@ -85,6 +85,11 @@ class Space:
 
     def __repr__(self) -> str:
         return f"<Space of {self.size} bytes>"
+
+    def be_of(self, kind: Any) -> None:
+        """Be reserved for a buffer of the class *kind*."""
+        self.kind = kind
+        self.reserved = subclass_of(kind, Reserved)
 
     def end(self) -> bool:
         """End the view; return whether no slice of it is left through which to write."""

@@ -117,15 +117,14 @@ class FileSegment(Handle):
             for part in (self._part, self._read):
                 if part is not None:
                     self._watch(part, self._cleanup)
-        self._cleanup.callback = callback
+        self._cleanup.call(callback)
 
     @staticmethod
     def _watch(part: CData, cleanup: Cleanup) -> None:
         key = next_key()
         if lib.evpy_segment_on_cleanup(part, key):
             raise errors.failed(lib.evbuffer_file_segment_add_cleanup_cb)
-        cleanup.waits += 1
-        references[key] = cleanup
+        cleanup.wait_for(key)
 
     def _part_for(self, sendfile: bool) -> CData | None:
         """Return C's segment for a buffer that can send straight from files, or for any other.

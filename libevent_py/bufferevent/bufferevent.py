@@ -1030,6 +1030,10 @@ class BufferEvent(Child):
         if self._tls is not None:
             self._tls.forget_failure()
 
+    def _note_file(self) -> None:
+        """Know that its output may have bytes that are not in memory from now on."""
+        self._sends_files = True
+
     # Giving the bufferevent to HTTP, which frees it (F10, O11, P8).
 
     def _give(self, owner: Handle) -> CData:
@@ -1046,7 +1050,6 @@ class BufferEvent(Child):
         given.become_given(self)
         lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)
         self._on_read = self._on_write = self._on_event = None
-        self.base._may_not_call(self._key)
         self.base._forget(self._key)
         return pointer
 
@@ -1065,6 +1068,5 @@ class BufferEvent(Child):
         for handle in self._lent():
             handle._take()
         self._take()
-        self.base._may_not_call(self._key)
         self.base._forget(self._key)
         self._limits.forget_group(self._key)

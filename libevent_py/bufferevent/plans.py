@@ -96,5 +96,5 @@ def above(
 def with_arena(base: EventBase) -> EventBase:
     """Return *base* with an arena, made before there is a C object that a failure would leak."""
     if base._arena is None:
-        base._arena = Arena()
+        base._use_arena(Arena())
     return base

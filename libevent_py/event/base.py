@@ -103,6 +103,7 @@ class EventBase(Root):
     """
 
     __slots__ = (
+        "_arena",
         "_exit_at",
         "_exiter",
         "_jobs",
@@ -172,7 +173,13 @@ class EventBase(Root):
         self._waker: CData | None = None
         self._exiter: CData | None = None
         self._exit_at: float | None = None
+        #: What the bufferevents of this base read through, once there are any.
+        self._arena: Any = None
         super().__init__(making)
+
+    def _use_arena(self, arena: Any) -> None:
+        """Have the bufferevents of this base read through *arena*."""
+        self._arena = arena
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if ask:

@@ -128,6 +128,10 @@ def listener_at(base: EventBase, host: str | None, port: int) -> Listener:
     return Listener(base, address, None, backlog=BACKLOG, options=OPTIONS)
 
 
+def _bind(server: CData, listener: CData, place: CData) -> None:
+    errors.call(lib.evpy_http_bind, server, listener, place)
+
+
 def bind(server: HttpServer, listener: Listener) -> BoundSocket:
     """Give *listener* to *server*, as `HttpServer.bind_listener` does."""
     if not isinstance(listener, Listener):
@@ -142,17 +146,13 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
         raise ValueError("a virtual host can't listen: its parent does")
     if not isinstance(listener.address, tuple):
         _check_mended()
-    bound, callback = BoundSocket(server, listener), listener._callback
-    place = ffi.new("struct evhttp_bound_socket **")
+    bound, place = BoundSocket(server, listener), ffi.new("struct evhttp_bound_socket **")
     try:
-        listener._give(bound)
-        errors.call(lib.evpy_http_bind, pointer, listener.pointer, place)
+        listener._give(bound, functools.partial(_bind, pointer), place)
     finally:
         if place[0]:
             bound.pointer = place[0]
             server._bound.append(bound)
-        else:  # no call: an interrupt would leave it given to nobody
-            listener._bound, listener._callback = None, callback
     if server.closed:  # by other code: C frees the socket with it
         bound._end()
         raise server._unusable()

@@ -133,6 +133,10 @@ class Request(Handle):
         self._input = self._output = self._sends_files = None
         self.pointer = pointer
 
+    def _note_file(self) -> None:
+        """Know that what is sent may have bytes that are not in memory from now on."""
+        self._sends_files = True
+
     def _may_ask(self) -> bool:
         return askable(self.base)
 
