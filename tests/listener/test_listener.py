@@ -356,7 +356,7 @@ def test_a_path_that_is_there_already_is_an_error_that_says_what_to_do(
     path = tmp_path / "socket"
     Listener(base, path, accepted).close()
     assert path.is_socket()
-    with pytest.raises(OSError, match=r"/socket'.*already in use \(when no server .* remove it"):
+    with pytest.raises(OSError, match=r"/socket'.*already in use \(if no server .* remove it"):
         Listener(base, os.fspath(path), accepted)
     path.unlink()
     with Listener(base, os.fsencode(path), accepted) as server:
