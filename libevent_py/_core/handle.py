@@ -6,8 +6,9 @@ frees the object first empties the slot, and the object becomes one of a subclas
 does not ask, and nothing to pay for asking. (A ``__getattr__`` that raises would do the same, but
 slow each attribute of the class down.)
 
-*Roles.* Other states are told in the same way: while a buffer has memory reserved, or once a loop
-runs its callbacks, it is of a subclass that `subclass_of` makes of its class and a `Role`.
+*Roles.* Other states are told in the same way: while a buffer has memory reserved, once a loop
+runs its callbacks, or once HTTP has a bufferevent, it is of a subclass that `subclass_of` makes of
+its class and a `Role`.
 
 *Interrupts.* A signal handler may raise wherever CPython looks for signals: after each call, and
 where a function begins. So what owns a C object lets go of it by a plain statement and calls C
