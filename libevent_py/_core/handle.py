@@ -6,8 +6,9 @@ which ``pointer`` is a property that raises `ClosedError`. So there is no flag t
 C without a check, and the check costs nothing. (A ``__getattr__`` that raises would do the same,
 but would slow down each attribute of the class.)
 
-*Roles.* Other states work in the same way: while a buffer has memory reserved, or once a loop runs
-its callbacks, its class is a subclass that `subclass_of` makes from its own class and a `Role`.
+*Roles.* Other states work in the same way: while a buffer has memory reserved, once a loop runs its
+callbacks, or once HTTP has a bufferevent, its class is a subclass that `subclass_of` makes from its
+own class and a `Role`.
 
 *Interrupts.* A signal handler may raise wherever CPython looks for signals: after each call, and
 when a function begins. So code that gives up a C object clears its reference by a plain statement
