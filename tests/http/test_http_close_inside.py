@@ -39,14 +39,6 @@ Close = Callable[[HttpServerRequest], object]
 PIPELINED = b"GET /1 HTTP/1.1\r\n\r\n" + b"GET /2 HTTP/1.1\r\n\r\n" + get("/3")
 
 
-@pytest.fixture
-def server(base: EventBase) -> HttpServer:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    return server
-
-
 def connection_of(request: HttpServerRequest) -> HttpServerConnection:
     connection = request.connection
     assert connection is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,15 +30,6 @@ class Told:
         self.uris.append(request.uri)
         self.codes.append(request.response_code)
         self.requests.append(request)
-
-
-@pytest.fixture
-def server(base: EventBase) -> Iterator[HttpServer]:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    yield server
-    server.close()
 
 
 BIG = bytes(30_000_000)  # more than the kernel takes for one connection

@@ -7,7 +7,6 @@ import hashlib
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,24 +49,6 @@ from tests.kit.peers import settle
 from tests.kit.processes import in_child
 from tests.kit.tls_peers import client_context, server_context
 from tests.kit.web import Client, get, where
-
-
-@pytest.fixture
-def server(base: EventBase) -> Iterator[HttpServer]:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    yield server
-    server.close()
-
-
-@pytest.fixture(params=["plain", "tls"])
-def context(request: pytest.FixtureRequest, authority: Authority) -> dict[str, TlsContext] | None:
-    """What both ends speak TLS with, or None."""
-    if request.param == "plain":
-        return None
-    return {"client": client_context(authority), "server": server_context(authority)}
-
 
 # Pausing a client's connection.
 

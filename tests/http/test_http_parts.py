@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,26 +41,7 @@ from tests.kit.http_flows import (
 from tests.kit.http_peers import Asked, Server, client, response
 from tests.kit.peers import settle
 from tests.kit.support import run_python
-from tests.kit.tls_peers import client_context, server_context
 from tests.kit.web import Client, get, where
-
-
-@pytest.fixture
-def server(base: EventBase) -> Iterator[HttpServer]:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    yield server
-    server.close()
-
-
-@pytest.fixture(params=["plain", "tls"])
-def context(request: pytest.FixtureRequest, authority: Authority) -> dict[str, TlsContext] | None:
-    """What both ends speak TLS with, or None."""
-    if request.param == "plain":
-        return None
-    return {"client": client_context(authority), "server": server_context(authority)}
-
 
 # What a server reads.
 

@@ -22,14 +22,6 @@ from tests.kit.web import Client, get, parsed, where
 Handler = Callable[[HttpServerRequest], object]
 
 
-@pytest.fixture
-def server(base: EventBase) -> HttpServer:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    return server
-
-
 def raises(_request: Any) -> None:
     raise ZeroDivisionError("oops")
 

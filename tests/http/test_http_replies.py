@@ -26,14 +26,6 @@ from tests.kit.web import Client, ask, curl, get, parsed, where
 Handler = Callable[[HttpServerRequest], object]
 
 
-@pytest.fixture
-def server(base: EventBase) -> HttpServer:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    return server
-
-
 def answer(server: HttpServer, handler: Handler, request: bytes = b"") -> Any:
     """Return the status, the headers and the body of what *handler* answers."""
     server.set_gencb(handler)

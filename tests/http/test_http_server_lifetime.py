@@ -28,14 +28,6 @@ from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
 
 
-@pytest.fixture
-def server(base: EventBase) -> HttpServer:
-    """A server that listens."""
-    server = HttpServer(base)
-    server.bind_socket("127.0.0.1", 0)
-    return server
-
-
 def held_by(server: HttpServer) -> tuple[Client, HttpServerRequest]:
     """Return a client that waits, and its request."""
     held: list[HttpServerRequest] = []
