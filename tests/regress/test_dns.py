@@ -34,6 +34,8 @@ from libevent_py import (
     Listener,
     util,
 )
+from libevent_py._core import convert
+from libevent_py._ffi import ffi, lib
 from tests.kit.dns_peers import (
     NXDOMAIN,
     SILENCE,
@@ -628,15 +630,21 @@ def test_client_fail_requests_getaddrinfo(base: EventBase) -> None:
 def test_getaddrinfo_race_gotresolve(base: EventBase) -> None:
     """Threads that ask for the name servers all the while disturb no lookup.
 
-    In C they also begin the lookups, which here only the loop's own thread may.
+    In C they also begin the lookups, which here only the loop's own thread may; and it alone may
+    ask for `nameservers`, so that they ask as in C.
     """
 
     def busy() -> None:
+        storage = ffi.new("struct sockaddr_storage *")
+        address, size = ffi.cast("struct sockaddr *", storage), ffi.sizeof(storage[0])
         while not stop.is_set():
-            assert dns.nameservers == [server.address]
+            length = lib.evdns_base_get_nameserver_addr(pointer, 0, address, size)
+            assert convert.unpack_address(address, length) == server.address
+            assert lib.evdns_base_count_nameservers(pointer) == 1
 
     told, stop = Told(), threading.Event()
     with NameServer(base, FOOF) as server, client_of(server) as dns:
+        pointer = dns.pointer
         threads = [threading.Thread(target=busy) for _ in range(3)]
         for thread in threads:
             thread.start()
