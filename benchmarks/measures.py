@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,22 @@ from benchmarks.build import PROGRAMS
 from benchmarks.process import LOAD_CPU, TIMEOUT, Process, Sample, pinned
 
 HOST = "127.0.0.1"
+#: How many times as long as planned a sample may have to be until anything is done in it.
+LONGER = [1, 2, 4, 8, 16, 32, 64, 128]
+
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def not_empty(take: Callable[[int], Sample]) -> Sample:
+    """Return the first sample in which anything was done: on a busy machine that may take longer.
+
+    *take* is told how many times as long.
+    """
+    for longer in LONGER:
+        sample = take(longer)
+        if sample.operations:
+            return sample
+    raise TimeoutError("nothing was done, however long it was waited for")
 
 
 class Measure(Protocol):
@@ -47,8 +63,13 @@ class Load(Measure):
 
     def sample(self, process: Process, quick: bool) -> Sample:
         warm, length = (20, 50) if quick else (30, 100)  # ms
-        taken, echoed = play("load", process, self.connections, self.size, warm, length)
-        return Sample(taken, echoed / self.size)
+
+        def take(longer: int) -> Sample:
+            times = warm * longer, length * longer
+            taken, echoed = play("load", process, self.connections, self.size, *times)
+            return Sample(taken, echoed / self.size)
+
+        return not_empty(take)
 
 
 @dataclass(frozen=True)
@@ -116,12 +137,17 @@ class Wrk(Measure):
     tool = "wrk"
 
     def sample(self, process: Process, quick: bool) -> Sample:
+        seconds = self.quick_seconds if quick else self.seconds
+        return not_empty(lambda longer: self.take(process, seconds * longer))
+
+    def take(self, process: Process, seconds: float) -> Sample:
+        """Have wrk ask for so many *seconds*."""
         before = process.processor_time()
         command = [which("wrk") or "wrk", "-t1", f"-c{self.connections}", "-d60"]
         command.append(url(process, self.scheme))
         with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:
             try:
-                wrk.wait(self.quick_seconds if quick else self.seconds)
+                wrk.wait(seconds)
             except subprocess.TimeoutExpired:
                 wrk.send_signal(signal.SIGINT)  # it says what it has done, however long that took
             said, _ = wrk.communicate(timeout=TIMEOUT)

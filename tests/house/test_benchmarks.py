@@ -19,7 +19,7 @@ if not sys.platform.startswith("linux"):
     pytest.skip("the benchmarks are for Linux", allow_module_level=True)
 
 from benchmarks.jobs import JOBS
-from benchmarks.measures import Ask
+from benchmarks.measures import Ask, not_empty
 from benchmarks.process import Sample
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, taking_part
@@ -94,6 +94,19 @@ def test_every_sample_counts_what_was_done(quick: Quick) -> None:
             assert sample["operations"] > 0
             if isinstance(job.measure, Ask) and job.name != "persistent-timers":
                 assert sample["operations"] == job.measure.quick_count
+
+
+def test_a_sample_in_which_nothing_was_done_is_taken_again_for_longer() -> None:
+    tried: list[int] = []
+
+    def take(longer: int) -> Sample:
+        tried.append(longer)
+        return Sample(longer, 7 * (longer == 4))
+
+    assert not_empty(take) == Sample(4, 7)
+    assert tried == [1, 2, 4]
+    with pytest.raises(TimeoutError, match="nothing was done"):
+        not_empty(lambda longer: Sample(longer, 0))
 
 
 @pytest.mark.slow
