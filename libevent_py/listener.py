@@ -158,6 +158,7 @@ class Listener(Child):
     @callback.setter
     def callback(self, callback: ListenerCallback | None) -> None:
         self.base._check_thread()
+        self._check_usable()
         if self._bound is not None:
             raise ValueError(f"this Listener belongs to {self._bound!r}, which has its connections")
         called = callback is not None
@@ -246,13 +247,22 @@ class Listener(Child):
 
         *bind* gives the object to C, and puts what C makes of it, if anything, into *place*.
         """
+        self._check_unbound()
         callback = self._callback
+        if self._bound is not None:  # other code has given it meanwhile: no call from here on
+            raise ValueError("listener belongs to a server already")
         try:
             self._bound, self._callback = bound, None
             bind(self.pointer, place)
         finally:
             if not place[0]:  # no call: an interrupt would leave it given to nobody
                 self._bound, self._callback = None, callback
+
+    def _check_unbound(self) -> None:
+        """Raise `ClosedError` if it is closed, and `ValueError` if it belongs to a server."""
+        self._check_usable()
+        if self._bound is not None:
+            raise ValueError("listener belongs to a server already")
 
     def _taken_back(self) -> None:
         """Become closed, because C has freed, or will free, the object that was given to it."""

@@ -554,7 +554,8 @@ class Root(Handle):
                     child.close()
                 except BaseException as error:  # perhaps from a user's close(): go on with the rest
                     errors.keep(error)
-                if self._parked is None and not child.closed:
+                # Not `closed`, which a user's class may have as it likes.
+                if self._parked is None and not isinstance(child, WithoutPointer):
                     child._dispose()
 
     def _forget_orphans(self) -> None:

@@ -1045,7 +1045,9 @@ class BufferEvent(Child):
         self.base._check_thread()
         pointer = self._give_up()
         given.check_givable(self)
-        self._given_to = owner
+        if self._given_to is not None:  # by other code, since it was asked
+            self._check_unmanaged()
+        self._given_to = owner  # no call before this
         self._check_usable()  # other code may have closed it by now
         given.become_given(self)
         lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)

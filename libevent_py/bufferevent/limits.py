@@ -81,12 +81,8 @@ class RateLimit:
         than the rate, and for numbers that are not from 1 to 2**32 - 1, except
         ``EV_RATE_LIMIT_MAX``, which means no limit.
         """
-        reading = _bucket(read_rate, read_burst, "read")
-        writing = _bucket(write_rate, write_burst, "write")
-        length = 1.0 if tick is None else convert.seconds(tick, "tick")
-        if not SHORTEST <= length <= LONGEST:
-            raise ValueError(f"tick must be from {SHORTEST} to {LONGEST:.0f} seconds, not {tick!r}")
-        for name, value in zip(_FIELDS, (*reading, *writing, length), strict=True):
+        numbers = _in_range(read_rate, read_burst, write_rate, write_burst, tick)
+        for name, value in zip(_FIELDS, numbers, strict=True):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -96,6 +92,22 @@ class RateLimit:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(RateLimit))
+
+
+def _in_range(
+    read_rate: SupportsIndex | None,
+    read_burst: SupportsIndex | None,
+    write_rate: SupportsIndex | None,
+    write_burst: SupportsIndex | None,
+    tick: SupportsFloat | SupportsIndex | None,
+) -> tuple[int, int, int, int, float]:
+    """Return the numbers of a limit as C takes them, or raise an error that names the argument."""
+    reading = _bucket(read_rate, read_burst, "read")
+    writing = _bucket(write_rate, write_burst, "write")
+    length = 1.0 if tick is None else convert.seconds(tick, "tick")
+    if not SHORTEST <= length <= LONGEST:
+        raise ValueError(f"tick must be from {SHORTEST} to {LONGEST:.0f} seconds, not {tick!r}")
+    return *reading, *writing, length
 
 
 def _bucket(
@@ -123,14 +135,12 @@ def _checked(limit: RateLimit) -> RateLimit:
 
 
 def _numbers(limit: RateLimit) -> tuple[int, int, int, int, float]:
-    """Return the numbers of *limit* in the order in which C takes them."""
-    return (
-        limit.read_rate,
-        limit.read_burst,
-        limit.write_rate,
-        limit.write_burst,
-        limit.tick,
-    )
+    """Return the numbers of *limit* in the order in which C takes them.
+
+    They are looked at once more: what a user's subclass has instead could end the process.
+    """
+    reading, writing = (limit.read_rate, limit.read_burst), (limit.write_rate, limit.write_burst)
+    return _in_range(*reading, *writing, limit.tick)
 
 
 def _taken(n: SupportsIndex, level: int, burst: int) -> int:
@@ -168,7 +178,7 @@ class Limits:
         busy = bev.base._running or bev.base._calls > 0
         try:
             self._change(bev, busy)
-        except MemoryError:
+        except (MemoryError, TypeError, ValueError):
             self.own = old
             raise
         if busy and self.own is None:

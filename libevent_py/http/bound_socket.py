@@ -128,8 +128,11 @@ def listener_at(base: EventBase, host: str | None, port: int) -> Listener:
     return Listener(base, address, None, backlog=BACKLOG, options=OPTIONS)
 
 
-def _bind(server: CData, listener: CData, place: CData) -> None:
-    errors.call(lib.evpy_http_bind, server, listener, place)
+def _bind(server: HttpServer, pointer: CData, listener: CData, place: CData) -> None:
+    """Have C's server, *pointer*, accept by *listener*, unless it has become a virtual host."""
+    if server._parent is not None:
+        raise ValueError("a virtual host can't listen: its parent does")
+    errors.call(lib.evpy_http_bind, pointer, listener, place)
 
 
 def bind(server: HttpServer, listener: Listener) -> BoundSocket:
@@ -140,15 +143,12 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
     pointer = server.pointer
     if listener.base is not server.base:
         raise ValueError("listener must be on the server's own base")
-    if listener._bound is not None:
-        raise ValueError("listener belongs to a server already")
-    if server._parent is not None:
-        raise ValueError("a virtual host can't listen: its parent does")
+    listener._check_unbound()
     if not isinstance(listener.address, tuple):
         _check_mended()
     bound, place = BoundSocket(server, listener), ffi.new("struct evhttp_bound_socket **")
     try:
-        listener._give(bound, functools.partial(_bind, pointer), place)
+        listener._give(bound, functools.partial(_bind, server, pointer), place)
     finally:
         if place[0]:
             bound.pointer = place[0]

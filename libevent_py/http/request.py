@@ -489,7 +489,12 @@ class HttpRequest(Request, Fresh):
             self._frame_parts(asked[0])
         elif result := frame(self.pointer, asked[0]):
             raise self._unframed(result, asked[0])
+        connection.pointer  # noqa: B018  (hot: the arguments' own code may have closed what it was)
+        base.pointer  # noqa: B018  (hot: as above)
+        self.pointer  # noqa: B018  (hot: as above)
         waiting = connection._queue.waiting
+        if self._asked is not None:  # other code has made it meanwhile
+            raise RuntimeError("this HttpRequest has been made already: make another one")
         self._asked, self._connection, self.base = asked, connection, base
         waiting.append(self)  # no call in between: a request with a connection is in its queue
 
@@ -668,6 +673,7 @@ def _target(uri: str | bytes) -> bytes:
 def _sender(data: Body) -> tuple[Callable[..., int], tuple[object, ...], int]:
     """Return the C function that sends *data*, its arguments, and the number of bytes."""
     if isinstance(data, Buffer):
+        data._check_changeable()
         return lib.evpy_client_send_buffer, (data.pointer,), len(data)
     octets = convert.octets(data)
     return lib.evpy_client_send, octets, octets[1]

@@ -557,11 +557,10 @@ class HttpServer(Child):
             raise ValueError("vhost listens itself, or has connections")
         if requests.guests:
             raise ValueError("vhost serves RPCs, which a virtual host can't do")
-        above: HttpServer | None = self
-        while above is not None:
-            if above is vhost:
-                raise ValueError("vhost must not be this server or one of its parents")
-            above = above._parent
+        if vhost is self or vhost in self._parents():
+            raise ValueError("vhost must not be this server or one of its parents")
+        if vhost._parent is not None:  # since it was looked at
+            raise ValueError("vhost is a virtual host already")
         added = True
         try:  # an interrupt can come only after the call of C, not before
             added = not lib.evhttp_add_virtual_host(pointer, what, upper)
@@ -574,6 +573,18 @@ class HttpServer(Child):
         if self.closed or vhost.closed:  # other code has closed one, so each is freed by itself
             self._part_from(pointer, vhost, upper)
             raise (self if self.closed else vhost)._unusable()
+        if vhost in self._parents():  # by other code, meanwhile
+            self._part_from(pointer, vhost, upper)
+            raise ValueError("vhost must not be this server or one of its parents")
+
+    def _parents(self) -> list[HttpServer]:
+        """Return the servers that this one is a virtual host of, from the nearest on."""
+        found: list[HttpServer] = []
+        above = self._parent
+        while above is not None and above not in found:
+            found.append(above)
+            above = above._parent
+        return found
 
     def remove_virtual_host(self, vhost: HttpServer) -> None:
         """Make *vhost* an independent server again.

@@ -82,6 +82,10 @@ class HttpServerConnection(Flow):
     _writing: tuple[HttpHandler, HttpServerRequest] | None
 
     def __init__(self, server: HttpServer, pointer: CData, bev: BufferEvent | None = None) -> None:
+        """Make the object for a connection of *server*'s; programs must not call this."""
+        other = server._connections.known.get(address_of(pointer))
+        if other is not None and not other.closed:
+            raise RuntimeError("this connection has an object: see HttpServerRequest.connection")
         self.base = server.base
         self.server = server
         self._key = next_key()

@@ -1,0 +1,233 @@
+"""What has been checked is checked again where other code may have changed it meanwhile.
+
+An argument's own method, an overridden property or a signal handler does the same thing that is
+under way: only one of the two may succeed.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from libevent_py import (
+    BufferEvent,
+    ClosedError,
+    EventBase,
+    EventFlag,
+    HttpConnection,
+    HttpRequest,
+    HttpServer,
+    HttpServerConnection,
+    Listener,
+    RateLimit,
+    RateLimitGroup,
+)
+from tests.kit.support import run_python
+from tests.kit.web import Client, get, where
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def served(base: EventBase) -> HttpServer:
+    server = HttpServer(base)
+    server.bind_socket("127.0.0.1", 0)
+    return server
+
+
+def test_a_request_that_its_command_makes_elsewhere_is_made_once(base: EventBase) -> None:
+    server = served(base)
+    server.set_gencb(lambda request: request.send_reply(200))
+    one, other = (HttpConnection(base, *where(server)) for _ in range(2))
+    told: list[HttpRequest] = []
+
+    class Command(int):
+        def __index__(self) -> int:
+            other.make_request(request, 1, "/")
+            return 1
+
+        __int__ = __index__
+
+    request = HttpRequest(told.append)
+    request.output_headers["Host"] = "a"
+    with pytest.raises(RuntimeError, match="made already"):
+        one.make_request(request, Command(1), "/")
+    assert request.connection is other
+    while not told:
+        base.loop(1)
+    assert request.response_code == 200
+    one.close()
+    other.close()
+
+
+def test_a_listener_that_its_address_gives_away_has_one_server(base: EventBase) -> None:
+    one, other = HttpServer(base), HttpServer(base)
+
+    class Giving(Listener):
+        armed = False
+
+        @property
+        def address(self) -> Any:
+            if self.armed:
+                self.armed = False
+                other.bind_listener(self)
+            return super().address
+
+    listener = Giving(base, ("127.0.0.1", 0), None)
+    listener.armed = True
+    with pytest.raises(ValueError, match="belongs to a server already"):
+        one.bind_listener(listener)
+    assert (len(one.bound_sockets), len(other.bound_sockets)) == (0, 1)
+    one.close()
+    base.loop(3)
+    other.close()
+
+
+def test_a_server_that_becomes_a_virtual_host_meanwhile_does_not_listen(base: EventBase) -> None:
+    one, other = HttpServer(base), HttpServer(base)
+
+    class Adding(Listener):
+        @property
+        def address(self) -> Any:
+            if one not in other.virtual_hosts:
+                other.add_virtual_host("x", one)
+            return super().address
+
+    with Adding(base, ("127.0.0.1", 0), None) as listener:
+        with pytest.raises(ValueError, match="a virtual host can't listen"):
+            one.bind_listener(listener)
+        assert one.bound_sockets == []
+
+
+def test_a_closed_listener_says_so_though_it_was_bound(base: EventBase) -> None:
+    server = HttpServer(base)
+    listener = Listener(base, ("127.0.0.1", 0), None)
+    server.bind_listener(listener)
+    listener.close()
+    with pytest.raises(ClosedError):
+        server.bind_listener(listener)
+    with pytest.raises(ClosedError):
+        listener.callback = None
+
+
+def test_a_part_of_a_body_is_not_taken_from_what_http_has(base: EventBase) -> None:
+    server, taken = served(base), list[object]()
+    upstream = served(base)
+    upstream.set_gencb(lambda request: request.send_reply(200))
+    connection = HttpConnection(base, *where(upstream))
+
+    def handler(request: Any) -> None:
+        got = request.connection.bufferevent.input
+
+        def write(part: HttpRequest) -> None:
+            try:
+                part.send_request_chunk(got)
+            except Exception as error:
+                taken.append(error)
+            part.send_request_end()
+
+        sent = HttpRequest(lambda _: request.send_reply(200), on_write=write)
+        sent.output_headers["Host"] = "a"
+        connection.make_request(sent, 2, "/")
+
+    server.set_gencb(handler)
+    client = Client(base, where(server)).send(get())
+    assert client.rest().startswith(b"HTTP/1.1 200 ")
+    (error,) = taken
+    assert isinstance(error, ValueError)
+    connection.close()
+
+
+class Lying(RateLimit):
+    """A limit whose tick is what it likes."""
+
+    told: Any = 0.0
+
+    @property
+    def tick(self) -> Any:
+        return self.told
+
+    @tick.setter
+    def tick(self, value: Any) -> None:
+        """Take no notice."""
+
+
+@pytest.mark.parametrize("tick", [0.0, 1e-9, float("nan"), 1e300])
+def test_a_limit_of_a_user_s_class_is_looked_at(base: EventBase, pair: Pair, tick: float) -> None:
+    limit, bev = Lying(10, 10, 10, 10), BufferEvent(base, pair[0])
+    Lying.told = tick
+    bev.rate_limit = before = RateLimit(1000)
+    with pytest.raises(ValueError, match="tick"):
+        bev.rate_limit = limit
+    assert bev.rate_limit is before
+    with pytest.raises(ValueError, match="tick"):
+        RateLimitGroup(base, limit)
+
+
+def test_a_connection_has_one_object(base: EventBase) -> None:
+    server, raised = served(base), list[Exception]()
+
+    def handler(request: Any) -> None:
+        try:
+            HttpServerConnection(server, request.connection.pointer)
+        except RuntimeError as error:
+            raised.append(error)
+        request.send_reply(200)
+
+    server.set_gencb(handler)
+    assert Client(base, where(server)).send(get()).rest().startswith(b"HTTP/1.1 200 ")
+    assert "has an object" in str(raised[0])
+
+
+@pytest.mark.parametrize("kind", ["BufferEvent", "Listener", "HttpConnection"])
+def test_what_says_that_it_is_closed_is_closed_with_its_base_all_the_same(kind: str) -> None:
+    script = """
+        import socket, sys
+        import libevent_py
+        one, other = socket.socketpair()
+        kind = sys.argv[1]
+        closed = type("Closed", (getattr(libevent_py, kind),), {"closed": True})
+        base = libevent_py.EventBase()
+        thing = {
+            "BufferEvent": lambda: closed(base, one),
+            "Listener": lambda: closed(base, ("127.0.0.1", 0), None),
+            "HttpConnection": lambda: closed(base, "127.0.0.1", 1),
+        }[kind]()
+        pointer = thing.pointer
+        base.close()
+        try:
+            thing.pointer
+        except Exception as error:
+            print(type(error).__name__)
+        del thing, base
+        one.close()
+        other.close()
+    """
+    assert run_python(script, kind, valgrind=True) == "ClosedError\n"
+
+
+def test_a_bufferevent_that_is_given_meanwhile_has_one_owner(base: EventBase, pair: Pair) -> None:
+    server = HttpServer(base)
+    server.bind_socket("127.0.0.1", 0)
+
+    class Giving(BufferEvent):
+        armed = False
+
+        @property
+        def enabled(self) -> EventFlag:
+            return super().enabled
+
+        def _settle(self) -> None:  # stands for a signal handler in the middle
+            if self.armed:
+                self.armed = False
+                others.append(HttpConnection(base, *where(server), bufferevent=self))
+            super()._settle()
+
+    others: list[HttpConnection] = []
+    bev = Giving(base)
+    bev.armed = True
+    with pytest.raises(ValueError, match="belongs to"):
+        HttpConnection(base, *where(server), bufferevent=bev)
+    (other,) = others
+    other.close()
