@@ -704,7 +704,7 @@ def test_a_fork_in_a_callback_leaves_parent_and_child_whole(kind: str, reinit: b
         assert not base.loop(LoopFlag.NONBLOCK)
         event.active()
         before = len(fired)
-        base.loop(LoopFlag.NONBLOCK)
+        base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)  # its timeout begins anew
         assert len(fired) == before + 1
         del event
         base.close()
