@@ -152,6 +152,8 @@ class Wrk(Measure):
                 wrk.send_signal(signal.SIGINT)  # it says what it has done, however long that took
             said, _ = wrk.communicate(timeout=TIMEOUT)
         taken = process.processor_time() - before
+        if not said and wrk.returncode == -signal.SIGINT:  # it had not begun
+            return Sample(taken, 0)
         done = re.search(rb"(\d+) requests in", said)
         if not done or b"Socket errors" in said or b"Non-2xx" in said:
             raise RuntimeError(f"{process.name}: wrk says {said.decode()}")
