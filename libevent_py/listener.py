@@ -247,11 +247,10 @@ class Listener(Child):
 
         *bind* gives the object to C, and puts what C makes of it, if anything, into *place*.
         """
-        self._check_unbound()
         callback = self._callback
-        if self._bound is not None:  # other code has given it meanwhile: no call from here on
-            raise ValueError("listener belongs to a server already")
-        try:
+        if self._bound is not None:  # by other code, since it was asked
+            self._check_unbound()
+        try:  # no call before this
             self._bound, self._callback = bound, None
             bind(self.pointer, place)
         finally:

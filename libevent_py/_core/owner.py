@@ -570,7 +570,7 @@ class Root(Handle):
             key
             for key, child in known
             if key not in self._awaited
-            and (child is None or (child.closed and not child._is_in_use()))
+            and (child is None or (isinstance(child, WithoutPointer) and not child._is_in_use()))
         ]
         before = gc.get_stats()[-1]["collections"]
         gc.collect()

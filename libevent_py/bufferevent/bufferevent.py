@@ -28,7 +28,7 @@ from libevent_py._core.owner import Child, Rank, get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer
-from libevent_py.bufferevent import end, given, layers, limits, plans
+from libevent_py.bufferevent import callbacks, end, given, layers, limits, plans
 from libevent_py.bufferevent.callbacks import BufferEventCallback, DataCallback, checked_callbacks
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
 from libevent_py.bufferevent.eager import Eager
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 # Looked up once, for code that runs for every message.
 take, write = lib.evpy_arena_take, lib.evpy_bufferevent_write_data
-
-BOTH = EventFlag.READ | EventFlag.WRITE
 
 Self = TypeVar("Self", bound="BufferEvent")
 
@@ -287,7 +285,7 @@ class BufferEvent(Child):
         self._limits: Limits = UNLIMITED_YET
         self._connection: Connection = UNCONNECTED
         self._given_to = owner
-        self._calls_back = owner is None and (tls is not None or layers is not ALONE)
+        self._calls_back = owner is not None or tls is not None or layers is not ALONE
         self._lent_input = self._lent_output = self._sends_files = self.error = None
         super().__init__(base, key, made)
         layers.stand(self)
@@ -378,9 +376,9 @@ class BufferEvent(Child):
         return self._layers.unusable(self) or super()._unusable()
 
     def _check_unmanaged(self) -> None:
-        """Raise `ValueError` if it belongs to the layer on top of it, or to HTTP."""
+        """Raise `ValueError` if it belongs to HTTP, or to the layer on top of it."""
+        given.check_may_act(self)
         self._layers.check_unmanaged(self)
-        given.check_not_given(self)
 
     # Callbacks.
 
@@ -516,20 +514,21 @@ class BufferEvent(Child):
                 return
             arena.spill()
         if self._calls_back:
+            given.check_not_given(self)
             base._call(lib.bufferevent_write, pointer, data, size)
         elif write(pointer, data, size):
             raise errors.failed(lib.bufferevent_write)
 
     def read_buffer(self, buffer: Buffer) -> None:
         """Move all of the input to the end of *buffer*. Wraps ``bufferevent_read_buffer``."""
-        self.base._check_thread()
+        given.check_may_act(self)
         self._reclaim()
         target = checked(buffer).pointer
         self.base._call(lib.bufferevent_read_buffer, self.pointer, target)
 
     def write_buffer(self, buffer: Buffer) -> None:
         """Move all of *buffer* to the end of the output. Wraps ``bufferevent_write_buffer``."""
-        self.base._check_thread()
+        given.check_may_act(self)
         self._reclaim()
         source = checked(buffer).pointer
         self.base._call(lib.bufferevent_write_buffer, self.pointer, source)
@@ -620,8 +619,10 @@ class BufferEvent(Child):
 
         Wraps ``bufferevent_getwatermark``.
         """
-        what = self._directions(what)
-        if what == BOTH:
+        self.base._check_thread()
+        self._settle()
+        what = callbacks.directions(what)
+        if what == callbacks.BOTH:
             raise ValueError(f"what must be READ or WRITE, not {what!r}")
         marks = ffi.new("size_t[2]")
         errors.call(lib.bufferevent_getwatermark, self.pointer, what, marks, marks + 1)
@@ -636,19 +637,16 @@ class BufferEvent(Child):
         TIMEOUT again and again. Unlike in C, 0 means the shortest timeout, not none.
         Wraps ``bufferevent_set_timeouts``.
         """
-        self.base._check_thread()
+        given.check_may_act(self)
         reading = convert.optional_seconds(read, "read")
         writing = convert.optional_seconds(write, "write")
         errors.call(lib.evpy_bufferevent_set_timeouts, self.pointer, reading, writing)
         self._look()
 
     def _directions(self, what: int) -> EventFlag:
-        self.base._check_thread()
+        given.check_may_act(self)
         self._settle()
-        flags = convert.flags(EventFlag, what, "what")
-        if not flags or flags & ~BOTH:
-            raise ValueError(f"what must be of READ and WRITE, not {flags!r}")
-        return flags
+        return callbacks.directions(what)
 
     # Commands.
 
@@ -679,7 +677,7 @@ class BufferEvent(Child):
         Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
         Wraps ``bufferevent_trigger_event``.
         """
-        self.base._check_thread()
+        given.check_may_act(self)
         what = convert.flags(BufferEventFlag, what, "what")
         options = convert.flags(TriggerOption, options, "options")
         self.base._call(lib.bufferevent_trigger_event, self.pointer, what, options)
@@ -695,7 +693,7 @@ class BufferEvent(Child):
 
     @priority.setter
     def priority(self, level: int) -> None:
-        self.base._check_thread()
+        given.check_may_act(self)
         level = convert.integer(level, "priority", 0, self.base.n_priorities - 1)
         errors.call(lib.bufferevent_priority_set, self.pointer, level)
 
@@ -746,7 +744,6 @@ class BufferEvent(Child):
 
     @fd.setter
     def fd(self, fd: FileDescriptor) -> None:
-        self.base._check_thread()
         self._check_unmanaged()
         set_fd(self, fd)
 
@@ -755,7 +752,6 @@ class BufferEvent(Child):
 
         The bufferevent goes on without a descriptor. Wraps ``bufferevent_setfd``.
         """
-        self.base._check_thread()
         self._check_unmanaged()
         self._settle()
         return detach(self)
@@ -817,7 +813,7 @@ class BufferEvent(Child):
 
     @rate_limit.setter
     def rate_limit(self, limit: RateLimit | None) -> None:
-        self.base._check_thread()
+        given.check_may_act(self)
         self._check_usable()
         if limit is not None:
             limits.check_limitable(self)
@@ -838,6 +834,7 @@ class BufferEvent(Child):
 
     def remove_from_rate_limit_group(self) -> None:
         """Leave its group, if it has one. Wraps ``bufferevent_remove_from_rate_limit_group``."""
+        given.check_may_act(self)
         self._limits.leave(self)
 
     @property
@@ -1000,6 +997,7 @@ class BufferEvent(Child):
         done. Servers that use OpenSSL 3 refuse a client's request, unless their context has the
         option ``lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION``. Wraps ``bufferevent_ssl_renegotiate``.
         """
+        given.check_may_act(self)
         self._session().renegotiate(self.base, self.pointer)
         self._look()
 
@@ -1011,6 +1009,7 @@ class BufferEvent(Child):
         socket takes no more. Raises `ValueError` while there is output, which would be lost: wait
         until it is written.
         """
+        given.check_may_act(self)
         return self._session().shut_down(self.base, self.pointer)
 
     def tls_errors(self) -> list[errors.TlsError]:
@@ -1042,10 +1041,9 @@ class BufferEvent(Child):
         Until `_taken_back` the bufferevent can be asked, but not used: it belongs to *owner*, which
         lists it in its `_lent`. Raises `ValueError` if evhttp could not use or free it.
         """
-        self.base._check_thread()
         pointer = self._give_up()
         given.check_givable(self)
-        if self._given_to is not None:  # by other code, since it was asked
+        if self._given_to is not None or self._layers.above is not None:  # by other code
             self._check_unmanaged()
         self._given_to = owner  # no call before this
         self._check_usable()  # other code may have closed it by now

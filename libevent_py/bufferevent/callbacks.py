@@ -10,7 +10,7 @@ from libevent_py._core import convert
 from libevent_py._core.dispatch import from_c, live
 from libevent_py._ffi import ffi
 from libevent_py.bufferevent.tls import os_error
-from libevent_py.enums import BufferEventFlag
+from libevent_py.enums import BufferEventFlag, EventFlag
 
 if TYPE_CHECKING:
     from libevent_py.bufferevent.bufferevent import BufferEvent
@@ -29,6 +29,10 @@ Callbacks = tuple[DataCallback | None, DataCallback | None, BufferEventCallback 
 FLAGS = tuple(BufferEventFlag(number) for number in range(2 * BufferEventFlag.CONNECTED))
 
 
+#: The directions of a bufferevent.
+BOTH = EventFlag.READ | EventFlag.WRITE
+
+
 def checked_callbacks(
     on_read: DataCallback | None,
     on_write: DataCallback | None,
@@ -39,6 +43,14 @@ def checked_callbacks(
         if callback is not None:
             convert.callback(callback, name)
     return on_read, on_write, on_event
+
+
+def directions(what: int) -> EventFlag:
+    """Return *what* as flags, or raise `ValueError` if it isn't of READ and WRITE."""
+    flags = convert.flags(EventFlag, what, "what")
+    if not flags or flags & ~BOTH:
+        raise ValueError(f"what must be of READ and WRITE, not {flags!r}")
+    return flags
 
 
 def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:

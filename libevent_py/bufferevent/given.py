@@ -35,6 +35,12 @@ def check_not_given(bev: BufferEvent) -> None:
         )
 
 
+def check_may_act(bev: BufferEvent) -> None:
+    """Raise `ThreadError` in another thread than the owner's, or what `check_not_given` raises."""
+    bev.base._check_thread()
+    check_not_given(bev)
+
+
 def check_givable(bev: BufferEvent) -> None:
     """Raise `ValueError` if evhttp could not use or free *bev*."""
     bev._layers.check_socket("HTTP can't use a pair, nor a bufferevent on top of another one")
@@ -69,40 +75,25 @@ class GivenBuffer(BorrowedBuffer):
     defer_callbacks = _refuse
 
 
-def _refuse(bev: BufferEvent, *_arguments: object, **_named: object) -> NoReturn:
-    """Raise `ValueError`: the bufferevent belongs to HTTP."""
-    check_not_given(bev)
-    raise AssertionError
-
-
 class Given(Role):
-    """The role of a bufferevent that HTTP has: its methods refuse to act."""
+    """The role of a bufferevent that HTTP has: its buffers are read-only, too.
+
+    Its own methods refuse to act by `check_may_act`: a user's class could go past what stands here.
+    """
 
     __slots__ = ()
 
     _buffer_kind = GivenBuffer
 
-    read = read_buffer = write = write_buffer = _refuse
-    setwatermark = set_timeouts = flush = trigger = trigger_event = enable = disable = _refuse
-    add_to_rate_limit_group = remove_from_rate_limit_group = _refuse
-    decrement_read_limit = decrement_write_limit = _refuse
-    renegotiate = shutdown = _refuse
-
-
-def _only_asked(name: str, kind: type[BufferEvent]) -> property:
-    """Return the property *name* of *kind*, made read-only."""
-    asked: property = getattr(kind, name)
-    return property(asked.fget, _refuse, None, asked.__doc__)
-
 
 def become_given(bev: BufferEvent) -> None:
     """Make *bev* and its buffers refuse any use from now on."""
     bev.__class__ = given(type(bev))
+    bev._calls_back = True  # so that its fast paths, which don't ask, are not taken
     for buffer in bev._lent():
         buffer.__class__ = GivenBuffer
 
 
 def given(kind: type[B]) -> type[B]:
     """Return the subclass of *kind* whose objects are `Given`, made when first needed."""
-    names = ("priority", "rate_limit", "max_single_read", "max_single_write")
-    return subclass_of(kind, Given, {name: _only_asked(name, kind) for name in names})
+    return subclass_of(kind, Given)

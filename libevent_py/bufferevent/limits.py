@@ -22,7 +22,7 @@ from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, slot
 from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
-from libevent_py.bufferevent.given import check_not_given
+from libevent_py.bufferevent.given import check_may_act, check_not_given
 from libevent_py.event.base import EventBase
 
 if TYPE_CHECKING:
@@ -222,11 +222,13 @@ class Limits:
 
     def take_from_reading(self, bev: BufferEvent, n: int) -> None:
         """Count *n* bytes as read by *bev*, which must have its own limit."""
+        check_not_given(bev)
         n = _taken(n, bev.read_limit, self._kept(bev).read_burst)
         bev.base._call(lib.bufferevent_decrement_read_limit, bev.pointer, n)
 
     def take_from_writing(self, bev: BufferEvent, n: int) -> None:
         """Count *n* bytes as written by *bev*, which must have its own limit."""
+        check_not_given(bev)
         n = _taken(n, bev.write_limit, self._kept(bev).write_burst)
         bev.base._call(lib.bufferevent_decrement_write_limit, bev.pointer, n)
 
@@ -339,7 +341,7 @@ def set_at_once(
     bev: BufferEvent, change: Callable[[Given, int], int], size: int, name: str
 ) -> None:
     """Set by *change* how many bytes C may read, or write, at once."""
-    bev.base._check_thread()
+    check_may_act(bev)
     size = convert.integer(size, name, 0, AT_ONCE)
     errors.call(change, bev.pointer, size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -149,6 +150,22 @@ def test_every_method_of_its_buffers_is_known_here() -> None:
     assert public - inherited - machinery - {"__dict__", "__annotations__"} == set(known)
 
 
+def past_its_class(use: Callable[[Any, Any], object], group: RateLimitGroup) -> Any:
+    """Return what stands for a bufferevent whose methods are those of `BufferEvent` itself."""
+
+    class Unbound:
+        def __init__(self, bev: BufferEvent) -> None:
+            object.__setattr__(self, "bev", bev)
+
+        def __getattr__(self, name: str) -> Any:
+            return partial(getattr(BufferEvent, name), self.bev)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            getattr(BufferEvent, name).fset(self.bev, value)
+
+    return lambda bev: use(Unbound(bev), group)
+
+
 def check_refused(bev: BufferEvent, group: RateLimitGroup, file: Any) -> None:
     """Check that nothing changes *bev* or its buffers, and that all else can be asked."""
     before = [bytes(bev.input), bytes(bev.output), bev.enabled, bev.getwatermark(READ)]
@@ -156,9 +173,15 @@ def check_refused(bev: BufferEvent, group: RateLimitGroup, file: Any) -> None:
         with pytest.raises(ValueError, match=r"belongs to <Http.*can be asked, but not used"):
             use(bev, group)
             pytest.fail(name)
+        with pytest.raises(ValueError, match="belongs to <Http"):
+            past_its_class(use, group)(bev)
+            pytest.fail(name)
     for name, value in SET.items():
         with pytest.raises(ValueError, match="belongs to <Http"):
             setattr(bev, name, value)
+            pytest.fail(name)
+        with pytest.raises(ValueError, match="belongs to <Http"):
+            getattr(BufferEvent, name).fset(bev, value)
             pytest.fail(name)
     for buffer in (bev.input, bev.output):
         for name, use in BUFFER_USES.items():
