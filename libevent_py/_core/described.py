@@ -1,7 +1,8 @@
-"""Documentation of classes: what ``help`` says about their attributes, and their public names."""
+"""What classes and objects say of themselves: to ``help``, by their names, and in ``repr``."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,23 @@ def known_as(name: str) -> Callable[[Kind], Kind]:
         return kind
 
     return rename
+
+
+#: What an object says of itself whose ``__init__`` has not been called, or has raised.
+NOT_MADE = "not made"
+
+
+def if_made(told: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Let a ``__repr__``, *told*, say so where the object's attributes are not there yet."""
+
+    @functools.wraps(told)
+    def tell(self: object) -> str:
+        try:
+            return told(self)
+        except AttributeError:
+            return f"<{type(self).__name__} {NOT_MADE}>"
+
+    return tell
 
 
 def described(**attributes: str) -> Callable[[Kind], Kind]:

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias, TypeVar, final
 
 from libevent_py import errors
-from libevent_py._core.described import described
+from libevent_py._core.described import NOT_MADE, described
 from libevent_py._core.frames import frames, handles, is_ours, mentions, outside
 from libevent_py._core.pointers import ALONE
 from libevent_py._ffi import ffi
@@ -171,10 +171,6 @@ class Handle:
     def _facts(self, ask: bool) -> Iterator[str]:
         """Yield facts for the repr: with *ask*, what C knows, else what Python knows."""
         return iter(())
-
-
-#: The state in a repr when ``__init__`` has not been called, or has raised.
-NOT_MADE = "not made"
 
 
 def _is_ours(kind: type) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from libevent_py import errors
-from libevent_py._core.described import described
+from libevent_py._core.described import described, if_made
 from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class BufferCallback:
         self._callback = callback
         self._enabled = True
 
+    @if_made
     def __repr__(self) -> str:
         buffer = self.buffer
         if buffer is None or buffer.closed:

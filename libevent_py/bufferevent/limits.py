@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.described import described
+from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, slot
 from libevent_py._core.owner import Child, Rank
@@ -85,6 +85,7 @@ class RateLimit:
         for name, value in zip(_FIELDS, numbers, strict=True):
             object.__setattr__(self, name, value)
 
+    @if_made
     def __repr__(self) -> str:
         values = [f"{name}={getattr(self, name)}" for name in _FIELDS]
         limited = [value for value in values if not value.endswith(f"={UNLIMITED}")]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import addrinfo, convert
-from libevent_py._core.described import described
+from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import tells
 from libevent_py._ffi import ffi, lib
@@ -241,6 +241,7 @@ class DnsLookup(Lookup):
         starts = range(0, len(packed), size)
         return [socket.inet_ntop(family, packed[start : start + size]) for start in starts]
 
+    @if_made
     def __repr__(self) -> str:
         return f"<DnsLookup of {self.name!r}, {self.type.name}, {self._told_state()}>"
 
@@ -292,6 +293,7 @@ class AddrInfoLookup(Lookup):
             failure = errors.DnsError(int(code), f"{self.host!r}: {util.gai_strerror(code)}")
         self._tell(failure, addrinfo.unpacked(found))
 
+    @if_made
     def __repr__(self) -> str:
         return f"<AddrInfoLookup of {self.host!r}, {self.service!r}, {self._told_state()}>"
 

@@ -225,11 +225,14 @@ class DnsServerRequest(Child):
 
     _free: Callable[[CData], object]
 
-    def __init__(
+    def __init__(self) -> None:
+        """Raise `TypeError`: only a `DnsServer` makes requests."""
+        raise TypeError("a DnsServer makes its requests, and calls its callback with each")
+
+    def _begin(
         self, server: DnsServer, pointer: CData, count: int, name: bytes, type: int, dns_class: int
     ) -> None:
-        """Take over the request *pointer* of *count* questions; programs must not call this."""
-        self._check_unmade()
+        """Become the object for C's request *pointer* of *count* questions."""
         self.server = server
         self._free = server._abandon
         #: The length of the answer with all names written out, and these names.
@@ -615,9 +618,7 @@ def evpy_dns_query(
     request = new_object(DnsServerRequest)
     taken[0] = True
     try:
-        DnsServerRequest.__init__(
-            request, server, pointer, count, ffi.string(name), type, dns_class
-        )
+        request._begin(server, pointer, count, ffi.string(name), type, dns_class)
     except BaseException:
         taken[0] = came_to_be(request)
         raise

@@ -24,7 +24,7 @@ from libevent_py import debug, errors, log
 from libevent_py._core import convert, signals
 from libevent_py._core import fork as fork  # registers what is done at a fork
 from libevent_py._core.convert import FileDescriptor, Timeout
-from libevent_py._core.described import described
+from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.frames import any_thread, in_the_middle
 from libevent_py._core.handle import Making
@@ -72,10 +72,13 @@ class CommonTimeout:
 
     __slots__ = ("_pointer", "base", "seconds")
 
-    def __init__(self, base: EventBase, pointer: CData, seconds: float) -> None:
-        self.base = base
-        self._pointer = pointer
-        self.seconds = seconds
+    _pointer: CData
+    base: EventBase
+    seconds: float
+
+    def __init__(self) -> None:
+        """Raise `TypeError`: only an `EventBase` makes them."""
+        raise TypeError("a CommonTimeout is made by EventBase.init_common_timeout()")
 
     @property
     def pointer(self) -> CData:
@@ -83,6 +86,7 @@ class CommonTimeout:
         self.base.pointer  # noqa: B018  (hot: raises once the base, and so the timeout, is closed)
         return self._pointer
 
+    @if_made
     def __repr__(self) -> str:
         where = (
             "closed" if self.base.closed else f"at {int(ffi.cast('uintptr_t', self._pointer)):#x}"
@@ -338,7 +342,9 @@ class EventBase(Root):
         tv = convert.timeval(seconds, "seconds")
         self._check_thread()
         pointer = errors.new(lib.event_base_init_common_timeout, self.pointer, tv)
-        return CommonTimeout(self, pointer, convert.from_timeval(tv))
+        timeout = CommonTimeout.__new__(CommonTimeout)
+        timeout.base, timeout._pointer, timeout.seconds = self, pointer, convert.from_timeval(tv)
+        return timeout
 
     # Threads and processes.
 

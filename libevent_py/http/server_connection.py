@@ -81,11 +81,20 @@ class HttpServerConnection(Flow):
     #: The callback to call when the last chunk has been written, and its request, or None.
     _writing: tuple[HttpHandler, HttpServerRequest] | None
 
-    def __init__(self, server: HttpServer, pointer: CData, bev: BufferEvent | None = None) -> None:
-        """Make the object for a connection of *server*'s; programs must not call this."""
-        other = server._connections.known.get(address_of(pointer))
-        if other is not None and not other.closed:
-            raise RuntimeError("this connection has an object: see HttpServerRequest.connection")
+    def __init__(self) -> None:
+        """Raise `TypeError`: only an `HttpServer` makes connections."""
+        raise TypeError("an HttpServer makes its connections: see HttpServerRequest.connection")
+
+    @classmethod
+    def _of(
+        cls, server: HttpServer, pointer: CData, bev: BufferEvent | None = None
+    ) -> HttpServerConnection:
+        """Return a new object for *server*'s connection *pointer*, which goes through *bev*."""
+        connection = cls.__new__(cls)
+        connection._begin(server, pointer, bev)
+        return connection
+
+    def _begin(self, server: HttpServer, pointer: CData, bev: BufferEvent | None) -> None:
         self.base = server.base
         self.server = server
         self._key = next_key()
@@ -283,7 +292,7 @@ class Connections:
         if connection is not None:
             connection._adopt(bev)  # a more urgent callback has run before this one
         else:
-            connection = HttpServerConnection(server, evcon, bev)
+            connection = HttpServerConnection._of(server, evcon, bev)
         server._greet(connection)
 
     # The end.

@@ -142,7 +142,7 @@ class HttpServerRequest(Request):
             return None
         root = self._root
         known = root._connections.known.get(address_of(evcon))
-        connection = HttpServerConnection(root, evcon) if known is None else known
+        connection = HttpServerConnection._of(root, evcon) if known is None else known
         self._check_usable()  # other code may have closed the server since
         return None if connection.closed else connection
 

@@ -180,7 +180,18 @@ class Rpc(Context, Child):
     request: Any
     reply: Any
 
-    def __init__(self, server: RpcServer, pointer: CData) -> None:
+    def __init__(self) -> None:
+        """Raise `TypeError`: only an `RpcServer` makes these."""
+        raise TypeError("an RpcServer makes its calls, and calls a handler with each")
+
+    @classmethod
+    def _of(cls, server: RpcServer, pointer: CData) -> Rpc:
+        """Return a new object for the call with C's context *pointer*, which *server* received."""
+        rpc = cls.__new__(cls)
+        rpc._begin(server, pointer)
+        return rpc
+
+    def _begin(self, server: RpcServer, pointer: CData) -> None:
         self.end = server
         self.request = self.reply = self.name = None
         self._asked = self._answered = self._paused = False
@@ -225,7 +236,7 @@ class Rpc(Context, Child):
         if not evcon:
             return None
         known: HttpServerConnection | None = http._connections.known.get(number(evcon))
-        return HttpServerConnection(http, evcon) if known is None else known
+        return HttpServerConnection._of(http, evcon) if known is None else known
 
     def _lent(self) -> list[Handle]:
         """Return the HTTP request and its buffers, as far as they still exist."""
@@ -448,7 +459,7 @@ class RpcServer(End):
             return CONTINUE
         key, calls = number(pointer), self._served.calls
         if when is RpcHook.INPUT:
-            rpc = Rpc(self, pointer)
+            rpc = Rpc._of(self, pointer)
         else:  # C frees the call after the hooks, or later if they pause it
             rpc = self._answering[key]
             calls[key] = copied(pointer), weakref.ref(rpc)
@@ -474,7 +485,7 @@ class RpcServer(End):
             if rpc is not None:
                 rpc._over()
             return False
-        rpc = rpc or Rpc(self, pointer)
+        rpc = rpc or Rpc._of(self, pointer)
         rpc.name, rpc._asked = made.name, True
         try:
             try:

@@ -12,17 +12,24 @@ from typing import Any
 import pytest
 
 from libevent_py import (
+    AddrInfoLookup,
+    BufferCallback,
     BufferEvent,
     ClosedError,
+    CommonTimeout,
+    DnsLookup,
+    DnsServerRequest,
     EventBase,
     EventFlag,
     HttpConnection,
     HttpRequest,
     HttpServer,
     HttpServerConnection,
+    HttpServerRequest,
     Listener,
     RateLimit,
     RateLimitGroup,
+    Rpc,
 )
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
@@ -165,19 +172,21 @@ def test_a_limit_of_a_user_s_class_is_looked_at(base: EventBase, pair: Pair, tic
         RateLimitGroup(base, limit)
 
 
-def test_a_connection_has_one_object(base: EventBase) -> None:
-    server, raised = served(base), list[Exception]()
+@pytest.mark.parametrize(
+    "kind", [CommonTimeout, DnsServerRequest, HttpServerConnection, HttpServerRequest, Rpc]
+)
+def test_what_only_the_package_can_make_says_so(kind: Any) -> None:
+    """Two objects for one thing in C would free it twice."""
+    with pytest.raises(TypeError, match=r"makes its|is made by"):
+        kind()
+    assert "not made" in repr(kind.__new__(kind))
 
-    def handler(request: Any) -> None:
-        try:
-            HttpServerConnection(server, request.connection.pointer)
-        except RuntimeError as error:
-            raised.append(error)
-        request.send_reply(200)
 
-    server.set_gencb(handler)
-    assert Client(base, where(server)).send(get()).rest().startswith(b"HTTP/1.1 200 ")
-    assert "has an object" in str(raised[0])
+@pytest.mark.parametrize(
+    "kind", [AddrInfoLookup, BufferCallback, CommonTimeout, DnsLookup, RateLimit]
+)
+def test_what_has_not_been_made_can_be_printed(kind: Any) -> None:
+    assert repr(kind.__new__(kind)) == f"<{kind.__name__} not made>"
 
 
 @pytest.mark.parametrize("kind", ["BufferEvent", "Listener", "HttpConnection"])

@@ -438,8 +438,9 @@ def test_the_callback_can_be_replaced(base: EventBase) -> None:
 
 
 def test_a_request_can_not_be_made_by_hand_or_twice(held: DnsServerRequest) -> None:
-    with pytest.raises(RuntimeError, match="made already"):
-        DnsServerRequest.__init__(held, held.server, held.pointer, 1, b"a", A, IN)
+    with pytest.raises(TypeError, match="a DnsServer makes its requests"):
+        DnsServerRequest.__init__(held)
+    assert not held.closed
     with pytest.raises(RuntimeError, match="made already"):
         DnsServer.__init__(held.server, held.base, ANYWHERE, print)
 
