@@ -49,7 +49,7 @@ FLOORS = """
 
     vulnerabilities.probe vulnerabilities.known vulnerabilities
 
-    dns.lookup dns.base dns.server dns
+    dns.lookup dns.base dns.server_request dns.server dns
 
     http.headers http.framing http.uri http.flow http.request http.request_queue http.client
     http.end http.server_connection http.server_request http.bound_socket http.server http
