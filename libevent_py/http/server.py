@@ -19,8 +19,9 @@ from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.enums import HttpCommand, HttpServerFlag
 from libevent_py.event.base import EventBase
 from libevent_py.http.bound_socket import OPTIONS, BoundSocket, bind, listener_at
+from libevent_py.http.receiving import Requests, Route
 from libevent_py.http.server_connection import Connections, HttpServerConnection, outside
-from libevent_py.http.server_request import HttpHandler, Requests, Route
+from libevent_py.http.server_request import HttpHandler
 from libevent_py.listener import Listener
 
 if TYPE_CHECKING:

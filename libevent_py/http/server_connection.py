@@ -27,8 +27,9 @@ from libevent_py.http.flow import Flow, Pace
 if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Unpack
     from libevent_py.http.end import Ending
+    from libevent_py.http.receiving import Requests
     from libevent_py.http.server import HttpServer
-    from libevent_py.http.server_request import HttpHandler, HttpServerRequest, Requests
+    from libevent_py.http.server_request import HttpHandler, HttpServerRequest
 
 
 #: What is told that a server's connection has ended: ``on_close(connection)``.
@@ -70,7 +71,7 @@ class HttpServerConnection(Flow):
 
     server: HttpServer
 
-    # hot: `server_request` sets these attributes as the request goes on; so does `_end`.
+    # hot: `receiving` and `server_request` set these as the request goes on; so does `_end`.
 
     #: The request whose headers have come, but not yet all of its body, or None.
     _reading: HttpServerRequest | None

@@ -11,13 +11,13 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import from_c, live, next_key
-from libevent_py._core.handle import Handle, without_pointer
+from libevent_py._core.dispatch import next_key
+from libevent_py._core.handle import without_pointer
 from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import copied
 from libevent_py._ffi import ffi, lib
@@ -28,12 +28,7 @@ from libevent_py.event.base import EventBase
 from libevent_py.http.end import GONE, Ending, ended_by, named
 from libevent_py.http.framing import MISFRAMED, misframed
 from libevent_py.http.request import Body, Request
-from libevent_py.http.server_connection import (
-    Connections,
-    HttpServerConnection,
-    address_of,
-    taken_out,
-)
+from libevent_py.http.server_connection import HttpServerConnection, address_of
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
@@ -598,97 +593,20 @@ HttpHandler: TypeAlias = Callable[[HttpServerRequest], object]
 Answered = without_pointer(HttpServerRequest)
 
 
-class Guest(Protocol):
-    """An object with its own requests on a server, which must end before the server does."""
-
-    def requests(self) -> list[CData]:
-        """Return C's pointers to its requests that are not answered yet."""
-
-    def end(self, evcon: CData) -> None:
-        """End its requests on the connection *evcon*, which is about to be freed."""
-
-    def free(self) -> None:
-        """Free the requests of a server that is about to be freed."""
-
-
-class Requests:
-    """The requests of a server: the one that is being handled, and those that wait for an answer.
-
-    The server doesn't keep waiting requests alive: their user does. A dropped request is answered
-    by us, as its client would wait for ever (O3).
-    """
-
-    __slots__ = ("_base", "_connections", "current", "guests", "waiting")
-
-    def __init__(self, base: EventBase, connections: Connections) -> None:
-        self._base = base
-        self._connections = connections
-        #: The request whose handler or other callback is running, or None.
-        self.current: HttpServerRequest | None = None
-        #: RPC servers, whose own requests must end before the server does (R2).
-        self.guests: list[Guest] = []
-        #: Weak references to the requests that wait for an answer, and their pointers, by key.
-        self.waiting: dict[int, tuple[weakref.ref[HttpServerRequest], CData]] = {}
-
-    def dropped(self, key: int, _ref: object) -> None:
-        """Answer the request *key*, which its user has dropped."""
-        if key in self.waiting:
-            self._base._bury(key, self._abandon, key)
-
-    def _abandon(self, key: int) -> None:
-        # Its connection may have been freed meanwhile; with the base, nobody can answer.
-        if key in self.waiting and not self._base.closed:
-            pointer = self.waiting.pop(key)[1]
-            evcon = lib.evhttp_request_get_connection(pointer)
-            connection = self._connections.known.get(address_of(evcon)) if evcon else None
-            if connection is not None and connection._ending is not None:
-                connection._ending.fails("it was dropped before its answer was complete")
-            if lib.evpy_http_abandon(pointer) == ORPHAN:
-                free_orphan(self._base, pointer)
-
-    def _lent(self) -> list[Handle]:
-        """Return the requests that still exist, with the buffers borrowed from them."""
-        found = [ref() for ref, _ in list(self.waiting.values())]
-        alive = [request for request in (*found, self.current) if request is not None]
-        return [handle for request in alive for handle in (*request._lent(), request)]
-
-    def end_current(self, evcon: CData) -> None:
-        """End the request that is being handled if it came by the connection *evcon*."""
-        current = self.current
-        if current is not None and not current.closed and current._is_on(evcon):
-            current._end()
-
-    def end(self, evcon: CData) -> None:
-        """End the requests of the connection *evcon*, which is about to be freed with them."""
-        for guest in list(self.guests):
-            guest.end(evcon)
-        for key, (ref, pointer) in self.waiting.copy().items():
-            if key not in self.waiting:  # other code has answered it meanwhile
-                continue
-            if lib.evhttp_request_get_connection(pointer) == evcon:
-                self.waiting.pop(key, None)
-                request = ref()
-                if request is not None:
-                    request._end()
-
-    def mute(self) -> None:
-        """Stop sending to the clients of unanswered requests."""
-        pointers = [pointer for _, pointer in list(self.waiting.values())]
-        if self.current is not None and not self.current.closed:
-            pointers.append(self.current.pointer)
-        for guest in self.guests:
-            pointers += guest.requests()
-        for pointer in pointers:
-            evcon = lib.evhttp_request_get_connection(pointer)
-            if evcon:
-                lib.evpy_http_mute(evcon)
-
-    def free_orphans(self) -> None:
-        """Free the requests whose clients have gone; C frees the others with the server."""
-        for guest in list(self.guests):
-            guest.free()
-        for _, (_, pointer) in taken_out(self.waiting):
-            lib.evpy_http_free_orphan(pointer)
+def made(
+    base: EventBase, server: HttpServer, root: HttpServer, pointer: CData
+) -> HttpServerRequest:
+    """Return an object for C's request *pointer*, which *root* received for *server*."""
+    request = HttpServerRequest.__new__(HttpServerRequest)
+    request.base = base
+    request.server = server
+    request._root = root
+    request._key = request._state = UNANSWERED
+    request._input = request._output = request.error = None
+    request._on_complete = request._on_chunk = request._on_end = None
+    request._sends_files = False if root._plain else None
+    request.pointer = pointer
+    return request
 
 
 def free_orphan(base: EventBase, pointer: CData) -> None:
@@ -729,151 +647,3 @@ def _phrase(reason: str | None) -> bytes:
     if len(_reasons) < 256:  # few programs have more phrases than that
         _reasons[reason] = encoded
     return encoded
-
-
-# What C calls.
-
-
-class Route:
-    """The handler that C calls for a path, or for all other paths."""
-
-    __slots__ = ("handler", "on_end", "server")
-
-    def __init__(
-        self, server: HttpServer, handler: HttpHandler, on_end: HttpHandler | None
-    ) -> None:
-        self.server = server
-        self.handler = handler
-        self.on_end = on_end
-
-
-def made(
-    base: EventBase, server: HttpServer, root: HttpServer, pointer: CData
-) -> HttpServerRequest:
-    """Return an object for C's request *pointer*, which *root* received for *server*."""
-    request = HttpServerRequest.__new__(HttpServerRequest)
-    request.base = base
-    request.server = server
-    request._root = root
-    request._key = request._state = UNANSWERED
-    request._input = request._output = request.error = None
-    request._on_complete = request._on_chunk = request._on_end = None
-    request._sends_files = False if root._plain else None
-    request.pointer = pointer
-    return request
-
-
-def _all_read(root: HttpServer, server: HttpServer, pointer: CData) -> HttpServerRequest | None:
-    """Return the object for C's request *pointer* if *server* still has to handle it, else None.
-
-    The whole body has come. If `on_headers` has not been called for it, it is called now.
-    """
-    where = address_of(lib.evhttp_request_get_connection(pointer))
-    known = root._connections.known
-    connection = known.get(where)
-    request = None if connection is None else connection._reading
-    if request is None and (connection is None or not connection.closed):
-        request = _read_late(root, pointer)
-        connection = known.get(where)
-    if connection is not None:
-        connection._reading = None
-    if request is None or request.closed:
-        return None
-    if connection is not None and connection.closed:
-        request._end()
-        return None
-    request._state = UNANSWERED
-    request.server = server
-    return request
-
-
-def _read_late(root: HttpServer, pointer: CData) -> HttpServerRequest:
-    """Call `on_headers` and `on_chunk` for C's request *pointer*, which has come as a whole."""
-    request = root._requests.current = made(root.base, root, root, pointer)
-    request._state = READING
-    request._tell_headers()
-    if request._on_chunk is not None and not request._is_cut():
-        request._part_came()
-        if not request._is_cut():
-            request.input_buffer.drain(len(request.input_buffer))
-    return request
-
-
-# hot: called for every request; and of a `Route`, which has no base to tell.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
-    """Handle the request; set *begun*, or C answers it, as after an interrupt."""
-    route = live.objects.get(key)
-    if route is None:  # the server is closed, and about to be freed with its requests
-        begun[0] = True
-        return
-    server = root = route.server
-    while root._parent is not None:
-        root = root._parent
-    doomed, requests = root._connections.doomed, root._requests
-    if doomed and address_of(lib.evhttp_request_get_connection(pointer)) in doomed:
-        begun[0] = True
-        return  # the connection is closed, too, and about to be freed
-    if root._streams:
-        request = _all_read(root, server, pointer)
-        begun[0] = True
-        if request is None:  # on_headers or on_chunk has closed the connection
-            return
-    else:
-        request = made(server.base, server, root, pointer)
-        begun[0] = True  # no call from here to the try, which answers for a handler that raises
-    requests.current = request
-    try:
-        if request.error is not None:
-            request._fail(request.error)
-            return
-        if route.on_end is not None:
-            request.on_end = route.on_end
-        route.handler(request)
-        if request._state != ANSWERED and request._is_waiting():
-            request._wait(pointer)
-    except BaseException as error:
-        request._raised(error)
-    finally:
-        requests.current = None
-
-
-@from_c()
-def evpy_http_headers(connection: HttpServerConnection, pointer: CData) -> None:
-    if not connection.closed:
-        server = connection.server
-        request = connection._reading = made(server.base, server, server, pointer)
-        request._state = READING
-        request._tell_headers()
-
-
-@from_c()
-def evpy_http_part(connection: HttpServerConnection) -> None:
-    if connection._reading is not None:
-        connection._reading._part_came()
-
-
-# hot: called for every request whose end somebody is told of.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_completed(key: int, pointer: CData) -> int:
-    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    connection = live.objects.get(key)
-    if connection is None:
-        return 1
-    reading = connection._reading
-    if reading is not None:  # no handler got the request
-        code = int(pointer.response_code)
-        reading._ends(f"libevent has answered it with {code}")
-    if connection._awaiting is not None:
-        request, connection._awaiting = connection._awaiting, None
-        request._told(pointer, request._on_complete)
-    ending = connection._ending
-    if ending is not None:
-        ending.tell(None)
-        if connection._ending is ending:
-            connection._ending = None
-    if reading is not None:
-        if connection._reading is reading:
-            connection._reading = None
-        reading._end()
-    return 1

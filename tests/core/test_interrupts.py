@@ -305,6 +305,7 @@ def test_a_query_that_an_interrupt_leaves_nobody_s_keeps_no_socket_open() -> Non
         interposer = Within(interrupt, number, signals=True)
         interposer.names = (
             "evpy_dns_query",
+            "_begin",
             "__init__",
             "_question",
             "respond",

@@ -52,7 +52,8 @@ FLOORS = """
     dns.lookup dns.base dns.server_request dns.server dns
 
     http.headers http.framing http.uri http.flow http.request http.request_queue http.client
-    http.end http.server_connection http.server_request http.bound_socket http.server http
+    http.end http.server_connection http.server_request http.receiving http.bound_socket
+    http.server http
 
     tag
 
