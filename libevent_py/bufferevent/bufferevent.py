@@ -28,7 +28,7 @@ from libevent_py._core.owner import Child, Rank, get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer
-from libevent_py.bufferevent import callbacks, end, given, layers, limits, plans
+from libevent_py.bufferevent import callbacks, end, given, layers, limits, plans, tls
 from libevent_py.bufferevent.callbacks import BufferEventCallback, DataCallback, checked_callbacks
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
 from libevent_py.bufferevent.eager import Eager
@@ -287,8 +287,12 @@ class BufferEvent(Child):
         self._given_to = owner
         self._calls_back = owner is not None or tls is not None or layers is not ALONE
         self._lent_input = self._lent_output = self._sends_files = self.error = None
-        super().__init__(base, key, made)
-        layers.stand(self)
+        try:
+            layers.stand(self)  # before C puts its own there, as other code may do the same
+            super().__init__(base, key, made)
+        except BaseException:
+            layers.step_down(self)
+            raise
         if owner is not None:  # the owner frees it
             base._forget(key)
             return
@@ -641,7 +645,7 @@ class BufferEvent(Child):
         reading = convert.optional_seconds(read, "read")
         writing = convert.optional_seconds(write, "write")
         errors.call(lib.evpy_bufferevent_set_timeouts, self.pointer, reading, writing)
-        self._look()
+        tls.look(self)
 
     def _directions(self, what: int) -> EventFlag:
         given.check_may_act(self)
@@ -999,7 +1003,7 @@ class BufferEvent(Child):
         """
         given.check_may_act(self)
         self._session().renegotiate(self.base, self.pointer)
-        self._look()
+        tls.look(self)
 
     def shutdown(self) -> bool:
         """Send TLS's closing notice, which tells the peer that nothing more will come.
@@ -1018,11 +1022,6 @@ class BufferEvent(Child):
         Wraps ``bufferevent_get_openssl_error``.
         """
         return self._session().take_errors(self.pointer)
-
-    def _look(self) -> None:
-        """Ask C whether OpenSSL has bytes left to deliver, after its events have been changed."""
-        if self._tls is not None and not self.closed:
-            lib.evpy_tls_look(self.pointer)
 
     def _forget_failure(self) -> None:
         """Forget the last failure, to begin anew with another connection."""

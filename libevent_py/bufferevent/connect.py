@@ -19,6 +19,7 @@ from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.given import check_not_given
 from libevent_py.bufferevent.layers import bottom
+from libevent_py.bufferevent.tls import look
 from libevent_py.enums import AddrInfoError, BufferEventFlag, BufferEventOption, TriggerOption
 from libevent_py.event.base import EventBase
 
@@ -61,7 +62,7 @@ class Connection:
         self.cancel(bev.pointer)
         self.lookup = None
         errors.call(lib.bufferevent_socket_connect, bev.pointer, target.pointer, target.length)
-        bev._look()
+        look(bev)
 
     def connect_hostname(
         self, bev: BufferEvent, dns_base: DnsBase | None, host: str | bytes, port: int, family: int
@@ -82,7 +83,7 @@ class Connection:
         if not bev.closed:
             if getattr(dns_base, "closed", False):  # other code has closed it meanwhile
                 self._do_without(bev, dns_base)
-            bev._look()
+            look(bev)
 
     def _prepare(self, bev: BufferEvent, pointer: CData) -> None:
         """Raise an error unless a new socket can be made, or the present one can connect.
@@ -201,7 +202,7 @@ def detach(bev: BufferEvent) -> int:
 def _replace(bev: BufferEvent, fd: int) -> None:
     bev._connection.cancel(bev.pointer)
     errors.call(lib.bufferevent_setfd, bev.pointer, fd)
-    bev._look()
+    look(bev)
     connection = bev._connection
     if connection.made_here:
         connection.made_here = False

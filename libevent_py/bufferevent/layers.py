@@ -93,9 +93,19 @@ class Layers:
             )
 
     def stand(self, bev: BufferEvent) -> None:
-        """Note *bev* in the layer below it."""
-        if self.below is not None:
-            self.below._own_layers().above = bev
+        """Note *bev* in the layer below it; raise `ValueError` if another one is there already."""
+        if self.below is None:
+            return
+        layers = self.below._own_layers()
+        while (above := layers.above) is not bev:
+            self.below._check_unmanaged()
+            if layers.above is above:  # no call from here on: other code may put its own there
+                layers.above = bev
+
+    def step_down(self, bev: BufferEvent) -> None:
+        """Undo `stand` for *bev*, which could not be made."""
+        if self.below is not None and self.below._layers.above is bev:
+            _belong_to_itself(self.below)
 
     def give_back(self) -> BufferEvent | None:
         """Let the layer below belong to itself again, and return it."""

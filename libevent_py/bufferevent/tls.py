@@ -487,6 +487,12 @@ def _unlike_others(ctx: CData, protocols: bytes) -> bool:
     return not lib.SSL_CTX_set_alpn_protos(ctx, protocols, len(protocols))
 
 
+def look(bev: BufferEvent) -> None:
+    """Ask C whether OpenSSL has bytes left to deliver, after the events of *bev* have changed."""
+    if bev._tls is not None and not bev.closed:
+        lib.evpy_tls_look(bev.pointer)
+
+
 def _protocols(names: Iterable[str]) -> bytes:
     """Return the names of protocols in the encoding of a handshake."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):

@@ -7,6 +7,7 @@ under way: only one of the two may succeed.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,7 +31,9 @@ from libevent_py import (
     RateLimit,
     RateLimitGroup,
     Rpc,
+    TlsContext,
 )
+from libevent_py._core.owner import Child
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
 
@@ -240,3 +243,57 @@ def test_a_bufferevent_that_is_given_meanwhile_has_one_owner(base: EventBase, pa
         HttpConnection(base, *where(server), bufferevent=bev)
     (other,) = others
     other.close()
+
+
+def filtered(base: EventBase, below: BufferEvent) -> BufferEvent:
+    return BufferEvent.filter(below, None, None)
+
+
+def secured(base: EventBase, below: BufferEvent) -> BufferEvent:
+    return BufferEvent.tls_filter(below, TlsContext(verify=False))
+
+
+def given(base: EventBase, below: BufferEvent) -> HttpConnection:
+    return HttpConnection(base, "127.0.0.1", 1, bufferevent=below)
+
+
+@pytest.mark.parametrize("other", [filtered, secured, given])
+@pytest.mark.parametrize("mine", [filtered, secured])
+def test_two_layers_put_on_one_bufferevent_at_once_are_one(
+    base: EventBase, pair: Pair, mine: Callable[..., Any], other: Callable[..., Any]
+) -> None:
+    class Busy(BufferEvent):
+        armed = False
+
+        def _settle(self) -> None:  # stands for a signal handler in the middle
+            if self.armed:
+                self.armed = False
+                others.append(other(base, self))
+            super()._settle()
+
+    others: list[Any] = []
+    bev = Busy(base)
+    bev.armed = True
+    with pytest.raises(ValueError, match=r"belongs to|the underlying one of"):
+        mine(base, bev)
+    (layer,) = others
+    layer.close()
+
+
+@pytest.mark.parametrize("make", [filtered, secured])
+def test_a_layer_that_can_not_be_made_leaves_its_place(
+    base: EventBase, make: Callable[..., BufferEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bev = BufferEvent(base)
+
+    def fail(self: object, *arguments: object) -> None:
+        raise MemoryError("no C object")
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError, match="no C object"):
+        patch.setattr(Child, "__init__", fail)
+        make(base, bev)
+    upper = make(base, bev)
+    with pytest.raises(ValueError, match="the underlying one of"):
+        make(base, bev)
+    upper.close()
+    assert bev.closed
