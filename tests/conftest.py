@@ -49,13 +49,29 @@ def needs_valgrind(test: Callable[..., object]) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow, besides what says so itself, what the folder or what it needs tells of."""
+    """Mark as slow what takes long by its folder, fixtures or valgrind, and begin with the longest.
+
+    A long test that begins last would keep one process busy while the others have nothing to do.
+    """
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
-        folder = item.path.parent.name
-        if folder in SLOW or needs_valgrind(item.function) or LONG & {*item.fixturenames}:
+        if in_slow_folder(item) or needs_valgrind(item.function) or needs_long(item):
             item.add_marker("slow")
+    items.sort(key=lambda item: (not needs_long(item), not in_slow_folder(item)))
+
+
+def needs_long(item: pytest.Item) -> bool:
+    """Tell whether the test *item* needs one of `LONG`."""
+    if not isinstance(item, pytest.Function):
+        return False
+    own = item.callspec.params if hasattr(item, "callspec") else {}  # may be called the same
+    return not LONG.isdisjoint({*item.fixturenames} - {*own})
+
+
+def in_slow_folder(item: pytest.Item) -> bool:
+    """Tell whether the test *item* is in one of the folders `SLOW`."""
+    return item.path.parent.name in SLOW
 
 
 @pytest.fixture(scope="session", autouse=True)
