@@ -23,6 +23,9 @@ PIP := python -m pip --disable-pip-version-check install --quiet
 # Installed by a path that type checkers find, too, as setuptools' own finder they don't.
 EDITABLE := --config-settings editable_mode=compat --editable
 
+# The tests start some thousands of Pythons: each would compile the whole package for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:

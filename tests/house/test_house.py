@@ -173,6 +173,7 @@ def test_a_relative_import_is_refused() -> None:
         imports(ast.parse("from . import event"))
 
 
+@cache
 def code_in(source: str) -> set[int]:
     """Return the lines of *source* that hold code: no comment, no docstring, nothing blank."""
     lines: set[int] = set()
@@ -392,6 +393,7 @@ def test_what_a_trampoline_can_not_catch_is_kept() -> None:
         assert kept is (node.name not in LAST_WORDS), node.name
 
 
+@cache
 def comments_in(source: str) -> dict[int, tuple[str, bool]]:
     """Return the comments of *source* by their lines, and whether nothing else is on the line."""
     found = {}
@@ -412,6 +414,7 @@ def comment_above(source: str, line: int) -> str:
     return text
 
 
+@cache
 def hot_in(source: str) -> set[int]:
     """Return the lines of *source* that are marked: by a comment of their own that says "hot:", or
     by one that stands alone above or inside the function that they are in.
