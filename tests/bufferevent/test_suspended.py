@@ -66,6 +66,10 @@ def over_tls(base: EventBase, authority: Authority, **named: Any) -> Ends:
     return server.bev, client.bev
 
 
+#: Each byte as `scrambled` passes it on, and back.
+SCRAMBLED = bytes(byte ^ 0x55 for byte in range(256))
+
+
 def over_tls_at_once(base: EventBase, authority: Authority) -> Ends:
     return over_tls(base, authority, options=OWNED)
 
@@ -73,7 +77,7 @@ def over_tls_at_once(base: EventBase, authority: Authority) -> Ends:
 def scrambled(
     source: Buffer, destination: Buffer, limit: int | None, mode: FlushMode
 ) -> FilterResult:
-    destination.add(bytes(byte ^ 0x55 for byte in source.remove(limit)))
+    destination.add(source.remove(limit).translate(SCRAMBLED))
     return FilterResult.OK
 
 

@@ -213,6 +213,7 @@ def test_authorities_can_be_in_a_directory(
     refused(*talk(base, TlsContext(capath=tmp_path), server))
 
 
+@pytest.mark.slow
 def test_by_default_those_are_believed_that_the_system_trusts(authority: Authority) -> None:
     for trusted, expected in ((authority.ca.certfile, "True"), (Path("/dev/null"), "False")):
         printed = run_python(

@@ -371,6 +371,7 @@ def test_a_child_has_whole_what_another_thread_was_changing(callbacks: bool, deb
     )
 
 
+@pytest.mark.slow
 def test_a_child_can_use_a_base_that_another_thread_was_waking() -> None:
     """A8: the base's lock is held for a moment only."""
     run(

@@ -35,6 +35,7 @@ from tests.kit.support import PATIENCE, run_python
 ONCE_NOW = LoopFlag.ONCE | LoopFlag.NONBLOCK
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_close_an_event_that_is_being_added_or_deleted() -> None:
     run_python(
         """
@@ -70,6 +71,7 @@ def test_a_signal_handler_may_close_an_event_that_is_being_added_or_deleted() ->
     )
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_close_a_request_whose_headers_are_being_set() -> None:
     run_python(
         """

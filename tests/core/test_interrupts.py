@@ -103,6 +103,7 @@ def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
     signal.set_wakeup_fd(-1)  # an interrupt right behind it keeps a loop from putting it back
 
 
+@pytest.mark.slow
 def test_a_close_that_is_interrupted_is_ended_by_the_next() -> None:
     gc.collect()
     before, bases = descriptors(), len(roots)

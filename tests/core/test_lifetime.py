@@ -339,6 +339,7 @@ CYCLE = """
 """
 
 
+@pytest.mark.slow
 def test_the_collector_may_finalize_in_any_order() -> None:
     """B2: a base first, last or in between, also with a finalizer of the user's that uses them."""
     run_python(CYCLE.replace("STEP", "1"))
@@ -601,6 +602,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "shim", make) / "shim.so"
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_an_error_and_leaves_nothing_half_done(
     shim: Path, backend: str
 ) -> None:

@@ -34,6 +34,7 @@ def test_blocks_and_bytes_are_counted_from_allocation_to_free() -> None:
     assert printed == "done\n"
 
 
+@pytest.mark.slow
 def test_blocks_have_the_same_numbers_in_each_run() -> None:
     code = """
         from libevent_py import *
@@ -114,6 +115,7 @@ def test_thousands_of_blocks_in_several_threads_are_counted() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_child_counts_on_whatever_another_thread_was_counting() -> None:
     run_python(
         """

@@ -319,6 +319,7 @@ def test_a_base_has_room_for_so_many_common_timeouts(said: list[str]) -> None:
     check_said(said, "test_a_base_has_room_for_so_many_common_timeouts")
 
 
+@pytest.mark.slow
 def test_a_descriptor_takes_so_many_events(
     said: list[str], pair: tuple[socket.socket, socket.socket]
 ) -> None:

@@ -827,6 +827,7 @@ def test_mixing_edge_and_level_triggered_events_fails_in_debug_mode() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_descriptor_takes_no_more_events_than_libevent_can_count(
     base: EventBase, pair: Pair
 ) -> None:

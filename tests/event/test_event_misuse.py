@@ -466,6 +466,7 @@ def test_activations_from_many_threads_are_not_lost(base: EventBase) -> None:
     assert base._live == {}
 
 
+@pytest.mark.slow
 def test_an_activation_is_not_lost_between_two_turns_of_the_loop(
     base: EventBase,
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_build_finds_what_this_module_was_built_with() -> None:
     assert ask()[1].startswith(complaint)
 
 
+@pytest.mark.slow
 @with_libevent_openssl
 def test_without_openssls_headers_only_tls_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "openssl").mkdir()

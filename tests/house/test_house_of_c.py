@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import libevent_py
 
 PACKAGE = Path(libevent_py.__file__).parent
@@ -21,6 +23,7 @@ def is_python_s(name: str) -> bool:
     return re.search(rf"\blib\.{name}\b", PYTHON) is not None
 
 
+@pytest.mark.slow
 def test_somebody_calls_each_function_of_ours() -> None:
     functions = re.findall(r"\b(evpy_\w+)\(", CALLBACK.sub("", DECLARED))
     assert len(functions) > 200

@@ -400,6 +400,7 @@ def test_it_ends_quietly_where_nobody_reads_on(arguments: str, reads: int) -> No
     assert [text for text in said if text] == []
 
 
+@pytest.mark.slow
 def test_it_ends_well_where_there_is_no_output_at_all() -> None:
     command = f"{shlex.quote(sys.executable)} -m libevent_py event_add >&- 2>&-"
     assert subprocess.run(command, shell=True, cwd=PACKAGE.parent, timeout=PATIENCE).returncode == 0

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import libevent_py
 
 ROOT = Path(libevent_py.__file__).parent.parent
@@ -58,6 +60,7 @@ def test_each_rule_is_there_once_and_none_is_left_out() -> None:
     assert len(RULES) > 150
 
 
+@pytest.mark.slow
 def test_each_rule_that_is_cited_is_there() -> None:
     cited = {
         id: path.name

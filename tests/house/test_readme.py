@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+import pytest
+
 from tests.kit.peers import connected, exactly, nobody_listens
 from tests.kit.support import PATIENCE, ROOT
 
@@ -63,6 +65,7 @@ def test_the_echo_server_echoes() -> None:
         assert exactly(sock, 5) == b"hello"
 
 
+@pytest.mark.slow
 def test_the_http_server_answers_curl_and_the_client() -> None:
     with serving("HTTP") as (host, port):
         assert printed(["curl", "-sS", f"http://{host}:{port}/"]) == "Hello, 127.0.0.1\n"

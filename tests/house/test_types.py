@@ -93,6 +93,7 @@ def count_any(tree: ast.AST) -> int:
     return names.count("Any")
 
 
+@pytest.mark.slow
 def test_little_is_of_any_type() -> None:
     paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     assert paths.keys() >= RAW
@@ -132,12 +133,14 @@ def test_a_user_s_program_runs(tmp_path: Path) -> None:
     assert run(*options, PROGRAM, cwd=tmp_path) == "lines: 3 1 True\n"
 
 
+@pytest.mark.slow
 def test_a_user_s_program_passes_mypy_with_all_its_checks(tmp_path: Path) -> None:
     checks = "--strict", "--extra-checks", "--warn-unreachable", "--cache-dir", tmp_path / "cache"
     for version in ("3.10", "3.13"):
         run("-m", "mypy", *checks, "--python-version", version, PROGRAM, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_user_s_program_passes_pyright_in_its_strict_mode(tmp_path: Path) -> None:
     (tmp_path / PROGRAM.name).write_bytes(PROGRAM.read_bytes())
     settings = {"typeCheckingMode": "strict", "pythonVersion": "3.10"}

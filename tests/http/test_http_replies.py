@@ -396,6 +396,7 @@ def test_chunks_reach_curl(base: EventBase, server: HttpServer) -> None:
     assert curl(base, "--http1.0", url) == b"first,one,two,three"
 
 
+@pytest.mark.slow
 def test_a_chunks_callback_lets_the_reply_keep_pace_with_the_client(
     base: EventBase, server: HttpServer
 ) -> None:

@@ -140,6 +140,7 @@ def run(*command: str, data: bytes = b"") -> bytes:
     ).stdout
 
 
+@pytest.mark.slow
 @every
 def test_c_code_made_now_writes_what_is_recorded(peer: str, name: str) -> None:
     assert run(peer, "make", name) == bytes.fromhex(WRITTEN[name])
