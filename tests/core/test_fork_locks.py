@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from tests.kit.support import run_python
+from tests.kit.support import library_of, run_python
 
 DEBUG = pytest.mark.parametrize("debug", ["", "lock_debugging"], ids=["plain", "lock debugging"])
 
@@ -314,29 +315,67 @@ def test_a_child_may_be_forked_in_a_callback_with_a_lock_held(what: str, debug: 
     )
 
 
-def test_a_fork_by_c_code_is_like_python_s() -> None:
-    """A8: such as that of a server which embeds Python; only that Python itself is not told."""
+#: Another thread that knows nothing of Python, and changes a buffer again and again.
+BUSY_IN_C = """
+    #include <event2/buffer.h>
+    #include <pthread.h>
+
+    static pthread_t thread;
+    static volatile int stopped;
+
+    static void *
+    work(void *buffer)
+    {
+        static const char data[100000];
+
+        while (!stopped) {
+            evbuffer_add(buffer, data, sizeof(data));
+            evbuffer_drain(buffer, sizeof(data));
+        }
+        return NULL;
+    }
+
+    int
+    begin(void *buffer)
+    {
+        return pthread_create(&thread, NULL, work, buffer);
+    }
+
+    int
+    end(void)
+    {
+        stopped = 1;
+        return pthread_join(thread, NULL);
+    }
+"""
+
+
+def test_a_fork_by_c_code_is_like_python_s(tmp_path: Path) -> None:
+    """A8: such as that of a server which embeds Python; only that Python itself is not told.
+
+    So no other thread may wait for Python's own lock, as the child could get it for ever.
+    """
     run(
         """
         import ctypes
+        busy = ctypes.CDLL(sys.argv[1])
         buffer, other, pids = Buffer(), Buffer(), []
         def changed(buffer, info):
             if not pids:
                 pids.append(ctypes.PyDLL(None).fork())
                 buffer.add(b"y")
-        def work():
-            other.add(DATA)
-            other.drain(len(DATA))
         buffer.add_cb(changed)
-        with Busy(work) as busy:
-            buffer.add(b"x")
-            assert bytes(buffer) == b"xy"
-            if pids[0] == 0:
-                signal.alarm(60)
-                assert len(other) in (0, len(DATA))
-                os._exit(0)
-            wait(pids[0])
-        """
+        assert busy.begin(ctypes.c_void_p(int(ffi.cast("uintptr_t", other.pointer)))) == 0
+        buffer.add(b"x")
+        assert bytes(buffer) == b"xy"
+        if pids[0] == 0:
+            signal.alarm(60)
+            assert len(other) in (0, len(DATA))
+            os._exit(0)
+        assert busy.end() == 0
+        wait(pids[0])
+        """,
+        str(library_of(BUSY_IN_C, tmp_path)),
     )
 
 

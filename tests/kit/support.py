@@ -106,14 +106,24 @@ def run_c(source: str, place: Path, *libraries: str) -> str:
 
     *libraries* are linked before it. It is what a test compares Python with.
     """
-    program, file = place / "twin", place / "twin.c"
-    file.write_text(textwrap.dedent(source))
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    linked = [*(f"-l{library}" for library in libraries), "-levent_core"]
-    subprocess.run([*compiler, "-Wall", "-o", program, file, *linked], check=True, timeout=PATIENCE)
+    program = _compile(source, place / "twin", *(f"-l{library}" for library in libraries))
     return subprocess.run(
         [program], stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE
     ).stdout
+
+
+def library_of(source: str, place: Path) -> Path:
+    """Return the shared library of the C code *source*, compiled in *place* with libevent_core."""
+    return _compile(source, place / "library.so", "-shared", "-fPIC", "-pthread")
+
+
+def _compile(source: str, made: Path, *flags: str) -> Path:
+    file = made.with_suffix(".c")
+    file.write_text(textwrap.dedent(source))
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    command = [*compiler, "-Wall", "-o", str(made), str(file), *flags, "-levent_core"]
+    subprocess.run(command, check=True, timeout=PATIENCE)
+    return made
 
 
 def swept(tmp_path: Path, kind: str, *arguments: str) -> None:
