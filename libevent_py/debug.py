@@ -156,16 +156,22 @@ class FailingMemory:
                 break
 
     If libevent would not survive the failure, the call goes on with memory that was put aside,
-    undoes what it has done, and then fails.
+    undoes what it has done, and then fails. With *put_aside* false that memory is freed before the
+    block; it is put aside again unless all allocations fail.
     """
 
-    __slots__ = ("_before", "_nth", "_onwards", "_source", "_until")
+    __slots__ = ("_before", "_nth", "_onwards", "_put_aside", "_source", "_until")
 
     #: The present block: a second one would count the first one's allocations.
     _current: FailingMemory | None = None
 
     def __init__(
-        self, nth: int = 1, *, onwards: bool = False, source: int = MemorySource.ANY
+        self,
+        nth: int = 1,
+        *,
+        onwards: bool = False,
+        source: int = MemorySource.ANY,
+        put_aside: bool = True,
     ) -> None:
         """Choose which allocation is to fail.
 
@@ -178,6 +184,7 @@ class FailingMemory:
         self._source = _counted(source)
         self._nth = nth
         self._onwards = bool(onwards)
+        self._put_aside = bool(put_aside)
         self._before = 0
         self._until: int | None = None
 
@@ -192,6 +199,8 @@ class FailingMemory:
             raise RuntimeError("memory fails already: use one block of FailingMemory at a time")
         FailingMemory._current = self
         self._before, self._until = memory().refused, None
+        if not self._put_aside:
+            lib.evpy_asides_forget()
         lib.evpy_refuse(self._source, self._nth, self._onwards)
         return self
 

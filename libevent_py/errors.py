@@ -236,6 +236,19 @@ def guarded(
     return result
 
 
+def guarded_end(
+    function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]
+) -> Result:
+    """Enter C by *function* to end something, as `guarded` does, if need be with less memory."""
+    before = lib.evpy_guard_closing()
+    if before < 0:
+        raise failed(function)
+    try:
+        return call(function, *arguments)
+    finally:
+        lib.evpy_unguard(before)
+
+
 def enter(
     loop: CData | None,
     function: Callable[[Unpack[Arguments]], Result],

@@ -100,45 +100,16 @@ static int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const 
 	return missed ? -1 : 0;
 }
 
-/* The memory that libevent frees while this thread delays freeing it. */
-static _Thread_local struct {
-	int on;
-	void **freed;
-	size_t count, room;
-} evpy_held_back;
-
-/* Without memory for the list, this block leaks. */
-static void evpy_free_later(void *memory)
-{
-	if (!evpy_held_back.on) {
-		evpy_free(memory);
-		return;
-	}
-	if (evpy_held_back.count == evpy_held_back.room) {
-		size_t room = 2 * evpy_held_back.room + 16;
-		void **freed = realloc(evpy_held_back.freed, room * sizeof *freed);
-
-		if (freed == NULL)
-			return;
-		evpy_held_back.freed = freed;
-		evpy_held_back.room = room;
-	}
-	evpy_held_back.freed[evpy_held_back.count++] = memory;
-}
-
-/* Note the first event that is in memory that libevent has freed. */
+/* Note the first event of what libevent has freed: evdns gives each of its events the block that the event is in. */
 static int evpy_note_stale(const struct event_base *base, const struct event *ev, void *arg)
 {
 	struct event **next = arg;
 	size_t i;
 
 	(void)base;
-	for (i = 0; i < evpy_held_back.count && *next == NULL; ++i) {
-		const char *memory = evpy_held_back.freed[i];
-
-		if ((const char *)ev >= memory && (const char *)ev < memory + EVPY_SIZE(memory))
+	for (i = 0; i < evpy_held_back.count && *next == NULL; ++i)
+		if (event_get_callback_arg(ev) == evpy_held_back.freed[i])
 			*next = (struct event *)ev;
-	}
 	return *next != NULL;
 }
 
@@ -146,28 +117,25 @@ static int evpy_note_stale(const struct event_base *base, const struct event *ev
  * unanswered probe goes on to another server, perhaps one that evdns has just freed, and writes to it. Or
  * a waiting question is sent, perhaps to a freed server, whose event is added again. So the memory that
  * evdns frees here is freed only afterwards, without its events. */
-static void evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
+static int evpy_dns_clear(struct event_base *base, struct evdns_base *dns)
 {
 	struct event *stale;
+	int before = evpy_guard();
 
-	evpy_lock_lock(0, &evpy_mem_functions_lock);
-	evpy_held_back.on = 1;
-	event_set_mem_functions(evpy_libevent_malloc, evpy_libevent_realloc, evpy_free_later);
+	if (before < 0)
+		return -1;
+	evpy_hold_back_begin();
 	evdns_base_clear_nameservers_and_suspend(dns);
-	evpy_use_memory();
-	evpy_held_back.on = 0;
-	evpy_lock_unlock(0, &evpy_mem_functions_lock);
+	evpy_hold_back_end();
 	do {
 		stale = NULL;
 		event_base_foreach_event(base, evpy_note_stale, &stale);
 		if (stale != NULL)
 			event_del(stale);
 	} while (stale != NULL);
-	while (evpy_held_back.count > 0)
-		evpy_free(evpy_held_back.freed[--evpy_held_back.count]);
-	free(evpy_held_back.freed);
-	evpy_held_back.freed = NULL;
-	evpy_held_back.room = 0;
+	evpy_let_go();
+	evpy_unguard(before);
+	return 0;
 }
 
 /* No answer may be queued, and no lookup be left. Then the only requests are probes that ask whether a server

@@ -129,5 +129,5 @@ struct evdns_base *evpy_dns_base_new(struct event_base *base, int flags);
 int evpy_dns_resolve(struct evdns_base *dns, int type, const void *what, int flags, uintptr_t key, void **handle);
 int evpy_dns_resolve_reverse(struct evdns_base *dns, int size, const void *address, int flags, uintptr_t key, void **handle);
 int evpy_dns_getaddrinfo(struct evdns_base *dns, const char *host, const char *service, const struct evutil_addrinfo *hints, uintptr_t key, void **handle);
-void evpy_dns_clear(struct event_base *base, struct evdns_base *dns);
+int evpy_dns_clear(struct event_base *base, struct evdns_base *dns);
 void evpy_dns_free(struct evdns_base *dns);

@@ -215,6 +215,25 @@ static int evpy_is_refused_later(struct event *ev)
 	return refused;
 }
 
+/* Returned by what isn't done at all, because no memory can be put aside. */
+#define EVPY_NOT_BEGUN -2
+
+/* If there is no memory for its own event, libevent leaves the signal's handler in place. */
+static int evpy_signal_add(struct event *ev, const struct timeval *tv)
+{
+	int before = evpy_guard(), pending = event_pending(ev, EV_SIGNAL, NULL), result = -1;
+
+	if (before < 0)
+		return -1;
+	result = event_add(ev, tv);
+	if (result == 0 && evpy_missed(before) && !pending) {
+		event_del(ev);
+		result = -1;
+	}
+	evpy_unguard(before);
+	return result;
+}
+
 static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
 {
 	if (evpy_beyond_select(ev->ev_base, ev->ev_fd)) {
@@ -224,7 +243,20 @@ static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
 	if (evpy_is_refused_later(ev))
 		return -1;
 	errno = 0;
-	return event_add(ev, tv);
+	return ev->ev_events & EV_SIGNAL ? evpy_signal_add(ev, tv) : event_add(ev, tv);
+}
+
+/* Without memory for the backend, event_reinit() ends the process. Returns EVPY_NOT_BEGUN if none can be put aside. */
+static int evpy_event_reinit(struct event_base *base)
+{
+	int before = evpy_guard(), result;
+
+	if (before < 0)
+		return EVPY_NOT_BEGUN;
+	errno = 0;
+	result = event_reinit(base);
+	evpy_unguard(before);
+	return result;
 }
 
 /* Negative seconds mean no timeout. */
@@ -484,9 +516,11 @@ static _Thread_local struct event *evpy_waker;
 static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 {
 	struct event *outer = evpy_waker;
-	struct evpy_aside *outer_aside = evpy_loop_begin();
+	struct evpy_aside *outer_aside;
 	int result;
 
+	if (evpy_loop_begin(&outer_aside) < 0)
+		return EVPY_NOT_BEGUN;
 	evpy_waker = waker;
 	errno = 0;
 	result = event_base_loop(base, flags);

@@ -162,7 +162,7 @@ static int evpy_chunks_replace(
 static int evpy_chunks_clean(struct evpy_chunks *chunks, struct evbuffer *input, size_t from)
 {
 	size_t length = evbuffer_get_length(input) - from, left;
-	unsigned char *bytes = malloc(length);
+	unsigned char *bytes = evpy_malloc(length);
 	struct evbuffer_ptr position;
 	int result = -1;
 
@@ -171,7 +171,7 @@ static int evpy_chunks_clean(struct evpy_chunks *chunks, struct evbuffer *input,
 		left = evpy_chunks_compact(chunks, bytes, length);
 		result = left == length ? 0 : evpy_chunks_replace(input, from, bytes, left);
 	}
-	free(bytes);
+	evpy_free(bytes);
 	return result;
 }
 

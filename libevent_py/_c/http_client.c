@@ -343,7 +343,8 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 		    base, dns, made, host, (ev_uint16_t)port);
 	if (evcon != NULL)
 		client->flow = evpy_http_flow_new(evcon, key);
-	if (evcon != NULL && (client->flow == NULL || evpy_missed(before))) {
+	/* A bufferevent that was given would not be what it was before: so it is used. */
+	if (evcon != NULL && (client->flow == NULL || (bev == NULL && evpy_missed(before)))) {
 		if (client->flow != NULL)
 			evpy_http_flow_free(client->flow);
 		bufferevent_incref(made);

@@ -11,6 +11,14 @@ struct evpy_message {
 /* Newest first; pushed by any thread, taken as a whole. */
 static struct evpy_message *evpy_messages;
 
+/* Room for the messages that there is no memory for, which mostly say just that. */
+#define EVPY_RESERVED 8
+#define EVPY_RESERVED_SIZE 256
+static struct {
+	_Alignas(struct evpy_message) char message[EVPY_RESERVED][EVPY_RESERVED_SIZE];
+	int taken[EVPY_RESERVED];
+} evpy_last_messages;
+
 /* Where to write a byte so that a running loop fetches the messages; -1 before the first base. */
 static int evpy_log_poke_fd = -1;
 
@@ -41,6 +49,34 @@ static _Thread_local int evpy_log_expected;
 /* How often libevent has logged a warning in this thread: the only sign that some of its functions failed. */
 static _Thread_local unsigned evpy_warned;
 
+/* Memory for a message with a text of `*size` bytes, or of fewer: NULL if there is none. */
+static struct evpy_message *evpy_message_new(size_t *size)
+{
+	const size_t room = EVPY_RESERVED_SIZE - sizeof(struct evpy_message);
+	struct evpy_message *message = evpy_malloc(sizeof *message + *size);
+	int i;
+
+	for (i = 0; message == NULL && i < EVPY_RESERVED; ++i)
+		if (!__atomic_exchange_n(&evpy_last_messages.taken[i], 1, __ATOMIC_ACQUIRE)) {
+			message = (void *)evpy_last_messages.message[i];
+			if (*size > room)
+				*size = room;
+		}
+	return message;
+}
+
+static void evpy_message_free(struct evpy_message *message)
+{
+	int i;
+
+	for (i = 0; i < EVPY_RESERVED; ++i)
+		if ((void *)message == evpy_last_messages.message[i]) {
+			__atomic_store_n(&evpy_last_messages.taken[i], 0, __ATOMIC_RELEASE);
+			return;
+		}
+	evpy_free(message);
+}
+
 static void evpy_on_log(int severity, const char *text)
 {
 	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
@@ -52,13 +88,14 @@ static void evpy_on_log(int severity, const char *text)
 		return;
 	}
 	evpy_warned += severity == EVENT_LOG_WARN;
-	message = malloc(sizeof *message + size);
+	message = evpy_message_new(&size);
 	/* libevent ends the process after an error, so the message might never be fetched. */
 	if (severity == EVENT_LOG_ERR || message == NULL)
 		fprintf(stderr, "[libevent] %s\n", text);
 	if (message != NULL) {
 		message->severity = severity;
-		memcpy(message->text, text, size);
+		memcpy(message->text, text, size - 1);
+		message->text[size - 1] = '\0';
 		message->next = __atomic_load_n(&evpy_messages, __ATOMIC_RELAXED);
 		while (!__atomic_compare_exchange_n(
 		    &evpy_messages, &message->next, message, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
@@ -110,7 +147,7 @@ static struct evpy_message *evpy_message_next(struct evpy_message *message)
 {
 	struct evpy_message *next = message->next;
 
-	free(message);
+	evpy_message_free(message);
 	return next;
 }
 

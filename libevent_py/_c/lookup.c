@@ -137,18 +137,30 @@ static int evpy_lookup_under_way(struct bufferevent *bev)
 static void evpy_lookup_cancel(struct bufferevent *bev)
 {
 	struct evdns_getaddrinfo_request *handle;
+	int before = -1;
 
-	while ((handle = evpy_lookup_take(evpy_lookups_of(bev), bev, NULL)) != NULL)
+	while ((handle = evpy_lookup_take(evpy_lookups_of(bev), bev, NULL)) != NULL) {
+		if (before < 0)
+			before =
+			    evpy_guard_closing(); /* or the callback, which has a reference, would never run */
 		evdns_getaddrinfo_cancel(handle);
+	}
+	if (before >= 0)
+		evpy_unguard(before);
 }
 
 /* The same for all lookups by this evdns_base, which is freed once their callbacks have run. */
 static void evpy_lookup_cancel_all(struct evdns_base *dns)
 {
 	struct evdns_getaddrinfo_request *handle;
-	int i;
+	int i, before = -1;
 
 	for (i = 0; i < EVPY_LOOKUPS; ++i)
-		while ((handle = evpy_lookup_take(&evpy_lookups[i], NULL, dns)) != NULL)
+		while ((handle = evpy_lookup_take(&evpy_lookups[i], NULL, dns)) != NULL) {
+			if (before < 0)
+				before = evpy_guard_closing();
 			evdns_getaddrinfo_cancel(handle);
+		}
+	if (before >= 0)
+		evpy_unguard(before);
 }

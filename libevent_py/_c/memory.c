@@ -107,11 +107,16 @@ static void evpy_aside_keep(struct evpy_aside *aside)
 	evpy_aside_free(aside);
 }
 
+static int evpy_refuses_all(void);
+
 /* Put aside the missing blocks; return whether all are there. */
 static int evpy_aside_fill(struct evpy_aside *aside)
 {
 	size_t i;
 
+	if (evpy_refuses_all())
+		return aside->left[0] == evpy_asides[0].blocks &&
+		    aside->left[1] == evpy_asides[1].blocks;
 	for (i = 0; i < EVPY_ASIDES; ++i)
 		while (aside->left[i] < evpy_asides[i].blocks) {
 			void *block = malloc(evpy_asides[i].size);
@@ -125,17 +130,19 @@ static int evpy_aside_fill(struct evpy_aside *aside)
 
 static void evpy_unguard(int before);
 
-/* Guard what this thread does until evpy_unguard(). Returns the argument for that, or -1 and ENOMEM if nothing can
- * be put aside. */
-static int evpy_guard(void)
+/* What ends something needs this many blocks of each size, at most. */
+#define EVPY_ASIDE_LEAST 6
+
+static int evpy_guard_by(int least)
 {
 	struct evpy_aside *aside = evpy_guarding;
 
 	if (aside == NULL)
 		aside = evpy_aside_get();
-	if (aside == NULL || !evpy_aside_fill(aside)) {
+	if (aside == NULL ||
+	    (!evpy_aside_fill(aside) && (aside->left[0] < least || aside->left[1] < least))) {
 		if (aside != NULL && aside->depth == 0)
-			evpy_aside_free(aside);
+			evpy_aside_keep(aside);
 		errno = ENOMEM;
 		return -1;
 	}
@@ -144,7 +151,21 @@ static int evpy_guard(void)
 	return aside->missed;
 }
 
-/* The same with room for one block of `size` bytes. */
+/* Guard what this thread does until evpy_unguard(). Returns the argument for that, or -1 and ENOMEM if not all that
+ * might be needed can be put aside. */
+static int evpy_guard(void)
+{
+	return evpy_guard_by(EVPY_ASIDE_MOST);
+}
+
+/* Guard what ends something, if need be with less than that: nothing is put aside again for as long as there is no
+ * memory. */
+static int evpy_guard_closing(void)
+{
+	return evpy_guard_by(EVPY_ASIDE_LEAST);
+}
+
+/* As evpy_guard(), with room for one block of `size` bytes. */
 static int evpy_guard_for(size_t size)
 {
 	int before = evpy_guard();
@@ -188,17 +209,29 @@ static void evpy_unguard(int before)
 	errno = error;
 }
 
+/* Put aside what the next guard needs; -1 and ENOMEM if that is not possible. */
+static int evpy_put_aside(void)
+{
+	int before = evpy_guard();
+
+	if (before >= 0)
+		evpy_unguard(before);
+	return before < 0 ? -1 : 0;
+}
+
 /* A loop is guarded, too, as libevent allocates memory there by itself. Callbacks are not guarded: Python's functions
  * must see that there is no memory. So memory used there is libevent's own, and a byte to the log's pipe makes the
  * loop look. */
 
-/* Guard the loop that this thread begins; returns the argument for evpy_loop_end(). */
-static struct evpy_aside *evpy_loop_begin(void)
+/* Guard the loop that this thread begins, and store the argument for evpy_loop_end(); -1 and ENOMEM if nothing can be
+ * put aside. */
+static int evpy_loop_begin(struct evpy_aside **outer)
 {
-	struct evpy_aside *outer = evpy_looping;
-
-	evpy_looping = evpy_guard() < 0 ? NULL : evpy_guarding;
-	return outer;
+	if (evpy_guard() < 0)
+		return -1;
+	*outer = evpy_looping;
+	evpy_looping = evpy_guarding;
+	return 0;
 }
 
 /* How often memory has run short in the loop since this was last asked. */
@@ -216,12 +249,10 @@ static int evpy_loop_missed(void)
 
 static void evpy_loop_end(struct evpy_aside *outer)
 {
-	if (evpy_looping != NULL) {
-		int error = errno;
+	int error = errno;
 
-		evpy_unguard(0);
-		errno = error;
-	}
+	evpy_unguard(0);
+	errno = error;
 	evpy_looping = outer;
 }
 
@@ -275,6 +306,14 @@ static struct {
 		int onwards;
 	} refusing;
 } evpy_counted;
+
+/* Whether every allocation fails, so that nothing can be put aside, either. */
+static int evpy_refusing_all;
+
+static int evpy_refuses_all(void)
+{
+	return __atomic_load_n(&evpy_refusing_all, __ATOMIC_RELAXED);
+}
 
 /* No other lock is taken while it is held: so a thread that holds any other lock may take it. */
 static pthread_mutex_t evpy_counted_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -374,6 +413,8 @@ static int evpy_admit(int source)
 		refused = evpy_counted.refusing.countdown == 1;
 		if (!refused || !evpy_counted.refusing.onwards)
 			--evpy_counted.refusing.countdown;
+		else if (evpy_counted.refusing.source == EVPY_ANY)
+			__atomic_store_n(&evpy_refusing_all, 1, __ATOMIC_RELAXED);
 	}
 	for (i = 0; i < 2; ++i) {
 		++evpy_counted.usage[sources[i]].allocations;
@@ -530,6 +571,42 @@ static char *evpy_strdup(const char *text)
 	return copy == NULL ? NULL : memcpy(copy, text, size);
 }
 
+/* Freeing later.
+ *
+ * evpy_dns_clear() has libevent free some memory that it goes on using. So while it holds memory back, what this
+ * thread frees is only listed, and freed afterwards. The list grows by memory that the caller has put aside. */
+
+static _Thread_local struct {
+	int on;
+	void **freed;
+	size_t count, room;
+} evpy_held_back;
+
+/* How many threads do so, to know at once that none does. */
+static int evpy_holding_back;
+
+/* List the block instead of freeing it. Without memory for the list, it is never freed. */
+static void evpy_hold_back(void *memory)
+{
+	if (evpy_held_back.count == evpy_held_back.room) {
+		size_t room = 2 * evpy_held_back.room + 16;
+		void **freed = evpy_resize(EVPY_OURS, evpy_held_back.freed, room * sizeof *freed);
+
+		if (freed == NULL)
+			return;
+		evpy_held_back.freed = freed;
+		evpy_held_back.room = room;
+	}
+	evpy_held_back.freed[evpy_held_back.count++] = memory;
+}
+
+static int evpy_holds_back(void)
+{
+	return __atomic_load_n(&evpy_holding_back, __ATOMIC_RELAXED) > 0 && evpy_held_back.on;
+}
+
+/* What libevent has as its functions. */
+
 static void *evpy_libevent_malloc(size_t size)
 {
 	return evpy_take(EVPY_LIBEVENT, size);
@@ -538,6 +615,60 @@ static void *evpy_libevent_malloc(size_t size)
 static void *evpy_libevent_realloc(void *old, size_t size)
 {
 	return evpy_resize(EVPY_LIBEVENT, old, size);
+}
+
+static void evpy_libevent_free(void *memory)
+{
+	if (evpy_holds_back())
+		evpy_hold_back(memory);
+	else
+		evpy_free(memory);
+}
+
+/* Somebody else's functions: libevent has them in place of ours, but frees by this one. */
+static void (*evpy_others_free)(void *);
+
+static void evpy_libevent_free_by_others(void *memory)
+{
+	if (evpy_holds_back())
+		evpy_hold_back(memory);
+	else
+		evpy_others_free(memory);
+}
+
+/* What is called in place of event_set_mem_functions(): where that gets NULL, our functions are used, which are over
+ * malloc(), as libevent's own are. */
+static void evpy_set_mem_functions(
+    void *(*new)(size_t), void *(*resize)(void *, size_t), void (*release)(void *))
+{
+	evpy_others_free = release;
+	event_set_mem_functions(new != NULL ? new : evpy_libevent_malloc,
+	    resize != NULL ? resize : evpy_libevent_realloc,
+	    release != NULL ? evpy_libevent_free_by_others : evpy_libevent_free);
+}
+
+static void evpy_hold_back_begin(void)
+{
+	evpy_held_back.on = 1;
+	__atomic_add_fetch(&evpy_holding_back, 1, __ATOMIC_RELAXED);
+}
+
+static void evpy_hold_back_end(void)
+{
+	__atomic_sub_fetch(&evpy_holding_back, 1, __ATOMIC_RELAXED);
+	evpy_held_back.on = 0;
+}
+
+/* Free what has been held back. */
+static void evpy_let_go(void)
+{
+	void (*release)(void *) = evpy_others_free != NULL ? evpy_others_free : evpy_free;
+
+	while (evpy_held_back.count > 0)
+		release(evpy_held_back.freed[--evpy_held_back.count]);
+	evpy_free(evpy_held_back.freed);
+	evpy_held_back.freed = NULL;
+	evpy_held_back.room = 0;
 }
 
 #if LIBEVENT_PY_HAVE_TLS
@@ -621,12 +752,23 @@ static void evpy_refuse(int source, size_t nth, int onwards)
 	evpy_counted.refusing.countdown = nth;
 	evpy_counted.refusing.source = source;
 	evpy_counted.refusing.onwards = onwards;
+	__atomic_store_n(
+	    &evpy_refusing_all, source == EVPY_ANY && nth == 1 && onwards, __ATOMIC_RELAXED);
 	evpy_counted_leave();
 }
 
-static void evpy_use_memory(void)
+/* Free what is put aside for the next guards, for tests of what happens when nothing can be. */
+static void evpy_asides_forget(void)
 {
-	event_set_mem_functions(evpy_libevent_malloc, evpy_libevent_realloc, evpy_free);
+	size_t i;
+
+	for (i = 0; i < sizeof evpy_spares / sizeof *evpy_spares; ++i) {
+		struct evpy_aside *aside =
+		    __atomic_exchange_n(&evpy_spares[i], NULL, __ATOMIC_ACQ_REL);
+
+		if (aside != NULL)
+			evpy_aside_free(aside);
+	}
 }
 
 /* Runs when the module is loaded. That is before any lock is made that is held during an allocation, so that this
@@ -637,7 +779,7 @@ __attribute__((constructor)) static void evpy_memory_begin(void)
 	const char *wanted = getenv("LIBEVENT_PY_COUNT_MEMORY");
 
 	pthread_atfork(evpy_counted_hold, evpy_counted_leave, evpy_counted_leave);
-	evpy_use_memory();
+	evpy_set_mem_functions(NULL, NULL, NULL);
 	if (wanted == NULL || *wanted == '\0' || evpy_count_memory() < 0)
 		return;
 #if LIBEVENT_PY_HAVE_TLS
@@ -645,3 +787,5 @@ __attribute__((constructor)) static void evpy_memory_begin(void)
 	    CRYPTO_set_mem_functions(evpy_openssl_malloc, evpy_openssl_realloc, evpy_openssl_free);
 #endif
 }
+
+#define event_set_mem_functions evpy_set_mem_functions

@@ -25,6 +25,8 @@ struct evpy_block {
 void evpy_free(void *memory);
 
 int evpy_guard(void);
+int evpy_guard_closing(void);
+int evpy_put_aside(void);
 int evpy_lacked(int before);
 void evpy_unguard(int before);
 
@@ -35,3 +37,4 @@ int evpy_counts(int source);
 void evpy_usage(int source, struct evpy_usage *usage);
 size_t evpy_live_blocks(int source, struct evpy_block *blocks, size_t room);
 void evpy_refuse(int source, size_t nth, int onwards);
+void evpy_asides_forget(void);

@@ -395,9 +395,6 @@ static uintptr_t evpy_lost(uintptr_t *object)
  * is held, no other lock is taken except that of a file segment. */
 static struct evpy_lock evpy_memory_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-/* Held while libevent's memory functions are replaced. */
-static struct evpy_lock evpy_mem_functions_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-
 static void evpy_memory_hold(void)
 {
 	evpy_lock_lock(0, &evpy_memory_lock);
@@ -421,7 +418,6 @@ static int evpy_use_threads(void)
 	int result;
 
 	evpy_lock_register(&evpy_memory_lock);
-	evpy_lock_register(&evpy_mem_functions_lock);
 	errno = pthread_atfork(evpy_at_fork, evpy_after_fork_in_parent, evpy_after_fork_in_child);
 	if (errno != 0)
 		return -1;

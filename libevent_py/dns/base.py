@@ -306,7 +306,7 @@ class DnsBase(Child):
         ):  # send waiting questions now, so that clearing itself sends nothing
             errors.guarded(option, pointer, b"max-inflight", b"65000")
             errors.guarded(lib.evdns_base_resume, pointer)
-        lib.evpy_dns_clear(self.base.pointer, pointer)
+        errors.call(lib.evpy_dns_clear, self.base.pointer, pointer)
         errors.guarded(option, pointer, b"max-inflight", self._max_inflight)
 
     def _note_max_inflight(self, path: str | bytes) -> None:

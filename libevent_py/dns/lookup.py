@@ -214,7 +214,7 @@ class DnsLookup(Lookup):
 
     @staticmethod
     def _cancel_in_c(pointer: CData, handle: CData) -> None:
-        errors.guarded(lib.evdns_cancel_request, pointer, handle)
+        errors.guarded_end(lib.evdns_cancel_request, pointer, handle)
 
     def _lose(self) -> None:
         """Call the callback, whose answer libevent has lost."""
@@ -276,7 +276,7 @@ class AddrInfoLookup(Lookup):
 
     @staticmethod
     def _cancel_in_c(pointer: CData, handle: CData) -> None:
-        errors.guarded(lib.evdns_getaddrinfo_cancel, handle)
+        errors.guarded_end(lib.evdns_getaddrinfo_cancel, handle)
 
     def _lose(self) -> None:
         """Call the callback, whose answer libevent has lost."""

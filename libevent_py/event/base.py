@@ -367,10 +367,14 @@ class EventBase(Root):
         self._check_found()
         self._check_thread()
         pointer = self._pointer_though_forked()
+        result = 0
         try:
-            errors.call(lib.event_reinit, pointer)
+            result = errors.call(lib.evpy_event_reinit, pointer)
         finally:
-            self._unpark()
+            if result != lib.EVPY_NOT_BEGUN:
+                self._unpark()
+        if result == lib.EVPY_NOT_BEGUN:
+            raise errors.failed(lib.event_reinit)
         signals.reclaim(self)
 
     def _check_selectable(self, fd: int) -> None:

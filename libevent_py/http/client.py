@@ -142,6 +142,7 @@ class HttpConnection(Flow, Child):
         below = ffi.NULL if bev is None else bev.pointer
         try:
             if bev is not None:
+                errors.call(lib.evpy_put_aside)  # or the bufferevent would be closed in vain
                 bev._give(self)
             failure = functools.partial(errors.failed, lib.evhttp_connection_base_new)
             what = base.pointer, dns, below, name, port, key, self._place
