@@ -134,16 +134,22 @@ static int evpy_segment_add(
     struct evpy_segment *part, struct evbuffer *buf, size_t offset, size_t length)
 {
 	struct evbuffer *way;
-	int result;
+	int result, before;
 
 	if (part->base != NULL)
 		return evpy_segment_refer(part, buf, offset, length);
 	way = evbuffer_new();
-	if (way == NULL)
+	before = way == NULL ? -1 : evpy_guard(); /* or the failure would take the reference */
+	if (before < 0) {
+		if (way != NULL)
+			evbuffer_free(way);
+		errno = ENOMEM;
 		return -1;
+	}
 	result = evpy_segment_send(part, way, offset, length);
 	if (result == 0)
 		result = evbuffer_add_buffer(buf, way);
+	evpy_unguard(before);
 	evbuffer_free(way);
 	return result;
 }
