@@ -117,10 +117,16 @@ static void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_se
  * network doesn't take it, -1 if it can't be sent without waiting. In both cases the request is freed. */
 static int evpy_dns_respond(struct evdns_server_request *request, int code)
 {
-	int error, result = evdns_server_request_respond(request, code);
+	int before = evpy_guard(), result = -1, error; /* or the answer would lose its records */
 
-	if (result == 1)
+	if (before >= 0) {
 		result = evdns_server_request_respond(request, code);
+		if (result == 1)
+			result = evdns_server_request_respond(request, code);
+		error = errno;
+		evpy_unguard(before);
+		errno = error;
+	}
 	if (result == 0)
 		return 0;
 	error = errno;
