@@ -69,7 +69,7 @@ static int evpy_rpc_fill(struct evrpc_req_generic *rpc, const void *data, size_t
 
 static void evpy_rpc_answer(struct evrpc_req_generic *rpc)
 {
-	int before = evpy_guard(); /* it is done without, too: it has nobody to tell */
+	int before = evpy_guard_closing(); /* it has nobody to tell */
 
 	((struct evpy_payload *)evrpc_get_reply(rpc))->complete = 1;
 	evrpc_request_done(rpc);
@@ -80,7 +80,7 @@ static void evpy_rpc_answer(struct evrpc_req_generic *rpc)
 /* Answer with 503, as evrpc does when something is wrong. */
 static void evpy_rpc_refuse(struct evrpc_req_generic *rpc)
 {
-	int before = evpy_guard(); /* it is done without, too: it has nobody to tell */
+	int before = evpy_guard_closing(); /* it has nobody to tell */
 
 	((struct evpy_payload *)evrpc_get_reply(rpc))->complete = 0;
 	evrpc_request_done(rpc);
@@ -150,12 +150,17 @@ static int evpy_rpc_register(
 /* evrpc asserts that the path still has its handler; but the user of the HTTP server may have removed it. */
 static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, const char *name)
 {
-	char *path = evpy_rpc_path(name);
-	int failed = evpy_rpc_claim(http, path) < -1;
+	int before = evpy_guard_closing(), failed;
+	char *path;
 
+	if (before < 0)
+		return -2;
+	path = evpy_rpc_path(name);
+	failed = evpy_rpc_claim(http, path) < -1;
 	if (!failed)
 		evrpc_unregister_rpc(base, name);
 	evpy_free(path);
+	evpy_unguard(before);
 	return failed;
 }
 
@@ -374,10 +379,14 @@ static int evpy_rpc_make_request(struct evrpc_request_wrapper *context)
 	return result;
 }
 
-static int evpy_rpc_resume_request(void *end, void *context, int result)
+/* Returns EVPY_NOT_BEGUN without memory, unless it must be done. */
+static int evpy_rpc_resume_request(void *end, void *context, int result, int must)
 {
-	int before = evpy_guard(), failed = evrpc_resume_request(end, context, result);
+	int before = evpy_guard_closing(), failed;
 
+	if (before < 0 && !must)
+		return EVPY_NOT_BEGUN;
+	failed = evrpc_resume_request(end, context, result);
 	if (before >= 0)
 		evpy_unguard(before);
 	return failed;

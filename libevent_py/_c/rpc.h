@@ -116,6 +116,6 @@ struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call);
 void evpy_call_free(struct evpy_call *call);
 void evpy_call_abort(struct evpy_call *call);
 int evpy_rpc_make_request(struct evrpc_request_wrapper *context);
-int evpy_rpc_resume_request(void *end, void *context, int result);
+int evpy_rpc_resume_request(void *end, void *context, int result, int must);
 void evpy_rpc_pool_add_connection(struct evrpc_pool *pool, struct evhttp_connection *evcon);
 int evpy_rpc_hook_add_meta(void *context, const char *key, const void *data, size_t size);

@@ -127,7 +127,9 @@ class Context(Handle):
         def resume() -> None:
             if self._paused:  # false if other code has resumed it
                 self._paused = False  # type: ignore[misc]  # its subclasses have the slot
-                self.end._let_go_on(end, pointer, result)  # no call from there to here
+                if not self.end._let_go_on(end, pointer, result):  # no call from there to here
+                    self._paused = True  # type: ignore[misc]
+                    raise errors.failed(lib.evrpc_resume_request)
 
         self.end._enter(resume)
 
@@ -212,8 +214,10 @@ class End(Child):
             if not base._forked and not base._busy():
                 base._exhume()  # perhaps no loop will ever run to do it
 
-    def _let_go_on(self, end: CData, pointer: CData, result: RpcHookResult) -> None:
-        """Resume the RPC whose context is *pointer*, at C's end *end*.
+    def _let_go_on(self, end: CData, pointer: CData, result: RpcHookResult) -> bool:
+        """Resume the RPC whose context is *pointer*, at C's end *end*; tell if C has begun to.
+
+        Without memory C doesn't.
 
         C keeps its record of the paused RPC until it has resumed it. If a callback ended the RPC,
         or paused it again, C would find that stale record (R6). So the work of C's callbacks waits
@@ -222,7 +226,7 @@ class End(Child):
         late: list[Callable[[], object]] = []
         outer, self._late = self._late, late
         try:
-            failed = lib.evpy_rpc_resume_request(end, pointer, result)
+            failed = lib.evpy_rpc_resume_request(end, pointer, result, False)
         finally:
             self._late = outer
         for function in late:
@@ -233,8 +237,9 @@ class End(Child):
                 self.base._report(error, self)
             finally:
                 self._depth -= 1
-        if failed:
+        if failed and failed != lib.EVPY_NOT_BEGUN:
             raise errors.failed(lib.evrpc_resume_request)
+        return bool(failed != lib.EVPY_NOT_BEGUN)
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
         """Return the hooks' result for the RPC whose context is *pointer*."""

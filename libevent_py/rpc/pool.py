@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
@@ -174,7 +175,7 @@ class Made:
         waiting = []
         for call in list(self.calls.values()):
             self.silence(call._key)
-            if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE):
+            if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE, True):
                 continue  # it was paused
             if call._connection is not None:
                 lib.evpy_call_abort(call._record)
@@ -350,8 +351,11 @@ class RpcPool(End):
                 result = self._ask_for(call, when, request, data)
         except BaseException as error:
             self.base._report(error, self)
-        if result is not PAUSE and not self.base._forked:
-            self._let_go_on(end, call._context, result)
+        if result is PAUSE or self.base._forked:
+            return
+        if not self._let_go_on(end, call._context, result):
+            call._paused = True  # somebody may resume it when there is memory
+            raise errors.failed(lib.evrpc_resume_request)
 
     def _over(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Call the callback of *call*, which has ended, unless `close` has called it."""

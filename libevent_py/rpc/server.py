@@ -80,7 +80,7 @@ class Served:
         rpc = ref()
         if rpc is not None:
             rpc._lose()
-        if lib.evpy_rpc_resume_request(self.pointer, pointer, TERMINATE):
+        if lib.evpy_rpc_resume_request(self.pointer, pointer, TERMINATE, True):
             lib.evpy_rpc_refuse(pointer)
 
     def unregister(self, name: bytes) -> None:
@@ -309,9 +309,15 @@ class Rpc(Context, Child):
             if not self._paused:  # other code has resumed it
                 return
             self._paused = False
+            known = None
             if (self._answered or result is TERMINATE) and self._number in calls:
+                known = calls[self._number]
                 del calls[self._number]  # C frees the call
-            self.end._let_go_on(end, pointer, result)
+            if not self.end._let_go_on(end, pointer, result):
+                self._paused = True
+                if known is not None:
+                    calls[self._number] = known
+                raise errors.failed(lib.evrpc_resume_request)
 
         try:
             self.end._enter(resume)
@@ -426,8 +432,12 @@ class RpcServer(End):
         made = self.base._called_by(self._served.names.get(octets, 0))  # nobody's key
         if made is None or made.handler is None:
             raise KeyError(name)
-        made.handler = None
-        self._later(self._served.unregister, octets)
+        handler, made.handler = made.handler, None
+        try:
+            self._later(self._served.unregister, octets)
+        except MemoryError:
+            made.handler = handler
+            raise
 
     def close(self) -> None:
         """Unregister all procedures, and free the server; a second time does nothing.
