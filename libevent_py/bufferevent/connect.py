@@ -61,7 +61,8 @@ class Connection:
         self._prepare(bev, bev.pointer)
         self.cancel(bev.pointer)
         self.lookup = None
-        errors.call(lib.bufferevent_socket_connect, bev.pointer, target.pointer, target.length)
+        # Without memory, C would connect the socket and then not wait for it.
+        errors.guarded(lib.bufferevent_socket_connect, bev.pointer, target.pointer, target.length)
         look(bev)
 
     def connect_hostname(

@@ -85,10 +85,14 @@ def leave_to_heir(bev: BufferEvent) -> bool:
     pointer = bev._take()
     if pointer is not None:  # None if other code has closed it in between
         heir._inherit(pointer)
-        heir.disable(EventFlag.READ)
-        heir.setwatermark(EventFlag.WRITE, 0, 0)
-        heir.setcb(None, _written, _ended)
-        heir.enable(EventFlag.WRITE)
+        try:
+            heir.disable(EventFlag.READ)
+            heir.setwatermark(EventFlag.WRITE, 0, 0)
+            heir.setcb(None, _written, _ended)
+            heir.enable(EventFlag.WRITE)
+        except MemoryError:  # it would wait for ever
+            heir._end(False)
+            raise
     return True
 
 

@@ -416,7 +416,13 @@ class Session:
 
 
 def _shut_down(ssl: CData) -> bool:
-    return lib.SSL_shutdown(ssl) >= 0 or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
+    before = lib.evpy_guard_closing()  # or the notice might never leave the bufferevent below
+    try:
+        sent = lib.SSL_shutdown(ssl) >= 0
+    finally:
+        if before >= 0:
+            lib.evpy_unguard(before)
+    return sent or bool(lib.SSL_get_shutdown(ssl) & lib.SSL_SENT_SHUTDOWN)
 
 
 def _popped(pointer: CData, ssl: CData) -> tuple[list[TlsError], bool]:
