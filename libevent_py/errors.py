@@ -294,6 +294,7 @@ before_failing: list[Callable[[], None]] = []
 def failed(function: Callable[..., object], argument: str = "") -> Exception:
     """Return the exception for *function*'s failure: by errno, if it is set."""
     code = ffi.errno
+    lib.evpy_loop_unwatched()  # it is told by this
     name = name_of(function)
     where = f"{name}: {argument}" if argument else name
     failure: Exception = LibeventError(f"{where} failed")

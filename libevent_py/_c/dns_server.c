@@ -120,7 +120,9 @@ static int evpy_dns_respond(struct evdns_server_request *request, int code)
 	int before = evpy_guard(), result = -1, error; /* or the answer would lose its records */
 
 	if (before >= 0) {
-		result = evdns_server_request_respond(request, code);
+		do
+			result = evdns_server_request_respond(request, code);
+		while (result < 0 && errno == EINTR); /* evdns has not queued it, either */
 		if (result == 1)
 			result = evdns_server_request_respond(request, code);
 		error = errno;

@@ -508,9 +508,22 @@ static char *evpy_dump_events(struct event_base *base)
 /* The timer that brings the loop of this thread to a clean moment, or NULL. */
 static _Thread_local struct event *evpy_waker;
 
+/* The errno by which the kernel has refused, for want of room, to watch a descriptor; 0 if it has not. Some functions
+ * fail then, and whoever tells of that forgets it. Others only log it, and then libevent waits for ever: so the
+ * loop of this thread tells of it. */
+static _Thread_local int evpy_unwatched;
+
+static int evpy_loop_unwatched(void)
+{
+	int error = evpy_unwatched;
+
+	evpy_unwatched = 0;
+	return error;
+}
+
 /* Run the base's loop. Its own timer `waker` is activated when libevent drops a reference to something that Python
  * keeps alive, as there may be no other event for long. EVPY_RAN_SHORT is added to the result if libevent has used
- * memory that was put aside. */
+ * memory that was put aside, or evpy_loop_unwatched() has something to tell. */
 #define EVPY_RAN_SHORT 16
 
 static int evpy_loop(struct event_base *base, int flags, struct event *waker)
@@ -525,7 +538,7 @@ static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 	errno = 0;
 	result = event_base_loop(base, flags);
 	evpy_waker = outer;
-	if (evpy_loop_missed() > 0)
+	if (evpy_loop_missed() > 0 || evpy_unwatched != 0)
 		result += EVPY_RAN_SHORT;
 	evpy_loop_end(outer_aside);
 	return result;

@@ -192,6 +192,7 @@ int evpy_once_timer(struct evpy_onces *onces, uintptr_t key, double seconds);
 
 size_t evpy_event_keys(struct event_base *base, uintptr_t *keys, size_t room);
 char *evpy_dump_events(struct event_base *base);
+int evpy_loop_unwatched(void);
 #define EVPY_RAN_SHORT ...
 #define EVPY_NOT_BEGUN ...
 int evpy_event_reinit(struct event_base *base);

@@ -77,6 +77,13 @@ static void evpy_message_free(struct evpy_message *message)
 	evpy_free(message);
 }
 
+/* See evpy_unwatched. */
+static void evpy_note_unwatched(const char *text, int error)
+{
+	if ((error == ENOSPC || error == ENOMEM) && strncmp(text, "Epoll ", 6) == 0)
+		evpy_unwatched = error;
+}
+
 static void evpy_on_log(int severity, const char *text)
 {
 	int error = errno, fd = __atomic_load_n(&evpy_log_poke_fd, __ATOMIC_ACQUIRE);
@@ -88,6 +95,8 @@ static void evpy_on_log(int severity, const char *text)
 		return;
 	}
 	evpy_warned += severity == EVENT_LOG_WARN;
+	if (severity == EVENT_LOG_WARN)
+		evpy_note_unwatched(text, error);
 	message = evpy_message_new(&size);
 	/* libevent ends the process after an error, so the message might never be fetched. */
 	if (severity == EVENT_LOG_ERR || message == NULL)

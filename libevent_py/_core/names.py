@@ -144,6 +144,7 @@ STANDS_FOR = {
     "evpy_lookup_under_way": "evdns_getaddrinfo",
     "evpy_loop": "event_base_loop",
     "evpy_loop_missed": "event_base_loop",
+    "evpy_loop_unwatched": "event_base_loop",
     "evpy_lost": "event_reinit",
     "evpy_memory_freed_twice": "event_set_mem_functions",
     "evpy_memory_keep": "event_set_mem_functions",

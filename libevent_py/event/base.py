@@ -442,7 +442,7 @@ class EventBase(Root):
                 result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
                 if result >= lib.EVPY_RAN_SHORT - 1:
                     result -= lib.EVPY_RAN_SHORT
-                    self._report(_short(), self)
+                    self._report(_unwatched() or _short(), self)
                 return result
         finally:
             self._running = False
@@ -505,6 +505,8 @@ class EventBase(Root):
         wakeup().log.take()
         if lib.evpy_loop_missed():
             self._report(_short(), self)
+        if unwatched := _unwatched():
+            self._report(unwatched, self)
         log.flush()
 
     def _signalled(self) -> None:
@@ -864,6 +866,12 @@ def _check_method(config: EventConfig | None) -> None:
 def _beyond_select(what: str) -> OSError:
     """Return the exception that says that select can't wait for *what*."""
     return OSError(errno.EINVAL, f"{what} with select: {os.strerror(errno.EINVAL)}")
+
+
+def _unwatched() -> OSError | None:
+    """Return the error if the kernel has refused to watch something, and nobody was told."""
+    code = lib.evpy_loop_unwatched()
+    return OSError(code, f"event_base_loop: {os.strerror(code)}") if code else None
 
 
 def _short() -> MemoryError:

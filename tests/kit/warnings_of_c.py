@@ -148,8 +148,7 @@ WARNINGS = (
         "Epoll MOD(%d) on %d retried as ADD; that failed too",
         RAISES,
         "Event.add: OSError, where the descriptor has become another's and the kernel takes no "
-        "more; with EPOLL_USE_CHANGELIST the log alone: then the loop asks the kernel, and tells "
-        "nobody",
+        "more; where C itself tells nobody, or with EPOLL_USE_CHANGELIST, the loop raises OSError",
     ),
     Warning(
         "epoll.c",
@@ -166,7 +165,8 @@ WARNINGS = (
         "was %d (%s); close change was %d (%s)",
         RAISES,
         "Event.add, EventBase.once, Listener, BufferEvent: OSError, with EPERM for a file; also "
-        "with EPOLL_USE_CHANGELIST, where libevent itself would say nothing",
+        "with EPOLL_USE_CHANGELIST, where libevent itself would say nothing; the loop raises "
+        "OSError where the kernel has no room, as test_failing_calls.py tries",
         trigger="test_a_file_is_refused",
     ),
     Warning(
