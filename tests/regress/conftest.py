@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from libevent_py import EventBase, EventBaseFlag, EventFeature, debug
+from tests.kit.raw import FromC
 from tests.kit.variants import VARIANTS, Variant, bounded
 
 if os.environ.get("EVENT_DEBUG_MODE"):
@@ -46,3 +47,11 @@ def new_base(variant: Variant) -> Iterator[Callable[..., EventBase]]:
 def backend_base(new_base: Callable[..., EventBase]) -> EventBase:
     """An event base on each variant in turn."""
     return new_base()
+
+
+@pytest.fixture
+def from_c() -> Iterator[FromC]:
+    """A decorator that makes a function callable by C; what it raises comes out of the test."""
+    functions = FromC()
+    yield functions
+    functions.check()
