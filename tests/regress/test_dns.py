@@ -96,6 +96,14 @@ def test_gethostbyname6(base: EventBase) -> None:
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["2001:db8::1"])]
 
 
+def test_gethostbyaddr(base: EventBase) -> None:
+    """An IPv4 address has a name."""
+    told = Told()
+    with NameServer(base, LIVE) as server, client_of(server) as dns:
+        dns.resolve_reverse("127.0.0.1", told)
+        assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["localhost"])]
+
+
 def test_resolve_reverse(base: EventBase) -> None:
     """Addresses of both families have a name."""
     told = Told()
@@ -453,16 +461,18 @@ def test_bufferevent_connect_hostname_emfile() -> None:
             next_fd.close()
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            bevs = [BufferEvent(base, on_event=on_event) for _ in range(4)]
+            bevs = [BufferEvent(base, on_event=on_event) for _ in range(5)]
             bevs[3].connect_hostname(None, "localhost", port, socket.AF_INET)
+            bevs[4].connect_hostname(None, "nonesuch.nowhere.invalid", 80, socket.AF_INET)
             bevs[0].connect_hostname(dns, "nosuchplace.example.com", port, socket.AF_INET)
             bevs[1].connect_hostname(dns, "127.0.0.1", port, socket.AF_INET)
             bevs[2].connect_hostname(dns, "nobodaddy.example.com", port, socket.AF_INET)
-            run_until(base, lambda: len(outcomes) == 4)
+            run_until(base, lambda: len(outcomes) == 5)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             assert outcomes[bevs[0]] == (ERROR, AddrInfoError.NONAME)
             assert outcomes[bevs[1]] == outcomes[bevs[2]] == (ERROR, None)
-            assert outcomes[bevs[3]][0] == ERROR
+            assert outcomes[bevs[3]][0] == ERROR and outcomes[bevs[3]][1]
+            assert outcomes[bevs[4]][0] == ERROR and outcomes[bevs[4]][1]
             assert len(server.asked) == 2
         """
     )
@@ -510,12 +520,17 @@ def at_once(dns: DnsBase) -> None:
     )
     error, found = found_at_once(dns, None, "9090", type=datagram, flags=AddrInfoFlag.PASSIVE)
     assert error is None
-    assert {(v4, datagram, udp, "", ("0.0.0.0", 9090))} <= set(found)
-    assert {one[4][:2] for one in found} <= {("0.0.0.0", 9090), ("::", 9090)}
+    assert set(found) == {
+        (v4, datagram, udp, "", ("0.0.0.0", 9090)),
+        (v6, datagram, udp, "", ("::", 9090, 0, 0)),
+    }
     error, found = found_at_once(dns, None, "2", type=stream)
     assert error is None
-    assert {one[4][:2] for one in found} == {("127.0.0.1", 2), ("::1", 2)}
-    error, found = found_at_once(dns, "localhost", "80", proto=tcp, family=v4)
+    assert set(found) == {
+        (v4, stream, tcp, "", ("127.0.0.1", 2)),
+        (v6, stream, tcp, "", ("::1", 2, 0, 0)),
+    }
+    error, found = found_at_once(dns, "LOCALHOST", "80", proto=tcp, family=v4)
     assert (error, found) == (None, [(v4, stream, tcp, "", ("127.0.0.1", 80))])
     error, found = found_at_once(dns, "localhost", "80", proto=tcp, family=v6)
     assert (error, found) == (None, [(v6, stream, tcp, "", ("::1", 80, 0, 0))])
@@ -527,7 +542,7 @@ def in_the_loop(base: EventBase, server: NameServer, dns: DnsBase) -> None:
     addrconfig, canonname = AddrInfoFlag.ADDRCONFIG, AddrInfoFlag.CANONNAME
     questions: list[tuple[str, dict[str, Any]]] = [
         ("both", {"flags": canonname}),
-        ("v4only", {}),
+        ("v4only", {"flags": canonname}),
         ("v6only", {}),
         ("v4assert", {"family": v4}),
         ("v6assert", {"family": v6}),
@@ -550,6 +565,7 @@ def in_the_loop(base: EventBase, server: NameServer, dns: DnsBase) -> None:
     outcomes: list[Any] = []
     for lookup in lookups:
         error, found = answers[lookup]
+        assert {one[1:3] for one in found} <= {(socket.SOCK_STREAM, socket.IPPROTO_TCP)}
         outcomes.append(error.errno if error else [one[4][:2] for one in found])
     assert outcomes == [
         [("80.80.32.32", 8000), ("80ff::bbbb", 8000)],
@@ -682,7 +698,7 @@ def test_set_so_rcvbuf_so_sndbuf(base: EventBase) -> None:
         "so-sndbuf",
     ],
 )
-def test_set_option(base: EventBase, option: str) -> None:
+def test_set_options(base: EventBase, option: str) -> None:
     """Each option takes a number, and nothing else."""
     with DnsBase(base, NO_BASE_FLAG) as dns:
         dns.set_option(option, "1")
