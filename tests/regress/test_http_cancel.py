@@ -14,7 +14,8 @@ from enum import Flag, auto
 
 import pytest
 
-from libevent_py import DnsError, EventBase, HttpConnection, HttpRequestError, LoopFlag
+from libevent_py import Buffer, DnsError, EventBase, HttpConnection, HttpRequestError, LoopFlag
+from libevent_py.buffer import BufferInfo
 from tests.kit.http_peers import Asked
 from tests.kit.peers import run_until
 from tests.kit.regress_http import Names, Site, ask, empty, failed, funny
@@ -48,6 +49,11 @@ SERVER_TIMEOUT, NS_TIMEOUT = How.SERVER_TIMEOUT, How.NS_TIMEOUT
 BACKLOG = 256
 
 
+def nothing_is_written(buffer: Buffer, info: BufferInfo) -> None:
+    """Fail: where connections aren't accepted, a request is cancelled while connecting."""
+    pytest.fail(f"{info} has been written")
+
+
 def cancel(base: EventBase, how: How) -> None:
     """Cancel a request of a tenth of a second, and make two more on the same connection."""
     with contextlib.ExitStack() as stack:
@@ -68,6 +74,8 @@ def cancel(base: EventBase, how: How) -> None:
         evcon = stack.enter_context(HttpConnection(base, host, site.port, dns_base=dns))
         if inactive:
             evcon.timeout = 0.5
+        if SERVER_TIMEOUT in how:
+            evcon.bufferevent.output.add_cb(nothing_is_written)
         codes: list[HttpRequestError] = []
         cancelled = Asked(on_error=lambda request, code: codes.append(code)).on(evcon, "/delay")
         base.once(lambda fd, what: cancelled.request.cancel(), timeout=0.1)

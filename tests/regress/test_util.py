@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import ipaddress
 import itertools
+import os
 import random
 import socket
+import statistics
 import time
 from typing import Any
 
 import pytest
 
-from libevent_py import AddrInfoError, AddrInfoFlag, DnsError, MonotonicFlag, util
+from libevent_py import AddrInfoError, AddrInfoFlag, DnsError, MonotonicFlag, _ffi, util
 from libevent_py._ffi import ffi, lib
 from libevent_py.util import MonotonicTimer
 
@@ -99,14 +102,89 @@ def test_sockaddr_port_parse() -> None:
             util.parse_sockaddr_port(text)
 
 
-def test_sockaddr_predicates() -> None:
-    """The addresses of this row are read. Adapted: what is loopback, Python has to say."""
-    for text in ("127.0.0.1", "127.0.3.2", "::1"):
-        host = util.parse_sockaddr_port(text)[0]
-        assert ipaddress.ip_address(host).is_loopback
-    for text in ("128.1.2.3", "18.0.0.1", "129.168.1.1", "::0", "f::1", "::501"):
-        host = util.parse_sockaddr_port(text)[0]
-        assert not ipaddress.ip_address(host).is_loopback
+@pytest.mark.parametrize(
+    ("text", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.3.2", True),
+        ("128.1.2.3", False),
+        ("18.0.0.1", False),
+        ("129.168.1.1", False),
+        ("::1", True),
+        ("::0", False),
+        ("f::1", False),
+        ("::501", False),
+    ],
+)
+def test_sockaddr_predicates(text: str, loopback: bool) -> None:
+    """libevent knows the addresses of loopback, by a function that no header declares."""
+    address = ffi.new("struct sockaddr_storage *")
+    size = ffi.new("int *", ffi.sizeof(address[0]))
+    pointer = ffi.cast("struct sockaddr *", address)
+    assert lib.evutil_parse_sockaddr_port(text.encode(), pointer, size) == 0
+    is_loopback = ctypes.CDLL(_ffi.__file__).evutil_sockaddr_is_loopback_
+    assert bool(is_loopback(ctypes.c_void_p(int(ffi.cast("intptr_t", pointer))))) is loopback
+    host = util.parse_sockaddr_port(text)[0]
+    assert ipaddress.ip_address(host).is_loopback is loopback
+
+
+def test_evutil_snprintf() -> None:
+    """Text is formatted with as much as there is room for, and a NUL; the whole length is told."""
+    room = ffi.new("char[16]")
+
+    def printed(form: bytes, *values: Any) -> tuple[int, bytes]:
+        return lib.evutil_snprintf(room, 16, form, *values), ffi.string(room)
+
+    fifty, hundred = ffi.cast("int", 50), ffi.cast("int", 100)
+    assert printed(b"%d %d", fifty, hundred) == (6, b"50 100")
+    assert printed(b"longish %d", ffi.cast("int", 1234567890)) == (18, b"longish 1234567")
+    big = 1_000_000_000 * 200
+    assert printed(b"%llu", ffi.cast("unsigned long long", big)) == (12, b"200000000000")
+    assert printed(b"%lld", ffi.cast("long long", -big)) == (13, b"-200000000000")
+    sizes = ffi.cast("size_t", 8000), ffi.cast("ssize_t", -9000)
+    assert printed(b"%zu %zd", *sizes) == (10, b"8000 -9000")
+    assert lib.evutil_snprintf(room, 0, b"x") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "trimmed"),
+    [
+        *[("", ""), ("a", "a"), ("abcdef ghi", "abcdef ghi"), (" ", ""), ("  ", ""), ("a ", "a")],
+        *[("abcdef  gH       ", "abcdef  gH"), ("\t\t", ""), (" \t", ""), ("\t", "")],
+        *[("a \t", "a"), ("a\t ", "a"), ("a\t", "a"), ("abcdef  gH    \t  ", "abcdef  gH")],
+    ],
+)
+def test_rtrim(text: str, trimmed: str) -> None:
+    """Space at the end is cut off, by a function that no header declares."""
+    memory = ctypes.create_string_buffer(text.encode())
+    ctypes.CDLL(_ffi.__file__).evutil_rtrim_lws_(memory)
+    assert memory.value.decode() == trimmed
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_socketpair(family: int) -> None:
+    """evutil_socketpair() makes two connected sockets, which don't block once they are told to."""
+    fds = ffi.new("evutil_socket_t[2]")
+    assert lib.evutil_socketpair(family, socket.SOCK_STREAM, 0, fds) == (
+        0 if family == socket.AF_UNIX else -1
+    )
+    if family != socket.AF_UNIX:
+        return
+    with socket.socket(fileno=fds[0]) as one, socket.socket(fileno=fds[1]) as other:
+        assert one.family == other.family == socket.AF_UNIX
+        one.send(b"hello")
+        assert other.recv(10) == b"hello"
+        for sock in one, other:
+            fd = sock.fileno()
+            assert lib.evutil_make_socket_nonblocking(fd) == 0
+            assert os.get_blocking(fd) is False
+            os.set_inheritable(fd, True)
+            assert lib.evutil_make_socket_closeonexec(fd) == 0
+            assert os.get_inheritable(fd) is False
+        with pytest.raises(BlockingIOError):
+            other.recv(10)
+        os.dup2(one.fileno(), other.fileno())
+    assert lib.evutil_socketpair(socket.AF_UNIX, socket.SOCK_STREAM, 12345, fds) == -1
 
 
 def test_evutil_strtoll() -> None:
@@ -267,19 +345,24 @@ def clock_steps(kind: str) -> list[float]:
     return [after - before for before, after in itertools.pairwise(times)]
 
 
+def fewest_steps(kind: str) -> list[float]:
+    """Return the shortest steps of three tries: a busy machine stops for longer than a step."""
+    return min((clock_steps(kind) for _ in range(3)), key=sum)
+
+
 def test_monotonic_prc() -> None:
     """The cheap clock never goes back, and on in steps of less than 25 ms."""
-    assert min(clock_steps("")) < 0.025
+    assert statistics.mean(fewest_steps("")) < 0.025
 
 
 def test_monotonic_prc_precise() -> None:
     """The precise clock never goes back, and on in steps of less than half a millisecond."""
-    assert min(clock_steps("precise")) < 0.0005
+    assert statistics.mean(fewest_steps("precise")) < 0.0005
 
 
 def test_monotonic_prc_fallback() -> None:
     """The wall clock never goes back, and on in steps of less than 25 ms."""
-    assert min(clock_steps("fallback")) < 0.025
+    assert statistics.mean(fewest_steps("fallback")) < 0.025
 
 
 DATES = {
