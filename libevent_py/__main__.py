@@ -18,7 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line, and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m libevent_py",
-        description="Say which objects of libevent_py wrap a C function of libevent's, and where; "
+        description="Say which objects of libevent_py wrap a C function of libevent's, or stand "
+        "for it, and where; "
         "or what is installed, and which published vulnerabilities it has.",
     )
     parser.add_argument(
@@ -44,8 +45,10 @@ def show(function: str) -> int:
     """Print where *function* is wrapped, or why it isn't; return the exit status."""
     wrapped = places()
     if function in wrapped:
-        for line in listed(wrapped[function]):
-            print(line)
+        for line, place in zip(listed(wrapped[function]), wrapped[function], strict=True):
+            print(line.replace("  ", " stands for it  ") if place.stands else line)
+        if declared(function) and any(place.stands for place in wrapped[function]):
+            print(f"libevent's own can be called as libevent_py.lib.{function}.")
         return 0
     if members := constant(function):
         print(*members, sep="\n")

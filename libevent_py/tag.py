@@ -76,7 +76,7 @@ def marshal_string(buffer: Buffer, tag: int, string: str | bytes) -> None:
     """Append *string*, text in UTF-8 or bytes, as an item.
 
     Raises `ValueError` for a NUL, which would end the string in C. Lone surrogates become the bytes
-    that `unmarshal_string` made them of. Wraps ``evtag_marshal_string``.
+    that `unmarshal_string` made them of. Stands for ``evtag_marshal_string``.
     """
     marshal(buffer, tag, convert.string(_encoded(string), "string"))
 

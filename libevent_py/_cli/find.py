@@ -1,5 +1,8 @@
 """Where each C function is wrapped: in the object whose docstring says ``Wraps``.
 
+Where it says ``Stands for``, the package has code of its own in the place of the function, which it
+doesn't call, or calls by another one.
+
 The docstrings are read from the source, so no module has to be imported.
 """
 
@@ -24,19 +27,25 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(__file__).parent.parent
-WRAPS = re.compile(r"\bWraps\s+(``\w+``(?:,\s+``\w+``)*)\.")
+NAMES = r"\s+(``\w+``(?:,\s+``\w+``)*)\."
+WRAPS = re.compile(rf"\bWraps{NAMES}")
+STANDS_FOR = re.compile(rf"\bStands\s+for{NAMES}")
 
 
 class Place(NamedTuple):
-    """A class, method or function, and where its definition begins."""
+    """A class, method or function, and where its definition begins.
+
+    *stands* tells whether it stands for the C function, without calling it.
+    """
 
     name: str
     path: str
     line: int
+    stands: bool = False
 
 
 def places() -> dict[str, list[Place]]:
-    """Return the places that wrap each C function, by its name."""
+    """Return the places that wrap each C function, or stand for it, by its name."""
     return _places(PACKAGE)
 
 
@@ -49,15 +58,27 @@ def _places(package: Path) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     for file, module in modules.items():
         for name, node in _definitions(module):
-            for function in wrapped(ast.get_docstring(node) or ""):
-                place = Place(name, f"{package.name}/{file}", node.lineno)
+            docstring = ast.get_docstring(node) or ""
+            place = Place(name, f"{package.name}/{file}", node.lineno)
+            for function in wrapped(docstring):
                 found.setdefault(function, []).append(place)
+            for function in stood_for(docstring):
+                found.setdefault(function, []).append(place._replace(stands=True))
     return found
 
 
 def wrapped(docstring: str) -> list[str]:
     """Return the C functions that a docstring says it wraps."""
-    return [name for names in WRAPS.findall(docstring) for name in re.findall(r"\w+", names)]
+    return _named(WRAPS, docstring)
+
+
+def stood_for(docstring: str) -> list[str]:
+    """Return the C functions and macros that a docstring says it stands for."""
+    return _named(STANDS_FOR, docstring)
+
+
+def _named(said: re.Pattern[str], docstring: str) -> list[str]:
+    return [name for names in said.findall(docstring) for name in re.findall(r"\w+", names)]
 
 
 def _definitions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:

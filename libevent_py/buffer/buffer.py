@@ -371,8 +371,8 @@ class Buffer(Handle):
     def readln(self, eol: int = CRLF) -> bytes | None:
         """Remove the first line, and return it without its ending; None if no line ends yet.
 
-        Unlike in C, the callbacks are called once for the line and its ending.
-        Wraps ``evbuffer_readln``.
+        Unlike in C, the callbacks are called once for the line and its ending. Stands for
+        ``evbuffer_readln``.
         """
         # hot: written out, with no call that C doesn't need.
         if eol is not CRLF:
@@ -402,7 +402,8 @@ class Buffer(Handle):
         """Return the position of the first *what* between *start* and *end*, or -1.
 
         With *end* None it searches to the end of the buffer. Raises `ValueError` for positions
-        beyond the end. Wraps ``evbuffer_search``, ``evbuffer_search_range``, ``evbuffer_ptr_set``.
+        beyond the end. Wraps ``evbuffer_search_range``, ``evbuffer_ptr_set``. Stands for
+        ``evbuffer_search``.
         """
         # hot: written out, with no call that C doesn't need.
         octets, size = (what, len(what)) if type(what) is bytes else convert.octets(what, "what")
@@ -446,8 +447,8 @@ class Buffer(Handle):
     def write(self, fd: FileDescriptor, size: int | None = None) -> int:
         """Write up to *size* bytes from the front to *fd*, or all for None; return how many.
 
-        Unlike in C, writing 0 bytes is no error. Raises `OSError`: `BlockingIOError` if *fd*
-        takes nothing yet. Wraps ``evbuffer_write``, ``evbuffer_write_atmost``.
+        Unlike in C, writing 0 bytes is no error. Raises `OSError`: `BlockingIOError` if *fd* takes
+        nothing yet. Wraps ``evbuffer_write_atmost``. Stands for ``evbuffer_write``.
         """
         number = convert.descriptor(fd)
         most = -1 if size is None else convert.integer(size, "size", 0, LARGEST)
@@ -521,7 +522,7 @@ class Buffer(Handle):
         Both buffers refer to the same memory. Unlike in C, *other* may contain files and
         references, either buffer may be closed or changed in any thread, and a change to one never
         shows in the other. If *other* is a bufferevent's buffer, its content is copied. Raises
-        `ValueError` if *other* is this buffer. Wraps ``evbuffer_add_buffer_reference``.
+        `ValueError` if *other* is this buffer. Stands for ``evbuffer_add_buffer_reference``.
         """
         if not isinstance(other, Buffer):
             raise TypeError(f"other must be a Buffer, not {other!r}")
@@ -563,7 +564,7 @@ class Buffer(Handle):
         """Append *length* bytes of *file* from *offset* on, or for None all that follow.
 
         *file* is as for `FileSegment`, and is not mapped into memory. Unlike in C, the caller has
-        to close it. Wraps ``evbuffer_add_file``.
+        to close it. Stands for ``evbuffer_add_file``.
         """
         self._check_usable()  # before the file is read
         flags = FileSegmentFlag.DISABLE_MMAP

@@ -477,7 +477,7 @@ class BufferEvent(Child):
     def read(self, size: int | None = None) -> bytes:
         """Remove and return up to *size* bytes of the input, or all of it for None.
 
-        Wraps ``bufferevent_read``.
+        Stands for ``bufferevent_read``.
         """
         # hot: once for each message, from the arena or by a single call of C.
         base = self.base
@@ -725,7 +725,7 @@ class BufferEvent(Child):
     def partner(self) -> BufferEvent | None:
         """The other half of a pair; None without one, or once that half is closed.
 
-        Wraps ``bufferevent_pair_get_partner``.
+        Stands for ``bufferevent_pair_get_partner``.
         """
         self._check_usable()
         return self._layers.partner()

@@ -136,8 +136,8 @@ class EventBase(Root):
         requires, and that no environment variable such as ``EVENT_NOEPOLL`` disables. An event gets
         the middle level by default. Raises `ValueError` for an unknown *method*, `LibeventError`
         when no backend will do: the message gives the reason for each. Unlike in C, the number of
-        levels can't be changed later, when events could depend on it.
-        Wraps ``event_base_new``, ``event_base_new_with_config``, ``event_base_priority_init``.
+        levels can't be changed later, when events could depend on it. Wraps
+        ``event_base_new_with_config``, ``event_base_priority_init``. Stands for ``event_base_new``.
         """
         self._check_unmade()
         if config is not None and not isinstance(config, EventConfig):
@@ -273,7 +273,7 @@ class EventBase(Root):
     def running_event(self) -> Event | None:
         """The event whose callback runs in this thread; None without one, or if it is closed.
 
-        Unlike in C, it may be asked at any time. Wraps ``event_base_get_running_event``.
+        Unlike in C, it may be asked at any time. Stands for ``event_base_get_running_event``.
         """
         self._check_usable()  # raises once the base is closed
         depth = 0
@@ -399,7 +399,7 @@ class EventBase(Root):
         """Run the loop until something stops it or no events are left.
 
         Return True when `loopexit` or `loopbreak` stopped it, False when there were no events.
-        Raises what a callback raised. Wraps ``event_base_dispatch``.
+        Raises what a callback raised. Stands for ``event_base_dispatch``.
         """
         return self.loop()
 
@@ -608,7 +608,8 @@ class EventBase(Root):
         Without either, it is called in the loop's next turn. With both, whichever comes first
         counts. *fd* is kept alive but not closed. The call can't be cancelled: for that, make an
         `Event`. Raises `ValueError` for SIGNAL and PERSIST, `OSError` when the backend refuses
-        *fd*. Unlike in C, the base is not left locked when it fails. Wraps ``event_base_once``.
+        *fd*. Unlike in C, the base is not left locked when it fails. Stands for
+        ``event_base_once``.
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")

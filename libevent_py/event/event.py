@@ -97,7 +97,7 @@ class Event(Child):
     ) -> E:
         """Make an event that fires after the timeout given to `add`; with *persist*, repeatedly.
 
-        Wraps ``evtimer_new``.
+        Stands for ``evtimer_new``.
         """
         if cls is not Event:
             return cls(base, -1, lib_PERSIST if persist else 0, callback)
@@ -114,14 +114,14 @@ class Event(Child):
     ) -> E:
         """Make an event that fires when the process gets *signum*, in place of Python's handler.
 
-        Wraps ``evsignal_new``.
+        Stands for ``evsignal_new``.
         """
         what = EventFlag.SIGNAL | EventFlag.PERSIST if persist else EventFlag.SIGNAL
         return cls(base, signum, what, callback)
 
     @classmethod
     def user(cls: type[E], base: EventBase, callback: EventCallback) -> E:
-        """Make an event that only `active` fires. Wraps ``evuser_new``."""
+        """Make an event that only `active` fires. Stands for ``evuser_new``."""
         if cls is not Event:
             return cls(base, -1, 0, callback)
         return _make(new_object(cls), base, -1, 0, callback)
@@ -313,14 +313,14 @@ class Event(Child):
 
     @property
     def signum(self) -> int | None:
-        """The signal number, or None. Wraps ``event_get_signal``."""
+        """The signal number, or None. Stands for ``event_get_signal``."""
         return int(lib.event_get_fd(self._pointer_here())) if self._what & lib_SIGNAL else None
 
     @property
     def what(self) -> EventFlag:
         """The flags that the event was made with: what it waits for, and how.
 
-        Wraps ``event_get_events``, ``event_get_assignment``.
+        Wraps ``event_get_events``. Stands for ``event_get_assignment``.
         """
         return EventFlag(lib.event_get_events(self._pointer_here()))
 

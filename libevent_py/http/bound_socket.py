@@ -66,7 +66,7 @@ class BoundSocket(Handle):
     def listener(self) -> Listener:
         """The `Listener`: you can ask, disable and enable it, and set `Listener.on_error`.
 
-        Wraps ``evhttp_bound_socket_get_listener``.
+        Stands for ``evhttp_bound_socket_get_listener``.
         """
         self._check_usable()  # the listener ends with the bound socket
         return self._listener

@@ -286,8 +286,8 @@ class HttpConnection(Flow, Child):
         """Timeout for connecting, and then for each read and write, in seconds.
 
         None, the default, means libevent's own: 45 s for connecting, then 50 s. Unlike in C, 0
-        means the shortest timeout, not libevent's own.
-        Wraps ``evhttp_connection_set_timeout``, ``evhttp_connection_set_timeout_tv``.
+        means the shortest timeout, not libevent's own. Wraps ``evhttp_connection_set_timeout_tv``.
+        Stands for ``evhttp_connection_set_timeout``.
         """
         return self._settings.get("timeout")
 
@@ -396,7 +396,7 @@ class HttpConnection(Flow, Child):
         """How often to try again when connecting fails, or None for no limit. Default: 0.
 
         When no retry is left, all waiting requests fail. In C, after retries a connection may send
-        nothing any more, or the process may end. Wraps ``evhttp_connection_set_retries``.
+        nothing any more, or the process may end. Stands for ``evhttp_connection_set_retries``.
         """
         return self._retries
 
@@ -412,8 +412,8 @@ class HttpConnection(Flow, Child):
     def initial_retry(self) -> float:
         """How long to wait before the first retry, in seconds. Default: 2.
 
-        The wait doubles with each retry, up to an hour.
-        Wraps ``evhttp_connection_set_initial_retry_tv``.
+        The wait doubles with each retry, up to an hour. Stands for
+        ``evhttp_connection_set_initial_retry_tv``.
         """
         return self._initial_retry
 
@@ -446,8 +446,8 @@ class HttpConnection(Flow, Child):
     def free_on_completion(self) -> None:
         """Close the connection as soon as the last of its requests has ended.
 
-        C's own function would free it too early or never.
-        Wraps ``evhttp_connection_free_on_completion``.
+        C's own function would free it too early or never. Stands for
+        ``evhttp_connection_free_on_completion``.
         """
         self._check_usable()  # raises if it is closed already
         self._ends_itself = True  # instead of libevent's own flag (P6)

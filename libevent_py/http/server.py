@@ -151,8 +151,8 @@ class HttpServer(Child):
         """Accept connections on *host* and *port*; return the socket, which knows its address.
 
         None for *host* means all addresses, 0 for *port* any free port. A name is looked up at
-        once, and the loop waits meanwhile. Raises `OSError` when the address can't be bound.
-        Wraps ``evhttp_bind_socket``, ``evhttp_bind_socket_with_handle``.
+        once, and the loop waits meanwhile. Raises `OSError` when the address can't be bound. Stands
+        for ``evhttp_bind_socket``, ``evhttp_bind_socket_with_handle``.
         """
         number = convert.integer(port, "port", 0, 65535)
         return self._take_over(lambda: listener_at(self.base, host, number))
@@ -161,7 +161,7 @@ class HttpServer(Child):
         """Accept connections on the socket *fd*, which must be listening; the server closes it.
 
         *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set to
-        non-blocking. Wraps ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
+        non-blocking. Stands for ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
         """
         return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
 
@@ -188,8 +188,8 @@ class HttpServer(Child):
     def bound_sockets(self) -> list[BoundSocket]:
         """The sockets that the server accepts connections on.
 
-        The list is a copy: unlike in C, you may close sockets while you walk it.
-        Wraps ``evhttp_foreach_bound_socket``.
+        The list is a copy: unlike in C, you may close sockets while you walk it. Stands for
+        ``evhttp_foreach_bound_socket``.
         """
         self._check_usable()  # a closed server has none
         return list(self._bound)
@@ -400,7 +400,8 @@ class HttpServer(Child):
         A connection is closed when nothing has been read or written for that time. The time doesn't
         count while the server waits for a handler's answer nor, for reading, while the connection
         is paused. It applies to connections that are accepted from now on. Unlike in C, 0 means the
-        shortest timeout, not none. Wraps ``evhttp_set_timeout``, ``evhttp_set_timeout_tv``.
+        shortest timeout, not none. Wraps ``evhttp_set_timeout_tv``. Stands for
+        ``evhttp_set_timeout``.
         """
         return self._timeout
 

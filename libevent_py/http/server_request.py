@@ -128,7 +128,7 @@ class HttpServerRequest(Request):
         """The connection that the request came by, or None when it has ended.
 
         Without a connection nobody gets the answer. libevent notices that a client has gone only
-        once the answer has begun. Wraps ``evhttp_request_get_connection``,
+        once the answer has begun. Wraps ``evhttp_request_get_connection``. Stands for
         ``evhttp_connection_get_server``.
         """
         self.base._check_thread()
@@ -243,8 +243,8 @@ class HttpServerRequest(Request):
         request alive.
 
         Raises `RuntimeError` before `send_reply_start`, `ClosedError` after `send_reply_end`, and
-        `ValueError` for more than the reply's Content-Length.
-        Wraps ``evhttp_send_reply_chunk``, ``evhttp_send_reply_chunk_with_cb``.
+        `ValueError` for more than the reply's Content-Length. Wraps
+        ``evhttp_send_reply_chunk_with_cb``. Stands for ``evhttp_send_reply_chunk``.
         """
         self.base._check_thread()
         if callback is not None:

@@ -70,8 +70,8 @@ class Uri(Handle):
         """Make a URI from *text*, an absolute or relative URI as in RFC 3986.
 
         The flag NONCONFORMANT allows any characters in path, query and fragment, even control
-        characters. Raises `ValueError` if *text* is no URI.
-        Wraps ``evhttp_uri_parse``, ``evhttp_uri_parse_with_flags``.
+        characters. Raises `ValueError` if *text* is no URI. Wraps ``evhttp_uri_parse_with_flags``.
+        Stands for ``evhttp_uri_parse``.
         """
         source = uri_text(text, "text")
         flags = convert.flags(UriFlag, flags, "flags")
@@ -274,7 +274,7 @@ def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
 def encode_uri(text: Text) -> str:
     """Percent-encode *text* as `uriencode` does; raise `ValueError` for a NUL in it.
 
-    Wraps ``evhttp_encode_uri``.
+    Stands for ``evhttp_encode_uri``.
     """
     source = uri_text(text, "text")
     return _taken(errors.new(lib.evpy_http_uriencode, source, -1, False)).decode("ascii")

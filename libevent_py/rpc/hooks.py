@@ -193,7 +193,7 @@ class End(Child):
     def remove_hook(self, when: RpcHook, callback: RpcHookCallback) -> None:
         """Remove a hook; raises `ValueError` when it was never added.
 
-        A hook may remove itself, too. Wraps ``evrpc_remove_hook``.
+        A hook may remove itself, too. Stands for ``evrpc_remove_hook``.
         """
         self._check_usable()  # a closed end has no hooks
         self.base._check_thread()

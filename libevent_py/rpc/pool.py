@@ -113,7 +113,7 @@ class RpcCall(Context):
 
     @property
     def pool(self) -> RpcPool:
-        """The pool that makes the call. Wraps ``evrpc_request_get_pool``."""
+        """The pool that makes the call. Stands for ``evrpc_request_get_pool``."""
         return self.end
 
     @property
@@ -292,8 +292,9 @@ class RpcPool(End):
         The call's ``status`` says how it ended; with NONE, ``reply`` is an object of the class
         *reply*. It is BADPAYLOAD for any answer that isn't such a message, and for a refused
         connection; TIMEOUT for a connection that fails. Raises `ValueError` when *request* is
-        incomplete, `RuntimeError` when the pool has no connection; C would abort.
-        Wraps ``evrpc_make_request_ctx``, ``evrpc_make_request``, ``evrpc_send_request_generic``.
+        incomplete, `RuntimeError` when the pool has no connection; C would abort. Wraps
+        ``evrpc_make_request_ctx``, ``evrpc_make_request``. Stands for
+        ``evrpc_send_request_generic``.
         """
         self._check_usable()  # a closed pool makes no calls
         self.base._check_thread()

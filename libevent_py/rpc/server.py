@@ -403,8 +403,8 @@ class RpcServer(End):
         The handler reads ``rpc.request``, fills in ``rpc.reply``, an object of the class *reply*,
         and calls ``rpc.done()``, at once or later. When it raises, the call is answered with 503,
         unless `EventBase.on_error`, which gets the exception and *rpc*, has answered it. Raises
-        `ValueError` when the path ``/.rpc.NAME`` is taken, which C does not check.
-        Wraps ``evrpc_register_rpc``, ``evrpc_register_generic``.
+        `ValueError` when the path ``/.rpc.NAME`` is taken, which C does not check. Wraps
+        ``evrpc_register_generic``. Stands for ``evrpc_register_rpc``.
         """
         pointer = self.pointer
         self.base._check_thread()

@@ -337,13 +337,15 @@ def test_every_public_attribute_has_a_docstring_which_help_shows() -> None:
     assert told > 50
 
 
-def test_a_docstring_that_says_what_it_wraps_ends_with_it() -> None:
+def test_a_docstring_that_says_what_it_wraps_or_stands_for_ends_with_it() -> None:
+    names = r"\s+(``\w+``,\s+)*``\w+``\."
+    end = rf"\b(Wraps{names}|(Wraps{names}\s+)?Stands\s+for{names})$"
     for module in MODULES:
         for node in ast.walk(tree(module)):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 docstring = ast.get_docstring(node) or ""
-                if re.search(r"\bWraps\b", docstring):
-                    assert re.search(r"\bWraps\s+(``\w+``,\s+)*``\w+``\.$", docstring), node.name
+                if re.search(r"\b(Wraps\b|Stands\s+for\s+``\w+``)", docstring):
+                    assert re.search(end, docstring), node.name
 
 
 # What only one module may do.

@@ -20,7 +20,7 @@ import libevent_py
 from libevent_py import EventBase
 from libevent_py.__main__ import main
 from libevent_py._cli import find
-from libevent_py._cli.find import absent, declared, places, wrapped
+from libevent_py._cli.find import Place, absent, declared, places, stood_for, wrapped
 from tests.kit.cdefs import cdef, declarations, function_name, not_declared
 from tests.kit.support import PATIENCE
 
@@ -103,12 +103,19 @@ def test_each_place_is_an_object_of_that_name() -> None:
         ("Do it.\n\nWraps ``a_b``, ``c``,\n``d``.", ["a_b", "c", "d"]),
         ("Do it.\nWraps\n``event_add``.\n", ["event_add"]),
         ("Do it. Wraps ``a``. Also this. Wraps ``b``.", ["a", "b"]),
+        ("Do it. Wraps ``a``. Stands for ``b``, ``c``.", ["a"]),
         ("Unwraps ``a``. Does what ``b`` does. Wraps nothing.", []),
         ("", []),
     ],
 )
 def test_a_docstring_says_what_it_wraps(docstring: str, names: list[str]) -> None:
     assert wrapped(docstring) == names
+
+
+def test_a_docstring_says_what_it_stands_for() -> None:
+    assert stood_for("Do it. Wraps ``a``. Stands for ``b``,\n``c``.") == ["b", "c"]
+    assert stood_for("Do it. Stands\nfor ``a``.") == ["a"]
+    assert stood_for("Wraps ``a``. It stands for ``b``.") == []
 
 
 def test_each_place_has_the_name_of_the_class_that_it_is_in(
@@ -118,15 +125,17 @@ def test_each_place_has_the_name_of_the_class_that_it_is_in(
     one = 'class One:\n    def __init__(self):\n        """Make. Wraps ``a_new``."""\n'
     close = '    def close(self):\n        """Close. Wraps ``a_free``."""\n'
     (tmp_path / "noun" / "one.py").write_text(one + close)
-    (tmp_path / "two.py").write_text('def f():\n    """Do. Wraps ``a_do``, ``a_free``."""\n')
+    two = 'def f():\n    """Do. Wraps ``a_do``, ``a_free``. Stands for ``a_dup``."""\n'
+    (tmp_path / "two.py").write_text(two)
     monkeypatch.setattr(find, "PACKAGE", tmp_path)
     assert places() == {
-        "a_new": [("One", f"{tmp_path.name}/noun/one.py", 2)],
+        "a_new": [Place("One", f"{tmp_path.name}/noun/one.py", 2)],
         "a_free": [
-            ("One.close", f"{tmp_path.name}/noun/one.py", 4),
-            ("f", f"{tmp_path.name}/two.py", 1),
+            Place("One.close", f"{tmp_path.name}/noun/one.py", 4),
+            Place("f", f"{tmp_path.name}/two.py", 1),
         ],
-        "a_do": [("f", f"{tmp_path.name}/two.py", 1)],
+        "a_do": [Place("f", f"{tmp_path.name}/two.py", 1)],
+        "a_dup": [Place("f", f"{tmp_path.name}/two.py", 1, stands=True)],
     }
 
 
@@ -195,7 +204,21 @@ def test_it_says_so_of_each_place_a_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_it_knows_what_a_macro_has_become(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "evsignal_new")[1].startswith("Event.signal  libevent_py/event/event.py:")
+    (place,) = places()["evsignal_new"]
+    expected = f"Event.signal stands for it  libevent_py/event/event.py:{place.line}\n"
+    assert run(capsys, "evsignal_new") == (0, expected, "")
+
+
+def test_it_says_how_to_call_a_function_that_something_else_stands_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (place,) = places()["evbuffer_readln"]
+    assert run(capsys, "evbuffer_readln") == (
+        0,
+        f"Buffer.readln stands for it  libevent_py/buffer/buffer.py:{place.line}\n"
+        "libevent's own can be called as libevent_py.lib.evbuffer_readln.\n",
+        "",
+    )
 
 
 def test_it_says_why_a_function_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
