@@ -172,8 +172,9 @@ class Listener(Child):
     def on_error(self) -> ListenerErrorCallback | None:
         """The function called as ``on_error(listener, error)`` when accepting fails, or None.
 
-        Without it, the error is logged, and the listener rests for a second: a process without free
-        descriptors would otherwise spin on the error. Wraps ``evconnlistener_set_error_cb``.
+        Without it, the error is logged and, unlike in C, the listener rests for a second: a process
+        without free descriptors would otherwise spin on the error.
+        Wraps ``evconnlistener_set_error_cb``.
         """
         return self._on_error
 

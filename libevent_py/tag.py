@@ -75,7 +75,7 @@ def marshal_int64(buffer: Buffer, tag: int, number: int) -> None:
 def marshal_string(buffer: Buffer, tag: int, string: str | bytes) -> None:
     """Append *string*, text in UTF-8 or bytes, as an item.
 
-    Raises `ValueError` for a NUL, which would end the string in C. Lone surrogates become the bytes
+    Raises `ValueError` for a NUL, at which C would end the string. Lone surrogates become the bytes
     that `unmarshal_string` made them of. Stands for ``evtag_marshal_string``.
     """
     marshal(buffer, tag, convert.string(_encoded(string), "string"))

@@ -466,6 +466,8 @@ class Buffer(Handle):
 
         There is one view for each piece of memory. Views keep the memory alive, and what they show
         never changes, whatever happens to the buffer. Those of a bufferevent's buffer show a copy.
+        Unlike in C, the buffer only refers to the memory from then on, so that the next bytes go
+        elsewhere.
         Wraps ``evbuffer_peek``.
         """
         if size is not None:
@@ -483,7 +485,8 @@ class Buffer(Handle):
     def pullup(self, size: int | None = None) -> memoryview:
         """Move the first *size* bytes, or all for None, into one piece; return a view of it.
 
-        The view is like those of `peek`. Raises `ValueError` if there are fewer bytes.
+        The view is like those of `peek`, and unlike in C the buffer only refers to what it shows.
+        Raises `ValueError` if there are fewer bytes.
         Wraps ``evbuffer_pullup``.
         """
         length = len(self)
@@ -656,7 +659,8 @@ class Buffer(Handle):
         callback. The callback added last is called first. What it raises comes out of the method
         that changed the buffer; for a bufferevent's buffer it goes to the loop, as with the
         bufferevent's own callbacks. One method call may be several changes. A callback that changes
-        the buffer itself is called again for that, recursively. Wraps ``evbuffer_add_cb``.
+        the buffer itself is called again for that, recursively. Unlike in C, all callbacks of a
+        buffer have one entry there, which calls them. Wraps ``evbuffer_add_cb``.
         """
         added = BufferCallback(self, convert.callback(callback))
         with self.lock():

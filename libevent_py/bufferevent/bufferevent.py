@@ -679,6 +679,7 @@ class BufferEvent(Child):
         """Call `on_event` with *what*, a set of `BufferEventFlag`.
 
         Without DEFER_CALLBACKS, here or among the bufferevent's options, it is called at once.
+        Unlike in C, *what* can't have any other flags.
         Wraps ``bufferevent_trigger_event``.
         """
         given.check_may_act(self)

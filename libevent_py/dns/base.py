@@ -370,7 +370,8 @@ class DnsBase(Child):
         ============================ ========================================================
 
         A colon after the name, as in C's own ``"timeout:"``, is optional. Raises `ValueError` for
-        an unknown option, which C would ignore, and for a wrong value.
+        an unknown option, which C would ignore, and for a wrong value; unlike in C, also for 0 or
+        a large one where that means to ask nobody, or to wait for ever.
         Wraps ``evdns_base_set_option``.
         """
         self.base._check_thread()
@@ -437,8 +438,9 @@ class DnsBase(Child):
     def close(self) -> None:
         """Cancel all lookups and close the name servers' sockets; a second time does nothing.
 
-        As in C, the loop calls the callbacks of its lookups: with SHUTDOWN or, for `getaddrinfo`,
-        FAIL; or with the answer, if that has already arrived. A bufferevent whose host name is
+        Unlike in C, where it can be left out, the loop always calls the callbacks of its lookups:
+        with SHUTDOWN or, for `getaddrinfo`, FAIL; or with the answer, if that has already arrived.
+        A bufferevent whose host name is
         being looked up fails. An `HttpConnection` made with it is closed, and so is an `RpcPool`
         that has such a connection. Any callback may call this. The sockets are closed at once or,
         if C may still need them, in the loop. Raises `ThreadError` in the wrong thread.

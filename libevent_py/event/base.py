@@ -261,6 +261,7 @@ class EventBase(Root):
     def dump_events(self) -> str:
         """Return libevent's own list of all events as text, one line for each.
 
+        Unlike in C, it has the events that this package makes for each base, too.
         Wraps ``event_base_dump_events``.
         """
         self._check_thread()

@@ -77,7 +77,8 @@ class Event(Child):
         *fd* is a descriptor, or anything with a ``fileno``, which is kept alive but not closed;
         with SIGNAL it is a signal number; without READ, WRITE, CLOSED and SIGNAL it is -1. Delete
         the event before you close the descriptor. Raises `TypeError`, `ValueError` or `OSError`
-        naming what is wrong with an argument. Wraps ``event_new``.
+        naming what is wrong with an argument; unlike in C, also for READ, WRITE or CLOSED with -1
+        or a descriptor that is closed. Wraps ``event_new``.
         """
         if hasattr(self, "_key"):
             raise RuntimeError(f"this {type(self).__name__} has been made already")
@@ -134,7 +135,8 @@ class Event(Child):
         On a pending event a new timeout replaces the old one, and None keeps it. With 0 the event
         fires in the loop's next turn. An event that is already active only gets the timeout. Raises
         `OSError` when the backend refuses the descriptor, as select does beyond FD_SETSIZE; in C a
-        fortified libevent ends the process there. Wraps ``event_add``.
+        fortified libevent ends the process there. Unlike in C, raises `ThreadError` in another
+        thread than the loop's. Wraps ``event_add``.
         """
         base = self.base
         if base._thread != get_ident():
@@ -198,7 +200,8 @@ class Event(Child):
     def delete(self, *, block: bool | None = None) -> None:
         """Stop waiting for the event; it won't fire even if it is already active.
 
-        *block* chooses between C's variants, which differ only outside the loop's own thread.
+        *block* chooses between C's variants, which differ only outside the loop's own thread. There
+        this raises `ThreadError`, unlike in C.
         Wraps ``event_del``, ``event_del_block``, ``event_del_noblock``.
         """
         self.base._check_thread()
@@ -223,7 +226,8 @@ class Event(Child):
         """Fire the event for *what*, pending or not; may be called from any thread.
 
         The loop is woken, and runs the callback if the event has not been closed by then. A signal
-        event's callback is called *ncalls* times. Wraps ``event_active``.
+        event's callback is called *ncalls* times. Unlike in C, another thread's call takes effect
+        only in the loop. Wraps ``event_active``.
         """
         base, pointer = self.base, self.pointer
         if base._thread != get_ident():  # the base's loop may begin at any time

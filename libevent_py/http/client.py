@@ -92,8 +92,8 @@ class HttpConnection(Flow, Child):
         With *tls* the connection speaks HTTPS. The server's certificate must be for
         *server_hostname*, by default *host*, if the context checks it. Instead of *tls*, you can
         give a *bufferevent* without a descriptor, which evhttp uses and frees; its callbacks are
-        removed. Raises `ValueError` for a bufferevent that is half of a pair, a filter, made
-        without CLOSE_ON_FREE, or that has a descriptor.
+        removed. Unlike in C, raises `ValueError` for a bufferevent that is half of a pair, a
+        filter, made without CLOSE_ON_FREE, or that has a descriptor.
         Wraps ``evhttp_connection_base_new``, ``evhttp_connection_base_bufferevent_new``.
         """
         self._check_unmade()
@@ -211,8 +211,8 @@ class HttpConnection(Flow, Child):
         Transfer-Encoding, which can only be "chunked", the body is sent as one chunk instead. To
         send a body in parts, see `HttpRequest`.
 
-        Raises `ValueError` for a URI with spaces or control characters, for headers that don't fit
-        the body, such as a wrong Content-Length, and for a body of CONNECT or TRACE.
+        Unlike in C, raises `ValueError` for a URI with spaces or control characters, for headers
+        that don't fit the body, such as a wrong Content-Length, and for a body of CONNECT or TRACE.
         Wraps ``evhttp_make_request``.
         """
         if not isinstance(request, HttpRequest):

@@ -137,8 +137,8 @@ class Headers(Handle):
     def add(self, name: Text, value: Text) -> None:
         """Add *name* with *value*; values that the name has already stay.
 
-        Raises `ValueError` for a name that is no token of RFC 9110, and for a value with a carriage
-        return, line feed or NUL, which would end it. C accepts some of them.
+        Unlike in C, raises `ValueError` for any name that is no token of RFC 9110, and for a value
+        with a carriage return, line feed or NUL, which would end it.
         Wraps ``evhttp_add_header``.
         """
         pointer = self.pointer  # the two are checked here because C accepts too much (Q4)

@@ -517,7 +517,7 @@ class HttpRequest(Request, Fresh):
         self._framing, self._left = framing, left
 
     def cancel(self) -> None:
-        """Cancel the request; its callback is still called, with the code REQUEST_CANCEL.
+        """Cancel the request; unlike in C, its callback is called, with the code REQUEST_CANCEL.
 
         If the request is being sent or received already, its connection ends too, and the next
         request makes a new one. Inside a callback this happens soon afterwards, and none of the

@@ -55,9 +55,9 @@ class HttpServer(Child):
     `EventBase.on_error` gets the request, and may answer it; otherwise the client gets 500 before
     the exception comes out of the loop. A reply that has begun is cut off.
 
-    A request whose headers leave it unclear where the body ends is answered with 400, and its
-    connection is closed. As in C, a request whose chunks have extensions, as in ``5;name=value``,
-    is answered with 413, and trailer fields are dropped.
+    Unlike in C, a request whose headers leave it unclear where the body ends is answered with 400,
+    and its connection is closed. As in C, a request whose chunks have extensions, as in
+    ``5;name=value``, is answered with 413, and trailer fields are dropped.
     """
 
     __slots__ = (
@@ -329,8 +329,8 @@ class HttpServer(Child):
         None, the default, is no limit. It applies to connections that are accepted from now on. A
         request with more is answered with 413, and so is one whose chunks have extensions, however
         short. If `max_headers_size` is set too, a connection fails when more bytes wait to be
-        parsed than both limits and 64 KiB together; in C the line with a chunk's size may grow for
-        ever. Wraps ``evhttp_set_max_body_size``.
+        parsed than both limits and 64 KiB together; unlike in C, where the line with a chunk's size
+        may grow for ever. Wraps ``evhttp_set_max_body_size``.
         """
         return self._max_body_size
 
