@@ -1,9 +1,7 @@
 """Group ``dns`` of libevent's regression suite, but for ``server``.
 
-The rows that ask the network ask a server on loopback here. The rows ``leak_…`` count what the
-library has allocated through an allocator of the suite's own, which Python can't set (it comes too
-late once the package is imported); valgrind looks for what they look for in
-tests/dns/test_dns_lifetime.py.
+The rows that ask the network ask a server on loopback here. The rows ``leak_…``, which count what
+the library has allocated, are in test_memory.py.
 """
 
 from __future__ import annotations

@@ -264,7 +264,8 @@ def test_iterative() -> None:
 def test_readln() -> None:
     """Lines end where each style says, also where what ends them is scattered over chains.
 
-    `Buffer.readln` allocates nothing that could fail, so the original's failing malloc is left out.
+    `Buffer.readln` allocates nothing that could fail: the original's failing malloc is in
+    test_memory.py.
     """
     buffer = Buffer()
 

@@ -1,4 +1,4 @@
-"""libevent's other test programs, as far as they need events only; each is one test here."""
+"""libevent's other test programs, but for test-ratelim; each is one test here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from libevent_py import (
 )
 from tests.kit.flags import CLOSED, PERSIST, READ, TIMEOUT, WRITE, NewBase
 from tests.kit.peers import Pair
-from tests.kit.support import PATIENCE
+from tests.kit.support import PATIENCE, run_python
 
 
 def test_init() -> None:
@@ -205,3 +205,67 @@ def test_dumpevents(backend_base: EventBase) -> None:
     base.close()
     for end in ends:
         end.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EventBase.supported_methods())
+def test_fdleak(method: str) -> None:
+    """test-fdleak: two thousand connections, one after the other, with few descriptors to be had.
+
+    Of ten that may be opened one that is left open at either end is missed soon.
+    """
+    output = run_python(
+        """
+        import os, resource, sys
+        from libevent_py import *
+        from tests.kit.support import only
+
+        CONNECTED, EOF, ERROR = (
+            getattr(BufferEventFlag, name) for name in ("CONNECTED", "EOF", "ERROR")
+        )
+        CLOSE, READ, WRITE = BufferEventOption.CLOSE_ON_FREE, EventFlag.READ, EventFlag.WRITE
+        MANY = 2000
+        done = 0
+
+        def accept(listener, fd, address):
+            BufferEvent(base, fd, CLOSE, on_read=echo, on_event=end).enable(READ | WRITE)
+
+        def echo(bev):
+            while bev.input:
+                bev.write(bev.read(1))
+
+        def end(bev, what):
+            assert what & EOF and not what & ERROR, what
+            bev.close()
+            if done == MANY:
+                base.loopbreak()
+
+        def connect():
+            bev = BufferEvent(base, -1, CLOSE, on_read=answered, on_event=connected)
+            bev.connect(listener.address)
+
+        def connected(bev, what):
+            assert what == CONNECTED, what
+            bev.write(b"A")
+            bev.enable(READ)
+
+        def answered(bev):
+            global done
+            assert bev.read(1) == b"A"
+            bev.close()
+            done += 1
+            if done < MANY:
+                connect()
+
+        with only(sys.argv[1]) as base, Listener(base, ("127.0.0.1", 0), accept) as listener:
+            base.loop(LoopFlag.NONBLOCK)
+            room = os.dup(0)
+            os.close(room)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (room + 10, room + 10))
+            connect()
+            base.dispatch()
+            print(done)
+        """,
+        method,
+    )
+    assert output == "2000\n"
