@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,16 +29,19 @@ class Variant(NamedTuple):
         return EventConfig(avoid=others, require=require, flags=flags)
 
 
+#: Each backend, or with debug mode, which is slow, the preferred one.
+METHODS = EventBase.supported_methods()[: 1 if os.environ.get("EVENT_DEBUG_MODE") else None]
+
 VARIANTS = [
     Variant(method + suffix, method, flags)
-    for method in EventBase.supported_methods()
+    for method in METHODS
     for suffix, flags in {
         "": EventBaseFlag(0),
         "+changelist": EventBaseFlag.EPOLL_USE_CHANGELIST,
         "+timerfd": EventBaseFlag.PRECISE_TIMER,
         "+timerfd+changelist": EventBaseFlag.PRECISE_TIMER | EventBaseFlag.EPOLL_USE_CHANGELIST,
     }.items()
-    if method == "epoll" or not flags
+    if not flags or (method == "epoll" and not os.environ.get("EVENT_DEBUG_MODE"))
 ]
 
 

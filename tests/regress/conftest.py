@@ -1,6 +1,7 @@
 """The backends on which libevent's own test script runs its suite.
 
-With the environment variable EVENT_DEBUG_MODE set, as there, libevent also checks how it is used.
+With the environment variable EVENT_DEBUG_MODE set, as there, libevent also checks how it and its
+locks are used, on the preferred backend alone; test_debug_mode.py runs all tests so.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import pytest
 
 from libevent_py import EventBase, EventBaseFlag, EventFeature, debug
 from tests.kit.raw import FromC
-from tests.kit.variants import VARIANTS, Variant, bounded
+from tests.kit.variants import METHODS, VARIANTS, Variant, bounded
 
 if os.environ.get("EVENT_DEBUG_MODE"):
+    debug.enable_lock_debugging()
     debug.enable_debug_mode()
 
 
@@ -47,6 +49,23 @@ def new_base(variant: Variant) -> Iterator[Callable[..., EventBase]]:
 def backend_base(new_base: Callable[..., EventBase]) -> EventBase:
     """An event base on each variant in turn."""
     return new_base()
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of each backend in turn, the only one that new bases have."""
+    for other in EventBase.supported_methods():
+        if other != request.param:
+            monkeypatch.setenv(f"EVENT_NO{other.upper()}", "1")
+    return str(request.param)
+
+
+@pytest.fixture
+def base(method: str) -> Iterator[EventBase]:
+    """An event base on each backend in turn, without the variants of epoll."""
+    with bounded(EventBase()) as base:
+        assert base.method == method
+        yield base
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from libevent_py import (
     DnsQueryFlag,
     DnsResult,
     DnsType,
+    Event,
     EventBase,
     LibeventError,
     Listener,
@@ -37,12 +38,14 @@ from libevent_py._ffi import ffi, lib
 from tests.kit.dns_peers import (
     NXDOMAIN,
     SILENCE,
+    Alias,
+    Authority,
     NameServer,
+    OwnServer,
     Question,
     Told,
+    Zone,
     client_of,
-    name,
-    record,
 )
 from tests.kit.peers import run_until
 from tests.kit.support import PATIENCE, run_python
@@ -52,15 +55,14 @@ NO_BASE_FLAG, INACTIVE = DnsBaseFlag(0), DnsBaseFlag.DISABLE_WHEN_INACTIVE
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
 
 
-@pytest.fixture(autouse=True)
-def _not_for_ever(base: EventBase) -> Iterator[None]:
-    """Let no loop wait longer than tests may."""
+#: What makes a name server on a base, from what it answers.
+Peer = Callable[[EventBase, dict[str, Any]], Zone]
 
-    def too_long(_fd: int, _what: object) -> None:
-        raise TimeoutError("the loop has not come to an end")
 
-    base.once(too_long, timeout=PATIENCE)
-    yield
+@pytest.fixture(params=[NameServer, OwnServer], ids=["handmade", "evdns"])
+def peer(request: pytest.FixtureRequest) -> Peer:
+    """A name server of a few lines, and evdns's own, which libevent's suite asks."""
+    return request.param  # type: ignore[no-any-return]
 
 
 def ended(base: EventBase, told: Told, count: int) -> list[Any]:
@@ -78,34 +80,34 @@ LIVE: dict[str, Any] = {
 }
 
 
-def test_gethostbyname(base: EventBase) -> None:
+def test_gethostbyname(base: EventBase, peer: Peer) -> None:
     """A name has an IPv4 address."""
     told = Told()
-    with NameServer(base, LIVE) as server, client_of(server) as dns:
+    with peer(base, LIVE) as server, client_of(server) as dns:
         dns.resolve_ipv4("www.monkey.org", told)
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["192.0.2.1"])]
 
 
-def test_gethostbyname6(base: EventBase) -> None:
+def test_gethostbyname6(base: EventBase, peer: Peer) -> None:
     """A name has an IPv6 address."""
     told = Told()
-    with NameServer(base, LIVE) as server, client_of(server) as dns:
+    with peer(base, LIVE) as server, client_of(server) as dns:
         dns.resolve_ipv6("ipv6.example", told)
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["2001:db8::1"])]
 
 
-def test_gethostbyaddr(base: EventBase) -> None:
+def test_gethostbyaddr(base: EventBase, peer: Peer) -> None:
     """An IPv4 address has a name."""
     told = Told()
-    with NameServer(base, LIVE) as server, client_of(server) as dns:
+    with peer(base, LIVE) as server, client_of(server) as dns:
         dns.resolve_reverse("127.0.0.1", told)
         assert ended(base, told, 1) == [(DnsResult.NONE, 42, ["localhost"])]
 
 
-def test_resolve_reverse(base: EventBase) -> None:
+def test_resolve_reverse(base: EventBase, peer: Peer) -> None:
     """Addresses of both families have a name."""
     told = Told()
-    with NameServer(base, LIVE) as server, client_of(server) as dns:
+    with peer(base, LIVE) as server, client_of(server) as dns:
         dns.resolve_reverse("127.0.0.1", told)
         dns.resolve_reverse_ipv6("::1", told)
         assert ended(base, told, 2) == [(DnsResult.NONE, 42, ["localhost"])] * 2
@@ -114,19 +116,11 @@ def test_resolve_reverse(base: EventBase) -> None:
 # Searching.
 
 
-def start_of_authority(question: Question, code: int) -> bytes:
-    """Return the packet that says no, and by whose authority, to be kept for 42 seconds."""
-    numbers = b"".join(number.to_bytes(4, "big") for number in (1, 2, 3, 4, 42))
-    soa = record(6, name("nil.example") + name("nil.example") + numbers, ttl=42)
-    head = question.packet[:2] + bytes([0x81, 0x80 | code]) + b"\0\1\0\0\0\1\0\0"
-    return head + question.packet[12:] + soa
-
-
 SEARCH: dict[str, Any] = {
     "host.c.example.com": ["11.22.33.44"],
     "host2.b.example.com": ["200.100.0.100"],
-    "hostn.a.example.com": lambda question: start_of_authority(question, 0),
-    "hostn.b.example.com": lambda question: start_of_authority(question, NXDOMAIN),
+    "hostn.a.example.com": Authority(0, 42),
+    "hostn.b.example.com": Authority(NXDOMAIN, 42),
     "hostn.c.example.com": [],
 }
 
@@ -139,7 +133,7 @@ def test_search_empty(base: EventBase) -> None:
             dns.resolve_ipv4("", print)
 
 
-def search(base: EventBase, **options: Any) -> None:
+def search(base: EventBase, peer: Peer, **options: Any) -> None:
     """Look names up in three domains, and as they are."""
     questions = [
         ("host", NO_FLAG, (DnsResult.NONE, 42, ["11.22.33.44"])),
@@ -151,7 +145,7 @@ def search(base: EventBase, **options: Any) -> None:
         ("hostn.b.example.com", NO_SEARCH, (DnsResult.NOTEXIST, 42, [])),
         ("hostn.c.example.com", NO_SEARCH, (DnsResult.NODATA, 0, [])),
     ]
-    with NameServer(base, SEARCH) as server, client_of(server, **options) as dns:
+    with peer(base, SEARCH) as server, client_of(server, **options) as dns:
         for domain in ("a.example.com", "b.example.com", "c.example.com"):
             dns.search_add(domain)
         told = Told()
@@ -163,17 +157,17 @@ def search(base: EventBase, **options: Any) -> None:
             assert all(question.spelling == question.name for question in server.asked)
 
 
-def test_search(base: EventBase) -> None:
+def test_search(base: EventBase, peer: Peer) -> None:
     """Domains are searched in turn."""
-    search(base)
+    search(base, peer)
 
 
-def test_search_lower(base: EventBase) -> None:
+def test_search_lower(base: EventBase, peer: Peer) -> None:
     """The same with names spelt as they are."""
-    search(base, randomize_case=0)
+    search(base, peer, randomize_case=0)
 
 
-def test_search_cancel(base: EventBase) -> None:
+def test_search_cancel(base: EventBase, peer: Peer) -> None:
     """A search is cancelled while the third of four domains is tried."""
 
     def answer(_question: Question) -> int:
@@ -182,7 +176,7 @@ def test_search_cancel(base: EventBase) -> None:
         return NXDOMAIN
 
     told = Told()
-    with NameServer(base, {"*": answer}) as server, client_of(server) as dns:
+    with peer(base, {"*": answer}) as server, client_of(server) as dns:
         for letter in "abcd":
             dns.search_add(f"{letter}.example.com")
         lookup = dns.resolve_ipv4("host", told)
@@ -193,7 +187,7 @@ def test_search_cancel(base: EventBase) -> None:
 # Servers that fail.
 
 
-def retry(base: EventBase, flags: DnsBaseFlag) -> None:
+def retry(base: EventBase, peer: Peer, flags: DnsBaseFlag) -> None:
     """Have a server say nothing twice, and then for so long that it is probed."""
     drops = 2
 
@@ -210,7 +204,7 @@ def retry(base: EventBase, flags: DnsBaseFlag) -> None:
     found = (DnsResult.NONE, 42, ["16.32.64.128"])
     options = {"timeout": 0.2, "max_timeouts": 10, "initial_probe_timeout": 0.1}
     with (
-        NameServer(base, {"*": answer}) as server,
+        peer(base, {"*": answer}) as server,
         client_of(server, flags=flags, **options) as dns,
     ):
         dns.resolve_ipv4("host.example.com", told)
@@ -228,24 +222,24 @@ def retry(base: EventBase, flags: DnsBaseFlag) -> None:
 
 
 @pytest.mark.slow
-def test_retry(base: EventBase) -> None:
+def test_retry(base: EventBase, peer: Peer) -> None:
     """What isn't answered is asked again; who fails is probed."""
-    retry(base, NO_BASE_FLAG)
+    retry(base, peer, NO_BASE_FLAG)
 
 
 @pytest.mark.slow
-def test_retry_disable_when_inactive(base: EventBase) -> None:
+def test_retry_disable_when_inactive(base: EventBase, peer: Peer) -> None:
     """The same where the loop may end while nothing is looked up."""
-    retry(base, INACTIVE)
+    retry(base, peer, INACTIVE)
 
 
-def reissue(base: EventBase, flags: DnsBaseFlag) -> None:
+def reissue(base: EventBase, peer: Peer, flags: DnsBaseFlag) -> None:
     """Ask a server that can't answer, and have another."""
     told = Told()
     options = {"timeout": 0.3, "max_timeouts": 2, "attempts": 5}
     with (
-        NameServer(base, {"foof.example.com": 4}) as one,
-        NameServer(base, {"foof.example.com": ["240.15.240.15"]}) as other,
+        peer(base, {"foof.example.com": 4}) as one,
+        peer(base, {"foof.example.com": ["240.15.240.15"]}) as other,
         client_of(one, flags=flags, **options) as dns,
     ):
         dns.resolve_ipv4("foof.example.com", told)
@@ -254,30 +248,33 @@ def reissue(base: EventBase, flags: DnsBaseFlag) -> None:
         assert one.asked
 
 
-def test_reissue(base: EventBase) -> None:
+def test_reissue(base: EventBase, peer: Peer) -> None:
     """What a server can't answer is asked of the next."""
-    reissue(base, NO_BASE_FLAG)
+    reissue(base, peer, NO_BASE_FLAG)
 
 
-def test_reissue_disable_when_inactive(base: EventBase) -> None:
+def test_reissue_disable_when_inactive(base: EventBase, peer: Peer) -> None:
     """The same where the loop may end while nothing is looked up."""
-    reissue(base, INACTIVE)
+    reissue(base, peer, INACTIVE)
 
 
 FOOF = {"foof.example.com": ["240.15.240.15"]}
 
 
-def inflight(flags: DnsBaseFlag) -> None:
+def inflight(base: EventBase, peer: Peer, flags: DnsBaseFlag) -> None:
     """Ask more than may be asked at once."""
 
     def last(*_: object) -> None:
         if len(told.told) == 20:
-            server.event.delete()
+            server.close()
+            watchdog.close()
             if not flags:
                 base.loopexit()
 
     told = Told(last)
-    with EventBase() as base, NameServer(base, FOOF) as server:
+    watchdog = Event.timer(base, lambda *_: pytest.fail("it has not come to an end"))
+    watchdog.add(PATIENCE)
+    with peer(base, FOOF) as server:
         options = {"max_inflight": 3, "randomize_case": 0}
         with client_of(server, flags=flags, **options) as dns:
             for _ in range(20):
@@ -286,22 +283,22 @@ def inflight(flags: DnsBaseFlag) -> None:
     assert told.told == [(DnsResult.NONE, 42, ["240.15.240.15"])] * 20
 
 
-def test_inflight() -> None:
+def test_inflight(base: EventBase, peer: Peer) -> None:
     """There may be more questions than are asked at once."""
-    inflight(NO_BASE_FLAG)
+    inflight(base, peer, NO_BASE_FLAG)
 
 
-def test_disable_when_inactive() -> None:
+def test_disable_when_inactive(base: EventBase, peer: Peer) -> None:
     """The same, and the loop ends when all are answered."""
-    inflight(INACTIVE)
+    inflight(base, peer, INACTIVE)
 
 
-def test_disable_when_inactive_no_ns(base: EventBase) -> None:
+def test_disable_when_inactive_no_ns(base: EventBase, peer: Peer) -> None:
     """A server that never answers is given up, too."""
     told = Told(lambda *_: base.loopexit())
     with (
         EventBase() as elsewhere,
-        NameServer(elsewhere, FOOF) as server,
+        peer(elsewhere, FOOF) as server,
         DnsBase(base, INACTIVE) as dns,
     ):
         dns.nameserver_sockaddr_add(server.address)
@@ -356,18 +353,6 @@ def either(answer: str, silent: DnsType) -> Any:
     return lambda question: SILENCE if question.type == silent else [answer]
 
 
-def both(question: Question) -> bytes:
-    """Answer with an alias as well."""
-    address = (
-        record(DnsType.A, b"\x50\x50\x20\x20")
-        if question.type == DnsType.A
-        else record(DnsType.AAAA, b"\x80\xff" + b"\0" * 12 + b"\xbb\xbb")
-    )
-    alias = record(DnsType.CNAME, name("both-canonical.example.com"))
-    head = question.packet[:2] + b"\x81\x80\0\1\0\2\0\0\0\0"
-    return head + question.packet[12:] + address + alias
-
-
 def only(question: Question, answer: str) -> Any:
     """Answer, and fail where another type is asked for than *answer* is of."""
     wanted = DnsType.AAAA if ":" in answer else DnsType.A
@@ -377,7 +362,7 @@ def only(question: Question, answer: str) -> Any:
 
 ADDRESSES: dict[str, Any] = {
     "nobodaddy.example.com": ["127.0.0.1"],
-    "both.example.com": both,
+    "both.example.com": Alias(["80.80.32.32", "80ff::bbbb"], "both-canonical.example.com"),
     "v4only.example.com": ["18.52.86.120"],
     "v4assert.example.com": lambda question: only(question, "18.52.86.120"),
     "v6only.example.com": ["b0b::f00d"],
@@ -389,7 +374,7 @@ ADDRESSES: dict[str, Any] = {
 }
 
 
-def test_bufferevent_connect_hostname(base: EventBase) -> None:
+def test_bufferevent_connect_hostname(base: EventBase, peer: Peer) -> None:
     """Connect by name: failures and successes, by evdns and by the system, numeric ones too."""
     accepted: list[int] = []
     outcomes: dict[BufferEvent, tuple[BufferEventFlag, int | None]] = {}
@@ -403,7 +388,7 @@ def test_bufferevent_connect_hostname(base: EventBase) -> None:
 
     with (
         Listener(base, ("127.0.0.1", 0), on_accept) as listener,
-        NameServer(base, ADDRESSES) as server,
+        peer(base, ADDRESSES) as server,
         client_of(server) as dns,
     ):
         port = listener.address[1]
@@ -486,15 +471,15 @@ def found_at_once(dns: DnsBase, host: Any, service: Any, **keywords: Any) -> Any
 STREAM = {"type": socket.SOCK_STREAM}
 
 
-def test_getaddrinfo_async(base: EventBase) -> None:
+def test_getaddrinfo_async(base: EventBase, peer: Peer) -> None:
     """All that getaddrinfo can be asked: at once and in the loop, of each family and both."""
-    with NameServer(base, ADDRESSES) as server, client_of(server) as dns:
+    with peer(base, ADDRESSES) as server, client_of(server) as dns:
         dns.load_hosts(None)
         dns.set_option("timeout", 0.3)
         dns.set_option("getaddrinfo-allow-skew", 0.2)
         at_once(dns)
         assert server.asked == []
-        in_the_loop(base, server, dns)
+        in_the_loop(base, dns)
 
 
 def at_once(dns: DnsBase) -> None:
@@ -534,7 +519,7 @@ def at_once(dns: DnsBase) -> None:
     assert (error, found) == (None, [(v6, stream, tcp, "", ("::1", 80, 0, 0))])
 
 
-def in_the_loop(base: EventBase, server: NameServer, dns: DnsBase) -> None:
+def in_the_loop(base: EventBase, dns: DnsBase) -> None:
     """Ask what the server is asked for."""
     v4, v6 = socket.AF_INET, socket.AF_INET6
     addrconfig, canonname = AddrInfoFlag.ADDRCONFIG, AddrInfoFlag.CANONNAME
@@ -585,14 +570,14 @@ def in_the_loop(base: EventBase, server: NameServer, dns: DnsBase) -> None:
     assert answers[lookups[1]][1][0][3] == ""
 
 
-def test_getaddrinfo_cancel_stress(base: EventBase) -> None:
+def test_getaddrinfo_cancel_stress(base: EventBase, peer: Peer) -> None:
     """Of a thousand lookups some are cancelled, each is told once."""
 
     def cancelled(lookup: Any, _fd: int, _what: object) -> None:
         lookup.cancel()
 
     told = Told()
-    with NameServer(base, {"*": ["127.0.0.1"]}) as server, client_of(server) as dns:
+    with peer(base, {"*": ["127.0.0.1"]}) as server, client_of(server) as dns:
         for _ in range(1000):
             lookup = dns.getaddrinfo("foobar.bazquux.example.com", 80, told)
             base.once(functools.partial(cancelled, lookup), timeout=0.01)
@@ -606,10 +591,10 @@ def test_getaddrinfo_cancel_stress(base: EventBase) -> None:
 # The end.
 
 
-def client_fail_requests(base: EventBase, **options: object) -> None:
+def client_fail_requests(base: EventBase, peer: Peer, **options: object) -> None:
     """Close a resolver at once after its questions."""
     told = Told()
-    with NameServer(base, FOOF) as server:
+    with peer(base, FOOF) as server:
         dns = client_of(server, flags=INACTIVE, **options)
         for _ in range(20):
             dns.resolve_ipv4("foof.example.com", told)
@@ -618,20 +603,20 @@ def client_fail_requests(base: EventBase, **options: object) -> None:
         assert ended(base, told, 20) == [(DnsResult.SHUTDOWN, 0, [])] * 20
 
 
-def test_client_fail_requests(base: EventBase) -> None:
+def test_client_fail_requests(base: EventBase, peer: Peer) -> None:
     """Closing tells all that are pending of SHUTDOWN, later."""
-    client_fail_requests(base)
+    client_fail_requests(base, peer)
 
 
-def test_client_fail_waiting_requests(base: EventBase) -> None:
+def test_client_fail_waiting_requests(base: EventBase, peer: Peer) -> None:
     """The same with those that wait for their turn."""
-    client_fail_requests(base, max_inflight=11)
+    client_fail_requests(base, peer, max_inflight=11)
 
 
-def test_client_fail_requests_getaddrinfo(base: EventBase) -> None:
+def test_client_fail_requests_getaddrinfo(base: EventBase, peer: Peer) -> None:
     """The same with getaddrinfo, which is told of FAIL."""
     told = Told()
-    with NameServer(base, FOOF) as server:
+    with peer(base, FOOF) as server:
         dns = client_of(server, flags=INACTIVE)
         for _ in range(20):
             dns.getaddrinfo("foof.example.com", 80, told)
@@ -641,7 +626,7 @@ def test_client_fail_requests_getaddrinfo(base: EventBase) -> None:
         assert [error.errno for error, _ in told.told] == [AddrInfoError.FAIL] * 20
 
 
-def test_getaddrinfo_race_gotresolve(base: EventBase) -> None:
+def test_getaddrinfo_race_gotresolve(base: EventBase, peer: Peer) -> None:
     """Threads that ask for the name servers all the while disturb no lookup.
 
     In C they also begin the lookups, which here only the loop's own thread may; and it alone may
@@ -657,7 +642,7 @@ def test_getaddrinfo_race_gotresolve(base: EventBase) -> None:
             assert lib.evdns_base_count_nameservers(pointer) == 1
 
     told, stop = Told(), threading.Event()
-    with NameServer(base, FOOF) as server, client_of(server) as dns:
+    with peer(base, FOOF) as server, client_of(server) as dns:
         pointer = dns.pointer
         threads = [threading.Thread(target=busy) for _ in range(3)]
         for thread in threads:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
 from enum import Flag, auto
 
 import pytest
@@ -19,16 +18,8 @@ from libevent_py.buffer import BufferInfo
 from tests.kit.http_peers import Asked
 from tests.kit.peers import run_until
 from tests.kit.regress_http import Names, Site, ask, empty, failed, funny
-from tests.kit.variants import bounded
 
 CANCEL, TIMEOUT = HttpRequestError.REQUEST_CANCEL, HttpRequestError.TIMEOUT
-
-
-@pytest.fixture
-def base() -> Iterator[EventBase]:
-    """An event base on the preferred backend, for what takes its time."""
-    with bounded(EventBase()) as base:
-        yield base
 
 
 class How(Flag):

@@ -9,7 +9,6 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -51,16 +50,8 @@ from tests.kit.regress_http import (
     request,
 )
 from tests.kit.tls_peers import Contexts
-from tests.kit.variants import bounded
 
 CANCEL, EOF = HttpRequestError.REQUEST_CANCEL, HttpRequestError.EOF
-
-
-@pytest.fixture
-def base() -> Iterator[EventBase]:
-    """An event base on the preferred backend, for what takes its time."""
-    with bounded(EventBase()) as base:
-        yield base
 
 
 @pytest.fixture
