@@ -7,6 +7,7 @@ locks are used, on the preferred backend alone; test_debug_mode.py runs all test
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,20 @@ from tests.kit.variants import METHODS, VARIANTS, Variant, bounded
 if os.environ.get("EVENT_DEBUG_MODE"):
     debug.enable_lock_debugging()
     debug.enable_debug_mode()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, with debug mode, what runs a Python of its own: without it, it runs as ever."""
+    if not os.environ.get("EVENT_DEBUG_MODE"):
+        return
+    own = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        if "run_python(" in inspect.getsource(item.function)
+    ]
+    items[:] = [item for item in items if item not in own]
+    config.hook.pytest_deselected(items=own)
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda variant: variant.name)

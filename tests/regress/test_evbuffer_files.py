@@ -24,7 +24,6 @@ from libevent_py import (
 )
 from tests.kit.flags import PERSIST, READ, WRITE
 from tests.kit.peers import Pair
-from tests.kit.variants import bounded
 
 DISABLE_MMAP, DISABLE_SENDFILE = FileSegmentFlag.DISABLE_MMAP, FileSegmentFlag.DISABLE_SENDFILE
 
@@ -151,7 +150,9 @@ FLAGS = {
 }
 
 
-def check_add_file(way: str, pair: Pair, path: Path, content: bytes, part: Part) -> None:
+def check_add_file(
+    base: EventBase, way: str, pair: Pair, path: Path, content: bytes, part: Part
+) -> None:
     """Send *part* of a file of *content* through a socket, the *way* that it says.
 
     Which way it went is seen by changing the file before it is sent: what has been read into memory
@@ -183,7 +184,7 @@ def check_add_file(way: str, pair: Pair, path: Path, content: bytes, part: Part)
         if len(target) >= len(expected):
             event.delete()
 
-    with bounded(EventBase()) as base, Buffer() as target:
+    with Buffer() as target:
         if way == "sendfile":
             bev = BufferEvent(base, left.fileno(), BufferEventOption(0))
             source = bev.output
@@ -215,30 +216,30 @@ def check_add_file(way: str, pair: Pair, path: Path, content: bytes, part: Part)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_add_file(way: str, pair: Pair, tmp_path: Path) -> None:
+def test_add_file(base: EventBase, way: str, pair: Pair, tmp_path: Path) -> None:
     """A small file arrives whole, each way; by add_file() without a segment, too."""
-    check_add_file(way, pair, tmp_path / "file", SMALL, WHOLE)
+    check_add_file(base, way, pair, tmp_path / "file", SMALL, WHOLE)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_add_big_file(way: str, pair: Pair, tmp_path: Path) -> None:
+def test_add_big_file(base: EventBase, way: str, pair: Pair, tmp_path: Path) -> None:
     """A file that takes many writes arrives whole."""
-    check_add_file(way, pair, tmp_path / "file", BIG, WHOLE)
+    check_add_file(base, way, pair, tmp_path / "file", BIG, WHOLE)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_add_file_offset(way: str, pair: Pair, tmp_path: Path) -> None:
+def test_add_file_offset(base: EventBase, way: str, pair: Pair, tmp_path: Path) -> None:
     """A part that begins and ends inside the file, at no page, arrives alone."""
-    check_add_file(way, pair, tmp_path / "file", BIG, OFFSET)
+    check_add_file(base, way, pair, tmp_path / "file", BIG, OFFSET)
 
 
 @pytest.mark.parametrize("way", WAYS[:-1])
-def test_add_file_offset2(way: str, pair: Pair, tmp_path: Path) -> None:
+def test_add_file_offset2(base: EventBase, way: str, pair: Pair, tmp_path: Path) -> None:
     """A part of a segment arrives alone."""
-    check_add_file(way, pair, tmp_path / "file", BIG, IN_SEGMENT)
+    check_add_file(base, way, pair, tmp_path / "file", BIG, IN_SEGMENT)
 
 
 @pytest.mark.parametrize("way", WAYS[:-1])
-def test_add_file_offset3(way: str, pair: Pair, tmp_path: Path) -> None:
+def test_add_file_offset3(base: EventBase, way: str, pair: Pair, tmp_path: Path) -> None:
     """A part of a segment that is itself a part of the file arrives alone."""
-    check_add_file(way, pair, tmp_path / "file", BIG, BOTH)
+    check_add_file(base, way, pair, tmp_path / "file", BIG, BOTH)

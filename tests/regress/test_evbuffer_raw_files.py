@@ -91,6 +91,7 @@ def test_multicast() -> None:
     source, other = evbuffer(), evbuffer()
     for piece in FIRST, b", ", SECOND:
         add(source, piece)
+    assert lib.evbuffer_add_buffer_reference(source, source) == -1
     assert lib.evbuffer_add_buffer_reference(other, source) == 0
     assert lib.evbuffer_add_buffer_reference(other, other) == -1
     assert lib.evbuffer_add_buffer_reference(source, other) == -1
@@ -309,7 +310,7 @@ ROWS = [(part, way) for part in PARTS for way in FLAGS]
 ROWS += [(part, "nosegment") for part in ("add_file", "add_big_file", "add_file_offset")]
 
 
-@pytest.mark.parametrize(("part", "way"), ROWS, ids="_".join)
+@pytest.mark.parametrize(("part", "way"), [pytest.param(*row, id="_".join(row)) for row in ROWS])
 def test_add_file(
     part: str, way: str, base: EventBase, pair: Pair, tmp_path: Path, from_c: FromC
 ) -> None:

@@ -54,9 +54,9 @@ def fine(raw: Raw, body: bytes = BODY) -> None:
     assert received == body
 
 
-def test_primitives() -> None:
+def test_primitives(base: EventBase) -> None:
     """A path has one callback at most."""
-    with EventBase() as base, HttpServer(base) as server:
+    with HttpServer(base) as server:
         server.set_cb("/test", print)
         with pytest.raises(ValueError, match="has a handler already"):
             server.set_cb("/test", print)
