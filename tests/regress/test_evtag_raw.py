@@ -71,6 +71,17 @@ def test_fuzz() -> None:
     corrupted = bytearray(copied(buffer))
     corrupted[1] = 0xFF
     assert lib.evtag_unmarshal_timeval(evbuffer(bytes(corrupted)), 0, moment) == -1
+    # A length that ends within the second of the two numbers.
+    lib.evtag_encode_int(numbers := evbuffer(), 1)
+    lib.evtag_encode_int(numbers, 100_000)
+    assert length(numbers) == 4
+    lib.evtag_marshal(whole := evbuffer(), 0, copied(numbers), 4)
+    assert lib.evtag_unmarshal_timeval(whole, 0, moment) == 0
+    assert (moment.tv_sec, moment.tv_usec) == (1, 100_000)
+    shortened = evbuffer()
+    lib.evtag_marshal(shortened, 0, copied(numbers)[:2], 2)
+    add(shortened, copied(numbers)[2:])
+    assert lib.evtag_unmarshal_timeval(shortened, 0, moment) == -1
 
 
 @pytest.mark.parametrize("tag", [*INTEGERS, 0x7F, 0x80, 2**32 - 1])

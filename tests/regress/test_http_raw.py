@@ -17,7 +17,7 @@ import pytest
 
 from libevent_py import EventBase, ffi, lib
 from tests.kit.certificates import Authority
-from tests.kit.peers import connected, rest, run_until
+from tests.kit.peers import connected, is_open, rest, run_until
 from tests.kit.raw import FromC, timeval
 from tests.kit.raw_http import (
     LOCALHOST,
@@ -188,34 +188,38 @@ def test_persist_connection(backend_base: EventBase, site: Site, from_c: FromC) 
     lib.evhttp_connection_free(evcon)
 
 
-def test_autofree_connection(backend_base: EventBase, site: Site, from_c: FromC) -> None:
-    """evhttp_connection_free_on_completion() frees a connection once all its requests are done."""
-    closed: list[Any] = []
+@pytest.mark.parametrize("kept_alive", [False, True], ids=["", "kept alive"])
+def test_autofree_connection(
+    backend_base: EventBase, site: Site, from_c: FromC, kept_alive: bool
+) -> None:
+    """evhttp_connection_free_on_completion() frees a connection once all its requests are done.
+
+    One that is kept alive is freed when the server ends it. What frees a connection lets go of its
+    bufferevent, of which the last reference is that of the test then.
+    """
     evcon = connection(backend_base.pointer, site.port)
-
-    @from_c("void(struct evhttp_connection *, void *)")
-    def on_close(connection: Any, _arg: Any) -> None:
-        closed.append(connection)
-
-    lib.evhttp_connection_set_closecb(evcon, on_close, ffi.NULL)
     bev = lib.evhttp_connection_get_bufferevent(evcon)
-    asked = [Asked(backend_base, from_c, Empty="itis", Connection="close") for _ in range(2)]
+    lib.bufferevent_incref(bev)
+    lib.evhttp_set_timeout_tv(site.http, timeval(0.05))
+    headers = {"Empty": "itis"} | ({} if kept_alive else {"Connection": "close"})
+    asked = [Asked(backend_base, from_c, **headers) for _ in range(2)]
     for each in asked:
         each.make(evcon)
-    fd = lib.bufferevent_getfd(bev)
     lib.evhttp_connection_free_on_completion(evcon)
-    # The loop ends with the last event of the connection, which is freed; the server's stay.
+    until(backend_base, lambda: asked[0].done)
     until(backend_base, lambda: asked[1].done)
+    if kept_alive:
+        fd = lib.bufferevent_getfd(bev)
+        assert fd >= 0
+        until(backend_base, lambda: not is_open(fd))
     for _ in range(5):
         backend_base.loop(lib.EVLOOP_NONBLOCK)
     for each in asked:
         ((code, body, _headers),) = each.done
         assert (code, body) == (200, b"")
     assert site.asked == ["/test"] * 2
-    assert closed == [evcon] * 2  # once for each "Connection: close"
-    if fd >= 0:
-        with pytest.raises(OSError):
-            os.fstat(fd)
+    assert lib.bufferevent_decref(bev) == 1
+    backend_base.loop(lib.EVLOOP_NONBLOCK)
 
 
 def refused(port: int, base: EventBase, from_c: FromC, evcon: Any) -> float:
