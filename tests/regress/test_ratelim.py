@@ -108,8 +108,13 @@ class Client:
             bev.write(b"x" * 1024)
 
 
-def measured(base: EventBase, connection: int, group: int, drain: int) -> tuple[list[int], float]:
-    """Return how many bytes each client has received, and how many seconds it took."""
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("connection", "group", "drain"),
+    [(0, 30_000, 0), (1000, 0, 0), (1000, 30_000, 0), (1000, 35_000, 500)],
+    ids=["group", "connection", "both", "both with drain"],
+)
+def test_ratelim(base: EventBase, connection: int, group: int, drain: int) -> None:
     server = Echo(base, connection, group)
     clients = [Client(base, server) for _ in range(CONNECTIONS)]
 
@@ -125,8 +130,22 @@ def measured(base: EventBase, connection: int, group: int, drain: int) -> tuple[
     base.loopexit(DURATION)
     assert base.dispatch() is True
     lasted = time.monotonic() - begun
+
     received = [client.received for client in clients]
-    assert bool(server.checks) is bool(connection)
+    average = group / CONNECTIONS if group else connection
+    if connection:
+        average = min(average, connection)
+        assert server.checks
+    total = (group - drain * TICKS) if group else connection * CONNECTIONS
+    burst = 4 * total / TICKS
+    for got, rate, most in [
+        (sum(received), total, burst),
+        (statistics.mean(received), average, burst / CONNECTIONS),
+    ]:
+        assert rate * lasted / 3 < got <= rate * lasted * 1.1 + most
+    # libevent serves a group less evenly on select, as test-ratelim shows, too: by a quarter.
+    evenly = 2 if base.method == "select" and group and not connection else 4
+    assert statistics.pstdev(received) <= average * lasted / evenly
 
     # The members end, and only then the group.
     drainer.close()
@@ -137,42 +156,3 @@ def measured(base: EventBase, connection: int, group: int, drain: int) -> tuple[
     if server.group:
         assert server.group.members == []
         server.group.close()
-    return received, lasted
-
-
-def missed(
-    received: list[int], lasted: float, connection: int, group: int, drain: int
-) -> list[str]:
-    """Return what of the rates isn't as it should be: of all, of each, or how they differ."""
-    average = group / CONNECTIONS if group else connection
-    if connection:
-        average = min(average, connection)
-    total = (group - drain * TICKS) if group else connection * CONNECTIONS
-    burst = 4 * total / TICKS
-    wrong = []
-    for got, rate, most in [
-        (sum(received), total, burst),
-        (statistics.mean(received), average, burst / CONNECTIONS),
-    ]:
-        if not rate * lasted / 3 < got <= rate * lasted * 1.1 + most:
-            wrong.append(f"{got} bytes in {lasted} s instead of {rate} per second")
-    if (deviation := statistics.pstdev(received)) > average * lasted / 4:
-        wrong.append(f"the clients' bytes deviate by {deviation}: {received}")
-    return wrong
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("connection", "group", "drain"),
-    [(0, 30_000, 0), (1000, 0, 0), (1000, 30_000, 0), (1000, 35_000, 500)],
-    ids=["group", "connection", "both", "both with drain"],
-)
-def test_ratelim(base: EventBase, connection: int, group: int, drain: int) -> None:
-    """The limits hold; measured again, at most twice, if a busy machine has made it uneven."""
-    wrong: list[str] = []
-    for _ in range(3):
-        received, lasted = measured(base, connection, group, drain)
-        wrong = missed(received, lasted, connection, group, drain)
-        if not wrong:
-            break
-    assert wrong == []
