@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from libevent_py import ffi, lib
@@ -142,3 +144,11 @@ def readln(buffer: Any, style: int) -> bytes | None:
 def timeval(seconds: float) -> Any:
     """Return a ``struct timeval *``."""
     return ffi.new("struct timeval *", (int(seconds), int(seconds % 1 * 1e6)))
+
+
+def has_assertions() -> bool:
+    """Tell whether the libevent in use was built with its assertions."""
+    maps = Path("/proc/self/maps").read_text()
+    library = re.search(r"/\S*/libevent_core\S*", maps)
+    assert library, maps
+    return b"Assertion %s failed" in Path(library[0]).read_bytes()
