@@ -22,6 +22,12 @@ if os.environ.get("EVENT_DEBUG_MODE"):
     debug.enable_debug_mode()
 
 
+def pytest_report_header() -> str:
+    """Say whether libevent checks how it is used."""
+    mode, locks = (debug.enabled(check) for check in ("debug_mode", "lock_debugging"))
+    return f"libevent's debug mode: {mode}, lock debugging: {locks}"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, with debug mode, what runs a Python of its own: without it, it runs as ever."""
     if not os.environ.get("EVENT_DEBUG_MODE"):
