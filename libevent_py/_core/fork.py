@@ -59,6 +59,8 @@ os.register_at_fork(after_in_child=_after_fork)
 @ffi.def_extern(onerror=errors.kept)
 def evpy_forked() -> None:
     """End the loop of a forked child whose callback returns without calling `reinit`."""
+    if any(isinstance(error, errors.ForkError) for error in errors.entered.here.raised):
+        return  # the callback has been refused something itself, and that ends the loop
     for base in live.bases:
         if base._parked and base._thread == get_ident():  # _parked is empty if it is being closed
             raise base._unusable()

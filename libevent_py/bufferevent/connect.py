@@ -169,6 +169,7 @@ def adopt(bev: BufferEvent, fd: FileDescriptor) -> None:
 
 def set_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
     """Set the descriptor of the lowest layer of *bev*; close the old one if that layer owns it."""
+    bev._check_usable()  # the lowest layer may be, though this one is closed
     lowest = bottom(bev)
     _change_fd(lowest, fd)
     bev._forget_failure()

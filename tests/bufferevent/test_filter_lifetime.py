@@ -168,6 +168,19 @@ def test_without_close_on_free_what_it_stood_on_gets_its_callbacks_back(
     assert received[2] == b"JCN"
 
 
+def test_a_closed_filter_does_not_change_what_it_stood_on(base: EventBase) -> None:
+    one, other = socket.socketpair()
+    third, fourth = socket.socketpair()
+    with one, other, third, fourth:
+        underlying = BufferEvent(base, one, NO_OPTION)
+        bev = BufferEvent.filter(underlying, None, None, NO_OPTION)
+        bev.close()
+        with pytest.raises(ClosedError):
+            bev.fd = third
+        assert underlying.fd == one.fileno()
+        underlying.close()
+
+
 @pytest.mark.parametrize("options", [NO_OPTION, DEFER, THREADSAFE | DEFER | UNLOCK])
 @pytest.mark.parametrize("where", ["filter", "on_read"])
 def test_another_filter_may_take_its_place_at_once(

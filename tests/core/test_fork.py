@@ -285,6 +285,25 @@ def test_the_parent_s_events_fire_on_after_a_child_left_its_loop(
     assert fires(backend_base, pair, received)
 
 
+def test_what_a_callback_is_refused_in_the_child_comes_out_once(base: EventBase) -> None:
+    """A8: the loop would have ended anyway, and raised the same, as a group of two."""
+    parent = os.getpid()
+
+    def forking(event: Event, fd: int, what: int) -> None:
+        if os.fork() == 0:
+            event.add(1)
+
+    Event.timer(base, forking).add(0)
+    try:
+        base.dispatch()
+    except ForkError as error:
+        os._exit(0 if "call reinit" in str(error) else 2)
+    finally:
+        if os.getpid() != parent:
+            os._exit(1)
+    assert os.wait()[1] == 0
+
+
 def test_a_deferred_function_that_forks_is_the_child_s_last(base: EventBase) -> None:
     """A8: what was deferred after it is the parent's to run."""
     reader, writer = os.pipe()
