@@ -101,6 +101,9 @@ class RpcCall(Context):
         self._context = lib.evpy_call_context(self._record)
         super().__init__(self._context)
 
+    def _unusable(self) -> Exception:
+        return self.base._why_unusable(self) or super()._unusable()
+
     def _may_ask(self) -> bool:
         return askable(self.base)
 

@@ -14,6 +14,7 @@ from libevent_py import (
     DnsBase,
     DnsBaseFlag,
     EventBase,
+    ForkError,
     HttpCommand,
     HttpConnection,
     HttpRequest,
@@ -27,6 +28,7 @@ from libevent_py import (
     ThreadError,
 )
 from tests.kit.peers import connected, run_until, settle
+from tests.kit.processes import in_child
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, World, answer, new_world
 from tests.kit.support import run_python
 
@@ -382,6 +384,22 @@ def test_in_a_forked_child_they_are_the_parent_s() -> None:
         base.close()
         """
     )
+
+
+def test_in_a_forked_child_a_call_is_not_closed_but_the_parent_s(base: EventBase) -> None:
+    call = new_world(base).call()
+
+    def child() -> None:
+        for _ in range(2):
+            assert not call.closed
+            with pytest.raises(ForkError):
+                call.resume()
+            assert "in a forked child" in repr(call)
+        base.reinit()
+        assert not call.closed
+        run_until(base, lambda: call.closed)
+
+    in_child(child)
 
 
 def test_a_handler_that_raises_in_a_child_it_has_forked_leaves_the_answer_to_the_parent() -> None:
