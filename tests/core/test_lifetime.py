@@ -341,7 +341,7 @@ CYCLE = """
 
 @pytest.mark.slow
 def test_the_collector_may_finalize_in_any_order() -> None:
-    """B2: a base first, last or in between, also with a finalizer of the user's that uses them."""
+    """B2, C2: a base first, last or in between, and a user's finalizer that uses them."""
     run_python(CYCLE.replace("STEP", "1"))
 
 

@@ -623,7 +623,7 @@ def test_an_event_may_be_active_without_being_added(base: EventBase, pair: Pair)
 
 
 def test_an_active_event_is_not_added_but_for_a_timeout(base: EventBase, pair: Pair) -> None:
-    """C8: as in C, what is active is not added to what waits; so it goes once it has fired."""
+    """C5, C8: as in C, what is active is not added to what waits; so it goes once it has fired."""
     fired = Fired()
     for timeout in (None, 60):
         event = Event(base, pair[0], READ | PERSIST, fired)

@@ -83,6 +83,24 @@ def test_each_rule_names_tests_that_there_are() -> None:
         assert [other for other in ID.findall(told) if other not in RULES] == [], id
 
 
+def rules_of_tests() -> dict[str, set[str]]:
+    """Return the rules that the docstring of each test cites."""
+    cited: dict[str, set[str]] = {}
+    for path in sources("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                ids = ID.findall(ast.get_docstring(node) or "")
+                cited[node.name] = cited.get(node.name, set()) | set(ids)
+    return cited
+
+
+def test_a_test_that_a_rule_names_is_of_no_other_rule_alone() -> None:
+    cited = rules_of_tests()
+    for id, text in RULES.items():
+        for name in re.findall(r"`(\w+)`", text.partition("\nTests: ")[2]):
+            assert not cited[name] or id in cited[name], f"{name}: named by {id}"
+
+
 DOCUMENTS = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
 HISTORY = ROOT / "CHANGELOG.md"  # tells of what has been
 LIBEVENTS = {"event_rpcgen.py"}
