@@ -8,6 +8,7 @@ VERSIONS := 3.10 3.11 3.12 3.13
 BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := bind9-dnsutils curl netcat-openbsd openssl strace valgrind
 BENCH_PACKAGES := curl wrk
+SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
@@ -18,6 +19,8 @@ OUR_C := $(shell find libevent_py benchmarks tests -name '*.c') $(wildcard bench
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses $(WORKERS) \
 	--dist worksteal
+# Builds of libevent from its source, which vendor/builds.py makes: tests/kit/builds.py tells of them.
+OTHER_BUILDS := asan ndebug 2.1.13
 PIP := python -m pip --disable-pip-version-check install --quiet
 
 # Installed by a path that type checkers find, too, as setuptools' own finder they don't.
@@ -29,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test quick test-all bench lint build clean
+.PHONY: run test quick test-all bench lint build clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -63,6 +66,10 @@ test-in:
 	$(interpreter) -m venv $(venv)
 	. $(venv)/bin/activate && $(PIP) $(EDITABLE) '.[test]' && python --version && $(PYTEST)
 
+$(OTHER_BUILDS:%=test-%): test-%: .venv/installed build/test-packages build/source-packages
+	. $(BIN)/activate && MALLOC_PERTURB_=165 python -m tests.kit.builds $* \
+		--numprocesses $(WORKERS) --dist worksteal --durations 15
+
 bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks
 
@@ -87,6 +94,10 @@ build/build-packages: .ci/packages Makefile
 
 build/test-packages: .ci/packages Makefile
 	.ci/packages '$(PYTHON)' $(TEST_PACKAGES)
+	mkdir -p build && touch $@
+
+build/source-packages: .ci/packages Makefile
+	.ci/packages '$(PYTHON)' $(SOURCE_PACKAGES)
 	mkdir -p build && touch $@
 
 build/bench-packages: .ci/packages Makefile

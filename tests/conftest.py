@@ -21,6 +21,7 @@ from tests.kit.certificates import Authority
 from tests.kit.once import once
 from tests.kit.processes import descriptors
 from tests.kit.support import end_valgrind
+from vendor import builds
 
 BACKENDS = EventBase.supported_methods()
 
@@ -157,6 +158,6 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where libevent's source is."""
-    (directory,) = once(tmp_path_factory, "source", debian.source).glob("libevent-*/")
-    return directory
+    """Where libevent's source is, as Debian builds it."""
+    unpack = partial(builds.unpack, builds.DEBIAN)
+    return once(tmp_path_factory, "source", unpack) / builds.UNPACKED

@@ -35,6 +35,8 @@ class Build(NamedTuple):
     flags: str
 
 
+#: The directory that a source is unpacked to, below the one that is named.
+UNPACKED = "source"
 DEBIAN = "2.1.12-stable-8+deb12u1"
 SANITIZED = "-fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize"
 
@@ -94,7 +96,7 @@ def unpack(version: str, place: Path) -> Path:
             if found != sha256:
                 raise SourceError(f"{name} is not the pinned one: its sha256 is {found}")
         release, *changes = (str(fetched / name) for name in SOURCES[version])
-        source = place / "source"
+        source = place / UNPACKED
         source.mkdir()
         run(source, "tar", "-xf", release, "--strip-components=1")
         for change in changes:

@@ -28,25 +28,6 @@ def libraries(place: Path) -> Path:
     return core.parent
 
 
-def source(place: Path) -> None:
-    """Unpack libevent's source as Debian has it below *place*."""
-    wanted = "Identifier: Packages", "Origin: Debian", "Label: Debian"
-    target = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    targets = _run(place, "apt-get", "indextargets", "--format", target, *wanted)
-    assert targets, "apt knows no archive of Debian's: libevent's source is not to be had"
-    sources = place / "sources.list"
-    sources.write_text("".join(f"deb-src {line}\n" for line in sorted(set(targets.splitlines()))))
-    (place / "lists" / "partial").mkdir(parents=True)
-    directories = f"SourceList={sources}", "SourceParts=/dev/null"
-    options = [f"-oDir::Etc::{directory}" for directory in directories]
-    options += [f"-oDir::State::Lists={place}/lists", f"-oDir::Cache={place}"]
-    _run(place, "apt-get", *options, "update")
-    wanted_source = f"libevent={UNPATCHED}"
-    _run(place, "apt-get", *options, "source", "--download-only", wanted_source)
-    (archive,) = place.glob("libevent_*.orig.tar.gz")
-    _run(place, "tar", "-xf", str(archive))
-
-
 def _run(place: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr}"

@@ -1,0 +1,103 @@
+"""The tests on another build of libevent: ``python -m tests.kit.builds NAME [PYTEST-ARGUMENT…]``.
+
+`vendor/builds.py` makes the build, and LD_LIBRARY_PATH puts it under the same Python. With the
+sanitizers our own C is compiled anew, too, in a copy of the tree, so that the one at hand keeps
+its module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.kit.support import ROOT
+from vendor import builds
+
+#: What a sanitizer needs to be loaded before everything else.
+RUNTIMES = {"asan": ["libasan.so", "libubsan.so"], "tsan": ["libtsan.so"]}
+
+SUPPRESSIONS = Path(__file__).with_name("leaks.supp")
+
+#: What the sanitizers are told. They abort, so that a script's exit status tells.
+OPTIONS = {
+    "ASAN_OPTIONS": "abort_on_error=1:allocator_may_return_null=1:detect_stack_use_after_return=1",
+    "LSAN_OPTIONS": f"suppressions={SUPPRESSIONS}:print_suppressions=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+    # Python's own allocator would hide what is within one of its arenas.
+    "PYTHONMALLOC": "malloc",
+}
+
+#: What can't be tested with each build, and why.
+LEFT_OUT = {
+    "asan": {
+        "tests/buffer/test_buffer_views.py::"
+        "test_where_there_is_no_memory_everything_stays_as_it_was": "it replaces malloc, too",
+        "tests/buffer/test_segment.py::"
+        "test_a_socket_sends_a_file_larger_than_what_it_may_ever_have_in_memory": "it limits the "
+        "address space, of which the sanitizer reserves 20 TB",
+        **dict.fromkeys(
+            [
+                "tests/house/test_tests.py::"
+                "test_valgrind_tells_which_script_has_misused_memory_and_goes_on",
+                "tests/house/test_tests.py::"
+                "test_a_script_that_crashes_under_valgrind_takes_no_other_with_it",
+                "tests/house/test_tests.py::"
+                "test_a_script_under_valgrind_finds_what_one_of_a_new_python_does",
+            ],
+            "they test how valgrind is started, which can't run with a sanitizer",
+        ),
+    },
+}
+
+
+def tree_for(name: str) -> Path:
+    """Return the tree to test with the build *name*: for a sanitizer a copy, with our C built."""
+    if name not in RUNTIMES:
+        return ROOT
+    tree = ROOT / "build" / name
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for file in filter(None, files.split("\0")):
+        if (ROOT / file).exists():
+            (tree / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, tree / file)
+    shutil.copytree(ROOT / "vendor" / "include", tree / "vendor" / "include", dirs_exist_ok=True)
+    flags = builds.BUILDS[name].flags
+    compiled = {**os.environ, "CFLAGS": flags, "LDFLAGS": flags}
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=tree, env=compiled, check=True)
+    return tree
+
+
+def environment_for(name: str) -> dict[str, str]:
+    """Return the environment in which Python uses the build *name*."""
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(builds.libraries(name))}
+    if name in RUNTIMES:
+        found = [
+            subprocess.run(
+                ["gcc", f"-print-file-name={runtime}"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for runtime in RUNTIMES[name]
+        ]
+        environment |= {"LD_PRELOAD": " ".join(found), **OPTIONS}
+    return environment
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run the tests on another build of libevent.")
+    parser.add_argument("name", choices=builds.BUILDS)
+    chosen, arguments = parser.parse_known_args()
+    environment = environment_for(chosen.name)
+    os.chdir(tree_for(chosen.name))
+    left_out = [f"--deselect={test}" for test in LEFT_OUT.get(chosen.name, ())]
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", *left_out, *arguments]
+    os.execve(sys.executable, command, environment)
+
+
+if __name__ == "__main__":
+    main()
