@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test quick test-all bench lint build clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test quick test-all bench soak lint build clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -73,6 +73,11 @@ $(OTHER_BUILDS:%=test-%): test-%: .venv/installed build/test-packages build/sour
 bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks
 
+# Servers under good and bad clients, for as long as one likes: make soak MINUTES=60
+MINUTES := 5
+soak: .venv/soak build/test-packages
+	$(BIN)/python -m tests.kit.soak --minutes $(MINUTES) --json build/soak.json --svg build/soak.svg
+
 build: .venv/installed
 	$(BIN)/python -m build
 
@@ -86,6 +91,10 @@ build: .venv/installed
 
 .venv/bench: .venv/installed
 	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[bench]'
+	touch $@
+
+.venv/soak: .venv/installed
+	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[soak]'
 	touch $@
 
 build/build-packages: .ci/packages Makefile

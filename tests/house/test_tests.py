@@ -88,7 +88,7 @@ def test_a_relative_import_is_refused() -> None:
 def test_every_folder_is_a_noun_of_the_package_or_says_what_it_is() -> None:
     package = ROOT / "libevent_py"
     nouns = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
-    folders = {path.parent.name for path in MODULES if path.parent != TESTS}
+    folders = {path.relative_to(TESTS).parts[0] for path in MODULES if path.parent != TESTS}
     assert folders <= {noun for noun in nouns if not noun.startswith("_")} | OTHERS.keys()
     assert OTHERS.keys() <= {path.parent.name for path in FILES}
     assert [path.name for path in MODULES if path.parent == TESTS] == ["conftest.py"]
