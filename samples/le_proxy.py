@@ -54,6 +54,9 @@ class Relay:
 
     def on_read(self, bev: BufferEvent) -> None:
         other = self.other[bev]
+        if other.closed:  # by its error; this one is still writing what it had said before
+            bev.input.drain(len(bev.input))
+            return
         other.output.add_buffer(bev.input)
         if len(other.output) >= MOST:
             bev.disable(READ)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from libevent_py import BufferEvent, BufferEventFlag, EventBase, LoopFlag
+from samples.le_proxy import Relay
 from tests.kit.certificates import Authority
 from tests.kit.peers import exactly, nobody_listens, reset, rest
 from tests.kit.samples import MOMENT, TOO_MUCH, Sample, Server, running, silent
@@ -246,3 +248,20 @@ def test_nothing_is_left_of_a_connection(echo: int) -> None:
         while len(list(opened.iterdir())) > before:
             assert time.monotonic() < end, list(map(os.readlink, opened.iterdir()))
             time.sleep(0.01)
+
+
+def test_what_comes_from_one_once_the_other_has_failed_is_dropped(base: EventBase) -> None:
+    """Both may be called for in one turn of the loop: the failure first, and then the data."""
+    client, peer = BufferEvent.pair(base)
+    server, _ = BufferEvent.pair(base)
+    relay = Relay(client, server, tls=False)
+    relay.on_event(server, BufferEventFlag.CONNECTED)
+    client.write(b"what the client, who doesn't read, is still to get")
+    peer.write(b"too late")
+    client.on_read = None  # it is called below
+    base.loop(LoopFlag.NONBLOCK)
+    relay.on_event(server, BufferEventFlag.READING | BufferEventFlag.ERROR)
+    assert (server.closed, client.closed) == (True, False)
+    assert len(client.input) == len(b"too late")
+    relay.on_read(client)
+    assert not client.input
