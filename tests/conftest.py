@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -46,7 +46,16 @@ LONG = {"dist", "patched", "quick", "source", "unpatched"}
 @cache
 def needs_valgrind(test: Callable[..., object]) -> bool:
     """Tell whether *test* has something run under valgrind."""
-    return "valgrind" in inspect.getsource(test)
+    return mentions(test.__code__, "valgrind")
+
+
+def mentions(part: object, word: str) -> bool:
+    """Tell whether *word* is in a name or a constant of *part*, a function's code or part of it."""
+    if isinstance(part, str):
+        return word in part
+    if isinstance(part, CodeType):
+        part = (*part.co_names, *part.co_varnames, *part.co_consts)
+    return isinstance(part, tuple) and any(mentions(each, word) for each in part)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -391,6 +391,7 @@ def test_one_segment_goes_to_many_sockets_by_one_descriptor(base: EventBase, pat
         right.close()
 
 
+@pytest.mark.slow
 def test_a_socket_sends_a_file_larger_than_what_it_may_ever_have_in_memory(
     base: EventBase, tmp_path: Path, tcp: Pair
 ) -> None:

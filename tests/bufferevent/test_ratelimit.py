@@ -322,6 +322,7 @@ def test_another_limit_takes_over_what_is_left(
     assert arrived(base, bev) == [30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tick", [0.01, 0.015, 0.02, 0.03, 0.05, 0.1])
 def test_the_bucket_is_refilled_though_the_tick_has_changed(
     base: EventBase, bev: BufferEvent, pair: Pair, tick: float

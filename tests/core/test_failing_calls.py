@@ -45,9 +45,17 @@ def run(preloaded: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    "depth",
+    [["--most", "3"], pytest.param([], marks=pytest.mark.more)],
+    ids=["sample", "all"],
+)
 @pytest.mark.parametrize("programs", GROUPS, ids=lambda group: "+".join(group))
-def test_programs_are_right_or_told_why_not(preloaded: dict[str, str], programs: list[str]) -> None:
-    printed = run(preloaded, *programs)
+def test_programs_are_right_or_told_why_not(
+    preloaded: dict[str, str], programs: list[str], depth: list[str]
+) -> None:
+    """A sample has at most so many calls of each function fail."""
+    printed = run(preloaded, *programs, *depth)
     for name in programs:
         assert f"{name}: " in printed
 

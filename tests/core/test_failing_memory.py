@@ -36,9 +36,15 @@ def failed_in_turn(*arguments: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    "depth", [["--sample"], pytest.param([], marks=pytest.mark.more)], ids=["sample", "all"]
+)
 @pytest.mark.parametrize("kinds", GROUPS, ids=["+".join(group[:2]) for group in GROUPS])
-def test_every_operation_fails_by_memory_error_and_leaves_nothing(kinds: list[str]) -> None:
-    printed = failed_in_turn(*kinds)
+def test_every_operation_fails_by_memory_error_and_leaves_nothing(
+    kinds: list[str], depth: list[str]
+) -> None:
+    """A sample has each operation in one of its scenes only."""
+    printed = failed_in_turn(*kinds, *depth)
     for kind in kinds:
         assert f"{kind}: " in printed
 

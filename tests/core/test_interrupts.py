@@ -37,15 +37,25 @@ from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS
 from tests.kit.support import PATIENCE, run_python, swept
 
-#: Of how many steps in each method one is tried, where all of them would take too long.
-MOST = {"BufferEvent": 2, "Buffer": 8}
+#: How many steps of each method are tried at most, where all of them would take too long.
+MOST = {"BufferEvent": 2}
+
+#: So many are tried of those that take some seconds, or by `make more`.
+LONG = ["Buffer", "BufferEvent", "HttpConnection", "HttpRequest", "HttpServer", "HttpServerRequest"]
+SAMPLE, MORE = 4, 16
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", OPERATIONS)
 def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path) -> None:
-    some = ["--most", str(MOST[kind])] if kind in MOST else []
+    some = ["--most", str(MOST.get(kind, SAMPLE))] if kind in LONG else []
     swept(tmp_path, kind, "--act", "interrupt", *some)
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("kind", LONG)
+def test_an_interrupt_leaves_nothing_at_more_steps(kind: str, tmp_path: Path) -> None:
+    swept(tmp_path, kind, "--act", "interrupt", "--most", str(MORE))
 
 
 def descriptors() -> int:
@@ -384,6 +394,7 @@ def test_the_end_of_a_request_is_told_once_though_that_is_interrupted() -> None:
     assert number > 5
 
 
+@pytest.mark.slow
 def test_a_base_closes_though_the_collector_frees_what_is_on_it_meanwhile() -> None:
     class Node:
         pass

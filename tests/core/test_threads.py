@@ -192,6 +192,7 @@ def test_none_is_lost_between_one_loop_and_the_next(base: EventBase) -> None:
     assert base.dispatch() is False
 
 
+@pytest.mark.slow
 def test_what_wakes_a_loop_may_come_while_it_starts_stops_and_is_closed() -> None:
     """A2: whoever comes too late gets ClosedError, and nobody touches a freed base."""
     run_python(

@@ -401,6 +401,7 @@ def test_it_runs_as_a_program() -> None:
         assert bool(done.stdout) == (status == 0) != bool(done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "reads"),
     [("doctor", 1), ("doctor", 0), ("event_add", 0), ("", 0), ("--help", 0), ("event_init", 0)],

@@ -94,6 +94,7 @@ def rules_of_tests() -> dict[str, set[str]]:
     return cited
 
 
+@pytest.mark.slow
 def test_a_test_that_a_rule_names_is_of_no_other_rule_alone() -> None:
     cited = rules_of_tests()
     for id, text in RULES.items():

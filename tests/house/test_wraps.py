@@ -122,6 +122,7 @@ def noun_of(path: str) -> str:
     return path.split("/")[1].removesuffix(".py")
 
 
+@pytest.mark.slow
 def test_every_docstring_wraps_what_is_called_and_stands_for_what_is_not() -> None:
     wrong = []
     for name, place in FOUND:

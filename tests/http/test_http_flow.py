@@ -211,6 +211,7 @@ def test_the_end_of_the_connection_waits_too(base: EventBase) -> None:
     server.close()
 
 
+@pytest.mark.slow
 def test_the_timeout_of_reading_does_not_run_meanwhile(base: EventBase) -> None:
     server, connection = both(base, None, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
     connection.timeout = 0.2
@@ -436,6 +437,7 @@ def test_a_clients_connection_reads_no_faster_than_its_limit(base: EventBase) ->
     server.close()
 
 
+@pytest.mark.slow
 def test_a_limit_holds_for_later_connections_and_goes_with_tls(
     base: EventBase, context: dict[str, TlsContext] | None
 ) -> None:

@@ -631,6 +631,7 @@ def test_a_server_that_goes_ends_the_upload(base: EventBase) -> None:
     server.close()
 
 
+@pytest.mark.slow
 def test_an_upload_times_out_when_nothing_goes_on(base: EventBase) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         connection = HttpConnection(base, *listening.getsockname())

@@ -226,6 +226,7 @@ def test_a_socket_that_fails_to_accept_tells_so(base: EventBase, server: HttpSer
     assert client.send(get()).rest().startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_a_socket_that_fails_to_accept_rests(
     base: EventBase, server: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:

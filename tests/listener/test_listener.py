@@ -328,6 +328,7 @@ def test_it_can_not_be_made_twice(base: EventBase, accepted: Accepted) -> None:
         server.__init__(base, ANYWHERE, accepted)  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_what_the_backend_refuses_is_an_error(base: EventBase, accepted: Accepted) -> None:
     """In C, the listener would be made and never accept anything."""
     with socket.create_server(ANYWHERE) as sock:

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,19 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, with debug mode, what runs a Python of its own: without it, it runs as ever."""
+    """Mark as slow what runs on another backend than the preferred one, or in its other ways.
+
+    With debug mode, leave out what runs a Python of its own: without it, it runs as ever.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here and isinstance(item, pytest.Function):
+            chosen = item.callspec.params if hasattr(item, "callspec") else {}
+            if (
+                chosen.get("variant", VARIANTS[0]) != VARIANTS[0]
+                or chosen.get("method", METHODS[0]) != METHODS[0]
+            ):
+                item.add_marker("slow")
     if not os.environ.get("EVENT_DEBUG_MODE"):
         return
     own = [

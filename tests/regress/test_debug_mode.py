@@ -26,7 +26,7 @@ MODULES = sorted(
 PROCESSES = 4
 
 
-@pytest.mark.slow
+@pytest.mark.more
 @pytest.mark.parametrize("number", range(PROCESSES))
 def test_in_debug_mode(number: int, tmp_path: Path) -> None:
     """The tests of a quarter of the modules pass; conftest.py says that the mode is on."""

@@ -106,6 +106,7 @@ def test_cancel_by_host_inactive_server(base: EventBase) -> None:
     cancel(base, BY_HOST | INACTIVE_SERVER)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_no_ns(base: EventBase) -> None:
     """A request is cancelled whose server's name is still looked up."""
     cancel(base, BY_HOST | NO_NS)
@@ -117,6 +118,7 @@ def test_cancel_inactive_server(base: EventBase) -> None:
     cancel(base, INACTIVE_SERVER)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_no_ns_inactive_server(base: EventBase) -> None:
     """The name isn't found, and the server wouldn't answer."""
     cancel(base, BY_HOST | NO_NS | INACTIVE_SERVER)
@@ -134,6 +136,7 @@ def test_cancel_server_timeout(base: EventBase) -> None:
     cancel(base, INACTIVE_SERVER | SERVER_TIMEOUT)
 
 
+@pytest.mark.slow
 def test_cancel_by_host_no_ns_server_timeout(base: EventBase) -> None:
     """The name isn't found, and the connection wouldn't be accepted."""
     cancel(base, BY_HOST | NO_NS | INACTIVE_SERVER | SERVER_TIMEOUT)

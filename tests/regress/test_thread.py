@@ -26,6 +26,7 @@ THREADS = 100
 ITERATIONS = 100
 
 
+@pytest.mark.slow
 def test_basic(backend_base: EventBase) -> None:
     """Timers that many threads ask for all fire, and wake the thread that waits for each.
 
@@ -63,6 +64,7 @@ def test_basic(backend_base: EventBase) -> None:
     assert done == THREADS * ITERATIONS
 
 
+@pytest.mark.slow
 def test_basic_raw(backend_base: EventBase) -> None:
     """The same with the timers added by the threads themselves: through the raw layer.
 

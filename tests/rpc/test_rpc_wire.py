@@ -146,6 +146,7 @@ def test_c_code_made_now_writes_what_is_recorded(peer: str, name: str) -> None:
     assert run(peer, "make", name) == bytes.fromhex(WRITTEN[name])
 
 
+@pytest.mark.slow
 @every
 def test_c_reads_what_python_writes_and_writes_the_same(peer: str, name: str) -> None:
     data = bytes(MESSAGES[name])
