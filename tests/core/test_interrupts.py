@@ -38,7 +38,7 @@ from tests.kit.operations import OPERATIONS
 from tests.kit.support import PATIENCE, run_python, swept
 
 #: How many steps of each method are tried at most, where all of them would take too long.
-MOST = {"BufferEvent": 2}
+MOST = {"BufferEvent": 1}
 
 #: So many are tried of those that take some seconds, or by `make more`.
 LONG = ["Buffer", "BufferEvent", "HttpConnection", "HttpRequest", "HttpServer", "HttpServerRequest"]

@@ -21,13 +21,16 @@ from tests.kit.support import swept
 
 #: Of the acts of those that have very many scenes and operations, one of so many is tried here.
 SHARES = {
-    "Buffer": 3,
-    "BufferEvent": 8,
-    "HttpConnection": 3,
-    "HttpRequest": 2,
-    "HttpServer": 2,
-    "HttpServerRequest": 4,
+    "Buffer": 6,
+    "BufferEvent": 16,
+    "HttpConnection": 6,
+    "HttpRequest": 4,
+    "HttpServer": 4,
+    "HttpServerRequest": 8,
 }
+
+#: And by `make more`.
+MORE = {"BufferEvent": 4}
 
 
 #: What the sweep has found, each tried here at all of its lines: class, scene, operation and act.
@@ -72,6 +75,14 @@ def test_nothing_crashes_or_is_left_when_something_is_closed_at_a_step(
     kind: str, tmp_path: Path
 ) -> None:
     swept(tmp_path, kind, "--most", "1", "--share", str(SHARES.get(kind, 1)))
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("kind", SHARES)
+def test_nothing_crashes_or_is_left_at_a_larger_share_of_the_acts(
+    kind: str, tmp_path: Path
+) -> None:
+    swept(tmp_path, kind, "--most", "1", "--share", str(MORE.get(kind, 1)))
 
 
 @pytest.mark.slow
