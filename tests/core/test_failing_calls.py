@@ -60,6 +60,7 @@ def test_programs_are_right_or_told_why_not(
         assert f"{name}: " in printed
 
 
+@pytest.mark.more
 def test_programs_are_right_or_told_where_python_s_own_calls_fail(
     preloaded: dict[str, str],
 ) -> None:

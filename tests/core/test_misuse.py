@@ -95,6 +95,7 @@ def test_each_misuse_ends_as_it_must(group: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.more
 def test_a_sample_of_it_touches_no_memory_that_is_not_its_own() -> None:
     code = "import sys; from tests.kit.misuse import main; sys.argv[1:] = ['--share', '80']; main()"
     run_python(code, valgrind=True)

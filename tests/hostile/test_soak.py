@@ -18,7 +18,7 @@ REST: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_nothing_grows_and_no_byte_is_lost_whatever_others_do() -> None:
     report = soak(3.0, length=1.0, held=100, number=1, warm=1)
     done = report["clients"]["done"]
