@@ -62,12 +62,28 @@ static void evpy_note_closing(evutil_socket_t fd)
 		accepted->closing |= accepted->fd == fd;
 }
 
+/* Whether the callbacks of `underlying` are those of the layer `bev` on top of it, which may be freed by now. */
+static int evpy_bufferevent_calls(struct bufferevent *underlying, struct bufferevent *bev)
+{
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event;
+	void *arg;
+
+	bufferevent_getcb(underlying, &read, &write, &event, &arg);
+	return arg == bev;
+}
+
 /* libevent frees a bufferevent only in the loop's next turn, and goes on reading till then, or for as long
  * as there is another reference (F2, F3). By then its limit and its group may be gone (J1, J3). */
 static void evpy_bufferevent_free(struct bufferevent *bev)
 {
+	struct bufferevent *underlying = bufferevent_get_underlying(bev);
+
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	if (bufferevent_get_underlying(bev) == NULL) {
+	if (underlying != NULL) {
+		if (evpy_bufferevent_calls(underlying, bev))
+			bufferevent_setcb(underlying, NULL, NULL, NULL, NULL);
+	} else {
 		evutil_socket_t fd = bufferevent_getfd(bev);
 
 		evpy_lookup_cancel(bev); /* it would keep and connect the bufferevent (F9) */

@@ -200,13 +200,29 @@ def holding_tls(bev: BufferEvent) -> Iterator[None]:
 
 def free_upper(underlying: BufferEvent, free: Callable[[CData], object], pointer: CData) -> None:
     """Free by *free* the layer on top of *underlying*, which gets its own callbacks back."""
-    free(pointer)
-    _belong_to_itself(underlying)
     try:
-        slot(underlying)
-    except AttributeError:  # it is closed or finalized, and has no callbacks
-        return
-    underlying._set_callbacks()
+        free(pointer)
+        _call_itself(underlying)
+    except BaseException:  # an interrupt, perhaps right after it was freed
+        below = _pointer(underlying)
+        if below is not None and not lib.evpy_bufferevent_calls(below, pointer):
+            _call_itself(underlying)
+        raise
+
+
+def _call_itself(bev: BufferEvent) -> None:
+    """Give *bev*, on which no layer stands any longer, its own callbacks back."""
+    _belong_to_itself(bev)
+    if _pointer(bev) is not None:
+        bev._set_callbacks()
+
+
+def _pointer(bev: BufferEvent) -> CData | None:
+    """Return the pointer of *bev*, or None if it is closed or finalized."""
+    try:
+        return slot(bev)
+    except AttributeError:
+        return None
 
 
 def _belong_to_itself(bev: BufferEvent) -> None:

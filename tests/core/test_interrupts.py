@@ -417,3 +417,43 @@ def test_a_base_closes_though_the_collector_frees_what_is_on_it_meanwhile() -> N
         assert base.closed
         del kept, pairs
         gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["filter", "tls_filter"])
+def test_a_layer_whose_close_is_interrupted_is_not_called_any_more(layer: str) -> None:
+    code = f"""
+    from libevent_py import BufferEvent, BufferEventOption, EventBase, EventFlag, LoopFlag
+    from tests.core.test_interrupts import interrupted_close
+    from tests.kit.tls_peers import tls_contexts
+
+    given = [tls_contexts()[1]] if {layer!r} == "tls_filter" else [None, None]
+    number = 0
+    while True:
+        with EventBase() as base:
+            below, peer = BufferEvent.pair(base, BufferEventOption.DEFER_CALLBACKS)
+            got = []
+            below.setcb(lambda bev: got.append(bytes(bev.read())), None, None)
+            upper = BufferEvent.{layer}(below, *given, options=BufferEventOption(0))
+            peer.write(b"hello")
+            ended = interrupted_close(upper, number)
+            upper.close()
+            base.loop(LoopFlag.NONBLOCK)  # frees it
+            below.enable(EventFlag.READ)
+            peer.write(b"hello")
+            base.loop(LoopFlag.NONBLOCK)
+            assert got, number
+        if ended:
+            break
+        number += 1
+    assert number > 10
+    """
+    run_python(code, valgrind=True)
+
+
+def interrupted_close(bev: BufferEvent, number: int) -> bool:
+    """Interrupt the close of *bev* at its *number*-th step; tell whether it has no such step."""
+    interposer = Interposer(interrupt, number, signals=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        interposer.run(bev.close)
+    return interposer.where is None
