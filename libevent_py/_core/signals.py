@@ -107,7 +107,7 @@ def reclaim(base: Root) -> None:
         timeout = -1.0
         if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
             timeout = max(0.0, convert.from_timeval(tv) - time.time())
-        lib.event_del(pointer)
+        lib.evpy_event_del(pointer, -1)
         errors.call(lib.evpy_event_add, pointer, timeout)
 
 

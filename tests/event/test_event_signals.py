@@ -312,6 +312,30 @@ def test_deleting_in_the_middle_of_its_calls_leaves_no_pointer_into_the_stack(
     assert not calls.ev_pncalls
 
 
+def test_reinit_in_the_middle_of_its_calls_leaves_none_either() -> None:
+    run_python("""
+        import os, signal
+        from libevent_py import Event, EventBase, EventFlag, LoopFlag
+
+        def fork(event, signum, what):
+            if not children:
+                children.append(os.fork())
+                if not children[0]:
+                    base.reinit()
+
+        children = []
+        with EventBase() as base:
+            event = Event.signal(base, signal.SIGUSR1, fork).add()
+            event.active(EventFlag.SIGNAL, 3)
+            base.loop(LoopFlag.NONBLOCK)
+            calls = event.pointer.ev_.ev_signal
+            assert calls.ev_ncalls == 0
+            assert not calls.ev_pncalls
+        if children[0]:
+            assert os.waitpid(*children, 0)[1] == 0
+    """)
+
+
 def test_removing_the_timer_leaves_the_calls_to_come(base: EventBase) -> None:
     """C8: in C it clears their number, so that the event would go without a call."""
     fired = []
