@@ -6,12 +6,27 @@
 /* The buffer whose callbacks must not see what this thread does to it, or NULL. */
 static _Thread_local const struct evbuffer *evpy_hushed;
 
+/* How many of this thread's callbacks of buffers are in Python. */
+static _Thread_local int evpy_changes;
+
 static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *key)
 {
 	if (buf == evpy_hushed)
 		return;
+	++evpy_changes;
 	EVPY_CALL(
 	    evpy_buffer_changed((uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
+	--evpy_changes;
+}
+
+/* libevent walks a buffer's list of callbacks, and doesn't expect that Python, which one of them calls, has another
+ * one freed (D3). In Python's callbacks it is therefore only switched off, and is freed with the buffer. */
+static void evpy_buffer_remove_cb(struct evbuffer *buf, struct evbuffer_cb_entry *entry)
+{
+	if (entry != NULL && evpy_changes > 0)
+		evbuffer_cb_clear_flags(buf, entry, EVBUFFER_CB_ENABLED);
+	else if (entry != NULL)
+		evbuffer_remove_cb_entry(buf, entry);
 }
 
 /* libevent itself never uses a buffer in two threads; Python does. */

@@ -15,6 +15,7 @@ struct evpy_client {
 	int looked, early;
 	struct evpy_chunks chunks;
 	struct evpy_http_flow *flow;
+	struct evbuffer_cb_entry *on_input, *on_output;
 };
 
 /* Why the connection could not be made, kept until evhttp calls back: it closes the socket first, which
@@ -314,10 +315,20 @@ static void evpy_on_client_output(
 	}
 }
 
+static int evpy_client_hook(struct bufferevent *bev, struct evpy_client *client)
+{
+	client->on_input =
+	    evbuffer_add_cb(bufferevent_get_input(bev), evpy_on_client_input, client);
+	client->on_output =
+	    evbuffer_add_cb(bufferevent_get_output(bev), evpy_on_client_output, client);
+	return client->on_input != NULL && client->on_output != NULL;
+}
+
 static void evpy_client_unhook(struct bufferevent *bev, struct evpy_client *client)
 {
-	evbuffer_remove_cb(bufferevent_get_input(bev), evpy_on_client_input, client);
-	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_client_output, client);
+	evpy_buffer_remove_cb(bufferevent_get_input(bev), client->on_input);
+	evpy_buffer_remove_cb(bufferevent_get_output(bev), client->on_output);
+	client->on_input = client->on_output = NULL;
 }
 
 /* If it fails, the caller must free `bev`, because evhttp_connection_free() would use parts that were never made.
@@ -336,9 +347,7 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	client = evpy_calloc(1, sizeof *client);
 	if (client != NULL && made == NULL)
 		made = bufferevent_socket_new(base, -1, 0);
-	if (client != NULL && made != NULL &&
-	    evbuffer_add_cb(bufferevent_get_input(made), evpy_on_client_input, client) != NULL &&
-	    evbuffer_add_cb(bufferevent_get_output(made), evpy_on_client_output, client) != NULL)
+	if (client != NULL && made != NULL && evpy_client_hook(made, client))
 		evcon = evhttp_connection_base_bufferevent_new(
 		    base, dns, made, host, (ev_uint16_t)port);
 	if (evcon != NULL)
@@ -353,7 +362,7 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	}
 	evpy_unguard(before);
 	if (evcon == NULL) {
-		if (made != NULL)
+		if (client != NULL && made != NULL)
 			evpy_client_unhook(made, client);
 		if (bev == NULL && made != NULL)
 			bufferevent_free(made);
@@ -450,8 +459,7 @@ static void evpy_client_end_body(struct evpy_http_flow *flow)
 	struct bufferevent *bev = flow->bev;
 
 	flow->body = EVPY_BODY_WHOLE;
-	if (flow->progress != NULL)
-		evbuffer_remove_cb_entry(bufferevent_get_output(bev), flow->progress);
+	evpy_buffer_remove_cb(bufferevent_get_output(bev), flow->progress);
 	flow->progress = NULL;
 	bufferevent_setwatermark(bev, EV_READ, 0, 0);
 }

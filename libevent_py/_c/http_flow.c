@@ -84,10 +84,8 @@ static struct evpy_http_flow *evpy_http_flow_new(struct evhttp_connection *evcon
 /* While the bufferevent is still there. */
 static void evpy_http_flow_free(struct evpy_http_flow *flow)
 {
-	if (flow->watch != NULL)
-		evbuffer_remove_cb_entry(bufferevent_get_input(flow->bev), flow->watch);
-	if (flow->progress != NULL)
-		evbuffer_remove_cb_entry(bufferevent_get_output(flow->bev), flow->progress);
+	evpy_buffer_remove_cb(bufferevent_get_input(flow->bev), flow->watch);
+	evpy_buffer_remove_cb(bufferevent_get_output(flow->bev), flow->progress);
 	if (flow->streams) {
 		event_del(&flow->next);
 		event_debug_unassign(&flow->next);

@@ -53,17 +53,34 @@ static int evpy_bufferevent_setwatermark(
 	return 0;
 }
 
+static void evpy_on_end_told(
+    struct evbuffer *input, const struct evbuffer_cb_info *info, void *underlying)
+{
+	(void)input;
+	(void)info;
+	(void)underlying;
+}
+
 /* The end of a lower bufferevent waits until the bytes before it, in `input`, have been passed on: it is reported
- * once more when `input` changes. It stays with the lower bufferevent, whatever happens to the one above. */
+ * once more when `input` changes. It stays with the lower bufferevent, whatever happens to the one above. In Python's
+ * callbacks nothing may be removed (evpy_buffer_remove_cb), so that another callback says what has been told. */
 static void evpy_on_before_the_end(
     struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
 	struct bufferevent *underlying = arg;
+	int told = 0;
 
 	(void)info;
-	evbuffer_remove_cb(input, evpy_on_before_the_end, underlying);
-	bufferevent_trigger_event(
-	    underlying, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
+	if (evpy_changes == 0) {
+		evbuffer_remove_cb(input, evpy_on_before_the_end, underlying);
+		while (evbuffer_remove_cb(input, evpy_on_end_told, underlying) == 0)
+			told = 1;
+	} else {
+		evbuffer_add_cb(input, evpy_on_end_told, underlying);
+	}
+	if (!told)
+		bufferevent_trigger_event(
+		    underlying, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* Without memory it is reported at once, as in libevent. */

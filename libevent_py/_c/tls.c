@@ -219,6 +219,7 @@ struct evpy_rest {
 	int awaited; /* timeout_read has our short timeout */
 	int reading; /* libevent's own callback runs */
 	int progress; /* it has read something */
+	struct evbuffer_cb_entry *on_input, *on_output;
 };
 
 #define EVPY_AT_ONCE 3 /* microseconds; no user sets this timeout */
@@ -394,8 +395,9 @@ static void evpy_rest_forget(struct bufferevent *bev)
 	if (bufferevent_get_underlying(bev) != NULL)
 		return;
 	rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
-	evbuffer_remove_cb(bufferevent_get_input(bev), evpy_on_tls_input, rest);
-	evbuffer_remove_cb(bufferevent_get_output(bev), evpy_on_tls_output, rest);
+	evpy_buffer_remove_cb(bufferevent_get_input(bev), rest->on_input);
+	evpy_buffer_remove_cb(bufferevent_get_output(bev), rest->on_output);
+	rest->on_input = rest->on_output = NULL;
 }
 
 /* Check again after a function that may have changed the timeout, or the connection. */
@@ -518,9 +520,10 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 		/* Otherwise it would read data together with the end of the handshake. */
 		SSL_set_read_ahead(ssl, 0);
 		rest->bev = bev;
-		if (evbuffer_add_cb(bev->input, evpy_on_tls_input, rest) == NULL ||
-		    evbuffer_add_cb(bev->output, evpy_on_tls_output, rest) == NULL ||
-		    evpy_missed(before) || (fd >= 0 && SSL_get_wbio(ssl) == NULL)) {
+		rest->on_input = evbuffer_add_cb(bev->input, evpy_on_tls_input, rest);
+		rest->on_output = evbuffer_add_cb(bev->output, evpy_on_tls_output, rest);
+		if (rest->on_input == NULL || rest->on_output == NULL || evpy_missed(before) ||
+		    (fd >= 0 && SSL_get_wbio(ssl) == NULL)) {
 			evpy_tls_disown(bev, ssl, options);
 			bev = NULL;
 			errno = ENOMEM;

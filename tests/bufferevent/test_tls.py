@@ -376,6 +376,37 @@ def test_what_a_callback_raises_comes_out(base: EventBase, authority: Authority)
         base.loop()
 
 
+def test_closing_in_a_callback_of_its_buffers_touches_no_freed_memory(
+    authority: Authority,
+) -> None:
+    run_python(
+        """
+        import itertools, socket
+        from libevent_py import BufferEventOption, EventBase
+        from tests.kit.peers import settle
+        from tests.kit.tls_peers import ends, tls_contexts
+
+        (client, *_), server = tls_contexts()
+        with EventBase() as base:
+            for name, options in itertools.product(
+                ("input", "output"), (BufferEventOption.CLOSE_ON_FREE, BufferEventOption(0))
+            ):
+                left, right = socket.socketpair()
+                one, other = ends(base, client, server, (left, right), options=options)
+                settle(base)
+                getattr(one.bev, name).add_cb(lambda *_: one.bev.close())
+                other.bev.write(b"to the input")
+                one.bev.write(b"to the output")
+                settle(base)
+                assert one.bev.closed
+                other.bev.close()
+                left.close()
+                right.close()
+        """,
+        valgrind=True,
+    )
+
+
 def test_closing_in_any_callback_at_any_moment_touches_no_freed_memory(
     authority: Authority,
 ) -> None:
