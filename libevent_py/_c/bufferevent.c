@@ -62,6 +62,27 @@ static void evpy_note_closing(evutil_socket_t fd)
 		accepted->closing |= accepted->fd == fd;
 }
 
+/* Returned in the middle of a renegotiation, in which OpenSSL can't begin anew. */
+#define EVPY_RENEGOTIATES -2
+
+#if LIBEVENT_PY_HAVE_TLS
+static int evpy_tls_setfd(struct bufferevent *bev, evutil_socket_t fd);
+#endif
+
+/* *taken tells, in spite of an interrupt right after it, whether `bev` has the descriptor now. */
+static int evpy_bufferevent_setfd(struct bufferevent *bev, evutil_socket_t fd, int *taken)
+{
+	int result;
+
+#if LIBEVENT_PY_HAVE_TLS
+	result = evpy_tls_setfd(bev, fd);
+#else
+	result = bufferevent_setfd(bev, fd);
+#endif
+	*taken = result == 0;
+	return result;
+}
+
 /* Whether the callbacks of `underlying` are those of the layer `bev` on top of it, which may be freed by now. */
 static int evpy_bufferevent_calls(struct bufferevent *underlying, struct bufferevent *bev)
 {

@@ -172,6 +172,8 @@ struct bufferevent *evpy_bufferevent_socket_new(struct event_base *base, evutil_
 int evpy_bufferevent_pair_new(struct event_base *base, int options, struct bufferevent *pair[2]);
 int evpy_bufferevent_write_data(struct bufferevent *bev, const void *data, size_t size);
 int evpy_bufferevent_set_timeouts(struct bufferevent *bev, double read, double write);
+#define EVPY_RENEGOTIATES ...
+int evpy_bufferevent_setfd(struct bufferevent *bev, evutil_socket_t fd, int *taken);
 int evpy_bufferevent_calls(struct bufferevent *underlying, struct bufferevent *bev);
 void evpy_bufferevent_free(struct bufferevent *bev);
 void evpy_bufferevent_free_without_fd(struct bufferevent *bev);

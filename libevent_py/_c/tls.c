@@ -220,6 +220,7 @@ struct evpy_rest {
 	int reading; /* libevent's own callback runs */
 	int progress; /* it has read something */
 	struct evbuffer_cb_entry *on_input, *on_output;
+	BIO *bio;
 };
 
 #define EVPY_AT_ONCE 3 /* microseconds; no user sets this timeout */
@@ -232,6 +233,8 @@ static void evpy_free_rest(
 	(void)index;
 	(void)argl;
 	(void)argp;
+	if (rest != NULL)
+		BIO_free(((struct evpy_rest *)rest)->bio);
 	evpy_free(rest);
 }
 
@@ -261,6 +264,26 @@ static struct evpy_rest *evpy_rest_new(SSL *ssl)
 	memset(rest, 0, sizeof *rest);
 	rest->ssl = ssl;
 	return rest;
+}
+
+/* For each socket libevent makes another BIO, which counts from 0, and then gives what the last one counted back to the
+ * limits of the bufferevent: the largest number would wrap around. So the first BIO stays. */
+static void evpy_rest_keep_bio(struct evpy_rest *rest)
+{
+	BIO *bio = SSL_get_wbio(rest->ssl);
+	int fd = -1;
+
+	if (bio == NULL || bio == rest->bio)
+		return;
+	if (rest->bio == NULL) {
+		rest->bio = bio;
+	} else {
+		BIO_get_fd(bio, &fd);
+		BIO_clear_flags(rest->bio, ~0);
+		BIO_set_fd(rest->bio, fd, BIO_NOCLOSE);
+		SSL_set_bio(rest->ssl, rest->bio, rest->bio);
+	}
+	BIO_up_ref(rest->bio);
 }
 
 static int evpy_is_at_once(const struct timeval *tv)
@@ -311,6 +334,7 @@ static void evpy_rest_look(struct evpy_rest *rest)
 	struct bufferevent *bev = rest->bev;
 	int progress = rest->progress;
 
+	evpy_rest_keep_bio(rest);
 	evpy_rest_hook(rest);
 	rest->progress = 0;
 	if (!SSL_has_pending(rest->ssl)) {
@@ -334,6 +358,7 @@ static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
 	struct evpy_rest *rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
 
 	bufferevent_lock(bev); /* and a reference */
+	evpy_rest_keep_bio(rest);
 	if (what & EV_TIMEOUT && rest->awaited &&
 	    evpy_is_at_once(&bev->ev_read.ev_.ev_io.ev_timeout))
 		what = EV_READ;
@@ -370,6 +395,7 @@ static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
 	size_t size;
 
 	bufferevent_lock(bev);
+	evpy_rest_keep_bio(rest);
 	if (evbuffer_peek(output, EVPY_RECORD, NULL, NULL, 0) > 1) {
 		size = evbuffer_get_length(output);
 		evbuffer_pullup(output, (ev_ssize_t)(size < EVPY_RECORD ? size : EVPY_RECORD));
@@ -408,6 +434,24 @@ static void evpy_tls_look(struct bufferevent *bev)
 	bufferevent_lock(bev);
 	evpy_rest_look(SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index));
 	bufferevent_unlock(bev);
+}
+
+/* With TLS or without. If OpenSSL fails, libevent has given it the descriptor, but doesn't use that itself. */
+static int evpy_tls_setfd(struct bufferevent *bev, evutil_socket_t fd)
+{
+	SSL *ssl = bufferevent_openssl_get_ssl(bev);
+	evutil_socket_t old = bufferevent_getfd(bev);
+	int result;
+
+	if (ssl == NULL || bufferevent_get_underlying(bev) != NULL)
+		return bufferevent_setfd(bev, fd);
+	if (SSL_renegotiate_pending(ssl))
+		return EVPY_RENEGOTIATES;
+	result = bufferevent_setfd(bev, fd);
+	evpy_tls_look(bev);
+	if (result < 0 && SSL_get_wbio(ssl) != NULL)
+		BIO_set_fd(SSL_get_wbio(ssl), old, BIO_NOCLOSE);
+	return result;
 }
 
 static void evpy_release_ssl(const void *data, size_t length, void *ssl)

@@ -183,17 +183,26 @@ def _change_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
     old, owned = bev.fd, owns(bev, bev.fd)
     if number == old >= 0:
         raise ValueError(f"the bufferevent has fd {number} already")
-    _replace(bev, number)
-    adopt(bev, fd)
-    bev._set_callbacks()
-    if owned:
-        errors.call(lib.evutil_closesocket, old)
+    taken = ffi.new("int *")
+    try:
+        _replace(bev, number, taken)
+        bev._set_callbacks()
+    finally:
+        if taken[0]:
+            adopt(bev, fd)
+            if owned:
+                errors.call(lib.evutil_closesocket, old)
 
 
 def detach(bev: BufferEvent) -> int:
     """Take the descriptor away from the lowest layer of *bev*, and return it."""
-    fd, lowest = bev.fd, bottom(bev)
-    _replace(lowest, -1)
+    fd, lowest, taken = bev.fd, bottom(bev), ffi.new("int *")
+    try:
+        _replace(lowest, -1, taken)
+    except BaseException:  # an interrupt, after which nobody would know the descriptor
+        if taken[0]:
+            errors.call(lib.evpy_bufferevent_setfd, lowest.pointer, fd, taken)
+        raise
     connection = lowest._connection
     if connection._kept is not None:
         connection._kept.detach()  # type: ignore[attr-defined]  # as in C, for what is a socket
@@ -201,10 +210,12 @@ def detach(bev: BufferEvent) -> int:
     return fd
 
 
-def _replace(bev: BufferEvent, fd: int) -> None:
+def _replace(bev: BufferEvent, fd: int, taken: CData) -> None:
+    """Have libevent use *fd* instead; *taken* tells whether it does."""
     bev._connection.cancel(bev.pointer)
-    errors.call(lib.bufferevent_setfd, bev.pointer, fd)
-    look(bev)
+    result = errors.call(lib.evpy_bufferevent_setfd, bev.pointer, fd, taken)
+    if result == lib.EVPY_RENEGOTIATES:
+        raise RuntimeError("the descriptor can't be replaced in the middle of a renegotiation")
     connection = bev._connection
     if connection.made_here:
         connection.made_here = False

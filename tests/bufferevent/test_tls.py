@@ -17,6 +17,7 @@ from libevent_py import (
     ClosedError,
     EventBase,
     EventFlag,
+    RateLimit,
     ThreadError,
     TlsError,
     TlsState,
@@ -26,6 +27,7 @@ from libevent_py import (
 )
 from tests.kit.certificates import HOST, Authority
 from tests.kit.peers import (
+    is_open,
     run_until,
     settle,
 )
@@ -319,6 +321,45 @@ def test_up_to_tls_1_2_a_connection_can_be_renegotiated(
     one.bev.write(b"with new keys")
     run_until(base, lambda: other.received)
     assert other.received == b"with new keys"
+
+
+def test_in_the_middle_of_a_renegotiation_it_keeps_its_socket(
+    base: EventBase, authority: Authority
+) -> None:
+    client = client_context(authority, maximum_version=TlsVersion.TLSv1_2)
+    one, other = ends(base, client, server_context(authority))
+    run_until(base, lambda: one.connected and other.connected)
+    fd = one.bev.fd
+    one.bev.renegotiate()
+    left, right = socket.socketpair()
+    with left, right:
+        with pytest.raises(RuntimeError, match="middle of a renegotiation"):
+            one.bev.fd = left
+        with pytest.raises(RuntimeError, match="middle of a renegotiation"):
+            one.bev.detach()
+        assert one.bev.fd == fd
+        one.bev.close()
+        settle(base)
+        assert is_open(left.fileno())
+        assert not is_open(fd)
+    other.bev.close()
+
+
+def test_limits_count_on_with_another_socket(base: EventBase, authority: Authority) -> None:
+    one, other = connected_ends(base, authority)
+    one.bev.rate_limit = RateLimit(write_rate=10**6, tick=1000)
+    one.bev.write(b"x" * 1000)
+    run_until(base, lambda: len(other.received) == 1000)
+    before = one.bev.write_limit
+    assert before <= 10**6 - 1000
+    left, right = socket.socketpair()
+    one.bev.fd = left
+    second = End(BufferEvent.tls, base, right, server_context(authority))
+    run_until(base, lambda: second.connected)
+    assert one.bev.write_limit < before
+    assert one.bev.read_limit > 10**6  # there is none
+    one.bev.write(b"x" * 1000)
+    run_until(base, lambda: len(second.received) == 1000)
 
 
 def test_tls_1_3_does_not_renegotiate(base: EventBase, both: Ends) -> None:
