@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test more quick test-all bench soak lint build clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test more quick test-all bench soak fuzz lint build clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -82,6 +82,12 @@ bench: .venv/bench build/bench-packages
 MINUTES := 5
 soak: .venv/soak build/test-packages
 	$(BIN)/python -m tests.kit.soak --minutes $(MINUTES) --json build/soak.json --svg build/soak.svg
+
+# Random programs in trouble, on libevent with AddressSanitizer: make fuzz MINUTES=60 FIRST=1
+FIRST := $(shell date +%s)
+fuzz: .venv/installed build/test-packages build/source-packages
+	. $(BIN)/activate && python -m tests.kit.builds asan --module tests.kit.fuzz \
+		--minutes $(MINUTES) --first $(FIRST)
 
 build: .venv/installed
 	$(BIN)/python -m build

@@ -1,5 +1,7 @@
 """The tests on another build of libevent: ``python -m tests.kit.builds NAME [PYTEST-ARGUMENT…]``.
 
+With ``--module MODULE`` it runs another module than pytest, such as ``tests.kit.fuzz``.
+
 `vendor/builds.py` makes the build, and LD_LIBRARY_PATH puts it under the same Python. With the
 sanitizers our own C is compiled anew, too, in a copy of the tree, so that the one at hand keeps
 its module.
@@ -91,11 +93,13 @@ def environment_for(name: str) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run the tests on another build of libevent.")
     parser.add_argument("name", choices=builds.BUILDS)
+    parser.add_argument("--module", default="pytest", help="what to run, if not the tests")
     chosen, arguments = parser.parse_known_args()
     environment = environment_for(chosen.name)
     os.chdir(tree_for(chosen.name))
-    left_out = [f"--deselect={test}" for test in LEFT_OUT.get(chosen.name, ())]
-    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", *left_out, *arguments]
+    if chosen.module == "pytest":
+        arguments += [f"--deselect={test}" for test in LEFT_OUT.get(chosen.name, ())]
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", chosen.module, *arguments]
     os.execve(sys.executable, command, environment)
 
 

@@ -52,17 +52,17 @@ from libevent_py import (
     MemorySource,
     RpcPool,
     RpcServer,
-    TlsContext,
     debug,
     log,
 )
 from libevent_py._core.references import release
 from libevent_py._core.wakeup import wakeup
-from tests.kit.certificates import HOST, Authority
+from tests.kit.certificates import HOST
 from tests.kit.flags import CLOSE, EAGER, READ
 from tests.kit.processes import descriptors
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, answer
 from tests.kit.support import PATIENCE
+from tests.kit.tls_peers import tls_contexts
 
 SOURCE = Path(__file__).with_suffix(".c")
 
@@ -191,22 +191,10 @@ def filter_echo(run: Run) -> object:
     return echoing(run, BufferEventOption(0), layer, layer)
 
 
-@functools.cache
-def contexts() -> tuple[TlsContext, TlsContext]:
-    """Return the process's contexts, of servers and of clients."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        Authority(directory)
-        server = TlsContext(
-            server_side=True, certfile=directory / "server.pem", keyfile=directory / "server.key"
-        )
-        return server, TlsContext(cafile=directory / "ca.pem")
-
-
 def tls_echo(run: Run) -> object:
     """The same by TLS on a socket each."""
     base = run.base
-    server, client = contexts()
+    (client, *_), server = tls_contexts()
 
     def accept(listener: Listener, fd: int, _address: object) -> None:
         bev = BufferEvent.tls(base, fd, server, options=CLOSE)
@@ -226,7 +214,7 @@ def tls_echo(run: Run) -> object:
 
 
 def tls_filter_echo(run: Run) -> object:
-    server, client = contexts()
+    (client, *_), server = tls_contexts()
     return echoing(
         run,
         BufferEventOption(0),
@@ -317,7 +305,7 @@ def http(run: Run) -> object:
 
 
 def https(run: Run) -> object:
-    server, client = contexts()
+    (client, *_), server = tls_contexts()
     number = serving(run, tls=server)
     connection = HttpConnection(run.base, "127.0.0.1", number, tls=client, server_hostname=HOST)
     return asking(run, connection)
@@ -654,7 +642,7 @@ def work(arguments: argparse.Namespace) -> int:
     wakeup()
     calls = Calls(arguments.everybody)
     calls.begin()
-    contexts()
+    tls_contexts()
     file()
     gc.collect()
     gc.freeze()

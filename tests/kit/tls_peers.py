@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from libevent_py import (
@@ -34,6 +37,20 @@ def server_context(authority: Authority, **arguments: Any) -> TlsContext:
 def client_context(authority: Authority, **arguments: Any) -> TlsContext:
     """Return a context that believes the tests' authority."""
     return TlsContext(**{"cafile": authority.ca.certfile, **arguments})
+
+
+@functools.cache
+def tls_contexts() -> tuple[list[TlsContext], TlsContext]:
+    """Return the process's contexts: some of clients, and a server's for `HOST`.
+
+    The first client's is as usual, the second's can renegotiate, and the last refuses the server.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        authority = Authority(Path(name))
+        server = server_context(authority)
+        lib.SSL_CTX_set_options(server.pointer, lib.SSL_OP_ALLOW_CLIENT_RENEGOTIATION)
+        older = client_context(authority, maximum_version=TlsVersion.TLSv1_2)
+        return [client_context(authority), older, TlsContext()], server
 
 
 class Contexts:

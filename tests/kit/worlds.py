@@ -28,6 +28,7 @@ from libevent_py import (
 from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from libevent_py.bufferevent.end import close_all
+from tests.kit.accounts import Oops
 from tests.kit.flags import PERSIST, READ, WRITE
 
 ONE_ROUND = LoopFlag.ONCE | LoopFlag.NONBLOCK
@@ -37,10 +38,6 @@ REFUSALS = (LibeventError, ValueError, RuntimeError, OSError)
 
 
 Socket = socket.socket  # a world has a method of that name
-
-
-class Oops(Exception):
-    """What callbacks raise now and then."""
 
 
 class World:
@@ -79,6 +76,9 @@ class World:
             if not type(error).__name__.endswith("Group"):
                 raise
 
+    def note(self, error: BaseException, source: object = None) -> None:
+        """Take what a callback has raised."""
+
     def check(self) -> None:
         """Check what is to be so at the end."""
 
@@ -90,9 +90,13 @@ class World:
                 for _number in range(self.random.randrange(3)):
                     self.step()
             if self.random.random() < 0.08:
-                raise Oops
+                raise self.problem()
         finally:
             self.depth -= 1
+
+    def problem(self) -> BaseException:
+        """Return what a callback raises."""
+        return Oops()
 
     def socket(self) -> socket.socket:
         left, right = socket.socketpair()
@@ -110,7 +114,7 @@ class World:
         if len(self.bases) < 4:
             self.bases.append(EventBase())
             if self.random.random() < 0.3:
-                self.bases[-1].on_error = lambda error, source: None
+                self.bases[-1].on_error = self.note
 
     def new_event(self, base: EventBase) -> None:
         what = self.random.choice(

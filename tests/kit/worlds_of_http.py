@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from libevent_py import (
@@ -23,10 +23,11 @@ from libevent_py import (
     RpcHookResult,
     RpcPool,
     RpcServer,
-    TlsContext,
 )
 from tests.kit import worlds
+from tests.kit.certificates import HOST
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg
+from tests.kit.tls_peers import tls_contexts
 from tests.kit.worlds import World
 from tests.kit.worlds_of_names import NAMES, Names
 
@@ -65,7 +66,7 @@ class Web(Names):
         self.questions: list[Any] = []
         #: The base of each that waits to be told, by its number.
         self.waits: dict[int, weakref.ref[EventBase]] = {}
-        self.contexts: list[TlsContext] = []
+        self.clients, self.server = tls_contexts()
 
     def step(self) -> None:
         kinds: list[list[Any]] = [self.webs, self.connections, self.pools, self.rpc_servers]
@@ -87,11 +88,20 @@ class Web(Names):
         ports = [bound.address[1] for bound in self.bound if not bound.closed]
         return self.random.choice(ports) if ports else 9
 
-    def tell_for(self, base: EventBase) -> Callable[..., None]:
-        """Return a callback that is to be told once, or *base* goes as nobody closes it."""
+    @contextlib.contextmanager
+    def waiting(self, base: EventBase) -> Iterator[Callable[..., None]]:
+        """Yield a callback that is to be told once, or *base* goes as nobody closes it.
+
+        What a block raises was not made: nobody needs to be told of it.
+        """
         number, told = len(self.told), self.tell()
         self.waits[number] = weakref.ref(base)
-        return told
+        try:
+            yield told
+        except BaseException:
+            if not self.told[number]:
+                del self.waits[number]
+            raise
 
     # HTTP servers.
 
@@ -104,6 +114,8 @@ class Web(Names):
         for path, handler in (("/held", self.hold), ("/chunks", self.begin), ("/bye", self.bye)):
             web.set_cb(path, handler)
         web.set_gencb(self.serve)
+        if self.random.random() < 0.3:
+            web.set_bevcb(self.tls_bev)
         web.timeout = self.random.choice([None, 0.005, 5])
 
     def hold(self, request: Any) -> None:
@@ -163,7 +175,7 @@ class Web(Names):
     def change_web(self, web: HttpServer) -> None:
         change: Callable[[], object] = self.random.choice(
             [
-                lambda: web.set_bevcb(self.random.choice([None, self.bev])),
+                lambda: web.set_bevcb(self.random.choice([None, self.bev, self.tls_bev])),
                 lambda: web.add_virtual_host("*.example", self.random.choice(self.webs)),
                 lambda: [web.remove_virtual_host(each) for each in web.virtual_hosts],
                 lambda: self.forget(web),
@@ -185,12 +197,20 @@ class Web(Names):
             return None
         return BufferEvent(base, -1, self.options())
 
+    def tls_bev(self, base: EventBase) -> BufferEvent:
+        self.callback()
+        return BufferEvent.tls(base, -1, self.server, options=self.options())
+
     # HTTP clients.
 
     def new_connection(self, base: EventBase) -> None:
-        bev = None
-        if self.random.random() < 0.3:
+        bev, way = None, self.random.random()
+        if way < 0.2:
             bev = BufferEvent(base, -1, self.options())
+        elif way < 0.5:
+            context = self.random.choice(self.clients)
+            options = self.options()
+            bev = BufferEvent.tls(base, -1, context, server_hostname=HOST, options=options)
         resolver, host = None, "127.0.0.1"
         if self.resolvers and self.random.random() < 0.4:
             resolver, host = self.random.choice(self.resolvers), self.random.choice(NAMES)
@@ -204,24 +224,18 @@ class Web(Names):
         self.connections.append(connection)
 
     def ask(self, connection: HttpConnection) -> None:
-        number = len(self.told)
-        told = self.tell_for(connection.base)
-        seen: Any = self.random.choice([None, self.seen])
-        request = HttpRequest(told, on_header=seen, on_chunk=seen, on_error=seen)
-        request.output_headers["Host"] = self.random.choice(["a.example", "b"])
-        command = self.random.choice([HttpCommand.GET, HttpCommand.POST, HttpCommand.HEAD])
-        if command is HttpCommand.POST:
-            request.output_buffer.add(b"z" * self.random.choice([1, 100_000]))
-        if self.random.random() < 0.2:
-            request.output_headers["Connection"] = "close"
-        path = self.random.choice(["/", "/", "/held", "/chunks", "/bye", "/.rpc.Hold"])
-        self.requests.append(request)
-        try:
+        with self.waiting(connection.base) as told:
+            seen: Any = self.random.choice([None, self.seen])
+            request = HttpRequest(told, on_header=seen, on_chunk=seen, on_error=seen)
+            request.output_headers["Host"] = self.random.choice(["a.example", "b"])
+            command = self.random.choice([HttpCommand.GET, HttpCommand.POST, HttpCommand.HEAD])
+            if command is HttpCommand.POST:
+                request.output_buffer.add(b"z" * self.random.choice([1, 100_000]))
+            if self.random.random() < 0.2:
+                request.output_headers["Connection"] = "close"
+            path = self.random.choice(["/", "/", "/held", "/chunks", "/bye", "/.rpc.Hold"])
+            self.requests.append(request)
             connection.make_request(request, command, path)
-        except Exception:
-            if request.connection is None and not self.told[number]:
-                del self.waits[number]  # it has never been made
-            raise
 
     def seen(self, *_: object) -> Any:
         self.callback()
@@ -275,15 +289,9 @@ class Web(Names):
         pool.add_connection(self.random.choice(self.connections))
 
     def call(self, pool: RpcPool) -> None:
-        number = len(self.told)
-        told = self.tell_for(pool.base)
         name = self.random.choice(["Message", "Message", "Hold", "Nobody"])
-        try:
+        with self.waiting(pool.base) as told:
             self.calls.append(pool.call(name, REQUEST, Kill, told))
-        except Exception:
-            if not self.told[number]:
-                del self.waits[number]
-            raise
 
     def answer_rpc(self, rpc: Any) -> None:
         answer: Callable[[], object] = self.random.choice(

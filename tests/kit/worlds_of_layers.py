@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 from libevent_py import (
@@ -17,13 +15,13 @@ from libevent_py import (
     Listener,
     RateLimit,
     RateLimitGroup,
-    TlsContext,
     TriggerOption,
 )
 from libevent_py.types import FileDescriptor
 from tests.kit import worlds
-from tests.kit.certificates import HOST, Authority
+from tests.kit.certificates import HOST
 from tests.kit.flags import CLOSE, DEFER, EAGER, READ, UNLOCK, WRITE
+from tests.kit.tls_peers import tls_contexts
 from tests.kit.worlds import World
 
 SAFE = BufferEventOption.THREADSAFE
@@ -45,12 +43,10 @@ class Layers(World):
 
     BUDGET = 600
 
-    #: Made once for all walks.
-    contexts: ClassVar[tuple[TlsContext, ...]] = ()
-
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.groups: list[RateLimitGroup] = []
+        self.clients, self.server = tls_contexts()
 
     def options(self) -> BufferEventOption:
         return self.random.choice(OPTIONS)
@@ -67,20 +63,25 @@ class Layers(World):
         bev.write(bev.read(self.random.choice([None, None, 3])) or b"again")
 
     def new_tls_pair(self, base: EventBase) -> None:
-        client, server = self.contexts
         one, other = socket.socketpair()
-        for end, context, host in ((one, client, HOST), (other, server, None)):
+        for end, context, host in (
+            (one, self.random.choice(self.clients), HOST),
+            (other, self.server, None),
+        ):
             options = self.options() & ~EAGER
             self.keep(BufferEvent.tls(base, end, context, server_hostname=host, options=options))
 
     def new_tls_filter(self, bev: BufferEvent) -> None:
-        context, host = self.random.choice([(self.contexts[0], HOST), (self.contexts[1], None)])
+        context, host = self.random.choice(
+            [(self.random.choice(self.clients), HOST), (self.server, None)]
+        )
         options = self.options() & ~EAGER
         self.keep(BufferEvent.tls_filter(bev, context, server_hostname=host, options=options))
 
     def new_tls_over_pair(self, base: EventBase) -> None:
         halves = BufferEvent.pair(base, self.options())
-        for half, context, host in zip(halves, self.contexts, (HOST, None), strict=True):
+        contexts = self.random.choice(self.clients), self.server
+        for half, context, host in zip(halves, contexts, (HOST, None), strict=True):
             if self.random.random() < 0.5:
                 half = BufferEvent.filter(half, self.filter, None, self.options())
             options = self.options() & ~EAGER
@@ -89,8 +90,11 @@ class Layers(World):
     def new_connection(self, listener: Listener) -> None:
         options = self.options()
         if self.random.random() < 0.3:
-            context = self.contexts[0]
-            bev = BufferEvent.tls(listener.base, -1, context, server_hostname=HOST, options=options)
+            context, host = (
+                self.random.choice(self.clients),
+                self.random.choice([HOST, HOST, "other.test"]),
+            )
+            bev = BufferEvent.tls(listener.base, -1, context, server_hostname=host, options=options)
         else:
             bev = BufferEvent(listener.base, -1, options)
         self.keep(bev)
@@ -113,7 +117,7 @@ class Layers(World):
             if self.random.random() < 0.5:
                 options = self.options() | CLOSE
                 if self.random.random() < 0.3:
-                    bev = BufferEvent.tls(base, fd, self.contexts[1], options=options)
+                    bev = BufferEvent.tls(base, fd, self.server, options=options)
                 else:
                     bev = BufferEvent(base, fd, options)
                 self.keep(bev)
@@ -211,11 +215,4 @@ class Layers(World):
 
 def walks(seeds: range, steps: int) -> None:
     """Take a walk for each of *seeds*, and check that nothing is left of them."""
-    with tempfile.TemporaryDirectory() as directory:
-        authority = Authority(Path(directory))
-        own = authority.server
-        Layers.contexts = (
-            TlsContext(cafile=authority.ca.certfile),
-            TlsContext(server_side=True, certfile=own.certfile, keyfile=own.keyfile),
-        )
     worlds.walks(seeds, steps, Layers)

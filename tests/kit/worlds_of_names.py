@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,8 +17,9 @@ from libevent_py import (
     HttpRequest,
 )
 from tests.kit import worlds
+from tests.kit.accounts import Oops
 from tests.kit.dns_peers import SILENCE, NameServer
-from tests.kit.worlds import Oops, World
+from tests.kit.worlds import World
 
 NAMES = ["yes.example", "no.example", "half.example", "silent.example", "127.0.0.1", "refused"]
 
@@ -120,8 +120,10 @@ class Names(World):
         connection.make_request(request, HttpCommand.GET, "/")
 
     def quietly(self, *_: object) -> None:
-        with contextlib.suppress(Oops):
+        try:
             self.callback()
+        except Oops as error:
+            self.note(error)
 
     def drop(self, thing: None) -> None:
         kinds: list[list[Any]] = [self.resolvers, self.lookups, self.connections]

@@ -1,0 +1,146 @@
+"""Run random programs, each in a process of its own: ``python -m tests.kit.fuzz [OPTION…]``.
+
+A program is made from its world and its seed, so it can be run again: ``--first SEED --programs 1``
+shows what it says. Each failure is printed, with the beginning of what the program has said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.kit.support import PATIENCE
+from tests.kit.troubles import WORLDS, prepare, program
+
+#: How much of what a failing program has said is shown, in characters.
+SHOWN = 12_000
+
+
+class Runner:
+    """Runs programs one after another, forked off this process."""
+
+    def __init__(self, steps: int, place: Path) -> None:
+        self.steps = steps
+        self.said = place / f"said-{os.getpid()}"
+        self.did = place / f"did-{os.getpid()}"
+
+    def run(self, world: str, seed: int) -> tuple[str, dict[str, int]]:
+        """Return what went wrong in a program, or "", and what it did."""
+        self.did.write_text("{}")
+        pid = os.fork()
+        if not pid:
+            self._be(world, seed)
+        end = time.monotonic() + PATIENCE
+        wrong = ""
+        while True:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                break
+            if time.monotonic() > end and not wrong:
+                wrong = "it hangs"
+                os.killpg(pid, signal.SIGABRT)  # faulthandler says where
+            time.sleep(0.001)
+        # What it has forked may still be there.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        if status and not wrong:
+            wrong = f"it ended with status {os.waitstatus_to_exitcode(status)}"
+        said = self.said.read_text(errors="replace")
+        done: dict[str, int] = json.loads(self.did.read_text())
+        return (f"{wrong}\n{said[:SHOWN]}" if wrong else ""), done
+
+    def _be(self, world: str, seed: int) -> None:
+        os.setsid()
+        said = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.close(said)
+        try:
+            did = program(world, seed, self.steps)
+            self.did.write_text(json.dumps(did))
+        finally:
+            os._exit(0)
+
+
+def programs(
+    worlds: list[str], first: int, number: int, job: int, jobs: int
+) -> Iterator[tuple[str, int]]:
+    """Yield the worlds and seeds that the *job*-th of *jobs* is to run."""
+    seeds = itertools.count(first) if number < 0 else range(first, first + number)
+    for place, seed in enumerate(seeds):
+        if place % jobs == job:
+            yield worlds[seed % len(worlds)], seed
+
+
+def work(arguments: argparse.Namespace, job: int, place: Path) -> int:
+    """Run the programs of one job, tell what they did, and return how many failed."""
+    runner = Runner(arguments.steps, place)
+    end = time.monotonic() + 60 * arguments.minutes if arguments.minutes else None
+    number = -1 if end else arguments.programs
+    done: Counter[str] = Counter()
+    for world, seed in programs(
+        arguments.world or list(WORLDS), arguments.first, number, job, arguments.jobs
+    ):
+        if end and time.monotonic() > end:
+            break
+        wrong, did = runner.run(world, seed)
+        done.update(did)
+        done["programs"] += 1
+        done["failures"] += bool(wrong)
+        if wrong:
+            shown = (
+                f"--world {world} --first {seed} --programs 1 --steps {arguments.steps}: {wrong}"
+            )
+            print(shown, flush=True)
+    (place / f"job-{job}").write_text(json.dumps(done))
+    return done["failures"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run random programs.")
+    parser.add_argument("--world", action="append", choices=WORLDS)
+    parser.add_argument("--first", type=int, default=1, metavar="SEED")
+    parser.add_argument("--programs", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=0.0, help="as many programs as fit")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # each program must go the same way again
+        os.environ["PYTHONHASHSEED"] = "0"
+        command = [sys.executable, "-m", "tests.kit.fuzz", *sys.argv[1:]]
+        os.execv(sys.executable, command)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        prepare()
+        gc.collect()
+        gc.freeze()
+        pids = []
+        for job in range(arguments.jobs):
+            pid = os.fork()
+            if not pid:
+                work(arguments, job, place)
+                os._exit(0)
+            pids.append(pid)
+        broken = [pid for pid in pids if os.waitpid(pid, 0)[1]]
+        done: Counter[str] = Counter()
+        for job in range(arguments.jobs):
+            done.update(json.loads((place / f"job-{job}").read_text()))
+    told = ", ".join(f"{number} {what}" for what, number in done.items())
+    print(f"{told} in {time.monotonic() - began:.0f} s")
+    sys.exit(1 if broken or done["failures"] else 0)
+
+
+if __name__ == "__main__":
+    main()
