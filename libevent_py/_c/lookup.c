@@ -70,8 +70,10 @@ static struct evdns_getaddrinfo_request *evpy_lookup_begin(struct evdns_base *dn
 {
 	struct evpy_lookup *lookup = evpy_calloc(1, sizeof *lookup), **first = evpy_lookups_of(bev);
 	struct evdns_getaddrinfo_request *handle;
+	int before = lookup == NULL ? -1 : evpy_guard(); /* half a lookup would be freed twice */
 
-	if (lookup == NULL) {
+	if (before < 0) {
+		evpy_free(lookup);
 		cb(EVUTIL_EAI_MEMORY, NULL, bev);
 		return NULL;
 	}
@@ -83,6 +85,7 @@ static struct evdns_getaddrinfo_request *evpy_lookup_begin(struct evdns_base *dn
 	*first = lookup;
 	evpy_memory_leave();
 	handle = evdns_getaddrinfo(dns, host, service, hints, evpy_on_lookup, lookup);
+	evpy_unguard(before);
 	evpy_memory_hold();
 	if (handle != NULL) {
 		lookup->handle = handle;
