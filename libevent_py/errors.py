@@ -146,18 +146,28 @@ def settle(before: int) -> None:
 
 
 def _chain(error: BaseException, context: BaseException) -> None:
-    """Make *context* the context of *error*'s oldest context, unless the two are linked already."""
-    seen: set[int] = set()
-    link: BaseException | None = context
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
+    """Make *context* the context of *error*'s oldest context, unless it is there already.
+
+    If *context* itself was raised amid *error*, it forgets that: it would be lost otherwise.
+    """
+    chain = _contexts(error)
+    oldest = next(reversed(chain.values()))
+    if id(context) in chain or oldest.__context__ is not None:
+        return
+    for link in _contexts(context).values():
+        if id(link.__context__) in chain:
+            link.__context__ = None
+    oldest.__context__ = context
+
+
+def _contexts(error: BaseException) -> dict[int, BaseException]:
+    """Return *error*, what it was raised amid, and so on, by their `id`: each exception once."""
+    found: dict[int, BaseException] = {}
+    link: BaseException | None = error
+    while link is not None and id(link) not in found:
+        found[id(link)] = link
         link = link.__context__
-    while id(error) not in seen:
-        seen.add(id(error))
-        if error.__context__ is None:
-            error.__context__ = context
-            return
-        error = error.__context__
+    return found
 
 
 def call(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]) -> Result:
@@ -213,6 +223,29 @@ def handed(
 ) -> list[object]:
     """Do what `put` does; return something empty if C has returned NULL."""
     return list(map(store, filter(None, itertools.starmap(function, (arguments,)))))
+
+
+def surely(function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]) -> None:
+    """Enter C by *function*, as `call` does, even if an interrupt comes before that is done.
+
+    For what frees something that nobody else knows.
+    """
+    done: list[object] = []
+    try:
+        call(_noted, done.append, function, arguments)
+    except BaseException:
+        if not done:
+            call(_noted, done.append, function, arguments)
+        raise
+
+
+def _noted(
+    store: Callable[[object], object],
+    function: Callable[[Unpack[Arguments]], object],
+    arguments: tuple[Unpack[Arguments]],
+) -> object:
+    """Call *function*, and *store* with its result: no signal handler runs between the two."""
+    return list(map(store, itertools.starmap(function, (arguments,))))
 
 
 def guarded(

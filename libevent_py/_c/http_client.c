@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* Our own data of a connection; evhttp has one of its requests at a time. */
 struct evpy_client {
@@ -377,10 +378,10 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	return evcon;
 }
 
-/* Freeing a connection calls no close callback (O6), and cancels its lookup (F9). evhttp shuts the socket
+/* Freeing a connection, made in `process`, calls no close callback (O6), and cancels its lookup (F9). evhttp shuts the socket
  * down, which ends it for other processes, too: so a forked child replaces the parent's socket first. */
 static void evpy_client_connection_free(
-    struct evhttp_connection *evcon, struct evpy_client *client, int inherited)
+    struct evhttp_connection *evcon, struct evpy_client *client, int process)
 {
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	evutil_socket_t fd = bufferevent_getfd(bev);
@@ -393,7 +394,7 @@ static void evpy_client_connection_free(
 	bufferevent_remove_from_rate_limit_group(bev);
 	evpy_bufferevent_unlimit(bev, 1);
 	evpy_lookup_cancel(bev);
-	if (fd >= 0 && inherited) {
+	if (fd >= 0 && process != (int)getpid()) {
 		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 		event_del(&bev->ev_read);

@@ -21,7 +21,7 @@ struct evhttp_connection *evpy_client_connection_new(struct event_base *base,
     struct evdns_base *dns, struct bufferevent *bev, const char *host, int port, uintptr_t key,
     struct evpy_client **ours);
 void evpy_client_connection_free(struct evhttp_connection *evcon, struct evpy_client *client,
-    int inherited);
+    int process);
 void evpy_client_connection_set_timeout(struct evhttp_connection *evcon, double seconds);
 int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy_client *client,
     struct evhttp_request *req, int command, const char *uri, int body, int open);

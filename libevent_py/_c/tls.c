@@ -267,7 +267,8 @@ static struct evpy_rest *evpy_rest_new(SSL *ssl)
 }
 
 /* For each socket libevent makes another BIO, which counts from 0, and then gives what the last one counted back to the
- * limits of the bufferevent: the largest number would wrap around. So the first BIO stays. */
+ * limits of the bufferevent: the largest number would wrap around. So the first BIO stays. (For evhttp, which
+ * connects by itself, http_client.c sees to that.) */
 static void evpy_rest_keep_bio(struct evpy_rest *rest)
 {
 	BIO *bio = SSL_get_wbio(rest->ssl);
@@ -334,7 +335,6 @@ static void evpy_rest_look(struct evpy_rest *rest)
 	struct bufferevent *bev = rest->bev;
 	int progress = rest->progress;
 
-	evpy_rest_keep_bio(rest);
 	evpy_rest_hook(rest);
 	rest->progress = 0;
 	if (!SSL_has_pending(rest->ssl)) {
@@ -358,7 +358,6 @@ static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
 	struct evpy_rest *rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
 
 	bufferevent_lock(bev); /* and a reference */
-	evpy_rest_keep_bio(rest);
 	if (what & EV_TIMEOUT && rest->awaited &&
 	    evpy_is_at_once(&bev->ev_read.ev_.ev_io.ev_timeout))
 		what = EV_READ;
@@ -395,7 +394,6 @@ static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
 	size_t size;
 
 	bufferevent_lock(bev);
-	evpy_rest_keep_bio(rest);
 	if (evbuffer_peek(output, EVPY_RECORD, NULL, NULL, 0) > 1) {
 		size = evbuffer_get_length(output);
 		evbuffer_pullup(output, (ev_ssize_t)(size < EVPY_RECORD ? size : EVPY_RECORD));
@@ -429,10 +427,14 @@ static void evpy_rest_forget(struct bufferevent *bev)
 /* Check again after a function that may have changed the timeout, or the connection. */
 static void evpy_tls_look(struct bufferevent *bev)
 {
+	struct evpy_rest *rest;
+
 	if (bufferevent_get_underlying(bev) != NULL)
 		return;
+	rest = SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index);
 	bufferevent_lock(bev);
-	evpy_rest_look(SSL_get_ex_data(bufferevent_openssl_get_ssl(bev), evpy_rest_index));
+	evpy_rest_keep_bio(rest);
+	evpy_rest_look(rest);
 	bufferevent_unlock(bev);
 }
 
@@ -564,6 +566,7 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 		/* Otherwise it would read data together with the end of the handshake. */
 		SSL_set_read_ahead(ssl, 0);
 		rest->bev = bev;
+		evpy_rest_keep_bio(rest);
 		rest->on_input = evbuffer_add_cb(bev->input, evpy_on_tls_input, rest);
 		rest->on_output = evbuffer_add_cb(bev->output, evpy_on_tls_output, rest);
 		if (rest->on_input == NULL || rest->on_output == NULL || evpy_missed(before) ||

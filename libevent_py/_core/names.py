@@ -31,6 +31,7 @@ STANDS_FOR = {
     "evpy_buffer_search": "evbuffer_search_range",
     "evpy_buffer_search_eol": "evbuffer_search_eol",
     "evpy_buffer_write": "evbuffer_write_atmost",
+    "evpy_bufferevent_calls": "bufferevent_getcb",
     "evpy_bufferevent_free_with_fd": "bufferevent_free",
     "evpy_bufferevent_free_without_fd": "bufferevent_free",
     "evpy_bufferevent_unlimit": "bufferevent_set_rate_limit",

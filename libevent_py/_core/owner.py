@@ -406,16 +406,32 @@ class Root(Handle):
         if came_at_entry(error):
             self._graveyard.append((free, pointer))
 
-    def _free_when_clean(self, free: Callable[[Thing], object], what: Thing) -> None:
-        """Free *what* by *free*: now, or at a clean moment if C or a method may be using it."""
-        if self._busy():
-            self._free_later(free, what)
-        else:
+    def _free_when_clean(
+        self, free: Callable[[Thing], object], what: Thing, *, waits: bool = True
+    ) -> None:
+        """Free *what* by *free*: now, or at a clean moment if C or a method may be using it.
+
+        An interrupt only delays that. Unless it *waits*, it is freed at once if the base is closed.
+        """
+        later = True
+        try:
+            later = (waits or not self.closed) and self._busy()
+        finally:
+            if later:
+                self._graveyard.append((free, what))  # no call of Python's: it can't be lost
+        if later:
+            if self._parked is None:
+                self._wake()
+            return
+        try:
             free(what)
+        except BaseException as error:
+            self._bury_again(error, free, what)
+            raise
 
     def _free_later(self, free: Callable[[Thing], object], what: Thing) -> None:
         """Free *what* by *free* at the next clean moment; in a forked child, after `reinit`."""
-        self._once_clean(free, what)
+        self._graveyard.append((free, what))
         if self._parked is None:
             self._wake()
 

@@ -523,11 +523,13 @@ class RateLimitGroup(Child):
         base, members = self.base, self._members
 
         def free(pointer: CData) -> None:
-            for member in list(members.values()):  # (J3) if the group was dropped with them
-                _left(member, members)
-            # A member may be in the graveyard, before the group; and libevent may still return to
-            # the group from a callback.
-            base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
+            try:
+                for member in list(members.values()):  # (J3) if the group was dropped with them
+                    _left(member, members)
+            finally:  # even after an interrupt
+                # A member may be in the graveyard, before the group; and libevent may still return
+                # to the group from a callback.
+                base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
             if not base._busy():
                 base._exhume()
             elif not base.closed:

@@ -372,15 +372,22 @@ class Event(Child):
             super().close()
             self._disarm()
             return
-        base, key, pointer = self.base, self._key, self._take()
-        if pointer is None:  # other code has closed it in between
-            return
-        lib.evpy_finalize_event(pointer)
+        try:
+            if self._take_for(lib.evpy_finalize_event):  # else other code has closed it in between
+                self._await(finalize)
+        except BaseException:  # an interrupt, perhaps after C has begun
+            if self.closed and self._callback is not finalize:
+                self._await(finalize)
+            raise
+
+    def _await(self, finalize: FinalizeCallback) -> None:
+        """Expect the loop to call *finalize*, as C knows nothing else of the event any longer."""
+        base, key = self.base, self._key
         self._disarm()  # after C has put back the signal handler that it found
         base._forget(key)
-        self._callback = finalize
         base._may_call(key, self)
         self._armed = True  # or the end of the event's own callback would disarm the finalizer
+        self._callback = finalize
 
     def _what_to_do(self) -> str:
         if type(self).__init__ is not Event.__init__:

@@ -476,28 +476,22 @@ class HttpConnection(Flow, Child):
         """The function that frees the connection, then its current request, at a clean moment."""
         self._pace.forget_limits()
         link, sent = self._place[0], self._queue.sent
-        return functools.partial(_free_soon, self.base, link, sent, self._process)
+        free = functools.partial(_free, link, sent, self._process)
+        # A base that is closed is about to close what the connection looks names up by.
+        return functools.partial(self.base._free_when_clean, free, waits=False)
 
 
 def _size(size: SupportsIndex | None, name: str) -> int:
     return -1 if size is None else convert.integer(size, name, 0, lib.EV_SSIZE_MAX)
 
 
-def _free_soon(
-    base: EventBase, link: CData | None, sent: CData | None, process: int, pointer: CData
-) -> None:
-    """Free a connection made in *process*, and its request *sent*, as soon as that is safe."""
-    free = functools.partial(_free, link, sent, process)
-    if base.closed:  # it is about to close what the connection looks names up by
-        free(pointer)
-    else:
-        base._free_when_clean(free, pointer)
-
-
 def _free(link: CData | None, sent: CData | None, process: int, pointer: CData) -> None:
-    lib.evpy_client_connection_free(pointer, link, process != os.getpid())
-    if sent is not None:
-        forget(ffi.NULL, sent)
+    """Free a connection made in *process*, and its request *sent*."""
+    try:
+        lib.evpy_client_connection_free(pointer, link, process)
+    finally:  # even after an interrupt
+        if sent is not None:
+            forget(ffi.NULL, sent)
 
 
 @from_c(find=not_closed, forked=None)

@@ -699,7 +699,7 @@ def _free(requests: Requests, connections: Connections, _kept: object, pointer: 
         requests.free_orphans()
     finally:  # even after an interrupt
         try:
-            errors.call(lib.evhttp_free, pointer)
+            errors.surely(lib.evhttp_free, pointer)
         finally:
             connections.free_given()
 

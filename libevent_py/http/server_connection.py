@@ -325,7 +325,7 @@ class Connections:
         if pointer is not None:  # C may have freed it meanwhile
             requests.end(pointer)  # those that a handler has left unanswered since
             try:
-                errors.call(lib.evhttp_connection_free, pointer)
+                errors.surely(lib.evhttp_connection_free, pointer)
             finally:
                 connection = self.known.get(where)
                 if connection is not None:  # C's callback finds it only while the loop runs

@@ -199,8 +199,18 @@ def test_one_exception_raised_again_and_again_is_not_its_own_context(
     errors.entered.here.raised.extend([one, other, one, one])
     with pytest.raises(Oops, match="one"):
         errors.settle(0)
-    assert other.__context__ is one
-    assert one.__context__ is None
+    assert one.__context__ is other
+    assert other.__context__ is None
+
+
+def test_what_was_raised_amid_an_interrupt_is_not_lost_with_it() -> None:
+    interrupt, error = KeyboardInterrupt(), Oops()
+    error.__context__ = interrupt
+    errors.entered.here.raised.extend([interrupt, error])
+    with pytest.raises(KeyboardInterrupt):
+        errors.settle(0)
+    assert interrupt.__context__ is error
+    assert error.__context__ is None
 
 
 @pytest.mark.parametrize("groups", [True, False] if GROUPS else [False])

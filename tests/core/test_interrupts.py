@@ -457,3 +457,50 @@ def interrupted_close(bev: BufferEvent, number: int) -> bool:
     with contextlib.suppress(KeyboardInterrupt):
         interposer.run(bev.close)
     return interposer.where is None
+
+
+#: For each kind of thing: how it is made, and how it is closed.
+CLOSES = {
+    "connection": ("HttpConnection(base, '127.0.0.1', 9)", "thing.close()"),
+    "server": ("HttpServer(base)", "thing.close()"),
+    "group": ("RateLimitGroup(base, RateLimit(10))", "thing.close()"),
+    "event": ("Event.timer(base, print).add(100)", "thing.close(told.append)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CLOSES)
+def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
+    make, close = CLOSES[kind]
+    run_python(f"""
+    import contextlib, gc
+    from libevent_py import (
+        Event, EventBase, HttpConnection, HttpServer, RateLimit, RateLimitGroup, debug
+    )
+    from tests.core.test_interrupts import interrupt
+    from tests.kit.interposing import Interposer
+
+    def once(number):
+        told = []
+        base = EventBase()
+        thing = {make}
+        interposer = Interposer(interrupt, number, signals=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            interposer.run(lambda: {close})
+        if thing.closed and {kind!r} == "event":
+            base.loop()
+            assert told == [thing], interposer.where
+        thing.close()
+        del thing, told  # and so the base is freed
+        return interposer.where
+
+    debug.count_memory()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
+    assert number > 5
+    """)
