@@ -79,6 +79,8 @@ class Account:
         self.told: Counter[int] = Counter()
         #: What has come as the context of what isn't an Exception, which comes alone.
         self.told_beside: set[int] = set()
+        #: What has come as the context of an Exception, where nobody looks for it.
+        self.hidden: dict[int, str] = {}
         self.descriptors: dict[int, Descriptor] = {}
         self.step = "before"
         self.look()
@@ -98,9 +100,11 @@ class Account:
         for one in members(error):
             if isinstance(one, Numbered):
                 self.told[one.number] += 1
+        found = [one for one in contexts(error) if isinstance(one, Numbered)]
         if not isinstance(error, Exception):
-            found = [one for one in contexts(error) if isinstance(one, Numbered)]
             self.told_beside.update(one.number for one in found)
+        else:
+            self.hidden.update((one.number, repr(error)) for one in found)
 
     def look(self) -> None:
         """Look which descriptors are open, and note those that are new."""
@@ -130,7 +134,7 @@ class Account:
     def check_exceptions(self) -> None:
         """Check that somebody has been told of each exception, and only once."""
         wrong = {
-            number: f"{self.told[number]} times: {what}"
+            number: f"{self.told[number]} times: {what}, {self.hidden.get(number, 'not hidden')}"
             for number, what in self.raised.items()
             if (self.told[number] or number in self.told_beside) != 1
         }

@@ -166,7 +166,7 @@ class Troubled(World):
 
         def act() -> None:
             self.counts["interrupts"] += 1
-            raise self.account.numbered(Break, interposer.where or "")
+            raise self.account.numbered(Break, f"{interposer.where} < {' < '.join(callers())}")
 
         interposer = Interposer(act, self.moment(), signals=True)
         interposer.run(self.step)
