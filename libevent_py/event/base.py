@@ -681,7 +681,8 @@ class EventBase(Root):
         self._exhume()
         try:
             for _ in range(len(self._jobs)):
-                function, args = self._jobs.popleft()
+                function, args = self._jobs[0]
+                del self._jobs[0]  # no call from here to the function: an interrupt can't lose it
                 function(*args)
                 if self._forked:  # the rest belongs to the parent process
                     return

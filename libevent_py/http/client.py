@@ -468,8 +468,13 @@ class HttpConnection(Flow, Child):
         self.base._check_thread()
         if not self.base._forked:
             self._pace.forget_limits()  # before the bufferevent is closed with the rest
-        super().close()
-        self._queue.close(self)
+        try:
+            super().close()
+            self._queue.close(self)
+        except BaseException:  # an interrupt; or what callbacks have raised, as all was told
+            if self.closed:
+                self.base._free_later(self._queue.close, self)
+            raise
 
     @property
     def _free(self) -> Callable[[CData], object]:

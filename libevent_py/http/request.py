@@ -369,6 +369,7 @@ class HttpRequest(Request, Fresh):
         "_open",
         "_refused",
         "_tried",
+        "_untold",
         "_watched",
         "error",
     )
@@ -432,6 +433,8 @@ class HttpRequest(Request, Fresh):
         self._framing, self._open = WHOLE, on_write is not None
         self._left: int | None = None
         self._connection: HttpConnection | None = None
+        #: How many callbacks are still to be called, as it has ended: `_finish` counts down.
+        self._untold = 0
         self._asked: tuple[HttpCommand, bytes] | None = None
         self._cancelled = self._tried = False
         self._code: int | None = None
@@ -618,24 +621,31 @@ class HttpRequest(Request, Fresh):
 
     @tells
     def _finish(self, error: HttpError | None) -> None:
-        """Call the user's callbacks, once, when the request has ended."""
+        """Call the user's callbacks, once, when the request has ended.
+
+        After an interrupt it may be called again, and goes on where it was.
+        """
         connection = self._connection
-        if connection is None:
-            return
-        connection._queue.release(self)
-        if not self.closed:
-            lib.evpy_client_freeze(self.pointer, False)
-        self._connection = None
-        self.error = error
+        if connection is not None:
+            connection._queue.release(self)
+            if not self.closed:
+                lib.evpy_client_freeze(self.pointer, False)
+            self.error = error
+            self._untold = 2
+            self._connection = None
         try:
-            if error is not None and error.code is not None and self._on_error is not None:
-                self._on_error(self, HttpRequestError(error.code))
+            if self._untold == 2:
+                self._untold = 1
+                if error is not None and error.code is not None and self._on_error is not None:
+                    self._on_error(self, HttpRequestError(error.code))
         except BaseException as raised:
             self.base._report(raised, self)
         if self.base._forked:  # the callback has forked, and this is the child
             return
         try:
-            self._callback(self)
+            if self._untold == 1:
+                self._untold = 0
+                self._callback(self)
         except BaseException as raised:
             self.base._report(raised, self)
 

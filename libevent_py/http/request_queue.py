@@ -58,6 +58,7 @@ class RequestQueue:
         "_settling",
         "_stale",
         "current",
+        "ending",
         "sent",
         "timer",
         "tries",
@@ -70,6 +71,8 @@ class RequestQueue:
         self.current: HttpRequest | None = None
         self.sent: Any = None
         self.waiting: deque[HttpRequest] = deque()
+        #: The requests whose end has begun: an interrupt leaves them to the end of the connection.
+        self.ending: list[HttpRequest] = []
         #: Whether any request has ever been sent.
         self.used = False
         #: The timer of the next retry, or None, and how often connecting has been retried.
@@ -170,6 +173,7 @@ class RequestQueue:
     ) -> None:
         """End *request*, which evhttp is finished with; *why* is an errno or 0."""
         sent, pointer = self.sent, connection.pointer
+        self.ending.append(request)
         if answered:
             connection.base.defer(let_go, sent)  # evhttp still reads it after this call
             if sent.response_code and lib.evpy_client_is_spent(pointer, connection._link, sent):
@@ -200,14 +204,16 @@ class RequestQueue:
         if not request._cancelled and (retries is None or self.tries < retries):
             wait = connection._initial_retry * 2.0 ** min(self.tries, 64)
             self.tries += 1
-            self.release(request)
             self.waiting.appendleft(request)
+            self.release(request)
+            self._forget_ending(request)
             again = functools.partial(self._try_again, connection)
             self.timer = Event.timer(base, again).add(min(wait, LONGEST_WAIT))
             return
         self.tries = 0
         cause = connection._cause(None, why)
         failed = [request, *self.waiting]
+        self.ending.extend(failed)
         self.waiting.clear()
         for each in failed:
             if base._forked:  # the last callback has forked, and this is the child
@@ -216,6 +222,7 @@ class RequestQueue:
                 each._finish(self._cancelled(connection, each))
             else:
                 each._finish(self._error(connection, each, "it can't connect", cause))
+            self._forget_ending(each)
         self._afterwards(connection)
 
     def _try_again(self, connection: HttpConnection, _event: Event, _fd: int, _what: int) -> None:
@@ -225,8 +232,13 @@ class RequestQueue:
     def _conclude(
         self, connection: HttpConnection, request: HttpRequest, error: HttpError | None
     ) -> None:
+        self.ending.append(request)
         request._finish(error)
+        self._forget_ending(request)
         self._afterwards(connection)
+
+    def _forget_ending(self, request: HttpRequest) -> None:
+        self.ending[:] = [other for other in self.ending if other is not request]
 
     def _afterwards(self, connection: HttpConnection) -> None:
         if connection.base._forked:  # a callback has forked, and this is the child
@@ -273,6 +285,7 @@ class RequestQueue:
                 self._cancel_now(connection, request)
             return
         if request in self.waiting:
+            self.ending.append(request)
             self.waiting.remove(request)
         if not self.waiting and self.timer is not None:
             self.timer.close()
@@ -301,17 +314,20 @@ class RequestQueue:
                 self._conclude(connection, request, self._cancelled(connection, request))
 
     def close(self, connection: HttpConnection) -> None:
-        """End all requests, as *connection* has been closed."""
+        """End all requests, as *connection* has been closed; what an interrupt left, again."""
         base = connection.base
         timer, self.timer = self.timer, None
         if timer is not None:
             timer.close()
         current = () if self.current is None else (self.current,)
-        pending = [*current, *self.waiting]
-        self.waiting.clear()
+        pending = [*current, *self.ending, *self.waiting]
         if base._forked:  # the parent process will end them
             self.current = self.sent = None
+            self.waiting.clear()
+            self.ending.clear()
             return
+        self.ending[:] = pending
+        self.waiting.clear()
         with base._telling():
             for request in pending:
                 if base._forked:  # the last callback has forked, and this is the child
@@ -322,6 +338,7 @@ class RequestQueue:
                 else:
                     error = self._error(connection, request, text)
                 request._finish(error)
+                self._forget_ending(request)
 
 
 def let_go(_pointer: CData | None) -> None:

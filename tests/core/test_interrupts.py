@@ -504,3 +504,42 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
         assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
     assert number > 5
     """)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ends", ["cancel", "close", "connection.close", "base.loop"])
+def test_requests_are_told_once_though_their_end_is_interrupted(ends: str) -> None:
+    run_python(
+        f"""
+    import contextlib, gc
+    from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest
+    from tests.core.test_interrupts import interrupt
+    from tests.kit.interposing import Interposer
+    from tests.kit.peers import nobody_listens
+
+    def once(number):
+        told = [0, 0, 0]
+        def tell(request):
+            told[requests.index(request)] += 1
+        with EventBase() as base:
+            connection = HttpConnection(base, "127.0.0.1", port)
+            requests = [HttpRequest(tell) for _ in told]
+            for each in requests:
+                connection.make_request(each, HttpCommand.GET, "/")
+            things = dict(base=base, connection=connection)
+            owner, _, name = {ends!r}.rpartition(".")
+            end = getattr(things.get(owner, requests[1]), name)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(end)
+        assert told == [1, 1, 1], (told, number, interposer.where)
+        return interposer.where is not None
+
+    port = nobody_listens()[1]
+    number = 0
+    while once(number):
+        number += 1
+    assert number > 20
+    """,
+        stderr=None,
+    )  # Python prints what is raised in finalizers

@@ -159,11 +159,14 @@ class Interposer:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run *function*, and return what it returns or raise what it raises."""
-        sys.settrace(self._called)
+        # CPython keeps no reference of its own while it reports what a finalizer has raised.
+        traced = self._called
+        sys.settrace(traced)
         try:
             return function(*arguments)
         finally:
             sys.settrace(None)
+            del traced
 
     def _called(self, frame: FrameType, _event: str, _argument: Any) -> Any:
         name = frame.f_globals.get("__name__", "")
