@@ -20,6 +20,7 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses $(WORKERS) \
 	--dist worksteal
 # Builds of libevent from its source, which vendor/builds.py makes: tests/kit/builds.py tells of them.
+PYTEST_ARGUMENTS := -m 'not more'
 OTHER_BUILDS := asan ndebug 2.1.13
 PIP := python -m pip --disable-pip-version-check install --quiet
 
@@ -73,7 +74,7 @@ test-in:
 
 $(OTHER_BUILDS:%=test-%): test-%: .venv/installed build/test-packages build/source-packages
 	. $(BIN)/activate && MALLOC_PERTURB_=165 python -m tests.kit.builds $* \
-		--numprocesses $(WORKERS) --dist worksteal --durations 15
+		--numprocesses $(WORKERS) --dist worksteal --durations 15 $(PYTEST_ARGUMENTS)
 
 bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks

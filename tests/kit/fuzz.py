@@ -12,7 +12,9 @@ import gc
 import itertools
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,7 +50,7 @@ class Runner:
             if found:
                 break
             if time.monotonic() > end and not wrong:
-                wrong = "it hangs"
+                wrong = f"it hangs\n{stacks(pid)}"
                 os.killpg(pid, signal.SIGABRT)  # faulthandler says where
             time.sleep(0.001)
         # What it has forked may still be there.
@@ -71,6 +73,22 @@ class Runner:
             self.did.write_text(json.dumps(did))
         finally:
             os._exit(0)
+
+
+def stacks(session: int) -> str:
+    """Return where all processes of the session are in C, if there is gdb to tell."""
+    if shutil.which("gdb") is None:
+        return ""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True
+    )
+    command = ["gdb", "-batch", "-ex", "thread apply all bt 12", "-p"]
+    told = [
+        subprocess.run([*command, pid], capture_output=True, text=True).stdout
+        for pid in listed.stdout.split()
+    ]
+    frames = [line for text in told for line in text.splitlines() if line.startswith(("#", "Thr"))]
+    return "\n".join(frame[:160] for frame in frames)
 
 
 def programs(
