@@ -69,9 +69,12 @@ static void evpy_note_closing(evutil_socket_t fd)
 static int evpy_tls_setfd(struct bufferevent *bev, evutil_socket_t fd);
 #endif
 
-/* *taken tells, in spite of an interrupt right after it, whether `bev` has the descriptor now. */
-static int evpy_bufferevent_setfd(struct bufferevent *bev, evutil_socket_t fd, int *taken)
+/* Closes the old descriptor if `bev` has owned it. *taken tells, in spite of an interrupt right after it, whether `bev`
+ * has the new one now. */
+static int evpy_bufferevent_setfd(
+    struct bufferevent *bev, evutil_socket_t fd, int owned, int *taken)
 {
+	evutil_socket_t old = owned ? bufferevent_getfd(bev) : -1;
 	int result;
 
 #if LIBEVENT_PY_HAVE_TLS
@@ -80,6 +83,8 @@ static int evpy_bufferevent_setfd(struct bufferevent *bev, evutil_socket_t fd, i
 	result = bufferevent_setfd(bev, fd);
 #endif
 	*taken = result == 0;
+	if (result == 0 && old >= 0)
+		evutil_closesocket(old);
 	return result;
 }
 

@@ -185,23 +185,24 @@ def _change_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
         raise ValueError(f"the bufferevent has fd {number} already")
     taken = ffi.new("int *")
     try:
-        _replace(bev, number, taken)
+        _replace(bev, number, owned, taken)
+        adopt(bev, fd)
         bev._set_callbacks()
-    finally:
+    except BaseException:  # an interrupt
         if taken[0]:
             adopt(bev, fd)
-            if owned:
-                errors.call(lib.evutil_closesocket, old)
+            bev._set_callbacks()
+        raise
 
 
 def detach(bev: BufferEvent) -> int:
     """Take the descriptor away from the lowest layer of *bev*, and return it."""
     fd, lowest, taken = bev.fd, bottom(bev), ffi.new("int *")
     try:
-        _replace(lowest, -1, taken)
+        _replace(lowest, -1, False, taken)
     except BaseException:  # an interrupt, after which nobody would know the descriptor
         if taken[0]:
-            errors.call(lib.evpy_bufferevent_setfd, lowest.pointer, fd, taken)
+            errors.call(lib.evpy_bufferevent_setfd, lowest.pointer, fd, False, taken)
         raise
     connection = lowest._connection
     if connection._kept is not None:
@@ -210,10 +211,10 @@ def detach(bev: BufferEvent) -> int:
     return fd
 
 
-def _replace(bev: BufferEvent, fd: int, taken: CData) -> None:
-    """Have libevent use *fd* instead; *taken* tells whether it does."""
+def _replace(bev: BufferEvent, fd: int, owned: bool, taken: CData) -> None:
+    """Have libevent use *fd* instead, and close the old one if *owned*; *taken* tells of it."""
     bev._connection.cancel(bev.pointer)
-    result = errors.call(lib.evpy_bufferevent_setfd, bev.pointer, fd, taken)
+    result = errors.call(lib.evpy_bufferevent_setfd, bev.pointer, fd, owned, taken)
     if result == lib.EVPY_RENEGOTIATES:
         raise RuntimeError("the descriptor can't be replaced in the middle of a renegotiation")
     connection = bev._connection

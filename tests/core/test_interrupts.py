@@ -20,6 +20,7 @@ import pytest
 
 from libevent_py import (
     BufferEvent,
+    BufferEventOption,
     DnsBase,
     DnsServer,
     DnsServerRequest,
@@ -35,6 +36,7 @@ from libevent_py._core.dispatch import live
 from libevent_py._core.owner import roots
 from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS
+from tests.kit.peers import is_open
 from tests.kit.support import PATIENCE, run_python, swept
 
 #: How many steps of each method are tried at most, where all of them would take too long.
@@ -543,3 +545,28 @@ def test_requests_are_told_once_though_their_end_is_interrupted(ends: str) -> No
     """,
         stderr=None,
     )  # Python prints what is raised in finalizers
+
+
+@pytest.mark.slow
+def test_a_descriptor_that_is_replaced_belongs_to_somebody_wherever_an_interrupt_comes() -> None:
+    number = 0
+    with EventBase() as base:
+        while True:
+            old, new = socket.socketpair()
+            one, other = old.fileno(), new.fileno()
+            bev = BufferEvent(base, old, BufferEventOption.CLOSE_ON_FREE)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(setattr, bev, "fd", new)
+            taken = bev.fd == other
+            assert taken or bev.fd == one
+            assert (new.fileno() == -1) is taken  # who doesn't own it closes it
+            assert is_open(one) is not taken
+            bev.close()
+            base.loop(LoopFlag.NONBLOCK)
+            assert is_open(other) is not taken
+            new.close()
+            if interposer.where is None:
+                break
+            number += 1
+    assert number > 10
