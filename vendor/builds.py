@@ -41,8 +41,9 @@ DEBIAN = "2.1.12-stable-8+deb12u1"
 SANITIZED = "-fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize"
 
 BUILDS = {
-    # With its assertions, as Debian's own.
-    "asan": Build(DEBIAN, f"-O1 -g {SANITIZED}=address,undefined"),
+    # With its assertions, as Debian's own. It copies 0 bytes from NULL here and there, which no C
+    # library minds.
+    "asan": Build(DEBIAN, f"-O1 -g {SANITIZED}=address,undefined -fno-sanitize=nonnull-attribute"),
     "tsan": Build(DEBIAN, f"-O1 -g {SANITIZED}=thread"),
     # Without them: what they would have stopped goes on.
     "ndebug": Build(DEBIAN, "-O2 -g -DNDEBUG"),
