@@ -210,6 +210,7 @@ struct evpy_call {
 	struct evrpc_request_wrapper *context;
 	struct evhttp_request *http; /* while we have to free it */
 	int held; /* by C, and by Python */
+	int over; /* C has let go of it */
 };
 
 /* The call whose request evrpc is making; the next step is to ask the hooks. */
@@ -229,6 +230,15 @@ static void evpy_call_free(struct evpy_call *call)
 	if (call->reply != NULL)
 		evbuffer_free(call->reply);
 	evpy_free(call);
+}
+
+/* C lets go of the call, once: an interrupt may have kept Python from learning that it has. */
+static void evpy_call_let_go(struct evpy_call *call)
+{
+	if (call->over)
+		return;
+	call->over = 1;
+	evpy_call_free(call);
 }
 
 static void evpy_call_marshal(struct evbuffer *output, void *arg)
@@ -262,7 +272,7 @@ static void evpy_on_call_done(struct evrpc_status *status, void *request, void *
 		evhttp_request_free(call->http);
 	call->http = NULL;
 	EVPY_CALL(evpy_rpc_done(call->key, status->error, status->http_req, call->reply));
-	evpy_call_free(call);
+	evpy_call_let_go(call);
 }
 
 /* A pool has no base of its own (R1), so neither has the timer that evrpc deletes here, which makes
@@ -368,10 +378,13 @@ static void evpy_call_abort(struct evpy_call *call)
 
 /* Functions that may begin a call: without memory, evrpc and evhttp leave it half done. */
 
-static int evpy_rpc_make_request(struct evrpc_request_wrapper *context)
+static int evpy_rpc_make_request(struct evrpc_request_wrapper *context, const int *connections)
 {
-	int before = evpy_guard(), result;
+	int before, result;
 
+	if (*connections == 0) /* evrpc would assert */
+		return EVPY_NOT_BEGUN;
+	before = evpy_guard();
 	if (before < 0)
 		return -1;
 	result = evrpc_make_request(context);
@@ -392,13 +405,23 @@ static int evpy_rpc_resume_request(void *end, void *context, int result, int mus
 	return failed;
 }
 
-static void evpy_rpc_pool_add_connection(struct evrpc_pool *pool, struct evhttp_connection *evcon)
+/* *connections is how many the pool has. Adding one may send a call that waits, which may remove another. */
+static void evpy_rpc_pool_add_connection(
+    struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections)
 {
 	int before = evpy_guard();
 
+	++*connections;
 	evrpc_pool_add_connection(pool, evcon);
 	if (before >= 0)
 		evpy_unguard(before);
+}
+
+static void evpy_rpc_pool_remove_connection(
+    struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections)
+{
+	--*connections;
+	evrpc_pool_remove_connection(pool, evcon);
 }
 
 /* evrpc asserts that it gets memory for a copy of the data. */

@@ -42,7 +42,6 @@ the child for good.
 from __future__ import annotations
 
 import atexit
-import enum
 import functools
 import gc
 import sys
@@ -76,6 +75,7 @@ from libevent_py._core.handle import (
     without_pointer,
 )
 from libevent_py._core.pointers import ALONE, Countdown, copied, forget_all
+from libevent_py._core.rank import Rank as Rank
 from libevent_py._core.references import references, release_to
 
 if TYPE_CHECKING:
@@ -98,28 +98,6 @@ HEADROOM = 60
 def askable(base: Root) -> bool:
     """Tell whether this thread may ask C about objects on *base* now."""
     return base._parked is None and get_ident() == base._thread
-
-
-class Rank(enum.IntEnum):
-    """The order in which a base closes the objects made on it, by their class (B2)."""
-
-    #: First, so that draining the loop runs none of their callbacks.
-    EVENT = enum.auto()
-    #: Then listeners, so that nobody connects while the rest is closed.
-    LISTENER = enum.auto()
-    #: Calls before the server that received them, which refuses those that are left.
-    RPC = enum.auto()
-    #: RPC servers and pools before the HTTP server or connections that carry them.
-    RPC_END = enum.auto()
-    #: HTTP before the bufferevents that were given to it, and before its resolvers.
-    HTTP = enum.auto()
-    BUFFEREVENT = enum.auto()
-    #: Resolvers after everything that looks names up by them.
-    DNS = enum.auto()
-    #: Deferrals of buffers' callbacks after the bufferevents, which may still change buffers.
-    DEFERRAL = enum.auto()
-    #: Groups after the bufferevents, or each would have to be moved out of its group.
-    GROUP = enum.auto()
 
 
 class Root(Handle):

@@ -14,7 +14,7 @@ from libevent_py._core.frames import tells
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, askable
 from libevent_py._core.pointers import new_owned
-from libevent_py._ffi import lib
+from libevent_py._ffi import ffi, lib
 from libevent_py.enums import RpcHook, RpcHookResult, RpcStatus
 from libevent_py.event.base import EventBase
 from libevent_py.http.client import HttpConnection
@@ -61,6 +61,7 @@ class RpcCall(Context):
         "_record",
         "_reply_class",
         "_sent",
+        "_told",
         "base",
         "end",
         "http_request",
@@ -90,7 +91,7 @@ class RpcCall(Context):
         self.name, self.request, self.reply = name.decode(), request, None
         self.status = self.http_request = None
         self._reply_class, self._callback = reply, callback
-        self._paused = False
+        self._paused = self._told = False
         #: Whether the server may have received it.
         self._sent = False
         #: The address of C's connection that the call is made on, or None.
@@ -139,19 +140,22 @@ class RpcCall(Context):
 
     @tells
     def _ended(self, status: RpcStatus, http: CData | None, data: bytes) -> None:
+        """Call the user's callback, once: after an interrupt this may be called again."""
         self._take()
-        if status is RpcStatus.NONE:
+        if self.status is None and status is RpcStatus.NONE:
             try:
                 self.reply = self._reply_class.unmarshal(data)
             except BaseException as error:
                 status = RpcStatus.BADPAYLOAD
                 if not isinstance(error, ValueError):
                     self.base._report(error, self)
-        self.status = status
+        self.status = status if self.status is None else self.status
         if http:
             self.http_request = HookedRequest(self.base, http)
         try:
-            self._callback(self)
+            if not self._told:
+                self._told = True
+                self._callback(self)
         except BaseException as error:
             self.base._report(error, self)
         finally:
@@ -163,18 +167,22 @@ class RpcCall(Context):
 class Made:
     """What C uses of a pool: its calls by key, and its connections by the address in C."""
 
-    __slots__ = ("calls", "connections", "silence")
+    __slots__ = ("calls", "connections", "count", "ending", "silence")
 
     def __init__(self, base: EventBase) -> None:
         #: Each is removed when C calls back; `RpcPool.close` may call its callback before that.
         self.calls: dict[int, RpcCall] = {}
+        #: Those whose end has begun: an interrupt leaves them to the end of the pool.
+        self.ending: dict[int, RpcCall] = {}
         self.connections: dict[int, tuple[HttpConnection, CData]] = {}
+        #: How many connections C has, for C: it must not make a call without one.
+        self.count = ffi.new("int *")
         self.silence = base._silencer()
 
     def free(self, pool: CData) -> None:
         """Free the pool in C, and close its connections; by now the callbacks have been called."""
         for _, pointer in list(self.connections.values()):
-            lib.evrpc_pool_remove_connection(pool, pointer)
+            lib.evpy_rpc_pool_remove_connection(pool, pointer, self.count)
         waiting = []
         for call in list(self.calls.values()):
             self.silence(call._key)
@@ -187,7 +195,7 @@ class Made:
         self.calls.clear()
         lib.evrpc_pool_free(pool)
         for record in waiting:
-            lib.evpy_call_free(record)
+            lib.evpy_call_let_go(record)
         for connection, pointer in list(self.connections.values()):
             give_back(connection, pointer)
             connection.close()
@@ -246,7 +254,7 @@ class RpcPool(End):
             nonlocal added
             added = True  # an interrupt can come before this, or after the call of C
             known[key] = connection, pointer
-            lib.evpy_rpc_pool_add_connection(pool, pointer)
+            lib.evpy_rpc_pool_add_connection(pool, pointer, self._made.count)
 
         try:
             self._enter(add)
@@ -274,7 +282,7 @@ class RpcPool(End):
     def _take_back(self, pool: CData, key: int, pointer: CData) -> None:
         """Remove a connection from C's *pool*."""
         try:  # an interrupt can come only after the call of C, not before
-            lib.evrpc_pool_remove_connection(pool, pointer)
+            lib.evpy_rpc_pool_remove_connection(pool, pointer, self._made.count)
         finally:
             self._made.connections.pop(key, None)
 
@@ -317,7 +325,13 @@ class RpcPool(End):
             self.base._may_not_call(self._key)
             call._take()
             raise self._unusable()
-        self._enter(lib.evpy_rpc_make_request, call.pointer)
+        made = self._enter(lib.evpy_rpc_make_request, call.pointer, self._made.count)
+        if made == lib.EVPY_NOT_BEGUN:  # other code has removed the last connection
+            self._made.calls.pop(call._key, None)
+            self.base._may_not_call(call._key)
+            call._take()
+            lib.evpy_call_let_go(call._record)
+            raise RuntimeError("the pool has no connection: add one first")
         return call
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
@@ -363,16 +377,19 @@ class RpcPool(End):
 
     def _over(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Call the callback of *call*, which has ended, unless `close` has called it."""
+        self._made.ending[call._key] = call
         del self._made.calls[call._key]
         if not self._made.calls:
             self.base._may_not_call(self._key)
-        if call.status is not None:
+        if call._told:
+            self._made.ending.pop(call._key, None)
             return
         if status is RpcStatus.UNSTARTED and self._made.calls:
             self.base.defer(self._nudge)
         self._depth += 1
         try:
             call._ended(status, http, data)
+            self._made.ending.pop(call._key, None)
         finally:
             self._depth -= 1
 
@@ -408,12 +425,12 @@ class RpcPool(End):
         pointer = self._take()
         if pointer is None:  # other code has closed it in between
             return
-        calls = list(self._made.calls.values())
+        calls = [*self._made.calls.values(), *self._made.ending.values()]
         for call in calls:
             call._take()
         with base._telling():
             for call in calls:
-                if call.status is None and not base._forked:  # a callback may have forked
+                if not call._told and not base._forked:  # a callback may have forked
                     call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
             base._may_not_call(self._key)
             self._free_or_bury(self._made.free, pointer)

@@ -570,3 +570,38 @@ def test_a_descriptor_that_is_replaced_belongs_to_somebody_wherever_an_interrupt
                 break
             number += 1
     assert number > 10
+
+
+@pytest.mark.slow
+def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
+    run_python(
+        """
+        import contextlib, gc
+        from libevent_py import EventBase, HttpConnection, RpcPool, debug
+        from tests.core.test_interrupts import interrupt
+        from tests.kit.interposing import Interposer
+        from tests.kit.peers import nobody_listens
+        from tests.kit.rpc_messages import REQUEST, Kill
+
+        def once(number):
+            told = []
+            with EventBase() as base, RpcPool(base) as pool:
+                pool.add_connection(HttpConnection(base, "127.0.0.1", port))
+                pool.call("Message", REQUEST, Kill, told.append)
+                interposer = Interposer(interrupt, number, signals=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    interposer.run(base.loop)
+                pool.close()
+            assert len(told) == 1, number
+            return interposer.where is not None
+
+        EventBase().loop()  # what it makes once is made
+        port, number = nobody_listens()[1], 0
+        while once(number):
+            number += 1
+            gc.collect()
+        assert number > 20
+        """,
+        valgrind=True,
+        stderr=None,
+    )

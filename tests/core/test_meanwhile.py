@@ -31,9 +31,11 @@ from libevent_py import (
     RateLimit,
     RateLimitGroup,
     Rpc,
+    RpcPool,
     TlsContext,
 )
 from libevent_py._core.owner import Child
+from tests.kit.rpc_messages import REQUEST, Kill, Msg
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
 
@@ -297,3 +299,19 @@ def test_a_layer_that_can_not_be_made_leaves_its_place(
         make(base, bev)
     upper.close()
     assert bev.closed
+
+
+def test_a_call_is_refused_whose_pool_has_lost_its_last_connection_meanwhile(
+    base: EventBase,
+) -> None:
+    class Sly(Msg):
+        def __bytes__(self) -> bytes:
+            pool.remove_connection(connection)
+            return bytes(REQUEST)
+
+    with RpcPool(base) as pool:
+        connection = HttpConnection(base, "127.0.0.1", 9)
+        pool.add_connection(connection)
+        with pytest.raises(RuntimeError, match="the pool has no connection"):
+            pool.call("Message", Sly(), Kill, print)
+        connection.close()

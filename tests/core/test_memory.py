@@ -403,6 +403,26 @@ def test_a_connection_that_gets_no_memory_is_refused_or_made() -> None:
         assert swept(code, "use=use, may_succeed=True") >= 6
 
 
+def test_a_lookup_to_connect_that_gets_no_memory_is_whole_or_not_begun() -> None:
+    code = """
+        def begin(base):
+            dns = DnsBase(base, 0)
+            dns.nameserver_sockaddr_add(("127.0.0.1", 9))
+            dns.search_add("example")
+            return dns
+
+        def make(base, context):
+            bev = BufferEvent(base)
+            bev.connect_hostname(context, "name", 80)
+            return bev
+
+        def use(base, made, context):
+            context.close()  # cancels the lookup
+            turns(base)
+    """
+    assert swept(code, "begin, use, may_succeed=True") >= 10
+
+
 def test_a_resolver_works_on_after_an_operation_without_memory() -> None:
     code = """
         file = tempfile.NamedTemporaryFile()

@@ -31,7 +31,8 @@ FLOORS = """
 
     _core.names
     errors enums
-    _core.load _core.convert _core.addrinfo _core.references _core.described _core.pointers
+    _core.load _core.convert _core.addrinfo _core.references _core.rank _core.described
+    _core.pointers
     _core.frames _core.handle _core.dispatch _core.owner _core.fork _core.wakeup _core.signals _core
 
     debug log util

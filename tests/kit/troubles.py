@@ -84,6 +84,8 @@ class Troubled(World):
         #: Whether descriptors have been closed behind their owners' backs.
         self.stolen = False
         self.strangers: list[int] = []
+        #: Whether there was no memory at all: libevent can't end everything then (docs/safety.md).
+        self.starved = False
         self.counts = dict.fromkeys(["steps", "callbacks", "interrupts", "forks", "threads"], 0)
         #: What is done around the present step: not two of a kind at once.
         self.around: set[str] = set()
@@ -283,8 +285,9 @@ class Troubled(World):
         if {"interrupt", "amid"} & self.around:
             return  # which could come before the end of a block is known
         nth, onwards = self.random.randrange(1, 40), self.random.random() < 0.2
-        with debug.FailingMemory(nth, onwards=onwards):
+        with debug.FailingMemory(nth, onwards=onwards) as failing:
             self.attempt(self.step)
+        self.starved |= onwards and failing.refused > 0
 
     def steal(self) -> None:
         """Close a descriptor behind its owner's back, and often have its number used again."""
@@ -331,7 +334,7 @@ class Troubled(World):
         self.account.check_exceptions()
         if not self.stolen and not self.is_child:
             self.account.check_descriptors()
-        if not self.is_child:
+        if not self.is_child and not self.starved:
             self.account.check_blocks(SPARED * self.counts["interrupts"])
         self.wait()
 

@@ -1,0 +1,1 @@
+"""What each Python imports that runs with a sanitizer."""
