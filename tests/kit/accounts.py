@@ -77,9 +77,10 @@ class Account:
         #: What has been raised, and where, by number; and how often somebody was told of it.
         self.raised: dict[int, str] = {}
         self.told: Counter[int] = Counter()
-        #: What has come as the context of what isn't an Exception, which comes alone.
+        #: What has come as the context of what isn't an Exception, which comes alone, or of what
+        #: the package has raised itself.
         self.told_beside: set[int] = set()
-        #: What has come as the context of an Exception, where nobody looks for it.
+        #: What has come as the context of what another callback has raised: nobody looks there.
         self.hidden: dict[int, str] = {}
         self.descriptors: dict[int, Descriptor] = {}
         self.step = "before"
@@ -101,7 +102,7 @@ class Account:
             if isinstance(one, Numbered):
                 self.told[one.number] += 1
         found = [one for one in contexts(error) if isinstance(one, Numbered)]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or not isinstance(error, Numbered):
             self.told_beside.update(one.number for one in found)
         else:
             self.hidden.update((one.number, repr(error)) for one in found)
