@@ -450,7 +450,7 @@ def test_a_layer_whose_close_is_interrupted_is_not_called_any_more(layer: str) -
         number += 1
     assert number > 10
     """
-    run_python(code, valgrind=True)
+    run_python(code)
 
 
 def interrupted_close(bev: BufferEvent, number: int) -> bool:
@@ -602,6 +602,5 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
             gc.collect()
         assert number > 20
         """,
-        valgrind=True,
         stderr=None,
     )
