@@ -20,8 +20,9 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses $(WORKERS) \
 	--dist worksteal
 # Builds of libevent from its source, which vendor/builds.py makes: tests/kit/builds.py tells of them.
-PYTEST_ARGUMENTS := -m 'not more'
 OTHER_BUILDS := asan ndebug 2.1.13
+# Which tests run on them.
+PYTEST_ARGUMENTS := -m 'not more'
 PIP := python -m pip --disable-pip-version-check install --quiet
 
 # Installed by a path that type checkers find, too, as setuptools' own finder they don't.
