@@ -378,8 +378,9 @@ static struct evhttp_connection *evpy_client_connection_new(struct event_base *b
 	return evcon;
 }
 
-/* Freeing a connection, made in `process`, calls no close callback (O6), and cancels its lookup (F9). evhttp shuts the socket
- * down, which ends it for other processes, too: so a forked child replaces the parent's socket first. */
+/* Freeing a connection, made in `process`, calls no close callback (O6), and cancels its lookup (F9). evhttp
+ * shuts the socket down, which ends it for other processes, too: so a forked child replaces the parent's socket
+ * first. */
 static void evpy_client_connection_free(
     struct evhttp_connection *evcon, struct evpy_client *client, int process)
 {

@@ -417,6 +417,14 @@ static void evpy_rpc_pool_add_connection(
 		evpy_unguard(before);
 }
 
+/* All of them; after an interrupt there are none to be removed once more. */
+static void evpy_rpc_pool_remove_connections(
+    struct evrpc_pool *pool, struct evhttp_connection *const *evcons, int *connections)
+{
+	while (*connections > 0)
+		evrpc_pool_remove_connection(pool, evcons[--*connections]);
+}
+
 static void evpy_rpc_pool_remove_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections)
 {

@@ -120,6 +120,8 @@ int evpy_rpc_make_request(struct evrpc_request_wrapper *context, const int *conn
 int evpy_rpc_resume_request(void *end, void *context, int result, int must);
 void evpy_rpc_pool_add_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections);
+void evpy_rpc_pool_remove_connections(struct evrpc_pool *pool,
+    struct evhttp_connection *const *evcons, int *connections);
 void evpy_rpc_pool_remove_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections);
 int evpy_rpc_hook_add_meta(void *context, const char *key, const void *data, size_t size);

@@ -260,6 +260,8 @@ static struct evpy_rest *evpy_rest_new(SSL *ssl)
 			evpy_free(rest);
 			return NULL;
 		}
+	} else {
+		BIO_free(rest->bio); /* of the bufferevent that the caller's SSL had before */
 	}
 	memset(rest, 0, sizeof *rest);
 	rest->ssl = ssl;

@@ -37,6 +37,12 @@ def any_thread(function: Function) -> Function:
 _telling: set[CodeType] = set()
 
 
+def goes_on(free: Function) -> Function:
+    """Note that *free*, called once more after an interrupt, goes on where it was."""
+    free.goes_on = True  # type: ignore[attr-defined]
+    return free
+
+
 def tells(function: Function) -> Function:
     """Mark *function* as calling the user back at a point where anything may be closed."""
     _telling.add(function.__code__)

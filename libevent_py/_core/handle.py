@@ -82,27 +82,19 @@ class Handle:
         except AttributeError:  # it is empty, or another thread has just emptied it
             return None
 
-    def _take_for(self, function: Callable[[CData], object]) -> bool:
-        """Empty the slot and call C's *function* with the pointer; no interrupt comes in between.
-
-        Return False if the slot is empty already.
-        """
-        pointer = None
+    def _take_into(self, taken: list[CData]) -> None:
+        """Move the pointer, if there is one, from its slot to *taken*: no interrupt loses it."""
         try:
-            while pointer is None:
+            while not taken:
                 kind = type(self)
                 bare = without_pointer(kind)
                 found = slot(self)
-                if self.__class__ is kind:  # no call from here to that of C
+                if self.__class__ is kind:  # no call from here on
                     del self.pointer
                     self.__class__ = bare
-                    pointer = found
-                    function(pointer)
-        except AttributeError:
-            if pointer is not None:
-                raise
-            return False
-        return True
+                    taken.append(found)
+        except AttributeError:  # it is empty, or other code has just emptied it
+            return
 
     def _put(self, pointer: CData) -> None:
         """Put the pointer that `_take` returned back into the slot."""

@@ -347,29 +347,34 @@ class Root(Handle):
 
     def _bury(self, key: int, free: Callable[[Thing], object], pointer: Thing) -> None:
         """Free a child's *pointer* with *free*, now or at a clean moment; from any thread."""
-        self._awaited.discard(key)
-        here = self._parked is None and (self._condemned is None or self._closing)
-        if here and self._thread == get_ident():
-            try:
+        begun = now = False
+        try:
+            now = (
+                self._parked is None
+                and (self._condemned is None or self._closing)
+                and self._thread == get_ident()
+            )
+            if now:
+                begun = True  # no call from here to free()
                 free(pointer)
-            except BaseException as error:
-                self._bury_again(error, free, pointer)
-                raise
-            finally:
-                self._ledger.pop(key, None)
-            return
-        with self._gate:  # so that no other thread frees the base meanwhile
-            try:
+                return
+            with self._gate:  # so that no other thread frees the base meanwhile
                 now = self._frees_now()
+                begun = True  # as above
                 if now:
                     free(pointer)
                 else:
                     self._graveyard.append((free, pointer))
-            except BaseException as error:
-                self._bury_again(error, free, pointer)
-                raise
-            finally:
                 self._ledger.pop(key, None)
+        except BaseException as error:
+            if begun:
+                self._bury_again(error, free, pointer)
+            else:
+                self._graveyard.append((free, pointer))
+            raise
+        finally:
+            self._ledger.pop(key, None)
+            self._awaited.discard(key)
         if not now:
             try:
                 self._has_buried()
@@ -380,8 +385,11 @@ class Root(Handle):
     def _bury_again(
         self, error: BaseException, free: Callable[[Thing], object], pointer: Thing
     ) -> None:
-        """Call *free* later if the interrupt *error* came just before it did anything."""
-        if came_at_entry(error):
+        """Call *free* later if the interrupt *error* came just before it did anything.
+
+        Or if it goes on where it was, as its attribute ``goes_on`` says.
+        """
+        if came_at_entry(error) or getattr(free, "goes_on", False):
             self._graveyard.append((free, pointer))
 
     def _free_when_clean(

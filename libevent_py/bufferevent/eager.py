@@ -18,6 +18,7 @@ another bufferevent's callback meanwhile, that one goes the usual way.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,11 @@ class Eager:
         """Return C's part for *bev*, made when first needed."""
         if self.hook is None:
             arena = bev.base._arena.pointer
-            self.hook = errors.new(lib.evpy_eager_new, arena, bev._key, self._deferred)
-        return self.hook
+            store = functools.partial(setattr, self, "hook")
+            errors.put(store, lib.evpy_eager_new, arena, bev._key, self._deferred)
+        hook = self.hook
+        assert hook is not None  # or `put` would have raised
+        return hook
 
     def freed_after(self, free: Callable[[CData], object]) -> Callable[[CData], object]:
         """Return a function that frees the bufferevent by *free*, and then C's part."""
@@ -116,8 +120,10 @@ class Eager:
             return free
 
         def both(pointer: CData) -> None:
-            free(pointer)
-            lib.evpy_eager_free(hook)
+            try:
+                free(pointer)
+            finally:  # even after an interrupt
+                lib.evpy_eager_free(hook)
 
         return both
 

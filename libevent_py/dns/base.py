@@ -456,15 +456,15 @@ class DnsBase(Child):
             super().close()
             return
         free = functools.partial(_free, base, self._lookups, False)
+        taken: list[CData] = []
         with base._telling():
-            pointer = None
             try:
-                pointer = self._take()  # so that no callback below begins a lookup
-                if pointer is not None:  # None if other code has closed it in between
+                self._take_into(taken)  # so that no callback below begins a lookup
+                if taken:  # else other code has closed it in between
                     self._tell_users()
             finally:
-                if pointer is not None:
-                    base._bury(self._key, free, pointer)
+                if taken:
+                    base._bury(self._key, free, taken[0])
 
     def _tell_users(self) -> None:
         """Make all objects on the base that use this `DnsBase` do without it."""

@@ -705,9 +705,8 @@ class EventBase(Root):
         It runs at the latest when the base is closed. It is meant for functions that free what
         callbacks in libevent's queue still use (L3).
         """
-        waiting = bool(self._quiet)
-        self._quiet.append((function, args))
-        if now and not waiting and not self._busy() and not self.closed:
+        self._quiet.append((function, args))  # first: an interrupt can't lose it
+        if now and len(self._quiet) == 1 and not self._busy() and not self.closed:
             self._use_quiet(self.pointer)
         if self._quiet and self._waker is not None:
             self._rouse()
@@ -718,7 +717,8 @@ class EventBase(Root):
         while self._quiet and self._is_clean():
             if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
-            function, args = self._quiet.popleft()
+            function, args = self._quiet[0]
+            del self._quiet[0]  # no call from here to the function
             function(*args)
             ran = True
         return ran

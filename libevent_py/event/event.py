@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
@@ -21,6 +21,9 @@ from libevent_py._core.owner import UNUSED, Child, Rank, get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
 from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 E = TypeVar("E", bound="Event")
 
@@ -372,13 +375,17 @@ class Event(Child):
             super().close()
             self._disarm()
             return
+        taken: list[CData] = []
         try:
-            if self._take_for(lib.evpy_finalize_event):  # else other code has closed it in between
-                self._await(finalize)
-        except BaseException:  # an interrupt, perhaps after C has begun
-            if self.closed and self._callback is not finalize:
-                self._await(finalize)
-            raise
+            self._take_into(taken)
+        finally:  # even after an interrupt
+            if taken:  # else other code has closed it in between
+                try:
+                    lib.evpy_finalize_event(taken[0])
+                    self._await(finalize)
+                except BaseException:  # an interrupt: C has done its part
+                    self._await(finalize)
+                    raise
 
     def _await(self, finalize: FinalizeCallback) -> None:
         """Expect the loop to call *finalize*, as C knows nothing else of the event any longer."""

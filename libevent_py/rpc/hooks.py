@@ -270,7 +270,11 @@ class End(Child):
         base = self.base
         busy = self._depth or in_the_middle(base, sys._getframe(1))
         if not busy and not base._forked:
-            self._enter(free, what)
+            try:
+                self._enter(free, what)
+            except BaseException as error:
+                base._bury_again(error, free, what)
+                raise
             return
         base._free_later(free, what)
 

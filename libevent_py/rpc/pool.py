@@ -10,8 +10,8 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
-from libevent_py._core.frames import tells
-from libevent_py._core.handle import Handle, Making
+from libevent_py._core.frames import goes_on, tells
+from libevent_py._core.handle import Handle, Making, WithoutPointer
 from libevent_py._core.owner import Child, askable
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
@@ -164,10 +164,14 @@ class RpcCall(Context):
                 self.http_request = None
 
 
+# Looked up once, so that nothing comes between what is noted and the call.
+evrpc_pool_free = lib.evrpc_pool_free
+
+
 class Made:
     """What C uses of a pool: its calls by key, and its connections by the address in C."""
 
-    __slots__ = ("calls", "connections", "count", "ending", "silence")
+    __slots__ = ("calls", "connections", "count", "ending", "freed", "silence")
 
     def __init__(self, base: EventBase) -> None:
         #: Each is removed when C calls back; `RpcPool.close` may call its callback before that.
@@ -177,29 +181,31 @@ class Made:
         self.connections: dict[int, tuple[HttpConnection, CData]] = {}
         #: How many connections C has, for C: it must not make a call without one.
         self.count = ffi.new("int *")
+        self.freed = False
         self.silence = base._silencer()
 
+    @goes_on
     def free(self, pool: CData) -> None:
         """Free the pool in C, and close its connections; by now the callbacks have been called."""
-        for _, pointer in list(self.connections.values()):
-            lib.evpy_rpc_pool_remove_connection(pool, pointer, self.count)
-        waiting = []
+        known = list(self.connections.values())
+        if not self.freed:
+            pointers = ffi.new("struct evhttp_connection *[]", [pointer for _, pointer in known])
+            lib.evpy_rpc_pool_remove_connections(pool, pointers, self.count)
+            for call in list(self.calls.values()):
+                self.silence(call._key)
+                waits = lib.evpy_rpc_resume_request(pool, call._context, TERMINATE, True)
+                if waits and call._connection is not None:
+                    lib.evpy_call_abort(call._record)
+            self.freed = True  # no call from here to the next line: nobody interrupts
+            evrpc_pool_free(pool)
         for call in list(self.calls.values()):
-            self.silence(call._key)
-            if not lib.evpy_rpc_resume_request(pool, call._context, TERMINATE, True):
-                continue  # it was paused
-            if call._connection is not None:
-                lib.evpy_call_abort(call._record)
-            else:
-                waiting.append(call._record)
+            lib.evpy_call_let_go(call._record)
         self.calls.clear()
-        lib.evrpc_pool_free(pool)
-        for record in waiting:
-            lib.evpy_call_let_go(record)
-        for connection, pointer in list(self.connections.values()):
-            give_back(connection, pointer)
+        for connection, pointer in known:
+            if isinstance(connection, WithoutPointer):
+                give_back(connection, pointer)
+            self.connections.pop(number(pointer), None)
             connection.close()
-        self.connections.clear()
 
 
 class RpcPool(End):
@@ -321,18 +327,22 @@ class RpcPool(End):
         self.base._may_call(call._key, call)
         self.base._may_call(self._key, self)
         if self.closed:  # by other code, before it knew this call, which ends here
-            self.base._may_not_call(call._key)
-            self.base._may_not_call(self._key)
-            call._take()
+            self._unmake(call)
             raise self._unusable()
         made = self._enter(lib.evpy_rpc_make_request, call.pointer, self._made.count)
         if made == lib.EVPY_NOT_BEGUN:  # other code has removed the last connection
-            self._made.calls.pop(call._key, None)
-            self.base._may_not_call(call._key)
-            call._take()
-            lib.evpy_call_let_go(call._record)
+            self._unmake(call)
             raise RuntimeError("the pool has no connection: add one first")
         return call
+
+    def _unmake(self, call: RpcCall) -> None:
+        """Forget *call*, which C has not begun to make."""
+        self._made.calls.pop(call._key, None)
+        self.base._may_not_call(call._key)
+        if not self._made.calls:
+            self.base._may_not_call(self._key)
+        call._take()
+        lib.evpy_call_let_go(call._record)
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
         """Return the hooks' result for the call whose context is *pointer*."""
@@ -422,9 +432,19 @@ class RpcPool(End):
             super().close()
             return
         base._check_thread()
-        pointer = self._take()
-        if pointer is None:  # other code has closed it in between
-            return
+        taken: list[CData] = []
+        try:
+            self._take_into(taken)
+            if taken:  # else other code has closed it in between
+                self._end_calls(taken[0])
+        except BaseException:  # an interrupt; or what callbacks have raised, as all is freed
+            if taken:
+                base._bury(self._key, self._free, taken[0])
+            raise
+
+    def _end_calls(self, pointer: CData) -> None:
+        """Tell all calls of their end, and free C's pool."""
+        base = self.base
         calls = [*self._made.calls.values(), *self._made.ending.values()]
         for call in calls:
             call._take()

@@ -17,7 +17,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
-from libevent_py._core.frames import in_the_middle
+from libevent_py._core.frames import goes_on, in_the_middle
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, Rank
 from libevent_py._core.pointers import ALONE, copied
@@ -105,6 +105,7 @@ class Served:
             if lib.evhttp_request_get_connection(http) == evcon:
                 self.refuse(pointer)
 
+    @goes_on
     def free(self, pointer: CData | None = None) -> None:
         """Free the server in C; a second time does nothing."""
         if self.freed:

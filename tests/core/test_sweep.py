@@ -69,20 +69,17 @@ FOUND = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", OPERATIONS)
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [
+        *(pytest.param(kind, SHARES.get(kind, 1), marks=pytest.mark.slow) for kind in OPERATIONS),
+        *(pytest.param(kind, MORE.get(kind, 1), marks=pytest.mark.more) for kind in SHARES),
+    ],
+)
 def test_nothing_crashes_or_is_left_when_something_is_closed_at_a_step(
-    kind: str, tmp_path: Path
+    kind: str, share: int, tmp_path: Path
 ) -> None:
-    swept(tmp_path, kind, "--most", "1", "--share", str(SHARES.get(kind, 1)))
-
-
-@pytest.mark.more
-@pytest.mark.parametrize("kind", SHARES)
-def test_nothing_crashes_or_is_left_at_a_larger_share_of_the_acts(
-    kind: str, tmp_path: Path
-) -> None:
-    swept(tmp_path, kind, "--most", "1", "--share", str(MORE.get(kind, 1)))
+    swept(tmp_path, kind, "--most", "1", "--share", str(share))
 
 
 @pytest.mark.slow
