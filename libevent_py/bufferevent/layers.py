@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import live
-from libevent_py._core.handle import slot
+from libevent_py._core.handle import WithoutPointer, slot
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
 from libevent_py.enums import EventFlag, FilterResult, FlushMode
@@ -116,21 +116,24 @@ class Layers:
 
     # Unusable while a lower layer calls back.
 
-    def hold(self, bev: BufferEvent) -> bool:
+    def hold(self, bev: BufferEvent) -> None:
         """Make *bev* unusable, because a lower layer calls back, perhaps called by OpenSSL.
 
         Meanwhile its buffers must stay as they are, and nothing may call OpenSSL for it (I5).
-        Return False if it was unusable already.
         """
-        if self._held is not None:
-            return False
-        self._held = bev._take()
-        return self._held is not None
+        taken: list[CData] = []
+        try:
+            bev._take_into(taken)
+        finally:  # even after an interrupt
+            if taken:
+                self._held = taken[0]
 
     def let_go(self, bev: BufferEvent) -> None:
-        """Make *bev* usable again."""
-        pointer, self._held = self._held, None
-        bev.base._put_back(bev, pointer)
+        """Make *bev* usable again; a second time does nothing."""
+        if self._held is not None:
+            if isinstance(bev, WithoutPointer):  # or an interrupt came after it was put back
+                bev.base._put_back(bev, self._held)
+            self._held = None
 
     def check_within_reach(self, bev: BufferEvent) -> None:
         """Raise what `unusable` returns."""
@@ -186,16 +189,26 @@ def bottom(bev: BufferEvent) -> BufferEvent:
 def holding_tls(bev: BufferEvent) -> Iterator[None]:
     """Keep TLS on top of *bev*, and all layers on top of that, unusable inside the block."""
     held: list[BufferEvent] = []
-    upper = bev._layers.above
-    while upper is not None:
-        if (held or upper._tls is not None) and upper._layers.hold(upper):
-            held.append(upper)
-        upper = upper._layers.above
     try:
+        upper = bev._layers.above
+        while upper is not None:
+            layers = upper._layers
+            if (held or upper._tls is not None) and layers._held is None:
+                held.append(upper)  # first: an interrupt must not leave it unusable
+                layers.hold(upper)
+            upper = layers.above
         yield
     finally:
-        for upper in held:
-            upper._layers.let_go(upper)
+        try:
+            _let_go(held)
+        except BaseException:  # an interrupt
+            _let_go(held)
+            raise
+
+
+def _let_go(held: list[BufferEvent]) -> None:
+    for bev in held:
+        bev._layers.let_go(bev)
 
 
 def free_upper(underlying: BufferEvent, free: Callable[[CData], object], pointer: CData) -> None:

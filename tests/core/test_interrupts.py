@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from libevent_py import (
+    Buffer,
     BufferEvent,
     BufferEventOption,
     DnsBase,
@@ -27,17 +28,21 @@ from libevent_py import (
     Event,
     EventBase,
     EventFlag,
+    FilterResult,
     HttpServer,
     HttpServerRequest,
     Listener,
     LoopFlag,
 )
 from libevent_py._core.dispatch import live
+from libevent_py._core.handle import WithoutPointer
 from libevent_py._core.owner import roots
+from tests.kit.certificates import HOST
 from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS
 from tests.kit.peers import is_open
 from tests.kit.support import PATIENCE, run_python, swept
+from tests.kit.tls_peers import tls_contexts
 
 #: How many steps of each method are tried at most, where all of them would take too long.
 MOST = {"BufferEvent": 1}
@@ -628,3 +633,31 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
         """,
         stderr=None,
     )
+
+
+@pytest.mark.slow
+def test_tls_above_a_filter_stays_usable_wherever_an_interrupt_comes() -> None:
+    (client, *_), server = tls_contexts()
+    number = 0
+    while True:
+        with EventBase() as base:
+            layers = [BufferEvent.filter(half, moved, None) for half in BufferEvent.pair(base)]
+            uppers = [
+                BufferEvent.tls_filter(layer, context, server_hostname=host)
+                for layer, context, host in zip(layers, (client, server), (HOST, None), strict=True)
+            ]
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.loop, LoopFlag.NONBLOCK)
+            for upper in uppers:
+                assert not isinstance(upper, WithoutPointer), interposer.where
+                upper.write(b"still here")
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 100
+
+
+def moved(source: Buffer, target: Buffer, limit: int | None, _mode: object) -> FilterResult:
+    target.add(source.remove(limit))
+    return FilterResult.OK
