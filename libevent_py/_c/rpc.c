@@ -405,6 +405,13 @@ static int evpy_rpc_resume_request(void *end, void *context, int result, int mus
 	return failed;
 }
 
+/* Refuse a call of the server *end*, even if a hook has paused it. */
+static void evpy_rpc_end(void *end, struct evrpc_req_generic *rpc)
+{
+	if (evpy_rpc_resume_request(end, rpc, EVRPC_TERMINATE, 1))
+		evpy_rpc_refuse(rpc);
+}
+
 /* *connections is how many the pool has. Adding one may send a call that waits, which may remove another. */
 static void evpy_rpc_pool_add_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections)

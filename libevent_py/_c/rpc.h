@@ -106,6 +106,7 @@ struct evbuffer *evpy_rpc_request(struct evrpc_req_generic *rpc);
 int evpy_rpc_fill(struct evrpc_req_generic *rpc, const void *data, size_t size);
 void evpy_rpc_answer(struct evrpc_req_generic *rpc);
 void evpy_rpc_refuse(struct evrpc_req_generic *rpc);
+void evpy_rpc_end(void *end, struct evrpc_req_generic *rpc);
 void *evpy_rpc_add_hook(void *end, int type, uintptr_t key);
 
 struct evpy_call;

@@ -183,6 +183,7 @@ STANDS_FOR = {
     "evpy_rpc_pool_remove_connection": "evrpc_pool_remove_connection",
     "evpy_rpc_pool_remove_connections": "evrpc_pool_remove_connection",
     "evpy_rpc_refuse": "evrpc_request_done",
+    "evpy_rpc_end": "evrpc_request_done",
     "evpy_rpc_register": "evrpc_register_generic",
     "evpy_rpc_request": "evrpc_register_generic",
     "evpy_rpc_resume_request": "evrpc_resume_request",

@@ -11,7 +11,7 @@ from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import goes_on, tells
-from libevent_py._core.handle import Handle, Making, WithoutPointer
+from libevent_py._core.handle import Handle, Making
 from libevent_py._core.owner import Child, askable
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
@@ -202,9 +202,14 @@ class Made:
             lib.evpy_call_let_go(call._record)
         self.calls.clear()
         for connection, pointer in known:
-            if isinstance(connection, WithoutPointer):
-                give_back(connection, pointer)
-            self.connections.pop(number(pointer), None)
+            key, taken = number(pointer), connection.__class__
+            try:
+                if key in self.connections:  # other code may have gone on in between
+                    give_back(connection, pointer)
+            finally:
+                # No call in here, nobody interrupts: a connection that is given back may be closed.
+                if connection.__class__ is not taken:
+                    del self.connections[key]
             connection.close()
 
 

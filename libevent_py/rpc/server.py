@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from libevent_py.event.base import EventBase
 
 evrpc_free = lib.evrpc_free
+evpy_rpc_end = lib.evpy_rpc_end
+evpy_rpc_unregister = lib.evpy_rpc_unregister
 
 #: A handler of calls: ``handler(rpc)`` fills in ``rpc.reply`` and calls ``rpc.done()``.
 RpcHandler: TypeAlias = Callable[["Rpc"], object]
@@ -74,14 +76,16 @@ class Served:
 
     def refuse(self, pointer: CData) -> None:
         """Answer a call with 503, even if a hook has paused it."""
-        _, ref = self.calls.pop(number(pointer), (None, None))
+        key = number(pointer)
+        _, ref = self.calls.get(key, (None, None))
         if ref is None:
             return
         rpc = ref()
         if rpc is not None:
             rpc._lose()
-        if lib.evpy_rpc_resume_request(self.pointer, pointer, TERMINATE, True):
-            lib.evpy_rpc_refuse(pointer)
+        if key in self.calls:  # other code may have refused it in between
+            del self.calls[key]  # no call from here to the next line: nobody interrupts
+            evpy_rpc_end(self.pointer, pointer)
 
     def unregister(self, name: bytes) -> None:
         """Remove the procedure *name*, and refuse its calls: C frees what they need."""
@@ -91,9 +95,11 @@ class Served:
             rpc = ref()
             if rpc is None or rpc.name is None or rpc.name.encode() == name:
                 self.refuse(pointer)
-        if lib.evpy_rpc_unregister(self.pointer, self.http, name):
-            raise errors.failed(lib.evrpc_unregister_rpc)
-        self.silence(self.names.pop(name))
+        self.silence(self.names.get(name, 0))
+        if name in self.names:  # other code may have unregistered it in between
+            del self.names[name]  # no call from here to the next line: nobody interrupts
+            if evpy_rpc_unregister(self.pointer, self.http, name):
+                raise errors.failed(lib.evrpc_unregister_rpc)
 
     def end(self, evcon: CData) -> None:
         """Answer the calls of the connection *evcon*, which is about to be freed with them."""
@@ -108,20 +114,19 @@ class Served:
     @goes_on
     def free(self, pointer: CData | None = None) -> None:
         """Free the server in C; a second time does nothing."""
-        if self.freed:
-            return
         if self.pointer is None:  # an interrupt came right after C had made it
             self.pointer = pointer
         server = self.server()
         if server is not None:
             server._lose()
-        if self in self.held.guests:
-            self.held.guests.remove(self)
         for name in list(self.names):
             self.unregister(name)
         if not self.freed:  # other code may have freed it in between
             self.freed = True  # no call from here to the next line: nobody interrupts
             evrpc_free(self.pointer)
+        # Comes last: the HTTP server below must not be freed before it.
+        if self in self.held.guests:
+            self.held.guests.remove(self)
 
 
 class Registered:
