@@ -13,8 +13,7 @@ from types import CodeType
 import pytest
 
 from libevent_py import EventBase, EventConfig, errors
-from libevent_py._core.dispatch import live
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import live, roots
 from libevent_py._core.wakeup import wakeup
 from tests.kit import debian
 from tests.kit.certificates import Authority

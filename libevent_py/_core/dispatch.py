@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import weakref
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,17 @@ class Live:
 
 live = Live()
 _entering = threading.RLock()  # a signal handler may run a loop while its own thread holds it
+
+
+#: All bases that there are.
+roots: weakref.WeakSet[Root] = weakref.WeakSet()
+
+
+def callable_here() -> list[object]:
+    """Return the objects that C may call on all bases of this thread."""
+    thread = threading.get_ident()
+    here = [root for root in roots if root._thread == thread and root._parked is None]
+    return [thing for root in here for thing in list(root._live.values())]
 
 
 def not_closed(key: int) -> Child | None:

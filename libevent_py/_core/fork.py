@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from libevent_py import errors
-from libevent_py._core.dispatch import live
-from libevent_py._core.owner import Root, get_ident, renew_locks, roots
+from libevent_py._core.dispatch import live, roots
+from libevent_py._core.owner import Root, get_ident, renew_locks
 from libevent_py._core.pointers import lose
 from libevent_py._ffi import ffi, lib
 

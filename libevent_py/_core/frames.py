@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import TypeVar
@@ -54,6 +55,11 @@ def frames(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def is_alive(thread: int) -> bool:
+    """Tell whether the thread with this number runs."""
+    return thread in sys._current_frames()
 
 
 def is_ours(frame: FrameType) -> bool:

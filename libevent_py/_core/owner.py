@@ -55,11 +55,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from libevent_py import errors
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import live
+from libevent_py._core.dispatch import live, roots
 from libevent_py._core.frames import (
     at_work,
     came_at_entry,
     in_the_middle,
+    is_alive,
 )
 from libevent_py._core.handle import (
     Fresh,
@@ -853,18 +854,3 @@ def renew_locks() -> None:
     """Make new locks in a forked child, as another thread may have held the old ones."""
     global _claiming
     _claiming = threading.RLock()
-
-
-def callable_here() -> list[object]:
-    """Return the objects that C may call on all bases of this thread."""
-    here = [root for root in roots if root._thread == get_ident() and root._parked is None]
-    return [thing for root in here for thing in list(root._live.values())]
-
-
-def is_alive(thread: int) -> bool:
-    """Tell whether the thread with this number runs."""
-    return thread in sys._current_frames()
-
-
-#: All bases, for the fork.
-roots: weakref.WeakSet[Root] = weakref.WeakSet()

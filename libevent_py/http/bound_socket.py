@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
+from libevent_py._core.dispatch import callable_here
 from libevent_py._core.handle import Handle, slot, take
-from libevent_py._core.owner import askable, callable_here
+from libevent_py._core.owner import askable
 from libevent_py._core.pointers import copied, when_let_go
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import ListenerOption

@@ -33,7 +33,7 @@ from libevent_py import (
     RpcServer,
     TlsContext,
 )
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import roots
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, answer
 from tests.kit.support import run_python
 

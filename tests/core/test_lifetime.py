@@ -26,7 +26,7 @@ from libevent_py import (
     Listener,
     LoopFlag,
 )
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import roots
 from tests.kit.flags import PERSIST, READ, WRITE
 from tests.kit.once import once
 from tests.kit.peers import Pair
@@ -486,7 +486,7 @@ OUT_OF_MEMORY = """
     import sys
     from libevent_py import *
     from libevent_py import errors
-    from libevent_py._core.owner import roots
+    from libevent_py._core.dispatch import roots
     from libevent_py._core.dispatch import live
 
     shim = ctypes.CDLL(sys.argv[1])

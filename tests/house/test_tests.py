@@ -143,7 +143,7 @@ def test_a_script_under_valgrind_finds_what_one_of_a_new_python_does() -> None:
         assert __name__ == "__main__" and sys.modules["__main__"].__dict__ is globals()
         assert sys.path[0] == "" and os.read(0, 1) == b""
         from libevent_py import EventBase
-        from libevent_py._core.owner import roots
+        from libevent_py._core.dispatch import roots
         assert not roots
         try:
             warnings.warn("all of them are errors")

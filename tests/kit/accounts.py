@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from libevent_py import debug
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import roots
 
 
 class Numbered:

@@ -28,8 +28,7 @@ from typing import Any, NamedTuple
 
 import libevent_py
 from libevent_py import ClosedError, ForkError, LibeventError, ThreadError, debug, errors
-from libevent_py._core.dispatch import live
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import live, roots
 from libevent_py._core.references import release
 from libevent_py._core.wakeup import wakeup
 from tests.kit.busy import BUSY

@@ -24,8 +24,7 @@ from typing import Any
 
 from libevent_py import BufferEvent, EventBase, LibeventError, errors
 from libevent_py._core import pointers
-from libevent_py._core.dispatch import live
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import live, roots
 from libevent_py._core.references import references, release
 from libevent_py._core.wakeup import wakeup
 from libevent_py.bufferevent.end import close_all

@@ -25,8 +25,7 @@ from libevent_py import (
     LoopFlag,
     errors,
 )
-from libevent_py._core.dispatch import live
-from libevent_py._core.owner import roots
+from libevent_py._core.dispatch import live, roots
 from libevent_py.bufferevent.end import close_all
 from tests.kit.accounts import Oops
 from tests.kit.flags import PERSIST, READ, WRITE
