@@ -12,12 +12,12 @@ has been reused. A forked child gets new pairs under the same numbers.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from libevent_py._ffi import lib
 
@@ -60,6 +60,9 @@ class Pipe:
             new.close()
 
 
+_write_signals_to = functools.partial(signal.set_wakeup_fd, warn_on_full_buffer=False)
+
+
 class Wakeup:
     """The process's two pipes."""
 
@@ -75,20 +78,24 @@ class Wakeup:
         self.signals.close()
         self.log.close()
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Make each signal write to the `signals` pipe; for the main thread only."""
+    def watch(self, before: list[int]) -> None:
+        """Make each signal write to the `signals` pipe; for the main thread only.
+
+        *before* gets what `unwatch` needs, even if an interrupt comes right after a step.
+        """
         writer = self.signals.writer.fileno()
-        outer = self.previous
-        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        if before != writer:
-            self.previous = before
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
+        before.append(self.previous)
+        before.extend(map(_write_signals_to, (writer,)))
+        if before[1] != writer:
+            self.previous = before[1]
+
+    def unwatch(self, before: list[int]) -> None:
+        """Undo `watch`, as far as it got; a second time does nothing else."""
+        for number in before[1:]:
+            signal.set_wakeup_fd(number)
             self.signalled()  # passes on the signal that stopped the loop
-            self.previous = outer
+        for number in before[:1]:
+            self.previous = number
 
     def signalled(self) -> None:
         """Empty the `signals` pipe, and pass its bytes on to the descriptor that it replaces."""

@@ -26,9 +26,9 @@ from libevent_py._core import fork as fork  # registers what is done at a fork
 from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import live, next_key
-from libevent_py._core.frames import any_thread, in_the_middle
+from libevent_py._core.frames import any_thread, in_the_middle, is_alive
 from libevent_py._core.handle import Making
-from libevent_py._core.owner import Root, get_ident, is_alive
+from libevent_py._core.owner import Root, get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
@@ -436,40 +436,45 @@ class EventBase(Root):
             raise RuntimeError("the loop was run inside a callback that a call outside it led to")
         if in_the_middle(self, caller):
             raise RuntimeError("the loop was run in the middle of another call about its base")
+        before: list[int] = []
         self._running = True
         try:
             self._begin_callbacks()
-            with self._woken():
-                result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
-                if result >= lib.EVPY_RAN_SHORT - 1:
-                    result -= lib.EVPY_RAN_SHORT
-                    self._report(_unwatched() or _short(), self)
-                return result
+            self._watch_pipes(before)
+            result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
+            if result >= lib.EVPY_RAN_SHORT - 1:
+                result -= lib.EVPY_RAN_SHORT
+                self._report(_unwatched() or _short(), self)
+            return result
         finally:
             self._running = False
             try:
-                self._end_callbacks()
-            except BaseException:  # an interrupt came before it was removed
-                self._end_callbacks()
+                self._end_run(before)
+            except BaseException:  # an interrupt
+                self._end_run(before)
                 raise
-            finally:
-                self._clean_up()
 
-    @contextlib.contextmanager
-    def _woken(self) -> Iterator[None]:
-        """Watch the pipes that wake the loop: the log's, and in the main thread the signals'."""
+    def _end_run(self, before: list[int]) -> None:
+        """Undo what a run of the loop has begun; a second time goes on where the first ended."""
+        wakeup().unwatch(before)
+        self._end_callbacks()
+        self._clean_up()
+
+    def _watch_pipes(self, before: list[int]) -> None:
+        """Watch the pipes that wake the loop: the log's, and in the main thread the signals'.
+
+        *before* gets what `Wakeup.unwatch` needs.
+        """
         pipes = wakeup()
         log.flush()  # a message that came before there was a pipe has woken nobody
         if "log" not in self._pipes:
             self._watch("log", pipes.log.fd, EventBase._logged)
         if not in_main_thread():
             self._unwatch("signals")  # the bytes in that pipe are for the main thread
-            yield
             return
         if "signals" not in self._pipes:
             self._watch("signals", pipes.signals.fd, EventBase._signalled)
-        with pipes.watching():
-            yield
+        pipes.watch(before)
 
     def _watch(self, name: str, fd: int, react: Callable[[EventBase], None]) -> None:
         """Call *react* when *fd* is ready, by an event that doesn't keep the loop alive."""

@@ -34,9 +34,9 @@ from libevent_py import (
     Listener,
     LoopFlag,
 )
-from libevent_py._core.dispatch import live
+from libevent_py._core.dispatch import live, roots
 from libevent_py._core.handle import WithoutPointer
-from libevent_py._core.owner import roots
+from libevent_py._core.wakeup import wakeup
 from tests.kit.certificates import HOST
 from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS
@@ -117,7 +117,27 @@ def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
         assert not base._running
         assert live.bases == ()
         run()
-    signal.set_wakeup_fd(-1)  # an interrupt right behind it keeps a loop from putting it back
+
+
+def test_an_interrupted_loop_puts_the_wakeup_descriptor_back() -> None:
+    with EventBase() as base, socket.socket() as user_s:
+        user_s.setblocking(False)
+        base.dispatch()
+        signal.set_wakeup_fd(user_s.fileno())
+        found: set[int] = set()
+
+        def run() -> None:
+            try:
+                base.dispatch()
+            finally:
+                found.add(signal.set_wakeup_fd(user_s.fileno()))
+
+        try:
+            assert interrupted(run) > 30
+            assert found == {user_s.fileno()}
+            assert wakeup().previous == -1
+        finally:
+            signal.set_wakeup_fd(-1)
 
 
 @pytest.mark.slow
