@@ -147,21 +147,22 @@ static int evpy_rpc_register(
 	return failed;
 }
 
-/* evrpc asserts that the path still has its handler; but the user of the HTTP server may have removed it. */
+/* evrpc asserts that the path still has its handler; but the user of the HTTP server may have removed it. A name
+ * that isn't registered is none to remove. */
 static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, const char *name)
 {
-	int before = evpy_guard_closing(), failed;
+	int before = evpy_guard_closing(), claimed;
 	char *path;
 
 	if (before < 0)
 		return -2;
 	path = evpy_rpc_path(name);
-	failed = evpy_rpc_claim(http, path) < -1;
-	if (!failed)
-		evrpc_unregister_rpc(base, name);
+	claimed = evpy_rpc_claim(http, path);
+	if (claimed >= -1 && evrpc_unregister_rpc(base, name) < 0 && claimed == 0)
+		evhttp_del_cb(http, path);
 	evpy_free(path);
 	evpy_unguard(before);
-	return failed;
+	return claimed < -1;
 }
 
 /* Hooks. Python has its own list for each end, which may change while it is walked. */

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 evrpc_free = lib.evrpc_free
 evpy_rpc_end = lib.evpy_rpc_end
-evpy_rpc_unregister = lib.evpy_rpc_unregister
 
 #: A handler of calls: ``handler(rpc)`` fills in ``rpc.reply`` and calls ``rpc.done()``.
 RpcHandler: TypeAlias = Callable[["Rpc"], object]
@@ -95,11 +94,10 @@ class Served:
             rpc = ref()
             if rpc is None or rpc.name is None or rpc.name.encode() == name:
                 self.refuse(pointer)
-        self.silence(self.names.get(name, 0))
-        if name in self.names:  # other code may have unregistered it in between
-            del self.names[name]  # no call from here to the next line: nobody interrupts
-            if evpy_rpc_unregister(self.pointer, self.http, name):
-                raise errors.failed(lib.evrpc_unregister_rpc)
+        # Once more after an interrupt, it does nothing.
+        if lib.evpy_rpc_unregister(self.pointer, self.http, name):
+            raise errors.failed(lib.evrpc_unregister_rpc)
+        self.silence(self.names.pop(name, 0))
 
     def end(self, evcon: CData) -> None:
         """Answer the calls of the connection *evcon*, which is about to be freed with them."""
