@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.kit.soak.__main__ import Failed, check, soak
+from tests.kit.soak.__main__ import LONG, Failed, check, soak
 
 REST: dict[str, Any] = {
-    "seconds": 1.0,
+    "seconds": LONG,
     "memory": 50 << 20,
     "descriptors": 20,
     "objects": 10,
@@ -40,3 +40,7 @@ def test_memory_that_grows_is_seen(name: str) -> None:
     with pytest.raises(Failed, match=name):
         check(rests)
     check([{**REST, name: REST[name] + number} for number in range(9)])
+
+
+def test_memory_may_grow_at_first() -> None:
+    check([{**REST, "seconds": 60.0, "memory": number << 20} for number in range(50, 59)])
