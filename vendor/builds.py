@@ -37,6 +37,8 @@ class Build(NamedTuple):
 
 #: The directory that a source is unpacked to, below the one that is named.
 UNPACKED = "source"
+#: How long one command may take, in seconds.
+PATIENCE = 900.0
 DEBIAN = "2.1.12-stable-8+deb12u1"
 SANITIZED = "-fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize"
 
@@ -137,9 +139,13 @@ def run(place: Path, *command: str) -> str:
     """Run *command* in *place* and return what it prints."""
     env = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=place, env=env, capture_output=True, text=True, timeout=PATIENCE
+        )
     except FileNotFoundError:
         raise SourceError(f"{command[0]} is missing, which builds libevent's source") from None
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"`{' '.join(command)}` did not end in {PATIENCE:.0f} s") from None
     if done.returncode != 0:
         raise SourceError(f"`{' '.join(command)}` failed:\n{done.stdout[-2000:]}{done.stderr}")
     return done.stdout

@@ -28,6 +28,8 @@ VENDORED = VENDOR / "include"
 PINNED: dict[str, Any] = tomllib.loads((VENDOR / "libevent.toml").read_text())
 RELEASES: dict[str, dict[str, str]] = PINNED["release"]
 PLACES = [Path("/usr/include"), Path("/usr/local/include"), Path("/opt/homebrew/include")]
+#: How long one command may take, in seconds.
+PATIENCE = 300.0
 INSTALL = (
     "Install libevent's development files: `apt-get install libevent-dev` on Debian and Ubuntu, "
     "`dnf install libevent-devel` on Fedora, `apk add libevent-dev` on Alpine, "
@@ -143,7 +145,15 @@ def debian_package() -> Iterator[Path]:
 
 def run(command: list[str], directory: str) -> None:
     env = {**os.environ, "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=env, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise HeadersError(
+            f"libevent's headers are not installed, and `{' '.join(command)}` did not end in "
+            f"{PATIENCE:.0f} s. {INSTALL}"
+        ) from None
     if done.returncode != 0:
         said = " ".join(line for line in done.stderr.splitlines() if not line.startswith("W:"))
         raise HeadersError(
