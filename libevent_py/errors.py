@@ -87,12 +87,14 @@ class TlsError(LibeventError, SSLError):
 class Entry:
     """Where a thread last entered C, and what callbacks have raised there since."""
 
-    __slots__ = ("loop", "raised")
+    __slots__ = ("loop", "raised", "settled")
 
     def __init__(self) -> None:
         #: The event_base whose loop is the innermost entry, else None.
         self.loop: CData | None = None
         self.raised: list[BaseException] = []
+        #: The `id` of what was last raised for callbacks, which may be on its way out.
+        self.settled = 0
 
 
 class Entered(threading.local):
@@ -134,14 +136,13 @@ def settle(before: int) -> None:
     if not raised:
         return
     del kept[before:]
-    if len(raised) == 1:
-        raise raised.pop()
     urgent = next((error for error in raised if not isinstance(error, Exception)), None)
-    if urgent is None and BaseExceptionGroup is not None:
-        raise BaseExceptionGroup("several callbacks raised", raised)
+    if len(raised) > 1 and urgent is None and BaseExceptionGroup is not None:
+        raised = [BaseExceptionGroup("several callbacks raised", raised)]
     raised.sort(key=lambda error: error is urgent)
     for earlier, later in itertools.pairwise(raised):
         _chain(later, earlier)
+    entered.here.settled = id(raised[-1])
     raise raised.pop()
 
 
@@ -183,8 +184,8 @@ def call(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arg
         ffi.errno = 0
         result = function(*arguments)
     except BaseException as error:
-        _take_along(here, before, error)
-        raise
+        if not _joins(here, before, error):
+            raise
     finally:
         here.loop = outer
     if len(here.raised) > before:
@@ -298,17 +299,26 @@ def enter(
         ffi.errno = 0
         return function(*arguments)
     except BaseException as error:
-        _take_along(here, before, error)
-        raise
+        if not _joins(here, before, error):
+            raise
     finally:
         here.loop = outer
+    settle(before)
+    raise AssertionError("settle() has raised nothing")
 
 
-def _take_along(here: Entry, before: int, error: BaseException) -> None:
-    """Make the kept exceptions the context of *error*, which a signal handler has raised."""
+def _joins(here: Entry, before: int, error: BaseException) -> bool:
+    """Keep *error* with the kept exceptions if callbacks have raised it, too.
+
+    Otherwise make those the context of *error*, which a signal handler has raised, or the package.
+    """
+    if len(here.raised) > before and here.settled == id(error):
+        here.raised.append(error)
+        return True
     for earlier in here.raised[before:]:
         _chain(error, earlier)
     del here.raised[before:]
+    return False
 
 
 def headroom(frames: int = 12) -> None:

@@ -19,6 +19,9 @@ from libevent_py import (
     Event,
     EventBase,
     ForkError,
+    HttpCommand,
+    HttpConnection,
+    HttpRequest,
     LibeventError,
     LoopFlag,
     ThreadError,
@@ -168,6 +171,22 @@ def test_several_exceptions_come_out_as_one() -> None:
     base = EventBase()
     first, second = Oops("first"), KeyError("second")
     finalized(base, raising(first))
+    finalized(base, raising(second))
+    with pytest.raises(BaseException) as caught:
+        base.close()
+    if GROUPS:
+        assert isinstance(caught.value, ExceptionGroup)  # type: ignore[name-defined]  # noqa: F821
+        assert caught.value.exceptions == (first, second)
+    else:
+        assert caught.value is second
+        assert second.__context__ is first
+
+
+def test_what_is_raised_as_a_base_is_freed_comes_with_what_was_before() -> None:
+    base = EventBase()
+    first, second = Oops("first"), KeyError("second")
+    connection = HttpConnection(base, "127.0.0.1", 9)
+    connection.make_request(HttpRequest(raising(first)), HttpCommand.GET, "/")
     finalized(base, raising(second))
     with pytest.raises(BaseException) as caught:
         base.close()
