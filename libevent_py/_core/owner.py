@@ -728,12 +728,15 @@ class Child(Handle):
         base._check_thread()
         if base._parked is None:
             self._dispose()
-        elif id(self) in base._parked:  # it belongs to the parent process until reinit()
-            base._live.pop(self._key, None)
-            base._ledger.pop(self._key, None)
+        elif (name := id(self)) in base._parked:  # it belongs to the parent process until reinit()
             for handle in self._lent():
                 base._parked.pop(id(handle), None)
-            base._graveyard.append((self._free, base._parked.pop(id(self))[1]))
+            free = self._free
+            if name in base._parked:  # other code may have closed it; no call from here on
+                base._graveyard += ((free, base._parked[name][1]),)
+                del base._parked[name]
+            base._live.pop(self._key, None)
+            base._ledger.pop(self._key, None)
 
     def _dispose(self) -> None:
         """Take the pointer from its slot, and free it: now, at a clean moment, or when not in use.

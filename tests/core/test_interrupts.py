@@ -681,3 +681,22 @@ def test_tls_above_a_filter_stays_usable_wherever_an_interrupt_comes() -> None:
 def moved(source: Buffer, target: Buffer, limit: int | None, _mode: object) -> FilterResult:
     target.add(source.remove(limit))
     return FilterResult.OK
+
+
+def test_what_is_closed_in_a_child_amid_its_own_close_is_closed_once() -> None:
+    """Until reinit() it is the parent process's, and another list keeps it."""
+    with EventBase() as base:
+        made = [Listener(base, ("127.0.0.1", 0), None) for _ in range(80)]
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                for number, each in enumerate(made):
+                    Interposer(each.close, number, signals=True).run(each.close)
+                base.reinit()
+                assert all(each.closed for each in made)
+                base.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0) == (pid, 0)
