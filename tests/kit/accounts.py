@@ -123,9 +123,13 @@ class Account:
             found[fd] = known if known and same else Descriptor(target, self.step)
         self.descriptors = found
 
+    def sets(self) -> list[int]:
+        """Return the descriptors of epoll sets at the last look."""
+        return [fd for fd, one in self.descriptors.items() if one.kind == "[eventpoll]"]
+
     def check_bases(self) -> None:
         """Check that there is one epoll set for each base that is still there, and no other."""
-        sets = [fd for fd, one in self.descriptors.items() if one.kind == "[eventpoll]"]
+        sets = self.sets()
         bases = [base for base in roots if not base.closed or base._condemned is not None]
         assert len(sets) == len(bases), f"{self.shown(sets)} for {bases}"
 

@@ -81,8 +81,11 @@ class Troubled(World):
         self.faults: list[BaseException] = []
         self.children: list[int] = []
         self.is_child = False
-        #: Whether descriptors have been closed behind their owners' backs.
-        self.stolen = False
+        #: The descriptors that have been closed behind their owners' backs.
+        self.stolen: set[int] = set()
+        #: Whether the number of one has come to be that of a base's epoll set, which its old owner
+        #: may close: what waits to be called by that base is then never freed, as in C.
+        self.maimed = False
         self.strangers: list[int] = []
         #: Whether there was no memory at all: libevent can't end everything then (docs/safety.md).
         self.starved = False
@@ -104,6 +107,9 @@ class Troubled(World):
             self.note(error)
             if self.depth and isinstance(error, Numbered) and self.random.random() < 0.5:
                 again = self.account.numbered(type(error), f"again for {error.number}")
+        if self.stolen and not self.maimed:
+            self.account.look()
+            self.maimed = not self.stolen.isdisjoint(self.account.sets())
         if again is not None:
             raise again  # not amid the other, of which somebody has been told
 
@@ -295,7 +301,7 @@ class Troubled(World):
         if kind and "without_descriptors" not in self.around and self.random.random() < 0.3:
             fd = self.random.choice(kind).fd
             if fd > 2:
-                self.stolen = True
+                self.stolen.add(fd)
                 os.close(fd)
                 if self.random.random() < 0.7:
                     self.strangers.append(os.open(os.devnull, os.O_RDONLY))
@@ -334,7 +340,7 @@ class Troubled(World):
         self.account.check_exceptions()
         if not self.stolen and not self.is_child:
             self.account.check_descriptors()
-        if not self.is_child and not self.starved:
+        if not self.is_child and not self.starved and not self.maimed:
             self.account.check_blocks(SPARED * self.counts["interrupts"])
         self.wait()
 
