@@ -687,10 +687,11 @@ class Child(Handle):
         self.base = base
         self._key = key
         ref = weak(self)
-        base._ledger[key] = ref  # no call from here on: only a known child may have a pointer
         if type(pointer) is not Making:
+            base._ledger[key] = ref  # no call from here on: only a known child may have a pointer
             self.pointer = pointer
             return
+        base._ledger[key] = ref
         try:
             pointer.into(self)
         finally:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -700,3 +701,15 @@ def test_what_is_closed_in_a_child_amid_its_own_close_is_closed_once() -> None:
             finally:
                 os._exit(status)
         assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_what_is_interrupted_as_it_is_made_keeps_no_base() -> None:
+    """A base is freed after everything that it knows."""
+    gc.collect()
+    before = descriptors()
+    base = EventBase()
+    ledger = base._ledger
+    assert interrupted(functools.partial(BufferEvent.pair, base)) > 30
+    del base
+    gc.collect()
+    assert (descriptors(), ledger) == (before, {})
