@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors, log
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import Address, AddressLike, FileDescriptor, HasFileno
 from libevent_py._core.dispatch import callable_here, from_c, live, next_key
 from libevent_py._core.handle import Making, came_to_be
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.end import close_all

@@ -29,7 +29,8 @@ from libevent_py._core.frames import Function
 from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
-    from libevent_py._core.owner import Child, Root
+    from libevent_py._core.child import Child
+    from libevent_py._core.owner import Root
 
 #: A key for whatever C may call back: a number never used again.
 next_key = itertools.count(1).__next__

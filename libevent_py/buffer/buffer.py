@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child
 from libevent_py._core.convert import FileDescriptor, Octets
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.fork import lost_buffers
 from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
-from libevent_py._core.owner import Child, get_ident
+from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import owned, unshare
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib

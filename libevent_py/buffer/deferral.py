@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.handle import Handle, Role, empty, fill, slot
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import lib
 from libevent_py.buffer.callbacks import BufferCallback, BufferInfo
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import AddressLike, FileDescriptor, Octets, Timeout
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Handle, Made, Making, came_to_be
-from libevent_py._core.owner import Child, Rank, get_ident
+from libevent_py._core.owner import get_ident
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer

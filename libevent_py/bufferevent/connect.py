@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from libevent_py import errors, util
 from libevent_py._core import convert
+from libevent_py._core.child import Child
 from libevent_py._core.convert import FileDescriptor, HasFileno
-from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.given import check_not_given
 from libevent_py.bufferevent.layers import bottom

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsIndex
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making, slot
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.given import check_may_act, check_not_given
 from libevent_py.event.base import EventBase

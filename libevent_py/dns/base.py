@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import addrinfo, convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import HostAndPort, Seconds
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Making
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.dns.lookup import (
     AddrInfoCallback,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import FileDescriptor, HostAndPort
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import came_to_be
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.dns.server_request import SERVERFAILED, DnsServerRequest, respond
 from libevent_py.event.base import EventBase

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from libevent_py import errors, log
 from libevent_py._core import convert
+from libevent_py._core.child import Child
 from libevent_py._core.convert import Octets
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import slot, without_pointer
-from libevent_py._core.owner import Child
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 

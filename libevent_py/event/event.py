@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
+from libevent_py._core.child import UNUSED, Child, Rank
 from libevent_py._core.convert import FileDescriptor, Seconds, Timeout
 from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.frames import any_thread
-from libevent_py._core.owner import UNUSED, Child, Rank, get_ident, weak
+from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
 from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import Timeout
 from libevent_py._core.dispatch import from_c, next_key, not_closed
 from libevent_py._core.handle import Handle, Making, came_to_be
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.callbacks import why_failed

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.handle import Handle, Making
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup

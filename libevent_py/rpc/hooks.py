@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import Octets
 from libevent_py._core.described import known_as
 from libevent_py._core.dispatch import from_c
 from libevent_py._core.frames import in_the_middle
 from libevent_py._core.handle import Handle, Made
-from libevent_py._core.owner import Child, Rank
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
 from libevent_py.buffer.callbacks import BufferCallback

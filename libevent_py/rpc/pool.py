@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import goes_on, tells
 from libevent_py._core.handle import Handle, Making
-from libevent_py._core.owner import Child, askable
+from libevent_py._core.owner import askable
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import RpcHook, RpcHookResult, RpcStatus

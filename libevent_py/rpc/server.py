@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
+from libevent_py._core.child import Child, Rank
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import goes_on, in_the_middle
 from libevent_py._core.handle import Handle, Making
-from libevent_py._core.owner import Child, Rank
 from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult

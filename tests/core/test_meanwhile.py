@@ -34,7 +34,7 @@ from libevent_py import (
     RpcPool,
     TlsContext,
 )
-from libevent_py._core.owner import Child
+from libevent_py._core.child import Child
 from tests.kit.rpc_messages import REQUEST, Kill, Msg
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
