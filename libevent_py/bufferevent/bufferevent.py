@@ -13,7 +13,6 @@ inside the very call that makes something happen (F5). So methods that may call 
 from __future__ import annotations
 
 import socket
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
@@ -25,7 +24,7 @@ from libevent_py._core.convert import AddressLike, FileDescriptor, Octets, Timeo
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Handle, Made, Making, came_to_be
-from libevent_py._core.owner import get_ident
+from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer
@@ -81,8 +80,8 @@ class BufferEvent(Child):
     #: The class of its input and its output.
     _buffer_kind: type[Buffer] = BorrowedBuffer
 
-    _lent_input: weakref.ref[Buffer] | None
-    _lent_output: weakref.ref[Buffer] | None
+    _lent_input: weak[Buffer] | None
+    _lent_output: weak[Buffer] | None
     #: Whether `write` itself may call back: a filter, TLS, or a callback of one of its buffers.
     _calls_back: bool
     #: The HTTP connection or server whose C object uses and frees the bufferevent, or None.
@@ -552,7 +551,7 @@ class BufferEvent(Child):
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._buffer_kind._borrowed(lib.bufferevent_get_input(pointer), self)
-            self._lent_input = weakref.ref(buffer)
+            self._lent_input = weak(buffer)
         return buffer
 
     @property
@@ -569,7 +568,7 @@ class BufferEvent(Child):
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._buffer_kind._borrowed(lib.bufferevent_get_output(pointer), self)
-            self._lent_output = weakref.ref(buffer)
+            self._lent_output = weak(buffer)
         return buffer
 
     @output.setter
