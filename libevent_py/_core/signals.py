@@ -103,7 +103,10 @@ def reclaim(base: Root) -> None:
         return
     tv = ffi.new("struct timeval *")
     for key in [key for keys in list(_waiting.values()) for key in list(keys)]:
-        pointer = base._live[key].pointer
+        event = base._called_by(key)
+        if event is None or event.closed:  # in a forked child, and not freed yet
+            continue
+        pointer = event.pointer
         timeout = -1.0
         if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
             timeout = max(0.0, convert.from_timeval(tv) - time.time())

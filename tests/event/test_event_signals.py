@@ -626,3 +626,29 @@ def test_a_signal_event_in_a_forked_child_is_the_childs_own() -> None:
         base.close()
         """
     )
+
+
+def test_a_child_may_close_a_signal_event_before_it_takes_the_base(base: EventBase) -> None:
+    """A8: in a callback it is not freed before the callback returns."""
+    closed = Event.signal(base, signal.SIGUSR1, print).add()
+    kept = Event.signal(base, signal.SIGUSR2, print).add()
+    statuses: list[int] = []
+
+    def fork(fd: int, what: int) -> None:
+        pid = os.fork()
+        if pid:
+            statuses.append(os.waitpid(pid, 0)[1])
+            return
+        status = 1
+        try:
+            closed.close()
+            base.reinit()
+            status = 0 if kept.pending else 2
+        finally:
+            os._exit(status)
+
+    base.once(fork)
+    base.loop(ONCE)
+    kept.close()
+    closed.close()
+    assert statuses == [0]
