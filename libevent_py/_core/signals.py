@@ -76,7 +76,10 @@ def claim(base: Root) -> None:
 
 def added(signum: int, key: int) -> None:
     """Note that the event with *key* waits for *signum*."""
-    _waiting.setdefault(signum, set()).add(key)
+    if signum in _waiting:
+        _waiting[signum].add(key)
+    else:
+        _waiting[signum] = {key}  # never empty, even after an interrupt
 
 
 def removed(signum: int, key: int) -> None:
@@ -84,10 +87,11 @@ def removed(signum: int, key: int) -> None:
     keys = _waiting.get(signum)
     if keys is None or key not in keys:
         return
-    keys.remove(key)
-    if not keys:
-        del _waiting[signum]
-        restore(signum)
+    if len(keys) > 1:
+        keys.discard(key)
+    else:
+        restore(signum)  # first: after an interrupt, this is called again
+        _waiting.pop(signum, None)
 
 
 def restore(signum: int) -> None:

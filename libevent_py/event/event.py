@@ -373,8 +373,13 @@ class Event(Child):
         if self._what & lib_SIGNAL:
             signals.check_deletable(self._fd, self._key)
         if finalize is None or self.base._forked:
-            super().close()
-            self._disarm()
+            try:
+                super().close()
+                self._disarm()
+            except BaseException:  # an interrupt
+                if self.closed:
+                    self.base._once_clean(Event._disarm, self)  # after it is freed
+                raise
             return
         taken: list[CData] = []
         try:

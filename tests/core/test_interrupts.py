@@ -684,6 +684,27 @@ def moved(source: Buffer, target: Buffer, limit: int | None, _mode: object) -> F
     return FilterResult.OK
 
 
+def test_a_signal_event_whose_close_is_interrupted_gives_the_signal_back() -> None:
+    with EventBase() as base, EventBase() as other:
+
+        def close() -> None:
+            Event.signal(base, signal.SIGUSR1, print).add().close()
+
+        number = 0
+        while True:
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(close)
+            for each in base._children():
+                each.close()
+            base.loop(LoopFlag.NONBLOCK | LoopFlag.ONCE)
+            Event.signal(other, signal.SIGUSR1, print).add().close()
+            if interposer.where is None:
+                break
+            number += 1
+        assert number > 30
+
+
 def test_what_is_closed_in_a_child_amid_its_own_close_is_closed_once() -> None:
     """Until reinit() it is the parent process's, and another list keeps it."""
     with EventBase() as base:

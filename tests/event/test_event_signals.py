@@ -628,27 +628,32 @@ def test_a_signal_event_in_a_forked_child_is_the_childs_own() -> None:
     )
 
 
-def test_a_child_may_close_a_signal_event_before_it_takes_the_base(base: EventBase) -> None:
-    """A8: in a callback it is not freed before the callback returns."""
-    closed = Event.signal(base, signal.SIGUSR1, print).add()
-    kept = Event.signal(base, signal.SIGUSR2, print).add()
+@pytest.mark.parametrize("closing", [False, True])
+@pytest.mark.parametrize("what", [SIGNAL, SIGNAL | PERSIST])
+def test_a_child_takes_the_base_where_a_signal_event_calls_back(
+    base: EventBase, what: int, closing: bool
+) -> None:
+    """A8: reinit() adds those that are pending."""
+    other = Event.signal(base, signal.SIGUSR2, print).add()
     statuses: list[int] = []
 
-    def fork(fd: int, what: int) -> None:
+    def fork(event: Event, fd: int, what: int) -> None:
         pid = os.fork()
         if pid:
             statuses.append(os.waitpid(pid, 0)[1])
             return
         status = 1
         try:
-            closed.close()
+            if closing:
+                event.close()
             base.reinit()
-            status = 0 if kept.pending else 2
+            status = 0 if other.pending else 2
         finally:
             os._exit(status)
 
-    base.once(fork)
+    calling = Event(base, signal.SIGUSR1, what, fork).add()
+    calling.active(SIGNAL)
     base.loop(ONCE)
-    kept.close()
-    closed.close()
+    calling.close()
+    other.close()
     assert statuses == [0]
