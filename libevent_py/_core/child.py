@@ -103,15 +103,18 @@ class Child(Handle):
         if self.closed:
             return
         base._check_thread()
-        if base._parked is None:
+        parked, name = base._parked, id(self)
+        if parked is None or name not in parked:
             self._dispose()
-        elif (name := id(self)) in base._parked:  # it belongs to the parent process until reinit()
+        else:  # it belongs to the parent process until reinit()
             for handle in self._lent():
-                base._parked.pop(id(handle), None)
+                parked.pop(id(handle), None)
             free = self._free
-            if name in base._parked:  # other code may have closed it; no call from here on
-                base._graveyard += ((free, base._parked[name][1]),)
-                del base._parked[name]
+            if name not in parked:  # other code has closed it, or called that
+                self.close()
+                return
+            base._graveyard += ((free, parked[name][1]),)  # no call from here on
+            del parked[name]
             base._live.pop(self._key, None)
             base._ledger.pop(self._key, None)
 

@@ -266,7 +266,9 @@ class WithoutPointer(Role):
 
     @property
     def closed(self) -> bool:
-        return isinstance(self._unusable(), errors.ClosedError)
+        why = self._unusable()
+        # In the middle, other code in a forked child may have put the pointer back.
+        return isinstance(why, errors.ClosedError) and isinstance(self, WithoutPointer)
 
 
 def without_pointer(kind: type[H]) -> type[H]:

@@ -153,7 +153,8 @@ class Root(Handle):
 
     def _why_unusable(self, handle: Handle) -> Exception | None:
         """Return the exception for *handle* if a fork has made it unusable, else None."""
-        if self._parked is None or id(handle) not in self._parked:
+        parked = self._parked
+        if parked is None or id(handle) not in parked:
             return None
         return (
             self._lost_error()
@@ -642,10 +643,15 @@ class Root(Handle):
         }
 
     def _unpark(self) -> None:
-        """Put the pointers back, and free what has been closed meanwhile."""
-        parked, self._parked = self._parked, None
-        for handle, pointer in (parked or {}).values():
+        """Put the pointers back, and free what has been closed meanwhile.
+
+        What an interrupt leaves is put back by the next `reinit`.
+        """
+        parked = self._parked or {}
+        while parked:
+            _, (handle, pointer) = parked.popitem()
             handle._put(pointer)
+        self._parked = None
         if self._running or self._calls:  # reinit() may have been called in a callback
             self._wake()
         else:

@@ -734,3 +734,30 @@ def test_what_is_interrupted_as_it_is_made_keeps_no_base() -> None:
     del base
     gc.collect()
     assert (descriptors(), ledger) == (before, {})
+
+
+@pytest.mark.parametrize("what", ["close", "asking"])
+def test_a_child_may_take_its_base_amid_what_it_does_with_something(what: str) -> None:
+    """What is parked until then is found in its place, or not at all."""
+    made = EventBase()
+    listeners = [Listener(made, ("127.0.0.1", 0), None) for _ in range(60)]
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            for number, each in enumerate(listeners):
+                one = os.fork()
+                if one:
+                    assert os.waitpid(one, 0) == (one, 0), number
+                    continue
+                did = each.close if what == "close" else functools.partial(repr, each)
+                Interposer(made.reinit, number, signals=True).run(did)
+                if what == "close":
+                    assert each.closed
+                made.close()
+                break
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    made.close()
