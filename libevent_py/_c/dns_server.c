@@ -11,6 +11,9 @@ struct evpy_dns_server {
 	struct event *ready;
 	struct evdns_server_request *waiting[EVPY_DNS_WAITING];
 	unsigned int first, after;
+	/* How many requests Python has: until the last of them ends, the port is open, and calls back (N2). */
+	unsigned int given;
+	int closed;
 };
 
 /* The servers whose callbacks this thread runs, the innermost first; NULL for one that was freed meanwhile. */
@@ -44,12 +47,26 @@ static void evpy_on_dns_query(struct evdns_server_request *request, void *arg)
 {
 	struct evpy_dns_server *server = arg;
 
-	if (server->after - server->first == EVPY_DNS_WAITING || !evpy_dns_is_answerable(request)) {
+	if (server->closed || server->after - server->first == EVPY_DNS_WAITING ||
+	    !evpy_dns_is_answerable(request)) {
 		evdns_server_request_drop(request);
 		return;
 	}
 	server->waiting[server->after++ % EVPY_DNS_WAITING] = request;
 	event_active(server->ready, EV_READ, 0);
+}
+
+/* Python has one request less. */
+static void evpy_dns_ended(struct evpy_dns_server *server)
+{
+	if (--server->given == 0 && server->closed)
+		evpy_free(server);
+}
+
+static void evpy_dns_drop(struct evpy_dns_server *server, struct evdns_server_request *request)
+{
+	evdns_server_request_drop(request);
+	evpy_dns_ended(server);
 }
 
 /* The first question, nearly always the only one, is passed along: Python would be slower to fetch it.
@@ -70,10 +87,11 @@ static void evpy_on_dns_ready(evutil_socket_t fd, short what, void *arg)
 		const struct evdns_server_question *asked = request->questions[0];
 
 		taken = 0;
+		++server->given;
 		EVPY_CALL(evpy_dns_query(server->key, request, request->nquestions, asked->name,
 		    asked->type, asked->dns_question_class, &taken));
 		if (!taken)
-			evdns_server_request_drop(request);
+			evpy_dns_drop(server, request);
 	}
 	evpy_dns_running = running.outer;
 }
@@ -108,14 +126,17 @@ static void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_se
 		if (running->server == server)
 			running->server = NULL;
 	event_free(server->ready);
+	server->closed = 1;
 	evdns_close_server_port(port);
-	evpy_free(server);
+	if (server->given == 0)
+		evpy_free(server);
 }
 
 /* libevent queues an answer that it can't send; if the port is closed meanwhile, the callback that is about to
  * unlock it frees it. So the answer is sent a second time here and now, or not at all. Returns 1 if the
  * network doesn't take it, -1 if it can't be sent without waiting. In both cases the request is freed. */
-static int evpy_dns_respond(struct evdns_server_request *request, int code)
+static int evpy_dns_respond(
+    struct evpy_dns_server *server, struct evdns_server_request *request, int code)
 {
 	int before = evpy_guard(), result = -1, error; /* or the answer would lose its records */
 
@@ -129,10 +150,10 @@ static int evpy_dns_respond(struct evdns_server_request *request, int code)
 		evpy_unguard(before);
 		errno = error;
 	}
-	if (result == 0)
-		return 0;
 	error = errno;
-	evdns_server_request_drop(request);
+	if (result != 0)
+		evdns_server_request_drop(request);
+	evpy_dns_ended(server);
 	errno = error;
 	return result;
 }

@@ -11,4 +11,6 @@ struct evpy_dns_server {
 struct evpy_dns_server *evpy_dns_server_new(
     struct event_base *base, evutil_socket_t fd, uintptr_t key);
 void evpy_dns_server_free(struct evpy_dns_server *server, struct evdns_server_port *port);
-int evpy_dns_respond(struct evdns_server_request *request, int error);
+void evpy_dns_drop(struct evpy_dns_server *server, struct evdns_server_request *request);
+int evpy_dns_respond(
+    struct evpy_dns_server *server, struct evdns_server_request *request, int error);

@@ -68,6 +68,7 @@ STANDS_FOR = {
     "evpy_dns_getaddrinfo": "evdns_getaddrinfo",
     "evpy_dns_resolve": "evdns_base_resolve_ipv4",
     "evpy_dns_resolve_reverse": "evdns_base_resolve_reverse",
+    "evpy_dns_drop": "evdns_server_request_drop",
     "evpy_dns_respond": "evdns_server_request_respond",
     "evpy_dns_server_free": "evdns_close_server_port",
     "evpy_dns_server_new": "evdns_add_server_port_with_base",

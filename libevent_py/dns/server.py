@@ -169,9 +169,9 @@ class DnsServer(Child):
                 port = self.pointer  # the reference keeps the port open meanwhile
         finally:  # even after an interrupt
             if port is None:
-                lib.evdns_server_request_drop(pointer)
+                lib.evpy_dns_drop(self._c, pointer)
             else:
-                respond(pointer, SERVERFAILED)
+                respond(self._c, pointer, SERVERFAILED)
 
 
 def _bound(address: HostAndPort) -> socket.socket:

@@ -294,7 +294,7 @@ class DnsServerRequest(Child):
         """Drop the query, unless it has been answered; a second time does nothing."""
         if not self.closed:
             self.base._check_thread()
-            self._free = lib.evdns_server_request_drop
+            self._free = functools.partial(lib.evpy_dns_drop, self.server._c)
             super().close()
 
     def _answer(self, err: int) -> int:
@@ -308,7 +308,7 @@ class DnsServerRequest(Child):
             pointer = slot(self)
             del self.pointer  # no call from here to C's: nobody interrupts
             self.__class__ = bare
-            return int(respond(pointer, err))
+            return int(respond(server._c, pointer, err))
         except AttributeError:  # other code has ended it
             raise self._unusable() from None
         finally:

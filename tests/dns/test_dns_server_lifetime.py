@@ -426,3 +426,34 @@ print("fine")
 
 def test_no_misuse_touches_memory_that_is_freed() -> None:
     assert run_python(MISUSE, valgrind=True) == "fine\n"
+
+
+def test_a_port_that_outlives_its_server_calls_nobody() -> None:
+    """N2: C keeps it open for as long as it has an unanswered request."""
+    printed = run_python(
+        """
+        import socket
+        from libevent_py import DnsServer, EventBase, LoopFlag, lib
+        from tests.kit.dns_packets import query
+
+        with EventBase() as base, socket.socket(type=socket.SOCK_DGRAM) as client:
+            asked, lost = [], []
+            server = DnsServer(base, ("127.0.0.1", 0), asked.append)
+            client.connect(server.address)
+            client.send(query(b"one.example"))
+            base.loop(LoopFlag.ONCE)
+            # As after an interrupt at the wrong moment.
+            known = server._c
+            lost.append(asked[0]._take())
+            base._forget(asked[0]._key)
+            server.close()
+            for _ in range(3):
+                client.send(query(b"two.example"))
+                base.loop(LoopFlag.ONCE)
+            assert len(asked) == 1
+            lib.evpy_dns_drop(known, lost[0])
+        print("fine")
+        """,
+        valgrind=True,
+    )
+    assert printed == "fine\n"
