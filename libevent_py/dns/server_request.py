@@ -313,7 +313,8 @@ class DnsServerRequest(Child):
             raise self._unusable() from None
         finally:
             del port
-            self.base._forget(self._key)
+            if self.__class__ is not kind:  # else an interrupt came before
+                self.base._forget(self._key)
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""

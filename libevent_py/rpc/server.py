@@ -338,8 +338,8 @@ class Rpc(Context, Child):
     def _lose(self) -> None:
         for handle in self._lent():
             handle._take()
+        self._take()  # first: the base must know everything that has a pointer
         self.base._forget(self._key)
-        self._take()
 
     @property
     def _free(self) -> Callable[[CData], object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import weakref
 
@@ -22,6 +23,7 @@ from libevent_py import (
 )
 from tests.kit.dns_packets import NAME, Client, query, read
 from tests.kit.dns_uses import EVERYTHING
+from tests.kit.interposing import Interposer
 from tests.kit.peers import ANYWHERE, is_open, run_until, settle
 from tests.kit.processes import in_child
 from tests.kit.support import run_python
@@ -457,3 +459,33 @@ def test_a_port_that_outlives_its_server_calls_nobody() -> None:
         valgrind=True,
     )
     assert printed == "fine\n"
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_request_whose_answer_is_interrupted_is_freed_before_its_base() -> None:
+    """The base must know everything that has a pointer."""
+    number, told = 0, 0
+    while True:
+        base = EventBase()
+        asked: list[DnsServerRequest] = []
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            server = DnsServer(base, ("127.0.0.1", 0), asked.append)
+            client.connect(server.address)
+            client.send(query(b"one.example"))
+            while not asked:
+                base.loop(LoopFlag.ONCE)
+            interposer = Interposer(interrupt, number, signals=True)
+            try:
+                interposer.run(asked[0].respond)
+            except KeyboardInterrupt:
+                told += 1
+            assert asked[0].closed or asked[0]._key in base._ledger
+            base.close()
+            assert asked[0].closed
+        if interposer.where is None:
+            break
+        number += 1
+    assert told > 10
