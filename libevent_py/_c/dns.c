@@ -11,8 +11,32 @@ static void evpy_on_resolved(int result, char type, int count, int ttl, void *ad
 	    evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses)));
 }
 
+static ev_uint16_t *evpy_port_of(struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+		return &((struct sockaddr_in *)address)->sin_port;
+	return &((struct sockaddr_in6 *)address)->sin6_port;
+}
+
+/* The result of a lookup, mended: evdns tells NULL as found where a hosts file has only addresses of the other
+ * family, and a bufferevent would read it; and of what it makes of an address in that file, for streams and for
+ * datagrams, only the first gets the port. */
+static int evpy_lookup_result(int result, struct evutil_addrinfo *found)
+{
+	if (result == 0 && found == NULL)
+		return EVUTIL_EAI_NODATA;
+	for (; found != NULL && found->ai_next != NULL; found = found->ai_next) {
+		ev_uint16_t *next = evpy_port_of(found->ai_next->ai_addr);
+
+		if (*next == 0)
+			*next = *evpy_port_of(found->ai_addr);
+	}
+	return result;
+}
+
 static void evpy_on_addrinfo(int result, struct evutil_addrinfo *res, void *key)
 {
+	result = evpy_lookup_result(result, res);
 	EVPY_CALL((void)(evpy_dns_addrinfo((uintptr_t)key, result, res) ||
 	    evpy_dns_addrinfo((uintptr_t)key, result, res)));
 	if (res != NULL)

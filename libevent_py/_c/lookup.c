@@ -56,7 +56,7 @@ static void evpy_on_lookup(int result, struct evutil_addrinfo *found, void *arg)
 	*at = lookup->next;
 	evpy_memory_leave();
 	if (newest) {
-		lookup->cb(result, found, lookup->bev);
+		lookup->cb(evpy_lookup_result(result, found), found, lookup->bev);
 	} else {
 		if (found != NULL)
 			evutil_freeaddrinfo(found);

@@ -192,8 +192,9 @@ class DnsBase(Child):
         like that of `util.getaddrinfo`. It is called before this method returns if no name server
         needs to be asked (as for a numeric address), otherwise in the loop. *flags* is a set of
         `AddrInfoFlag`. What the callback raises before this method returns comes out of it, unless
-        ``base.on_error`` handles it. The error is NONAME for a name that doesn't exist, and FAIL
-        for everything else: a server that can't be reached, refuses, or answers SERVFAIL. With
+        ``base.on_error`` handles it. The error is NONAME for a name that doesn't exist; NODATA for
+        one that has no address of the *family*, unlike in C even if a ``hosts`` file says so; and
+        FAIL for everything else: a server that can't be reached, refuses, or answers SERVFAIL. With
         AF_UNSPEC for *family*, the option getaddrinfo-allow-skew limits the wait for the second
         answer. Wraps ``evdns_getaddrinfo``.
         """

@@ -16,6 +16,7 @@ from libevent_py import (
     AddrInfoError,
     AddrInfoFlag,
     AddrInfoLookup,
+    BufferEvent,
     ClosedError,
     DnsBase,
     DnsBaseFlag,
@@ -26,6 +27,9 @@ from libevent_py import (
     DnsResult,
     DnsType,
     EventBase,
+    HttpCommand,
+    HttpConnection,
+    HttpRequest,
     LibeventError,
 )
 from tests.kit.dns_peers import NXDOMAIN, SILENCE, NameServer, Told, client_of, record
@@ -321,6 +325,61 @@ def test_hosts_are_known_at_once(empty: DnsBase, tmp_path: Path) -> None:
     empty.clear_host_addresses()
     lookup = empty.getaddrinfo("alias", 80, told)
     assert lookup.pending
+
+
+def test_what_is_found_in_a_hosts_file_has_the_port_for_each_type(
+    empty: DnsBase, tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.8 known.example\n2001:db8::8 known.example\n")
+    empty.load_hosts(hosts)
+    told = Told()
+    empty.getaddrinfo("known.example", 80, told)
+    ((error, addresses),) = told.told
+    assert error is None
+    assert [(one[1], one[4][:2]) for one in addresses] == [
+        (socket.SOCK_STREAM, ("192.0.2.8", 80)),
+        (socket.SOCK_DGRAM, ("192.0.2.8", 80)),
+        (socket.SOCK_STREAM, ("2001:db8::8", 80)),
+        (socket.SOCK_DGRAM, ("2001:db8::8", 80)),
+    ]
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_host_without_addresses_of_a_family_has_no_data(
+    empty: DnsBase, tmp_path: Path, family: int
+) -> None:
+    other = "2001:db8::8" if family == socket.AF_INET else "192.0.2.8"
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"{other} known.example\n")
+    empty.load_hosts(hosts)
+    told = Told()
+    empty.getaddrinfo("known.example", 80, told, family=family)
+    ((error, addresses),) = told.told
+    assert error.errno == AddrInfoError.NODATA
+    assert addresses == []
+
+
+def test_a_host_without_addresses_of_a_family_can_not_be_connected_to(
+    base: EventBase, empty: DnsBase, tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("2001:db8::8 known.example\n")
+    empty.load_hosts(hosts)
+    told: list[Any] = []
+    with (
+        BufferEvent(base) as bev,
+        HttpConnection(base, "known.example", 80, dns_base=empty) as http,
+    ):
+        bev.setcb(None, None, lambda bev, what: told.append(bev.dns_error))
+        bev.connect_hostname(empty, "known.example", 80, socket.AF_INET)
+        run_until(base, lambda: told)
+        http.family = socket.AF_INET
+        request = HttpRequest(lambda request: told.append(request.error))
+        http.make_request(request, HttpCommand.GET, "/")
+        run_until(base, lambda: len(told) > 1)
+        assert told[0].errno == AddrInfoError.NODATA
+        assert told[1].__cause__.errno == AddrInfoError.NODATA
 
 
 def test_without_a_hosts_file_there_is_localhost(empty: DnsBase, tmp_path: Path) -> None:
