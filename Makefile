@@ -9,6 +9,7 @@ BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := bind9-dnsutils curl netcat-openbsd openssl strace valgrind
 BENCH_PACKAGES := curl wrk
 SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
+FUZZ_PACKAGES := clang libclang-rt-dev
 
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
@@ -34,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test more quick test-all bench soak fuzz lint build clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test more quick test-all bench soak fuzz fuzz-parsers lint build clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -91,6 +92,14 @@ fuzz: .venv/installed build/test-packages build/source-packages
 	. $(BIN)/activate && python -m tests.kit.builds asan --module tests.kit.fuzz \
 		--minutes $(MINUTES) --first $(FIRST)
 
+# Whatever reads bytes from others, led by what they reach in C and in Python; TARGETS says which:
+# make fuzz-parsers MINUTES=10 TARGETS='requests answers'
+TARGETS := all
+fuzz-parsers: .venv/parsers build/test-packages build/source-packages build/fuzz-packages
+	mkdir -p build/corpus
+	. $(BIN)/activate && python -m tests.kit.builds fuzz --module tests.kit.parsers \
+		$(TARGETS) --minutes $(MINUTES) --seed $(FIRST) --corpus $(CURDIR)/build/corpus
+
 build: .venv/installed
 	$(BIN)/python -m build
 
@@ -110,6 +119,10 @@ build: .venv/installed
 	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[soak]'
 	touch $@
 
+.venv/parsers: .venv/installed
+	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[parsers]'
+	touch $@
+
 build/build-packages: .ci/packages Makefile
 	.ci/packages '$(PYTHON)' $(BUILD_PACKAGES)
 	mkdir -p build && touch $@
@@ -120,6 +133,10 @@ build/test-packages: .ci/packages Makefile
 
 build/source-packages: .ci/packages Makefile
 	.ci/packages '$(PYTHON)' $(SOURCE_PACKAGES)
+	mkdir -p build && touch $@
+
+build/fuzz-packages: .ci/packages Makefile
+	.ci/packages '$(PYTHON)' $(FUZZ_PACKAGES)
 	mkdir -p build && touch $@
 
 build/bench-packages: .ci/packages Makefile

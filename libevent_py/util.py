@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import socket
 import threading
@@ -154,7 +155,9 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
     when *text* is no address, or there is no such interface. Wraps ``evutil_inet_pton_scope``.
     """
     scope = ffi.new("unsigned *")
-    return _parsed(lib.evutil_inet_pton_scope, family, text, scope), int(scope[0])
+    # libevent doesn't ask whether it got the memory for a copy without the scope.
+    parse = functools.partial(errors.guarded, lib.evutil_inet_pton_scope)
+    return _parsed(parse, family, text, scope), int(scope[0])
 
 
 def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: CData) -> bytes:
@@ -174,7 +177,7 @@ def parse_sockaddr_port(text: str | bytes) -> Address:
     out = ffi.new("struct sockaddr_storage *")
     length = ffi.new("int *", ffi.sizeof(out[0]))
     pointer = ffi.cast("struct sockaddr *", out)
-    if lib.evutil_parse_sockaddr_port(convert.string(text, "text"), pointer, length) != 0:
+    if errors.guarded(lib.evpy_parse_sockaddr_port, convert.string(text, "text"), pointer, length):
         raise ValueError(f"text must be an address, with or without a port, not {text!r}")
     return convert.unpack_address(pointer, length[0])
 

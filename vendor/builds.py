@@ -33,6 +33,7 @@ class Build(NamedTuple):
 
     source: str
     flags: str
+    compiler: str = "gcc"
 
 
 #: The directory that a source is unpacked to, below the one that is named.
@@ -51,6 +52,13 @@ BUILDS = {
     "ndebug": Build(DEBIAN, "-O2 -g -DNDEBUG"),
     "2.1.13": Build("2.1.13-stable", "-O2 -g"),
     "gcov": Build(DEBIAN, "-O0 -g --coverage"),
+    # By clang, which tells libFuzzer what has been reached in C.
+    "fuzz": Build(
+        DEBIAN,
+        f"-O1 -g {SANITIZED}=fuzzer-no-link,address,undefined"
+        " -fno-sanitize=nonnull-attribute,pointer-overflow,function",
+        "clang",
+    ),
 }
 
 
@@ -65,7 +73,7 @@ def libraries(name: str) -> Path:
         if not (place / "built").exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            compile_in(unpack(build.source, place), build.flags, place)
+            compile_in(unpack(build.source, place), build, place)
             (place / "built").touch()
     return place / "lib"
 
@@ -75,11 +83,12 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "libevent_py")
 
 
-def compile_in(source: Path, flags: str, place: Path) -> None:
-    """Build the *source* with the compiler's *flags*, and install it in *place*."""
+def compile_in(source: Path, build: Build, place: Path) -> None:
+    """Build the *source* as *build* says, and install it in *place*."""
     unneeded = ("static", "samples", "libevent-regress", "dependency-tracking")
     options = [f"--prefix={place}", *(f"--disable-{part}" for part in unneeded)]
-    run(source, "./configure", "--quiet", *options, f"CFLAGS={flags}", f"LDFLAGS={flags}")
+    told = f"CC={build.compiler}", f"CFLAGS={build.flags}", f"LDFLAGS={build.flags}"
+    run(source, "./configure", "--quiet", *options, *told)
     # What Debian changes for its own way to build asks for tools that we do without.
     still = [f"{tool}=true" for tool in ("ACLOCAL", "AUTOCONF", "AUTOHEADER", "AUTOMAKE")]
     run(source, "make", f"-j{os.cpu_count()}", *still, "install")

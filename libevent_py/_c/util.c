@@ -32,6 +32,12 @@ static int evpy_socket_name(evutil_socket_t fd, int peer, struct sockaddr *addre
 	return (int)length;
 }
 
+/* 1 where the text is no address: -1 would be taken for a failure of the system. */
+static int evpy_parse_sockaddr_port(const char *text, struct sockaddr *out, int *length)
+{
+	return evutil_parse_sockaddr_port(text, out, length) != 0;
+}
+
 static void evpy_secure_rng_add_bytes(const char *dat, size_t datlen)
 {
 	if (evpy_has_secure_rng_add_bytes())

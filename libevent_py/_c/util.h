@@ -83,4 +83,5 @@ void evutil_secure_rng_add_bytes(const char *dat, size_t datlen);
 
 /* Without it, evutil_secure_rng_add_bytes() does nothing but set errno to ENOSYS. */
 int evpy_has_secure_rng_add_bytes(void);
+int evpy_parse_sockaddr_port(const char *text, struct sockaddr *out, int *length);
 int evpy_socket_name(evutil_socket_t fd, int peer, struct sockaddr *address, int size);

@@ -10,6 +10,7 @@ its module.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,7 +21,11 @@ from tests.kit.support import ROOT
 from vendor import builds
 
 #: What a sanitizer needs to be loaded before everything else.
-RUNTIMES = {"asan": ["libasan.so", "libubsan.so"], "tsan": ["libtsan.so"]}
+RUNTIMES = {
+    "asan": ["libasan.so", "libubsan.so"],
+    "tsan": ["libtsan.so"],
+    "fuzz": ["asan_with_fuzzer.so"],  # atheris has it: AddressSanitizer and libFuzzer in one
+}
 
 SUPPRESSIONS = Path(__file__).with_name("leaks.supp")
 RACES = Path(__file__).with_name("races.supp")
@@ -120,8 +125,10 @@ def tree_for(name: str) -> Path:
             (tree / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, tree / file)
     shutil.copytree(ROOT / "vendor" / "include", tree / "vendor" / "include", dirs_exist_ok=True)
-    flags = builds.BUILDS[name].flags
-    compiled = {**os.environ, "CFLAGS": flags, "LDFLAGS": flags}
+    build = builds.BUILDS[name]
+    compiled = {**os.environ, "CFLAGS": build.flags, "LDFLAGS": build.flags}
+    if build.compiler != "gcc":  # otherwise the one that Python itself was made with
+        compiled |= {"CC": build.compiler, "LDSHARED": f"{build.compiler} -shared"}
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     subprocess.run(command, cwd=tree, env=compiled, check=True)
     return tree
@@ -148,16 +155,22 @@ def outside() -> Path:
     return place
 
 
+def runtime(name: str, library: str) -> str:
+    """Return where the *library* is that has the sanitizer of the build *name*."""
+    if name == "fuzz":
+        found = importlib.util.find_spec("atheris")
+        if found is None or found.origin is None:
+            raise builds.SourceError("atheris is missing: make .venv/parsers installs it")
+        return str(Path(found.origin).parent.parent / library)
+    command = ["gcc", f"-print-file-name={library}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def environment_for(name: str) -> dict[str, str]:
     """Return the environment in which Python uses the build *name*."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(builds.libraries(name))}
     if name in RUNTIMES:
-        found = [
-            subprocess.run(
-                ["gcc", f"-print-file-name={runtime}"], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for runtime in RUNTIMES[name]
-        ]
+        found = [runtime(name, library) for library in RUNTIMES[name]]
         path = f"{outside()}:{os.environ['PATH']}"
         environment |= {"LD_PRELOAD": " ".join(found), **OPTIONS, "PATH": path}
     return environment

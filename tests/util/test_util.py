@@ -376,6 +376,28 @@ def test_a_lookup_gives_what_pythons_own_gives(arguments: tuple[Any, ...]) -> No
         assert [type(part) for part in one] == [type(part) for part in other]
 
 
+@pytest.mark.parametrize(
+    "call", ["inet_pton_scope(10, 'fe80::1%1')", "parse_sockaddr_port('[fe80::1%1]:80')"]
+)
+def test_an_address_with_a_scope_is_parsed_without_memory_or_refused(call: str) -> None:
+    told = run_python(
+        f"""
+        from libevent_py import debug, util
+        debug.count_memory()
+        usual = util.{call}
+        with debug.FailingMemory(1) as failing:
+            assert util.{call} == usual
+        assert failing.refused == 1
+        with debug.FailingMemory(1, put_aside=False, onwards=True):
+            try:
+                util.{call}
+            except MemoryError:
+                print("refused")
+        """
+    )
+    assert told == "refused\n"
+
+
 def test_a_lookup_can_be_told_a_scope() -> None:
     index, name = socket.if_nameindex()[0]
     found = util.getaddrinfo(f"fe80::1%{name}", 80, type=socket.SOCK_STREAM)
