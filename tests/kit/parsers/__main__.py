@@ -52,8 +52,8 @@ def fuzz(name: str, minutes: float, seed: int, corpus: Path) -> None:
     atheris.Fuzz()
 
 
-def walk(name: str, minutes: float, seed: int, corpus: Path) -> None:
-    """Run the target on its seeds, changed at random."""
+def walk(name: str, minutes: float, inputs: int, seed: int) -> None:
+    """Run the target on its seeds, and on these changed at random."""
     from tests.kit.parsers.checked import Checked
     from tests.kit.parsers.inputs import changed
     from tests.kit.parsers.targets import TARGETS
@@ -61,13 +61,13 @@ def walk(name: str, minutes: float, seed: int, corpus: Path) -> None:
     aim, chance, count = TARGETS[name], random.Random(seed), 0
     run = Checked(aim.target)
     end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end:
-        data = changed(chance, aim.seeds)
+    while count < inputs if inputs else time.monotonic() < end:
+        data = aim.seeds[count] if count < len(aim.seeds) else changed(chance, aim.seeds)
         count += 1
         try:
             run(data)
         except BaseException:
-            fault = corpus.parent / f"fault-{name}"
+            fault = Path(tempfile.gettempdir(), f"fault-{name}")
             fault.write_bytes(data)
             print(f"python -m tests.kit.parsers {name} --replay {fault}", flush=True)
             raise
@@ -87,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Give the parsers whatever bytes there are.")
     parser.add_argument("target", nargs="+", help="which, or all")
     parser.add_argument("--minutes", type=float, default=1.0, help="for each target")
+    parser.add_argument("--inputs", type=int, default=0, help="as many, at random, and no more")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="what has been found is kept")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run this input alone")
@@ -100,7 +101,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         corpus = chosen.corpus or Path(place, "corpus")
-        (fuzz if LED else walk)(name, chosen.minutes, chosen.seed % 2**32, corpus)
+        if LED and not chosen.inputs:
+            fuzz(name, chosen.minutes, chosen.seed % 2**32, corpus)
+        else:
+            walk(name, chosen.minutes, chosen.inputs, chosen.seed)
 
 
 def each(targets: list[str], chosen: argparse.Namespace) -> int:
@@ -110,6 +114,7 @@ def each(targets: list[str], chosen: argparse.Namespace) -> int:
 
         targets = list(TARGETS)
     options = ["--minutes", str(chosen.minutes), "--seed", str(chosen.seed)]
+    options += ["--inputs", str(chosen.inputs)]
     if chosen.corpus:
         options += ["--corpus", str(chosen.corpus)]
     failed = 0

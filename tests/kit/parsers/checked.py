@@ -40,20 +40,21 @@ class Checked:
             account = Account()
             self.target(data)
             try:
-                self._check(account)
+                self._check(account, data)
                 return
             except AssertionError:
                 gc.collect()
                 try:
-                    self._check(account)
+                    self._check(account, data)
                     return
                 except AssertionError:
                     if tried == TRIES - 1:
                         raise
 
-    def _check(self, account: Account) -> None:
+    def _check(self, account: Account, data: bytes) -> None:
         account.check_descriptors()
-        account.check_blocks()
+        # libevent frees the copy of an address with a scope behind our back: it still counts.
+        account.check_blocks(spared=3 * data.count(b"%"))
         assert not errors.waiting(), "an exception is kept"
         assert not live.bases, f"entered: {live.bases}"
         assert not [base for base in roots if not base.closed], "a base is open"
