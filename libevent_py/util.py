@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import os
 import socket
 import threading
@@ -155,14 +154,17 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
     when *text* is no address, or there is no such interface. Wraps ``evutil_inet_pton_scope``.
     """
     scope = ffi.new("unsigned *")
+
     # libevent doesn't ask whether it got the memory for a copy without the scope.
-    parse = functools.partial(errors.guarded, lib.evutil_inet_pton_scope)
-    return _parsed(parse, family, text, scope), int(scope[0])
+    def parse(family: int, text: bytes, out: CData) -> int:
+        return errors.guarded(lib.evutil_inet_pton_scope, family, text, out, scope)
+
+    return _parsed(parse, family, text), int(scope[0])
 
 
-def _parsed(function: Callable[..., int], family: int, text: str | bytes, *out: CData) -> bytes:
+def _parsed(function: Callable[[int, bytes, CData], int], family: int, text: str | bytes) -> bytes:
     memory = ffi.new("unsigned char[]", _packed_size(family))
-    if function(family, convert.string(text, "text"), memory, *out) != 1:
+    if function(family, convert.string(text, "text"), memory) != 1:
         kind = "an IPv4" if family == socket.AF_INET else "an IPv6"
         raise ValueError(f"text must be {kind} address, not {text!r}")
     return bytes(ffi.buffer(memory))

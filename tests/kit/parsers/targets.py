@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tests.kit.dns_packets import AAAA, CNAME, PTR, QR, RA, RD, A, encoded, header, query, record
 from tests.kit.parsers import names, texts, web
 from tests.kit.parsers.checked import Target
+from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg
 
 #: Of the first bytes: no options, and all that follows in one piece.
 PLAIN = b"\0\0"
@@ -88,11 +89,11 @@ HOSTS = [
 ]
 
 MESSAGES = [
-    bytes(web.REQUEST),
-    bytes(web.Msg(from_name="a", to_name="b", attack=web.REPLY)),
+    bytes(REQUEST),
+    bytes(Msg(from_name="a", to_name="b", attack=REPLY)),
 ]
 
-REPLIES = [bytes(web.REPLY), bytes(web.Kill(weapon="", action="b", how_often=[1, 2**32 - 1]))]
+REPLIES = [bytes(REPLY), bytes(Kill(weapon="", action="b", how_often=[1, 2**32 - 1]))]
 
 ITEMS = [
     b"\0\0\0\0\0\0\1\x13abc\2\x01\3\4\x11\x10",

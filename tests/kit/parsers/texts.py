@@ -109,15 +109,15 @@ def addresses(data: bytes) -> None:
             with contextlib.suppress(ValueError):
                 packed = util.inet_pton(family, text)
                 shown = util.inet_ntop(family, packed)
-                must(util.inet_pton(family, shown) == packed, f"{shown} is another address")
-                must(socket.inet_pton(family, shown) == packed, f"{shown} to the C library")
+                must(util.inet_pton(family, shown) == packed, f"{shown!r} is another address")
+                must(socket.inet_pton(family, shown) == packed, f"{shown!r} to the C library")
             with contextlib.suppress(ValueError):
                 util.inet_pton_scope(family, text)
         try:
             address = util.parse_sockaddr_port(text)
         except ValueError:
             continue
-        must(util.sockaddr_cmp(address, address) == 0, f"{address} is not itself")
+        must(util.sockaddr_cmp(address, address) == 0, f"{address!r} is not itself")
 
 
 STYLES: dict[EolStyle, re.Pattern[bytes]] = {
