@@ -66,6 +66,18 @@ class Headers(Handle):
         headers._get = get
         return headers
 
+    @classmethod
+    def _received(cls, others: Headers) -> Headers:
+        """Return a copy of what a peer has sent, whose names need not be tokens.
+
+        A carriage return, which only a continued line can have, becomes a space (RFC 9110, 5.5).
+        """
+        headers = cls()
+        for name, value in others.items():
+            octets = value.encode(cls._charset).replace(b"\r", b" ")
+            errors.call(lib.evpy_headers_add, headers.pointer, name.encode(cls._charset), octets)
+        return headers
+
     def close(self) -> None:
         """Free the headers; a second time does nothing.
 

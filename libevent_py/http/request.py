@@ -610,7 +610,7 @@ class HttpRequest(Request, Fresh):
             return -1
         try:
             if not self._cancelled and self._on_informational is not None:
-                headers = Headers(self.input_headers.items())
+                headers = Headers._received(self.input_headers)
                 self._on_informational(self, code, headers)
             connection = self._connection
             if connection is not None and connection._queue.current is self:

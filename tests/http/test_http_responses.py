@@ -122,6 +122,28 @@ def test_on_informational_is_told_of_each_with_its_own_headers(base: EventBase) 
     ]
 
 
+@pytest.mark.parametrize(
+    ("field", "item"),
+    [
+        ("L nk: 1", ("L nk", "1")),
+        ("L\xefnk: \xe4", ("L\xefnk", "\xe4")),
+        (": 1", ("", "1")),
+        ("Link: 1\r\n 2\r3", ("Link", "1 2 3")),
+    ],
+)
+def test_on_informational_is_told_of_headers_that_are_none(
+    base: EventBase, field: str, item: tuple[str, str]
+) -> None:
+    told: list[Any] = []
+    early = f"HTTP/1.1 103 Early Hints\r\n{field}\r\n\r\n".encode("latin-1")
+    server = Server(base, early + OK)
+    asked = Asked(on_informational=lambda request, code, headers: told.append(headers.items()))
+    asked.on(client(base, server))
+    run_until(base, lambda: asked.ended)
+    assert asked.body == b"hello"
+    assert told == [[item]]
+
+
 def test_what_waits_for_100_continue_is_not_sent_for_another_one(base: EventBase) -> None:
     codes: list[int] = []
 

@@ -48,6 +48,7 @@ RESPONSES = [
     b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"5\r\nhello\r\n3;a=b\r\nabc\r\n0\r\nTrailer: v\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     b"HTTP/1.1 204 No Content\r\nA: b\r\n c\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nL nk: 1\r\n 2\r3\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
     b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\nConnection: close\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 404 None\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nmore",
