@@ -337,10 +337,17 @@ class DnsBase(Child):
     def search_add(self, domain: str | bytes) -> None:
         """Add the search domain *domain*, to be tried before the others.
 
-        Wraps ``evdns_base_search_add``.
+        Unlike in C, raises `ValueError` for a domain in which no name can be asked for: one with
+        an empty or a too long part. Wraps ``evdns_base_search_add``.
         """
         self.base._check_thread()
-        errors.guarded(lib.evdns_base_search_add, self.pointer, convert.host_name(domain))
+        encoded = convert.host_name(domain)
+        bare = encoded.lstrip(b".")  # as libevent does
+        if bare and not NAME.fullmatch(bare):
+            raise ValueError(
+                f"domain must have parts of 1 to {LONGEST_LABEL} bytes, not {domain!r}"
+            )
+        errors.guarded(lib.evdns_base_search_add, self.pointer, encoded)
 
     def search_ndots_set(self, ndots: int) -> None:
         """Try a name with at least *ndots* dots as it is, before the search domains. Default: 1.

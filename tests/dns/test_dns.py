@@ -310,6 +310,13 @@ def test_a_late_second_answer_is_not_waited_for(base: EventBase, server: NameSer
         assert len(told.told) == 1
 
 
+@pytest.mark.parametrize("domain", ["a..b", "a.b..", f"a.{'x' * 64}", "x" * 64 + ".b"])
+def test_a_domain_in_which_no_name_can_be_asked_for_is_refused(empty: DnsBase, domain: str) -> None:
+    with pytest.raises(ValueError, match="domain must have parts of 1 to 63 bytes"):
+        empty.search_add(domain)
+    empty.search_add(f".a.{'x' * 63}.")  # and others are not
+
+
 def test_hosts_are_known_at_once(empty: DnsBase, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("192.0.2.8 known.example alias # comment\n2001:db8::8 known.example\n")

@@ -230,7 +230,11 @@ def resolv_conf(data: bytes) -> None:
             resolver.nameserver_sockaddr_add(server.getsockname())
         resolver.resume()
         for name in ("www", "www.a"):
-            resolver.resolve_ipv4(name, ends.begin())
+            tell = ends.begin()
+            try:
+                resolver.resolve_ipv4(name, tell)
+            except LibeventError:  # no question can be made of it and the search domain
+                tell()
         turn(base)
         for _ in range(PACKETS):
             try:
