@@ -131,19 +131,34 @@ def settle(before: int) -> None:
     Several exceptions come out as a group; but one that is no `Exception`, such as
     KeyboardInterrupt, comes out as itself, with the others as its context.
     """
-    kept = entered.here.raised
-    raised = kept[before:]
+    here = entered.here
+    raised = here.raised[before:]
     if not raised:
         return
-    del kept[before:]
+    try:
+        one = _as_one(raised)
+        here.settled = id(one)
+    except BaseException as interrupt:
+        _joins(here, before, interrupt)
+        raise
+    del here.raised[before:]  # no call from here on: nobody interrupts, and nothing is lost
+    try:
+        raise one
+    finally:
+        del one, raised  # they would refer to this frame
+
+
+def _as_one(raised: list[BaseException]) -> BaseException:
+    """Return the exception that stands for all of *raised*."""
+    if len(raised) == 1:
+        return raised[0]
     urgent = next((error for error in raised if not isinstance(error, Exception)), None)
-    if len(raised) > 1 and urgent is None and BaseExceptionGroup is not None:
-        raised = [BaseExceptionGroup("several callbacks raised", raised)]
+    if urgent is None and BaseExceptionGroup is not None:
+        return BaseExceptionGroup("several callbacks raised", raised)
     raised.sort(key=lambda error: error is urgent)
     for earlier, later in itertools.pairwise(raised):
         _chain(later, earlier)
-    entered.here.settled = id(raised[-1])
-    raise raised.pop()
+    return raised[-1]
 
 
 def _chain(error: BaseException, context: BaseException) -> None:
@@ -183,12 +198,14 @@ def call(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arg
     try:
         ffi.errno = 0
         result = function(*arguments)
+        if here.raised[before:]:  # here, so that an interrupt in between takes them along
+            settle(before)
     except BaseException as error:
         if not _joins(here, before, error):
             raise
     finally:
         here.loop = outer
-    if len(here.raised) > before:
+    if here.raised[before:]:
         settle(before)
     if result == -1:
         raise failed(function)
@@ -303,6 +320,24 @@ def enter(
             raise
     finally:
         here.loop = outer
+    settle(before)
+    raise AssertionError("settle() has raised nothing")
+
+
+def run(function: Callable[[Unpack[Arguments]], Result], *arguments: Unpack[Arguments]) -> Result:
+    """Call *function*, which enters C as `enter` does; return its result, whatever that is.
+
+    Raise what callbacks raised, as `settle` does, even if an interrupt comes in between.
+    """
+    here = entered.here
+    before = len(here.raised)
+    try:
+        result = enter(None, function, *arguments)
+        settle(before)
+        return result
+    except BaseException as error:
+        if not _joins(here, before, error):
+            raise
     settle(before)
     raise AssertionError("settle() has raised nothing")
 

@@ -472,9 +472,7 @@ class Root(Handle):
         if self._thread != get_ident():
             self._claim()
         errors.headroom(HEADROOM)
-        before = errors.waiting()
-        errors.enter(None, self._close, sys._getframe(1))
-        errors.settle(before)
+        errors.run(self._close, sys._getframe(1))
 
     def _close(self, caller: FrameType) -> None:
         if self._running:
@@ -581,11 +579,10 @@ class Root(Handle):
         pointer = self._condemned
         if pointer is None:  # in a forked child
             return
-        before = errors.waiting()
         self._running = self._closing = True
         try:
             live.add(self)
-            errors.enter(None, self._free, pointer)
+            errors.run(self._free, pointer)
         finally:
             self._running = self._closing = False
             self._live.clear()
@@ -594,7 +591,6 @@ class Root(Handle):
             except BaseException:  # an interrupt came before it was removed
                 live.remove(self)
                 raise
-        errors.settle(before)
 
     def __del__(self) -> None:
         try:

@@ -714,10 +714,7 @@ class Buffer(Handle):
         """Call C's *function* where callbacks may run; return its result, even if it fails."""
         if self._callbacks:
             errors.headroom()
-        before = errors.waiting()
-        result = errors.enter(None, function, *arguments)
-        errors.settle(before)
-        return result
+        return errors.run(function, *arguments)
 
     def _with(
         self,

@@ -220,6 +220,7 @@ class DnsBase(Child):
         The default port is 53. Raises the errors of `nameserver_sockaddr_add`. Wraps
         ``evdns_base_nameserver_ip_add``.
         """
+        self.base._check_thread()
         util.parse_sockaddr_port(address)  # raises an error that says what is wrong
         text = convert.string(address, "address")
         self._add(lib.evdns_base_nameserver_ip_add, text, about=address)

@@ -422,9 +422,7 @@ class EventBase(Root):
         pointer = self.pointer
         if self._thread != get_ident():
             self._claim()
-        before = errors.waiting()
-        result = errors.enter(None, self._run, pointer, flags, sys._getframe(1))
-        errors.settle(before)
+        result = errors.run(self._run, pointer, flags, sys._getframe(1))
         if result < 0:
             raise errors.failed(lib.event_base_loop)
         return bool(result == 0)

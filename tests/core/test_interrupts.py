@@ -34,6 +34,8 @@ from libevent_py import (
     HttpServerRequest,
     Listener,
     LoopFlag,
+    TriggerOption,
+    errors,
 )
 from libevent_py._core.dispatch import live, roots
 from libevent_py._core.handle import WithoutPointer
@@ -761,3 +763,43 @@ def test_a_child_may_take_its_base_amid_what_it_does_with_something(what: str) -
             os._exit(status)
     assert os.waitpid(pid, 0) == (pid, 0)
     made.close()
+
+
+@pytest.mark.parametrize("how", ["loop", "call", "buffer"])
+def test_an_interrupt_loses_nothing_that_a_callback_has_raised(how: str) -> None:
+    """It becomes the interrupt's context, wherever the exception is on its way out."""
+    number = told = 0
+    while True:
+        raised: list[ValueError] = []
+
+        def callback(*_: object, raised: list[ValueError] = raised) -> None:
+            raised.append(ValueError("of the callback"))
+            raise raised[0]
+
+        with EventBase() as base, Buffer() as buffer, BufferEvent(base) as bev:
+            bev.setcb(callback, None, None)
+            if how == "loop":
+                base.once(callback)
+            if how == "buffer":
+                buffer.add_cb(callback)
+            ways: dict[str, Callable[[], object]] = {
+                "loop": functools.partial(base.loop, LoopFlag.ONCE),
+                "call": functools.partial(bev.trigger, EventFlag.READ, TriggerOption(0)),
+                "buffer": functools.partial(buffer.add, b"x"),
+            }
+            interposer = Interposer(interrupt, number, signals=True)
+            seen: BaseException | None = None
+            try:
+                interposer.run(ways[how])
+            except BaseException as error:
+                seen = error
+            if raised:
+                told += 1
+                assert seen is not None, number
+                assert raised[0] in list(errors._contexts(seen).values()), number
+            assert errors.waiting() == 0
+            base.on_error = lambda *_: None
+        if interposer.where is None:
+            break
+        number += 1
+    assert told > 5
