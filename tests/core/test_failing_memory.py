@@ -49,7 +49,7 @@ def test_every_operation_fails_by_memory_error_and_leaves_nothing(
         assert f"{kind}: " in printed
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(8, marks=pytest.mark.more)])
+@pytest.mark.parametrize("most", [1, pytest.param(8, marks=pytest.mark.more)])
 def test_what_openssl_gets_no_memory_for_fails_and_leaves_nothing(most: int) -> None:
     """A sample: OpenSSL asks for memory thousands of times."""
     printed = failed_in_turn(

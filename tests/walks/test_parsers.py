@@ -12,22 +12,22 @@ import pytest
 
 from tests.kit.support import PATIENCE, ROOT
 
-#: How many inputs each target gets: in all about six seconds.
+#: How many inputs each target gets: in all some seconds.
 INPUTS = {
-    "requests": 300,
-    "responses": 300,
-    "answers": 1000,
-    "questions": 1000,
-    "calls": 500,
-    "replies": 500,
-    "messages": 2000,
-    "tags": 2000,
-    "uris": 2000,
-    "headers": 2000,
-    "addresses": 1500,
-    "resolv_conf": 1000,
-    "hosts": 1000,
-    "buffers": 2000,
+    "requests": 150,
+    "responses": 150,
+    "answers": 500,
+    "questions": 500,
+    "calls": 250,
+    "replies": 250,
+    "messages": 1000,
+    "tags": 1000,
+    "uris": 1000,
+    "headers": 1000,
+    "addresses": 750,
+    "resolv_conf": 500,
+    "hosts": 500,
+    "buffers": 1000,
 }
 
 
