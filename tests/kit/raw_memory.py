@@ -94,3 +94,16 @@ class Guarded:
         """Note *memory* if it isn't guarded."""
         if bytes(ffi.buffer(ffi.cast("char *", memory) - 16, 16)) != self.GUARD:
             self.wrong.append(memory)
+
+
+class Filled:
+    """Fills each new block, and what lies behind it, with what nobody should read."""
+
+    def __init__(self) -> None:
+        self._kept = ffi.callback(MALLOC, self.malloc, error=ffi.NULL)
+        lib.event_set_mem_functions(self._kept, realloc, free)
+
+    def malloc(self, size: int) -> Any:
+        memory = malloc(size + 16)
+        ffi.memmove(memory, b"\xa5" * (size + 16), size + 16)
+        return memory

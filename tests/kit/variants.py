@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from libevent_py import EventBase, EventBaseFlag, EventConfig
+from libevent_py import EventBase, EventBaseFlag, EventConfig, _ffi, ffi
 from tests.kit.support import PATIENCE
 
 #: How far the coarse clock that libevent's timers read may lag behind the real one, in seconds.
@@ -45,9 +46,19 @@ VARIANTS = [
 ]
 
 
+def assert_ok(base: object) -> None:
+    """Abort where what *base*, libevent's, keeps of its events contradicts itself.
+
+    The function is in none of libevent's headers; its own tests call it at the end of each.
+    """
+    check = ctypes.CDLL(_ffi.__file__).event_base_assert_ok_
+    check.argtypes, check.restype = [ctypes.c_void_p], None
+    check(int(ffi.cast("uintptr_t", base)))
+
+
 @contextlib.contextmanager
 def bounded(base: EventBase) -> Iterator[EventBase]:
-    """Have a loop that should have ended long ago raise, and close the base."""
+    """Have a loop that should have ended long ago raise; check the base and close it."""
 
     def give_up() -> None:
         raise TimeoutError(f"the loop has not ended in {PATIENCE} seconds")
@@ -57,6 +68,8 @@ def bounded(base: EventBase) -> Iterator[EventBase]:
     try:
         with base:
             yield base
+            if not base.closed:
+                assert_ok(base.pointer)
     finally:
         watchdog.cancel()
         watchdog.join()

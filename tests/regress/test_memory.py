@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.support import run_python
+from tests.kit.variants import VARIANTS, Variant
 
 
 def test_mm_functions() -> None:
@@ -28,6 +29,48 @@ def test_mm_functions() -> None:
         lib.event_config_free(config)
         lib.event_base_free(base)
         assert memory.wrong == []
+        restore()
+        """
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_assert_ok(variant: Variant) -> None:
+    """What each test of libevent's own checks at its end reads nothing but what is written.
+
+    C's rows ``add_file_…`` see that, as rows before them have set memory functions.
+    """
+    run_python(
+        f"""
+        import socket
+        from libevent_py import ffi, lib
+        from tests.kit.raw_memory import Filled, restore
+        from tests.kit.variants import VARIANTS, assert_ok
+
+        @ffi.callback("event_callback_fn")
+        def never(fd, what, arg):
+            raise AssertionError("called")
+
+        (variant,) = [variant for variant in VARIANTS if variant.name == {variant.name!r}]
+        config = variant.config()
+        memory = Filled()
+        base = lib.event_base_new_with_config(config.pointer)
+        assert base
+        pair = socket.socketpair()
+        what = lib.EV_READ | lib.EV_PERSIST
+        events = [lib.event_new(base, end.fileno(), what, never, ffi.NULL) for end in pair]
+        for event in events:
+            assert lib.event_add(event, ffi.NULL) == 0
+            assert_ok(base)
+        assert lib.event_base_loop(base, lib.EVLOOP_NONBLOCK) == 0
+        assert_ok(base)
+        for event in events:
+            lib.event_free(event)
+            assert_ok(base)
+        lib.event_base_free(base)
+        config.close()
+        for end in pair:
+            end.close()
         restore()
         """
     )
