@@ -12,8 +12,8 @@ SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 FUZZ_PACKAGES := clang libclang-rt-dev
 
 BIN := .venv/bin
-SOURCES := pyproject.toml setup.py build_ffi.py vendor/fetch.py vendor/libevent.toml \
-	$(wildcard libevent_py/_c/*)
+SOURCES := pyproject.toml setup.py build_ffi.py build_trace.py vendor/fetch.py vendor/libevent.toml \
+	$(wildcard libevent_py/_c/* libevent_py/_trace/*.c)
 # Not the headers of libevent_py/_c: they are libevent's own, token by token.
 OUR_C := $(shell find libevent_py benchmarks tests -name '*.c') $(wildcard benchmarks/c/*.h)
 # One more than there are processors, as many a test waits for a time or for another process.

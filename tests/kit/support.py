@@ -117,6 +117,11 @@ def run_c(source: str, place: Path, *libraries: str) -> str:
     ).stdout
 
 
+def program_of(source: str, place: Path) -> Path:
+    """Return the program of the C code *source*, compiled in *place* with libevent_core."""
+    return _compile(source, place / "program")
+
+
 def library_of(source: str, place: Path) -> Path:
     """Return the shared library of the C code *source*, compiled in *place* with libevent_core."""
     return _compile(source, place / "library.so", "-shared", "-fPIC", "-pthread")

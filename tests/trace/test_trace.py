@@ -1,0 +1,452 @@
+"""``python -m libevent_py trace`` and its options, on Python programs and on C programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from libevent_py import EventBase
+from libevent_py._cli.trace import fault, parsed
+from libevent_py._cli.trace import traced as names
+from tests.kit.support import PATIENCE, ROOT, program_of
+from tests.kit.tracing import ADDRESS, run, traced, written
+
+PROGRAM = """
+    from libevent_py import BufferEvent, Event, EventBase, EventFlag
+
+    with EventBase() as base:
+        left, right = BufferEvent.pair(base)
+
+        def on_read(bev):
+            print(bev.read())
+            base.loopexit()
+
+        left.setcb(on_read, None, None)
+        left.enable(EventFlag.READ)
+        left.setwatermark(EventFlag.READ, 10, 0)
+        right.write(b'GET "/" HTTP/1.1\\r\\n' + b"x" * 40)
+        timer = Event.timer(base, print).add(5)
+        base.dispatch()
+"""
+
+C_PROGRAM = r"""
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct event_base *base;
+static int changes;
+
+static void once(evutil_socket_t fd, short what, void *arg)
+{
+	assert(fd == -1 && what == EV_TIMEOUT && arg == (void *)&base);
+}
+
+static void self(evutil_socket_t fd, short what, void *arg)
+{
+	struct event *ev = arg;
+
+	assert(event_get_base(ev) == base && event_get_callback_arg(ev) == ev);
+	assert(event_get_callback(ev) == self);
+	event_free(ev);
+	(void)fd, (void)what;
+}
+
+static void assigned(evutil_socket_t fd, short what, void *arg)
+{
+	assert(*(int *)arg == 4711);
+	event_base_loopexit(base, NULL);
+	(void)fd, (void)what;
+}
+
+static void changed(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg)
+{
+	assert(arg == &changes);
+	changes += (int)info->n_added;
+	(void)buffer;
+}
+
+static void cleaned(const void *data, size_t size, void *arg)
+{
+	assert(size == 4 && arg == (void *)data);
+}
+
+static void reads(struct bufferevent *bev, void *arg)
+{
+	assert(arg == (void *)&changes);
+	(void)bev;
+}
+
+static void happens(struct bufferevent *bev, short what, void *arg)
+{
+	(void)bev, (void)what, (void)arg;
+}
+
+int main(void)
+{
+	struct timeval soon = {0, 1000}, later = {2, 500000};
+	struct event user;
+	int number = 4711;
+	struct evbuffer *buffer = evbuffer_new();
+	struct bufferevent *bev;
+	struct event *ev;
+	struct event_base *found;
+	evutil_socket_t fd;
+	short events;
+	event_callback_fn callback;
+	bufferevent_data_cb readcb, writecb;
+	bufferevent_event_cb eventcb;
+	void *arg;
+	char text[] = "data", room[8];
+
+	base = event_base_new();
+	event_base_once(base, -1, EV_TIMEOUT, once, &base, &soon);
+	ev = event_new(base, -1, 0, self, event_self_cbarg());
+	event_active(ev, EV_READ, 1);
+	event_assign(&user, base, -1, EV_PERSIST, assigned, &number);
+	event_get_assignment(&user, &found, &fd, &events, &callback, &arg);
+	assert(found == base && fd == -1 && events == EV_PERSIST);
+	assert(callback == assigned && arg == &number);
+	event_add(&user, &later);
+	event_add(&user, &soon);
+	evbuffer_add_cb(buffer, changed, &changes);
+	evbuffer_add_printf(buffer, "%s-%d\n", "one", 2);
+	assert(changes == 6);
+	assert(evbuffer_remove_cb(buffer, changed, &changes) == 0);
+	evbuffer_add_reference(buffer, text, 4, cleaned, text);
+	assert(changes == 6 && evbuffer_remove(buffer, room, 6) == 6 && evbuffer_drain(buffer, 4) == 0);
+	bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	bufferevent_setcb(bev, reads, NULL, happens, &changes);
+	bufferevent_getcb(bev, &readcb, &writecb, &eventcb, &arg);
+	assert(readcb == reads && writecb == NULL && eventcb == happens && arg == &changes);
+	bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
+	bufferevent_trigger_event(bev, BEV_EVENT_EOF | BEV_EVENT_READING, 0);
+	event_base_dispatch(base);
+	event_del(&user);
+	bufferevent_free(bev);
+	evbuffer_free(buffer);
+	event_base_free(base);
+	puts("fine");
+	return 3;
+}
+"""
+
+#: What is told of it, without addresses.
+TOLD = """
+evbuffer_new() = buf#1
+event_base_new() = base#1
+event_base_once(base#1, -1, EV_TIMEOUT, 0x, 0x, {0.001000 s}) = 0
+event_new(base#1, -1, 0, 0x, 0x) = ev#1
+event_active(ev#1, EV_READ, 1)
+event_assign(ev#2, base#1, -1, EV_PERSIST, 0x, 0x) = 0
+event_get_assignment(ev#2)
+event_add(ev#2, {2.500000 s}) = 0
+event_add(ev#2, {0.001000 s}) = 0
+evbuffer_add_cb(buf#1, 0x, 0x) = cb#1
+evbuffer_add_printf(buf#1, "%s-%d\\n", ... <unfinished ...>
+<- callback(buf#1, 0x)
+-> callback
+<... evbuffer_add_printf resumed>) = 6
+evbuffer_remove_cb(buf#1, 0x, 0x) = 0
+evbuffer_add_reference(buf#1, "data", 4, 0x, 0x) = 0
+evbuffer_remove(buf#1, "one-2\\n", 6) = 6
+evbuffer_drain(buf#1, 4 <unfinished ...>
+<- cleanupfn(0x, 4)
+-> cleanupfn
+<... evbuffer_drain resumed>) = 0
+bufferevent_socket_new(base#1, -1, BEV_OPT_CLOSE_ON_FREE) = bev#1
+bufferevent_setcb(bev#1, 0x, NULL, 0x, 0x)
+bufferevent_getcb(bev#1)
+bufferevent_trigger(bev#1, EV_READ, BEV_TRIG_IGNORE_WATERMARKS <unfinished ...>
+<- on_read(bev#1)
+-> on_read
+<... bufferevent_trigger resumed>)
+bufferevent_trigger_event(bev#1, BEV_EVENT_READING|BEV_EVENT_EOF, 0 <unfinished ...>
+<- on_event(bev#1, BEV_EVENT_READING|BEV_EVENT_EOF)
+-> on_event
+<... bufferevent_trigger_event resumed>)
+event_base_dispatch(base#1 <unfinished ...>
+<- callback(-1, EV_READ)
+  event_get_base(ev#1) = base#1
+  event_get_callback_arg(ev#1) = 0x
+  event_get_callback(ev#1) = 0x
+  event_free(ev#1)
+-> callback
+""".strip().splitlines()
+
+
+def test_a_call_is_told_in_c_s_own_syntax(tmp_path: Path) -> None:
+    done = traced(tmp_path, written(tmp_path, PROGRAM))
+    calls = done.calls("event_add", "bufferevent_write", "bufferevent_enable", "event_base_free")
+    assert "event_add(ev#3, {5.000000 s}) = 0" in calls
+    assert (
+        'bufferevent_write(bev#2, "GET \\"/\\" HTTP/1.1\\r\\nxxxxxxxxxxxxxx"..., 58) = 0' in calls
+    )
+    assert "bufferevent_enable(bev#1, EV_READ) = 0" in calls
+    assert calls[-1] == "event_base_free(base#1)"
+    at = done.lines.index("<- on_read(bev#1)")
+    assert "input of bev#1" in done.lines[at + 1] and done.lines[at + 1].startswith("  ")
+    assert done.lines[-1] == "+++ exited with 0 +++"
+    assert done.out.startswith("b'GET")
+
+
+def test_a_c_program_gets_what_it_has_passed(tmp_path: Path) -> None:
+    program = program_of(C_PROGRAM, tmp_path)
+    done = traced(tmp_path, str(program), status=3)
+    assert done.out == "fine\n"
+    lines = [ADDRESS.sub("0x", line) for line in done.lines]
+    assert lines[: len(TOLD)] == TOLD
+    assert lines[-1] == "+++ exited with 3 +++"
+    plain = subprocess.run([program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (plain.returncode, plain.stdout) == (3, "fine\n")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "some", "none"),
+    [
+        ("event_add", {"event_add"}, {"event_new"}),
+        ("evbuffer,event_add", {"event_add", "evbuffer_remove"}, {"bufferevent_enable"}),
+        ("bufferevent_*ble", {"bufferevent_enable"}, {"bufferevent_write", "event_add"}),
+        ("!bufferevent", {"event_add"}, {"bufferevent_enable"}),
+        ("bufferevent,!bufferevent_write", {"bufferevent_enable"}, {"bufferevent_write"}),
+    ],
+)
+def test_only_what_is_wanted_is_told(
+    tmp_path: Path, wanted: str, some: set[str], none: set[str]
+) -> None:
+    done = traced(tmp_path, "-e", wanted, written(tmp_path, PROGRAM))
+    told = {line.strip().partition("(")[0] for line in done.lines}
+    assert some <= told
+    assert not none & told
+
+
+def test_options_for_times_strings_and_stacks(tmp_path: Path) -> None:
+    program = written(tmp_path, PROGRAM)
+    lines = traced(tmp_path, "-t", "-s", "5", "-e", "bufferevent_write", program).lines
+    assert re.fullmatch(r'\d\d:\d\d:\d\d\.\d{6} .*"GET \\""\.\.\., 58\) = 0', lines[0])
+    lines = traced(tmp_path, "-r", "-e", "event_add", program).lines
+    assert all(re.match(r" +\d+\.\d{6} +\S", line) for line in lines[:-1])
+    lines = traced(tmp_path, "-k", "-e", "bufferevent_write", program).lines
+    assert any("program.py" in line for line in lines)
+    code = program_of(C_PROGRAM, tmp_path)
+    lines = traced(tmp_path, "-k", "-e", "event_add", str(code), status=3).lines
+    assert any(line.startswith(f" > {code}(") for line in lines)
+
+
+def test_a_table_counts_calls_and_failures(tmp_path: Path) -> None:
+    code = """
+        from libevent_py import ffi, lib
+        buffer = lib.evbuffer_new()
+        for _ in range(10):
+            lib.evbuffer_add(buffer, b"x", 1)
+        lib.evbuffer_drain(buffer, 3)
+        lib.evbuffer_freeze(buffer, 0)
+        assert lib.evbuffer_add(buffer, b"x", 1) == -1
+        lib.evbuffer_free(buffer)
+    """
+    done = traced(tmp_path, "-c", written(tmp_path, code))
+    rows = {line.split()[-1]: line.split() for line in done.lines if line[:3] not in ("% t", "---")}
+    assert rows["evbuffer_add"][3:5] == ["11", "1"]
+    assert rows["evbuffer_drain"][3] == "1"
+    assert not any("evbuffer_add(" in line for line in done.lines)
+
+
+def test_json_says_the_same(tmp_path: Path) -> None:
+    program = written(tmp_path, PROGRAM)
+    lines = traced(tmp_path, program).lines
+    told = [json.loads(line) for line in traced(tmp_path, "--json", program).lines]
+    assert [ADDRESS.sub("0x", json.dumps(parsed(line))) for line in lines] == [
+        ADDRESS.sub("0x", json.dumps(one)) for one in told
+    ]
+    assert {"call": "event_add", "args": ["ev#3", "{5.000000 s}"], "result": "0"} in told
+    assert {"begins": "on_read", "args": ["bev#1"]} in told
+    assert told[-1] == {"end": "exited with 0"}
+
+
+def test_what_libevent_calls_itself_is_told_when_asked(tmp_path: Path) -> None:
+    program = written(tmp_path, PROGRAM)
+    inside = traced(tmp_path, "--inside", program)
+    outside = traced(tmp_path, program)
+    assert not outside.calls("evbuffer_invoke_callbacks", "event_assign")
+    assert inside.calls("event_assign")
+    assert inside.out == outside.out
+
+
+@pytest.mark.parametrize("by", ["abort", "segv"])
+def test_a_crash_leaves_a_complete_trace(tmp_path: Path, by: str) -> None:
+    how = {"abort": "os.abort()", "segv": "ctypes.string_at(0)"}[by]
+    code = f"""
+        import ctypes, os, resource
+        from libevent_py import EventBase
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with EventBase() as base:
+            base.once(lambda *_: {how})
+            base.dispatch()
+    """
+    name = {"abort": signal.SIGABRT, "segv": signal.SIGSEGV}[by]
+    done = traced(tmp_path, "-e", "event", written(tmp_path, code), status=128 + name)
+    assert done.lines[-1] == f"+++ killed by {name.name} +++"
+    assert "event_base_loop(base#1, 0 <unfinished ...>" in done.lines
+
+
+def test_a_crash_in_libevent_tells_the_call(tmp_path: Path) -> None:
+    code = """
+        import resource
+        from libevent_py import ffi, lib
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        lib.evbuffer_get_length(ffi.cast("struct evbuffer *", 64))
+    """
+    done = traced(tmp_path, written(tmp_path, code), status=128 + signal.SIGSEGV)
+    assert done.lines[-2:] == [
+        "evbuffer_get_length(buf#1 <unfinished ...>",
+        "+++ killed by SIGSEGV +++",
+    ]
+
+
+def test_child_processes_are_told_when_asked(tmp_path: Path) -> None:
+    code = """
+        import os, subprocess, sys
+        from libevent_py import EventBase
+        with EventBase() as base:
+            pid = os.fork()
+            if pid == 0:
+                base.reinit()
+                base.close()
+                os._exit(0)
+            os.waitpid(pid, 0)
+        subprocess.run([sys.executable, "-c", "import libevent_py"], check=True)
+    """
+    program = written(tmp_path, code)
+    alone = traced(tmp_path, program)
+    assert not alone.calls("event_reinit")
+    assert len(alone.calls("event_get_version")) == 1
+    follow = traced(tmp_path, "-f", program)
+    assert {re.match(r"\[\d+\] ", line) is not None for line in follow.lines[:-1]} == {True}
+    found = [line.partition("] ")[2] for line in follow.lines]
+    assert "event_reinit(base#1) = 0" in found
+    assert sum(line.startswith("event_get_version(") for line in found) == 2
+
+
+def test_each_thread_has_its_own_indentation(tmp_path: Path) -> None:
+    code = """
+        import threading
+        from libevent_py import EventBase
+
+        def work():
+            with EventBase() as base:
+                for _ in range(100):
+                    base.once(lambda *_: base.events())
+                base.dispatch()
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    """
+    done = traced(tmp_path, written(tmp_path, code))
+    found = [parsed(line) for line in done.lines]
+    assert not [one for one in found if "text" in one]
+    assert sum("begins" in one for one in found) == sum("ends" in one for one in found) >= 400
+
+
+@pytest.mark.parametrize(
+    ("inject", "raised"),
+    [
+        ("event_new:error=NULL:errno=ENOMEM:when=3", "MemoryError"),
+        ("event_add:error=-1:errno=ENOSPC", "OSError"),
+        ("bufferevent_write:error=-1:when=1..2", "LibeventError"),
+    ],
+)
+def test_a_call_fails_as_it_is_told_to(tmp_path: Path, inject: str, raised: str) -> None:
+    done = run("-e", "event_new,event_add,bufferevent_write", "--inject", inject,
+               written(tmp_path, PROGRAM), status=1)  # fmt: skip
+    assert raised in done.stderr
+    assert "(INJECTED)" in done.stderr
+
+
+def test_calls_fail_from_one_on(tmp_path: Path) -> None:
+    code = """
+        from libevent_py import lib
+        buffer = lib.evbuffer_new()
+        results = [lib.evbuffer_add(buffer, b"x", 1) for _ in range(4)]
+        print(results, lib.evbuffer_get_length(buffer))
+    """
+    fault_from_2 = "evbuffer_add:error=-1:errno=ENOMEM:when=2+"
+    done = traced(tmp_path, "--inject", fault_from_2, written(tmp_path, code))
+    assert done.out == "[0, -1, -1, -1] 1\n"
+    assert done.calls("evbuffer_add")[1].endswith(" = -1 ENOMEM (INJECTED)")
+
+
+def test_another_backend_is_used(tmp_path: Path) -> None:
+    code = "from libevent_py import EventBase\nprint(EventBase().method)\n"
+    for method in EventBase.supported_methods():
+        assert traced(tmp_path, "--backend", method, written(tmp_path, code)).out == f"{method}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-e", "evnt_add", "x.py"], "did you mean event_add"),
+        (["x.py"], "there is no file x.py"),
+        (["no-such-program"], "there is no program no-such-program: give its path"),
+        (["--backend", "kqueue", "true"], "there is no backend kqueue: there are "),
+        (["--libevent", "/", "true"], "there is no libevent in /: give the directory"),
+        (["--inject", "event_add", "true"], "say what the function is to return, as error=-1"),
+        (["--inject", "event_add:error=x", "true"], "is none of error=VALUE"),
+        (["--inject", "malloc_:error=NULL", "true"], "libevent has no function or family malloc_"),
+    ],
+)
+def test_bad_input_is_told_with_what_to_do(arguments: list[str], said: str) -> None:
+    done = run(*arguments, status=2)
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_static_program_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "static.c"
+    file.write_text("int main(void) { return 0; }\n")
+    subprocess.run(
+        ["gcc", "-static", "-o", tmp_path / "static", file], check=True, timeout=PATIENCE
+    )
+    done = run(str(tmp_path / "static"), status=2)
+    assert "is linked statically, so nothing can be put before its libevent" in done.stderr
+
+
+def test_a_program_without_libevent_is_run_all_the_same() -> None:
+    done = run("true")
+    assert "is not linked with libevent" in done.stderr
+
+
+def test_faults_are_read() -> None:
+    assert fault("event_add:error=-1:when=2..3") == ("event_add", -1, 0, 2, 3)
+
+
+def test_every_public_function_that_has_a_body_is_traced() -> None:
+    found = names()
+    assert len(found) > 440
+    assert {"event_add", "bufferevent_getcb", "evhttp_new", "evdns_base_new"} <= set(found)
+    assert not [name for name in found if name.startswith("evpy_")]
+
+
+def test_the_library_compiles_without_a_warning(tmp_path: Path) -> None:
+    code = "import build_trace; print(*build_trace.include_dirs(), sep='\\n')"
+    command = [sys.executable, "-c", code]
+    made = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    include = [f"-I{directory}" for directory in made.stdout.splitlines()]
+    options = ["-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    options += ["-DLIBEVENT_PY_HAVE_OPENSSL=1", "-o", str(tmp_path / "preload.so")]
+    source = "libevent_py/_trace/preload.c"
+    subprocess.run(["gcc", *options, *include, source], cwd=ROOT, check=True, timeout=PATIENCE)
