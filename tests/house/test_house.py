@@ -65,7 +65,8 @@ FLOORS = """
 
     __init__
 
-    _cli.find _cli.doctor _cli
+    _trace
+    _cli.find _cli.doctor _cli.trace _cli
     __main__
 """
 ORDER = FLOORS.split()

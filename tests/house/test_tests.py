@@ -24,6 +24,7 @@ OTHERS = {
     "kit": "what tests share",
     "regress": "libevent's own tests",
     "samples": "the samples",
+    "trace": "python -m libevent_py trace",
     "walks": "random walks",
 }
 

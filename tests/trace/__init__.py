@@ -1,0 +1,1 @@
+"""``python -m libevent_py trace``: what programs call of libevent."""

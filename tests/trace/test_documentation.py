@@ -1,0 +1,31 @@
+"""What docs/tracing.md shows is what happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.kit.support import ROOT
+from tests.kit.tracing import run
+
+PAGE = (ROOT / "docs" / "tracing.md").read_text()
+
+
+def test_the_examples_print_what_they_say(tmp_path: Path) -> None:
+    program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+    (tmp_path / "pair.py").write_text(program)
+    shown = re.findall(r"```\n\$ python -m libevent_py trace (.*?)\n(.*?)```", PAGE, re.DOTALL)
+    assert len(shown) == 2
+    for arguments, printed in shown:
+        options = [
+            str(tmp_path / part) if part == "pair.py" else part for part in arguments.split()
+        ]
+        said = run(*options, status=None).stderr
+        pattern = ".*".join(map(re.escape, printed.split("...\n")))
+        assert re.fullmatch(pattern, said, re.DOTALL), said
+
+
+def test_each_option_is_explained() -> None:
+    usage = run("--help").stdout
+    options = set(re.findall(r"(?<![\w-])--?[a-z]+\b", usage)) - {"-h", "--help", "-m"}
+    assert {option for option in options if f"`{option}" not in PAGE} == set()
