@@ -144,6 +144,6 @@ build/bench-packages: .ci/packages Makefile
 	mkdir -p build && touch $@
 
 clean:
-	rm -rf .venv .venvs build dist vendor/include libevent_py/_ffi.*.so *.egg-info
+	rm -rf .venv .venvs build dist vendor/include libevent_py/_ffi.*.so libevent_py/_trace/*.so *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
