@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from libevent_py import EventBase, libevent_version
-from libevent_py._cli import trace
+from libevent_py._cli import compare, trace
 from libevent_py._cli.doctor import report
 from libevent_py._cli.find import Place, absent, constant, declared, is_constant, places, public
 
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line, and return its exit status."""
     if arguments[:1] == ["trace"]:
         return trace.main(arguments[1:])
+    if arguments[:1] == ["compare"]:
+        return compare.main(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="python -m libevent_py",
         description="Say which objects of libevent_py wrap a C function of libevent's, or stand "

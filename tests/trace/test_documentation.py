@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.kit.support import ROOT
+from tests.kit.support import PATIENCE, ROOT
 from tests.kit.tracing import run
 
 PAGE = (ROOT / "docs" / "tracing.md").read_text()
@@ -27,5 +29,13 @@ def test_the_examples_print_what_they_say(tmp_path: Path) -> None:
 
 def test_each_option_is_explained() -> None:
     usage = run("--help").stdout
+    usage += subprocess.run(
+        [sys.executable, "-m", "libevent_py", "compare", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    ).stdout
     options = set(re.findall(r"(?<![\w-])--?[a-z]+\b", usage)) - {"-h", "--help", "-m"}
     assert {option for option in options if f"`{option}" not in PAGE} == set()
