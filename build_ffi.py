@@ -64,6 +64,7 @@ NOUNS = (
     "tag",
     "rpc",
     "rpc_struct",
+    "explain",
     "doctor",
 )
 C = ROOT / "libevent_py" / "_c"

@@ -22,7 +22,9 @@ from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.end import close_all
 from libevent_py.enums import ListenerOption
 from libevent_py.event.base import EventBase
+from libevent_py.event.descriptor import own_address
 from libevent_py.event.event import Event
+from libevent_py.event.explain import Holder, callback_text, explains
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
@@ -358,3 +360,19 @@ def _closes(fd: int, thing: Any) -> bool:
 @from_c()
 def evpy_accept_error(listener: Listener, code: int) -> None:
     listener._accept_failed(code)
+
+
+@explains(Listener)
+def explained(listener: Listener) -> Iterator[Holder]:
+    """Yield *listener* with its address and, if it doesn't accept, why."""
+    if listener._bound is not None:
+        return  # told of with its server
+    pointer, notes = listener.pointer, []
+    if listener._resting:
+        notes.append("suspended: it rests for a second after an error of accept(), as logged")
+    elif listener._callback is None:
+        notes.append("without a callback, connections wait: set callback")
+    else:
+        notes.append(f"calls {callback_text(listener._callback)}")
+    name = f"Listener #{listener._key} on {own_address(lib.evconnlistener_get_fd(pointer))}"
+    yield Holder("listener", name, places=(pointer,), notes=notes)

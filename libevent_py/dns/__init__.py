@@ -1,5 +1,6 @@
 """DNS lookups and DNS servers: ``evdns``."""
 
+from libevent_py.dns import explain as explain  # registers what is said of them
 from libevent_py.dns.base import DnsBase as DnsBase
 from libevent_py.dns.base import err_to_string as err_to_string
 from libevent_py.dns.lookup import AddrInfoLookup as AddrInfoLookup

@@ -33,6 +33,7 @@ from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
 from libevent_py.event.config import SUPPORTED_METHODS, EventConfig, checked_method
+from libevent_py.event.explain import account
 
 if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Unpack
@@ -111,6 +112,7 @@ class EventBase(Root):
         "_exit_at",
         "_exiter",
         "_jobs",
+        "_loop_flags",
         "_nolock",
         "_on_error",
         "_once_callbacks",
@@ -173,6 +175,8 @@ class EventBase(Root):
         self._pipes: dict[str, tuple[int, CData]] = {}
         self._on_error: ErrorCallback | None = None
         self._nolock = nolock
+        #: What the loop was begun with, while it runs.
+        self._loop_flags = LoopFlag(0)
         self._onces: CData | None = None
         self._waker: CData | None = None
         self._exiter: CData | None = None
@@ -269,6 +273,23 @@ class EventBase(Root):
         if dump == ffi.NULL:
             raise errors.failed(lib.event_base_dump_events)
         return convert.taken_text(dump)
+
+    def explain(self) -> str:
+        """Return what keeps the loop from ending, and what is due when, as text.
+
+        The first line sums up. Then comes each object that keeps the loop alive, with its
+        descriptors, peers, callbacks, timeouts and, for a bufferevent, why it doesn't read or
+        write; then those that don't keep it alive. An object's number is its own for good: later
+        objects have higher ones. The text is for people: later releases may word it differently.
+        In a forked child, it says that `reinit` has to be called.
+
+        If the environment variable ``LIBEVENT_PY_EXPLAIN`` is 1 when this package is imported,
+        SIGUSR1 makes the process write this to standard error for all its bases. In place of 1, it
+        may be the name of another signal. `dump_events` returns libevent's own list.
+        """
+        self._check_thread()
+        forked = self._why_unusable(self)
+        return f"nothing can be told: {forked}\n" if forked else account(self)
 
     @property
     def running_event(self) -> Event | None:
@@ -435,7 +456,7 @@ class EventBase(Root):
         if in_the_middle(self, caller):
             raise RuntimeError("the loop was run in the middle of another call about its base")
         before: list[int] = []
-        self._running = True
+        self._running, self._loop_flags = True, flags
         try:
             self._begin_callbacks()
             self._watch_pipes(before)

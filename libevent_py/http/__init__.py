@@ -1,5 +1,6 @@
 """HTTP clients and servers: ``evhttp``."""
 
+from libevent_py.http import explain as explain  # registers what is said of them
 from libevent_py.http.bound_socket import BoundSocket as BoundSocket
 from libevent_py.http.client import HttpConnection as HttpConnection
 from libevent_py.http.headers import Headers as Headers

@@ -1,5 +1,6 @@
 """Remote procedure calls over HTTP: ``evrpc``."""
 
+from libevent_py.rpc import explain as explain  # registers what is said of them
 from libevent_py.rpc.message import Array as Array
 from libevent_py.rpc.message import Bytes as Bytes
 from libevent_py.rpc.message import Field as Field

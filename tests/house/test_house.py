@@ -38,28 +38,28 @@ FLOORS = """
 
     debug log util
 
-    event.config event.base event.event event
+    event.config event.descriptor event.explain event.base event.event event.asked event
 
     buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
     buffer.owned buffer
 
     bufferevent.given bufferevent.limits bufferevent.tls bufferevent.eager bufferevent.layers
     bufferevent.connect bufferevent.callbacks bufferevent.plans bufferevent.end bufferevent.lock
-    bufferevent.bufferevent bufferevent
+    bufferevent.bufferevent bufferevent.explain bufferevent
 
     listener
 
     vulnerabilities.probe vulnerabilities.known vulnerabilities
 
-    dns.lookup dns.base dns.server_request dns.server dns
+    dns.lookup dns.base dns.server_request dns.server dns.explain dns
 
     http.headers http.framing http.uri http.flow http.request http.request_queue http.client
     http.end http.server_connection http.server_request http.receiving http.bound_socket
-    http.server http
+    http.server http.explain http
 
     tag
 
-    rpc.message rpc.hooks rpc.server rpc.pool rpc
+    rpc.message rpc.hooks rpc.server rpc.pool rpc.explain rpc
 
     types
 

@@ -32,6 +32,7 @@ USES: dict[str, Callable[[EventBase], object]] = {
     "max_events": lambda base: base.max_events(ADDED),
     "events": lambda base: base.events(),
     "dump_events": lambda base: base.dump_events(),
+    "explain": lambda base: base.explain(),
     "running_event": lambda base: base.running_event,
     "active_by_fd": lambda base: base.active_by_fd(0, READ),
     "active_by_signal": lambda base: base.active_by_signal(signal.SIGUSR1),

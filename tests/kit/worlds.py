@@ -214,6 +214,7 @@ class World:
         ("bases", lambda world, base: base.defer(world.callback)),
         ("bases", lambda world, base: world.random.choice([base.loopbreak, base.loopexit])()),
         ("bases", lambda world, base: (base.events(), base.dump_events(), base.running_event)),
+        ("bases", lambda world, base: base.explain()),
         ("bases", lambda world, base: base.reinit()),
         ("bases", lambda world, base: base.active_by_signal(signal.SIGUSR1)),
         ("events", lambda world, event: event.add(world.seconds())),
