@@ -33,8 +33,13 @@ def _write(text: str) -> None:
 
 def _tell(base: EventBase) -> None:
     """Write what *base* has to explain, under its name, without a user's class having a say."""
-    with contextlib.suppress(errors.ClosedError):  # also by other code, in the middle
-        _write(f"{EventBase.__repr__(base)}\n{EventBase.explain(base)}\n")
+    try:
+        text = EventBase.explain(base)
+    except errors.ClosedError:  # by other code, in the middle
+        return
+    except errors.ForkError as error:
+        text = f"{error}\n"
+    _write(f"{EventBase.__repr__(base)}\n{text}\n")
 
 
 def _age(base: EventBase) -> int:

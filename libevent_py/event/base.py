@@ -281,15 +281,13 @@ class EventBase(Root):
         descriptors, peers, callbacks, timeouts and, for a bufferevent, why it doesn't read or
         write; then those that don't keep it alive. An object's number is its own for good: later
         objects have higher ones. The text is for people: later releases may word it differently.
-        In a forked child, it says that `reinit` has to be called.
 
         If the environment variable ``LIBEVENT_PY_EXPLAIN`` is 1 when this package is imported,
         SIGUSR1 makes the process write this to standard error for all its bases. In place of 1, it
         may be the name of another signal. `dump_events` returns libevent's own list.
         """
         self._check_thread()
-        forked = self._why_unusable(self)
-        return f"nothing can be told: {forked}\n" if forked else account(self)
+        return account(self)
 
     @property
     def running_event(self) -> Event | None:
