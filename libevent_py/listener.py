@@ -205,6 +205,8 @@ class Listener(Child):
             yield convert.told_socket_name(fd)
         if self._resting:
             yield "resting"
+        if self._callback is not None and not self.closed:
+            yield f"calls {callback_text(self._callback)}"
 
     @property
     def fd(self) -> int:

@@ -19,6 +19,7 @@ from libevent_py._core.handle import WithoutPointer, slot
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
 from libevent_py.enums import EventFlag, FilterResult, FlushMode
+from libevent_py.event.descriptor import UNNAMED, peer_address
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
@@ -251,7 +252,11 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
         arena = bev.base._arena
         unread, unsent = (arena.unread, arena.unsent) if arena.bev is bev else (0, 0)
         size = lib.evbuffer_get_length
-        yield f"fd {lib.bufferevent_getfd(pointer)}"
+        fd = int(lib.bufferevent_getfd(pointer))
+        yield f"fd {fd}"
+        peer = peer_address(fd) if fd >= 0 else None
+        if peer is not None and peer != UNNAMED:
+            yield f"to {peer}"
         yield f"enabled {EventFlag(lib.bufferevent_get_enabled(bev.pointer)).names}"
         yield f"input {size(lib.bufferevent_get_input(bev.pointer)) + unread} bytes"
         yield f"output {size(lib.bufferevent_get_output(bev.pointer)) + unsent} bytes"

@@ -33,6 +33,9 @@ SOCKETS: dict[tuple[int, int], str] = {
     (socket.AF_UNIX, socket.SOCK_DGRAM): "a UNIX datagram socket",
 }
 
+#: What is said of a UNIX socket that is bound to no path.
+UNNAMED = "unnamed"
+
 
 def what_is(fd: int) -> str:
     """Return what *fd* is, such as "a TCP socket, 127.0.0.1:1 to 127.0.0.1:2"."""
@@ -48,7 +51,7 @@ def address_text(address: Address) -> str:
     if isinstance(address, tuple):
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return repr(address) if address else "unnamed"
+    return repr(address) if address else UNNAMED
 
 
 def own_address(fd: int) -> str | None:
@@ -84,7 +87,7 @@ def _socket(fd: int) -> str:
     peer = peer_address(fd)
     if peer is None:
         return f"{name}, not connected" if own is None else f"{name} at {own}, not connected"
-    if own == peer == "unnamed":
+    if own == peer == UNNAMED:
         return f"{name} of a pair"
     return f"{name}, {own} to {peer}"
 

@@ -22,6 +22,7 @@ from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
 from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
+from libevent_py.event.explain import callback_text
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData
@@ -286,6 +287,8 @@ class Event(Child):
         if ask:
             pending = EventFlag(lib.event_pending(self.pointer, _ALL, ffi.NULL))
             yield f"pending {pending.names}" if pending else "not pending"
+        if not self.closed:
+            yield f"calls {callback_text(self._callback)}"
 
     @property
     def pending(self) -> EventFlag:

@@ -446,7 +446,7 @@ def said(function: Callable[[], object]) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-FORGOTTEN = r"<\w+ at 0x\w+, {}, not pending> has been dropped without ever having been added: "
+FORGOTTEN = r"<\w+ at 0x\w+, {}, not pending, calls [^>]*> has been dropped without ever having been added: "
 FORGOTTEN += r"call \.add\(\) or \.active\(\), or \.close\(\) it where there is no need"
 
 
@@ -479,7 +479,7 @@ def test_so_is_one_that_another_thread_drops_of_which_c_is_not_asked(base: Event
         thread.join()
 
     [text] = said(forget)
-    assert re.fullmatch(r"<Event at 0x\w+, timer> has been dropped without .*", text)
+    assert re.fullmatch(r"<Event at 0x\w+, timer, calls .*> has been dropped without .*", text)
 
 
 def fails(error: type[Exception], function: Callable[..., object], *arguments: Any) -> None:

@@ -323,6 +323,7 @@ def test_a_bufferevent_is_told_with_its_peer_and_its_bytes(base: EventBase) -> N
         bev.write(b"x" * 12)
         text = base.explain()
         host, port = other.getsockname()
+        assert f", fd {bev.fd}, to {host}:{port}, enabled" in repr(bev)
         assert first(text) == "the loop goes on: 1 bufferevent keeps it alive"
         told = about(text, f"BufferEvent #{bev._key} to {host}:{port}, 12 bytes to write")
         assert told[1].startswith(f"waits to write fd {bev.fd}, a TCP socket, ")

@@ -50,6 +50,7 @@ from tests.kit.support import run_python
 
 LOCAL = "127.0.0.1", 0
 AT = r"at 0x[0-9a-f]+"
+CALLS = rf", calls nothing \({re.escape(__file__)}:\d+\)"
 BOUND = r"\('127\.0\.0\.1', \d+\)"
 
 #: Those that are closed by closing what they belong to.
@@ -80,19 +81,19 @@ def every(base: EventBase, pair: Pair, tmp_path: Path) -> Iterator[dict[str, tup
             return thing
 
         event = enter(Event(base, pair[0], READ | PERSIST, nothing))
-        add("Event", event.add(1000), rf", fd {fd}, READ\|PERSIST, pending TIMEOUT\|READ")
-        add("Event timer", enter(Event.timer(base, nothing)), ", timer, not pending")
+        add("Event", event.add(1000), rf", fd {fd}, READ\|PERSIST, pending TIMEOUT\|READ{CALLS}")
+        add("Event timer", enter(Event.timer(base, nothing)), f", timer, not pending{CALLS}")
         add(
             "Event signal",
             enter(Event.signal(base, 10, nothing)),
-            r", signal 10, SIGNAL\|PERSIST, not pending",
+            rf", signal 10, SIGNAL\|PERSIST, not pending{CALLS}",
         )
         add("CommonTimeout", base.init_common_timeout(2.5), r", 2\.5 s")
         config = enter(
             EventConfig(avoid=["poll"], require=EventFeature.O1, flags=EventBaseFlag.PRECISE_TIMER)
         )
         add("EventConfig", config, ", avoids poll, requires O1, PRECISE_TIMER")
-        add("Listener", enter(Listener(base, LOCAL, nothing)), rf", fd \d+, {BOUND}")
+        add("Listener", enter(Listener(base, LOCAL, nothing)), rf", fd \d+, {BOUND}{CALLS}")
         bev = enter(BufferEvent(base, pair[1], BufferEventOption(0)))
         bev.write(b"1234")
         add(
@@ -196,8 +197,8 @@ def test_in_another_thread_c_is_not_asked_but_for_what_any_thread_may_use(
     thread.start()
     thread.join()
     assert re.fullmatch(f"<EventBase {AT}>", printed["EventBase"])
-    assert re.fullmatch(rf"<Event {AT}, fd \d+, READ\|PERSIST>", printed["Event"])
-    assert re.fullmatch(f"<Listener {AT}>", printed["Listener"])
+    assert re.fullmatch(rf"<Event {AT}, fd \d+, READ\|PERSIST{CALLS}>", printed["Event"])
+    assert re.fullmatch(f"<Listener {AT}{CALLS}>", printed["Listener"])
     assert re.fullmatch(f"<BufferEvent {AT}>", printed["BufferEvent"])
     assert re.fullmatch(f"<Buffer {AT}>", printed["Buffer output"])
     assert re.fullmatch(f"<Buffer {AT}, 5 bytes, 1 callbacks>", printed["Buffer"])
@@ -416,7 +417,9 @@ def test_a_listener_whose_socket_somebody_has_closed_says_so(base: EventBase) ->
     text = repr(listener)
     os.dup2(kept, fd, inheritable=False)
     os.close(kept)
-    assert re.fullmatch(rf"<Listener {AT}, fd {fd}, no address \(Bad file descriptor\)>", text)
+    assert re.fullmatch(
+        rf"<Listener {AT}, fd {fd}, no address \(Bad file descriptor\){CALLS}>", text
+    )
     listener.close()
 
 
