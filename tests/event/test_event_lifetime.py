@@ -446,8 +446,9 @@ def said(function: Callable[[], object]) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-FORGOTTEN = r"<\w+ at 0x\w+, {}, not pending, calls [^>]*> has been dropped without ever having been added: "
-FORGOTTEN += r"call \.add\(\) or \.active\(\), or \.close\(\) it where there is no need"
+FORGOTTEN = r"<\w+ at 0x\w+, {}, not pending, calls [^>]*> has been dropped without ever "
+FORGOTTEN += r"having been added: call \.add\(\) or \.active\(\), "
+FORGOTTEN += r"or \.close\(\) it where there is no need"
 
 
 @pytest.mark.parametrize("kind", KINDS)
