@@ -440,6 +440,14 @@ static void evpy_rpc_pool_remove_connection(
 	evrpc_pool_remove_connection(pool, evcon);
 }
 
+/* Remove a connection, and add it again, so that evrpc sends a call that waits. */
+static void evpy_rpc_pool_add_again(
+    struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections)
+{
+	evpy_rpc_pool_remove_connection(pool, evcon, connections);
+	evpy_rpc_pool_add_connection(pool, evcon, connections);
+}
+
 /* evrpc asserts that it gets memory for a copy of the data. */
 static int evpy_rpc_hook_add_meta(void *context, const char *key, const void *data, size_t size)
 {

@@ -125,4 +125,6 @@ void evpy_rpc_pool_remove_connections(struct evrpc_pool *pool,
     struct evhttp_connection *const *evcons, int *connections);
 void evpy_rpc_pool_remove_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections);
+void evpy_rpc_pool_add_again(
+    struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections);
 int evpy_rpc_hook_add_meta(void *context, const char *key, const void *data, size_t size);

@@ -180,6 +180,7 @@ STANDS_FOR = {
     "evpy_rpc_hook_add_meta": "evrpc_hook_add_meta",
     "evpy_rpc_http_request": "evrpc_register_generic",
     "evpy_rpc_make_request": "evrpc_make_request",
+    "evpy_rpc_pool_add_again": "evrpc_pool_add_connection",
     "evpy_rpc_pool_add_connection": "evrpc_pool_add_connection",
     "evpy_rpc_pool_new": "evrpc_pool_new",
     "evpy_rpc_pool_remove_connection": "evrpc_pool_remove_connection",

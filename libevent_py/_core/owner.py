@@ -63,7 +63,9 @@ from libevent_py._core.handle import (
     Making,
     WithoutPointer,
     came_to_be,
+    fill,
     slot,
+    with_pointer,
     without_pointer,
 )
 from libevent_py._core.rank import Rank as Rank
@@ -334,6 +336,20 @@ class Root(Handle):
             handle._put(pointer)
         else:
             self._parked[id(handle)] = handle, pointer
+
+    def _put_back_from(self, handle: Handle, taken: list[CData]) -> None:
+        """Do as `_put_back` with the pointer in *taken*, if it is still there: it can't be lost."""
+        kind, name = type(handle), id(handle)
+        before = with_pointer(kind) if issubclass(kind, WithoutPointer) else kind
+        if not taken:  # it has been put back
+            return
+        pointer = taken[0]
+        del taken[0]  # no call from here on
+        if self._parked is None:
+            handle.__class__ = before
+            fill(handle, pointer)
+        else:
+            self._parked[name] = handle, pointer
 
     # Freeing.
 

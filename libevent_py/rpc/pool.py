@@ -179,7 +179,8 @@ class Made:
         self.calls: dict[int, RpcCall] = {}
         #: Those whose end has begun: an interrupt leaves them to the end of the pool.
         self.ending: dict[int, RpcCall] = {}
-        self.connections: dict[int, tuple[HttpConnection, CData]] = {}
+        #: Each with the list that its pointer is in: see `give_back`.
+        self.connections: dict[int, tuple[HttpConnection, list[CData]]] = {}
         #: How many connections C has, for C: it must not make a call without one.
         self.count = ffi.new("int *")
         self.freed = False
@@ -188,9 +189,9 @@ class Made:
     @goes_on
     def free(self, pool: CData) -> None:
         """Free the pool in C, and close its connections; by now the callbacks have been called."""
-        known = list(self.connections.values())
+        known = list(self.connections.items())
         if not self.freed:
-            pointers = ffi.new("struct evhttp_connection *[]", [pointer for _, pointer in known])
+            pointers = ffi.new("struct evhttp_connection *[]", [here[0] for _, (_, here) in known])
             lib.evpy_rpc_pool_remove_connections(pool, pointers, self.count)
             for call in list(self.calls.values()):
                 self.silence(call._key)
@@ -202,16 +203,10 @@ class Made:
         for call in list(self.calls.values()):
             lib.evpy_call_let_go(call._record)
         self.calls.clear()
-        for connection, pointer in known:
-            key, taken = number(pointer), connection.__class__
-            try:
-                if key in self.connections:  # other code may have gone on in between
-                    give_back(connection, pointer)
-            finally:
-                # No call in here, nobody interrupts: a connection that is given back may be closed.
-                if connection.__class__ is not taken:
-                    del self.connections[key]
+        for key, (connection, here) in known:
+            give_back(connection, here)  # an interrupt leaves it, or its close, to the next time
             connection.close()
+            self.connections.pop(key, None)
 
 
 class RpcPool(End):
@@ -256,23 +251,24 @@ class RpcPool(End):
             raise TypeError(f"connection must be an HttpConnection, not {connection!r}")
         if connection.base is not self.base:
             raise ValueError("connection must have the same base as the pool")
-        self._give(pool, connection, take_over(connection))
+        here: list[CData] = []
+        try:
+            take_over(connection, here)
+            self._give(pool, connection, here)
+        except BaseException:  # perhaps an interrupt
+            if here and number(here[0]) not in self._made.connections:
+                give_back(connection, here)
+            raise
 
-    def _give(self, pool: CData, connection: HttpConnection, pointer: CData) -> None:
-        """Add *connection*, whose pointer has been taken, to C's *pool*."""
-        known, key, added = self._made.connections, number(pointer), False
+    def _give(self, pool: CData, connection: HttpConnection, here: list[CData]) -> None:
+        """Add *connection*, whose pointer has been taken and is *here*, to C's *pool*."""
+        known, key = self._made.connections, number(here[0])
 
         def add() -> None:
-            nonlocal added
-            added = True  # an interrupt can come before this, or after the call of C
-            known[key] = connection, pointer
-            lib.evpy_rpc_pool_add_connection(pool, pointer, self._made.count)
+            known[key] = connection, here  # no call from here to the next line
+            lib.evpy_rpc_pool_add_connection(pool, here[0], self._made.count)
 
-        try:
-            self._enter(add)
-        finally:
-            if not added:
-                give_back(connection, pointer)
+        self._enter(add)
 
     def remove_connection(self, connection: HttpConnection) -> None:
         """Remove *connection* from the pool; it can then be used by itself again.
@@ -282,21 +278,23 @@ class RpcPool(End):
         """
         pool = self.pointer
         self.base._check_thread()
-        found = [item for item in self._made.connections.copy().items() if item[1][0] is connection]
+        known = self._made.connections
+        found = [item for item in known.copy().items() if item[1][0] is connection]
         if not found:
             raise ValueError("connection is not one of this pool's")
-        key, (_, pointer) = found[0]
+        key, (_, here) = found[0]
         if any(call._connection == key for call in list(self._made.calls.values())):
             raise RuntimeError("a call is under way on this connection")
-        self._take_back(pool, key, pointer)
-        give_back(connection, pointer)
-
-    def _take_back(self, pool: CData, key: int, pointer: CData) -> None:
-        """Remove a connection from C's *pool*."""
-        try:  # an interrupt can come only after the call of C, not before
-            lib.evpy_rpc_pool_remove_connection(pool, pointer, self._made.count)
-        finally:
-            self._made.connections.pop(key, None)
+        remove, count = lib.evpy_rpc_pool_remove_connection, self._made.count
+        if key not in known:
+            raise ValueError("connection is not one of this pool's any more")
+        del known[key]  # no call from here to the next line
+        try:
+            remove(pool, here[0], count)
+            give_back(connection, here)
+        except BaseException:  # an interrupt
+            give_back(connection, here)
+            raise
 
     @property
     def connections(self) -> list[HttpConnection]:
@@ -422,10 +420,15 @@ class RpcPool(End):
         calls = list(self._made.calls.values())
         if self.closed or all(call._connection is not None for call in calls):
             return
-        pool = self.pointer
-        for key, (connection, pointer) in list(self._made.connections.copy().items())[:1]:
-            self._take_back(pool, key, pointer)
-            self._give(pool, connection, pointer)
+        self._enter(self._add_again, self.pointer)
+
+    def _add_again(self, pool: CData) -> None:
+        """Remove the first connection from C's *pool*, and add it again."""
+        known, add, count = self._made.connections, lib.evpy_rpc_pool_add_again, self._made.count
+        for key in list(known):
+            if key in known:  # other code may have removed it
+                add(pool, known[key][1][0], count)
+                return
 
     def close(self) -> None:
         """End all calls, and close the connections; a second time does nothing.
@@ -478,22 +481,23 @@ class RpcPool(End):
         return functools.partial(self.base._free_when_clean, self._made.free)
 
 
-def take_over(connection: HttpConnection) -> CData:
-    """Take the pointer of *connection*, which can't be used until `give_back`, and return it."""
-    pointer = connection.pointer
+def take_over(connection: HttpConnection, here: list[CData]) -> None:
+    """Move the pointer of *connection* to *here*: it can't be used until `give_back`."""
+    connection._check_usable()
     if len(connection._queue):
         raise ValueError("connection must have no request under way")
-    if connection._take() is None:  # other code has closed it since
+    connection._take_into(here)
+    if not here:  # other code has closed it since
         raise connection._unusable()
     connection.base._forget(connection._key)
-    return pointer
 
 
-def give_back(connection: HttpConnection, pointer: CData) -> None:
-    """Undo `take_over`."""
+def give_back(connection: HttpConnection, here: list[CData]) -> None:
+    """Undo `take_over`; a second time does nothing, so it may follow an interrupt."""
     base = connection.base
-    base._know(connection)
-    base._put_back(connection, pointer)  # a callback may have forked meanwhile
+    if here:
+        base._know(connection)
+        base._put_back_from(connection, here)  # a callback may have forked meanwhile
 
 
 @from_c()

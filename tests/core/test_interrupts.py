@@ -508,6 +508,8 @@ CLOSES = {
     "DNS server": ("DnsServer(base, ('127.0.0.1', 0), print)", "thing.close()"),
     "RPC server": ("RpcServer(HttpServer(base))", "thing.close()"),
     "pool": ("pooled(base)", "thing.close()"),
+    "filled pool": ("RpcPool(base)", "thing.add_connection(client(base))"),
+    "emptied pool": ("pooled(base)", "thing.remove_connection(*keep(thing.connections))"),
     "common timeout": ("base.init_common_timeout(1.0)", "base.close()"),
 }
 
@@ -531,11 +533,15 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
 
     def pooled(base):
         pool = RpcPool(base)
-        pool.add_connection(HttpConnection(base, "127.0.0.1", 9))
+        pool.add_connection(client(base))
         return pool
+
+    def client(base):
+        return HttpConnection(base, "127.0.0.1", 9)
 
     def once(number):
         told = []
+        keep = lambda things: told.extend(things) or things
         base = EventBase()
         thing = {make}
         interposer = Interposer(interrupt, number, signals=True)

@@ -108,7 +108,8 @@ class Troubled(World):
             if self.depth and isinstance(error, Numbered) and self.random.random() < 0.5:
                 again = self.account.numbered(type(error), f"again for {error.number}")
         if self.stolen and not self.maimed:
-            self.account.look()
+            with contextlib.suppress(OSError):  # there may be no descriptor for that just now
+                self.account.look()
             self.maimed = not self.stolen.isdisjoint(self.account.sets())
         if again is not None:
             raise again  # not amid the other, of which somebody has been told
