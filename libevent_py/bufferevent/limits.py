@@ -198,9 +198,10 @@ class Limits:
         """
         pointer = bev.pointer
         limit: RateLimit | Limits | None = self
-        self._changing = True
-        lib.bufferevent_incref(pointer)
+        held: list[CData] = []
         try:
+            self._changing, held = True, [pointer]
+            lib.bufferevent_incref(pointer)  # no call from there to here
             while limit is not self.own:
                 limit = self.own
                 if limit is None:
@@ -209,9 +210,21 @@ class Limits:
                     change = lib.evpy_bufferevent_set_rate_limit
                     bev.base._call(change, pointer, *_numbers(self._kept_by_c(limit)))
         finally:
-            self._changing = False
-            if bev.closed:  # the limit was set too late to be freed with the bufferevent
+            try:
+                self._changed(bev, held)
+            except BaseException:  # an interrupt
+                self._changed(bev, held)
+                raise
+
+    def _changed(self, bev: BufferEvent, held: list[CData]) -> None:
+        """Let the pointer in *held* go; a second time does nothing."""
+        self._changing = False
+        closed = bev.closed
+        if held:
+            pointer = held[0]
+            if closed:  # the limit was set too late to be freed with the bufferevent
                 lib.evpy_bufferevent_unlimit(pointer, True)
+            del held[0]  # no call from here to the next line
             lib.bufferevent_decref(pointer)
 
     def _kept_by_c(self, limit: RateLimit) -> RateLimit:

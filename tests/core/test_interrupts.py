@@ -500,6 +500,7 @@ CLOSES = {
     "flushed": ("BufferEvent(base)", "thing.close(flush=True)"),
     "eager": ("BufferEvent(base, options=BufferEventOption.EAGER)", "thing.close()"),
     "limited": ("limited(base)", "thing.close()"),
+    "newly limited": ("BufferEvent(base)", "setattr(thing, 'rate_limit', RateLimit(10))"),
     "filter": ("BufferEvent.filter(BufferEvent(base), None, None)", "thing.close()"),
     "TLS": ("BufferEvent.tls(base, -1, tls_contexts()[1])", "thing.close()"),
     "TLS filter": ("BufferEvent.tls_filter(BufferEvent(base), tls_contexts()[1])", "thing.close()"),
