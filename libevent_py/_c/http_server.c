@@ -123,10 +123,11 @@ static struct bufferevent *evpy_http_refuse(struct event_base *base)
 
 static struct bufferevent *evpy_on_http_bev(struct event_base *base, void *key)
 {
-	struct bufferevent *bev;
+	struct bufferevent *bev = NULL;
+	int refused;
 
-	EVPY_CALL(bev = evpy_http_bev((uintptr_t)key));
-	return bev == (struct bufferevent *)-1 ? evpy_http_refuse(base) : bev;
+	EVPY_CALL(refused = evpy_http_bev((uintptr_t)key, &bev));
+	return bev == NULL && refused ? evpy_http_refuse(base) : bev;
 }
 
 /* evhttp has put its own pointer where the listener's key was. */
@@ -196,6 +197,23 @@ static struct bufferevent *evpy_http_bounded(struct event_base *base, void *most
 	if (bev != NULL)
 		evpy_http_bound(bev, (size_t)most);
 	return bev;
+}
+
+/* Give evhttp the bufferevent that it has asked for, with another reference for Python. As it is stored in `place`, an
+ * interrupt on the way back loses nothing. */
+static void evpy_http_hand_over(struct bufferevent *bev, size_t most, struct bufferevent **place)
+{
+	bufferevent_incref(bev);
+	if (most > 0)
+		evpy_http_bound(bev, most);
+	*place = bev;
+}
+
+/* The same with one that Python has not made; with 0 for `most`, libevent makes it. */
+static void evpy_http_make_bev(struct event_base *base, size_t most, struct bufferevent **place)
+{
+	if (most > 0)
+		*place = evpy_http_bounded(base, (void *)most);
 }
 
 /* With 0 for `most`, libevent makes what Python doesn't. */
@@ -513,6 +531,15 @@ static void evpy_http_mute(struct evhttp_connection *evcon)
 	evbuffer_drain(output, evbuffer_get_length(output));
 	evbuffer_freeze(output, 1);
 	evbuffer_freeze(output, 0);
+}
+
+/* Returns the bufferevent of a connection, with a reference for evpy_http_push(). */
+static struct bufferevent *evpy_http_hold(struct evhttp_connection *evcon)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+
+	bufferevent_incref(bev);
+	return bev;
 }
 
 /* Writes at once, as far as the socket takes it, what a stopped loop would not write; as the loop does it, whatever

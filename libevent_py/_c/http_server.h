@@ -6,15 +6,15 @@ extern "Python" int evpy_http_allowed(uintptr_t key, int method);
 extern "Python" int evpy_http_completed(uintptr_t key, struct evhttp_request *request);
 extern "Python" int evpy_http_written(uintptr_t key);
 extern "Python" int evpy_http_closed(uintptr_t key);
-extern "Python" struct bufferevent *evpy_http_bev(uintptr_t key);
+extern "Python" int evpy_http_bev(uintptr_t key, struct bufferevent **place);
 extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int error);
 
 int evpy_http_bind(
     struct evhttp *http, struct evconnlistener *listener, struct evhttp_bound_socket **bound);
 int evpy_http_set_cb(struct evhttp *http, const char *path, uintptr_t key);
 void evpy_http_set_gencb(struct evhttp *http, int handled, uintptr_t key);
-void evpy_http_bound(struct bufferevent *bev, size_t most);
-struct bufferevent *evpy_http_bounded(struct event_base *base, void *most);
+void evpy_http_hand_over(struct bufferevent *bev, size_t most, struct bufferevent **place);
+void evpy_http_make_bev(struct event_base *base, size_t most, struct bufferevent **place);
 void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, size_t most);
 void evpy_http_set_timeout(struct evhttp *http, double seconds);
 
@@ -32,6 +32,7 @@ int evpy_http_reply_chunk_buffer(struct evhttp_request *req, struct evbuffer *da
 int evpy_http_reply_end(struct evhttp_request *req);
 ev_int64_t evpy_http_missing(const struct evhttp_request *req);
 void evpy_http_mute(struct evhttp_connection *evcon);
+struct bufferevent *evpy_http_hold(struct evhttp_connection *evcon);
 void evpy_http_push(struct bufferevent *bev);
 int evpy_http_abandon(struct evhttp_request *req);
 void evpy_http_free_orphan(struct evhttp_request *req);

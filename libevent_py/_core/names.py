@@ -107,8 +107,6 @@ STANDS_FOR = {
     "evpy_http_abandon": "evhttp_send_error",
     "evpy_http_await": "evhttp_request_set_on_complete_cb",
     "evpy_http_bind": "evhttp_bind_listener",
-    "evpy_http_bound": "evhttp_foreach_bound_socket",
-    "evpy_http_bounded": "evhttp_set_max_body_size",
     "evpy_http_connection_of": "evhttp_connection_get_bufferevent",
     "evpy_http_frame_problem": "evhttp_send_reply",
     "evpy_http_free_orphan": "evhttp_request_free",

@@ -41,6 +41,7 @@ the child for good.
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 import threading
@@ -432,6 +433,12 @@ class Root(Handle):
     def _once_clean(self, function: Callable[[Any], object], what: Any) -> None:
         """Call *function* with *what* at the next clean moment, which others see to."""
         self._graveyard.append((function, what))
+
+    def _notes_once_clean(
+        self, function: Callable[[Thing], object], what: Thing
+    ) -> Callable[[], object]:
+        """Return what does as `_once_clean`, and is implemented in C: no interrupt comes before."""
+        return functools.partial(self._graveyard.append, (function, what))
 
     def _is_clean(self) -> bool:
         """Tell whether nothing waits for a clean moment."""

@@ -18,7 +18,7 @@ from libevent_py.http.server_connection import (
     Connections,
     HttpServerConnection,
     address_of,
-    taken_out,
+    free_all,
 )
 from libevent_py.http.server_request import (
     ANSWERED,
@@ -125,8 +125,7 @@ class Requests:
         """Free the requests whose clients have gone; C frees the others with the server."""
         for guest in list(self.guests):
             guest.free()
-        for _, (_, pointer) in taken_out(self.waiting):
-            lib.evpy_http_free_orphan(pointer)
+        free_all(self.waiting, lib.evpy_http_free_orphan)
 
 
 # What C calls.

@@ -492,20 +492,17 @@ class HttpServer(Child):
         called = self._bevcb is not None or self._greets()
         lib.evpy_http_set_bevcb(self.pointer, called, self._key, self._most)
 
-    def _new_bev(self) -> CData:
-        """Return C's bufferevent for a new connection, or NULL for one of libevent's own."""
+    def _new_bev(self, place: CData) -> None:
+        """Store C's bufferevent for a new connection in *place*, unless it is libevent's own."""
         bev = None if self._bevcb is None else self._bevcb(self.base)
         self._check_usable()  # the callback may have closed the server
         most = self._most
         if bev is None and self._greets():
             bev = BufferEvent(self.base)
         if bev is None:
-            base, bound = self.base.pointer, ffi.cast("void *", most)
-            return lib.evpy_http_bounded(base, bound) if most else ffi.NULL
-        pointer = self._connections.give(self, self._checked(bev))
-        if most:
-            lib.evpy_http_bound(pointer, most)
-        return pointer
+            lib.evpy_http_make_bev(self.base.pointer, most, place)
+        else:
+            self._connections.give(self, self._checked(bev), most, place)
 
     def _checked(self, bev: BufferEvent) -> BufferEvent:
         """Return *bev*, or raise an error if evhttp could not use it (O11)."""
@@ -697,11 +694,18 @@ def _leave(_pointer: CData) -> None:
 def _free(requests: Requests, connections: Connections, _kept: object, pointer: CData) -> None:
     try:
         requests.free_orphans()
-    finally:  # even after an interrupt
+    except BaseException:  # an interrupt
+        requests.free_orphans()
+        raise
+    finally:
         try:
             errors.surely(lib.evhttp_free, pointer)
         finally:
-            connections.free_given()
+            try:
+                connections.free_given()
+            except BaseException:  # as above
+                connections.free_given()
+                raise
 
 
 # hot: called for every request; and of a `Route`, which has no base to tell.
@@ -716,10 +720,11 @@ def evpy_http_allowed(key: int, method: int) -> int:
     return method & root._methods
 
 
-#: Makes C close the connection: with NULL it would go on without TLS if making that has failed.
-REFUSED = ffi.cast("struct bufferevent *", -1)
+@from_c(late=1, raised=1)
+def evpy_http_bev(server: HttpServer, place: CData) -> int:
+    """Return 1 to refuse the connection, unless there is a bufferevent in *place*.
 
-
-@from_c(late=REFUSED, raised=REFUSED)
-def evpy_http_bev(server: HttpServer) -> CData:
-    return server._new_bev()
+    Otherwise it would go on without TLS if making that has failed.
+    """
+    server._new_bev(place)
+    return 0

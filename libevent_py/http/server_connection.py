@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 #: What is told that a server's connection has ended: ``on_close(connection)``.
 HttpServerConnectionCallback: TypeAlias = Callable[["HttpServerConnection"], object]
 
-K = TypeVar("K")
-V = TypeVar("V")
+T = TypeVar("T")
 
 
 def address_of(pointer: CData) -> int:
@@ -255,26 +254,32 @@ class Connections:
         #: The pointers that are to be freed at the next clean moment, by their addresses.
         self.doomed: dict[int, CData] = {}
         #: The bufferevents that the next connections will use, each with an extra reference in C.
-        self._given: dict[int, tuple[CData, BufferEvent]] = {}
+        self._given: dict[int, tuple[BufferEvent, CData]] = {}
 
     def _lent(self) -> list[Handle]:
         """Return all objects that end with the server."""
         known, given = list(self.known.values()), list(self._given.values())
         return [
             *(handle for one in known for handle in (*one._lent(), one)),
-            *(handle for _, bev in given for handle in (*bev._lent(), bev)),
+            *(handle for bev, _ in given for handle in (*bev._lent(), bev)),
         ]
 
     # Their bufferevents.
 
-    def give(self, server: HttpServer, bev: BufferEvent) -> CData:
-        """Let the next connection of *server* use *bev*; return its pointer."""
+    def give(self, server: HttpServer, bev: BufferEvent, most: int, place: CData) -> None:
+        """Let the next connection of *server* use *bev*, which is stored in *place* for C."""
         # Active from now on, so it runs before all callbacks of the connection to come.
         self.base.once(functools.partial(self._adopt, server, key := next_key()))
-        pointer = bev._give(server)
-        lib.bufferevent_incref(pointer)
-        self._given[key] = pointer, bev
-        return pointer
+        pointer, hand_over = bev.pointer, lib.evpy_http_hand_over
+        try:
+            bev._give(server)
+            self._given[key] = bev, pointer  # no call from here to the next line
+            hand_over(pointer, most, place)
+        except BaseException:  # perhaps an interrupt
+            if bev._given_to is server and key not in self._given and not bev.closed:
+                bev._taken_back()
+                lib.bufferevent_free(pointer)
+            raise
 
     def _adopt(self, server: HttpServer, key: int, _fd: int, _what: int) -> None:
         """Find the connection of *server* that C has made for the bufferevent *key*.
@@ -283,18 +288,25 @@ class Connections:
         """
         if server.closed or key not in self._given:  # C frees it with the server, or has done so
             return
-        pointer, bev = self._given.pop(key)
+        bev, pointer = self._given[key]
         evcon = lib.evpy_http_connection_of(pointer)
-        lib.bufferevent_decref(pointer)
-        if not evcon:
-            bev._taken_back()
+        connection = self.known.get(address_of(evcon)) if evcon else None
+        let_go, adopted = lib.bufferevent_decref, False
+        if key not in self._given:  # other code has closed the server
             return
-        connection = self.known.get(address_of(evcon))
+        try:
+            del self._given[key]  # no call from here to the next line
+            let_go(pointer)
+            if connection is not None:
+                connection._adopt(bev)  # a more urgent callback has run before this one
+            elif evcon:
+                connection = HttpServerConnection._of(server, evcon, bev)
+            adopted = connection is not None
+        finally:
+            if not adopted:
+                bev._taken_back()
         if connection is not None:
-            connection._adopt(bev)  # a more urgent callback has run before this one
-        else:
-            connection = HttpServerConnection._of(server, evcon, bev)
-        server._greet(connection)
+            server._greet(connection)
 
     # The end.
 
@@ -356,7 +368,7 @@ class Connections:
                 lib.evpy_http_mute(connection.pointer)
             self.base._may_not_call(connection._key)
             connection._end()
-        for _, bev in list(self._given.values()):
+        for bev, _ in list(self._given.values()):
             bev._taken_back()
 
     def clear(self) -> None:
@@ -371,8 +383,7 @@ class Connections:
 
     def free_given(self) -> None:
         """Drop bufferevents that no connection adopted before the server was freed."""
-        for _, (bev, _) in taken_out(self._given):
-            lib.bufferevent_decref(bev)
+        free_all(self._given, lib.bufferevent_decref)
 
 
 def outside(
@@ -388,14 +399,14 @@ def outside(
         base._call(function, *arguments)
 
 
-def taken_out(things: dict[K, V]) -> Iterator[tuple[K, V]]:
-    """Remove and yield the items of *things*, whatever other code does meanwhile."""
-    while True:
-        try:
-            item = things.popitem()
-        except KeyError:
-            return
-        yield item
+def free_all(things: dict[int, tuple[T, CData]], free: Callable[[CData], object]) -> None:
+    """Remove all of *things*, and free their pointers by *free*: an interrupt loses none."""
+    while things:
+        for key in list(things):
+            if key in things:  # else other code has removed it
+                _, pointer = things[key]
+                del things[key]  # no call from here to the next line
+                free(pointer)
 
 
 @from_c(late=1, raised=0)

@@ -620,16 +620,29 @@ def write_at_last(base: EventBase, evcon: CData) -> None:
     Only as much is written as the socket takes without waiting.
     """
     if evcon:
-        bev = lib.evhttp_connection_get_bufferevent(evcon)
-        lib.bufferevent_incref(bev)
-        base._once_clean(functools.partial(_push, base, os.getpid()), bev)
+        held: list[CData] = []
+        push = functools.partial(_push, base, os.getpid())
+        push.goes_on = True  # type: ignore[attr-defined]  # see `goes_on`
+        note = base._notes_once_clean(push, held)
+        try:
+            errors.put(held.append, lib.evpy_http_hold, evcon)
+        finally:
+            note()  # implemented in C: an interrupt can only come later
 
 
-def _push(base: EventBase, process: int, bev: CData) -> None:
+def _push(base: EventBase, process: int, held: list[CData]) -> None:
+    """Write what waits on the bufferevent in *held*, and let it go; after an interrupt, go on."""
     if process == os.getpid() and not base.closed:
-        base._tell(lib.evpy_http_push, bev)
+        base._tell(_let_go, held, lib.evpy_http_push)
     else:  # the parent process writes it, or nothing is left to write
-        lib.bufferevent_decref(bev)
+        _let_go(held, lib.bufferevent_decref)
+
+
+def _let_go(held: list[CData], end: Callable[[CData], object]) -> None:
+    if held:
+        bev = held[0]
+        del held[0]  # no call from here to the next line
+        end(bev)
 
 
 def _ends(body: Body) -> list[tuple[Buffer, int]]:

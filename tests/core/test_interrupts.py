@@ -666,6 +666,49 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
 
 
 @pytest.mark.slow
+def test_a_connection_whose_beginning_is_interrupted_is_freed_with_its_bufferevent() -> None:
+    run_python(
+        """
+        import contextlib, gc, socket
+        from libevent_py import BufferEvent, EventBase, HttpServer, LoopFlag, debug
+        from tests.core.test_interrupts import interrupt
+        from tests.kit.interposing import Interposer
+
+        def fail(request):
+            raise ArithmeticError
+
+        def once(number):
+            def run():
+                for _ in range(3):
+                    with contextlib.suppress(ArithmeticError):
+                        base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+
+            with EventBase() as base, HttpServer(base) as server, socket.socket() as peer:
+                server.set_bevcb(BufferEvent)
+                server.set_gencb(fail)
+                peer.connect(server.bind_socket("127.0.0.1", 0).address)
+                peer.send(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+                interposer = Interposer(interrupt, number, signals=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    interposer.run(run)
+                base.on_error = lambda *_: None
+            return interposer.where
+
+        debug.count_memory()
+        once(-1)
+        gc.collect()
+        before, number = debug.memory().blocks, 0
+        while where := once(number):
+            number += 1
+            gc.collect()  # traced frames are in cycles
+            assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
+        assert number > 100
+        """,
+        stderr=None,
+    )
+
+
+@pytest.mark.slow
 def test_tls_above_a_filter_stays_usable_wherever_an_interrupt_comes() -> None:
     (client, *_), server = tls_contexts()
     number = 0
