@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from libevent_py._core.handle import came_to_be
 from libevent_py._ffi import lib
 from libevent_py.bufferevent.connect import is_looking_up
 from libevent_py.bufferevent.layers import bottom, free_upper
@@ -80,19 +81,23 @@ def leave_to_heir(bev: BufferEvent) -> bool:
         _say_goodbye(bev)
         return False
     heir = bev._copied()
-    for handle in bev._lent():
-        handle._take()
-    pointer = bev._take()
-    if pointer is not None:  # None if other code has closed it in between
-        heir._inherit(pointer)
-        try:
+    taken: list[CData] = []
+    try:
+        for handle in bev._lent():
+            handle._take()
+        bev._take_into(taken)
+        if taken:  # else other code has closed it in between
+            heir._inherit(taken[0])
             heir.disable(EventFlag.READ)
             heir.setwatermark(EventFlag.WRITE, 0, 0)
             heir.setcb(None, _written, _ended)
             heir.enable(EventFlag.WRITE)
-        except MemoryError:  # it would wait for ever
+    except BaseException:  # an interrupt; or without memory it would wait for ever
+        if taken and not came_to_be(heir):
+            heir._inherit(taken[0])
+        if taken:
             heir._end(False)
-            raise
+        raise
     return True
 
 

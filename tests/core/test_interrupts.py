@@ -498,6 +498,7 @@ CLOSES = {
     "finalizer": ("Event.timer(base, print).add(100)", "thing.close(told.append)"),
     "bufferevent": ("BufferEvent(base)", "thing.close()"),
     "flushed": ("BufferEvent(base)", "thing.close(flush=True)"),
+    "inherited": ("written(base)", "thing.close(flush=True)"),
     "eager": ("BufferEvent(base, options=BufferEventOption.EAGER)", "thing.close()"),
     "limited": ("limited(base)", "thing.close()"),
     "newly limited": ("BufferEvent(base)", "setattr(thing, 'rate_limit', RateLimit(10))"),
@@ -520,7 +521,7 @@ CLOSES = {
 def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     make, close = CLOSES[kind]
     run_python(f"""
-    import contextlib, gc
+    import contextlib, gc, socket
     from libevent_py import *
     from libevent_py import debug
     from tests.core.test_interrupts import interrupt
@@ -530,6 +531,14 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     def limited(base):
         bev = BufferEvent(base)
         bev.rate_limit = RateLimit(10)
+        return bev
+
+    def written(base):
+        left, right = socket.socketpair()
+        right.close()
+        left.setblocking(False)
+        bev = BufferEvent(base, left)
+        bev.write(b"x")
         return bev
 
     def pooled(base):
