@@ -356,6 +356,12 @@ def _joins(here: Entry, before: int, error: BaseException) -> bool:
     return False
 
 
+def take_along(before: int, error: BaseException) -> None:
+    """Raise with *error*, which is being raised, what callbacks raised after the first *before*."""
+    if _joins(entered.here, before, error):
+        settle(before)
+
+
 def headroom(frames: int = 12) -> None:
     """Raise `RecursionError` here unless there are enough frames left for callbacks.
 

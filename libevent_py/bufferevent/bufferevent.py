@@ -345,11 +345,8 @@ class BufferEvent(Child):
         """Close it, even with output left; with *flush*, the layer below writes its own first."""
         self._layers.check_within_reach(self)
         self._limits.leave_before_the_end(self)
-        super().close()  # frees it by `_free`, and closes the buffers that it has lent
-        self._limits.forget_group(self._key)
-        below = self._layers.give_back()
-        if below is not None and CLOSE_ON_FREE in self._options:
-            below.close(flush=flush)
+        # It is freed by `_free`, and the buffers that it has lent are closed.
+        errors.run(end.close_with_below, self, super().close, flush)
 
     @property
     def _free(self) -> Callable[[CData], object]:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from libevent_py import errors
 from libevent_py._core.handle import came_to_be
 from libevent_py._ffi import lib
 from libevent_py.bufferevent.connect import is_looking_up
@@ -47,6 +48,20 @@ def freed_by(bev: BufferEvent) -> Callable[[CData], object]:
 
 def _leave(_pointer: CData) -> None:
     """Do nothing: the owner that the bufferevent was given to frees it."""
+
+
+def close_with_below(bev: BufferEvent, close: Callable[[], object], flush: bool) -> None:
+    """Close *bev* by *close*, and what it owns; what callbacks raise meanwhile keeps nothing open."""
+    try:
+        close()
+    except BaseException as error:  # perhaps an interrupt
+        if not bev.closed:
+            raise
+        errors.keep(error)
+    bev._limits.forget_group(bev._key)
+    below = bev._layers.give_back()
+    if below is not None and CLOSE_ON_FREE in bev._options:
+        below.close(flush=flush)
 
 
 def close_all(bev: BufferEvent) -> None:

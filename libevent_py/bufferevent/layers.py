@@ -213,15 +213,32 @@ def _let_go(held: list[BufferEvent]) -> None:
 
 
 def free_upper(underlying: BufferEvent, free: Callable[[CData], object], pointer: CData) -> None:
-    """Free by *free* the layer on top of *underlying*, which gets its own callbacks back."""
+    """Free by *free* the layer on top of *underlying*, which gets its own callbacks back.
+
+    With that the underlying one may go on reading at once, if it is half of a pair, and call back.
+    """
+    left = [pointer]
     try:
-        free(pointer)
+        underlying.base._call(_free_once, free, left)
         _call_itself(underlying)
-    except BaseException:  # an interrupt, perhaps right after it was freed
+    except (
+        BaseException
+    ) as error:  # an interrupt, perhaps right after it was freed; or a callback's
+        if left:
+            before = errors.waiting()
+            underlying.base._tell(_free_once, free, left)
+            errors.take_along(before, error)
         below = _pointer(underlying)
         if below is not None and not lib.evpy_bufferevent_calls(below, pointer):
             _call_itself(underlying)
         raise
+
+
+def _free_once(free: Callable[[CData], object], left: list[CData]) -> None:
+    if left:
+        pointer = left[0]
+        del left[0]  # no call from here to the next line
+        free(pointer)
 
 
 def _call_itself(bev: BufferEvent) -> None:

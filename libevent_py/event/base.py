@@ -791,9 +791,14 @@ class EventBase(Root):
         While the loop runs, the loop raises it.
         """
         before = errors.waiting()
-        yield
-        if not self._running:
-            errors.settle(before)
+        try:
+            yield
+            if not self._running:
+                errors.settle(before)
+        except BaseException as error:
+            if not self._running:
+                errors.take_along(before, error)
+            raise
 
     # The end.
 

@@ -20,7 +20,9 @@ from libevent_py import (
     EventBase,
     FilterResult,
     FlushMode,
+    LoopFlag,
     ThreadError,
+    errors,
 )
 from libevent_py.bufferevent.connect import owns
 from libevent_py.bufferevent.end import close_all
@@ -505,3 +507,32 @@ def test_no_order_of_closing_touches_freed_memory() -> None:
         """,
         valgrind=True,
     )
+
+
+@pytest.mark.parametrize("option", [NO_OPTION, CLOSE], ids=str)
+@pytest.mark.parametrize("how", ["by itself", "by its base", "in the loop"])
+def test_what_is_below_a_filter_may_call_back_as_that_ends(
+    base: EventBase, option: BufferEventOption, how: str
+) -> None:
+    one, other = BufferEvent.pair(base)
+    changes: list[int] = []
+
+    def changed(_buffer: Buffer, info: Any) -> None:
+        changes.append(info.n_added)
+        if len(changes) > 2:
+            raise ZeroDivisionError
+
+    one.input.add_cb(changed)
+    top = BufferEvent.filter(one, None, None, option)
+    top.enable(READ)
+    top.setwatermark(READ, 0, 4)  # so the filter stops reading, and its end starts it again
+    for _ in range(2):
+        other.write(b"12345678")
+        base.loop(LoopFlag.NONBLOCK)
+    if how == "in the loop":
+        base.defer(top.close)
+    with pytest.raises(ZeroDivisionError):
+        {"by itself": top.close, "by its base": base.close, "in the loop": base.loop}[how]()
+    assert changes == [8, 0, 8]
+    assert errors.waiting() == 0
+    assert one.closed is (option == CLOSE or base.closed)
