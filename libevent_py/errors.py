@@ -137,7 +137,7 @@ def settle(before: int) -> None:
         return
     try:
         one = _as_one(raised)
-        here.settled = id(one)
+        context, here.settled = one.__context__, id(one)
     except BaseException as interrupt:
         _joins(here, before, interrupt)
         raise
@@ -145,7 +145,12 @@ def settle(before: int) -> None:
     try:
         raise one
     finally:
-        del one, raised  # they would refer to this frame
+        handled = one.__context__
+        if handled is not context:  # Python has put there what is being handled here
+            one.__context__ = context
+            if handled is not None:
+                _chain(one, handled)
+        del one, raised, context, handled  # they would refer to this frame
 
 
 def _as_one(raised: list[BaseException]) -> BaseException:

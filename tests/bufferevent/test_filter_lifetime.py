@@ -531,8 +531,9 @@ def test_what_is_below_a_filter_may_call_back_as_that_ends(
         base.loop(LoopFlag.NONBLOCK)
     if how == "in the loop":
         base.defer(top.close)
+    ends: dict[str, Callable[[], object]] = {"by itself": top.close, "by its base": base.close}
     with pytest.raises(ZeroDivisionError):
-        {"by itself": top.close, "by its base": base.close, "in the loop": base.loop}[how]()
+        ends.get(how, base.loop)()
     assert changes == [8, 0, 8]
     assert errors.waiting() == 0
     assert one.closed is (option == CLOSE or base.closed)

@@ -210,6 +210,27 @@ def test_nothing_is_lost_of_exceptions_that_are_chained(monkeypatch: pytest.Monk
     assert raised[0].__context__ is None
 
 
+def test_what_an_exception_was_raised_amid_stays_its_context_though_another_is_handled(
+    base: EventBase,
+) -> None:
+    inner, outer, raised = Oops("inner"), Oops("outer"), Oops("raised")
+
+    def callback() -> None:
+        try:
+            raise inner
+        except Oops:
+            raise raised  # noqa: B904
+
+    base.defer(callback)
+    try:
+        raise outer
+    except Oops:
+        with pytest.raises(Oops) as caught:
+            base.loop()
+    assert caught.value is raised
+    assert (raised.__context__, inner.__context__, outer.__context__) == (inner, outer, None)
+
+
 def test_one_exception_raised_again_and_again_is_not_its_own_context(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
