@@ -272,8 +272,12 @@ static void evpy_on_call_done(struct evrpc_status *status, void *request, void *
 	if (call->http != NULL)
 		evhttp_request_free(call->http);
 	call->http = NULL;
-	EVPY_CALL(evpy_rpc_done(call->key, status->error, status->http_req, call->reply));
+	__atomic_add_fetch(&call->held, 1, __ATOMIC_ACQ_REL);
+	/* Calls once more if an interrupt has kept Python from telling of the end. */
+	EVPY_CALL((void)(evpy_rpc_done(call->key, status->error, status->http_req, call->reply) ||
+	    evpy_rpc_done(call->key, status->error, status->http_req, call->reply)));
 	evpy_call_let_go(call);
+	evpy_call_free(call);
 }
 
 /* A pool has no base of its own (R1), so neither has the timer that evrpc deletes here, which makes

@@ -96,7 +96,7 @@ void evrpc_request_set_cb(struct evrpc_request_wrapper *ctx,
 extern "Python" int evpy_rpc(uintptr_t key, struct evrpc_req_generic *rpc);
 extern "Python" int evpy_rpc_hook(uintptr_t key, int type, void *context,
     struct evhttp_request *request, struct evbuffer *data);
-extern "Python" void evpy_rpc_done(uintptr_t key, int status, struct evhttp_request *request,
+extern "Python" int evpy_rpc_done(uintptr_t key, int status, struct evhttp_request *request,
     struct evbuffer *reply);
 
 int evpy_rpc_register(struct evrpc_base *base, struct evhttp *http, const char *name, uintptr_t key);

@@ -12,7 +12,7 @@ from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import Octets
 from libevent_py._core.described import known_as
 from libevent_py._core.dispatch import from_c
-from libevent_py._core.frames import in_the_middle
+from libevent_py._core.frames import came_at_entry, in_the_middle
 from libevent_py._core.handle import Handle, Made
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
@@ -227,19 +227,31 @@ class End(Child):
         outer, self._late = self._late, late
         try:
             failed = lib.evpy_rpc_resume_request(end, pointer, result, False)
-        finally:
+        finally:  # even after an interrupt, or calls would never end
             self._late = outer
-        for function in late:
-            self._depth += 1
             try:
-                function()
-            except BaseException as error:
-                self.base._report(error, self)
-            finally:
-                self._depth -= 1
+                self._do_late(late)
+            except BaseException:  # another one
+                self._do_late(late)
+                raise
         if failed and failed != lib.EVPY_NOT_BEGUN:
             raise errors.failed(lib.evrpc_resume_request)
         return bool(failed != lib.EVPY_NOT_BEGUN)
+
+    def _do_late(self, late: list[Callable[[], object]]) -> None:
+        """Do what has waited for C; an interrupt must not keep that from being begun."""
+        while late:
+            self._depth += 1
+            try:
+                function = late[0]
+                del late[0]  # no call from here to the next line
+                function()
+            except BaseException as error:
+                if came_at_entry(error):
+                    late.insert(0, function)
+                self.base._report(error, self)
+            finally:
+                self._depth -= 1
 
     def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
         """Return the hooks' result for the RPC whose context is *pointer*."""

@@ -59,6 +59,7 @@ class RpcCall(Context):
         "_context",
         "_key",
         "_paused",
+        "_put_off",
         "_record",
         "_reply_class",
         "_sent",
@@ -92,7 +93,7 @@ class RpcCall(Context):
         self.name, self.request, self.reply = name.decode(), request, None
         self.status = self.http_request = None
         self._reply_class, self._callback = reply, callback
-        self._paused = self._told = False
+        self._paused = self._told = self._put_off = False
         #: Whether the server may have received it.
         self._sent = False
         #: The address of C's connection that the call is made on, or None.
@@ -177,7 +178,7 @@ class Made:
     def __init__(self, base: EventBase) -> None:
         #: Each is removed when C calls back; `RpcPool.close` may call its callback before that.
         self.calls: dict[int, RpcCall] = {}
-        #: Those whose end has begun: an interrupt leaves them to the end of the pool.
+        #: Those whose end C has told of: an interrupt may leave them to the end of the pool.
         self.ending: dict[int, RpcCall] = {}
         #: Each with the list that its pointer is in: see `give_back`.
         self.connections: dict[int, tuple[HttpConnection, list[CData]]] = {}
@@ -391,21 +392,18 @@ class RpcPool(End):
 
     def _over(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Call the callback of *call*, which has ended, unless `close` has called it."""
-        self._made.ending[call._key] = call
-        del self._made.calls[call._key]
-        if not self._made.calls:
+        made = self._made
+        if not call._told:
+            if status is RpcStatus.UNSTARTED and made.calls:
+                self.base.defer(self._nudge)
+            self._depth += 1
+            try:
+                call._ended(status, http, data)
+            finally:
+                self._depth -= 1
+        made.ending.pop(call._key, None)
+        if not made.calls and not made.ending:  # else an interrupt has left some to the pool's end
             self.base._may_not_call(self._key)
-        if call._told:
-            self._made.ending.pop(call._key, None)
-            return
-        if status is RpcStatus.UNSTARTED and self._made.calls:
-            self.base.defer(self._nudge)
-        self._depth += 1
-        try:
-            call._ended(status, http, data)
-            self._made.ending.pop(call._key, None)
-        finally:
-            self._depth -= 1
 
     def _over_late(self, call: RpcCall, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Do as `_over` does, and free the HTTP request."""
@@ -500,13 +498,22 @@ def give_back(connection: HttpConnection, here: list[CData]) -> None:
         base._put_back_from(connection, here)  # a callback may have forked meanwhile
 
 
-@from_c()
-def evpy_rpc_done(call: RpcCall, status: int, http: CData, reply: CData) -> None:
-    call.base._may_not_call(call._key)
-    pool, ended = call.end, (call, RpcStatus(status), http, octets_of(reply))
+@from_c(late=1, raised=0)
+def evpy_rpc_done(call: RpcCall, status: int, http: CData, reply: CData) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
+    pool, key = call.end, call._key
+    made = pool._made
+    made.ending[key] = call
+    if key in made.calls:
+        del made.calls[key]
+    ended = call, RpcStatus(status), http, octets_of(reply)
     if pool._late is None:
         pool._over(*ended)
-    else:
+    elif not call._put_off:
         if http:  # the call was paused, so C would free the request now
             http.flags &= ~lib.EVHTTP_USER_OWNED
-        pool._late.append(functools.partial(pool._over_late, *ended))
+        late, put_off = functools.partial(pool._over_late, *ended), pool._late.append
+        call._put_off = True  # no call from here to the next line
+        put_off(late)
+    call.base._may_not_call(key)
+    return 1

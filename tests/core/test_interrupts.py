@@ -659,6 +659,8 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
                 interposer = Interposer(interrupt, number, signals=True)
                 with contextlib.suppress(KeyboardInterrupt):
                     interposer.run(base.loop)
+                base.loop()
+                assert len(told) == 1, interposer.where
                 pool.close()
             assert len(told) == 1, number
             return interposer.where is not None
