@@ -51,7 +51,7 @@ def _leave(_pointer: CData) -> None:
 
 
 def close_with_below(bev: BufferEvent, close: Callable[[], object], flush: bool) -> None:
-    """Close *bev* by *close*, and what it owns; what callbacks raise meanwhile keeps nothing open."""
+    """Close *bev* by *close*, and what it owns; what a callback raises keeps nothing open."""
     try:
         close()
     except BaseException as error:  # perhaps an interrupt
