@@ -23,8 +23,9 @@ def pool(pool: RpcPool) -> Iterator[Holder]:
         for key, call in calls
     ]
     yield Holder("RPC pool", f"{name}, {counted(len(calls), 'call')} under way", notes=notes)
-    for connection, evcon in made.connections.copy().values():
-        yield client(connection, evcon, f" of {name}")
+    for connection, here in made.connections.copy().values():
+        for evcon in here:  # it is empty as the connection is given back
+            yield client(connection, evcon, f" of {name}")
 
 
 @explains(RpcServer)
