@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import fnmatch
 import importlib.metadata
 import os
 import signal
@@ -10,15 +12,18 @@ import sys
 from collections.abc import Sequence
 
 from libevent_py import EventBase, libevent_version
-from libevent_py._cli import compare, trace
+from libevent_py._cli import compare, in_c, trace
 from libevent_py._cli.doctor import report
 from libevent_py._cli.find import Place, absent, constant, declared, is_constant, places, public
+from libevent_py._cli.in_c import callable_in_c
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line, and return its exit status."""
     if arguments[:1] == ["trace"]:
         return trace.main(arguments[1:])
+    if arguments[:1] == ["c"]:
+        return in_c.main(arguments[1:])
     if arguments[:1] == ["compare"]:
         return compare.main(arguments[1:])
     parser = argparse.ArgumentParser(
@@ -29,21 +34,53 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "function",
-        nargs="?",
-        help='the C function, macro or constant, such as event_add or EV_READ, or "doctor"',
+        nargs="*",
+        help="C functions, macros or constants, such as event_add, EV_READ or evbuffer_*; or "
+        '"doctor"',
     )
-    function = parser.parse_args(arguments).function
-    if function == "doctor":
+    parser.add_argument("--all", action="store_true", help="a table of all functions")
+    parser.epilog = (
+        "Other commands: c NAME tells what a name is in C. trace PROGRAM tells what a program "
+        "calls of libevent. compare A B tells how two traces differ."
+    )
+    given = parser.parse_args(arguments)
+    if given.function == ["doctor"]:
         for line in report():
             print(line)
         return 0
-    if function is not None:
-        return show(function)
+    if given.all:
+        for name in sorted(callable_in_c()):
+            print(*table_of(name), sep="\n")
+        return 0
+    if given.function:
+        return max(show_all(function) for function in given.function)
     with EventBase() as base:
         package = importlib.metadata.version("libevent_py")
         print(f"libevent_py {package}, libevent {libevent_version}, backend {base.method}\n")
     parser.print_help()
     return 0
+
+
+def show_all(pattern: str) -> int:
+    """Print where the functions that *pattern* names are wrapped; return the exit status."""
+    if not any(letter in pattern for letter in "*?["):
+        return show(pattern)
+    found = fnmatch.filter(sorted(places().keys() | set(callable_in_c())), pattern)
+    for name in found:
+        print(*table_of(name), sep="\n")
+    if not found:
+        complain(f"libevent has no function like {pattern}.")
+    return 0 if found else 2
+
+
+def table_of(function: str) -> list[str]:
+    """Return a line for each place that wraps *function*, which begins with its name."""
+    where = places().get(function, [])
+    lines = [
+        f"{function}  {'stands for it: ' if place.stands else ''}{line}"
+        for line, place in zip(listed(where), where, strict=True)
+    ]
+    return lines or [f"{function}  as libevent_py.lib.{function}"]
 
 
 def show(function: str) -> int:
@@ -66,7 +103,11 @@ def show(function: str) -> int:
     if declared(function):
         complain(f"{function} is not wrapped{because}.")
     elif known is None:
-        complain(f"libevent has no function, macro or constant {function}.")
+        meant = difflib.get_close_matches(function, callable_in_c(), n=3)
+        if function.startswith("evpy_"):
+            meant = []
+        hint = f" Did you mean {', '.join(meant)}?" if meant else ""
+        complain(f"libevent has no function, macro or constant {function}.{hint}")
         return 2
     elif known.kind == "macro":
         complain(f"{function} is a macro{because}.")

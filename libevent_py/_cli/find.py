@@ -57,7 +57,7 @@ def _places(package: Path) -> dict[str, list[Place]]:
     }
     found: dict[str, list[Place]] = {}
     for file, module in modules.items():
-        for name, node in _definitions(module):
+        for name, node in definitions_in(module):
             docstring = ast.get_docstring(node) or ""
             place = Place(name, f"{package.name}/{file}", node.lineno)
             for function in wrapped(docstring):
@@ -81,7 +81,7 @@ def _named(said: re.Pattern[str], docstring: str) -> list[str]:
     return [name for names in said.findall(docstring) for name in re.findall(r"\w+", names)]
 
 
-def _definitions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+def definitions_in(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
     """Yield each function, class and method, with its name."""
     for node in module.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):

@@ -65,7 +65,7 @@ def departing() -> Iterator[list[str]]:
         tree = ast.parse(path.read_bytes())
         if departs(ast.get_docstring(tree) or ""):
             yield [module.removesuffix(".py")]
-        for name, node in find._definitions(tree):
+        for name, node in find.definitions_in(tree):
             names = public_names(module, name)
             if names and departs(ast.get_docstring(node) or ""):
                 yield names

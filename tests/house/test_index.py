@@ -369,7 +369,7 @@ def test_what_several_classes_have_from_one_that_is_not_public_has_their_names(
     assert output.startswith("HttpRequest.uri, HttpServerRequest.uri  libevent_py/http/request.py:")
 
 
-@pytest.mark.parametrize("name", ["event_ad", "free", "evpy_event_new", "EVPY_BEYOND", ""])
+@pytest.mark.parametrize("name", ["free", "evpy_event_new", "EVPY_BEYOND", ""])
 def test_it_says_when_libevent_has_no_such_function(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,7 +386,7 @@ def test_without_a_name_it_says_versions_backend_and_usage(
             f"libevent_py {importlib.metadata.version('libevent_py')}, "
             f"libevent {libevent_py.libevent_version}, backend {base.method}",
             "",
-            "usage: python -m libevent_py [-h] [function]",
+            "usage: python -m libevent_py [-h] [--all] [function ...]",
         ]
 
 
