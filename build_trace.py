@@ -138,6 +138,13 @@ FILLED = {
     "bufferevent_read": 1,
 }
 
+#: How many bytes a text has that need not end with a NUL, where that isn't what comes next.
+SIZES = {
+    ("evutil_ascii_strncasecmp", "str1"): "strnlen(a0, a2)",
+    ("evutil_ascii_strncasecmp", "str2"): "strnlen(a1, a2)",
+    ("evdns_server_request_add_reply", "data"): "a8 == NULL ? 0 : a7 ? strlen(a8) : (size_t)a6",
+}
+
 #: In preload.c's end, because they need more than the types say.
 BY_HAND = {
     "event_get_callback",
@@ -256,6 +263,8 @@ def flags_for(function: str, name: str) -> str | None:
 def size_behind(function: Function, place: int) -> str | None:
     """Return the argument behind the one at *place* if it says how many bytes that one has."""
     behind = place + 1
+    if known := SIZES.get((function.name, function.names[place])):
+        return known
     if behind < len(function.args) and is_number(function.args[behind]):
         integer = function.args[behind].name in ("size_t", "int", "ssize_t")
         if integer and re.search(r"len|size|n\b", function.names[behind]):

@@ -107,7 +107,7 @@ int main(void)
 	bufferevent_data_cb readcb, writecb;
 	bufferevent_event_cb eventcb;
 	void *arg;
-	char text[] = "data", room[8];
+	char text[] = "data", room[8], one[2] = {'a', 'b'}, other[2] = {'A', 'B'};
 
 	base = event_base_new();
 	event_base_once(base, -1, EV_TIMEOUT, once, &base, &soon);
@@ -125,6 +125,7 @@ int main(void)
 	assert(evbuffer_remove_cb(buffer, changed, &changes) == 0);
 	evbuffer_add_reference(buffer, text, 4, cleaned, text);
 	assert(changes == 6 && evbuffer_remove(buffer, room, 6) == 6 && evbuffer_drain(buffer, 4) == 0);
+	assert(evutil_ascii_strncasecmp(one, other, sizeof one) == 0);
 	bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	bufferevent_setcb(bev, reads, NULL, happens, &changes);
 	bufferevent_getcb(bev, &readcb, &writecb, &eventcb, &arg);
@@ -164,6 +165,7 @@ evbuffer_drain(buf#1, 4 <unfinished ...>
 <- cleanupfn(0x, 4)
 -> cleanupfn
 <... evbuffer_drain resumed>) = 0
+evutil_ascii_strncasecmp("ab", "AB", 2) = 0
 bufferevent_socket_new(base#1, -1, BEV_OPT_CLOSE_ON_FREE) = bev#1
 bufferevent_setcb(bev#1, 0x, NULL, 0x, 0x)
 bufferevent_getcb(bev#1)
