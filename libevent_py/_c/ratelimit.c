@@ -54,6 +54,18 @@ static ev_ssize_t evpy_at_most(ev_ssize_t level, size_t most)
 	return level > (ev_ssize_t)most ? (ev_ssize_t)most : level;
 }
 
+/* Take as much of a new bucket that `left` is left, in two steps if that is negative: one number may be too small. */
+static int evpy_bucket_leave(struct bufferevent *bev, int (*take)(struct bufferevent *, ev_ssize_t),
+    size_t rate, ev_ssize_t left)
+{
+	int failed;
+
+	if (left >= 0)
+		return take(bev, (ev_ssize_t)rate - left);
+	failed = take(bev, (ev_ssize_t)rate);
+	return take(bev, -left) | failed;
+}
+
 /* If a limit is replaced by one with another tick, libevent goes on counting in old ticks, and may never refill
  * the bucket again. So the old limit is removed first, and what was left of it is put into the new bucket. */
 static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev, size_t read_rate,
@@ -80,8 +92,10 @@ static int evpy_bufferevent_set_rate_limit(struct bufferevent *bev, size_t read_
 		ev_token_bucket_cfg_free(limit);
 		errno = ENOMEM;
 	} else if (old != NULL && old != evpy_no_limit) {
-		failed |= bufferevent_decrement_read_limit(bev, (ev_ssize_t)read_rate - reading);
-		failed |= bufferevent_decrement_write_limit(bev, (ev_ssize_t)write_rate - writing);
+		failed |=
+		    evpy_bucket_leave(bev, bufferevent_decrement_read_limit, read_rate, reading);
+		failed |=
+		    evpy_bucket_leave(bev, bufferevent_decrement_write_limit, write_rate, writing);
 	}
 	evpy_unguard(before);
 	return failed;

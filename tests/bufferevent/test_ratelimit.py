@@ -318,6 +318,10 @@ def test_another_limit_takes_over_what_is_left(
     bev.decrement_read_limit(300)
     bev.rate_limit = TIGHT
     assert (bev.read_limit, bev.write_limit) == (-240, 1)
+    bev.rate_limit = RateLimit(tick=500)  # the sanitizers see if a number doesn't fit
+    assert bev.read_limit == -240
+    bev.rate_limit = TIGHT
+    assert (bev.read_limit, bev.write_limit) == (-240, 1)
     pair[1].send(b"x")
     assert arrived(base, bev) == [30]
 
