@@ -62,7 +62,9 @@ static void evpy_on_client_done(struct evhttp_request *req, void *key)
 {
 	int why = evpy_client_why;
 
-	EVPY_CALL(evpy_client_done((uintptr_t)key, req != NULL, why));
+	/* Calls once more if an interrupt has kept Python from noting that evhttp is finished with the request. */
+	EVPY_CALL((void)(evpy_client_done((uintptr_t)key, req != NULL, why) ||
+	    evpy_client_done((uintptr_t)key, req != NULL, why)));
 }
 
 /* A 1xx is no answer, except 101. libevent knows only 100, takes the others for the answer, and keeps the
@@ -822,7 +824,8 @@ static void evpy_on_client_late_event(struct bufferevent *bev, short what, void 
 {
 	(void)what;
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
-	EVPY_CALL(evpy_client_settled((uintptr_t)key));
+	EVPY_CALL(
+	    (void)(evpy_client_settled((uintptr_t)key) || evpy_client_settled((uintptr_t)key)));
 }
 
 /* A bufferevent with deferred callbacks may still have callbacks queued for the connection that evhttp has closed,

@@ -627,10 +627,10 @@ class HttpRequest(Request, Fresh):
         """
         connection = self._connection
         if connection is not None:
+            self.error = error
             connection._queue.release(self)
             if not self.closed:
                 lib.evpy_client_freeze(self.pointer, False)
-            self.error = error
             self._untold = 2
             self._connection = None
         try:

@@ -116,9 +116,11 @@ class RequestQueue:
 
     def settled(self, connection: HttpConnection) -> None:
         """Go on when what `_settle` waits for is done."""
-        connection.base._may_not_call(connection._key)
         self._settling = self._stale = False
-        self.go_on(connection)
+        try:
+            connection.base._may_not_call(connection._key)
+        finally:  # even after an interrupt
+            self.go_on(connection)
 
     def _send(self, connection: HttpConnection, request: HttpRequest) -> None:
         base, sent, waiting = connection.base, request.pointer, self.waiting
@@ -172,6 +174,27 @@ class RequestQueue:
         self, connection: HttpConnection, request: HttpRequest, answered: bool, why: int
     ) -> None:
         """End *request*, which evhttp is finished with; *why* is an errno or 0."""
+        if request is not self.current:  # C tells of it once more after an interrupt
+            return
+        try:
+            self._ended(connection, request, answered, why)
+        except BaseException:  # an interrupt, as what callbacks raise has been reported
+            if request is self.current:
+                self._ended(connection, request, answered, why)
+            self._end_rest(connection)
+            raise
+
+    def _end_rest(self, connection: HttpConnection) -> None:
+        """Go on with what an interrupt has cut short."""
+        for request in list(self.ending):
+            if request is not self.current and request not in self.waiting:
+                request._finish(request.error)
+            self._forget_ending(request)
+        self._afterwards(connection)
+
+    def _ended(
+        self, connection: HttpConnection, request: HttpRequest, answered: bool, why: int
+    ) -> None:
         sent, pointer = self.sent, connection.pointer
         self.ending.append(request)
         if answered:
@@ -204,8 +227,10 @@ class RequestQueue:
         if not request._cancelled and (retries is None or self.tries < retries):
             wait = connection._initial_retry * 2.0 ** min(self.tries, 64)
             self.tries += 1
-            self.waiting.appendleft(request)
-            self.release(request)
+            again_waiting = self.waiting.appendleft
+            self.current = self.sent = None  # no call from here to the next line
+            again_waiting(request)
+            base._may_not_call(request._key)
             self._forget_ending(request)
             again = functools.partial(self._try_again, connection)
             self.timer = Event.timer(base, again).add(min(wait, LONGEST_WAIT))
@@ -213,15 +238,17 @@ class RequestQueue:
         self.tries = 0
         cause = connection._cause(None, why)
         failed = [request, *self.waiting]
+        for each in failed:
+            if each._cancelled:
+                each.error = self._cancelled(connection, each)
+            else:
+                each.error = self._error(connection, each, "it can't connect", cause)
         self.ending.extend(failed)
         self.waiting.clear()
         for each in failed:
             if base._forked:  # the last callback has forked, and this is the child
                 return
-            if each._cancelled:
-                each._finish(self._cancelled(connection, each))
-            else:
-                each._finish(self._error(connection, each, "it can't connect", cause))
+            each._finish(each.error)
             self._forget_ending(each)
         self._afterwards(connection)
 
@@ -284,6 +311,16 @@ class RequestQueue:
             with base._telling():
                 self._cancel_now(connection, request)
             return
+        with base._telling():
+            try:
+                self._leave(connection, request)
+            except BaseException:  # an interrupt
+                self._leave(connection, request)
+                raise
+
+    def _leave(self, connection: HttpConnection, request: HttpRequest) -> None:
+        """End *request*, which waits, or has begun to end."""
+        error = self._cancelled(connection, request)
         if request in self.waiting:
             self.ending.append(request)
             self.waiting.remove(request)
@@ -291,8 +328,7 @@ class RequestQueue:
             self.timer.close()
             self.timer = None
             self.tries = 0
-        with base._telling():
-            self._conclude(connection, request, self._cancelled(connection, request))
+        self._conclude(connection, request, error)
 
     def _cancel_now(self, connection: HttpConnection, request: HttpRequest) -> None:
         """Make evhttp drop its current request, and the connection that was made for it."""
@@ -311,7 +347,11 @@ class RequestQueue:
         finally:
             if begun:
                 forget(connection._link, sent)
-                self._conclude(connection, request, self._cancelled(connection, request))
+                try:
+                    self._leave(connection, request)
+                except BaseException:  # an interrupt
+                    self._leave(connection, request)
+                    raise
 
     def close(self, connection: HttpConnection) -> None:
         """End all requests, as *connection* has been closed; what an interrupt left, again."""
@@ -345,11 +385,13 @@ def let_go(_pointer: CData | None) -> None:
     """Do nothing; dropping the argument drops the reference to the pointer."""
 
 
-@from_c(forked=None)
-def evpy_client_done(request: HttpRequest, answered: int, why: int) -> None:
+@from_c(late=1, raised=0, forked=1)
+def evpy_client_done(request: HttpRequest, answered: int, why: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     connection = request._connection
     if connection is not None:
         connection._queue.ended(connection, request, bool(answered), why)
+    return 1
 
 
 @from_c(
@@ -360,6 +402,8 @@ def evpy_client_header(request: HttpRequest) -> int:
     return -1 if connection is None else connection._queue.headers_came(request)
 
 
-@from_c(forked=None)
-def evpy_client_settled(connection: HttpConnection) -> None:
+@from_c(late=1, raised=0, forked=1)
+def evpy_client_settled(connection: HttpConnection) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     connection._queue.settled(connection)
+    return 1
