@@ -125,6 +125,7 @@ static void evpy_bufferevent_free(struct bufferevent *bev)
 static void evpy_bufferevent_free_without_fd(struct bufferevent *bev)
 {
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	evpy_lookup_cancel(bev); /* or the next line would do it, perhaps without memory */
 	bufferevent_setfd(bev, -1);
 	evpy_bufferevent_free(bev);
 }

@@ -371,11 +371,15 @@ static void evpy_on_nothing(struct evhttp_request *request, void *unused)
 static void evpy_call_abort(struct evpy_call *call)
 {
 	struct evhttp_request *request = call->http;
+	struct evhttp_connection *evcon;
 
 	if (request == NULL)
 		return;
 	call->http = NULL;
 	request->cb = evpy_on_nothing;
+	evcon = evhttp_request_get_connection(request);
+	if (evcon != NULL) /* or evhttp would do it, perhaps without memory */
+		evpy_lookup_cancel(evhttp_connection_get_bufferevent(evcon));
 	evhttp_cancel_request(request);
 	evhttp_request_free(request);
 	evpy_call_replied(call, NULL);

@@ -700,8 +700,8 @@ class EventBase(Root):
             lib.evpy_event_rouse(self._waker, 0.0)
 
     def _work(self) -> None:
-        self._exhume()
         try:
+            self._exhume()
             for _ in range(len(self._jobs)):
                 function, args = self._jobs[0]
                 del self._jobs[0]  # no call from here to the function: an interrupt can't lose it

@@ -488,3 +488,45 @@ def test_a_resolver_leaves_memory_functions_as_they_are() -> None:
         """
     )
     assert printed == "5 []\n"
+
+
+@pytest.mark.parametrize("made", ["pool", "bufferevent"])
+def test_without_memory_what_looks_a_name_up_ends_with_its_lookup(made: str) -> None:
+    run_python(
+        f"""
+        import socket
+        from libevent_py import (
+            BufferEvent, BufferEventOption, DnsBase, EventBase, HttpConnection, RpcPool, debug
+        )
+        from tests.kit.rpc_messages import REQUEST, Kill
+
+        def begin_pool(base, dns, told):
+            pool = RpcPool(base)
+            pool.add_connection(HttpConnection(base, "a.test", 80, dns_base=dns))
+            pool.call("Message", REQUEST, Kill, told.append)
+            return pool
+
+        def begin_bufferevent(base, dns, told):
+            bev = BufferEvent(base, options=BufferEventOption(0))
+            bev.connect_hostname(dns, "a.test", 80)
+            return bev
+
+        debug.count_memory()
+        silent = socket.socket(type=socket.SOCK_DGRAM)
+        silent.bind(("127.0.0.1", 0))
+        for number in range(1, 12):
+            told = []
+            with EventBase() as base:
+                dns = DnsBase(base, 0)
+                dns.nameserver_sockaddr_add(silent.getsockname())
+                thing = begin_{made}(base, dns, told)
+                with debug.FailingMemory(number):
+                    try:
+                        thing.close()
+                    except MemoryError:
+                        thing.close()
+                dns.close()
+        silent.close()
+        """,
+        valgrind=True,
+    )
