@@ -142,11 +142,36 @@ static void evpy_client_filter(struct evpy_client *client, size_t from)
 	}
 }
 
+/* Where a connection has the first of its requests; 0 until that is known. */
+static ptrdiff_t evpy_client_requests;
+
+/* Look where, after a request has been made, which is the only one. */
+static void evpy_client_look(const struct evhttp_request *req)
+{
+	char *evcon = (char *)req->evcon, *first = (char *)req->next.tqe_prev;
+
+	if (evcon != NULL && *req->next.tqe_prev == req && first > evcon && first < evcon + 4096)
+		evpy_client_requests = first - evcon;
+}
+
+/* While it is idle, evhttp drops a connection when there is something to read. But it goes on to look for the end of
+ * the idle connection, and asserts that there is one if it then fails to connect. If it is told of that end instead,
+ * it drops the connection and looks no more. */
+static void evpy_on_client_idle(struct bufferevent *bev, void *evcon)
+{
+	bev->errorcb(bev, BEV_EVENT_READING | BEV_EVENT_EOF, evcon);
+}
+
 static void evpy_on_client_input(
     struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
 	struct evpy_client *client = arg;
+	char *evcon = client->flow == NULL ? NULL : (char *)client->flow->evcon;
 
+	if (info->n_added > 0 && evpy_client_requests != 0 && evcon != NULL &&
+	    client->bev->readcb != NULL && client->bev->cbarg == evcon &&
+	    *(struct evhttp_request **)(evcon + evpy_client_requests) == NULL)
+		client->bev->readcb = evpy_on_client_idle;
 	if (client->chunks.state != EVPY_CHUNKS_OFF && info->n_added > 0 && !client->chunks.busy)
 		evpy_client_filter(client, evbuffer_get_length(input) - info->n_added);
 }
@@ -682,7 +707,7 @@ static void evpy_client_wrapped(struct bufferevent *bev, short what, void *arg)
 	evpy_client_begin_body(flow);
 }
 
-/* While it is idle, evhttp drops a connection when there is something to read. */
+/* Make evhttp drop a connection that is idle. */
 static void evpy_client_reset(struct bufferevent *bev)
 {
 	bufferevent_data_cb read;
@@ -690,7 +715,7 @@ static void evpy_client_reset(struct bufferevent *bev)
 
 	bufferevent_getcb(bev, &read, NULL, NULL, &evcon);
 	if (read != NULL && bufferevent_getfd(bev) >= 0)
-		read(bev, evcon);
+		evpy_on_client_idle(bev, evcon);
 }
 
 /* Returns nonzero if the request has failed, with the reason in errno. While connecting, evhttp has set no
@@ -729,6 +754,7 @@ static int evpy_client_make_request(struct evhttp_connection *evcon, struct evpy
 	evpy_unguard(before);
 	if (failed)
 		return 1;
+	evpy_client_look(req);
 	bufferevent_getcb(bev, &read, &write, &event, &arg);
 	if (read == NULL && write == NULL && event != NULL && event != evpy_client_wrapped) {
 		evpy_client_connected = event;

@@ -387,7 +387,7 @@ static void evpy_call_abort(struct evpy_call *call)
 
 /* Functions that may begin a call: without memory, evrpc and evhttp leave it half done. */
 
-static int evpy_rpc_make_request(struct evrpc_request_wrapper *context, const int *connections)
+static int evpy_rpc_make_request(struct evpy_call *call, const int *connections)
 {
 	int before, result;
 
@@ -396,8 +396,10 @@ static int evpy_rpc_make_request(struct evrpc_request_wrapper *context, const in
 	before = evpy_guard();
 	if (before < 0)
 		return -1;
-	result = evrpc_make_request(context);
+	result = evrpc_make_request(call->context);
 	evpy_unguard(before);
+	if (call->http != NULL)
+		evpy_client_look(call->http);
 	return result;
 }
 

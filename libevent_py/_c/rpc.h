@@ -117,7 +117,7 @@ struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call);
 void evpy_call_free(struct evpy_call *call);
 void evpy_call_let_go(struct evpy_call *call);
 void evpy_call_abort(struct evpy_call *call);
-int evpy_rpc_make_request(struct evrpc_request_wrapper *context, const int *connections);
+int evpy_rpc_make_request(struct evpy_call *call, const int *connections);
 int evpy_rpc_resume_request(void *end, void *context, int result, int must);
 void evpy_rpc_pool_add_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections);

@@ -334,7 +334,8 @@ class RpcPool(End):
         if self.closed:  # by other code, before it knew this call, which ends here
             self._unmake(call)
             raise self._unusable()
-        made = self._enter(lib.evpy_rpc_make_request, call.pointer, self._made.count)
+        call._check_usable()
+        made = self._enter(lib.evpy_rpc_make_request, call._record, self._made.count)
         if made == lib.EVPY_NOT_BEGUN:  # other code has removed the last connection
             self._unmake(call)
             raise RuntimeError("the pool has no connection: add one first")

@@ -410,3 +410,55 @@ def test_none_of_them_touches_memory_that_is_not_the_clients() -> None:
 
 def test_a_library_that_has_all_holes_goes_on_as_well(unpatched: Path) -> None:
     assert run_python(ALL, env={"LD_LIBRARY_PATH": str(unpatched)}) == "all\n"
+
+
+@pytest.mark.parametrize("how", ["HTTP", "RPC"])
+def test_bytes_on_an_idle_connection_don_t_end_the_process_when_the_next_fails(how: str) -> None:
+    """Libevent asserts that the connection is idle, if its name can't be looked up once more."""
+    run_python(
+        f"""
+        from libevent_py import (
+            BufferEvent, DnsBase, DnsResult, DnsServer, EventBase, HttpCommand, HttpConnection,
+            HttpRequest, Listener, RpcPool
+        )
+        from tests.kit.flags import READ
+        from tests.kit.peers import run_until
+        from tests.kit.rpc_messages import REQUEST, Kill
+
+        def look_up(request):
+            if not told:
+                request.add_a_reply(request.questions[0].name, "127.0.0.1", 0)
+            request.respond(DnsResult.NOTEXIST if told else DnsResult.NONE)
+
+        def accept(listener, fd, address):
+            def answer(bev):
+                bev.read()
+                bev.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\nx")
+                base.once(lambda *_: sent.append(bev.write(b"unasked")), timeout=0.02)
+
+            bevs.append(BufferEvent(base, fd))
+            bevs[-1].setcb(answer, None, lambda bev, what: sent.append(what))
+            bevs[-1].enable(READ)
+
+        def ask():
+            if {how!r} == "RPC":
+                pool.call("Message", REQUEST, Kill, told.append)
+            else:
+                connection.make_request(HttpRequest(told.append), HttpCommand.GET, "/")
+
+        told, sent, bevs = [], [], []
+        with EventBase() as base:
+            server = DnsServer(base, ("127.0.0.1", 0), look_up)
+            dns = DnsBase(base, 0)
+            dns.nameserver_sockaddr_add(server.address)
+            port = Listener(base, ("127.0.0.1", 0), accept).address[1]
+            connection = HttpConnection(base, "a.test", port, dns_base=dns)
+            if {how!r} == "RPC":
+                pool = RpcPool(base)
+                pool.add_connection(connection)
+            ask()
+            run_until(base, lambda: len(sent) == 2)  # the client has closed the connection
+            ask()
+            run_until(base, lambda: len(told) == 2)
+        """
+    )
