@@ -441,27 +441,27 @@ class RpcPool(End):
             return
         base._check_thread()
         taken: list[CData] = []
-        try:
-            self._take_into(taken)
-            if taken:  # else other code has closed it in between
-                self._end_calls(taken[0])
-        except BaseException:  # an interrupt; or what callbacks have raised, as all is freed
-            if taken:
-                base._bury(self._key, self._free, taken[0])
-            raise
+        with base._telling():
+            try:
+                self._take_into(taken)
+                if taken:  # else other code has closed it in between
+                    self._tell_calls()
+                    base._may_not_call(self._key)
+                    self._free_or_bury(self._made.free, taken[0])
+            except BaseException:  # an interrupt; or what callbacks have raised, as all is freed
+                if taken:
+                    self._tell_calls()
+                    base._bury(self._key, self._free, taken[0])
+                raise
 
-    def _end_calls(self, pointer: CData) -> None:
-        """Tell all calls of their end, and free C's pool."""
-        base = self.base
+    def _tell_calls(self) -> None:
+        """Tell all calls of their end; a second time goes on where the first was interrupted."""
         calls = [*self._made.calls.values(), *self._made.ending.values()]
         for call in calls:
             call._take()
-        with base._telling():
-            for call in calls:
-                if not call._told and not base._forked:  # a callback may have forked
-                    call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
-            base._may_not_call(self._key)
-            self._free_or_bury(self._made.free, pointer)
+        for call in calls:
+            if not call._told and not self.base._forked:  # a callback may have forked
+                call._ended(RpcStatus.TIMEOUT if call._sent else RpcStatus.UNSTARTED, None, b"")
 
     def _do_without(self, other: Child) -> None:
         """Close if *other*, which is about to be closed, is a connection's DnsBase (L3)."""

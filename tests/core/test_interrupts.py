@@ -30,10 +30,12 @@ from libevent_py import (
     EventBase,
     EventFlag,
     FilterResult,
+    HttpConnection,
     HttpServer,
     HttpServerRequest,
     Listener,
     LoopFlag,
+    RpcPool,
     TriggerOption,
     errors,
 )
@@ -44,6 +46,7 @@ from tests.kit.certificates import HOST
 from tests.kit.interposing import Interposer
 from tests.kit.operations import OPERATIONS
 from tests.kit.peers import is_open
+from tests.kit.rpc_messages import REQUEST, Kill
 from tests.kit.support import PATIENCE, run_python, swept
 from tests.kit.tls_peers import tls_contexts
 
@@ -677,6 +680,25 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
         """,
         stderr=None,
     )
+
+
+def test_a_pool_whose_close_is_interrupted_tells_its_calls() -> None:
+    number = 0
+    while True:
+        told: list[object] = []
+        with EventBase() as base:
+            pool = RpcPool(base)
+            pool.add_connection(HttpConnection(base, "127.0.0.1", 9))
+            for _ in range(2):
+                pool.call("Message", REQUEST, Kill, told.append)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(pool.close)
+        assert len(told) == 2, interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 50
 
 
 @pytest.mark.slow
