@@ -405,7 +405,10 @@ def free_all(things: dict[int, tuple[T, CData]], free: Callable[[CData], object]
         for key in list(things):
             if key in things:  # else other code has removed it
                 _, pointer = things[key]
-                del things[key]  # no call from here to the next line
+                try:
+                    del things[key]  # no call from here to free()
+                except KeyError:  # other code has removed it after all
+                    continue
                 free(pointer)
 
 
