@@ -541,6 +541,16 @@ static struct bufferevent *evpy_tls_over(
 	return bev;
 }
 
+/* The same, after an interrupt. With CLOSE_ON_FREE libevent frees the SSL. */
+static void evpy_tls_free_without_fd(struct bufferevent *bev)
+{
+	evpy_rest_forget(bev);
+	bufferevent_disable(bev, EV_READ | EV_WRITE);
+	event_del(&bev->ev_read);
+	event_del(&bev->ev_write);
+	evpy_tls_disown(bev, bufferevent_openssl_get_ssl(bev), BEV_OPT_CLOSE_ON_FREE);
+}
+
 /* Makes a bufferevent that owns `ssl`; the caller keeps its own reference. With CLOSE_ON_FREE libevent frees the SSL
  * itself, at once if it fails (I1); without, evpy_tls_free() frees it with the bufferevent. Without memory for half
  * of this, libevent crashes; and it doesn't check whether OpenSSL could connect the SSL with the socket. */

@@ -95,3 +95,4 @@ void evpy_tls_look(struct bufferevent *bev);
 int evpy_tls_reached(struct bufferevent *bev);
 void evpy_tls_free(struct bufferevent *bev);
 void evpy_tls_free_with_fd(struct bufferevent *bev);
+void evpy_tls_free_without_fd(struct bufferevent *bev);

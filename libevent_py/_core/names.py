@@ -207,6 +207,7 @@ STANDS_FOR = {
     "evpy_tls_eof": "bufferevent_get_openssl_error",
     "evpy_tls_free": "bufferevent_free",
     "evpy_tls_free_with_fd": "bufferevent_free",
+    "evpy_tls_free_without_fd": "bufferevent_free",
     "evpy_tls_is_code": "bufferevent_get_openssl_error",
     "evpy_tls_linked": "OpenSSL_version",
     "evpy_tls_look": "bufferevent_openssl_socket_new",

@@ -28,7 +28,7 @@ from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer
-from libevent_py.bufferevent import callbacks, end, given, layers, limits, plans, tls
+from libevent_py.bufferevent import callbacks, connect, end, given, layers, limits, plans, tls
 from libevent_py.bufferevent.callbacks import BufferEventCallback, DataCallback, checked_callbacks
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
 from libevent_py.bufferevent.eager import Eager
@@ -217,8 +217,13 @@ class BufferEvent(Child):
         plan = plans.on(base, options, on_read, on_write, on_event)
         number = usable(base, fd, plan.options)
         session = Session.of(context, state, server_hostname)
-        bev = cls._speaking(session, plan, number)
-        adopt(bev, fd)
+        bev = cls.__new__(cls)
+        try:
+            bev._speak(session, plan, number)
+            adopt(bev, fd)
+        except BaseException:  # an interrupt
+            connect.disown(bev, fd)
+            raise
         return bev
 
     @classmethod
@@ -253,19 +258,16 @@ class BufferEvent(Child):
         if plan.options & ~below & plans.THREADSAFE:
             raise ValueError("underlying must be THREADSAFE if TLS on top of it is THREADSAFE")
         session = Session.of(context, state, server_hostname)
-        return cls._speaking(session, plan, -1, Layers(underlying))
+        bev = cls.__new__(cls)
+        bev._speak(session, plan, -1, Layers(underlying))
+        return bev
 
-    @classmethod
-    def _speaking(
-        cls: type[Self], session: Session, plan: Plan, fd: int, layers: Layers = ALONE
-    ) -> Self:
-        """Make a bufferevent for *session*, through the socket *fd* or the layer below."""
-        bev, key = cls.__new__(cls), next_key()
+    def _speak(self, session: Session, plan: Plan, fd: int, layers: Layers = ALONE) -> None:
+        """Make it for *session*, through the socket *fd* or the layer below."""
         try:
-            bev._start(plan, key, session.making(plan, fd, layers.below), layers, session)
+            self._start(plan, next_key(), session.making(plan, fd, layers.below), layers, session)
         finally:
             session.release()
-        return bev
 
     def _give_up(self) -> CData:
         """Return the pointer for C to put a layer on; raise `ValueError` if there is one."""

@@ -16,6 +16,7 @@ from libevent_py import errors, util
 from libevent_py._core import convert
 from libevent_py._core.child import Child
 from libevent_py._core.convert import FileDescriptor, HasFileno
+from libevent_py._core.handle import came_to_be
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.given import check_not_given
 from libevent_py.bufferevent.layers import bottom
@@ -44,7 +45,7 @@ class Lookup(NamedTuple):
 class Connection:
     """Where the socket of one bufferevent comes from, and who owns it."""
 
-    __slots__ = ("_kept", "lookup", "made_here")
+    __slots__ = ("_kept", "disowned", "lookup", "made_here")
 
     def __init__(self) -> None:
         #: The socket object whose descriptor it uses but doesn't own, kept alive here, or None.
@@ -53,6 +54,8 @@ class Connection:
         self.lookup: Lookup | None = None
         #: Whether libevent has made the socket, to connect it.
         self.made_here = False
+        #: Whether the caller still has to close it, as the bufferevent was not completed.
+        self.disowned = False
 
     # Connecting. Only a bufferevent's own object does it, never the shared one.
 
@@ -140,7 +143,7 @@ class Unconnected(Connection):
     __slots__ = ()
 
     _kept = lookup = None
-    made_here = False
+    made_here = disowned = False
 
     def __init__(self) -> None:
         pass
@@ -165,6 +168,12 @@ def adopt(bev: BufferEvent, fd: FileDescriptor) -> None:
             fd.detach()  # type: ignore[attr-defined]  # a socket, or `usable` has refused it
         else:
             bev._own_connection()._kept = fd
+
+
+def disown(bev: BufferEvent, fd: FileDescriptor) -> None:
+    """Leave *fd* to the caller, who still has to close it, as *bev* was not completed."""
+    if came_to_be(bev) and (isinstance(fd, int) or fd.fileno() >= 0):
+        bev._own_connection().disowned = True
 
 
 def set_fd(bev: BufferEvent, fd: FileDescriptor) -> None:

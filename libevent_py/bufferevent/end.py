@@ -37,6 +37,8 @@ def freed_by(bev: BufferEvent) -> Callable[[CData], object]:
         upper = lib.evpy_tls_free if secured else lib.evpy_bufferevent_free
         return functools.partial(free_upper, below, upper)
     free: Callable[[CData], object]
+    if secured and bev._connection.disowned and CLOSE_ON_FREE in bev._options:
+        return lib.evpy_tls_free_without_fd
     if bev._layers.paired or CLOSE_ON_FREE in bev._options:
         free = lib.evpy_bufferevent_free
     elif bev._connection.made_here:

@@ -682,6 +682,32 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
     )
 
 
+@pytest.mark.parametrize("options", [0, BufferEventOption.CLOSE_ON_FREE], ids=str)
+def test_tls_that_is_interrupted_while_it_is_made_leaves_the_descriptor_to_its_owner(
+    options: int,
+) -> None:
+    _, server = tls_contexts()
+    number = 0
+    while True:
+        with EventBase() as base:
+            left, right = socket.socketpair()
+            left.setblocking(False)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                make = functools.partial(BufferEvent.tls, base, left, server, options=options)
+                interposer.run(make)
+            gc.collect()
+            base.loop(LoopFlag.NONBLOCK)
+            if left.fileno() >= 0:
+                assert is_open(left.fileno()), interposer.where
+            left.close()
+            right.close()
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 50
+
+
 def test_a_pool_whose_close_is_interrupted_tells_its_calls() -> None:
     number = 0
     while True:
