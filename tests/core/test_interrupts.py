@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,6 +69,15 @@ def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path
 @pytest.mark.parametrize("kind", LONG)
 def test_an_interrupt_leaves_nothing_at_more_steps(kind: str, tmp_path: Path) -> None:
     swept(tmp_path, kind, "--act", "interrupt", "--most", str(MORE))
+
+
+@pytest.fixture(autouse=True)
+def _uncollected() -> Iterator[None]:
+    """Let no finalizer of what another test has left get the interrupt."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def descriptors() -> int:
