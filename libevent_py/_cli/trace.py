@@ -31,7 +31,7 @@ from typing import NamedTuple, TextIO
 from libevent_py import EventBase
 
 #: As in preload.c: how many threads can be traced at once, and what each has.
-PENDING, HEAD, TEXT = 256, struct.Struct("iiII"), 4080
+PENDING, HEAD, TEXT = 256, struct.Struct("iiI"), 4080
 COUNT = struct.Struct("QQQ")
 
 
@@ -314,7 +314,7 @@ def ends(memory: bytes, status: int) -> Iterator[str]:
     """Yield what calls had told when the program ended, and how it has ended."""
     for place in range(PENDING):
         at = place * (HEAD.size + TEXT)
-        pid, _, length, _ = HEAD.unpack_from(memory, at)
+        pid, _, length = HEAD.unpack_from(memory, at)
         if pid and length:
             text = memory[at + HEAD.size : at + HEAD.size + length].decode(errors="replace")
             yield f"{text} <unfinished ...>\n"

@@ -72,7 +72,7 @@
 /* Shared with the process that has begun the trace, which knows this layout: see libevent_py/_cli/trace.py. */
 struct pending {
 	int32_t pid, thread;
-	uint32_t length, callbacks;
+	uint32_t length;
 	char text[ROOM + 80];
 };
 struct count {
@@ -101,7 +101,7 @@ struct thread {
 };
 static _Thread_local struct thread thread;
 
-enum kind_of_trace { OFF, ON };
+enum { OFF, ON };
 static struct {
 	int state, out, pid, follow, inside, counting, relative, stamped, stack;
 	size_t size;
@@ -122,7 +122,7 @@ static struct function functions[];
 
 /* Faults to be injected. */
 struct fault {
-	int id, errors, every;
+	int id, errors;
 	intptr_t value;
 	unsigned long first, last;
 	_Atomic(unsigned long) seen;
@@ -707,7 +707,7 @@ static int take_slot(void)
 		if (__atomic_compare_exchange_n(
 			&slot->pid, &free_one, getpid(), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
 			slot->thread = syscall(SYS_gettid);
-			slot->length = slot->callbacks = 0;
+			slot->length = 0;
 			thread.pending = slot;
 			pthread_setspecific(thread_ends, slot);
 			return 1;
