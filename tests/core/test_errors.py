@@ -167,6 +167,16 @@ def test_exceptions_come_out_in_the_thread_whose_loop_raised_them() -> None:
 # Several at once.
 
 
+def assert_both(raised: BaseException, first: BaseException, second: BaseException) -> None:
+    """Check that *raised* is both, as a group or, where Python has none, as a chain."""
+    if GROUPS:
+        assert isinstance(raised, ExceptionGroup)  # type: ignore[name-defined]  # noqa: F821
+        assert raised.exceptions == (first, second)
+    else:
+        assert raised is second
+        assert second.__context__ is first
+
+
 def test_several_exceptions_come_out_as_one() -> None:
     base = EventBase()
     first, second = Oops("first"), KeyError("second")
@@ -174,12 +184,7 @@ def test_several_exceptions_come_out_as_one() -> None:
     finalized(base, raising(second))
     with pytest.raises(BaseException) as caught:
         base.close()
-    if GROUPS:
-        assert isinstance(caught.value, ExceptionGroup)  # type: ignore[name-defined]  # noqa: F821
-        assert caught.value.exceptions == (first, second)
-    else:
-        assert caught.value is second
-        assert second.__context__ is first
+    assert_both(caught.value, first, second)
 
 
 def test_what_is_raised_as_a_base_is_freed_comes_with_what_was_before() -> None:
@@ -190,12 +195,7 @@ def test_what_is_raised_as_a_base_is_freed_comes_with_what_was_before() -> None:
     finalized(base, raising(second))
     with pytest.raises(BaseException) as caught:
         base.close()
-    if GROUPS:
-        assert isinstance(caught.value, ExceptionGroup)  # type: ignore[name-defined]  # noqa: F821
-        assert caught.value.exceptions == (first, second)
-    else:
-        assert caught.value is second
-        assert second.__context__ is first
+    assert_both(caught.value, first, second)
 
 
 def test_nothing_is_lost_of_exceptions_that_are_chained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ from libevent_py._core.dispatch import live, roots
 from libevent_py._core.handle import WithoutPointer
 from libevent_py._core.wakeup import wakeup
 from tests.kit.certificates import HOST
-from tests.kit.interposing import Interposer
+from tests.kit.interposing import Interposer, interrupt
 from tests.kit.operations import OPERATIONS
 from tests.kit.peers import is_open
 from tests.kit.rpc_messages import REQUEST, Kill
@@ -82,10 +82,6 @@ def _uncollected() -> Iterator[None]:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def interrupted(function: Callable[[], object]) -> int:
@@ -536,7 +532,7 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     import contextlib, gc, socket
     from libevent_py import *
     from libevent_py import debug
-    from tests.core.test_interrupts import interrupt
+    from tests.kit.interposing import interrupt
     from tests.kit.interposing import Interposer
     from tests.kit.tls_peers import tls_contexts
 
@@ -595,7 +591,7 @@ def test_requests_are_told_once_though_their_end_is_interrupted(ends: str) -> No
         f"""
     import contextlib, gc
     from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest
-    from tests.core.test_interrupts import interrupt
+    from tests.kit.interposing import interrupt
     from tests.kit.interposing import Interposer
     from tests.kit.peers import nobody_listens
 
@@ -661,8 +657,7 @@ def test_a_call_whose_end_is_interrupted_is_freed_once() -> None:
         """
         import contextlib, gc
         from libevent_py import EventBase, HttpConnection, RpcPool, debug
-        from tests.core.test_interrupts import interrupt
-        from tests.kit.interposing import Interposer
+        from tests.kit.interposing import Interposer, interrupt
         from tests.kit.peers import nobody_listens
         from tests.kit.rpc_messages import REQUEST, Kill
 
@@ -742,8 +737,7 @@ def test_a_connection_whose_beginning_is_interrupted_is_freed_with_its_buffereve
         """
         import contextlib, gc, socket
         from libevent_py import BufferEvent, EventBase, HttpServer, LoopFlag, debug
-        from tests.core.test_interrupts import interrupt
-        from tests.kit.interposing import Interposer
+        from tests.kit.interposing import Interposer, interrupt
 
         def fail(request):
             raise ArithmeticError

@@ -23,7 +23,7 @@ from libevent_py import (
 )
 from tests.kit.dns_packets import NAME, Client, query, read
 from tests.kit.dns_uses import EVERYTHING
-from tests.kit.interposing import Interposer
+from tests.kit.interposing import Interposer, interrupt
 from tests.kit.peers import ANYWHERE, is_open, run_until, settle
 from tests.kit.processes import in_child
 from tests.kit.support import run_python
@@ -459,10 +459,6 @@ def test_a_port_that_outlives_its_server_calls_nobody() -> None:
         valgrind=True,
     )
     assert printed == "fine\n"
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_request_whose_answer_is_interrupted_is_freed_before_its_base() -> None:

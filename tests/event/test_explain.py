@@ -427,6 +427,7 @@ def test_layers_and_pairs_are_told_by_their_numbers(base: EventBase) -> None:
     other.close()
 
 
+# The build leaves TLS out where there is no OpenSSL for it: then there is no handshake.
 @pytest.mark.skipif(not lib.LIBEVENT_PY_HAVE_TLS, reason="built without TLS")
 def test_tls_whose_handshake_is_not_done_says_so(base: EventBase) -> None:
     one, other = tcp_pair()

@@ -133,6 +133,11 @@ def kinds(code: CodeType) -> Kinds:
     return known
 
 
+def interrupt() -> None:
+    """Do what Ctrl-C does: an act for an `Interposer`."""
+    raise KeyboardInterrupt
+
+
 class Interposer:
     """Runs something, and acts at one of its steps, the *number*-th from 0 on; with -1 at none.
 
