@@ -93,8 +93,8 @@ def upper(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def listener() -> Iterator[Server]:
-    with running(Server("upper_listener")) as server:
+def listener(language: str) -> Iterator[Server]:
+    with running(Server("upper_listener", language=language)) as server:
         yield server
 
 
@@ -337,16 +337,16 @@ def test_the_low_watermark_of_upper_bufferevent_is_ten_bytes() -> None:
         assert rest(sock) == b"B"
 
 
-def test_upper_listener_says_what_it_runs_on_and_what_to_type() -> None:
-    with running(Server("upper_listener")) as server:
+def test_upper_listener_says_what_it_runs_on_and_what_to_type(language: str) -> None:
+    with running(Server("upper_listener", language=language)) as server:
         server.prints(
             rf"libevent {re.escape(libevent_version)} with \w+, serving 127.0.0.1:{server.port}\n"
         )
         server.prints(rf"nc 127\.0\.0\.1 {server.port}\b")
 
 
-def test_upper_listener_reports_how_each_connection_ends() -> None:
-    with running(Server("upper_listener", 0.3)) as server:
+def test_upper_listener_reports_how_each_connection_ends(language: str) -> None:
+    with running(Server("upper_listener", 0.3, language=language)) as server:
         with server.connect() as sock:
             client = f"127.0.0.1:{sock.getsockname()[1]}"
             server.prints(f"{client}: connected\n")
@@ -366,16 +366,22 @@ def test_upper_listener_reports_how_each_connection_ends() -> None:
             server.prints(f"{client}: timed out after 0.3 s\n")
 
 
-def test_the_read_timeout_of_upper_listener_begins_anew_with_each_byte() -> None:
-    with running(Server("upper_listener", 1.0)) as server, server.connect() as sock:
+def test_the_read_timeout_of_upper_listener_begins_anew_with_each_byte(language: str) -> None:
+    with (
+        running(Server("upper_listener", 1.0, language=language)) as server,
+        server.connect() as sock,
+    ):
         for _ in range(6):
             time.sleep(0.25)
             sock.sendall(b"a")
             assert exactly(sock, 1) == b"A"
 
 
-def test_upper_listener_disconnects_who_never_reads() -> None:
-    with running(Server("upper_listener", 0.3)) as server, server.connect() as sock:
+def test_upper_listener_disconnects_who_never_reads(language: str) -> None:
+    with (
+        running(Server("upper_listener", 0.3, language=language)) as server,
+        server.connect() as sock,
+    ):
         sock.setblocking(False)
         with pytest.raises(OSError, match=r"reset|Broken pipe"):
             while select.select([], [sock], [], PATIENCE)[1]:
@@ -383,8 +389,8 @@ def test_upper_listener_disconnects_who_never_reads() -> None:
         server.prints("timed out")
 
 
-def test_upper_listener_serves_ipv6_too() -> None:
-    with Sample("upper_listener", "::1", 0) as server:
+def test_upper_listener_serves_ipv6_too(language: str) -> None:
+    with Sample("upper_listener", "::1", 0, language=language) as server:
         port = int(server.prints(r"serving ::1:(\d+)")[1])
         with socket.create_connection(("::1", port), timeout=PATIENCE) as sock:
             sock.sendall(b"hello")
@@ -656,15 +662,15 @@ def test_the_client_of_a_bufferevent_gives_up_after_its_read_timeout() -> None:
 # The others.
 
 
-def test_hello_world_greets_and_closes() -> None:
-    with Server("hello_world") as server:
+def test_hello_world_greets_and_closes(language: str) -> None:
+    with Server("hello_world", language=language) as server:
         assert nc(server.port, b"") == b"Hello, World!\n"
         with ExitStack() as stack:
             socks = [stack.enter_context(server.connect()) for _ in range(20)]
             assert {rest(sock) for sock in socks} == {b"Hello, World!\n"}
         reset(server.connect())
         begun = time.monotonic()
-        server.process.send_signal(signal.SIGINT)
+        server.press_ctrl_c()
         server.prints("interrupted")
         assert server.answer(b"") == b"Hello, World!\n"
         printed = server.ends()
@@ -718,8 +724,8 @@ def test_priorities_calls_the_urgent_first() -> None:
     assert [line.partition(",")[0] for line in lines] == ["urgent", "normal", "urgent", "idle"]
 
 
-def test_methods_tells_the_version_and_the_backends() -> None:
-    with Sample("methods") as sample:
+def test_methods_tells_the_version_and_the_backends(language: str) -> None:
+    with Sample("methods", language=language) as sample:
         printed = sample.ends().decode()
     assert re.search(r"^libevent 2\.1\.\d+", printed)
     assert f"backends: {', '.join(EventBase.supported_methods())}\n" in printed
