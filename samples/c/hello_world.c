@@ -54,12 +54,12 @@ int main(int argc, char **argv)
 	struct evconnlistener *listener;
 	struct event *interrupt;
 
-	start(argc, argv, 2, "[host [port]]");
+	start(argc, argv, 0, 2, "[host [port]]");
 	server.base = need(event_base_new(), "event_base_new");
 	listener = listen_on(server.base, argument(argv, 1, "127.0.0.1"), argument(argv, 2, "8888"),
 	    on_accept, &server);
 	interrupt = on_signal(server.base, SIGINT, on_interrupt, server.base);
-	print_serving(listener);
+	print_serving(evconnlistener_get_fd(listener));
 	event_base_dispatch(server.base);
 	event_free(interrupt);
 	evconnlistener_free(listener);

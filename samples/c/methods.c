@@ -18,7 +18,7 @@ int main(int argc, char **argv)
 	struct event_base *base;
 	size_t i;
 
-	start(argc, argv, 0, "");
+	start(argc, argv, 0, 0, "");
 	printf("libevent %s\n", event_get_version());
 	printf("backends: ");
 	for (i = 0; methods[i] != NULL; ++i)

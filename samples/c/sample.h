@@ -3,6 +3,7 @@
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
+#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -36,18 +37,33 @@ static inline void *need(void *made, const char *what)
 	return made;
 }
 
-/* Prepare a program that takes up to `most` arguments, which `usage` explains. */
-static inline void start(int argc, char **argv, int most, const char *usage)
+/* Print how a program is used: each line of `usage` is one way. */
+static inline void print_usage(FILE *out, const char *program, const char *usage)
+{
+	const char *before = "usage: ";
+
+	while (usage != NULL) {
+		fprintf(out, "%s%s %.*s\n", before, program, (int)strcspn(usage, "\n"), usage);
+		before = "   or: ";
+		usage = strchr(usage, '\n');
+		usage += usage != NULL;
+	}
+}
+
+/* Prepare a program that takes `least` arguments or more, and up to `most`, as `usage` says. */
+static inline void start(int argc, char **argv, int least, int most, const char *usage)
 {
 	int i;
 
 	for (i = 1; i < argc; ++i)
 		if (strcmp(argv[i], "--help") == 0) {
-			printf("usage: %s %s\n", argv[0], usage);
+			print_usage(stdout, argv[0], usage);
 			exit(0);
 		}
-	if (argc > most + 1)
-		die("usage: %s %s", argv[0], usage);
+	if (argc <= least || argc > most + 1) {
+		print_usage(stderr, argv[0], usage);
+		exit(1);
+	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN); /* else who writes to a closed connection is killed */
 	errno = 0;
@@ -65,9 +81,19 @@ static inline const char *argument(char **argv, int n, const char *otherwise)
 
 static inline struct timeval timeval_of(double seconds)
 {
-	struct timeval tv = {(time_t)seconds, (suseconds_t)((seconds - (time_t)seconds) * 1e6)};
+	long long microseconds = (long long)(seconds * 1e6 + 0.5);
+	struct timeval tv = {microseconds / 1000000, microseconds % 1000000};
 
 	return tv;
+}
+
+/* Make `data` capitals. */
+static inline void capitalize(char *data, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < size; ++i)
+		data[i] = toupper((unsigned char)data[i]);
 }
 
 /* Write an address to `text`, as host:port. */
@@ -83,13 +109,14 @@ static inline const char *address_text(
 	return text;
 }
 
-/* Write the address of a listener to `text`. */
-static inline const char *listener_text(struct evconnlistener *listener, char text[static 80])
+/* Write the address of a socket of ours to `text`. */
+static inline const char *own_text(evutil_socket_t fd, char text[static 80])
 {
 	struct sockaddr_storage own;
 	socklen_t length = sizeof own;
 
-	getsockname(evconnlistener_get_fd(listener), (struct sockaddr *)&own, &length);
+	if (getsockname(fd, (struct sockaddr *)&own, &length) < 0)
+		return strcpy(text, "?");
 	return address_text((struct sockaddr *)&own, length, text);
 }
 
@@ -105,27 +132,74 @@ static inline void on_accept_error(struct evconnlistener *listener, void *arg)
 	struct timeval second = {1, 0};
 
 	(void)arg;
-	fprintf(stderr, "can't accept, trying again in a second: %s\n", strerror(errno));
+	printf("can't accept, trying again in a second: %s\n", strerror(errno));
 	evconnlistener_disable(listener);
 	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_rested, listener,
 		&second) < 0)
 		evconnlistener_enable(listener);
 }
 
-/* Return a listener on a numeric host and a port. */
-static inline struct evconnlistener *listen_on(struct event_base *base, const char *host,
-    const char *port, evconnlistener_cb on_accept, void *arg)
+/* Return the address of a numeric host and a port; evutil_freeaddrinfo() frees it. */
+static inline struct evutil_addrinfo *find_address(const char *host, const char *port)
 {
 	struct evutil_addrinfo hints = {
-	    .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_PASSIVE | EVUTIL_AI_NUMERICHOST};
+	    .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_NUMERICHOST};
 	struct evutil_addrinfo *found;
-	struct evconnlistener *listener;
 	int error = evutil_getaddrinfo(host, port, &hints, &found);
 
 	if (error != 0)
 		die("%s:%s: %s", host, port, evutil_gai_strerror(error));
-	listener = evconnlistener_new_bind(base, on_accept, arg,
+	return found;
+}
+
+/* Return a socket that listens on a numeric host and a port, and doesn't block. */
+static inline evutil_socket_t listening_socket(const char *host, const char *port)
+{
+	struct evutil_addrinfo *found = find_address(host, port);
+	evutil_socket_t fd = socket(found->ai_family, SOCK_STREAM, 0);
+
+	if (fd < 0 || evutil_make_socket_closeonexec(fd) < 0 ||
+	    evutil_make_socket_nonblocking(fd) < 0 || evutil_make_listen_socket_reuseable(fd) < 0 ||
+	    bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, 128) < 0)
+		die("%s:%s: %s", host, port, strerror(errno));
+	evutil_freeaddrinfo(found);
+	return fd;
+}
+
+/* Return the next client's socket, which doesn't block, or -1. */
+static inline evutil_socket_t accepted(evutil_socket_t listening)
+{
+	evutil_socket_t fd = accept(listening, NULL, NULL);
+
+	if (fd >= 0 &&
+	    (evutil_make_socket_closeonexec(fd) < 0 || evutil_make_socket_nonblocking(fd) < 0)) {
+		evutil_closesocket(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Return a socket that is connected to a numeric host and a port. */
+static inline evutil_socket_t connected_socket(const char *host, const char *port)
+{
+	struct evutil_addrinfo *found = find_address(host, port);
+	evutil_socket_t fd = socket(found->ai_family, SOCK_STREAM, 0);
+
+	if (fd < 0 || evutil_make_socket_closeonexec(fd) < 0 ||
+	    connect(fd, found->ai_addr, found->ai_addrlen) < 0)
+		die("%s:%s: %s", host, port, strerror(errno));
+	evutil_freeaddrinfo(found);
+	return fd;
+}
+
+/* Return a listener on a numeric host and a port. */
+static inline struct evconnlistener *listen_on(struct event_base *base, const char *host,
+    const char *port, evconnlistener_cb on_accept, void *arg)
+{
+	struct evutil_addrinfo *found = find_address(host, port);
+	struct evconnlistener *listener = evconnlistener_new_bind(base, on_accept, arg,
 	    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, -1, found->ai_addr, found->ai_addrlen);
+
 	evutil_freeaddrinfo(found);
 	if (listener == NULL)
 		die("%s:%s: %s", host, port, strerror(errno));
@@ -133,11 +207,11 @@ static inline struct evconnlistener *listen_on(struct event_base *base, const ch
 	return listener;
 }
 
-static inline void print_serving(struct evconnlistener *listener)
+static inline void print_serving(evutil_socket_t fd)
 {
 	char address[80];
 
-	printf("serving %s, Ctrl-C to stop\n", listener_text(listener, address));
+	printf("serving %s, Ctrl-C to stop\n", own_text(fd, address));
 }
 
 /* Return an event, which is pending, for a signal. */
@@ -157,6 +231,13 @@ static inline void on_interrupt_stop(evutil_socket_t signum, short what, void *b
 	event_base_loopexit(base, NULL);
 }
 
+/* Return an event that isn't pending yet. */
+static inline struct event *new_event(
+    struct event_base *base, evutil_socket_t fd, short what, event_callback_fn callback, void *arg)
+{
+	return need(event_new(base, fd, what, callback, arg), "event_new");
+}
+
 /* Return an event that ends the loop on Ctrl-C. */
 static inline struct event *stop_on_interrupt(struct event_base *base)
 {
@@ -170,23 +251,33 @@ struct connection {
 };
 LIST_HEAD(connections, connection);
 
-/* Serve `fd` by a bufferevent, with `size` bytes of what a struct connection begins. Without memory the client is
- * let go, and NULL returned. */
-static inline void *connection_new(
-    struct connections *all, size_t size, struct event_base *base, evutil_socket_t fd, int options)
+/* Keep `bev`, which serves the client at `fd`, in the first of `size` bytes. Without memory, or if there is no bev,
+ * the client is let go, and NULL returned. */
+static inline void *connection_of(
+    struct connections *all, size_t size, struct bufferevent *bev, evutil_socket_t fd)
 {
 	struct connection *made = calloc(1, size);
 
-	if (made != NULL)
-		made->bev = bufferevent_socket_new(base, fd, options | BEV_OPT_CLOSE_ON_FREE);
-	if (made == NULL || made->bev == NULL) {
-		fprintf(stderr, "no memory for a client\n");
+	if (made == NULL || bev == NULL) {
+		printf("no memory for a client\n");
 		free(made);
-		evutil_closesocket(fd);
+		if (bev != NULL)
+			bufferevent_free(bev);
+		else
+			evutil_closesocket(fd);
 		return NULL;
 	}
+	made->bev = bev;
 	LIST_INSERT_HEAD(all, made, others);
 	return made;
+}
+
+/* Serve the client at `fd` by a bufferevent. */
+static inline void *connection_new(
+    struct connections *all, size_t size, struct event_base *base, evutil_socket_t fd, int options)
+{
+	return connection_of(
+	    all, size, bufferevent_socket_new(base, fd, options | BEV_OPT_CLOSE_ON_FREE), fd);
 }
 
 static inline void connection_free(struct connection *connection)

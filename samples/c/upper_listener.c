@@ -3,8 +3,6 @@
  * It reports why each connection ends: the client has closed it, was silent for ten seconds, or there was an error.
  * A client that doesn't take its answers is not read from until it does. */
 
-#include <ctype.h>
-
 #include <event2/buffer.h>
 
 #include "sample.h"
@@ -27,11 +25,10 @@ struct client {
 static void on_read(struct bufferevent *bev, void *client)
 {
 	char data[MOST];
-	size_t i, size = bufferevent_read(bev, data, sizeof data);
+	size_t size = bufferevent_read(bev, data, sizeof data);
 
 	(void)client;
-	for (i = 0; i < size; ++i)
-		data[i] = toupper((unsigned char)data[i]);
+	capitalize(data, size);
 	bufferevent_write(bev, data, size);
 	if (evbuffer_get_length(bufferevent_get_output(bev)) > MOST)
 		bufferevent_disable(bev, EV_READ);
@@ -96,13 +93,13 @@ int main(int argc, char **argv)
 	struct event *interrupt;
 	char address[80];
 
-	start(argc, argv, 3, "[host [port [read timeout in seconds]]]");
+	start(argc, argv, 0, 3, "[host [port [read timeout in seconds]]]");
 	server.timeout = atof(argument(argv, 3, "10"));
 	server.base = need(event_base_new(), "event_base_new");
 	listener = listen_on(server.base, argument(argv, 1, "127.0.0.1"), argument(argv, 2, "8888"),
 	    on_accept, &server);
 	interrupt = stop_on_interrupt(server.base);
-	listener_text(listener, address);
+	own_text(evconnlistener_get_fd(listener), address);
 	printf("libevent %s with %s, serving %s\n", event_get_version(),
 	    event_base_get_method(server.base), address);
 	*strrchr(address, ':') = ' ';

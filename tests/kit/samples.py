@@ -141,8 +141,9 @@ class Sample:
         return self.ends()
 
     def press_ctrl_c(self) -> None:
-        """Send SIGINT as a terminal does: to the whole group."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        """Send SIGINT as a terminal does, to the whole group, if it has not ended."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
 
     def processor_time(self) -> float:
         """Return how long the sample has kept a processor busy, in seconds."""
