@@ -15,12 +15,21 @@ bufferevent_disable, bufferevent_setwatermark, evbuffer_remove and evbuffer_add.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import zlib
 from typing import Any
 
-import libevent_py
-from libevent_py import BufferEvent, BufferEventFlag, EventBase, EventFlag, FilterResult, FlushMode
+from libevent_py import (
+    BufferEvent,
+    BufferEventFlag,
+    Event,
+    EventBase,
+    EventFlag,
+    FilterResult,
+    FlushMode,
+    Listener,
+)
 
 
 class Server:
@@ -80,8 +89,9 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve") -
             bev.write(sys.stdin.buffer.read())
             bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
         else:
-            listener = libevent_py.Listener(base, (host, int(port)), on_accept)
+            listener = Listener(base, (host, int(port)), on_accept)
             base.on_error = on_error
+            Event.signal(base, signal.SIGINT, lambda event, fd, what: base.loopexit()).add()
             print("serving {}:{}, Ctrl-C to stop".format(*listener.address), flush=True)
         base.dispatch()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -47,6 +48,7 @@ def serve(base: EventBase, host: str, port: int, certfile: str, keyfile: str | N
 
     context = TlsContext(server_side=True, certfile=certfile, keyfile=keyfile)
     listener = libevent_py.Listener(base, (host, port), on_accept)
+    Event.signal(base, signal.SIGINT, lambda event, fd, what: base.loopexit()).add()
     print("serving {}:{}, Ctrl-C to stop".format(*listener.address), flush=True)
     base.dispatch()
 

@@ -94,14 +94,17 @@ def differing(a: Path, b: Path, leaving_out: Sequence[Known] = ()) -> Iterator[s
 
 def told(trace: Sequence[dict[str, object]]) -> Iterator[str]:
     """Yield the calls and callbacks of a trace as lines, in the order in which they begin."""
-    results = resumed(trace)
+    ends = resumed(trace)
     for place, line in enumerate(trace):
         name, args = line.get("call") or line.get("begins"), line.get("args")
         if not name or not isinstance(args, list):
             continue
-        result = line.get("result", results.get(place))
+        end = ends.get(place, line)
+        if end is not line and isinstance(end["args"], list):
+            args = [*args, *end["args"]]
         begins = "<- " if "begins" in line else ""
-        yield f"{begins}{name}({', '.join(args)})" + ("" if result is None else f" = {result}")
+        result = f" = {end['result']}" if end.get("result") is not None else ""
+        yield f"{begins}{name}({', '.join(args)}){result}"
 
 
 def entries(lines: Sequence[str], only: set[str] | None, sizes: bool) -> Iterator[Entry]:
@@ -157,14 +160,14 @@ def parameters() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for header in sorted(PACKAGE.glob("_c/*.h")):
         for _, name, listed in PROTOTYPE.findall(COMMENT.sub("", header.read_text())):
-            kinds = [re.sub(r"\s*\w+$", "", part).strip() for part in split(listed)]
+            kinds = [re.sub(r"(?<=[\s*])\w+$", "", part).strip() for part in split(listed)]
             found[name] = [" ".join(kind.split()) for kind in kinds]
     return found
 
 
-def resumed(trace: Sequence[dict[str, object]]) -> dict[int, object]:
-    """Return the results of unfinished calls, by where they begin."""
-    results: dict[int, object] = {}
+def resumed(trace: Sequence[dict[str, object]]) -> dict[int, dict[str, object]]:
+    """Return the lines that have the ends of unfinished calls, by where these begin."""
+    ends: dict[int, dict[str, object]] = {}
     waiting: dict[object, list[int]] = {}
     for place, line in enumerate(trace):
         stack = waiting.setdefault(line.get("pid"), [])
@@ -174,9 +177,9 @@ def resumed(trace: Sequence[dict[str, object]]) -> dict[int, object]:
             for begun in reversed(stack):
                 if trace[begun]["call"] == line["resumed"]:
                     stack.remove(begun)
-                    results[begun] = line.get("result")
+                    ends[begun] = line
                     break
-    return results
+    return ends
 
 
 def differences(a: Sequence[Entry], b: Sequence[Entry]) -> Iterator[tuple[int, str]]:

@@ -77,9 +77,9 @@ int main(int argc, char **argv)
 	timeout = timeval_of(client.timeout);
 	address = find_address(host, port);
 	config = need(event_config_new(), "event_config_new");
-	event_config_require_features(
-	    config, EV_FEATURE_FDS); /* stdin may be a file, which epoll refuses */
+	event_config_require_features(config, EV_FEATURE_FDS); /* stdin may be a file */
 	client.base = need(event_base_new_with_config(config), "event_base_new_with_config");
+	event_config_free(config);
 	client.stdin_readable = new_event(client.base, STDIN_FILENO, EV_READ, on_stdin, &client);
 	client.bev = need(bufferevent_socket_new(client.base, -1, BEV_OPT_CLOSE_ON_FREE),
 	    "bufferevent_socket_new");
@@ -93,7 +93,6 @@ int main(int argc, char **argv)
 	event_free(interrupt);
 	bufferevent_free(client.bev);
 	event_base_free(client.base);
-	event_config_free(config);
 	evutil_freeaddrinfo(address);
 	if (client.failure[0] != '\0')
 		die("%s:%s: %s", host, port, client.failure);

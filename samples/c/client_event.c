@@ -88,10 +88,10 @@ int main(int argc, char **argv)
 	event_add(readable, NULL);
 	interrupt = stop_on_interrupt(client.base);
 	event_base_dispatch(client.base);
-	event_free(client.stdin_readable);
-	event_free(client.writable);
-	event_free(readable);
 	event_free(interrupt);
+	event_free(readable);
+	event_free(client.writable);
+	event_free(client.stdin_readable);
 	event_base_free(client.base);
 	event_config_free(config);
 	close(client.fd);

@@ -48,8 +48,8 @@ int main(int argc, char **argv)
 	interrupt = on_signal(base, SIGINT, on_interrupt, base);
 	printf("reading %s, Ctrl-C to stop\n", path);
 	event_base_dispatch(base);
-	event_free(readable);
 	event_free(interrupt);
+	event_free(readable);
 	event_base_free(base);
 	close(fifo);
 	unlink(path);

@@ -12,6 +12,8 @@
 
 #include "sample.h"
 
+#define OPTIONS (BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS)
+
 struct server {
 	struct event_base *base;
 	struct connections streams;
@@ -33,26 +35,32 @@ static void stream_free(struct stream *stream)
 	connection_free(&stream->connection);
 }
 
-/* Let zlib work on up to `most` bytes of `source`, or on all, until its output is in `target`. */
+/* Take up to `most` bytes of `source`, or all if that is negative, and add what zlib makes of them to `target`. */
 static int work(int (*step)(z_stream *, int), z_stream *zlib, struct evbuffer *source,
     struct evbuffer *target, ev_ssize_t most, int end)
 {
-	size_t size = evbuffer_get_length(source);
-	Bytef made[16384];
+	size_t size, left = evbuffer_get_length(source);
+	Bytef taken[16384], made[16384];
 	int result;
 
-	if (most >= 0 && size > (size_t)most)
-		size = most;
-	zlib->next_in = evbuffer_pullup(source, size);
-	zlib->avail_in = size;
+	if (most >= 0 && left > (size_t)most)
+		left = most;
 	do {
-		zlib->next_out = made;
-		zlib->avail_out = sizeof made;
-		result = step(zlib, end);
-		evbuffer_add(target, made, sizeof made - zlib->avail_out);
-	} while (result == Z_OK && zlib->avail_out == 0);
-	evbuffer_drain(source, size);
-	return result == Z_BUF_ERROR ? Z_OK : result; /* there was nothing to do */
+		size = left < sizeof taken ? left : sizeof taken;
+		evbuffer_remove(source, taken, size);
+		left -= size;
+		zlib->next_in = taken;
+		zlib->avail_in = size;
+		do {
+			zlib->next_out = made;
+			zlib->avail_out = sizeof made;
+			result = step(zlib, left > 0 ? Z_NO_FLUSH : end);
+			evbuffer_add(target, made, sizeof made - zlib->avail_out);
+		} while (result == Z_OK && zlib->avail_out == 0);
+		if (result == Z_BUF_ERROR) /* there was nothing to do */
+			result = Z_OK;
+	} while (left > 0 && result == Z_OK);
+	return result;
 }
 
 static enum bufferevent_filter_result unpack(struct evbuffer *source, struct evbuffer *target,
@@ -99,7 +107,7 @@ static struct stream *stream_new(struct server *owner, evutil_socket_t fd,
 	    inflateInit(&stream->unpacker) != Z_OK)
 		die("no memory for zlib");
 	bufferevent_setwatermark(below, EV_WRITE, 0, 65536);
-	bev = need(bufferevent_filter_new(below, unpack, pack, BEV_OPT_CLOSE_ON_FREE, NULL, stream),
+	bev = need(bufferevent_filter_new(below, unpack, pack, OPTIONS, NULL, stream),
 	    "bufferevent_filter_new");
 	stream->connection.bev = bev;
 	bufferevent_setcb(bev, on_read, on_write, on_event, stream);

@@ -45,7 +45,9 @@ static void say_next(struct client *client)
 {
 	if (*client->lines != NULL) {
 		printf("client: %s\n", *client->lines);
-		evbuffer_add_printf(bufferevent_get_output(client->bev), "%s\n", *client->lines++);
+		bufferevent_write(client->bev, *client->lines, strlen(*client->lines));
+		bufferevent_write(client->bev, "\n", 1);
+		++client->lines;
 	} else {
 		bufferevent_flush(client->bev, EV_WRITE, BEV_FINISHED);
 		bufferevent_free(client->bev);
@@ -75,7 +77,7 @@ int main(int argc, char **argv)
 
 	start(argc, argv, 0, argc, "[line ...]");
 	base = need(event_base_new(), "event_base_new");
-	if (bufferevent_pair_new(base, 0, pair) < 0)
+	if (bufferevent_pair_new(base, BEV_OPT_DEFER_CALLBACKS, pair) < 0)
 		die("bufferevent_pair_new failed");
 	bufferevent_setcb(pair[1], on_read, NULL, on_event, NULL);
 	bufferevent_enable(pair[1], EV_READ);

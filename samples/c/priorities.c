@@ -43,9 +43,9 @@ int main(int argc, char **argv)
 	event_active(normal, EV_TIMEOUT, 1);
 	event_active(urgent, EV_TIMEOUT, 1);
 	event_base_dispatch(base);
-	event_free(urgent);
-	event_free(normal);
 	event_free(idle);
+	event_free(normal);
+	event_free(urgent);
 	event_base_free(base);
 	return 0;
 }

@@ -15,7 +15,7 @@
 struct server {
 	struct event_base *base;
 	struct connections clients;
-	struct ev_token_bucket_cfg *each;
+	double rate; /* of each client */
 	struct bufferevent_rate_limit_group *group;
 	char *piece;
 };
@@ -24,8 +24,17 @@ struct server {
 struct download {
 	struct connection connection;
 	struct server *server;
+	struct ev_token_bucket_cfg *limit;
 	size_t left;
 };
+
+static void download_free(struct download *download)
+{
+	struct ev_token_bucket_cfg *limit = download->limit;
+
+	connection_free(&download->connection);
+	ev_token_bucket_cfg_free(limit); /* which the bufferevent has used */
+}
 
 /* Allow `rate` bytes per second to be written, and read what little clients have to say. */
 static struct ev_token_bucket_cfg *limit(double rate)
@@ -54,7 +63,7 @@ static void on_write(struct bufferevent *bev, void *arg)
 		download->left -= size;
 		bufferevent_setwatermark(bev, EV_WRITE, download->left > 0 ? PIECE : 0, 0);
 	} else {
-		connection_free(arg);
+		download_free(download);
 	}
 }
 
@@ -62,7 +71,7 @@ static void on_event(struct bufferevent *bev, short what, void *download)
 {
 	(void)bev;
 	if (what & BEV_EVENT_ERROR)
-		connection_free(download);
+		download_free(download);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
@@ -82,7 +91,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	bufferevent_setcb(bev, on_read, on_write, on_event, download);
 	bufferevent_setwatermark(bev, EV_WRITE, PIECE, 0);
 	bufferevent_enable(bev, EV_READ); /* or nobody notices that the client has gone */
-	bufferevent_set_rate_limit(bev, server->each);
+	download->limit = limit(server->rate);
+	bufferevent_set_rate_limit(bev, download->limit);
 	bufferevent_add_to_rate_limit_group(bev, server->group);
 	on_write(bev, download);
 }
@@ -104,7 +114,8 @@ int main(int argc, char **argv)
 	all = limit(atof(argument(argv, 4, "500000")));
 	server.group = need(
 	    bufferevent_rate_limit_group_new(server.base, all), "bufferevent_rate_limit_group_new");
-	server.each = limit(atof(argument(argv, 3, "200000")));
+	ev_token_bucket_cfg_free(all); /* the group has a copy */
+	server.rate = atof(argument(argv, 3, "200000"));
 	listener = listen_on(server.base, argument(argv, 1, "127.0.0.1"), argument(argv, 2, "8888"),
 	    on_accept, &server);
 	interrupt = stop_on_interrupt(server.base);
@@ -114,10 +125,9 @@ int main(int argc, char **argv)
 	printf("sent %llu bytes\n", (unsigned long long)written);
 	event_free(interrupt);
 	evconnlistener_free(listener);
-	connections_free(&server.clients);
+	while (!LIST_EMPTY(&server.clients))
+		download_free((struct download *)LIST_FIRST(&server.clients));
 	bufferevent_rate_limit_group_free(server.group);
-	ev_token_bucket_cfg_free(server.each);
-	ev_token_bucket_cfg_free(all);
 	event_base_free(server.base);
 	free(server.piece);
 	return 0;

@@ -51,8 +51,8 @@ int main(int argc, char **argv)
 	interrupt = stop_on_interrupt(base);
 	printf("every %g seconds, Ctrl-C to stop\n", seconds);
 	event_base_dispatch(base);
-	event_free(timer.event);
 	event_free(interrupt);
+	event_free(timer.event);
 	event_base_free(base);
 	return 0;
 }

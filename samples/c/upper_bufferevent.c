@@ -108,8 +108,8 @@ int main(int argc, char **argv)
 	interrupt = stop_on_interrupt(server.base);
 	print_serving(listening);
 	event_base_dispatch(server.base);
-	event_free(server.accepting);
 	event_free(interrupt);
+	event_free(server.accepting);
 	connections_free(&server.clients);
 	event_base_free(server.base);
 	close(listening);

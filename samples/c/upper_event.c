@@ -124,8 +124,8 @@ int main(int argc, char **argv)
 	event_base_dispatch(server.base);
 	while (!LIST_EMPTY(&server.clients))
 		client_free(LIST_FIRST(&server.clients));
-	event_free(server.accepting);
 	event_free(interrupt);
+	event_free(server.accepting);
 	event_base_free(server.base);
 	close(listening);
 	return 0;

@@ -126,6 +126,12 @@ class Sample:
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
+    def end_stdin(self) -> None:
+        """Close the sample's stdin, which is then at its end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def ends(self, status: int = 0, stderr: str = "") -> bytes:
         """Wait for the end, with *status* and *stderr*; return all that was printed."""
         printed, complaints = self.process.communicate(timeout=PATIENCE)
