@@ -6,7 +6,7 @@ through, too, as the end of the compressed data. So does back-pressure: a waterm
 makes it wait for slow clients, and the server reads on when all answers have passed.
 
 Made of bufferevent_filter_new, bufferevent_get_underlying, bufferevent_flush, bufferevent_enable,
-bufferevent_disable, bufferevent_setwatermark, evbuffer_remove and evbuffer_add.
+bufferevent_disable, bufferevent_setwatermark, evbuffer_remove, evbuffer_add and evsignal_new.
 
     python samples/filter_zlib.py [host [port]]
     python samples/filter_zlib.py 127.0.0.1 8888 send < file

@@ -238,6 +238,15 @@ static void *self_cbarg(void)
 	return known;
 }
 
+/* Who asks which OpenSSL libevent_openssl is linked with, as the package does, finds this library in its place. */
+unsigned long OpenSSL_version_num(void);
+unsigned long OpenSSL_version_num(void)
+{
+	unsigned long (*real)(void) = (unsigned long (*)(void))find_by_name("OpenSSL_version_num");
+
+	return real == NULL ? 0 : real();
+}
+
 /* Text. It is put into the memory that is shared, and cut where there is no more room. */
 
 static void put(const char *text, size_t size)

@@ -181,7 +181,7 @@ static void send_stdin(struct server *client, const char *host, const char *port
 {
 	struct evutil_addrinfo *address = find_address(host, port);
 	struct stream *stream =
-	    need(stream_new(client, -1, on_answer, NULL, on_client_event), "stream_new");
+	    need(stream_new(client, -1, on_answer, on_write, on_client_event), "stream_new");
 	struct bufferevent *bev = stream->connection.bev;
 	struct evbuffer *all = need(evbuffer_new(), "evbuffer_new");
 

@@ -10,6 +10,8 @@
 
 #include "tls.h"
 
+#define OPTIONS (BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS)
+
 /* How many bytes of answers may wait for a client. */
 #define MOST 65536
 
@@ -83,7 +85,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	(void)listener, (void)address, (void)length;
 	if (ssl != NULL)
 		bev = bufferevent_openssl_socket_new(
-		    server->base, fd, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
+		    server->base, fd, ssl, BUFFEREVENT_SSL_ACCEPTING, OPTIONS);
 	client = connection_of(&server->clients, sizeof *client, bev, fd);
 	if (client == NULL)
 		return;
@@ -95,11 +97,14 @@ static void serve(struct event_base *base, char **argv)
 {
 	struct server server = {base, .clients = LIST_HEAD_INITIALIZER(server.clients)};
 	struct evconnlistener *listener;
+	struct event *interrupt;
 
 	server.context = server_context(argv[4], argument(argv, 5, argv[4]));
 	listener = listen_on(base, argv[1], argv[2], on_accept, &server);
+	interrupt = stop_on_interrupt(base);
 	print_serving(evconnlistener_get_fd(listener));
 	event_base_dispatch(base);
+	event_free(interrupt);
 	evconnlistener_free(listener);
 	connections_free(&server.clients);
 	SSL_CTX_free(server.context);
@@ -165,18 +170,20 @@ static void talk(struct event_base *base, char **argv)
 	SSL_CTX *context = client_context(argument(argv, 5, NULL));
 	SSL *ssl = need(client_session(context, argv[4]), "SSL_new");
 	struct evutil_addrinfo *address = find_address(argv[1], argv[2]);
+	struct event *interrupt = stop_on_interrupt(base);
 
-	client.bev = need(bufferevent_openssl_socket_new(
-			      base, -1, ssl, BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE),
-	    "bufferevent_openssl_socket_new");
+	client.bev =
+	    need(bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_CONNECTING, OPTIONS),
+		"bufferevent_openssl_socket_new");
 	bufferevent_setcb(client.bev, on_echo, on_sent, on_client_event, &client);
 	client.stdin_readable = new_event(base, STDIN_FILENO, EV_READ, on_stdin, &client);
 	bufferevent_enable(client.bev, EV_READ);
 	if (bufferevent_socket_connect(client.bev, address->ai_addr, address->ai_addrlen) < 0)
 		die("%s:%s: %s", argv[1], argv[2], strerror(errno));
 	event_base_dispatch(base);
-	event_free(client.stdin_readable);
 	bufferevent_free(client.bev);
+	event_free(client.stdin_readable);
+	event_free(interrupt);
 	evutil_freeaddrinfo(address);
 	SSL_CTX_free(context);
 	if (client.failure[0] != '\0')
@@ -189,7 +196,6 @@ int main(int argc, char **argv)
 				    "127.0.0.1 8888 talk localhost [authorities.pem]";
 	struct event_config *config;
 	struct event_base *base;
-	struct event *interrupt;
 
 	start(argc, argv, 4, 5, usage);
 	if (strcmp(argv[3], "serve") != 0 && strcmp(argv[3], "talk") != 0)
@@ -198,9 +204,7 @@ int main(int argc, char **argv)
 	event_config_require_features(config, EV_FEATURE_FDS); /* stdin may be a file */
 	base = need(event_base_new_with_config(config), "event_base_new_with_config");
 	event_config_free(config);
-	interrupt = stop_on_interrupt(base);
 	(strcmp(argv[3], "serve") == 0 ? serve : talk)(base, argv);
-	event_free(interrupt);
 	event_base_free(base);
 	return 0;
 }

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from libevent_py._cli import compare, known
+from tests.kit.certificates import Authority
 from tests.kit.samples import Sample, Server
 from tests.kit.support import PATIENCE, ROOT
 
@@ -25,7 +28,7 @@ VALGRIND = [
     f"--suppressions={ROOT}/tests/kit/twins.supp",
 ]
 
-#: Where the differences are that are known of one sample alone: NAME.toml.
+#: Where the differences are that are known of one scenario alone.
 KNOWN = ROOT / "tests" / "samples" / "known"
 
 #: What is printed of ports, which differ each time.
@@ -42,6 +45,7 @@ class Run(NamedTuple):
     language: str
     under: list[str]
     target: socket.socket
+    authority: Authority
 
     @property
     def port(self) -> int:
@@ -76,43 +80,48 @@ def target() -> Iterator[socket.socket]:
         yield listening
 
 
-def traced(name: str, scenario: Scenario, place: Path) -> Iterator[tuple[Path, bytes]]:
+def traced(
+    name: str, scenario: Scenario, place: Path, authority: Authority
+) -> Iterator[tuple[Path, bytes]]:
     """Yield the trace of a sample in that scenario, and what it has printed; then its twin's."""
     with target() as listening:
         for language in ("python", "c"):
             file = place / f"{name}.{language}"
             under = [sys.executable, "-m", "libevent_py", "trace", "-o", str(file)]
-            printed = scenario(Run(name, language, under, listening))
+            printed = scenario(Run(name, language, under, listening, authority))
             yield file, PORT.sub(rb"\1PORT", printed)
 
 
-def check_alike(name: str, scenario: Scenario, place: Path) -> None:
-    """Compare what a sample and its twin call and print."""
-    (python, said), (c, twin_said) = traced(name, scenario, place)
+def check_alike(key: str, scenario: Scenario, place: Path, authority: Authority) -> None:
+    """Compare what a sample and its twin call and print; the first word of *key* is its name."""
+    (python, said), (c, twin_said) = traced(sample_of(key), scenario, place, authority)
     said = ERRNO.sub(b"", said)
     assert twin_said == said, f"{twin_said!r}\n{said!r}"
-    own = KNOWN / f"{name}.toml"
-    differences = known.read(known.PORT) + (known.read(own) if own.exists() else [])
-    found = list(compare.differing(python, c, differences))
+    own = KNOWN / f"{key.replace(' ', '_')}.toml"
+    differences = known.read(own) if own.exists() else []
+    found = list(compare.differing(python, c, [*known.read(known.PORT), *differences]))
     assert not found, "\n".join(found)
-    if own.exists():
-        check_needed(known.read(own), python, c)
+    check_needed(differences, python, c)
+
+
+def sample_of(key: str) -> str:
+    """Return the name of the sample that the scenario *key* is for."""
+    return key.partition(" ")[0]
 
 
 def check_needed(differences: list[known.Known], python: Path, c: Path) -> None:
-    """See to it that each difference that is known is there."""
-    for each in differences:
-        for path, side in ((python, "a"), (c, "b")):
-            lines = list(compare.told(compare.read(path)))
-            if known.without(lines, [*known.read(known.PORT), each], side) != known.without(
-                lines, known.read(known.PORT), side
-            ):
-                break
-        else:
-            raise AssertionError(f"not to be found: {each}")
+    """See to it that each of the *differences* is there: without it, the traces are not alike."""
+    for n, each in enumerate(differences):
+        others = [*known.read(known.PORT), *differences[:n], *differences[n + 1 :]]
+        assert list(compare.differing(python, c, others)), f"it is not needed: {each}"
 
 
-def check_clean(name: str, scenario: Scenario) -> None:
+def check_clean(key: str, scenario: Scenario, authority: Authority) -> None:
     """Run the twin under valgrind, which finds no error and nothing that isn't freed."""
     with target() as listening:
-        scenario(Run(name, "c", VALGRIND, listening))
+        scenario(Run(sample_of(key), "c", VALGRIND, listening, authority))
+
+
+def sampled(scenarios: Iterable[str], always: set[str]) -> list[Any]:
+    """Return the parameters of a test that is run for *always*, and for the others by make more."""
+    return [pytest.param(key, marks=() if key in always else pytest.mark.more) for key in scenarios]

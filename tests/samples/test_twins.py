@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import tempfile
 import zlib
 from pathlib import Path
 
 import pytest
 
+from tests.kit.certificates import HOST, Authority
 from tests.kit.peers import exactly, reset, rest
 from tests.kit.samples import packet
-from tests.kit.twins import Run, Scenario, check_alike, check_clean
+from tests.kit.twins import Run, Scenario, check_alike, check_clean, sampled
 
 
 def client(run: Run) -> bytes:
@@ -54,6 +56,17 @@ def filter_zlib(run: Run) -> bytes:
         sock.shutdown(socket.SHUT_WR)
         assert rest(sock) == b""
         return server.interrupt()
+
+
+def filter_zlib_send(run: Run) -> bytes:
+    with run.sample("127.0.0.1", run.port, "send") as sample, run.accepted() as sock:
+        sample.say(b"hello")
+        sample.end_stdin()
+        unpacker, said = zlib.decompressobj(), b""
+        while not unpacker.eof:
+            said += unpacker.decompress(sock.recv(65536))
+        sock.sendall(zlib.compress(said.upper()))
+        return sample.ends()
 
 
 def hello_world(run: Run) -> bytes:
@@ -113,6 +126,37 @@ def time_test(run: Run) -> bytes:
     with run.sample(0.05) as sample:
         sample.prints("passed")
         return re.sub(rb"0\.\d+ seconds", b"SECONDS", sample.interrupt())
+
+
+def tls_echo(run: Run) -> bytes:
+    own = run.authority.server
+    context = ssl.create_default_context(cafile=str(run.authority.ca.certfile))
+    with run.server("serve", own.certfile, own.keyfile) as server:
+        with context.wrap_socket(server.connect(), server_hostname=HOST) as sock:
+            sock.sendall(b"hello")
+            assert exactly(sock, 5) == b"hello"
+            sock.unwrap().close()
+        server.prints("finished")
+        return server.interrupt()
+
+
+def tls_echo_talk(run: Run) -> bytes:
+    own = run.authority.server
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.certfile, own.keyfile)
+    arguments = ("127.0.0.1", run.port, "talk", HOST, run.authority.ca.certfile)
+    with (
+        run.sample(*arguments) as sample,
+        context.wrap_socket(run.accepted(), server_side=True) as sock,
+    ):
+        sample.say(b"hello\n")
+        assert exactly(sock, 6) == b"hello\n"
+        sock.sendall(b"world\n")
+        sample.prints("world\n")
+        sample.end_stdin()
+        assert sock.recv(100) == b""
+        sock.unwrap().close()
+        return sample.ends()
 
 
 def upper_bufferevent(run: Run) -> bytes:
@@ -185,6 +229,7 @@ SCENARIOS: dict[str, Scenario] = {
     "client_event": client,
     "event_read_fifo": event_read_fifo,
     "filter_zlib": filter_zlib,
+    "filter_zlib send": filter_zlib_send,
     "hello_world": hello_world,
     "le_proxy": le_proxy,
     "methods": methods,
@@ -193,6 +238,8 @@ SCENARIOS: dict[str, Scenario] = {
     "rate_limit": rate_limit,
     "signal_test": signal_test,
     "time_test": time_test,
+    "tls_echo": tls_echo,
+    "tls_echo talk": tls_echo_talk,
     "upper_bufferevent": upper_bufferevent,
     "upper_delimited": upper_delimited,
     "upper_event": upper_event,
@@ -202,11 +249,17 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_sample_and_its_twin_call_the_same(name: str, tmp_path: Path) -> None:
-    check_alike(name, SCENARIOS[name], tmp_path)
+#: Those that are run under valgrind in ``make test``: with TLS each takes some seconds.
+VALGRIND_ALWAYS = {"filter_zlib", "le_proxy", "upper_event", "upper_listener"}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_twin_frees_all_that_it_makes(name: str) -> None:
-    check_clean(name, SCENARIOS[name])
+@pytest.mark.parametrize("key", SCENARIOS)
+def test_a_sample_and_its_twin_call_the_same(
+    key: str, tmp_path: Path, authority: Authority
+) -> None:
+    check_alike(key, SCENARIOS[key], tmp_path, authority)
+
+
+@pytest.mark.parametrize("key", sampled(SCENARIOS, VALGRIND_ALWAYS))
+def test_a_twin_frees_all_that_it_makes(key: str, authority: Authority) -> None:
+    check_clean(key, SCENARIOS[key], authority)
