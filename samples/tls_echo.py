@@ -21,17 +21,8 @@ import signal
 import sys
 from typing import Any
 
-from libevent_py import (
-    BufferEvent,
-    BufferEventFlag,
-    Event,
-    EventBase,
-    EventConfig,
-    EventFeature,
-    EventFlag,
-    Listener,
-    TlsContext,
-)
+import libevent_py
+from libevent_py import BufferEvent, BufferEventFlag, Event, EventBase, EventFlag, TlsContext
 
 #: How many bytes of answers may wait for a client.
 MOST = 65536
@@ -56,7 +47,7 @@ def serve(base: EventBase, host: str, port: int, certfile: str, keyfile: str | N
             bev.close(flush=True)
 
     context = TlsContext(server_side=True, certfile=certfile, keyfile=keyfile)
-    listener = Listener(base, (host, port), on_accept)
+    listener = libevent_py.Listener(base, (host, port), on_accept)
     Event.signal(base, signal.SIGINT, lambda event, fd, what: base.loopexit()).add()
     print("serving {}:{}, Ctrl-C to stop".format(*listener.address), flush=True)
     base.dispatch()
@@ -94,8 +85,8 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve", *
     needed, optional = (*names, None, None)[:2]
     if mode not in ("serve", "talk") or needed is None:
         sys.exit(__doc__)
-    # stdin may be a file, which epoll refuses.
-    base = EventBase(EventConfig(require=EventFeature.FDS))
+    features = libevent_py.EventFeature.FDS  # stdin may be a file, which epoll refuses
+    base = EventBase(libevent_py.EventConfig(require=features))
     with base, contextlib.suppress(KeyboardInterrupt):
         (serve if mode == "serve" else talk)(base, host, int(port), needed, optional)
 

@@ -70,6 +70,8 @@ SAMPLES = [
 
 #: How long a sample may be that does more than show how something is done, in lines.
 LONG = {
+    "filter_zlib": 100,
+    "tls_echo": 100,
     "le_proxy": 140,
     "dns_example": 120,
     "dns_server": 120,
