@@ -67,6 +67,7 @@ def program(name: str, language: str) -> str:
 class Sample:
     """A sample that runs as a process, in Python or in C, or by another program that it is *under*.
 
+    A *file* is run in its place, which is another version of it.
     It leads its own group of processes, as a command does that is typed at a terminal.
     """
 
@@ -76,6 +77,7 @@ class Sample:
         *arguments: object,
         language: str = "python",
         under: Sequence[str] = (),
+        file: Path | None = None,
         as_module: bool = False,
         cwd: Path = ROOT,
         descriptors: int = 0,
@@ -83,7 +85,7 @@ class Sample:
         env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name, self.language = name, language
-        run = ["-m", f"samples.{name}"] if as_module else [program(name, language)]
+        run = ["-m", f"samples.{name}"] if as_module else [str(file or program(name, language))]
         if language == "python" and not under:
             run = [sys.executable, "-X", "dev", "-W", "error", *run]
         self.process = subprocess.Popen(
