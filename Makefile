@@ -106,12 +106,14 @@ fuzz-parsers: .venv/parsers build/test-packages build/source-packages build/fuzz
 build: .venv/installed
 	$(BIN)/python -m build
 
-# The samples in C, beside those in Python: build/samples/NAME is made of samples/c/NAME.c.
+# The samples in C, beside those in Python: build/samples/NAME is made of samples/c/NAME.c. It needs the development
+# files of libevent, OpenSSL and zlib. Elsewhere than with GNU's linker: make samples-c LDFLAGS=-L/where/libevent/is
+LDFLAGS ?= -Wl,--as-needed
 samples-c: $(TWINS)
 
 build/samples/%: samples/c/%.c $(wildcard samples/c/*.h) Makefile
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wl,--as-needed -o $@ $< \
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $< \
 		-levent_openssl -levent_extra -levent_core -lssl -lcrypto -lz
 
 # cffi is compiled here because its wheels are made without optimization: each callback would take a

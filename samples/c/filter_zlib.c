@@ -26,6 +26,7 @@ struct stream {
 	struct server *owner;
 	z_stream packer, unpacker;
 	int packed_all, unpacked_all;
+	const char *failure; /* of zlib, which libevent itself doesn't tell */
 };
 
 static void stream_free(struct stream *stream)
@@ -71,8 +72,8 @@ static enum bufferevent_filter_result unpack(struct evbuffer *source, struct evb
 
 	(void)limit, (void)mode;
 	if (result < 0) {
-		printf("%s\n", stream->unpacker.msg);
-		bufferevent_trigger_event( /* libevent itself doesn't tell */
+		stream->failure = stream->unpacker.msg;
+		bufferevent_trigger_event(
 		    stream->connection.bev, BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
 		return BEV_ERROR;
 	}
@@ -139,9 +140,13 @@ static void on_write(struct bufferevent *bev, void *stream)
 	bufferevent_enable(bev, EV_READ);
 }
 
-static void on_event(struct bufferevent *bev, short what, void *stream)
+static void on_event(struct bufferevent *bev, short what, void *arg)
 {
+	struct stream *stream = arg;
+
 	(void)bev, (void)what;
+	if (stream->failure != NULL)
+		printf("%s\n", stream->failure);
 	stream_free(stream);
 }
 
@@ -169,11 +174,12 @@ static void on_answer(struct bufferevent *bev, void *arg)
 static void on_client_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct stream *stream = arg;
+	const char *text = what & BEV_EVENT_EOF ? "the server has ended" : strerror(errno);
 
 	(void)bev;
 	if (what == BEV_EVENT_CONNECTED)
 		return;
-	stream->owner->failure = what & BEV_EVENT_EOF ? "the server has ended" : strerror(errno);
+	stream->owner->failure = stream->failure != NULL ? stream->failure : text;
 	event_base_loopexit(stream->owner->base, NULL);
 }
 

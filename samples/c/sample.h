@@ -139,11 +139,10 @@ static inline void on_accept_error(struct evconnlistener *listener, void *arg)
 		evconnlistener_enable(listener);
 }
 
-/* Return the address of a numeric host and a port; evutil_freeaddrinfo() frees it. */
+/* Return the addresses of a host and a port; evutil_freeaddrinfo() frees them. */
 static inline struct evutil_addrinfo *find_address(const char *host, const char *port)
 {
-	struct evutil_addrinfo hints = {
-	    .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_NUMERICHOST};
+	struct evutil_addrinfo hints = {.ai_socktype = SOCK_STREAM};
 	struct evutil_addrinfo *found;
 	int error = evutil_getaddrinfo(host, port, &hints, &found);
 
@@ -152,7 +151,7 @@ static inline struct evutil_addrinfo *find_address(const char *host, const char 
 	return found;
 }
 
-/* Return a socket that listens on a numeric host and a port, and doesn't block. */
+/* Return a socket that listens on a host and a port, and doesn't block. */
 static inline evutil_socket_t listening_socket(const char *host, const char *port)
 {
 	struct evutil_addrinfo *found = find_address(host, port);
@@ -179,20 +178,31 @@ static inline evutil_socket_t accepted(evutil_socket_t listening)
 	return fd;
 }
 
-/* Return a socket that is connected to a numeric host and a port. */
+/* Return a socket that is connected to a host and a port: to the first of its addresses that will do. */
 static inline evutil_socket_t connected_socket(const char *host, const char *port)
 {
-	struct evutil_addrinfo *found = find_address(host, port);
-	evutil_socket_t fd = socket(found->ai_family, SOCK_STREAM, 0);
+	struct evutil_addrinfo *found = find_address(host, port), *each;
+	evutil_socket_t fd = -1;
 
-	if (fd < 0 || evutil_make_socket_closeonexec(fd) < 0 ||
-	    connect(fd, found->ai_addr, found->ai_addrlen) < 0)
-		die("%s:%s: %s", host, port, strerror(errno));
+	for (each = found; each != NULL && fd < 0; each = each->ai_next) {
+		fd = socket(each->ai_family, SOCK_STREAM, 0);
+		if (fd >= 0 &&
+		    (evutil_make_socket_closeonexec(fd) < 0 ||
+			connect(fd, each->ai_addr, each->ai_addrlen) < 0)) {
+			int error = errno;
+
+			evutil_closesocket(fd);
+			errno = error;
+			fd = -1;
+		}
+	}
 	evutil_freeaddrinfo(found);
+	if (fd < 0)
+		die("%s:%s: %s", host, port, strerror(errno));
 	return fd;
 }
 
-/* Return a listener on a numeric host and a port. */
+/* Return a listener on a host and a port. */
 static inline struct evconnlistener *listen_on(struct event_base *base, const char *host,
     const char *port, evconnlistener_cb on_accept, void *arg)
 {

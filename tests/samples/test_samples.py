@@ -121,6 +121,20 @@ def test_every_sample_is_tested() -> None:
     assert files == {*SAMPLES, "__init__"}
 
 
+#: The samples that have no twin in C.
+ALONE = {
+    "rpc_weather": "in C, RPC needs generated code; tests/samples/rpc_weather.c is a client",
+    **dict.fromkeys([*DNS, *HTTP, *HTTP_PROXIES, *HTTP_CLIENTS, *FILES], "not yet"),
+    "http_v0_client": "not yet",
+}
+
+
+def test_every_sample_but_a_few_has_a_twin_which_is_compared() -> None:
+    assert set(TWINS) == set(SAMPLES) - ALONE.keys()
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_twins*.py"))
+    assert {name for name in TWINS if not re.search(rf'"{name}( \w+)*":', tests)} == set()
+
+
 def test_samples_are_short_and_use_only_public_names() -> None:
     private = r"libevent_py[\w.]*\._|from libevent_py\.|import _|[\w)]\._[a-z]"
     for name in SAMPLES:
