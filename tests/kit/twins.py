@@ -19,7 +19,7 @@ import pytest
 from libevent_py._cli import compare, known
 from tests.kit.certificates import Authority
 from tests.kit.samples import Sample, Server
-from tests.kit.support import PATIENCE, ROOT
+from tests.kit.support import PATIENCE, ROOT, SANITIZED
 
 #: Each error and each leak is told, and makes the exit status another one.
 VALGRIND = [
@@ -118,6 +118,8 @@ def check_needed(differences: list[known.Known], python: Path, c: Path) -> None:
 
 def check_clean(key: str, scenario: Scenario, authority: Authority) -> None:
     """Run the twin under valgrind, which finds no error and nothing that isn't freed."""
+    if SANITIZED:
+        pytest.skip("valgrind can't run with a sanitizer")
     with target() as listening:
         scenario(Run(sample_of(key), "c", VALGRIND, listening, authority))
 
