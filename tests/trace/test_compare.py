@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import textwrap
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from libevent_py._cli import compare
 from tests.kit.support import PATIENCE, ROOT, program_of
 from tests.kit.tracing import run, written
 
@@ -208,10 +211,13 @@ KNOWN = [
 
 def compared_as_known(place: Path, known: str, a: str, b: str) -> tuple[int, list[str]]:
     """Compare the traces *a* and *b* by what is *known*."""
-    files = {"a": a.lstrip(), "b": b.lstrip(), "known.toml": textwrap.dedent(known)}
+    files = {"known.toml": textwrap.dedent(known), "a": a.lstrip(), "b": b.lstrip()}
     for name, text in files.items():
         (place / name).write_text(text)
-    return compared("--known", *(str(place / name) for name in ("known.toml", "a", "b")))
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        status = compare.main(["--known", *(str(place / name) for name in files)])
+    return status, said.getvalue().splitlines()
 
 
 def test_differences_that_are_known_are_left_out(tmp_path: Path) -> None:

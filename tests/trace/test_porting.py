@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.kit.peers import exactly
 from tests.kit.samples import Server
 from tests.kit.support import PATIENCE, ROOT, program_of
@@ -54,6 +56,7 @@ def traced(place: Path, name: str, **how: Any) -> None:
         server.interrupt()
 
 
+@pytest.mark.slow
 def test_the_port_is_compared_as_shown(tmp_path: Path) -> None:
     traced(tmp_path, "python.trace")
     traced(tmp_path, "c.trace", language="c")
