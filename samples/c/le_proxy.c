@@ -218,12 +218,11 @@ int main(int argc, char **argv)
 	evconnlistener_free(listener);
 	while (!LIST_EMPTY(&proxy.relays)) {
 		struct relay *relay = LIST_FIRST(&proxy.relays);
-		struct side *client = &relay->client, *server = &relay->server;
-		int both = client->bev != NULL && server->bev != NULL;
+		struct side *last = relay->client.bev != NULL ? &relay->client : &relay->server;
 
-		side_close(client->bev != NULL ? client : server);
-		if (both)
-			side_close(server);
+		if (last->other->bev != NULL)
+			side_close(last->other);
+		side_close(last);
 	}
 	event_base_free(proxy.base);
 	SSL_CTX_free(proxy.context);

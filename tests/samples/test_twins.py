@@ -79,16 +79,42 @@ def hello_world(run: Run) -> bytes:
 
 
 def le_proxy(run: Run) -> bytes:
-    with run.server("127.0.0.1", run.port) as proxy, proxy.connect() as sock:
-        with run.accepted() as server:
-            server.sendall(b"hello")  # only what is connected is read from
-            assert exactly(sock, 5) == b"hello"
-            sock.sendall(b"world")
-            assert exactly(server, 5) == b"world"
+    with run.server("127.0.0.1", run.port) as proxy:
+        with proxy.connect() as sock, run.accepted() as server:
+            relayed(sock, server)
             sock.shutdown(socket.SHUT_WR)
             assert rest(server) == b""
+            server.close()
+            assert rest(sock) == b""
+        with proxy.connect() as sock, run.accepted() as server:
+            relayed(sock, server)
+            return proxy.interrupt()
+
+
+def le_proxy_tls(run: Run) -> bytes:
+    own = run.authority.server
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.certfile, own.keyfile)
+    trust = {"SSL_CERT_FILE": str(run.authority.ca.certfile)}
+    with (
+        run.server("--tls", "127.0.0.1", run.port, env=trust) as proxy,
+        proxy.connect() as sock,
+        context.wrap_socket(run.accepted(), server_side=True) as server,
+    ):
+        relayed(sock, server)
+        sock.shutdown(socket.SHUT_WR)
+        assert server.recv(100) == b""
+        server.unwrap().close()
         assert rest(sock) == b""
         return proxy.interrupt()
+
+
+def relayed(sock: socket.socket, server: socket.socket) -> None:
+    """Send a word each way. The server's comes first: only what is connected is read from."""
+    server.sendall(b"hello")
+    assert exactly(sock, 5) == b"hello"
+    sock.sendall(b"world")
+    assert exactly(server, 5) == b"world"
 
 
 def methods(run: Run) -> bytes:
@@ -232,6 +258,7 @@ SCENARIOS: dict[str, Scenario] = {
     "filter_zlib send": filter_zlib_send,
     "hello_world": hello_world,
     "le_proxy": le_proxy,
+    "le_proxy tls": le_proxy_tls,
     "methods": methods,
     "pair": pair,
     "priorities": priorities,
