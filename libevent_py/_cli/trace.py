@@ -70,11 +70,7 @@ def chosen(wanted: str) -> list[str]:
         found.update(dict.fromkeys(traced()))
     for part in parts:
         name = part.lstrip("!")
-        names = [
-            one
-            for one in traced()
-            if one == name or one.startswith(f"{name}_") or fnmatch.fnmatchcase(one, name)
-        ]
+        names = [one for one in traced() if is_named(one, name)]
         if not names:
             raise TraceError(unknown(name))
         for one in names:
@@ -83,6 +79,13 @@ def chosen(wanted: str) -> list[str]:
             else:
                 found[one] = None
     return list(found)
+
+
+def is_named(function: str, name: str) -> bool:
+    """Tell whether *name* is the function's, its family's, or a wildcard for it."""
+    return (
+        function == name or function.startswith(f"{name}_") or fnmatch.fnmatchcase(function, name)
+    )
 
 
 def unknown(name: str) -> str:
@@ -153,12 +156,21 @@ def check_linked(program: str) -> None:
         )
 
 
+def python() -> list[str]:
+    """Return the command of this Python, with its own options."""
+    options = [
+        f"-X{name}" if value is True else f"-X{name}={value}"
+        for name, value in sys._xoptions.items()
+    ]
+    return [sys.executable, *options, *(f"-W{option}" for option in sys.warnoptions)]
+
+
 def command_of(program: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs *program*, a Python file or an executable."""
     if program.endswith(".py"):
         if not os.path.exists(program):
             raise TraceError(f"there is no file {program}")
-        return [sys.executable, program, *arguments]
+        return [*python(), program, *arguments]
     found = shutil.which(program)
     if found is None:
         raise TraceError(f"there is no program {program}: give its path, or one that PATH finds")
