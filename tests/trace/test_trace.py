@@ -528,14 +528,14 @@ def test_every_public_function_that_has_a_body_is_traced() -> None:
     assert not [name for name in found if name.startswith("evpy_")]
 
 
-def test_the_library_compiles_without_a_warning(tmp_path: Path) -> None:
+def test_the_library_compiles_without_a_warning() -> None:
     code = "import build_trace; print(*build_trace.include_dirs(), sep='\\n')"
     command = [sys.executable, "-c", code]
     made = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     include = [f"-I{directory}" for directory in made.stdout.splitlines()]
-    options = ["-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    options += ["-DLIBEVENT_PY_HAVE_OPENSSL=1", "-o", str(tmp_path / "preload.so")]
+    options = ["-S", "-o", os.devnull, "-Wall", "-Wextra", "-Werror"]
+    options.append("-DLIBEVENT_PY_HAVE_OPENSSL=1")
     source = "libevent_py/_trace/preload.c"
     subprocess.run(["gcc", *options, *include, source], cwd=ROOT, check=True, timeout=PATIENCE)
