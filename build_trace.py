@@ -147,6 +147,7 @@ SIZES = {
 
 #: In preload.c's end, because they need more than the types say.
 BY_HAND = {
+    "event_set_mem_functions",
     "event_get_callback",
     "event_get_callback_arg",
     "event_get_assignment",

@@ -7,6 +7,7 @@
  * Every block is a plain block of malloc(), no matter who asked for it and what was switched on later. So any code
  * may free it at any time. */
 
+#include <dlfcn.h>
 #include <pthread.h>
 #ifdef __APPLE__
 #include <malloc/malloc.h>
@@ -401,8 +402,11 @@ static void evpy_forget_block(struct evpy_block *block)
 	}
 }
 
-/* Count an allocation; return whether it may be tried. */
-static int evpy_admit(int source)
+/* What a tracer lets fail (`python -m libevent_py trace --inject malloc`), if there is one. */
+static int (*evpy_tracer_refuses)(const void *, size_t);
+
+/* Count an allocation, for the block `old` if that is to be resized; return whether it may be tried. */
+static int evpy_admit(int source, const void *old, size_t size)
 {
 	const int sources[] = {EVPY_ANY, source};
 	int refused = 0;
@@ -416,6 +420,8 @@ static int evpy_admit(int source)
 		else if (evpy_counted.refusing.source == EVPY_ANY)
 			__atomic_store_n(&evpy_refusing_all, 1, __ATOMIC_RELAXED);
 	}
+	if (!refused && source == EVPY_LIBEVENT && evpy_tracer_refuses != NULL)
+		refused = evpy_tracer_refuses(old, size);
 	for (i = 0; i < 2; ++i) {
 		++evpy_counted.usage[sources[i]].allocations;
 		evpy_counted.usage[sources[i]].refused += (size_t)refused;
@@ -450,7 +456,7 @@ static void *evpy_counted_new(int source, size_t size)
 	void *memory;
 
 	evpy_counted_hold();
-	memory = evpy_admit(source) ? malloc(size) : NULL;
+	memory = evpy_admit(source, NULL, size) ? malloc(size) : NULL;
 	if (memory == NULL && source != EVPY_OPENSSL)
 		memory = evpy_from_aside(size);
 	if (memory != NULL && evpy_enter(source, memory, size) < 0) {
@@ -497,7 +503,7 @@ static void *evpy_counted_resize(int source, void *old, size_t size)
 	evpy_counted_hold();
 	block = evpy_find((uintptr_t)old);
 	kept = *block;
-	memory = evpy_admit(source) ? realloc(old, size) : NULL;
+	memory = evpy_admit(source, old, size) ? realloc(old, size) : NULL;
 	if (memory == NULL && source != EVPY_OPENSSL)
 		memory = evpy_grown(old, size);
 	if (memory != NULL) {
@@ -777,8 +783,12 @@ static void evpy_asides_forget(void)
 __attribute__((constructor)) static void evpy_memory_begin(void)
 {
 	const char *wanted = getenv("LIBEVENT_PY_COUNT_MEMORY");
+	int (*(*asked)(void *(*)(size_t)))(const void *, size_t);
 
 	pthread_atfork(evpy_counted_hold, evpy_counted_leave, evpy_counted_leave);
+	*(void **)&asked = dlsym(RTLD_DEFAULT, "libevent_py_refuses");
+	if (asked != NULL && (evpy_tracer_refuses = asked(evpy_libevent_malloc)) != NULL)
+		evpy_count_memory(); /* so that evpy_admit() is asked */
 	evpy_set_mem_functions(NULL, NULL, NULL);
 	if (wanted == NULL || *wanted == '\0' || evpy_count_memory() < 0)
 		return;

@@ -95,10 +95,12 @@ def functions_of(name: str) -> list[str]:
         function
         for function, where in places().items()
         for place in where
-        if any(known == name or known.startswith(f"{name}.") for known in public(place.name))
+        if any(
+            fnmatch.fnmatchcase(known, name) or known.startswith(f"{name}.")
+            for known in public(place.name)
+        )
     ]
-    if not found and any(letter in name for letter in "*?["):
-        found = fnmatch.filter(prototypes(), name)
+    found += fnmatch.filter(prototypes(), name)
     return [function for function in dict.fromkeys(found) if function in prototypes()]
 
 

@@ -33,6 +33,8 @@ from libevent_py import EventBase
 #: As in preload.c: how many threads can be traced at once, and what each has.
 PENDING, HEAD, TEXT = 256, struct.Struct("iiI"), 4080
 COUNT = struct.Struct("QQQ")
+#: As there: how many faults can be injected.
+FAULTS = 32
 
 
 class TraceError(Exception):
@@ -68,11 +70,7 @@ def chosen(wanted: str) -> list[str]:
         found.update(dict.fromkeys(traced()))
     for part in parts:
         name = part.lstrip("!")
-        names = [
-            one
-            for one in traced()
-            if one == name or one.startswith(f"{name}_") or fnmatch.fnmatchcase(one, name)
-        ]
+        names = [one for one in traced() if is_named(one, name)]
         if not names:
             raise TraceError(unknown(name))
         for one in names:
@@ -83,6 +81,13 @@ def chosen(wanted: str) -> list[str]:
     return list(found)
 
 
+def is_named(function: str, name: str) -> bool:
+    """Tell whether *name* is the function's, its family's, or a wildcard for it."""
+    return (
+        function == name or function.startswith(f"{name}_") or fnmatch.fnmatchcase(function, name)
+    )
+
+
 def unknown(name: str) -> str:
     """Return what to say of a function that is not traced."""
     near = difflib.get_close_matches(name, traced(), n=3)
@@ -91,7 +96,7 @@ def unknown(name: str) -> str:
 
 
 class Fault(NamedTuple):
-    """A call that is to fail."""
+    """A call that is to fail, or with ``malloc`` as function what libevent allocates."""
 
     function: str
     value: int
@@ -103,12 +108,15 @@ class Fault(NamedTuple):
 def fault(text: str) -> Fault:
     """Read what `--inject` says, such as ``evbuffer_add:error=-1:errno=ENOMEM:when=2+``."""
     name, *parts = text.split(":")
-    if name not in traced():
+    memory = name == "malloc"
+    if not memory and name not in traced():
         raise TraceError(unknown(name))
-    value: int | None = None
-    code, first, last = 0, 1, 2**63
+    value: int | None = 0 if memory else None
+    code, first, last = errno.ENOMEM if memory else 0, 1, 2**63
     for part in parts:
         key, _, given = part.partition("=")
+        if memory and key == "error" and given not in ("NULL", "0"):
+            raise TraceError(f"--inject {text}: malloc() can only return NULL")
         if key == "error" and (given in ("NULL", "0") or re.fullmatch(r"-?\d+", given)):
             value = 0 if given == "NULL" else int(given)
         elif key == "errno" and hasattr(errno, given):
@@ -148,12 +156,21 @@ def check_linked(program: str) -> None:
         )
 
 
+def python() -> list[str]:
+    """Return the command of this Python, with its own options."""
+    options = [
+        f"-X{name}" if value is True else f"-X{name}={value}"
+        for name, value in sys._xoptions.items()
+    ]
+    return [sys.executable, *options, *(f"-W{option}" for option in sys.warnoptions)]
+
+
 def command_of(program: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs *program*, a Python file or an executable."""
     if program.endswith(".py"):
         if not os.path.exists(program):
             raise TraceError(f"there is no file {program}")
-        return [sys.executable, program, *arguments]
+        return [*python(), program, *arguments]
     found = shutil.which(program)
     if found is None:
         raise TraceError(f"there is no program {program}: give its path, or one that PATH finds")
@@ -223,7 +240,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FAULT",
-        help="let calls fail: FUNCTION:error=VALUE[:errno=NAME][:when=N|N+|N..M]",
+        help="let calls fail: FUNCTION:error=VALUE[:errno=NAME][:when=N|N+|N..M], or what libevent "
+        "allocates: malloc[:when=N|N+|N..M]",
     )
     add_where(made)
     add("program", help="a .py file or an executable")
@@ -245,6 +263,8 @@ def trace(given: argparse.Namespace) -> int:
     environ = environment(given.libevent, given.backend)
     only = chosen(",".join(given.only)) if given.only else None
     faults = [fault(text) for text in given.inject]
+    if len(faults) > FAULTS:
+        raise TraceError(f"--inject: there are {len(faults)}, and at most {FAULTS} can be")
     command = command_of(given.program, given.arguments)
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -128,8 +128,9 @@ struct fault {
 	_Atomic(unsigned long) seen;
 };
 #define FAULTS 32
+#define MEMORY (-2) /* in place of a function's id: what libevent allocates */
 static struct fault faults[FAULTS];
-static int nfaults;
+static int nfaults, nmemory_faults;
 
 /* Where libevent is. */
 #define LIBRARIES 16
@@ -192,6 +193,8 @@ static int passes_on(const void *from)
 	return trace.state == OFF || thread.busy || is_own(from);
 }
 
+static void refuse_memory(void);
+
 static void *find(int id)
 {
 	void *real = functions[id].real;
@@ -207,6 +210,7 @@ static void *find(int id)
 	for (i = 0; real == NULL && i < nlibraries; ++i)
 		if (libraries[i].handle != NULL)
 			real = dlsym(libraries[i].handle, functions[id].name);
+	refuse_memory();
 	thread.busy = busy;
 	if (real == NULL) {
 		dprintf(2, "libevent_py: trace: there is no %s in the program's libevent\n",
@@ -848,6 +852,74 @@ static void end_call(struct call *call, int known_error, int failed)
 	errno = known_error;
 }
 
+/* Memory that is refused. libevent gets functions that refuse what is to fail, and else call the program's. Those
+ * of a Python program refuse it themselves: what the package puts aside for want of memory is beneath them. */
+
+static struct {
+	void *(*new)(size_t);
+	void *(*resize)(void *, size_t);
+	void (*release)(void *);
+	void *(*asking)(size_t); /* the program's, if these ask by themselves */
+	_Atomic(int) installed;
+} memory = {.new = malloc, .resize = realloc, .release = free};
+
+static int refuses(const void *old, size_t size)
+{
+	struct fault *fault;
+
+	if (trace.state == OFF || thread.busy || size == 0 || (fault = fault_for(MEMORY)) == NULL)
+		return 0;
+	if (thread.pending != NULL || take_slot()) {
+		thread.busy = 1;
+		interrupt_call();
+		put_where();
+		put_text(old == NULL ? "malloc(" : "realloc(");
+		if (old != NULL) {
+			put_pointer(old);
+			put(", ", 2);
+		}
+		put_unsigned(size);
+		put_text(") = NULL ");
+		put_error(fault->errors);
+		tell(" (INJECTED)\n");
+		thread.busy = 0;
+	}
+	errno = fault->errors;
+	return 1;
+}
+
+static void *memory_new(size_t size)
+{
+	return refuses(NULL, size) ? NULL : memory.new(size);
+}
+
+static void *memory_resize(void *old, size_t size)
+{
+	return refuses(old, size) ? NULL : memory.resize(old, size);
+}
+
+/* Give libevent these functions, as soon as there is one. */
+static void refuse_memory(void)
+{
+	__typeof__(&event_set_mem_functions) set;
+
+	if (nmemory_faults == 0 || memory.installed)
+		return;
+	set = (__typeof__(&event_set_mem_functions))find_by_name("event_set_mem_functions");
+	if (set == NULL)
+		return;
+	memory.installed = 1;
+	set(memory_new, memory_resize, memory.release);
+}
+
+/* For the package's own functions: what they are to ask before they allocate, or NULL. */
+__attribute__((visibility("default"))) int (*libevent_py_refuses(void *(*new)(size_t)))(
+    const void *, size_t)
+{
+	memory.asking = new;
+	return nmemory_faults != 0 ? refuses : NULL;
+}
+
 /* For those who read what is shared: how many functions there are, and their names. */
 __attribute__((visibility("default"))) const char *libevent_py_traced(int id)
 {
@@ -991,13 +1063,15 @@ __attribute__((constructor)) static void begin_trace(void)
 			&fault->first, &fault->last) != 5)
 			break;
 		fault->value = value;
-		if ((fault->id = number_of(name)) >= 0)
-			++nfaults;
+		fault->id = strcmp(name, "malloc") == 0 ? MEMORY : number_of(name);
+		nmemory_faults += fault->id == MEMORY;
+		nfaults += fault->id != -1;
 	}
 	pthread_key_create(&thread_ends, release_slot);
 	pthread_atfork(NULL, NULL, after_fork);
 	dl_iterate_phdr(note_library, NULL);
 	trace.state = ON;
+	refuse_memory();
 }
 
 #include "functions.inc"
@@ -1040,6 +1114,36 @@ static void *unwrapped(void *callback, void **arg, int which)
 static void *argument(void *arg)
 {
 	return is_record(arg) ? ((struct record *)arg)->arg : arg;
+}
+
+void event_set_mem_functions(
+    void *(*new)(size_t), void *(*resize)(void *, size_t), void (*release)(void *))
+{
+	BY_HAND(event_set_mem_functions);
+
+	if (traced) {
+		next(&call);
+		put_function((void *)new);
+		next(&call);
+		put_function((void *)resize);
+		next(&call);
+		put_function((void *)release);
+		enter(&call);
+	}
+	if (nmemory_faults == 0 || (new != NULL && new == memory.asking)) {
+		real(new, resize, release);
+	} else {
+		memory.new = new != NULL ? new : malloc;
+		memory.resize = resize != NULL ? resize : realloc;
+		memory.release = release != NULL ? release : free;
+		real(memory_new, memory_resize, memory.release);
+	}
+	memory.installed = 1;
+	known_error = errno;
+	if (traced) {
+		leave(&call);
+		end_call(&call, known_error, 0);
+	}
 }
 
 event_callback_fn event_get_callback(const struct event *ev)

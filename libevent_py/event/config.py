@@ -16,7 +16,10 @@ from libevent_py.enums import EventBaseFlag, EventFeature
 
 def _supported_methods() -> tuple[str, ...]:
     """Return C's list, asked for once and copied: the next call would free its array (B11)."""
+    ffi.errno = 0
     methods = lib.event_get_supported_methods()
+    if methods == ffi.NULL:
+        raise errors.failed(lib.event_get_supported_methods)
     names: list[str] = []
     while methods[len(names)] != ffi.NULL:
         names.append(convert.text(methods[len(names)]))

@@ -18,6 +18,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from libevent_py import errors
+from libevent_py._core.handle import Handle
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
 from libevent_py.event.descriptor import what_is
@@ -245,6 +246,29 @@ def account(base: EventBase) -> str:
         text.append("these don't keep it alive:")
         text += [f"  {line}" for lines in others for line in lines]
     return "\n".join(text) + "\n"
+
+
+def left_over(base: EventBase) -> list[str]:
+    """Return a line for each thing on *base* that somebody has made and not ended.
+
+    These are objects, calls of `EventBase.once` and `EventBase.defer`, and events made by C.
+    """
+    sights = _seen(base.pointer)
+    # A listener that a server has been given ends with the server.
+    children = [
+        child
+        for child in base._children()
+        if not isinstance(getattr(child, "_bound", None), Handle)
+    ]
+    lines = [repr(child) for child in sorted(children, key=lambda child: child._key)]
+    in_c = (lib.EVPY_OF_OTHERS, lib.EVPY_OF_BUFFEREVENT)
+    waker = None if base._waker is None else address(base._waker)
+    for sight in _share_out(sights, _holders(base)):
+        if sight.kind == lib.EVPY_OF_ONCE or (sight.event == waker and base._jobs):
+            lines += next(_of_base(base, [sight]))[1]
+        elif sight.kind in in_c and not (sight.internal or sight.active):
+            lines += _of_c(sight)[1]
+    return lines
 
 
 def _seen(pointer: CData) -> list[Sight]:

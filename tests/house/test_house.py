@@ -68,6 +68,10 @@ FLOORS = """
     _trace
     _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
     __main__
+
+    testing.logged testing.memory testing.traces testing.waiting testing.snapshots
+    testing.backends testing.tables testing.peers testing.network testing.runs testing.child
+    testing
 """
 ORDER = FLOORS.split()
 BUILT = "_ffi"

@@ -13,6 +13,7 @@ from tests.kit.cdefs import cdef
 @pytest.mark.parametrize(
     ("name", "told"),
     [
+        ("BufferEvent.setw*", "void bufferevent_setwatermark(struct bufferevent *bufev, "),
         ("BufferEvent.setwatermark", "void bufferevent_setwatermark(struct bufferevent *bufev, "),
         ("Listener", "struct evconnlistener *evconnlistener_new_bind(struct event_base *base, "),
         ("on_read", "typedef void (*bufferevent_data_cb)(struct bufferevent *bev, void *ctx);"),

@@ -95,7 +95,8 @@ def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dis
         names = set(archive.namelist())
     package = {name for name in names if name.startswith("libevent_py/")}
     assert {path.partition("/")[0] for path in names - package} == {
-        f"libevent_py-{VERSION}.dist-info"
+        f"libevent_py-{VERSION}.dist-info",
+        "pytest_libevent.py",
     }
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "libevent_py").rglob("*.py")}
     built = {

@@ -58,6 +58,8 @@ LEFT_OUT = {
     "asan": {
         "tests/trace": "what is put before libevent comes before the sanitizer, too",
         "tests/samples/test_twins.py": "so does it here",
+        "tests/testing/test_traces.py": "as tests/trace",
+        "tests/testing/test_documentation.py": "an example is traced",
         "tests/buffer/test_buffer_views.py::"
         "test_where_there_is_no_memory_everything_stays_as_it_was": "it replaces malloc, too",
         "tests/buffer/test_segment.py::"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import libevent_py
+from libevent_py import testing
 
 NAMES = Path(__file__).parents[2] / "docs" / "names.md"
 
@@ -55,8 +56,10 @@ def sections() -> Iterator[tuple[str, list[str]]]:
     yield "libevent_py", sorted(libevent_py.__all__)
     for name in MODULES:
         yield f"libevent_py.{name}", own(getattr(libevent_py, name))
-    for name in sorted(libevent_py.__all__):
-        thing = getattr(libevent_py, name)
+    yield "libevent_py.testing", own(testing)
+    public = {name: getattr(libevent_py, name) for name in libevent_py.__all__}
+    public |= {name: getattr(testing, name) for name in testing.__all__}
+    for name, thing in sorted(public.items()):
         if isinstance(thing, type) and thing.__module__.startswith("libevent_py"):
             yield name, members(thing)
     for module in MODULES:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from libevent_py._cli import known
-from tests.kit.support import PATIENCE, ROOT
+from tests.kit.support import PATIENCE, ROOT, program_of
 from tests.kit.tracing import run
 
 PAGE = (ROOT / "docs" / "tracing.md").read_text()
@@ -18,10 +18,13 @@ def test_the_examples_print_what_they_say(tmp_path: Path) -> None:
     program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
     (tmp_path / "pair.py").write_text(program)
     shown = re.findall(r"```\n\$ python -m libevent_py trace (.*?)\n(.*?)```", PAGE, re.DOTALL)
-    assert len(shown) == 2
+    small = re.findall(r"```c\n(.*?)```", PAGE, re.DOTALL)[0]
+    program_of(small, tmp_path).rename(tmp_path / "small")
+    assert len(shown) == 3
     for arguments, printed in shown:
         options = [
-            str(tmp_path / part) if part == "pair.py" else part for part in arguments.split()
+            str(tmp_path / part) if (tmp_path / part).is_file() else part
+            for part in arguments.split()
         ]
         said = run(*options, status=None).stderr
         pattern = ".*".join(map(re.escape, printed.split("...\n")))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -407,6 +409,89 @@ def test_calls_fail_from_one_on(tmp_path: Path) -> None:
     assert done.calls("evbuffer_add")[1].endswith(" = -1 ENOMEM (INJECTED)")
 
 
+def test_what_libevent_allocates_fails_as_it_is_told_to(tmp_path: Path) -> None:
+    code = """
+        from libevent_py import Buffer
+        buffer = Buffer()
+        for each in range(3):
+            try:
+                buffer.add(b"x")
+            except MemoryError as error:
+                print(error)
+        print(bytes(buffer))
+    """
+    # The package allocates as it is imported: which allocation is the buffer's first one for bytes?
+    count = """
+        from libevent_py import Buffer, MemorySource, debug
+        buffer = Buffer()
+        print(debug.memory(MemorySource.LIBEVENT).allocations)
+    """
+    counted = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(count)],
+        env={**os.environ, "LIBEVENT_PY_COUNT_MEMORY": "1"},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    first = int(counted.stdout) + 1
+    faults = f"malloc:when={first}..{first + 1}"
+    done = traced(tmp_path, "-e", "evbuffer_add", "--inject", faults, written(tmp_path, code))
+    assert done.out == 2 * "evbuffer_add: Cannot allocate memory\n" + "b'x'\n"
+    told = [line.strip() for line in done.lines]
+    at = next(n for n, line in enumerate(told) if "INJECTED" in line)
+    assert re.fullmatch(r'evbuffer_add\(.+, "x", 1 <unfinished \.\.\.>', told[at - 1])
+    assert re.fullmatch(r"malloc\(\d+\) = NULL ENOMEM \(INJECTED\)", told[at])
+    assert told[at + 1] == "<... evbuffer_add resumed>) = -1 ENOMEM"
+
+
+@pytest.mark.parametrize("nth", range(1, 12))
+def test_the_package_is_imported_or_says_that_there_is_no_memory(tmp_path: Path, nth: int) -> None:
+    code = "from libevent_py import EventBase\nwith EventBase() as base: base.loop(2)\n"
+    done = run("-e", "event_base_new", "--inject", f"malloc:when={nth}",
+               written(tmp_path, code), status=None)  # fmt: skip
+    assert "(INJECTED)" in done.stderr
+    assert done.returncode == 0 or re.search(r"^MemoryError: ", done.stderr, re.MULTILINE)
+
+
+MEMORY_IN_C = r"""
+    #include <event2/event.h>
+    #include <event2/buffer.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+
+    static int taken, given;
+
+    static void *take(size_t size) { ++taken; return malloc(size); }
+    static void *resize(void *old, size_t size) { return realloc(old, size); }
+    static void give(void *memory) { ++given; free(memory); }
+
+    int main(int argc, char **argv)
+    {
+        struct evbuffer *buffer;
+        int i;
+
+        (void)argv;
+        if (argc > 1)
+            event_set_mem_functions(take, resize, give);
+        buffer = evbuffer_new();
+        for (i = 0; i < 3; ++i)
+            printf("%d ", evbuffer_add(buffer, "x", 1));
+        evbuffer_free(buffer);
+        printf("%d %d\n", taken, given);
+        return 0;
+    }
+"""
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["malloc", "its-own"])
+def test_what_libevent_allocates_fails_in_a_c_program(tmp_path: Path, own: bool) -> None:
+    program = str(program_of(MEMORY_IN_C, tmp_path))
+    arguments = [program, *(["its own"] if own else [])]
+    done = traced(tmp_path, "--inject", "malloc:when=2..3", *arguments)
+    assert done.out == f"-1 -1 0 {'2 2' if own else '0 0'}\n"
+    assert sum("(INJECTED)" in line for line in done.lines) == 2
+
+
 def test_another_backend_is_used(tmp_path: Path) -> None:
     code = "from libevent_py import EventBase\nprint(EventBase().method)\n"
     for method in EventBase.supported_methods():
@@ -423,6 +508,8 @@ def test_another_backend_is_used(tmp_path: Path) -> None:
         (["--libevent", "/", "true"], "there is no libevent in /: give the directory"),
         (["--inject", "event_add", "true"], "say what the function is to return, as error=-1"),
         (["--inject", "event_add:error=x", "true"], "is none of error=VALUE"),
+        (["--inject", "malloc:error=-1", "true"], "malloc() can only return NULL"),
+        (33 * ["--inject", "malloc:when=1"] + ["true"], "there are 33, and at most 32 can be"),
         (["--inject", "malloc_:error=NULL", "true"], "libevent has no function or family malloc_"),
     ],
 )
@@ -458,14 +545,14 @@ def test_every_public_function_that_has_a_body_is_traced() -> None:
     assert not [name for name in found if name.startswith("evpy_")]
 
 
-def test_the_library_compiles_without_a_warning(tmp_path: Path) -> None:
+def test_the_library_compiles_without_a_warning() -> None:
     code = "import build_trace; print(*build_trace.include_dirs(), sep='\\n')"
     command = [sys.executable, "-c", code]
     made = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     include = [f"-I{directory}" for directory in made.stdout.splitlines()]
-    options = ["-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    options += ["-DLIBEVENT_PY_HAVE_OPENSSL=1", "-o", str(tmp_path / "preload.so")]
+    options = ["-S", "-o", os.devnull, "-Wall", "-Wextra", "-Werror"]
+    options.append("-DLIBEVENT_PY_HAVE_OPENSSL=1")
     source = "libevent_py/_trace/preload.c"
     subprocess.run(["gcc", *options, *include, source], cwd=ROOT, check=True, timeout=PATIENCE)

@@ -1,0 +1,9 @@
+"""The pytest of one test that runs in a process of its own; a file, so that it can be traced."""
+
+import sys
+
+if __name__ == "__main__":
+    sys.path[0] = ""  # as with python -m pytest, and not this folder
+    import pytest
+
+    sys.exit(pytest.main(sys.argv[1:]))

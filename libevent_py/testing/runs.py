@@ -1,0 +1,304 @@
+"""Runs of pytest in other processes: a single test, or all of them on another build of libevent.
+
+A test runs apart when it needs what a process can't undo, debug mode, or must have from its start,
+the tracer. The child is this pytest once more, with the same arguments; it runs the one test and
+writes its reports to a file, as pytest-xdist's workers send theirs. So the test passes, fails or is
+skipped here as it did there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO, TypeAlias
+
+import pytest
+
+from libevent_py import debug, libevent_version
+from libevent_py._cli.trace import TraceError, environment, python
+from libevent_py.testing.tables import Table
+from libevent_py.vulnerabilities import probe
+
+Report: TypeAlias = "pytest.TestReport | pytest.CollectReport"
+
+#: What a child must not do once more: these write files, or choose tests by what has failed.
+ONCE = ("lfplugin", "nfplugin", "stepwiseplugin")
+
+
+class Child(NamedTuple):
+    """What a child is to do, as its option says."""
+
+    node: str
+    needs: list[str]
+    reports: str
+    trace: str
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Child | None:
+        """Return what this process is to do; None if it is no child."""
+        said = config.option.libevent_child
+        return cls(*json.loads(said)) if said else None
+
+
+def configure(config: pytest.Config) -> None:
+    """Register what the options ask for."""
+    child, results = Child.of(config), config.option.libevent_results
+    is_worker = hasattr(config, "workerinput")
+    if child is not None:
+        config.option.xmlpath = None
+        for name in ONCE:
+            plugin = config.pluginmanager.get_plugin(name)
+            if plugin is not None:
+                config.pluginmanager.unregister(plugin)
+        if "debug" in child.needs:
+            debug.enable_debug_mode()
+        config.pluginmanager.register(Reporter(config, child.reports))
+    if results and not is_worker:
+        config.pluginmanager.register(Results(results))
+    if config.option.libevent_table and not is_worker:
+        config.pluginmanager.register(Table())
+
+
+def header() -> str:
+    """Return which libevent the tests run on, for the top of a run."""
+    return f"libevent: {libevent_version}, {probe.files()['event_core']}"
+
+
+def check_apart(config: pytest.Config, what: str) -> Path:
+    """Return the file of the trace; raise unless this test runs apart, with *what*."""
+    child = Child.of(config)
+    if child is None or what not in child.needs:
+        raise RuntimeError(
+            "libevent_debug_mode and libevent_trace must be among a test's own fixtures, which are "
+            "known before it runs: ask for them as arguments"
+        )
+    return Path(child.trace)
+
+
+def main(config: pytest.Config) -> int | None:
+    """Run the tests on another libevent; None if they, or a child's test, are to run here."""
+    child = Child.of(config)
+    if child is not None:
+        config.args = [child.node]
+        return None
+    if config.option.libevent_results:
+        return None  # a child of a comparison
+    try:
+        if config.option.libevent_compare:
+            return compare(config, config.option.libevent_compare)
+        directory = config.option.libevent
+        if os.environ.get("LD_LIBRARY_PATH", "").split(":")[0] == os.path.abspath(directory):
+            return None  # this is the child, which has the same options
+        return run(config, environment(directory, None))
+    except TraceError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def run(config: pytest.Config, environ: Mapping[str, str], *more: str) -> int:
+    """Run these tests in a child with *environ* and *more* arguments; return its exit status."""
+    sys.stdout.flush()
+    process = subprocess.Popen(
+        [*python(), "-m", "pytest", *arguments(config), *more],
+        env=environ,
+        cwd=config.invocation_params.dir,
+    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child as well
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def arguments(config: pytest.Config) -> list[str]:
+    """Return the arguments of this run, without the one that has it run twice."""
+    given = getattr(config, "workerinput", {}).get("mainargv", ["", *config.invocation_params.args])
+    left: list[str] = []
+    following = iter(map(str, given[1:]))
+    for argument in following:
+        if argument == "--libevent-compare":
+            next(following, None)
+        elif not argument.startswith("--libevent-compare="):
+            left.append(argument)
+    return left
+
+
+# One test in a process of its own.
+
+
+class Reporter:
+    """Write the reports of a child to its file."""
+
+    def __init__(self, config: pytest.Config, path: str) -> None:
+        self._config = config
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write *report*."""
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        with open(self._path, "ab") as file:
+            pickle.dump(data, file)
+
+
+def apart(item: pytest.Item, nextitem: pytest.Item | None, needs: Sequence[str]) -> None:
+    """Run *item* in a child that has what it *needs*, and report what came of it."""
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in reports(item, needs):
+        hook.pytest_runtest_logreport(report=report)
+    # What is set up here for the tests before, and not needed by the next one.
+    torn = pytest.CallInfo.from_call(
+        lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown"
+    )
+    if torn.excinfo is not None:
+        hook.pytest_runtest_logreport(report=hook.pytest_runtest_makereport(item=item, call=torn))
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def reports(item: pytest.Item, needs: Sequence[str]) -> Iterator[Report]:
+    """Run *item* in a child; yield its reports, and one more if the child ended too early."""
+    config = item.config
+    with tempfile.TemporaryDirectory(prefix="libevent_py-") as place:
+        file, trace = Path(place, "reports"), Path(place, "trace")
+        file.touch()
+        trace.touch()
+        node = os.path.join(config.rootpath, item.nodeid)
+        child = json.dumps(Child(node, list(needs), str(file), str(trace)))
+        more = [f"--libevent-child={child}"]
+        if config.option.capture != "no":
+            more.append("--capture=tee-sys")  # what a crash leaves in a file would be lost
+        if config.pluginmanager.hasplugin("xdist"):
+            more += ["-n0", "--dist=no"]
+        tracer = ["-m", "libevent_py", "trace", "-o", str(trace)] if "trace" in needs else []
+        done = subprocess.run(
+            [
+                *python(),
+                *tracer,
+                str(Path(__file__).with_name("child.py")),
+                *arguments(config),
+                *more,
+            ],
+            cwd=config.invocation_params.dir,
+            stdin=subprocess.DEVNULL,
+            stdout=None if config.option.capture == "no" else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        output = (done.stdout or b"").decode(errors="replace")
+        when = ""
+        for data in dumped(file):
+            report = config.hook.pytest_report_from_serializable(config=config, data=data)
+            when = report.when
+            yield report
+    if when != "teardown":
+        how = ended(done.returncode)
+        yield pytest.TestReport(
+            item.nodeid,
+            item.location,
+            dict.fromkeys(item.keywords, 1),
+            "failed",
+            f"the test's own process {how}. It has written:\n{output}",
+            "call",
+        )
+
+
+def dumped(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a child has written to *file*, up to where it was cut off."""
+    with open(file, "rb") as source, contextlib.suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            yield pickle.load(source)
+
+
+def ended(status: int) -> str:
+    """Return how a process with this exit status has ended, in words."""
+    number = -status if status < 0 else status - 128  # the tracer's, of the program's signal
+    if status < 0 or number in set(signal.Signals):
+        return f"was ended by {signal.Signals(number).name}"
+    return f"has exited with status {status}"
+
+
+# All tests on two builds of libevent.
+
+
+class Results:
+    """Write what has come of each test to a file, for the process that compares."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._found: dict[str, tuple[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the worst of a test's reports."""
+        outcome, _ = self._found.get(report.nodeid, ("", ""))
+        if report.failed and outcome != "failed":
+            self._found[report.nodeid] = ("failed", brief(report))
+        elif report.skipped or (report.when == "call" and not outcome):
+            self._found.setdefault(report.nodeid, (report.outcome, brief(report)))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what can't be collected."""
+        if report.failed:
+            self._found[report.nodeid] = ("failed", brief(report))
+
+    def pytest_sessionfinish(self) -> None:
+        """Write all that there is, with the version of libevent."""
+        with open(self._path, "w") as file:
+            json.dump({"version": libevent_version, "found": self._found}, file)
+
+
+def brief(report: Report) -> str:
+    """Return what a failed report says, in a line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else report.longreprtext if report.failed else ""
+    return str(text).strip().partition("\n")[0]
+
+
+def compare(config: pytest.Config, directory: str) -> int:
+    """Run the tests on the libevent in use and on the one in *directory*; tell what differs."""
+    environs = [dict(os.environ), environment(directory, None)]
+    found: list[dict[str, tuple[str, str]]] = []
+    names: list[str] = []
+    statuses = []
+    with tempfile.TemporaryDirectory(prefix="libevent_py-") as place:
+        for number, environ in enumerate(environs):
+            file = Path(place, str(number))
+            statuses.append(run(config, environ, f"--libevent-results={file}"))
+            if not file.exists():
+                print(f"libevent_py: the run has ended with status {statuses[-1]}", file=sys.stderr)
+                return statuses[-1] or pytest.ExitCode.INTERNAL_ERROR
+            said = json.loads(file.read_text())
+            names.append(said["version"])
+            found.append({node: tuple(what) for node, what in said["found"].items()})
+    names[1] += f" in {directory}"
+    same = tell(found, names, sys.stdout)
+    return next((status for status in statuses if status), 0) or (0 if same else 1)
+
+
+def tell(
+    found: Sequence[Mapping[str, tuple[str, str]]], names: Sequence[str], sink: TextIO
+) -> bool:
+    """Write how two runs differ; return whether they don't."""
+    missing = ("not run", "")
+    nodes = dict.fromkeys([*found[0], *found[1]])
+    lines = []
+    for node in nodes:
+        one, other = (each.get(node, missing) for each in found)
+        if one[0] != other[0] or (one[0] == "failed" and one[1] != other[1]):
+            lines += [node, f"  {names[0]}: {worded(one)}", f"  {names[1]}: {worded(other)}"]
+    print(f"{'=' * 10} libevent {names[0]} and {names[1]} {'=' * 10}", *lines, sep="\n", file=sink)
+    differ = len(lines) // 3
+    print(f"{len(nodes) - differ} tests are the same, {differ} differ", file=sink)
+    return not differ
+
+
+def worded(what: tuple[str, str]) -> str:
+    """Return what has come of a test, with the reason of a failure."""
+    outcome, text = what
+    return f"{outcome}: {text}" if text and outcome == "failed" else outcome

@@ -1,0 +1,1 @@
+"""`libevent_py.testing` and the pytest plugin."""

@@ -1,0 +1,92 @@
+"""The calls to libevent as objects, in tests that run apart, under the tracer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from libevent_py.testing import LibeventTrace, TracedCall
+from tests.kit.pytests import pytest_of
+
+TRACED = """
+    import pytest
+    from libevent_py import BufferEvent, Event, EventFlag
+
+    def test_calls(libevent_trace, bufferevent_pair):
+        libevent_trace.clear()
+        bufferevent_pair[0].setwatermark(EventFlag.READ, 10, 0)
+        (call,) = libevent_trace.calls("bufferevent_setwatermark")
+        assert call.name == "bufferevent_setwatermark"
+        assert call.args[1:] == ("EV_READ", "10", "0")
+        assert str(call).startswith("bufferevent_setwatermark(bev#")
+        assert str(call) in libevent_trace.lines
+
+    def test_until_shows_the_last_calls(libevent_trace, event_base, until):
+        with Event.timer(event_base, print) as timer:
+            timer.add(50)
+            with pytest.raises(AssertionError) as caught:
+                until(lambda: False, timeout=0.05)
+        told = str(caught.value).partition("the last calls:")[2]
+        assert "event_base_loop(base#1, EVLOOP_ONCE <unfinished ...>" in told
+
+    def test_both(libevent_trace, libevent_debug_mode, event_base):
+        assert libevent_trace.calls("event_base_new*")[0].result == "base#1"
+
+    def test_crash(libevent_trace):
+        import os
+        os.abort()
+"""
+
+
+def test_a_test_sees_its_calls(tmp_path: Path) -> None:
+    ran = pytest_of(tmp_path, TRACED)
+    assert ran.outcomes == {
+        "test_calls": "passed",
+        "test_until_shows_the_last_calls": "passed",
+        "test_both": "passed",
+        "test_crash": "failed",
+    }, ran.said
+    assert "the test's own process was ended by SIGABRT" in ran.said
+
+
+LINES = """\
+event_new(base#1, -1, 0, 0x7f, NULL) = ev#1
+event_add(ev#1, {0.050000 s}) = 0
+event_base_loop(base#1, 0 <unfinished ...>
+<- callback(-1, EV_TIMEOUT)
+  event_add(ev#1, NULL) = -1 ENOMEM
+  evbuffer_remove(buf#1 <unfinished ...>
+  <- on_change(buf#1)
+    event_active(ev#1, EV_READ, 1)
+  -> on_change
+  <... evbuffer_remove resumed>, "x", 1) = 1
+-> callback
+<... event_base_loop resumed>) = 0
+event_base_loop(base#1, 0 <unfinished ...>
+"""
+
+
+def test_lines_become_calls(tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    file.write_text("event_free(ev#9)\n")
+    trace = LibeventTrace(file)
+    with file.open("a") as more:
+        more.write(LINES)
+    assert trace.calls() == [
+        TracedCall("event_new", ("base#1", "-1", "0", "0x7f", "NULL"), "ev#1", 0),
+        TracedCall("event_add", ("ev#1", "{0.050000 s}"), "0", 0),
+        TracedCall("event_base_loop", ("base#1", "0"), "0", 0),
+        TracedCall("event_add", ("ev#1", "NULL"), "-1 ENOMEM", 1),
+        TracedCall("evbuffer_remove", ("buf#1", '"x"', "1"), "1", 1),
+        TracedCall("event_active", ("ev#1", "EV_READ", "1"), None, 2),
+        TracedCall("event_base_loop", ("base#1", "0"), None, 0),
+    ]
+    assert [call.name for call in trace.calls("evbuffer", "event_n*")] == [
+        "event_new",
+        "evbuffer_remove",
+    ]
+    assert str(trace.calls("event_new")[0]) == "event_new(base#1, -1, 0, 0x7f, NULL) = ev#1"
+    assert str(trace.calls("event_active")[0]) == "event_active(ev#1, EV_READ, 1)"
+    assert trace.callbacks() == ["callback(-1, EV_TIMEOUT)", "on_change(buf#1)"]
+    assert len(trace.lines) == len(LINES.splitlines())
+    trace.clear()
+    assert trace.calls() == []
