@@ -6,7 +6,8 @@ VERSIONS := 3.10 3.11 3.12 3.13
 
 # Debian's names; .ci/packages adds Python's own where they are needed.
 BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
-TEST_PACKAGES := bind9-dnsutils curl memcached netcat-openbsd openssl pgbouncer strace tmux valgrind
+TEST_PACKAGES := bind9-dnsutils curl memcached netcat-openbsd openssl pgbouncer strace tmux valgrind \
+	zlib1g-dev
 BENCH_PACKAGES := curl wrk
 SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 FUZZ_PACKAGES := clang libclang-rt-dev
@@ -15,7 +16,9 @@ BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py build_trace.py vendor/fetch.py vendor/libevent.toml \
 	$(wildcard libevent_py/_c/* libevent_py/_trace/*.c)
 # Not the headers of libevent_py/_c: they are libevent's own, token by token.
-OUR_C := $(shell find libevent_py benchmarks tests -name '*.c') $(wildcard benchmarks/c/*.h)
+OUR_C := $(shell find libevent_py benchmarks samples tests -name '*.c') \
+	$(wildcard benchmarks/c/*.h samples/c/*.h)
+TWINS := $(patsubst samples/c/%.c,build/samples/%,$(wildcard samples/c/*.c))
 # One more than there are processors, as many a test waits for a time or for another process.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses $(WORKERS) \
@@ -35,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test more quick test-all bench soak fuzz fuzz-parsers lint build clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test more quick test-all bench soak fuzz fuzz-parsers lint build samples-c clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -102,6 +105,16 @@ fuzz-parsers: .venv/parsers build/test-packages build/source-packages build/fuzz
 
 build: .venv/installed
 	$(BIN)/python -m build
+
+# The samples in C, beside those in Python: build/samples/NAME is made of samples/c/NAME.c. It needs the development
+# files of libevent, OpenSSL and zlib. Elsewhere than with GNU's linker: make samples-c LDFLAGS=-L/where/libevent/is
+LDFLAGS ?= -Wl,--as-needed
+samples-c: $(TWINS)
+
+build/samples/%: samples/c/%.c $(wildcard samples/c/*.h) Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $< \
+		-levent_openssl -levent_extra -levent_core -lssl -lcrypto -lz
 
 # cffi is compiled here because its wheels are made without optimization: each callback would take a
 # third longer to reach Python.

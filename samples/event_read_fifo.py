@@ -19,7 +19,8 @@ from libevent_py import Event, EventBase, EventFlag
 
 
 def on_readable(event: Event, fd: int, what: EventFlag) -> None:
-    print(f"read {os.read(fd, 4096)!r}", flush=True)
+    sys.stdout.buffer.write(b"read: " + os.read(fd, 4096))
+    sys.stdout.buffer.flush()
 
 
 def main(path: str = "event.fifo") -> None:

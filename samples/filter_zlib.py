@@ -6,7 +6,7 @@ through, too, as the end of the compressed data. So does back-pressure: a waterm
 makes it wait for slow clients, and the server reads on when all answers have passed.
 
 Made of bufferevent_filter_new, bufferevent_get_underlying, bufferevent_flush, bufferevent_enable,
-bufferevent_disable, bufferevent_setwatermark, evbuffer_remove and evbuffer_add.
+bufferevent_disable, bufferevent_setwatermark, evbuffer_remove, evbuffer_add and evsignal_new.
 
     python samples/filter_zlib.py [host [port]]
     python samples/filter_zlib.py 127.0.0.1 8888 send < file
@@ -15,12 +15,21 @@ bufferevent_disable, bufferevent_setwatermark, evbuffer_remove and evbuffer_add.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import zlib
 from typing import Any
 
-import libevent_py
-from libevent_py import BufferEvent, BufferEventFlag, EventBase, EventFlag, FilterResult, FlushMode
+from libevent_py import (
+    BufferEvent,
+    BufferEventFlag,
+    Event,
+    EventBase,
+    EventFlag,
+    FilterResult,
+    FlushMode,
+    Listener,
+)
 
 
 class Server:
@@ -80,8 +89,9 @@ def main(host: str = "127.0.0.1", port: int | str = 8888, mode: str = "serve") -
             bev.write(sys.stdin.buffer.read())
             bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
         else:
-            listener = libevent_py.Listener(base, (host, int(port)), on_accept)
+            listener = Listener(base, (host, int(port)), on_accept)
             base.on_error = on_error
+            Event.signal(base, signal.SIGINT, lambda event, fd, what: base.loopexit()).add()
             print("serving {}:{}, Ctrl-C to stop".format(*listener.address), flush=True)
         base.dispatch()
 

@@ -41,7 +41,8 @@ def talk(bev: BufferEvent, lines: list[str]) -> None:
         if waiting:
             line = waiting.pop()
             print(f"client: {line}")
-            bev.write(f"{line}\n".encode())
+            bev.write(line.encode())
+            bev.write(b"\n")
         else:
             bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
             bev.close()

@@ -67,7 +67,9 @@ static void evpy_on_finalize(struct event *ev, void *key)
 	EVPY_CALL(evpy_finalize((uintptr_t)key));
 }
 
-static void evpy_on_wake(evutil_socket_t fd, short what, void *key)
+/* Not static: by its name a trace tells the base's own events from a program's. */
+void evpy_on_wake(evutil_socket_t fd, short what, void *key);
+void evpy_on_wake(evutil_socket_t fd, short what, void *key)
 {
 	(void)fd;
 	(void)what;

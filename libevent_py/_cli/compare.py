@@ -2,14 +2,16 @@
 
 Each is a file that ``trace`` has written, or a program, which is traced now. Objects are matched by
 the order in which they are made: two calls that are alike bind the objects that they name to each
-other. Addresses, processes and times of day differ each time, and are left out; so are the sizes of
-what is read, which depend on the network, unless they are asked for.
+other. Addresses, descriptors, processes and times of day differ each time, and are left out, as is
+what callbacks get as their own data; so are the sizes of what is read, which depend on the network,
+unless they are asked for. Differences that are known are left out, too: see `known`.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import json
 import os
 import re
@@ -21,10 +23,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from libevent_py._cli.trace import TraceError, add_where, chosen, parsed
+from libevent_py._cli import known
+from libevent_py._cli.find import PACKAGE
+from libevent_py._cli.known import Known
+from libevent_py._cli.trace import TraceError, add_where, chosen, parsed, split
 
 ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
 OBJECT = re.compile(r"\b([a-z_]+)#(\d+)")
+
+#: A line of `told`: whether a callback begins, its name or that of a call, arguments and result.
+TOLD = re.compile(r"(?P<begins><- )?(?P<name>\w+)\((?P<args>.*?)\)(?: = (?P<result>.*))?")
+PROTOTYPE = re.compile(r"^(?!typedef|extern|#)(\w[\w\s*]*?)\b(\w+)\s*\(([^;{]*)\);", re.MULTILINE)
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 #: Functions whose sizes and data depend on how much has arrived.
 READS = {
@@ -74,34 +84,90 @@ def made(what: str, options: Sequence[str]) -> list[dict[str, object]]:
         return read(file)
 
 
-def entries(
-    trace: Sequence[dict[str, object]], only: set[str] | None, sizes: bool
-) -> Iterator[Entry]:
-    """Yield the calls and callbacks of a trace, in the order in which they begin."""
-    results = resumed(trace)
+def differing(a: Path, b: Path, leaving_out: Sequence[Known] = ()) -> Iterator[str]:
+    """Yield the differences of the traces in the files *a* and *b* but those that are known."""
+    sides = ((a, "a"), (b, "b"))
+    lines = (known.without(told(read(path)), leaving_out, side) for path, side in sides)
+    for _, line in differences(*(list(entries(each, None, False)) for each in lines)):
+        yield line
+
+
+def told(trace: Sequence[dict[str, object]]) -> Iterator[str]:
+    """Yield the calls and callbacks of a trace as lines, in the order in which they begin."""
+    ends = resumed(trace)
     for place, line in enumerate(trace):
-        name, args = str(line.get("call") or line.get("begins") or ""), line.get("args")
+        name, args = line.get("call") or line.get("begins"), line.get("args")
         if not name or not isinstance(args, list):
             continue
-        if only is not None and "call" in line and name not in only:
+        end = ends.get(place, line)
+        if end is not line and isinstance(end["args"], list):
+            args = [*args, *end["args"]]
+        begins = "<- " if "begins" in line else ""
+        result = f" = {end['result']}" if end.get("result") is not None else ""
+        yield f"{begins}{name}({', '.join(args)}){result}"
+
+
+def entries(lines: Sequence[str], only: set[str] | None, sizes: bool) -> Iterator[Entry]:
+    """Yield the calls and callbacks that *lines* tell."""
+    for line in lines:
+        match = TOLD.fullmatch(line)
+        assert match is not None, line
+        name, begins = match["name"], match["begins"] or ""
+        if only is not None and not begins and name not in only:
             continue
-        result = line.get("result", results.get(place))
-        told = f"{name}({', '.join(args)})"
-        if "begins" in line:
-            told = f"<- {told}"
-        elif result is not None:
-            told += f" = {result}"
-        what = told
-        if name in READS and not sizes:
-            what = f"{name}({args[0] if args else ''})"
+        args = split(match["args"])
+        if begins:
+            plain = [callbacks_own(args, place) for place in range(len(args))]
+        elif name in READS and not sizes:
+            plain = args[:1]
+        else:
+            plain = [arguments_own(name, args, place) for place in range(len(args))]
+        what = f"{begins}{name}({', '.join(plain)})"
+        if match["result"] is not None and (begins or sizes or name not in READS):
+            what += f" = {match['result']}"
         what = ADDRESS.sub("0x", what)
         objects = OBJECT.findall(what)
-        yield Entry(name, told, OBJECT.sub(r"\1#", what), objects)
+        yield Entry(name, line, OBJECT.sub(r"\1#", what), objects)
 
 
-def resumed(trace: Sequence[dict[str, object]]) -> dict[int, object]:
-    """Return the results of unfinished calls, by where they begin."""
-    results: dict[int, object] = {}
+def arguments_own(name: str, args: Sequence[str], place: int) -> str:
+    """Return what is compared of an argument of the function *name*."""
+    kinds = parameters().get(name, [])
+    kind, text = kinds[place] if place < len(kinds) else "", args[place]
+    if kind == "void *" and (text == "NULL" or text.startswith("0x")):
+        return "0x"
+    if kind == "evutil_socket_t" and text.isdecimal() and not is_signal(args):
+        return "fd"
+    return text
+
+
+def callbacks_own(args: Sequence[str], place: int) -> str:
+    """Return what is compared of an argument of a callback: no descriptor, and no peer's port."""
+    text = args[place]
+    if text.isdecimal() and place < 2 and not is_signal(args):
+        return "fd"
+    return re.sub(r"^([\d.]+|\[[\da-f:]+\]):\d+$", r"\1", text)
+
+
+def is_signal(args: Sequence[str]) -> bool:
+    """Tell whether what would be a descriptor is a signal's number."""
+    return any(re.search(r"\bEV_SIGNAL\b", arg) for arg in args)
+
+
+@functools.cache
+def parameters() -> dict[str, list[str]]:
+    """Return the types of the parameters of libevent's functions, as far as they matter here."""
+    found: dict[str, list[str]] = {}
+    for header in sorted(PACKAGE.glob("_c/*.h")):
+        for _, name, listed in PROTOTYPE.findall(COMMENT.sub("", header.read_text())):
+            kinds = [re.sub(r"(?<=[\s*])\w+$", "", part).strip() for part in split(listed)]
+            found[name] = [" ".join(kind.split()) for kind in kinds]
+    return found
+
+
+def resumed(trace: Sequence[dict[str, object]]) -> dict[int, dict[str, object]]:
+    """Return the lines that have the ends of unfinished calls, by where these begin."""
+    ends: dict[int, dict[str, object]] = {}
     waiting: dict[object, list[int]] = {}
     for place, line in enumerate(trace):
         stack = waiting.setdefault(line.get("pid"), [])
@@ -111,9 +177,9 @@ def resumed(trace: Sequence[dict[str, object]]) -> dict[int, object]:
             for begun in reversed(stack):
                 if trace[begun]["call"] == line["resumed"]:
                     stack.remove(begun)
-                    results[begun] = line.get("result")
+                    ends[begun] = line
                     break
-    return results
+    return ends
 
 
 def differences(a: Sequence[Entry], b: Sequence[Entry]) -> Iterator[tuple[int, str]]:
@@ -160,6 +226,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-e", dest="only", action="append", default=[], metavar="NAMES",
         help="only these functions, as for trace")  # fmt: skip
     made.add_argument("--sizes", action="store_true", help="also sizes and data of what is read")
+    made.add_argument("--port", action="store_true", help="A is in Python, and B its port to C: "
+        "leave out what the package does by itself")  # fmt: skip
+    made.add_argument("--known", type=Path, action="append", default=[], metavar="FILE",
+        help="leave out the differences that the TOML file FILE has")  # fmt: skip
     add_where(made)
     return made
 
@@ -180,8 +250,12 @@ def compare(given: argparse.Namespace) -> int:
     if given.b is None and not where:
         raise TraceError("say what to compare it with: B, --libevent DIR or --backend NAME")
     only = set(chosen(",".join(given.only))) if given.only else None
-    traces = [made(given.a, []), made(given.b or given.a, where)]
-    a, b = (list(entries(trace, only, given.sizes)) for trace in traces)
+    wanted = [each for path in ([known.PORT] if given.port else []) + given.known
+              for each in known.read(path)]  # fmt: skip
+    a, b = (
+        list(entries(known.without(told(made(what, options)), wanted, side), only, given.sizes))
+        for what, options, side in ((given.a, [], "a"), (given.b or given.a, where, "b"))
+    )
     found = list(differences(a, b))
     if not found:
         return 0

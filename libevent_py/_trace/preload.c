@@ -242,6 +242,15 @@ static void *self_cbarg(void)
 	return known;
 }
 
+/* Who asks which OpenSSL libevent_openssl is linked with, as the package does, finds this library in its place. */
+unsigned long OpenSSL_version_num(void);
+unsigned long OpenSSL_version_num(void)
+{
+	unsigned long (*real)(void) = (unsigned long (*)(void))find_by_name("OpenSSL_version_num");
+
+	return real == NULL ? 0 : real();
+}
+
 /* Text. It is put into the memory that is shared, and cut where there is no more room. */
 
 static void put(const char *text, size_t size)
@@ -499,17 +508,23 @@ static void forget(const void *pointer, int kind)
 	pthread_mutex_unlock(&lock);
 }
 
+static void note_buffers_of(const void *pointer, int kind);
+
 static void put_object(const void *pointer, int kind)
 {
 	struct object object;
+	int is_new;
 
 	if (pointer == NULL) {
 		put_text("NULL");
 		return;
 	}
 	pthread_mutex_lock(&lock);
+	is_new = known(pointer, kind) == NULL;
 	object = *noted(pointer, kind);
 	pthread_mutex_unlock(&lock);
+	if (is_new)
+		note_buffers_of(pointer, kind);
 	if (object.label != NULL)
 		put_text(object.label);
 	else
@@ -1060,6 +1075,26 @@ __attribute__((constructor)) static void begin_trace(void)
 }
 
 #include "functions.inc"
+
+/* A bufferevent's buffers are called so also where nobody has asked for them: by what has the struct's fields. */
+static void note_buffers_of(const void *pointer, int kind)
+{
+	static const struct {
+		int id;
+		const char *label;
+	} parts[] = {
+	    {ID_bufferevent_get_input, "input of bev"},
+	    {ID_bufferevent_get_output, "output of bev"},
+	};
+	size_t i;
+
+	for (i = 0; kind == KIND_bufferevent && i < sizeof parts / sizeof *parts; ++i) {
+		struct evbuffer *(*get)(const void *) =
+		    (struct evbuffer * (*)(const void *)) find(parts[i].id);
+
+		note_part(get(pointer), KIND_evbuffer, parts[i].label, pointer, kind);
+	}
+}
 
 /* What is told in another way than the types say. */
 

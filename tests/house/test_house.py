@@ -66,7 +66,7 @@ FLOORS = """
     __init__
 
     _trace
-    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.compare _cli
+    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
     __main__
 
     testing.logged testing.memory testing.traces testing.waiting testing.snapshots

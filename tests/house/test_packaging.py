@@ -75,6 +75,9 @@ def test_the_sdist_has_the_headers_and_what_builds_and_nothing_built(dist: Path)
         "libevent_py/_c/not_declared.toml",
         "libevent_py/py.typed",
         "pyproject.toml",
+        "samples/c/sample.h",
+        "samples/c/upper_listener.c",
+        "samples/upper_listener.py",
         "setup.py",
         "tests/house/test_packaging.py",
         "vendor/fetch.py",
@@ -104,6 +107,7 @@ def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dis
     }
     told = {str(path.relative_to(ROOT)) for path in (ROOT / "libevent_py" / "_c").glob("*.h")}
     told |= {"libevent_py/_c/not_declared.toml", "libevent_py/_c/not_wrapped.toml"}
+    told |= {"libevent_py/_cli/port.toml"}
     assert package == modules | built | told
 
 

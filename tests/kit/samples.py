@@ -1,7 +1,12 @@
-"""What tests of the samples share: each runs as a process, and a real client talks to it."""
+"""What tests of the samples share: each runs as a process, and a real client talks to it.
+
+A sample is in Python, and most have a twin in C, which does the same: tests drive both alike.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import os
 import re
 import resource
@@ -12,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -27,32 +32,70 @@ MOMENT = 0.2
 #: More than the kernel holds for a connection, both ways and at both ends.
 TOO_MUCH = 128 * 2**20
 
+#: The samples that have a twin in C.
+TWINS = sorted(file.stem for file in (ROOT / "samples" / "c").glob("*.c"))
+
 Self = TypeVar("Self", bound="Sample")
 
 
+@functools.cache
+def twins() -> Path:
+    """Return where the twins are, after ``make samples-c``, which builds only what has changed."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    own = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}  # of the make that runs the tests
+    environ = {name: value for name, value in os.environ.items() if name not in own}
+    with open(ROOT / "build" / "samples.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # for another process does the same
+        done = subprocess.run(
+            ["make", "--silent", "samples-c"],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=5 * PATIENCE,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    return ROOT / "build" / "samples"
+
+
+def program(name: str, language: str) -> str:
+    """Return the file of the sample *name* that is run."""
+    return f"{ROOT}/samples/{name}.py" if language == "python" else str(twins() / name)
+
+
 class Sample:
-    """A sample that runs as a process."""
+    """A sample that runs as a process, in Python or in C, or by another program that it is *under*.
+
+    A *file* is run in its place, which is another version of it.
+    It leads its own group of processes, as a command does that is typed at a terminal.
+    """
 
     def __init__(
         self,
         name: str,
         *arguments: object,
+        language: str = "python",
+        under: Sequence[str] = (),
+        file: Path | None = None,
         as_module: bool = False,
         cwd: Path = ROOT,
         descriptors: int = 0,
         stdin: Any = subprocess.PIPE,
         env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        program = ["-m", f"samples.{name}"] if as_module else [f"{ROOT}/samples/{name}.py"]
-        command = [sys.executable, "-X", "dev", "-W", "error", *program, *map(str, arguments)]
-        self.name = name
+        self.name, self.language = name, language
+        run = ["-m", f"samples.{name}"] if as_module else [str(file or program(name, language))]
+        if language == "python" and not under:
+            run = [sys.executable, "-X", "dev", "-W", "error", *run]
         self.process = subprocess.Popen(
-            command,
+            [*under, *run, *map(str, arguments)],
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_PERTURB_": "165", **env},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         self.printed = b""
         if descriptors:
@@ -68,7 +111,7 @@ class Sample:
             data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             self.printed += data
             if not data:
-                self.process.kill()
+                os.killpg(self.process.pid, signal.SIGKILL)
                 self.ends(stderr=f"(it has not printed {pattern!r})")
         return match
 
@@ -85,6 +128,12 @@ class Sample:
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
+    def end_stdin(self) -> None:
+        """Close the sample's stdin, which is then at its end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def ends(self, status: int = 0, stderr: str = "") -> bytes:
         """Wait for the end, with *status* and *stderr*; return all that was printed."""
         printed, complaints = self.process.communicate(timeout=PATIENCE)
@@ -96,8 +145,13 @@ class Sample:
 
     def interrupt(self) -> bytes:
         """Press Ctrl-C; return all that was printed."""
-        self.process.send_signal(signal.SIGINT)
+        self.press_ctrl_c()
         return self.ends()
+
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT as a terminal does, to the whole group, if it has not ended."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
 
     def processor_time(self) -> float:
         """Return how long the sample has kept a processor busy, in seconds."""
@@ -109,7 +163,7 @@ class Sample:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:

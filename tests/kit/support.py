@@ -117,9 +117,9 @@ def run_c(source: str, place: Path, *libraries: str) -> str:
     ).stdout
 
 
-def program_of(source: str, place: Path) -> Path:
+def program_of(source: str, place: Path, *flags: str) -> Path:
     """Return the program of the C code *source*, compiled in *place* with libevent_core."""
-    return _compile(source, place / "program")
+    return _compile(source, place / "program", *flags)
 
 
 def library_of(source: str, place: Path) -> Path:

@@ -24,13 +24,13 @@ stopped
 """
 
 
-def test_the_two_ends_of_a_pair_talk() -> None:
-    with Sample("pair") as sample:
+def test_the_two_ends_of_a_pair_talk(language: str) -> None:
+    with Sample("pair", language=language) as sample:
         assert sample.ends() == TALK
 
 
-def test_the_client_of_a_pair_says_what_it_is_told_to() -> None:
-    with Sample("pair", "one", "", "three") as sample:
+def test_the_client_of_a_pair_says_what_it_is_told_to(language: str) -> None:
+    with Sample("pair", "one", "", "three", language=language) as sample:
         said = sample.ends().splitlines()
     assert said[:6:2] == [b"client: one", b"client: ", b"client: three"]
     assert said[1:6:2] == [b"server: ONE", b"server: ", b"server: THREE"]
@@ -47,19 +47,21 @@ def unpacked(data: bytes) -> bytes:
     return unpacked
 
 
-def test_the_client_gets_the_answer_to_what_it_sends() -> None:
-    with running(Server("filter_zlib")) as server:
+def test_the_client_gets_the_answer_to_what_it_sends(language: str) -> None:
+    with running(Server("filter_zlib", language=language)) as server:
         for data in (b"", b"hello, world\n", os.urandom(1000), b"hello, world\n" * 300_000):
-            with Sample("filter_zlib", "127.0.0.1", server.port, "send") as client:
+            with Sample(
+                "filter_zlib", "127.0.0.1", server.port, "send", language=language
+            ) as client:
                 client.process.stdin.write(data)  # type: ignore[union-attr]
                 client.process.stdin.close()  # type: ignore[union-attr]
                 client.process.stdin = None
                 assert client.ends() == data.upper()
 
 
-def test_what_is_on_the_wire_is_compressed() -> None:
+def test_what_is_on_the_wire_is_compressed(language: str) -> None:
     text = b"hello, world\n" * 1000
-    with running(Server("filter_zlib")) as server, server.connect() as sock:
+    with running(Server("filter_zlib", language=language)) as server, server.connect() as sock:
         sock.sendall(zlib.compress(text))
         received = b""
         while not received.endswith(zlib.compress(text.upper())[-4:]):  # its checksum
@@ -70,9 +72,9 @@ def test_what_is_on_the_wire_is_compressed() -> None:
         assert rest(sock) == b""
 
 
-def test_each_message_is_answered_before_the_end() -> None:
+def test_each_message_is_answered_before_the_end(language: str) -> None:
     packer, unpacker = zlib.compressobj(), zlib.decompressobj()
-    with running(Server("filter_zlib")) as server, server.connect() as sock:
+    with running(Server("filter_zlib", language=language)) as server, server.connect() as sock:
         for number in range(20):
             text = b"this is message %d" % number
             sock.sendall(packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH))
@@ -82,9 +84,9 @@ def test_each_message_is_answered_before_the_end() -> None:
             assert answer == text.upper()
 
 
-def test_what_is_no_zlib_ends_its_own_connection_only() -> None:
+def test_what_is_no_zlib_ends_its_own_connection_only(language: str) -> None:
     packed = zlib.compress(b"hello, world")
-    with Server("filter_zlib") as server, server.connect() as good:
+    with Server("filter_zlib", language=language) as server, server.connect() as good:
         good.sendall(packed[:5])
         with server.connect() as bad:
             bad.sendall(b"this is not compressed")
@@ -100,9 +102,9 @@ def test_what_is_no_zlib_ends_its_own_connection_only() -> None:
         assert b"incorrect header check" in server.interrupt()
 
 
-def test_a_client_that_never_reads_is_not_listened_to_for_ever() -> None:
+def test_a_client_that_never_reads_is_not_listened_to_for_ever(language: str) -> None:
     packer = zlib.compressobj(0)  # so that it takes as many bytes as it stands for
-    with running(Server("filter_zlib")) as server, socket.socket() as sock:
+    with running(Server("filter_zlib", language=language)) as server, socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
         sock.setblocking(False)
@@ -117,10 +119,10 @@ def test_a_client_that_never_reads_is_not_listened_to_for_ever() -> None:
         assert sent > 65536
 
 
-def test_the_client_says_what_is_missing() -> None:
+def test_the_client_says_what_is_missing(language: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with Sample("filter_zlib", "127.0.0.1", port, "send") as client:
+        with Sample("filter_zlib", "127.0.0.1", port, "send", language=language) as client:
             client.process.stdin.close()  # type: ignore[union-attr]
             client.process.stdin = None
             sock, _ = listener.accept()

@@ -29,16 +29,19 @@ def least(size: int, rate: int) -> float:
     return size / rate - SLACK / rate_limit.TICKS
 
 
-def test_a_client_gets_no_more_than_its_rate() -> None:
-    with running(Server("rate_limit", 2_000_000, 10_000_000)) as server:
+def test_a_client_gets_no_more_than_its_rate(language: str) -> None:
+    with running(Server("rate_limit", 2_000_000, 10_000_000, language=language)) as server:
         begun = time.monotonic()
         with server.connect() as sock:
             assert rest(sock) == DOWNLOAD
         assert least(rate_limit.SIZE, 2_000_000) <= time.monotonic() - begun < PATIENCE
 
 
-def test_all_clients_together_get_no_more_than_theirs() -> None:
-    with Server("rate_limit", 100_000_000, 4_000_000) as server, ExitStack() as stack:
+def test_all_clients_together_get_no_more_than_theirs(language: str) -> None:
+    with (
+        Server("rate_limit", 100_000_000, 4_000_000, language=language) as server,
+        ExitStack() as stack,
+    ):
         begun = time.monotonic()
         socks = [stack.enter_context(server.connect()) for _ in range(4)]
         waiting = dict.fromkeys(socks, 0)
@@ -54,8 +57,8 @@ def test_all_clients_together_get_no_more_than_theirs() -> None:
         assert server.interrupt().endswith(b"\nsent %d bytes\n" % (4 * rate_limit.SIZE))
 
 
-def test_a_client_that_leaves_leaves_its_share_to_the_others() -> None:
-    with running(Server("rate_limit", 10_000_000, 4_000_000)) as server:
+def test_a_client_that_leaves_leaves_its_share_to_the_others(language: str) -> None:
+    with running(Server("rate_limit", 10_000_000, 4_000_000, language=language)) as server:
         for _ in range(5):
             sock = server.connect()
             exactly(sock, 1000)
@@ -73,8 +76,8 @@ ANSWER = RECORD * watermarks.ANSWER
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with running(Server("watermarks")) as server:
+def server(language: str) -> Iterator[Server]:
+    with running(Server("watermarks", language=language)) as server:
         yield server
 
 

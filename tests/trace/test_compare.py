@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import textwrap
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from libevent_py._cli import compare
 from tests.kit.support import PATIENCE, ROOT, program_of
 from tests.kit.tracing import run, written
 
@@ -131,6 +135,145 @@ def test_a_port_is_compared_with_its_prototype(tmp_path: Path, fault: int, told:
     _, same = compared(*options, prototype, port(tmp_path, 0))
     _, lines = compared(*options, prototype, port(tmp_path, fault))
     assert [line for line in lines if line not in same and line[0] != " "] == [told]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (0, []),
+        (1, ["- bufferevent_setwatermark(bev#1, EV_READ, 10, 0)"]),
+        (2, ["- bufferevent_free(bev#2)"]),
+        (3, ["! event_add(ev#3, {5.000000 s}) = 0 | event_add(ev#1, {5000.000000 s}) = 0"]),
+    ],
+)
+def test_what_the_package_does_by_itself_is_left_out_of_a_port(
+    tmp_path: Path, fault: int, told: list[str]
+) -> None:
+    status, lines = compared("--port", written(tmp_path, PROTOTYPE), port(tmp_path, fault))
+    assert [line for line in lines if line[0] != " "] == told
+    assert status == (1 if told else 0)
+
+
+ONE = """
+event_base_new() = base#1
+event_new(base#1, 7, EV_READ, 0x11, 0x12) = ev#1
+event_new(base#1, -1, 0, 0x13, NULL) = ev#2
+event_add(ev#2, NULL) = 0
+event_add(ev#1, {1.000000 s}) = 0
+event_base_dispatch(base#1 <unfinished ...>
+<- on_accept(listener#1, 8, 127.0.0.1:5000, 16)
+-> on_accept
+<... event_base_dispatch resumed>) = 1
+event_free(ev#2)
+event_free(ev#1)
+"""
+
+OTHER = """
+event_base_new() = base#1
+event_new(base#1, 9, EV_READ, 0x21, NULL) = ev#1
+event_add(ev#1, {2.000000 s}) = 0
+event_base_dispatch(base#1 <unfinished ...>
+<- on_accept(listener#1, 10, 127.0.0.1:6000, 16)
+-> on_accept
+<... event_base_dispatch resumed>) = 0
+event_del(ev#1) = 0
+event_free(ev#1)
+"""
+
+#: All that is not the same in these traces.
+KNOWN = [
+    """
+    [[known]]
+    why = "one has an event of its own"
+    a = "event_new(base#1, -1, 0, *) = ev#1"
+    also = "*ev#1*"
+    """,
+    """
+    [[known]]
+    why = "both wait for some time"
+    both = "event_add(ev#1, {*.*1}) = 0"
+    as = "event_add(ev#1, {*1}) = 0"
+    """,
+    """
+    [[known]]
+    why = "one ends, the other is ended"
+    a = "event_base_dispatch(base#1) = 1"
+    as = "event_base_dispatch(base#1) = 0"
+    """,
+    """
+    [[known]]
+    why = "the other deletes first"
+    b = "event_del(ev#1) = 0\\nevent_free(ev#1)"
+    as = "event_free(ev#1)"
+    """,
+]
+
+
+def compared_as_known(place: Path, known: str, a: str, b: str) -> tuple[int, list[str]]:
+    """Compare the traces *a* and *b* by what is *known*."""
+    files = {"known.toml": textwrap.dedent(known), "a": a.lstrip(), "b": b.lstrip()}
+    for name, text in files.items():
+        (place / name).write_text(text)
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        status = compare.main(["--known", *(str(place / name) for name in files)])
+    return status, said.getvalue().splitlines()
+
+
+def test_differences_that_are_known_are_left_out(tmp_path: Path) -> None:
+    assert compared_as_known(tmp_path, "".join(KNOWN), ONE, OTHER) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("left_out", "told"),
+    [
+        (0, "- event_new(base#1, -1, 0, 0x13, NULL) = ev#2"),
+        (1, "! event_add(ev#1, {1.000000 s}) = 0 | event_add(ev#1, {2.000000 s}) = 0"),
+        (2, "! event_base_dispatch(base#1) = 1 | event_base_dispatch(base#1) = 0"),
+        (3, "+ event_del(ev#1) = 0"),
+    ],
+)
+def test_a_difference_that_is_not_known_is_told(tmp_path: Path, left_out: int, told: str) -> None:
+    known = "".join(KNOWN[:left_out] + KNOWN[left_out + 1 :])
+    status, lines = compared_as_known(tmp_path, known, ONE, OTHER)
+    assert status == 1
+    assert next(line for line in lines if line[0] != " ") == told
+
+
+def test_what_is_known_of_one_trace_is_not_so_of_the_other(tmp_path: Path) -> None:
+    status, lines = compared_as_known(tmp_path, "".join(KNOWN), OTHER, ONE)
+    assert status == 1
+    assert {"+ event_new", "- event_del"} <= {line.partition("(")[0] for line in lines}
+
+
+def test_a_name_stands_for_the_same_object_in_the_whole_table(tmp_path: Path) -> None:
+    known = '[[known]]\nwhy = "no use"\nb = "event_add(ev#7, *) = 0\\nevent_free(ev#7)"\n'
+    made = "event_new(base#1, -1, 0, 0x1, NULL) = ev#1\nevent_new(base#1, 1, 0, 0x1, NULL) = ev#2\n"
+    for freed, status in (1, 0), (2, 1):
+        both = f"{made}event_add(ev#1, NULL) = 0\nevent_free(ev#{freed})\n"
+        assert compared_as_known(tmp_path, known, made, both)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ("known = 3", "known.toml: "),
+        ("[[unknown]]", "'known'"),
+        ('[[known]]\na = "event_add(*)"', "a difference has why"),
+        ('[[known]]\nwhy = "so"\nas = "event_add(*)"', "a difference has why"),
+        ('[[known]]\nwhy = "so"\na = "event_add(*)"\nb = "event_del(*)"', "a difference has why"),
+        ('[[known]]\nwhy = "so"\na = "event_add(ev#1)"\nas = "event_del(ev#2)"', "ev#2 stands for"),
+        ('[[known]]\nwhy = "so"\na = "event_add(*)"\nas = "event_del(*1)"', "*1 stands for"),
+        ('[[known]]\nwhy = "so"\na = "event_add(*)"\nalso = "*ev#1*"', "ev#1 stands for"),
+        ("[[known", "known.toml: "),
+    ],
+)
+def test_a_table_of_differences_that_is_wrong_is_told(
+    tmp_path: Path, known: str, said: str
+) -> None:
+    status, lines = compared_as_known(tmp_path, known, ONE, OTHER)
+    assert status == 2
+    assert said in lines[-1]
 
 
 def test_traces_are_compared_as_files_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from libevent_py._cli import known
 from tests.kit.support import PATIENCE, ROOT, program_of
 from tests.kit.tracing import run
 
@@ -28,6 +29,15 @@ def test_the_examples_print_what_they_say(tmp_path: Path) -> None:
         said = run(*options, status=None).stderr
         pattern = ".*".join(map(re.escape, printed.split("...\n")))
         assert re.fullmatch(pattern, said, re.DOTALL), said
+
+
+def test_the_table_of_a_known_difference_is_one_of_the_package_s() -> None:
+    tables = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(tables) == 1
+    assert tables[0] in known.PORT.read_text()
+    keys = re.findall(r"^\| (`.*?) \|", PAGE.partition(tables[0])[2], re.MULTILINE)
+    told = {key for row in keys for key in re.findall(r"`(\w+)`", row)}
+    assert told == {"why", "as", "also", *known.WHERE}
 
 
 def test_each_option_is_explained() -> None:

@@ -189,6 +189,23 @@ event_base_dispatch(base#1 <unfinished ...>
 """.strip().splitlines()
 
 
+def test_a_bufferevent_s_buffers_are_called_so_though_nobody_has_asked_for_them(
+    tmp_path: Path,
+) -> None:
+    found = traced(tmp_path, written(tmp_path, PROGRAM))
+    lengths = found.calls("evbuffer_get_length")
+    assert lengths[0] == "evbuffer_get_length(input of bev#1) = 0"
+    assert not [line for line in found.lines if "buf#" in line]
+
+
+def test_the_package_s_own_events_are_known_by_their_callback(tmp_path: Path) -> None:
+    found = traced(tmp_path, "-e", "event_new", written(tmp_path, PROGRAM))
+    own = [line for line in found.calls("event_new") if ", evpy_on_wake, " in line]
+    users = [line for line in found.calls("event_new") if line not in own]
+    assert len(own) == 4
+    assert users == ["event_new(base#1, -1, 0, 0x, 0x) = ev#3"]
+
+
 def test_a_call_is_told_in_c_s_own_syntax(tmp_path: Path) -> None:
     done = traced(tmp_path, written(tmp_path, PROGRAM))
     calls = done.calls("event_add", "bufferevent_write", "bufferevent_enable", "event_base_free")
