@@ -120,6 +120,9 @@ ENDS = {
 #: Those of them that make another one of its memory.
 BEGINS = {"event_assign", "event_set"}
 
+#: Functions whose callbacks get each request once: libevent itself has freed those before.
+GIVES_REQUESTS = {"evhttp_set_cb", "evhttp_set_gencb"}
+
 #: What a result is a part of: its label, and which argument is the whole.
 PARTS = {
     "bufferevent_get_input": ("input of bev", 0),
@@ -142,6 +145,7 @@ FILLED = {
 SIZES = {
     ("evutil_ascii_strncasecmp", "str1"): "strnlen(a0, a2)",
     ("evutil_ascii_strncasecmp", "str2"): "strnlen(a1, a2)",
+    ("evhttp_uriencode", "str"): "a1 < 0 ? strlen(a0) : (size_t)a1",
     ("evdns_server_request_add_reply", "data"): "a8 == NULL ? 0 : a7 ? strlen(a8) : (size_t)a6",
 }
 
@@ -156,6 +160,7 @@ BY_HAND = {
     "evhttp_request_set_chunked_cb",
     "evhttp_request_set_header_cb",
     "evhttp_request_set_error_cb",
+    "evhttp_request_set_on_complete_cb",
     "evconnlistener_set_error_cb",
 }
 
@@ -297,6 +302,8 @@ def wrapped_in(function: Function) -> tuple[list[int], int] | None:
 def role_of(function: Function, place: int) -> str:
     """Return what the callback at *place* is called in a trace."""
     role = ROLES.get(function.names[place], function.names[place])
+    if function.name == "evhttp_set_bevcb":
+        return "bevcb"
     if function.name.startswith("evconnlistener"):
         return "on_accept"
     if function.name.startswith("evhttp") and role == "callback":
@@ -371,6 +378,9 @@ class Writer:
         told = [
             f"\t\t{self.told(each, f'p{n}', flags)}" for n, each in enumerate(type.args) if n != own
         ]
+        fresh = []
+        if function.name in GIVES_REQUESTS:
+            fresh = [f"\t\tnote_new(p0, {self.kind(type.args[0])});"]
         call = f"((__typeof__(&{name}))record->users[{index}])({passed});"
         return "\n".join(
             [
@@ -382,6 +392,7 @@ class Writer:
                 "",
                 f'\tbegin_callback(&callback, "{role}");',
                 "\tif (callback.traced) {",
+                *fresh,
                 '\n\t\tput(", ", 2);\n'.join(told),
                 "\t}",
                 "\tenter_callback(&callback);",
@@ -431,7 +442,10 @@ class Writer:
             failed = "r == NULL"
         elif is_number(type) and not is_unsigned(type):
             failed = "r == -1"
-        return ["result(&call);", told], failed
+        fresh = []  # an object that libevent itself has freed may have been there before
+        if struct_of(type) in self.kinds and re.search("_new", name):
+            fresh = [f"forget(r, {self.kind(type)});"]
+        return ["result(&call);", *fresh, told], failed
 
     def body(self, function: Function) -> str:
         """Return the C function that stands before libevent's, after those for its callbacks."""

@@ -453,6 +453,7 @@ struct object {
 	int kind, number, of;
 	const char *label; /* such as "output of " */
 	void *users[4];	   /* callbacks that have no argument of their own */
+	int is_over; /* libevent itself will have freed it when its memory is seen again */
 	struct object *next;
 };
 #define BUCKETS 4096
@@ -508,7 +509,21 @@ static void forget(const void *pointer, int kind)
 	pthread_mutex_unlock(&lock);
 }
 
-static void note_buffers_of(const void *pointer, int kind);
+static void note_parts_of(const void *pointer, int kind);
+
+/* Note that a callback gets the object for the first time. */
+static void note_new(const void *pointer, int kind)
+{
+	struct object *object;
+
+	pthread_mutex_lock(&lock);
+	object = noted(pointer, kind);
+	if (object->is_over)
+		object->number = ++numbers[kind];
+	object->is_over = 1;
+	pthread_mutex_unlock(&lock);
+	note_parts_of(pointer, kind);
+}
 
 static void put_object(const void *pointer, int kind)
 {
@@ -524,7 +539,7 @@ static void put_object(const void *pointer, int kind)
 	object = *noted(pointer, kind);
 	pthread_mutex_unlock(&lock);
 	if (is_new)
-		note_buffers_of(pointer, kind);
+		note_parts_of(pointer, kind);
 	if (object.label != NULL)
 		put_text(object.label);
 	else
@@ -541,9 +556,11 @@ static void note_part(const void *part, int kind, const char *label, const void 
 	if (part == NULL)
 		return;
 	pthread_mutex_lock(&lock);
-	object = noted(part, kind);
-	if (object->label == NULL)
+	object = known(part, kind);
+	if (object == NULL) {
+		object = noted(part, kind);
 		--numbers[kind]; /* its own number is never told */
+	}
 	object->label = label;
 	object->of = noted(whole, of)->number;
 	pthread_mutex_unlock(&lock);
@@ -1076,23 +1093,34 @@ __attribute__((constructor)) static void begin_trace(void)
 
 #include "functions.inc"
 
-/* A bufferevent's buffers are called so also where nobody has asked for them: by what has the struct's fields. */
-static void note_buffers_of(const void *pointer, int kind)
+/* The parts of a bufferevent or a request are called so also where nobody has asked for them: by what has the
+ * struct's fields. */
+static void note_parts_of(const void *pointer, int kind)
 {
 	static const struct {
-		int id;
+		int id, of, kind;
 		const char *label;
 	} parts[] = {
-	    {ID_bufferevent_get_input, "input of bev"},
-	    {ID_bufferevent_get_output, "output of bev"},
+	    {ID_bufferevent_get_input, KIND_bufferevent, KIND_evbuffer, "input of bev"},
+	    {ID_bufferevent_get_output, KIND_bufferevent, KIND_evbuffer, "output of bev"},
+	    {ID_evhttp_request_get_input_buffer, KIND_evhttp_request, KIND_evbuffer,
+		"input of req"},
+	    {ID_evhttp_request_get_output_buffer, KIND_evhttp_request, KIND_evbuffer,
+		"output of req"},
+	    {ID_evhttp_request_get_input_headers, KIND_evhttp_request, KIND_evkeyvalq,
+		"input headers of req"},
+	    {ID_evhttp_request_get_output_headers, KIND_evhttp_request, KIND_evkeyvalq,
+		"output headers of req"},
 	};
 	size_t i;
 
-	for (i = 0; kind == KIND_bufferevent && i < sizeof parts / sizeof *parts; ++i) {
-		struct evbuffer *(*get)(const void *) =
-		    (struct evbuffer * (*)(const void *)) find(parts[i].id);
+	for (i = 0; i < sizeof parts / sizeof *parts; ++i) {
+		void *(*get)(const void *);
 
-		note_part(get(pointer), KIND_evbuffer, parts[i].label, pointer, kind);
+		if (parts[i].of != kind)
+			continue;
+		get = (void *(*)(const void *))find(parts[i].id);
+		note_part(get(pointer), parts[i].kind, parts[i].label, pointer, kind);
 	}
 }
 
@@ -1419,6 +1447,50 @@ void evhttp_request_set_error_cb(
 	if (ours)
 		((struct record *)req->cb_arg)->users[3] = (void *)user;
 	real(req, user != NULL && ours ? called_request_error : user);
+	known_error = errno;
+	if (traced) {
+		leave(&call);
+		end_call(&call, known_error, 0);
+	}
+}
+
+/* The argument stays as it is: the package takes it from the struct. */
+static void called_complete(struct evhttp_request *req, void *arg)
+{
+	void (*user)(struct evhttp_request *, void *) =
+	    (void (*)(struct evhttp_request *, void *))user_of(req, KIND_evhttp_request, 2);
+	struct callback callback;
+
+	begin_callback(&callback, "on_complete");
+	if (callback.traced)
+		put_object(req, KIND_evhttp_request);
+	enter_callback(&callback);
+	if (user != NULL)
+		user(req, arg);
+	end_callback(&callback, "on_complete");
+	forget(req, KIND_evhttp_request); /* for libevent frees it next */
+}
+
+void evhttp_request_set_on_complete_cb(
+    struct evhttp_request *req, void (*user)(struct evhttp_request *, void *), void *arg)
+{
+	BY_HAND(evhttp_request_set_on_complete_cb);
+
+	if (!traced && (trace.state == OFF || thread.busy || is_own(__builtin_return_address(0)))) {
+		real(req, user, arg);
+		return;
+	}
+	if (traced) {
+		next(&call);
+		put_object(req, KIND_evhttp_request);
+		next(&call);
+		put_function((void *)user);
+		next(&call);
+		put_pointer(arg);
+		enter(&call);
+	}
+	note_user(req, KIND_evhttp_request, 2, (void *)user);
+	real(req, user == NULL ? NULL : called_complete, arg);
 	known_error = errno;
 	if (traced) {
 		leave(&call);

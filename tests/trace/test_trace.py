@@ -358,6 +358,70 @@ def test_child_processes_are_told_when_asked(tmp_path: Path) -> None:
     assert sum(line.startswith("event_get_version(") for line in found) == 2
 
 
+def test_a_text_of_unknown_size_ends_with_its_nul(tmp_path: Path) -> None:
+    source = """
+        #include <event2/http.h>
+        #include <stdlib.h>
+        #include <string.h>
+
+        int main(void)
+        {
+            char *text = malloc(4);
+
+            strcpy(text, "a b");
+            free(evhttp_uriencode(text, -1, 0));
+            free(evhttp_uriencode(text, 2, 1));
+            free(text);
+            return 0;
+        }
+    """
+    program = program_of(source, tmp_path, "-Wl,--no-as-needed", "-levent_extra")
+    assert traced(tmp_path, str(program)).calls("evhttp_uriencode") == [
+        'evhttp_uriencode("a b", -1, 0) = "a%20b"',
+        'evhttp_uriencode("a ", 2, 1) = "a+"',
+    ]
+
+
+def test_what_libevent_itself_has_freed_gives_no_name_to_what_comes_after(tmp_path: Path) -> None:
+    """New objects often have the memory of old ones."""
+    file = written(
+        tmp_path,
+        """
+        from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest, HttpServer
+
+        asked = []
+
+        def answer(request):
+            request.send_reply_start(200, "OK")
+            request.send_reply_chunk(b"hello")
+            request.send_reply_end()
+
+        def ask(done):
+            if len(asked) == 3:
+                base.loopexit()
+                return
+            asked.append(HttpRequest(ask))
+            asked[-1].output_headers["Connection"] = "close"
+            HttpConnection(base, "127.0.0.1", port).make_request(asked[-1], HttpCommand.GET, "/")
+
+        with EventBase() as base:
+            server = HttpServer(base)
+            server.set_gencb(answer)
+            port = server.bind_socket("127.0.0.1", 0).port
+            ask(None)
+            base.dispatch()
+        """,
+    )
+    lines = traced(tmp_path, file).lines
+    answered = re.findall(r"<- on_request\((req#\d+)\)", "\n".join(lines))
+    assert len(set(answered)) == len(answered) == 3
+    moved = re.findall(r"evbuffer_add_buffer\(buf#\d+, output of (req#\d+)\)", "\n".join(lines))
+    assert moved == answered
+    made = re.findall(r"evbuffer_new\(\) = (.*)", "\n".join(lines))
+    assert len(set(made)) == len(made) >= 6
+    assert all(re.fullmatch(r"buf#\d+", name) for name in made)
+
+
 def test_each_thread_has_its_own_indentation(tmp_path: Path) -> None:
     code = """
         import threading
