@@ -6,9 +6,10 @@ of the file after -c, or the one after -s, such as 127.0.0.1:10053, where -T ser
 
 Made of evdns_base_new, evdns_base_nameserver_ip_add, evdns_base_resolv_conf_parse,
 evdns_base_resolve_ipv4, evdns_base_resolve_reverse, evdns_base_resolve_reverse_ipv6,
-evdns_getaddrinfo, evdns_err_to_string, evdns_base_free, evdns_add_server_port_with_base,
-evdns_server_request_add_a_reply, evdns_server_request_add_ptr_reply,
-evdns_server_request_respond, event_base_dispatch and event_base_loopexit.
+evdns_getaddrinfo, evutil_gai_strerror, evdns_err_to_string, evdns_base_free,
+evdns_add_server_port_with_base, evdns_server_request_add_a_reply,
+evdns_server_request_add_ptr_reply, evdns_server_request_respond, event_base_dispatch and
+event_base_loopexit.
 
     python samples/dns_example.py [-x | -g] [-c resolv.conf | -s name server] name ...
     python samples/dns_example.py -T [port]
@@ -26,7 +27,7 @@ from libevent_py import (
     AddrInfoFlag,
     DnsBase,
     DnsBaseFlag,
-    DnsQueryFlag,
+    DnsError,
     DnsResult,
     DnsServer,
     DnsServerRequest,
@@ -34,9 +35,8 @@ from libevent_py import (
     Event,
     EventBase,
     dns,
+    util,
 )
-
-NO_FLAG = DnsQueryFlag(0)
 
 
 def look_up(base: EventBase, resolver: DnsBase, names: list[str], how: str) -> None:
@@ -55,11 +55,11 @@ def look_up(base: EventBase, resolver: DnsBase, names: list[str], how: str) -> N
             print(f"{lookup.name}: no answer ({dns.err_to_string(result)})")
         ended()
 
-    def found(lookup: Any, error: Exception | None, addresses: list[Any]) -> None:
+    def found(lookup: Any, error: DnsError | None, addresses: list[Any]) -> None:
         for *_, canonical, address in addresses:
             print(f"{canonical or lookup.host}: {address[0]}")
         if error is not None:
-            print(f"{lookup.host}: no answer ({error})")
+            print(f"{lookup.host}: no answer ({util.gai_strerror(error.errno or 0)})")
         ended()
 
     for name in names:

@@ -58,7 +58,7 @@ def read(told: Iterable[str]) -> Zone:
         try:
             address = ipaddress.ip_address(value)
         except ValueError:
-            zone[name.lower()][DnsType.CNAME] = [value]
+            zone[name.lower()][DnsType.CNAME].append(value)
             continue
         zone[name.lower()][DnsType.A if address.version == 4 else DnsType.AAAA].append(value)
         zone[address.reverse_pointer][DnsType.PTR].append(name)
@@ -78,7 +78,7 @@ def answer(zone: Zone, request: DnsServerRequest) -> DnsResult:
         type != DnsType.CNAME and name not in seen and DnsType.CNAME in zone.get(name.lower(), ())
     ):
         seen.add(name)
-        (target,) = zone[name.lower()][DnsType.CNAME]
+        target = zone[name.lower()][DnsType.CNAME][0]
         request.add_cname_reply(name, target, 60)
         name = target
     found = zone.get(name.lower(), {}).get(DnsType(type), [])

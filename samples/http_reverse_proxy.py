@@ -110,7 +110,7 @@ class Relayed:
         )
         pass_on(self.request.input_headers, self.asked.output_headers)
         self.asked.output_headers.add("X-Forwarded-For", self.request.peer[0])
-        self.asked.output_headers.add("Via", "1.1 libevent_py")
+        self.asked.output_headers.add("Via", "1.1 proxy")
         self.server.make_request(self.asked, self.request.command, self.request.uri)
 
     def on_client_part(self, request: HttpServerRequest) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 import signal
 import stat
 import sys
@@ -49,16 +50,17 @@ def dump(request: HttpServerRequest) -> None:
     print(f"{getattr(command, 'name', command)} {request.uri}")
     for name, value in request.input_headers.items():
         print(f"  {name}: {value}")
-    print(f"body: {bytes(request.input_buffer)!r}", flush=True)
+    shown = re.sub(rb"[^ -~]", b".", bytes(request.input_buffer))
+    print(f"body: {shown.decode()}", flush=True)
     request.send_reply(200, "OK")
 
 
 def listing(names: list[bytes], directory: bytes) -> bytes:
     """Return a page about what is in *directory*."""
-    links = ""
+    title, links = shown(directory), ""
     for name in sorted(names):
         links += f"<li><a href='{uriencode(name)}'>{shown(name)}</a></li>\n"
-    return PAGE.format(shown(directory), links).encode()
+    return PAGE.format(title, links).encode()
 
 
 def shown(name: bytes) -> str:

@@ -22,10 +22,10 @@ ZONE = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(language: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     hosts: Path = tmp_path_factory.mktemp("zone") / "hosts"
     hosts.write_text("# local\n127.0.0.1 localhost one two # three\n\n::1 localhost\n")
-    with running(Server("dns_server", *ZONE, hosts)) as server:
+    with running(Server("dns_server", *ZONE, hosts, language=language)) as server:
         yield server
 
 

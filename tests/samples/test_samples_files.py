@@ -20,26 +20,35 @@ def left(sock: socket.socket) -> int:
     return size
 
 
-def test_sendfile_sends_itself_if_nothing_else() -> None:
-    with Server("sendfile") as server:
-        expected = (ROOT / "samples" / "sendfile.py").read_bytes()
+def test_sendfile_sends_itself_if_nothing_else(language: str) -> None:
+    with Server("sendfile", language=language) as server:
+        file = "sendfile.py" if language == "python" else "c/sendfile.c"
+        expected = (ROOT / "samples" / file).read_bytes()
         for _ in range(2):
             assert server.answer(b"") == expected
         server.prints("has the file(?s:.)*has the file")
         server.interrupt()
 
 
-def test_sendfile_sends_an_empty_file_too(tmp_path: Path) -> None:
+def test_sendfile_sends_an_empty_file_too(language: str, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    with running(Server("sendfile", tmp_path / "empty")) as server, server.connect() as sock:
+    with (
+        running(Server("sendfile", tmp_path / "empty", language=language)) as server,
+        server.connect() as sock,
+    ):
         assert rest(sock) == b""
 
 
-def test_sendfile_needs_no_more_memory_and_descriptors_for_many_clients(tmp_path: Path) -> None:
+def test_sendfile_needs_no_more_memory_and_descriptors_for_many_clients(
+    language: str, tmp_path: Path
+) -> None:
     size, clients = 50 * 2**20, 10
     with (tmp_path / "large").open("wb") as file:
         file.truncate(size)
-    with running(Server("sendfile", tmp_path / "large")) as server, ExitStack() as stack:
+    with (
+        running(Server("sendfile", tmp_path / "large", language=language)) as server,
+        ExitStack() as stack,
+    ):
         opened = Path(f"/proc/{server.process.pid}/fd")
         socks, counts = [], []
         for _ in range(clients):
@@ -53,11 +62,11 @@ def test_sendfile_needs_no_more_memory_and_descriptors_for_many_clients(tmp_path
         assert int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) * 1024 < size
 
 
-def test_sendfile_says_who_did_not_get_the_file(tmp_path: Path) -> None:
+def test_sendfile_says_who_did_not_get_the_file(language: str, tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(TOO_MUCH)
-        with running(Server("sendfile", path)) as server:
+        with running(Server("sendfile", path, language=language)) as server:
             with server.connect() as sock:
                 exactly(sock, 1000)
             server.prints(r"Connection reset by peer|Broken pipe")

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import select
 import socket
-import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.kit.certificates import Authority, Certificate
+from tests.kit.certificates import Authority
 from tests.kit.peers import nobody_listens
 from tests.kit.samples import Sample
-from tests.kit.samples_web import BIG, serving
+from tests.kit.samples_web import BIG, connecting, secured, serving
 from tests.kit.support import PATIENCE
-
-
-@contextmanager
-def secured(own: Certificate) -> Iterator[int]:
-    """Run a web server that speaks TLS by Python's own ssl; give its port."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(own.certfile, own.keyfile)
-
-    def wrap(sock: socket.socket) -> socket.socket:
-        return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-
-    with serving(wrap) as port:
-        yield port
 
 
 @pytest.fixture(scope="module")
@@ -43,53 +26,57 @@ def web() -> Iterator[int]:
 # https_client.py.
 
 
-def asked(url: str, *arguments: object, status: int = 0, stderr: str) -> bytes:
+def asked(language: str, url: str, *arguments: object, status: int = 0, stderr: str) -> bytes:
     """Return what the client prints."""
-    with Sample("https_client", "-url", url, *arguments) as sample:
+    with Sample("https_client", "-url", url, *arguments, language=language) as sample:
         return sample.ends(status, stderr)
 
 
-def test_the_client_prints_a_body(web: int) -> None:
+def test_the_client_prints_a_body(language: str, web: int) -> None:
     line = "Response line: 200 OK"
-    assert asked(f"http://localhost:{web}", stderr=line) == b"GET / HTTP/1.1"
-    assert asked(f"http://localhost:{web}/a?b", stderr=line) == b"GET /a?b HTTP/1.1"
-    assert asked(f"http://localhost:{web}/big", stderr=line) == BIG
+    assert asked(language, f"http://localhost:{web}", stderr=line) == b"GET / HTTP/1.1"
+    assert asked(language, f"http://localhost:{web}/a?b", stderr=line) == b"GET /a?b HTTP/1.1"
+    assert asked(language, f"http://localhost:{web}/big", stderr=line) == BIG
 
 
-def test_the_client_posts_a_file(web: int, tmp_path: Path) -> None:
+def test_the_client_posts_a_file(language: str, web: int, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(BIG)
-    printed = asked(f"http://localhost:{web}/", "-data", path, stderr="Response line: 200 OK")
+    printed = asked(
+        language, f"http://localhost:{web}/", "-data", path, stderr="Response line: 200 OK"
+    )
     assert printed.decode() == hashlib.sha256(BIG).hexdigest()
 
 
-def test_the_client_believes_whom_it_should(authority: Authority) -> None:
+def test_the_client_believes_whom_it_should(language: str, authority: Authority) -> None:
     trusted = ("-crt", authority.ca.certfile)
-    line, refused = "Response line: 200 OK", r".*CERTIFICATE_VERIFY_FAILED.*: {}"
+    line, refused = "Response line: 200 OK", r"(?i).*certificate.verify.failed.*: {}"
     with secured(authority.server) as port:
         url = f"https://localhost:{port}/x"
-        assert asked(url, *trusted, stderr=line) == b"GET /x HTTP/1.1"
-        assert asked(f"https://127.0.0.1:{port}/big", *trusted, stderr=line) == BIG
-        asked(url, status=1, stderr=refused.format(".*issuer certificate"))
-        assert asked(url, "-ignore-cert", stderr=line) == b"GET /x HTTP/1.1"
+        assert asked(language, url, *trusted, stderr=line) == b"GET /x HTTP/1.1"
+        assert asked(language, f"https://127.0.0.1:{port}/big", *trusted, stderr=line) == BIG
+        asked(language, url, status=1, stderr=refused.format(".*issuer certificate"))
+        assert asked(language, url, "-ignore-cert", stderr=line) == b"GET /x HTTP/1.1"
     with secured(authority.certify("elsewhere", "DNS:other.test")) as port:
         url = f"https://localhost:{port}/x"
-        asked(url, *trusted, status=1, stderr=refused.format("hostname mismatch"))
-        assert asked(url, *trusted, "-ignore-cert", stderr=line) == b"GET /x HTTP/1.1"
+        asked(language, url, *trusted, status=1, stderr=refused.format("hostname mismatch"))
+        assert asked(language, url, *trusted, "-ignore-cert", stderr=line) == b"GET /x HTTP/1.1"
 
 
-def test_the_client_says_why_it_can_not(tmp_path: Path) -> None:
+def test_the_client_says_why_it_can_not(language: str, tmp_path: Path) -> None:
     port = nobody_listens()[1]
-    asked(f"http://127.0.0.1:{port}", status=1, stderr=".*Connection refused")
-    asked("ftp://127.0.0.1/", status=1, stderr="-url must be http.*")
+    asked(language, f"http://127.0.0.1:{port}", status=1, stderr=".*Connection refused")
+    asked(language, "ftp://127.0.0.1/", status=1, stderr="-url must be http.*")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = "http://{}:{}".format(*silent.getsockname())
-        asked(url, "-timeout", 0.1, status=1, stderr=".*nothing came for too long")
+        asked(language, url, "-timeout", 0.1, status=1, stderr=".*nothing came for too long")
 
 
-def test_the_client_tries_again(authority: Authority) -> None:
+def test_the_client_tries_again(language: str, authority: Authority) -> None:
     host, port = nobody_listens()
-    with Sample("https_client", "-url", f"http://{host}:{port}", "-retries", 5) as sample:
+    with Sample(
+        "https_client", "-url", f"http://{host}:{port}", "-retries", 5, language=language
+    ) as sample:
         assert sample.process.stderr is not None
         assert not select.select([sample.process.stderr], [], [], 0.5)[0]
         with socket.create_server((host, port)) as server:
@@ -104,44 +91,16 @@ def test_the_client_tries_again(authority: Authority) -> None:
 # http_connect.py.
 
 
-class Proxy(http.server.BaseHTTPRequestHandler):
-    """Connects to localhost only."""
-
-    def do_CONNECT(self) -> None:
-        host, _, port = self.path.partition(":")
-        if host != "localhost":
-            self.send_error(403)
-            return
-        self.send_response(200, "Connection established")
-        self.end_headers()
-        with socket.create_connection((host, int(port)), PATIENCE) as there:
-            ends = {self.connection: there, there: self.connection}
-            while True:
-                for sock in select.select(list(ends), [], [], PATIENCE)[0]:
-                    if not (data := sock.recv(65536)):
-                        return
-                    ends[sock].sendall(data)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def proxy() -> Iterator[int]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
+    with connecting() as port:
+        yield port
 
 
 @pytest.fixture
-def through(proxy: int) -> Callable[..., bytes]:
+def through(language: str, proxy: int) -> Callable[..., bytes]:
     def get(url: str, status: int = 0, stderr: str = "") -> bytes:
-        with Sample("http_connect", f"http://127.0.0.1:{proxy}", url) as sample:
+        with Sample("http_connect", f"http://127.0.0.1:{proxy}", url, language=language) as sample:
             return sample.ends(status, stderr)
 
     return get
@@ -156,9 +115,13 @@ def test_what_the_proxy_refuses_is_told(web: int, through: Callable[..., bytes])
     through(f"http://other.test:{web}/", 1, "the proxy says 403 Forbidden")
 
 
-def test_a_proxy_that_is_not_there_is_told(web: int) -> None:
+def test_a_proxy_that_is_not_there_is_told(language: str, web: int) -> None:
     host, port = nobody_listens()
-    with Sample("http_connect", f"http://{host}:{port}", f"http://localhost:{web}/") as sample:
+    with Sample(
+        "http_connect", f"http://{host}:{port}", f"http://localhost:{web}/", language=language
+    ) as sample:
         sample.ends(1, ".*Connection refused")
-    with Sample("http_connect", "http://localhost", f"http://localhost:{web}/") as sample:
+    with Sample(
+        "http_connect", "http://localhost", f"http://localhost:{web}/", language=language
+    ) as sample:
         sample.ends(1, "http://localhost must have a host and a port")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.server
-import re
 import socket
 import threading
 import time
@@ -17,111 +15,42 @@ import pytest
 
 from tests.kit.peers import exactly, nobody_listens, rest
 from tests.kit.samples import Server, running
-from tests.kit.samples_web import GET, answered, code, curl, peak
+from tests.kit.samples_web import GET, Origin, answered, code, curl, originating, peak
 from tests.kit.support import PATIENCE
+
+#: Where bodies of requests come in parts, for which libevent 2.1 has no way of its own.
+STREAMS = "python"
 
 #: More than the kernel holds for both connections.
 MUCH = 100 * 2**20
 
 
-class Behind(http.server.BaseHTTPRequestHandler):
-    """What the server behind the proxy does with a request: it says what it has got."""
-
-    protocol_version = "HTTP/1.1"
-    server: Any
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.accepted += 1
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Keep quiet."""
-
-    def parse_request(self) -> bool:
-        found = super().parse_request()
-        self.do_ANY() if found else None
-        return False if found else found
-
-    def do_ANY(self) -> None:
-        self.server.asked.append((self.command, self.path, self.headers.items()))
-        size = int(re.findall(r"size=(\d+)|$", self.path)[0] or 0)
-        body = bytes(size) or f"{self.command} {self.path} {self.body()}".encode()
-        self.send_response(201, "Made up")
-        self.send_header("X-Behind", "yes")
-        self.send_header("Connection", "X-Secret")
-        self.send_header("X-Secret", "is for the proxy only")
-        if "chunked" in self.path:
-            self.send_header("Transfer-Encoding", "chunked")
-        else:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.answer(body)
-
-    def answer(self, body: bytes) -> None:
-        if "chunked" not in self.path:
-            self.wfile.write(body)
-            return
-        for at in range(0, len(body), 70_000):
-            part = body[at : at + 70_000]
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-        self.wfile.write(b"0\r\n\r\n")
-
-    def body(self) -> str:
-        """Return how long the body is, and its checksum."""
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        else:
-            data = b""
-            while size := int(self.rfile.readline(), 16):
-                data += self.rfile.read(size)
-                assert self.rfile.readline() == b"\r\n"
-            assert self.rfile.readline() == b"\r\n"
-        return f"{len(data)} {hashlib.sha256(data).hexdigest()}"
-
-
-class Origin(http.server.ThreadingHTTPServer):
-    """A server behind the proxy, in threads of this process."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        #: How many connections there have been, and what has been asked.
-        self.accepted = 0
-        self.asked: list[tuple[str, str, list[tuple[str, str]]]] = []
-        super().__init__(("127.0.0.1", 0), Behind)
-
-
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    with Origin() as origin:
-        thread = threading.Thread(target=origin.serve_forever, args=(0.05,))
-        thread.start()
+    with originating() as origin:
         yield origin
-        origin.shutdown()
-        thread.join()
 
 
 @contextlib.contextmanager
-def proxy(where: tuple[str, int], *timeout: float) -> Iterator[Server]:
+def proxy(language: str, where: tuple[str, int], *timeout: float) -> Iterator[Server]:
     """Run the proxy in front of the server *where*."""
-    with running(Server("http_reverse_proxy", *where, *timeout)) as server:
+    with running(Server("http_reverse_proxy", *where, *timeout, language=language)) as server:
         yield server
 
 
 @pytest.fixture
-def front(origin: Origin) -> Iterator[Server]:
+def front(language: str, origin: Origin) -> Iterator[Server]:
     """A proxy in front of *origin*."""
-    with proxy(("127.0.0.1", origin.server_address[1])) as server:
+    with proxy(language, ("127.0.0.1", origin.server_address[1])) as server:
         yield server
 
 
 @contextlib.contextmanager
-def listening(*timeout: float) -> Iterator[tuple[socket.socket, Server]]:
+def listening(language: str, *timeout: float) -> Iterator[tuple[socket.socket, Server]]:
     """Return a socket that listens, and a proxy in front of it."""
     with (
         socket.create_server(("127.0.0.1", 0)) as sock,
-        proxy(sock.getsockname(), *timeout) as front,
+        proxy(language, sock.getsockname(), *timeout) as front,
     ):
         sock.settimeout(PATIENCE)
         yield sock, front
@@ -185,8 +114,8 @@ def test_connections_are_used_again_on_both_sides(front: Server, origin: Origin)
     assert origin.accepted == 1
 
 
-def test_a_server_that_can_not_be_reached_is_502() -> None:
-    with proxy(nobody_listens()) as front:
+def test_a_server_that_can_not_be_reached_is_502(language: str) -> None:
+    with proxy(language, nobody_listens()) as front:
         assert code(front, "/") == 502
         assert code(front, "/", "-d", "a body") == 502
         with front.connect() as sock:  # and the connection goes on
@@ -195,8 +124,8 @@ def test_a_server_that_can_not_be_reached_is_502() -> None:
                 assert answered(sock)[0].startswith(b"HTTP/1.1 502 ")
 
 
-def test_a_server_that_says_nothing_is_504() -> None:
-    with listening(0.5) as (_, front):
+def test_a_server_that_says_nothing_is_504(language: str) -> None:
+    with listening(language, 0.5) as (_, front):
         assert code(front, "/") == 504
         assert code(front, "/", "-d", "a body") == 504
 
@@ -217,16 +146,16 @@ def scripted(behind: socket.socket, *answers: bytes) -> threading.Thread:
     return thread
 
 
-def test_what_is_no_answer_is_502() -> None:
-    with listening() as (behind, front):
+def test_what_is_no_answer_is_502(language: str) -> None:
+    with listening(language) as (behind, front):
         thread = scripted(behind, b"what?\r\n\r\n", b"")
         assert code(front, "/") == 502
         assert code(front, "/") == 502
         thread.join(PATIENCE)
 
 
-def test_an_answer_that_breaks_off_is_cut(tmp_path: Path) -> None:
-    with listening() as (behind, front):
+def test_an_answer_that_breaks_off_is_cut(language: str, tmp_path: Path) -> None:
+    with listening(language) as (behind, front):
         scripted(behind, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nonly this")
         with front.connect() as sock:
             sock.sendall(GET % b"/")
@@ -235,9 +164,9 @@ def test_an_answer_that_breaks_off_is_cut(tmp_path: Path) -> None:
         assert b"Content-Length: 99" in received
 
 
-def test_a_server_that_has_closed_its_connection_meanwhile_is_asked_anew() -> None:
+def test_a_server_that_has_closed_its_connection_meanwhile_is_asked_anew(language: str) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    with listening() as (behind, front):
+    with listening(language) as (behind, front):
         thread = scripted(behind, answer, answer, answer)
         with front.connect() as sock:
             for _ in range(3):
@@ -248,7 +177,7 @@ def test_a_server_that_has_closed_its_connection_meanwhile_is_asked_anew() -> No
 
 def test_a_server_that_refuses_a_body_early_is_heard() -> None:
     refusal = b"HTTP/1.1 413 Too much\r\nContent-Length: 3\r\n\r\nno!"
-    with listening() as (behind, front):
+    with listening(STREAMS) as (behind, front):
 
         def serve() -> None:
             sock = behind.accept()[0]
@@ -269,9 +198,11 @@ def test_a_server_that_refuses_a_body_early_is_heard() -> None:
         thread.join(PATIENCE)
 
 
-@pytest.mark.parametrize("uploads", [False, True])
-def test_when_a_client_goes_the_server_is_left_too(uploads: bool) -> None:
-    with listening() as (behind, front):
+@pytest.mark.parametrize(
+    ("language", "uploads"), [("python", False), ("c", False), (STREAMS, True)]
+)
+def test_when_a_client_goes_the_server_is_left_too(language: str, uploads: bool) -> None:
+    with listening(language) as (behind, front):
         with front.connect() as client:
             if uploads:
                 client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\npart")
@@ -308,8 +239,8 @@ def send(sock: socket.socket, part: bytes) -> int:
         return 0
 
 
-def test_a_download_to_who_takes_nothing_costs_little_memory() -> None:
-    with listening() as (behind, front), front.connect() as client:
+def test_a_download_to_who_takes_nothing_costs_little_memory(language: str) -> None:
+    with listening(language) as (behind, front), front.connect() as client:
         client.sendall(GET % b"/")
         sock = behind.accept()[0]
         with sock:
@@ -321,7 +252,7 @@ def test_a_download_to_who_takes_nothing_costs_little_memory() -> None:
 
 
 def test_an_upload_to_who_takes_nothing_costs_little_memory() -> None:
-    with listening() as (behind, front), front.connect() as client:
+    with listening(STREAMS) as (behind, front), front.connect() as client:
         client.sendall(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MUCH)
         with behind.accept()[0]:
             before = peak(front)
@@ -330,8 +261,8 @@ def test_an_upload_to_who_takes_nothing_costs_little_memory() -> None:
             assert peak(front) - before < 4 * 2**20
 
 
-def test_who_says_more_before_he_has_the_answer_costs_little_memory() -> None:
-    with listening() as (behind, front), front.connect() as client:
+def test_who_says_more_before_he_has_the_answer_costs_little_memory(language: str) -> None:
+    with listening(language) as (behind, front), front.connect() as client:
         client.sendall(GET % b"/")
         sock = behind.accept()[0]
         with sock:
