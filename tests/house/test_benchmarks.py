@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 if not sys.platform.startswith("linux"):
     pytest.skip("the benchmarks are for Linux", allow_module_level=True)
 
+from benchmarks import tracing
 from benchmarks.jobs import JOBS
 from benchmarks.measures import Ask, not_empty
 from benchmarks.process import Sample
@@ -182,3 +184,17 @@ def test_ratios_are_of_the_same_round_and_then_their_median() -> None:
     assert result["bars"] == [
         {"contender": "libevent_py", "column": "beyond_c", "limit": 500.0, "value": 380}
     ]
+
+
+@pytest.mark.more
+def test_what_a_traced_call_costs_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracing, "FEW", 10)
+    monkeypatch.setattr(tracing, "MANY", 60)
+    monkeypatch.setattr(tracing, "ROUNDS", 1)
+    monkeypatch.chdir(ROOT)
+    tracing.main()
+    told = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"Python: -?[\d.]+ us a traced call .*, 6 calls a message", told[0])
+    assert re.fullmatch(r"C: -?[\d.]+ us a traced call .*, 5 calls a message", told[1])
