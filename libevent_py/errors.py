@@ -255,14 +255,14 @@ def surely(function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[A
     """
     done: list[object] = []
     try:
-        call(_noted, done.append, function, arguments)
+        call(noted, done.append, function, arguments)
     except BaseException:
         if not done:
-            call(_noted, done.append, function, arguments)
+            call(noted, done.append, function, arguments)
         raise
 
 
-def _noted(
+def noted(
     store: Callable[[object], object],
     function: Callable[[Unpack[Arguments]], object],
     arguments: tuple[Unpack[Arguments]],

@@ -36,6 +36,7 @@ from libevent_py import (
     Listener,
     LoopFlag,
     RpcPool,
+    RpcServer,
     TriggerOption,
     errors,
 )
@@ -584,6 +585,57 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     """)
 
 
+#: What C gives something for, with a base, a server's `TlsContext`, an ``SSL *`` and so on.
+GIVEN = {
+    "event": "Event.timer(base, print).add(5)",
+    "TLS": "BufferEvent.tls(base, -1, context, options=0).close()",
+    "SSL *": "BufferEvent.tls(base, -1, ssl, TlsState.ACCEPTING, options=0).close()",
+    "URI": "Uri.parse('http://a/b').path, str(Uri.parse('//c'))",
+    "encoding": "uriencode('/'), uridecode('%20'), htmlescape('<'), encode_uri('/')",
+    "view": "buffer.peek()",
+    "pulled up": "buffer.pullup()",
+    "RPC": "pool.call('Message', REQUEST, Kill, print)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", GIVEN)
+def test_what_c_has_just_given_is_freed_though_an_interrupt_comes(what: str) -> None:
+    run_python(
+        f"""
+    import contextlib, gc
+    from libevent_py import *
+    from libevent_py import debug
+    from tests.kit.interposing import Interposer, interrupt
+    from tests.kit.rpc_messages import REQUEST, Kill
+    from tests.kit.tls_peers import tls_contexts
+
+    def once(number):
+        with EventBase() as base, Buffer(b"x") as buffer:
+            ssl = lib.SSL_new(context.pointer)
+            pool = RpcPool(base)
+            pool.add_connection(HttpConnection(base, "127.0.0.1", 9))
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(lambda: ({GIVEN[what]}))
+            lib.SSL_free(ssl)
+        return interposer.where
+
+    _, context = tls_contexts()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks()[-5:])
+    assert number > 5
+    """,
+        env={"LIBEVENT_PY_COUNT_MEMORY": "1"},
+        stderr=None,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ends", ["cancel", "close", "connection.close", "base.loop"])
 def test_requests_are_told_once_though_their_end_is_interrupted(ends: str) -> None:
@@ -918,3 +970,116 @@ def test_an_interrupt_loses_nothing_that_a_callback_has_raised(how: str) -> None
             break
         number += 1
     assert told > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["failed", "continued", "paused"])
+def test_a_call_is_answered_once_wherever_an_interrupt_comes(how: str) -> None:
+    """C frees it as soon as it is answered, and each end of the call has something of it."""
+    run_python(
+        f"""
+    import contextlib, gc
+    from libevent_py import *
+    from libevent_py import debug
+    from tests.kit.interposing import Interposer, interrupt
+    from tests.kit.rpc_messages import REQUEST, Kill, answer
+
+    def hook(context, request, buffer):
+        if {how!r} != "paused":
+            return RpcHookResult.CONTINUE
+        paused.append(context)
+        return RpcHookResult.PAUSE
+
+    def serve(rpc):
+        answer(rpc) if {how!r} != "failed" else rpc.fail()
+
+    def run(base, times):
+        for _ in range(times):
+            base.loop(LoopFlag.NONBLOCK | LoopFlag.ONCE)
+            while paused:
+                if paused[-1].paused:
+                    paused[-1].resume()
+                paused.pop()
+
+    def once(number):
+        told = []
+        with EventBase() as base:
+            base.on_error = lambda error, source: None
+            http, pool = HttpServer(base), RpcPool(base)
+            server = RpcServer(http)
+            server.register("Message", type(REQUEST), Kill, serve)
+            port = http.bind_socket("127.0.0.1", 0).port
+            pool.add_connection(HttpConnection(base, "127.0.0.1", port))
+            if {how!r} != "failed":
+                for when in RpcHook:
+                    server.add_hook(when, hook)
+                    pool.add_hook(when, hook)
+            for _ in range(2):
+                pool.call("Message", REQUEST, Kill, told.append)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(run, base, 30)
+            for _ in range(50):
+                if len(told) < 2:
+                    run(base, 1)
+            assert len(told) == 2, (number, interposer.where)
+            paused.clear()
+        assert len(told) == 2, (number, interposer.where)
+        return interposer.where
+
+    paused = []
+    debug.count_memory()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 13
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
+    assert number > 500
+    """,
+        stderr=None,
+    )
+
+
+def test_an_rpc_server_whose_close_is_interrupted_is_freed_by_the_loop() -> None:
+    """Its paths are free again, though its HTTP server is still open."""
+    number = 0
+    while True:
+        with EventBase() as base, HttpServer(base) as http:
+            server = RpcServer(http)
+            server.register("Message", Kill, Kill, print)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(server.close)
+            server.close()
+            base.loop(LoopFlag.NONBLOCK)
+            RpcServer(http).register("Message", Kill, Kill, print)
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 20
+
+
+@pytest.mark.parametrize("what", ["defer", "once"])
+def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_before(
+    what: str,
+) -> None:
+    number = 0
+    while True:
+        with EventBase() as base:
+            called: list[object] = []
+            if what == "defer":
+                base.defer(called.append, None)
+            else:
+                base.once(lambda *_, called=called: called.append(None))
+            interposer = Within(interrupt, number, signals=True)
+            interposer.names = ("evpy_wake", "evpy_once_fired", "_work")
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.loop, LoopFlag.ONCE)
+            base.loop(LoopFlag.NONBLOCK)
+            assert called == [None], interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 1
