@@ -476,6 +476,7 @@ class RpcServer(End):
             self._lose()
             self._later(served.free, None)
         except BaseException:  # an interrupt; or for lack of memory
+            base._forget(self._key)
             later()  # implemented in C, and a second time does nothing
             raise
 

@@ -1083,3 +1083,117 @@ def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_befor
             break
         number += 1
     assert number > 1
+
+
+REPLIES = {
+    "send_reply": "request.send_reply(200, None, b'x')",
+    "a buffer": "request.send_reply(200, None, Buffer(b'x'))",
+    "send_error": "request.send_error(404)",
+    "in parts": "(request.send_reply_start(200), request.send_reply_end())",
+    "close": "request.close()",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", REPLIES)
+def test_a_request_whose_answer_is_interrupted_is_answered_or_can_be(how: str) -> None:
+    """Else its client would wait for ever."""
+    number = 0
+    while True:
+        kept: list[HttpServerRequest] = []
+        with EventBase() as base, HttpServer(base) as server, socket.socket() as client:
+
+            def keep(request: HttpServerRequest, kept: list[HttpServerRequest] = kept) -> None:
+                kept.append(request)
+                request.base.loopexit()
+
+            server.set_gencb(keep)
+            client.connect(("127.0.0.1", server.bind_socket("127.0.0.1", 0).port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            base.dispatch()
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(eval, REPLIES[how], {"request": kept[0], "Buffer": Buffer})
+            kept.clear()  # one that is unanswered, the server answers
+            gc.collect()
+            came = Event(base, client, EventFlag.READ, lambda event, *_: event.base.loopexit())
+            came.add(PATIENCE)
+            base.dispatch()
+            client.setblocking(False)
+            assert client.recv(9) in (b"HTTP/1.1 ", b""), interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["send_reply_end", "close", "dropped"])
+def test_a_request_whose_client_has_gone_is_freed_though_its_end_is_interrupted(how: str) -> None:
+    """C frees no such request itself."""
+    run_python(
+        f"""
+    import contextlib, gc, socket, struct
+    from libevent_py import *
+    from libevent_py import debug
+    from tests.kit.interposing import Interposer, interrupt
+
+    def begin(request):
+        request.send_reply_start(200)
+        kept.append(request)
+        request.base.loopexit()
+
+    def once(number):
+        with EventBase() as base, HttpServer(base) as server, socket.socket() as client:
+            server.set_gencb(begin)
+            client.connect(server.bind_socket("127.0.0.1", 0).address)
+            client.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+            base.dispatch()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            while kept[0].connection is not None:
+                kept[0].send_reply_chunk(b"x")
+                base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(getattr(kept[0], {how!r}, kept.clear))
+            kept.clear()
+        return interposer.where
+
+    kept = []
+    debug.count_memory()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
+    assert number > 2
+    """,
+        stderr=None,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dropped_request_is_answered_though_that_is_interrupted() -> None:
+    number = 0
+    while True:
+        with EventBase() as base, HttpServer(base) as server, socket.socket() as client:
+            server.set_gencb(lambda request: request.base.defer(id, request))
+            client.connect(("127.0.0.1", server.bind_socket("127.0.0.1", 0).port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            came = Event(base, client, EventFlag.READ, lambda event, *_: event.base.loopexit())
+            came.add(PATIENCE)
+            interposer = Within(interrupt, number, signals=True)
+            interposer.names = ("_abandon", "_bury", "free_orphan")
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.dispatch)
+            client.setblocking(False)
+            if came.pending:
+                base.dispatch()
+            assert client.recv(9) == b"HTTP/1.1 ", interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 5
