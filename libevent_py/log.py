@@ -70,7 +70,7 @@ def flush() -> None:
     while _taken:
         message: list[Any] = []
         try:
-            errors.noted(message.append, _taken.popleft, ())
+            errors.noted(message.append, _taken.popleft)
         except IndexError:  # another thread has taken the last message
             return
         except BaseException:  # an interrupt

@@ -117,6 +117,40 @@ def test_a_base_that_is_interrupted_while_it_is_made_leaves_no_descriptor() -> N
     assert (descriptors(), len(roots), live.bases) == (before, bases, ())
 
 
+MAKE_DESCRIPTORS = {
+    "pair": "[sock.close() for sock in util.socketpair()]",
+    "server": "DnsServer(base, bound, print).close()",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", MAKE_DESCRIPTORS)
+def test_a_descriptor_that_has_just_been_made_is_closed_though_an_interrupt_comes(
+    what: str,
+) -> None:
+    run_python(f"""
+    import contextlib, gc, os, socket
+    from libevent_py import DnsServer, EventBase, LoopFlag, util
+    from tests.kit.interposing import Interposer, interrupt
+
+    def once(number):
+        with EventBase() as base, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+            bound.bind(("127.0.0.1", 0))
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(lambda: {MAKE_DESCRIPTORS[what]})
+        return interposer.where
+
+    once(-1)
+    before, number = len(os.listdir("/proc/self/fd")), 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert len(os.listdir("/proc/self/fd")) == before, where
+    assert number > 5
+    """)
+
+
 def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
     with EventBase() as base:
         base.dispatch()
@@ -521,6 +555,7 @@ CLOSES = {
     "pool": ("pooled(base)", "thing.close()"),
     "filled pool": ("RpcPool(base)", "thing.add_connection(client(base))"),
     "emptied pool": ("pooled(base)", "thing.remove_connection(*keep(thing.connections))"),
+    "lookups": ("looking(base)", "thing.close()"),
     "common timeout": ("base.init_common_timeout(1.0)", "base.close()"),
 }
 
@@ -557,6 +592,13 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
 
     def client(base):
         return HttpConnection(base, "127.0.0.1", 9)
+
+    def looking(base):
+        dns = DnsBase(base, 0)
+        dns.nameserver_ip_add("127.0.0.1:9")
+        for name in "ab":
+            dns.getaddrinfo(name, 80, lambda *answer: None)
+        return dns
 
     def once(number):
         told = []
