@@ -1103,7 +1103,7 @@ def test_an_rpc_server_whose_close_is_interrupted_is_freed_by_the_loop() -> None
     assert number > 20
 
 
-@pytest.mark.parametrize("what", ["defer", "once"])
+@pytest.mark.parametrize("what", ["defer", "once", "on_read", "on_write", "on_event"])
 def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_before(
     what: str,
 ) -> None:
@@ -1111,15 +1111,28 @@ def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_befor
     while True:
         with EventBase() as base:
             called: list[object] = []
+
+            def call(*_: object, called: list[object] = called) -> None:
+                called.append(None)
+
             if what == "defer":
-                base.defer(called.append, None)
+                base.defer(call)
+            elif what == "once":
+                base.once(call)
             else:
-                base.once(lambda *_, called=called: called.append(None))
+                bev, peer = BufferEvent.pair(base)
+                bev.enable(EventFlag.READ)
+                peer.enable(EventFlag.READ)
+                setattr(bev, what, call)
+                (bev if what == "on_write" else peer).write(b"x")
+                if what == "on_event":
+                    peer.close(flush=True)
             interposer = Within(interrupt, number, signals=True)
-            interposer.names = ("evpy_wake", "evpy_once_fired", "_work")
-            with contextlib.suppress(KeyboardInterrupt):
-                interposer.run(base.loop, LoopFlag.ONCE)
-            base.loop(LoopFlag.NONBLOCK)
+            interposer.names = ("called", "evpy_wake", "evpy_once_fired", "_work")
+            interposer.names += tuple(f"evpy_bufferevent_{on[3:]}" for on in (what,))
+            for run in (functools.partial(interposer.run, base.loop), base.loop):
+                with contextlib.suppress(KeyboardInterrupt):
+                    run(LoopFlag.NONBLOCK)
             assert called == [None], interposer.where
         if interposer.where is None:
             break
