@@ -255,19 +255,22 @@ def surely(function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[A
     """
     done: list[object] = []
     try:
-        call(_noted, done.append, function, arguments)
+        call(noted, done.append, function, *arguments)
     except BaseException:
         if not done:
-            call(_noted, done.append, function, arguments)
+            call(noted, done.append, function, *arguments)
         raise
 
 
-def _noted(
-    store: Callable[[object], object],
-    function: Callable[[Unpack[Arguments]], object],
-    arguments: tuple[Unpack[Arguments]],
+def noted(
+    store: Callable[[Result], object],
+    function: Callable[[Unpack[Arguments]], Result],
+    *arguments: Unpack[Arguments],
 ) -> object:
-    """Call *function*, and *store* with its result: no signal handler runs between the two."""
+    """Call *function*, and *store* with its result: no signal handler runs between the two.
+
+    Both must be implemented in C.
+    """
     return list(map(store, itertools.starmap(function, (arguments,))))
 
 

@@ -13,12 +13,15 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DebugLogging, LogSeverity
+
+if TYPE_CHECKING:
+    from libevent_py._ffi import CData
 
 #: What gets libevent's messages, as ``callback(severity, message)``: ``event_log_cb``.
 LogCallback: TypeAlias = Callable[[LogSeverity, str], object]
@@ -65,19 +68,34 @@ def flush() -> None:
     """
     _take()
     while _taken:
+        message: list[Any] = []
         try:
-            severity, text = _taken.popleft()
+            errors.noted(message.append, _taken.popleft)
         except IndexError:  # another thread has taken the last message
             return
-        _callback(severity, text)
+        except BaseException:  # an interrupt
+            _taken.extendleft(message)
+            raise
+        _callback(*message[0])
 
 
 def _take() -> None:
-    message = lib.evpy_log_take()
-    while message != ffi.NULL:
-        severity = LogSeverity(lib.evpy_message_severity(message))
-        _taken.append((severity, convert.text(lib.evpy_message_text(message))))
-        message = lib.evpy_message_next(message)
+    global _taken
+    messages: list[CData] = []
+    try:
+        errors.handed(messages.append, lib.evpy_log_take, ())
+        while messages:
+            message = messages[0]
+            severity = LogSeverity(lib.evpy_message_severity(message))
+            taken = ((severity, convert.text(lib.evpy_message_text(message))),)
+            following, free = lib.evpy_message_next(message), lib.evpy_message_free
+            messages[:] = (following,) if following else ()
+            _taken += taken  # no call from here to the next line: it is taken once
+            free(message)
+    except BaseException:  # an interrupt
+        if messages:
+            lib.evpy_log_put_back(messages[0])
+        raise
 
 
 def _after_fork() -> None:

@@ -45,11 +45,23 @@ def socketpair(
         convert.c_int(type, "type"),
         convert.c_int(proto, "proto"),
     )
-    pair = ffi.new("evutil_socket_t[2]")
-    errors.call(lib.evutil_socketpair, family, type, proto, pair)
-    for fd in pair:
-        os.set_inheritable(fd, False)
-    return socket.socket(fileno=pair[0]), socket.socket(fileno=pair[1])
+    pair, results = ffi.new("evutil_socket_t[2]"), list[int]()
+    one, other = (socket.socket.__new__(socket.socket) for _ in pair)
+    try:
+        ffi.errno = 0
+        errors.noted(results.append, lib.evutil_socketpair, family, type, proto, pair)
+        if results[0]:
+            raise errors.failed(lib.evutil_socketpair)
+        for sock, fd in zip((one, other), pair, strict=True):
+            os.set_inheritable(fd, False)
+            socket.socket.__init__(sock, fileno=fd)
+    except BaseException:  # perhaps an interrupt, and a socket has no descriptor yet
+        for sock, fd in zip((one, other), pair, strict=True):
+            if results == [0] and socket.SocketType.fileno(sock) != fd:
+                os.close(fd)
+            socket.SocketType.close(sock)
+        raise
+    return one, other
 
 
 def make_socket_nonblocking(fd: FileDescriptor) -> None:

@@ -57,7 +57,7 @@ static void evpy_on_event(evutil_socket_t fd, short what, void *key)
 
 	(void)fd;
 	evpy_running = &running;
-	EVPY_CALL(evpy_event((uintptr_t)key, what));
+	EVPY_CALL((void)(evpy_event((uintptr_t)key, what) || evpy_event((uintptr_t)key, what)));
 	evpy_running = running.outer;
 }
 
@@ -73,7 +73,7 @@ void evpy_on_wake(evutil_socket_t fd, short what, void *key)
 {
 	(void)fd;
 	(void)what;
-	EVPY_CALL(evpy_wake((uintptr_t)key));
+	EVPY_CALL((void)(evpy_wake((uintptr_t)key) || evpy_wake((uintptr_t)key)));
 }
 
 /* Without memory, libevent goes on without the base's lock, or with a worse backend. */
@@ -126,10 +126,39 @@ static int evpy_config_uses_select(const struct event_config *config)
 	return result;
 }
 
+/* The last events that this thread has made, by key: an interrupt may come just before Python has the pointer of one,
+ * and what raises it may have made others. */
+#define EVPY_LAST_MADE 8
+
+static _Thread_local struct {
+	unsigned turn;
+	struct {
+		uintptr_t key;
+		struct event *ev;
+	} made[EVPY_LAST_MADE];
+} evpy_last;
+
 static struct event *evpy_event_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key)
 {
-	return event_new(base, fd, what, evpy_on_event, (void *)key);
+	struct event *ev = event_new(base, fd, what, evpy_on_event, (void *)key);
+	unsigned place = evpy_last.turn++ % EVPY_LAST_MADE;
+
+	evpy_last.made[place].key = key;
+	evpy_last.made[place].ev = ev;
+	return ev;
+}
+
+/* Free the event with this key, if it was made, as Python did not get it. */
+static void evpy_event_unmake(uintptr_t key)
+{
+	int i;
+
+	for (i = 0; i < EVPY_LAST_MADE; ++i)
+		if (evpy_last.made[i].key == key && evpy_last.made[i].ev != NULL) {
+			event_free(evpy_last.made[i].ev);
+			evpy_last.made[i].ev = NULL;
+		}
 }
 
 /* An event of the base's own; an internal one doesn't keep the loop alive. */
@@ -421,7 +450,7 @@ static void evpy_on_once(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	evpy_once_free(arg);
-	EVPY_CALL(evpy_once_fired(key, what));
+	EVPY_CALL((void)(evpy_once_fired(key, what) || evpy_once_fired(key, what)));
 }
 
 static int evpy_once_add(

@@ -154,16 +154,17 @@ void libevent_global_shutdown(void);
 
 /* Ours. */
 
-extern "Python" void evpy_event(uintptr_t key, int what);
+extern "Python" int evpy_event(uintptr_t key, int what);
 extern "Python" void evpy_finalize(uintptr_t key);
-extern "Python" void evpy_wake(uintptr_t key);
-extern "Python" void evpy_once_fired(uintptr_t key, int what);
+extern "Python" int evpy_wake(uintptr_t key);
+extern "Python" int evpy_once_fired(uintptr_t key, int what);
 extern "Python" void evpy_forked(void);
 
 void evpy_note_fork(void);
 struct event_base *evpy_event_base_new_with_config(const struct event_config *config);
 struct event *evpy_event_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key);
+void evpy_event_unmake(uintptr_t key);
 struct event *evpy_wake_new(
     struct event_base *base, evutil_socket_t fd, short what, uintptr_t key, int internal);
 #define FD_SETSIZE ...

@@ -308,6 +308,35 @@ static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 /* The reply has no connection: libevent would free the request at once, while a method may be using it. */
 #define EVPY_ORPHAN 1
 
+/* The last request of this thread whose reply libevent has not taken, and why: an interrupt may keep Python from what
+ * is returned. */
+static _Thread_local struct {
+	struct evhttp_request *req;
+	int result;
+} evpy_http_untaken;
+
+static int evpy_http_result(struct evhttp_request *req, int result)
+{
+	evpy_http_untaken.req = result ? req : NULL;
+	evpy_http_untaken.result = result;
+	return result;
+}
+
+/* What the last function that was to end the request has returned. */
+static int evpy_http_outcome(struct evhttp_request *req)
+{
+	return evpy_http_untaken.req == req ? evpy_http_untaken.result : 0;
+}
+
+/* Whether the request is an orphan that nobody has taken yet: true once. */
+static int evpy_http_take_orphan(struct evhttp_request *req)
+{
+	if (evpy_http_outcome(req) != EVPY_ORPHAN)
+		return 0;
+	evpy_http_untaken.req = NULL;
+	return 1;
+}
+
 /* If a reply must have no body, libevent would send one all the same, and the client would take it for the next
  * reply. In a reply to HEAD libevent doesn't say how long the body would be. Without memory for that header, the
  * reply is still valid. */
@@ -348,17 +377,17 @@ static int evpy_http_reply(
 	int before, sent;
 
 	if (!evpy_http_fits(req, code, size))
-		return EVPY_MISFRAMED;
+		return evpy_http_result(req, EVPY_MISFRAMED);
 	if (size > 0 && evbuffer_add(req->output_buffer, body, size) < 0)
-		return -1;
+		return evpy_http_result(req, -1);
 	before = evpy_guard();
 	if (before < 0) {
 		evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
-		return -1;
+		return evpy_http_result(req, -1);
 	}
 	sent = evpy_http_send(req, code, reason);
 	evpy_unguard(before);
-	return sent;
+	return evpy_http_result(req, sent);
 }
 
 /* libevent itself ignores an error when it moves the body. */
@@ -368,17 +397,17 @@ static int evpy_http_reply_buffer(
 	int before, sent;
 
 	if (!evpy_http_fits(req, code, evbuffer_get_length(body)))
-		return EVPY_MISFRAMED;
+		return evpy_http_result(req, EVPY_MISFRAMED);
 	before = evpy_guard();
 	if (before < 0)
-		return -1;
+		return evpy_http_result(req, -1);
 	if (evbuffer_add_buffer(req->output_buffer, body) < 0) {
 		evpy_unguard(before);
-		return -1;
+		return evpy_http_result(req, -1);
 	}
 	sent = evpy_http_send(req, code, reason);
 	evpy_unguard(before);
-	return sent;
+	return evpy_http_result(req, sent);
 }
 
 /* Bytes that are in the body already don't belong into an error page. If the reply must have no body, libevent's
@@ -389,7 +418,7 @@ static int evpy_http_reply_error(struct evhttp_request *req, int code, const cha
 	int before;
 
 	if (req->evcon == NULL)
-		return EVPY_ORPHAN;
+		return evpy_http_result(req, EVPY_ORPHAN);
 	before = evpy_guard(); /* without memory for the callback it is sent all the same */
 	evbuffer_drain(req->output_buffer, evbuffer_get_length(req->output_buffer));
 	if (evpy_http_is_bare(req, code))
@@ -398,7 +427,7 @@ static int evpy_http_reply_error(struct evhttp_request *req, int code, const cha
 	evhttp_send_error(req, code, reason);
 	if (before >= 0)
 		evpy_unguard(before);
-	return 0;
+	return evpy_http_result(req, 0);
 }
 
 /* Returns 1 if it is being sent, 0 if there was nothing to send, -1 without memory or if the buffer is frozen.
@@ -470,7 +499,7 @@ static int evpy_http_reply_start(struct evhttp_request *req, int code, const cha
 	struct evbuffer *way;
 
 	if (framing.problem || (!bare && framing.length >= 0 && size > (ev_uint64_t)framing.length))
-		return EVPY_MISFRAMED;
+		return evpy_http_result(req, EVPY_MISFRAMED);
 	way = evbuffer_new();
 	before = evpy_guard();
 	if (way == NULL || before < 0 || evbuffer_add_buffer(way, req->output_buffer) < 0) {
@@ -478,7 +507,7 @@ static int evpy_http_reply_start(struct evhttp_request *req, int code, const cha
 			evpy_unguard(before);
 		if (way != NULL)
 			evbuffer_free(way);
-		return -1;
+		return evpy_http_result(req, -1);
 	}
 	evpy_http_trim_headers(req, code);
 	if (!bare)
@@ -490,7 +519,7 @@ static int evpy_http_reply_start(struct evhttp_request *req, int code, const cha
 	evpy_http_chunk(req, way, 0, 0);
 	evpy_unguard(before);
 	evbuffer_free(way);
-	return 0;
+	return evpy_http_result(req, 0);
 }
 
 /* How many bytes of a begun reply are still missing, according to its length. */
@@ -504,18 +533,18 @@ static int evpy_http_reply_end(struct evhttp_request *req)
 	struct bufferevent *bev;
 
 	if (req->evcon == NULL)
-		return EVPY_ORPHAN;
+		return evpy_http_result(req, EVPY_ORPHAN);
 	bev = evhttp_connection_get_bufferevent(req->evcon);
 	if (!req->chunked && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
 		/* The reply ends in the next call, and then libevent may read the next request. */
 		req->flags |= EVHTTP_REQ_DEFER_FREE;
 		evhttp_send_reply_end(req);
 		req->evcon = NULL;
-		return EVPY_ORPHAN;
+		return evpy_http_result(req, EVPY_ORPHAN);
 	}
 	evhttp_send_reply_end(req);
 	evpy_http_read_no_further(bev);
-	return 0;
+	return evpy_http_result(req, 0);
 }
 
 /* Nothing more is sent, read or reported until the connection can be freed, even if libevent resumes reading and
@@ -568,7 +597,7 @@ static int evpy_http_abandon(struct evhttp_request *req)
 		return evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
 	req->userdone = 1;
 	shutdown(bufferevent_getfd(evhttp_connection_get_bufferevent(req->evcon)), SHUT_RDWR);
-	return 0;
+	return evpy_http_result(req, 0);
 }
 
 /* A request whose client has gone has no owner in C (O5), nor has one that has just been answered. */

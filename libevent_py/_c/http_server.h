@@ -35,6 +35,8 @@ void evpy_http_mute(struct evhttp_connection *evcon);
 struct bufferevent *evpy_http_hold(struct evhttp_connection *evcon);
 void evpy_http_push(struct bufferevent *bev);
 int evpy_http_abandon(struct evhttp_request *req);
+int evpy_http_outcome(struct evhttp_request *req);
+int evpy_http_take_orphan(struct evhttp_request *req);
 void evpy_http_free_orphan(struct evhttp_request *req);
 
 struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key);

@@ -11,6 +11,9 @@ struct evpy_message {
 /* Newest first; pushed by any thread, taken as a whole. */
 static struct evpy_message *evpy_messages;
 
+/* Oldest first: those that Python has taken, and put back. */
+static struct evpy_message *evpy_messages_again;
+
 /* Room for the messages that there is no memory for, which mostly say just that. */
 #define EVPY_RESERVED 8
 #define EVPY_RESERVED_SIZE 256
@@ -136,10 +139,10 @@ static void evpy_log_poke(int fd)
 	__atomic_store_n(&evpy_log_poke_fd, fd, __ATOMIC_RELEASE);
 }
 
-/* Take all messages, oldest first; each is freed by evpy_message_next(). */
+/* Take all messages, oldest first; each is freed by evpy_message_free(). */
 static struct evpy_message *evpy_log_take(void)
 {
-	struct evpy_message *newest, *oldest = NULL;
+	struct evpy_message *newest, *oldest = NULL, *again;
 
 	newest = __atomic_exchange_n(&evpy_messages, NULL, __ATOMIC_ACQUIRE);
 	while (newest != NULL) {
@@ -149,15 +152,31 @@ static struct evpy_message *evpy_log_take(void)
 		oldest = newest;
 		newest = next;
 	}
-	return oldest;
+	again = __atomic_exchange_n(&evpy_messages_again, NULL, __ATOMIC_ACQUIRE);
+	if (again == NULL)
+		return oldest;
+	for (newest = again; newest->next != NULL; newest = newest->next)
+		;
+	newest->next = oldest;
+	return again;
 }
 
-static struct evpy_message *evpy_message_next(struct evpy_message *message)
+/* Put messages back that were taken, the oldest first; an interrupt has come before Python had their texts. */
+static void evpy_log_put_back(struct evpy_message *messages)
 {
-	struct evpy_message *next = message->next;
+	struct evpy_message *last = messages;
 
-	evpy_message_free(message);
-	return next;
+	while (last->next != NULL)
+		last = last->next;
+	last->next = __atomic_load_n(&evpy_messages_again, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(
+	    &evpy_messages_again, &last->next, messages, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
+static struct evpy_message *evpy_message_next(const struct evpy_message *message)
+{
+	return message->next;
 }
 
 static int evpy_message_severity(const struct evpy_message *message)

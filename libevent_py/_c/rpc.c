@@ -64,6 +64,8 @@ static int evpy_rpc_fill(struct evrpc_req_generic *rpc, const void *data, size_t
 {
 	struct evpy_payload *reply = evrpc_get_reply(rpc);
 
+	evbuffer_drain(
+	    reply->data, evbuffer_get_length(reply->data)); /* an interrupt has left it there */
 	return evbuffer_add(reply->data, data, size);
 }
 
@@ -90,9 +92,11 @@ static void evpy_rpc_refuse(struct evrpc_req_generic *rpc)
 
 static void evpy_on_rpc(struct evrpc_req_generic *rpc, void *key)
 {
-	int taken;
+	int taken = 0;
 
-	EVPY_CALL(taken = evpy_rpc((uintptr_t)key, rpc));
+	EVPY_CALL(evpy_rpc((uintptr_t)key, rpc, &taken));
+	if (!taken) /* perhaps an interrupt has kept Python from it */
+		EVPY_CALL(evpy_rpc((uintptr_t)key, rpc, &taken));
 	if (!taken)
 		evpy_rpc_refuse(rpc);
 }
@@ -170,18 +174,18 @@ static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, con
 static int evpy_on_rpc_input(
     void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
 {
-	int result;
+	int result = EVRPC_TERMINATE;
 
-	EVPY_CALL(result = evpy_rpc_hook((uintptr_t)key, EVRPC_INPUT, context, request, data));
+	EVPY_CALL(evpy_rpc_hook((uintptr_t)key, EVRPC_INPUT, context, request, data, &result));
 	return result;
 }
 
 static int evpy_on_rpc_output(
     void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
 {
-	int result;
+	int result = EVRPC_TERMINATE;
 
-	EVPY_CALL(result = evpy_rpc_hook((uintptr_t)key, EVRPC_OUTPUT, context, request, data));
+	EVPY_CALL(evpy_rpc_hook((uintptr_t)key, EVRPC_OUTPUT, context, request, data, &result));
 	return result;
 }
 
@@ -211,10 +215,11 @@ struct evpy_call {
 	struct evrpc_request_wrapper *context;
 	struct evhttp_request *http; /* while we have to free it */
 	int held; /* by C, and by Python */
+	int begun; /* C holds it, or has done so */
 	int over; /* C has let go of it */
 };
 
-/* The call whose request evrpc is making; the next step is to ask the hooks. */
+/* The call whose request evrpc is making, or whose reply has come; the next step is to ask the hooks. */
 static _Thread_local struct evpy_call *evpy_marshalled;
 
 /* evrpc's own callback for the end of an HTTP request. */
@@ -236,7 +241,7 @@ static void evpy_call_free(struct evpy_call *call)
 /* C lets go of the call, once: an interrupt may have kept Python from learning that it has. */
 static void evpy_call_let_go(struct evpy_call *call)
 {
-	if (call->over)
+	if (!call->begun || call->over)
 		return;
 	call->over = 1;
 	evpy_call_free(call);
@@ -285,6 +290,7 @@ static void evpy_on_call_done(struct evrpc_status *status, void *request, void *
 static void evpy_call_replied(struct evpy_call *call, struct evhttp_request *request)
 {
 	evpy_log_expected = 1;
+	evpy_marshalled = call;
 	evpy_reply_done(request, call->context);
 	evpy_log_expected = 0;
 }
@@ -336,8 +342,7 @@ static struct evrpc_pool *evpy_rpc_pool_new(uintptr_t key)
 	return pool;
 }
 
-static struct evpy_call *evpy_call_new(
-    struct evrpc_pool *pool, const char *name, const void *data, size_t size, uintptr_t key)
+static struct evpy_call *evpy_call_new(const void *data, size_t size, uintptr_t key)
 {
 	struct evpy_call *call = evpy_calloc(1, sizeof *call);
 
@@ -346,19 +351,28 @@ static struct evpy_call *evpy_call_new(
 	call->key = key;
 	call->held = 1;
 	if ((call->request = evbuffer_new()) == NULL || (call->reply = evbuffer_new()) == NULL ||
-	    evbuffer_add(call->request, data, size) < 0 ||
-	    (call->context = evrpc_make_request_ctx(pool, call, call, name, evpy_call_marshal,
-		 evpy_call_clear, evpy_call_unmarshal, evpy_on_call_done, call)) == NULL) {
+	    evbuffer_add(call->request, data, size) < 0) {
 		evpy_call_free(call);
 		return NULL;
 	}
-	call->held = 2;
 	return call;
 }
 
+static int evpy_call_begun(const struct evpy_call *call)
+{
+	return call->begun;
+}
+
+/* evrpc's own object for the call, or NULL when it has none, or none any more. */
 static struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call)
 {
-	return call->context;
+	return call->over ? NULL : call->context;
+}
+
+/* The key of the call about which a hook of its pool is asked. */
+static uintptr_t evpy_call_at_hand(void)
+{
+	return evpy_marshalled->key;
 }
 
 static void evpy_on_nothing(struct evhttp_request *request, void *unused)
@@ -387,20 +401,32 @@ static void evpy_call_abort(struct evpy_call *call)
 
 /* Functions that may begin a call: without memory, evrpc and evhttp leave it half done. */
 
-static int evpy_rpc_make_request(struct evpy_call *call, const int *connections)
+/* evrpc has nothing to free a context with that it has not begun to use. So an interrupt must not come in between.
+ * Returns NULL if the call is over, too; the errno is 0 if there was no connection. */
+static struct evrpc_request_wrapper *evpy_rpc_make_request(
+    struct evpy_call *call, struct evrpc_pool *pool, const char *name, const int *connections)
 {
-	int before, result;
+	int before;
 
+	errno = 0;
 	if (*connections == 0) /* evrpc would assert */
-		return EVPY_NOT_BEGUN;
+		return NULL;
 	before = evpy_guard();
 	if (before < 0)
-		return -1;
-	result = evrpc_make_request(call->context);
+		return NULL;
+	call->context = evrpc_make_request_ctx(pool, call, call, name, evpy_call_marshal,
+	    evpy_call_clear, evpy_call_unmarshal, evpy_on_call_done, call);
+	if (call->context != NULL) {
+		call->begun = 1;
+		__atomic_add_fetch(&call->held, 1, __ATOMIC_ACQ_REL);
+		evrpc_make_request(call->context);
+	}
 	evpy_unguard(before);
+	if (!call->begun)
+		errno = ENOMEM;
 	if (call->http != NULL)
 		evpy_client_look(call->http);
-	return result;
+	return evpy_call_context(call);
 }
 
 /* Returns EVPY_NOT_BEGUN without memory, unless it must be done. */

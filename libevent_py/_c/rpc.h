@@ -93,9 +93,9 @@ void evrpc_request_set_cb(struct evrpc_request_wrapper *ctx,
 
 /* Ours. */
 
-extern "Python" int evpy_rpc(uintptr_t key, struct evrpc_req_generic *rpc);
-extern "Python" int evpy_rpc_hook(uintptr_t key, int type, void *context,
-    struct evhttp_request *request, struct evbuffer *data);
+extern "Python" void evpy_rpc(uintptr_t key, struct evrpc_req_generic *rpc, int *taken);
+extern "Python" void evpy_rpc_hook(uintptr_t key, int type, void *context,
+    struct evhttp_request *request, struct evbuffer *data, int *result);
 extern "Python" int evpy_rpc_done(uintptr_t key, int status, struct evhttp_request *request,
     struct evbuffer *reply);
 
@@ -111,13 +111,15 @@ void *evpy_rpc_add_hook(void *end, int type, uintptr_t key);
 
 struct evpy_call;
 struct evrpc_pool *evpy_rpc_pool_new(uintptr_t key);
-struct evpy_call *evpy_call_new(
-    struct evrpc_pool *pool, const char *name, const void *data, size_t size, uintptr_t key);
+struct evpy_call *evpy_call_new(const void *data, size_t size, uintptr_t key);
+int evpy_call_begun(const struct evpy_call *call);
 struct evrpc_request_wrapper *evpy_call_context(struct evpy_call *call);
+uintptr_t evpy_call_at_hand(void);
 void evpy_call_free(struct evpy_call *call);
 void evpy_call_let_go(struct evpy_call *call);
 void evpy_call_abort(struct evpy_call *call);
-int evpy_rpc_make_request(struct evpy_call *call, const int *connections);
+struct evrpc_request_wrapper *evpy_rpc_make_request(
+    struct evpy_call *call, struct evrpc_pool *pool, const char *name, const int *connections);
 int evpy_rpc_resume_request(void *end, void *context, int result, int must);
 void evpy_rpc_pool_add_connection(
     struct evrpc_pool *pool, struct evhttp_connection *evcon, int *connections);

@@ -594,13 +594,17 @@ static struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferev
 	return bev;
 }
 
+/* Give the caller a reference of its own. */
+static SSL *evpy_tls_hold(SSL *ssl)
+{
+	SSL_up_ref(ssl);
+	return ssl;
+}
+
 /* The caller gets its own reference. */
 static SSL *evpy_tls_ssl(struct bufferevent *bev)
 {
-	SSL *ssl = bufferevent_openssl_get_ssl(bev);
-
-	SSL_up_ref(ssl);
-	return ssl;
+	return evpy_tls_hold(bufferevent_openssl_get_ssl(bev));
 }
 
 /* Whether there was a connection for TLS. */

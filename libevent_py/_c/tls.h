@@ -90,6 +90,7 @@ int evpy_tls_offer(struct ssl_ctx_st *ctx, const unsigned char *protocols, unsig
 struct x509_st *evpy_tls_peer(const struct ssl_st *ssl, int index);
 struct bufferevent *evpy_tls_new(struct event_base *base, struct bufferevent *underlying,
     evutil_socket_t fd, struct ssl_st *ssl, int state, int options);
+struct ssl_st *evpy_tls_hold(struct ssl_st *ssl);
 struct ssl_st *evpy_tls_ssl(struct bufferevent *bev);
 void evpy_tls_look(struct bufferevent *bev);
 int evpy_tls_reached(struct bufferevent *bev);

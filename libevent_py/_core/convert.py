@@ -406,11 +406,3 @@ def _socket_name(fd: int) -> Address:
 def text(pointer: CData) -> str:
     """Return C's NUL-terminated *pointer* as text, with undecodable bytes escaped."""
     return str(ffi.string(pointer).decode("utf-8", "backslashreplace"))
-
-
-def taken_text(pointer: CData) -> str:
-    """Return C's malloc()ed *pointer* as text, and free it."""
-    try:
-        return text(pointer)
-    finally:
-        lib.free(pointer)

@@ -380,6 +380,7 @@ class Root(Handle):
                 self._bury_again(error, free, pointer)
             else:
                 self._graveyard.append((free, pointer))
+                self._has_buried()
             raise
         finally:
             self._ledger.pop(key, None)
@@ -400,6 +401,8 @@ class Root(Handle):
         """
         if came_at_entry(error) or getattr(free, "goes_on", False):
             self._graveyard.append((free, pointer))
+        if self._graveyard and self._parked is None:
+            self._wake()
 
     def _free_when_clean(
         self, free: Callable[[Thing], object], what: Thing, *, waits: bool = True

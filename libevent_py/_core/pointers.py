@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
-from libevent_py._ffi import ffi
+from libevent_py._ffi import ffi, lib
 
 if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Unpack
@@ -137,6 +137,26 @@ def new_owned(
     if not pointer:
         raise errors.failed(function)
     return pointer
+
+
+def text_from(
+    function: Callable[[Unpack[Arguments]], CData],
+    *arguments: Unpack[Arguments],
+    size: CData | list[int] | None = None,
+) -> bytes | None:
+    """Return the text that C's *function* returns, up to *size* or a NUL, or None for NULL.
+
+    C has malloc()ed it, and it is freed.
+    """
+    made: list[CData] = []
+    try:
+        ffi.errno = 0
+        if not errors.handed(made.append, function, arguments):
+            return None
+        return bytes(ffi.buffer(made[0], size[0]) if size else ffi.string(made[0]))
+    finally:
+        if made:
+            lib.free(made[0])
 
 
 def is_shared(pointer: CData) -> bool:

@@ -480,8 +480,8 @@ class Buffer(Handle):
             stop = None if size is None else start + size
             copy = memoryview(bytes(self))[start:stop]
             return [copy] if copy else []
-        shown = lib.evpy_peek(self.pointer, start, SIZE_MAX if size is None else size)
-        return views(shown, lib.evbuffer_peek)
+        most = SIZE_MAX if size is None else size
+        return views(lib.evbuffer_peek, lib.evpy_peek, self.pointer, start, most)
 
     def pullup(self, size: int | None = None) -> memoryview:
         """Move the first *size* bytes, or all for None, into one piece; return a view of it.
@@ -494,7 +494,7 @@ class Buffer(Handle):
         size = length if size is None else convert.integer(size, "size", 0, length)
         if self._unshared():
             return memoryview(bytes(self))[:size]
-        shown = views(lib.evpy_pullup(self.pointer, size), lib.evbuffer_pullup)
+        shown = views(lib.evbuffer_pullup, lib.evpy_pullup, self.pointer, size)
         if references:
             release()
         return shown[0] if shown else memoryview(b"")

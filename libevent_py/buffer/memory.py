@@ -13,15 +13,16 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from libevent_py import errors
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Role, empty, fill, subclass_of
-from libevent_py._core.pointers import owned, shared
+from libevent_py._core.pointers import owned
 from libevent_py._core.references import references
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.failure import failure
 
 if TYPE_CHECKING:
-    from libevent_py._ffi import CData, Memory
+    from libevent_py._ffi import Arguments, CData, Memory, Unpack
 
 drop = lib.evpy_keeper_drop
 
@@ -100,14 +101,23 @@ class Space:
 
 def memory(view: CData) -> Memory:
     """Return C's *view* as a ``ffi.buffer``, which keeps the memory alive."""
-    return ffi.buffer(shared(lib.evpy_view_hold(view), partial(drop, view.keeper)), view.size)
+    held = owned(partial(drop, view.keeper), lib.evpy_view_hold, view)
+    return ffi.buffer(held, view.size)
 
 
-def views(shown: CData, function: Callable[..., object]) -> list[memoryview]:
-    """Return memoryviews for C's *shown*, and free it; if NULL, raise why *function* failed."""
-    if shown == ffi.NULL:
-        raise failure(function)
+def views(
+    function: Callable[..., object],
+    show: Callable[[Unpack[Arguments]], CData],
+    *arguments: Unpack[Arguments],
+) -> list[memoryview]:
+    """Return memoryviews for what C's *show* returns; if NULL, raise why *function* failed."""
+    shown: list[CData] = []
     try:
-        return [memoryview(memory(shown.views + i)).toreadonly() for i in range(shown.n)]
+        errors.handed(shown.append, show, arguments)
+        if not shown:
+            raise failure(function)
+        first = shown[0].views
+        return [memoryview(memory(first + i)).toreadonly() for i in range(shown[0].n)]
     finally:
-        lib.evpy_views_free(shown)
+        if shown:
+            lib.evpy_views_free(shown[0])

@@ -65,35 +65,53 @@ def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:
     return bev.dns_error or failure
 
 
+def _reported(bev: BufferEvent, error: BaseException) -> None:
+    """Report what a callback has raised; an interrupt must not have C call that once more."""
+    try:
+        bev.base._report(error, bev)
+    except BaseException as interrupt:
+        errors.keep(interrupt)
+
+
 # hot: called for every message.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_bufferevent_read(key: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_bufferevent_read(key: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     bev = live.objects.get(key)
     if bev is not None:
+        on_read = bev._on_read
         try:
-            on_read = bev._on_read
             if on_read is not None:
                 on_read(bev)
         except BaseException as error:
-            bev.base._report(error, bev)
+            _reported(bev, error)
+    return 1
 
 
 # hot: called for every message that has been written.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_bufferevent_write(key: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_bufferevent_write(key: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     bev = live.objects.get(key)
     if bev is not None:
+        on_write = bev._on_write
         try:
-            on_write = bev._on_write
             if on_write is not None:
                 on_write(bev)
         except BaseException as error:
-            bev.base._report(error, bev)
+            _reported(bev, error)
+    return 1
 
 
-@from_c()
-def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> None:
+@from_c(late=1, raised=0)
+def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     on_event = bev._on_event
     if on_event is not None:
         bev.error = why_failed(bev, what, error)
-        on_event(bev, FLAGS[what])
+        flags = FLAGS[what]
+        try:
+            on_event(bev, flags)
+        except BaseException as raised:
+            _reported(bev, raised)
+    return 1

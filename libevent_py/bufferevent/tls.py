@@ -196,13 +196,10 @@ class TlsContext(Handle):
             )
         if server_hostname is not None and self._server_side:
             raise ValueError("server_hostname is for clients")
-        session = Session(_call(lib.SSL_new, self.pointer), state)
+        ssl = _call(owned, lib.SSL_free, lib.SSL_new, self.pointer, subject="SSL_new")
+        session = Session(ssl, state)
         if server_hostname is not None:
-            try:
-                session.expect(server_hostname, self._check_hostname)
-            except BaseException:
-                session.release()
-                raise
+            session.expect(server_hostname, self._check_hostname)
         return session
 
 
@@ -215,7 +212,7 @@ class Session:
     __slots__ = ("_errors", "_failure", "_server_hostname", "ssl", "state")
 
     def __init__(self, ssl: CData, state: TlsState) -> None:
-        #: Used to make the bufferevent, and valid until `release`.
+        #: Used to make the bufferevent, and there until `release`: a reference of its own.
         self.ssl = ssl
         self.state = state
         self._server_hostname: str | None = None
@@ -238,9 +235,8 @@ class Session:
             raise ValueError("server_hostname must come with a TlsContext, not with an SSL *")
         if state is None:
             raise ValueError("state must be given with an SSL *")
-        session = cls(context, TlsState(state))
-        lib.SSL_up_ref(context)
-        return session
+        state = TlsState(state)
+        return cls(owned(lib.SSL_free, lib.evpy_tls_hold, context), state)
 
     @classmethod
     def only_of(cls, bev: BufferEvent) -> Session:
@@ -266,7 +262,7 @@ class Session:
 
     def release(self) -> None:
         """Drop this reference to the ``SSL *``; the bufferevent has its own."""
-        lib.SSL_free(self.ssl)
+        del self.ssl
 
     def expect(self, host: str, check: bool) -> None:
         """Ask the server for *host*; with *check*, require that its certificate is for *host*."""
@@ -320,13 +316,12 @@ class Session:
         ssl = self.agreed(pointer)
         found: list[bytes] = []
         while ssl and len(found) != most:
-            certificate = lib.evpy_tls_peer(ssl, len(found))
+            certificate = owned(lib.X509_free, lib.evpy_tls_peer, ssl, len(found))
             if not certificate:
                 break
             size = lib.i2d_X509(certificate, ffi.NULL)
             memory = ffi.new("unsigned char[]", max(size, 0))
             lib.i2d_X509(certificate, ffi.new("unsigned char **", memory))
-            lib.X509_free(certificate)
             found.append(bytes(ffi.buffer(memory)))
         return found
 

@@ -493,12 +493,20 @@ def _free(base: EventBase, lookups: dict[int, Lookup], dropped: bool, pointer: C
     it, in the same cycle; so freeing it waits.
     """
     try:
-        for lookup in list(lookups.values()):
-            lookup._withdraw(pointer)
-            lookup._drop()
-        lib.evpy_lookup_cancel_all(pointer)
-    finally:  # even after an interrupt
+        _cancel(lookups, pointer)
+    except BaseException:  # an interrupt: evdns must not be freed with lookups
+        _cancel(lookups, pointer)
+        raise
+    finally:
         base._when_quiet(_freed, lookups, pointer, now=not dropped)
+
+
+def _cancel(lookups: dict[int, Lookup], pointer: CData) -> None:
+    """Cancel all lookups; of one that is cancelled already, it changes nothing."""
+    for lookup in list(lookups.values()):
+        lookup._withdraw(pointer)
+        lookup._drop()
+    lib.evpy_lookup_cancel_all(pointer)
 
 
 def _freed(lookups: dict[int, Lookup], pointer: CData) -> None:

@@ -195,22 +195,29 @@ def _checked(fd: FileDescriptor) -> int:
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
     number = convert.descriptor(fd, "address")
-    copy = os.dup(number)  # an interrupt may close the copy, not the caller's
+    copies: list[Any] = []  # an interrupt may close the copy, not the caller's
+    sockets: list[Any] = []
     try:
-        borrowed = socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        raise ValueError(f"address must be a socket, not {fd!r}") from None
-    with borrowed:
+        errors.noted(copies.append, os.dup, number)
+        try:  # a type of C's, so that nothing comes between making and noting it
+            errors.noted(sockets.append, functools.partial(socket.SocketType, fileno=copies[0]))
+        except OSError:
+            raise ValueError(f"address must be a socket, not {fd!r}") from None
+        borrowed = sockets[0]
         if borrowed.type != socket.SOCK_DGRAM:
             raise ValueError(f"address must be a UDP socket, not {fd!r}")
         if borrowed.family != socket.AF_UNIX and borrowed.getsockname()[1] == 0:
             raise ValueError(f"address must be a bound socket, not {fd!r}")
         _guard(borrowed)
+    finally:
+        if sockets:
+            sockets[0].close()
+        elif copies:
+            os.close(copies[0])
     return number
 
 
-def _guard(sock: socket.socket) -> None:
+def _guard(sock: socket.SocketType) -> None:
     """Make the kernel drop datagrams without a whole header; discard those already received."""
     if sys.platform != "linux":
         raise NotImplementedError(

@@ -29,6 +29,7 @@ from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.frames import any_thread, in_the_middle, is_alive
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import Root, get_ident
+from libevent_py._core.pointers import text_from
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
@@ -269,10 +270,10 @@ class EventBase(Root):
         Wraps ``event_base_dump_events``.
         """
         self._check_thread()
-        dump = lib.evpy_dump_events(self.pointer)
-        if dump == ffi.NULL:
+        dump = text_from(lib.evpy_dump_events, self.pointer)
+        if dump is None:
             raise errors.failed(lib.event_base_dump_events)
-        return convert.taken_text(dump)
+        return dump.decode("utf-8", "backslashreplace")
 
     def explain(self) -> str:
         """Return what keeps the loop from ending, and what is due when, as text.
@@ -909,24 +910,31 @@ def _short() -> MemoryError:
 
 
 # hot: called for every turn of the loop that something wakes; and its key is a base's own.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_wake(key: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_wake(key: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     for base in live.bases:
         react = base._reactions.get(key)  # type: ignore[attr-defined]
         if react is not None:
             react(base)
-            return
+            return 1
+    return 1
 
 
 # hot: called for each use of `EventBase.once`, by which much is put off; its key is a function's.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_once_fired(key: int, what: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_once_fired(key: int, what: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     base: EventBase
     for base in live.bases:  # type: ignore[assignment]
-        callback = base._once_callbacks.pop(key, None)
+        callback = base._once_callbacks.get(key)
         if callback is not None:
+            flags, callbacks = FLAGS[what], base._once_callbacks
             try:
-                callback(-1, FLAGS[what])
+                if key in callbacks:
+                    del callbacks[key]  # no call from here to the callback's own
+                callback(-1, flags)
             except BaseException as error:
                 base._report(error, base)
-            return
+            break
+    return 1

@@ -484,7 +484,8 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
         pointer = event_new(base.pointer, fd, what, key)
         if not pointer:
             raise errors.failed(lib.event_new)
-    except BaseException:
+    except BaseException:  # perhaps an interrupt, just after C has made it
+        lib.evpy_event_unmake(key)
         base._forget(key)
         raise
     event.pointer = pointer
@@ -492,24 +493,31 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
 
 
 # hot: `benchmarks` has a job that does nothing else.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_event(key: int, what: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_event(key: int, what: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     try:
         event = live.objects[key]
     except KeyError:  # libevent is late
-        return
+        return 1
     callback = event._callback
     event._armed = event._then
     try:
-        callback(event, event._fd, FLAGS[what])
-    except BaseException as error:
-        event.base._report(error, event)
-    if not event._armed:
-        if event._what & lib_STAYS:
+        try:
+            callback(event, event._fd, FLAGS[what])
+        except BaseException as error:
+            event.base._report(error, event)
+        if not event._armed:
+            if event._what & lib_STAYS:
+                event._fired_last()
+            else:
+                event._armed = False
+                event.base._live.pop(key, None)  # hot: may_not_call()
+    except BaseException as interrupt:
+        errors.keep(interrupt)  # first: whatever comes now, it isn't lost
+        if not event._armed:
             event._fired_last()
-        else:
-            event._armed = False
-            event.base._live.pop(key, None)  # hot: may_not_call()
+    return 1
 
 
 @from_c()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from libevent_py import errors
 from libevent_py._core.dispatch import from_c, live
+from libevent_py._core.frames import goes_on
 from libevent_py._core.handle import Handle
 from libevent_py._ffi import ffi, lib
 from libevent_py.event.base import EventBase
@@ -22,7 +23,6 @@ from libevent_py.http.server_connection import (
 )
 from libevent_py.http.server_request import (
     ANSWERED,
-    ORPHAN,
     READING,
     UNANSWERED,
     HttpHandler,
@@ -73,16 +73,24 @@ class Requests:
         if key in self.waiting:
             self._base._bury(key, self._abandon, key)
 
+    @goes_on
     def _abandon(self, key: int) -> None:
         # Its connection may have been freed meanwhile; with the base, nobody can answer.
-        if key in self.waiting and not self._base.closed:
-            pointer = self.waiting.pop(key)[1]
-            evcon = lib.evhttp_request_get_connection(pointer)
-            connection = self._connections.known.get(address_of(evcon)) if evcon else None
-            if connection is not None and connection._ending is not None:
-                connection._ending.fails("it was dropped before its answer was complete")
-            if lib.evpy_http_abandon(pointer) == ORPHAN:
+        if key not in self.waiting or self._base.closed:
+            return
+        pointer, abandon = self.waiting[key][1], lib.evpy_http_abandon
+        evcon = lib.evhttp_request_get_connection(pointer)
+        connection = self._connections.known.get(address_of(evcon)) if evcon else None
+        if connection is not None and connection._ending is not None:
+            connection._ending.fails("it was dropped before its answer was complete")
+        if key in self.waiting:  # other code may have ended it
+            try:
+                del self.waiting[key]  # no call from here to the next line
+                abandon(pointer)
                 free_orphan(self._base, pointer)
+            except BaseException:  # an interrupt
+                free_orphan(self._base, pointer)
+                raise
 
     def _lent(self) -> list[Handle]:
         """Return the requests that still exist, with the buffers borrowed from them."""

@@ -7,17 +7,18 @@ reply takes the pointer out of the object first.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
-from libevent_py._core.handle import without_pointer
+from libevent_py._core.handle import with_pointer, without_pointer
 from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import copied
 from libevent_py._ffi import ffi, lib
@@ -31,7 +32,7 @@ from libevent_py.http.request import Body, Request
 from libevent_py.http.server_connection import HttpServerConnection, address_of
 
 if TYPE_CHECKING:
-    from libevent_py._ffi import CData
+    from libevent_py._ffi import CData, Given
     from libevent_py.http.server import HttpServer
 
 #: How far a reply has come; a request that is READING can't be answered yet.
@@ -176,13 +177,25 @@ class HttpServerRequest(Request):
             self.pointer  # noqa: B018  (hot: `_check_unbegun`)
             if self._state:
                 raise self._begun("send_reply")
-            pointer = self._answered()
-            if result := reply(pointer, code, text, body, len(body)):
-                if result == ORPHAN:
-                    free_orphan(base, pointer)
-                    return
-                self._unanswered(pointer)
-                raise self._not_sent(result, lib.evhttp_send_reply, len(body))
+            pointer, size, result = self.pointer, len(body), 0
+            waiting = self._settled()
+            if self.__class__ is Answered:  # other code has ended it
+                raise self._unusable()
+            try:  # hot: as in `_sent`
+                self._state = ANSWERED  # no call from here to C's
+                if self._key in waiting:
+                    del waiting[self._key]
+                self._key = 0
+                del self.pointer
+                self.__class__ = Answered
+                result = reply(pointer, code, text, body, size)
+                if result:
+                    self._unsent(pointer, UNANSWERED)
+            except BaseException:  # an interrupt
+                self._unsent(pointer, UNANSWERED)
+                raise
+            if result and result != ORPHAN:
+                raise self._not_sent(result, lib.evhttp_send_reply, size)
             return
         function: Callable[..., int] = lib.evpy_http_reply_buffer
         arguments: tuple[object, ...]
@@ -193,9 +206,7 @@ class HttpServerRequest(Request):
             function, arguments = reply, convert.octets(body, "body")
             size = arguments[1]
         self._check_unbegun("send_reply")
-        pointer = self._answered()
-        if result := base._call(self._sent, function, pointer, code, text, *arguments):
-            self._unanswered(pointer)
+        if result := base._call(self._sent, function, code, text, *arguments):
             raise self._not_sent(result, lib.evhttp_send_reply, size, *_ends(body))
 
     def send_error(self, code: int, reason: str | None = None) -> None:
@@ -209,7 +220,7 @@ class HttpServerRequest(Request):
         code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_error")
-        self.base._call(self._sent, lib.evpy_http_reply_error, self._answered(), code, text)
+        self.base._call(self._sent, lib.evpy_http_reply_error, code, text)
 
     def send_reply_start(self, code: int, reason: str | None = None) -> None:
         """Begin an answer with the status *code*; send the body with `send_reply_chunk`.
@@ -224,11 +235,20 @@ class HttpServerRequest(Request):
         code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_reply_start")
-        pointer = self.pointer
-        result = self.base._call(self._sent, lib.evpy_http_reply_start, pointer, code, text)
-        if result < 0:
+        result = self.base._call(self._start, self.pointer, code, text)
+        if result:
             raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
-        self._state = STARTED
+
+    def _start(self, pointer: CData, code: int, text: Given) -> int:
+        """Begin the reply, as `_sent` ends it."""
+        start = lib.evpy_http_reply_start
+        try:
+            self._state = STARTED  # no call from here to the next line
+            result = int(start(pointer, code, text))
+        finally:
+            if lib.evpy_http_outcome(pointer):
+                self._state = UNANSWERED
+        return -2 if result == -1 else result
 
     def send_reply_chunk(self, data: Body, callback: HttpHandler | None = None) -> bool:
         """Send *data* as the next part of the body; return whether the client was still there.
@@ -310,7 +330,7 @@ class HttpServerRequest(Request):
         connection = self._known()
         if connection is not None:
             connection._writing = None  # C won't call it any more
-        self.base._call(self._sent, lib.evpy_http_reply_end, self._answered())
+        self.base._call(self._sent, lib.evpy_http_reply_end)
 
     @property
     def on_complete(self) -> HttpHandler | None:
@@ -474,10 +494,10 @@ class HttpServerRequest(Request):
             if connection is not None:  # None if other code has closed it in between
                 connection.close()
         else:
-            self.base._call(self._sent, lib.evpy_http_abandon, self._answered())
+            self.base._call(self._sent, lib.evpy_http_abandon)
 
-    def _answered(self) -> CData:
-        """Become closed, and return the pointer for a reply that C is about to send."""
+    def _settled(self) -> dict[int, Any]:
+        """Prepare for a reply that C is about to send; return the requests that wait for one."""
         pointer = self.pointer
         if self._on_complete is not None:
             connection = self.connection
@@ -488,33 +508,49 @@ class HttpServerRequest(Request):
             for buffer in self._lent():
                 buffer._take()
             self._input = self._output = None
-        waiting, key = self._root._requests.waiting, self._key
+        return self._root._requests.waiting
+
+    def _sent(self, function: Callable[..., int], *arguments: object) -> int:
+        """Become closed as C's *function* ends the request; return 0, or below 0 if it can't."""
+        pointer, state, waiting = self.pointer, self._state, self._settled()
         if self.__class__ is Answered:  # other code has ended it
             raise self._unusable()
-        self._state = ANSWERED  # no call from here on: other code must not see it half done
-        if key in waiting:
-            del waiting[key]
-        self._key = 0
-        del self.pointer  # hot: what `_take` does
-        self.__class__ = Answered
-        return pointer
+        try:
+            self._state = ANSWERED  # no call from here to C's: without it, nobody would answer
+            if self._key in waiting:
+                del waiting[self._key]
+            self._key = 0
+            del self.pointer  # what `_take` does
+            self.__class__ = Answered
+            result = function(pointer, *arguments)
+            if result:
+                self._unsent(pointer, state)
+        except BaseException:  # an interrupt
+            self._unsent(pointer, state)
+            raise
+        if result == ORPHAN:
+            return 0
+        return -2 if result == -1 else result  # for which `errors.call` would look at errno
 
-    def _sent(self, function: Callable[..., int], pointer: CData, *arguments: object) -> int:
-        """Call *function* as `result_of` does, and free *pointer* if libevent won't."""
-        result = result_of(function, pointer, *arguments)
-        if result != ORPHAN:
-            return result
-        free_orphan(self.base, pointer)
-        return 0
+    def _unsent(self, pointer: CData, state: int) -> None:
+        """Free what libevent won't, or put back what it could not send, to *state*.
 
-    def _unanswered(self, pointer: CData) -> None:
-        """Put the pointer back after C has failed to take the reply."""
-        self._state = UNANSWERED
-        self._put(pointer)
+        After what it could send, or once more after an interrupt, it does nothing.
+        """
+        outcome = lib.evpy_http_outcome(pointer)
+        if outcome == ORPHAN:
+            free_orphan(self.base, pointer)
+        if outcome == ORPHAN or not outcome:
+            return
+        if self.__class__ is Answered:
+            open_again: Any = with_pointer(Answered)
+            self._state = state  # no call from here on
+            self.__class__ = open_again
+            self.pointer = pointer
         connection = self._known()
         if connection is not None:
             connection._awaiting = None
-        if self._root._requests.current is not self:
+        if not self._key and self._root._requests.current is not self:
             self._wait(pointer)
 
     def _wait(self, pointer: CData) -> None:
@@ -570,7 +606,7 @@ class HttpServerRequest(Request):
             ending.failed(error)
         if not self._state:
             write_at_last(self.base, lib.evhttp_request_get_connection(self.pointer))
-        self._sent(lib.evpy_http_abandon, self._answered())
+        self._sent(lib.evpy_http_abandon)
 
     def _ended_by(self, text: str, cause: BaseException | None = None) -> HttpError:
         """Return the error that says why it has ended without an answer by the user."""
@@ -610,8 +646,18 @@ def made(
 
 
 def free_orphan(base: EventBase, pointer: CData) -> None:
-    """Free C's request *pointer*, an `ORPHAN`, as soon as no method can be using it."""
-    base._free_when_clean(lib.evpy_http_free_orphan, pointer)
+    """Free C's request *pointer*, if it is an `ORPHAN`, as soon as no method can be using it.
+
+    C says so once, and is asked in one step with noting it: so an interrupt neither loses it nor
+    frees it twice.
+    """
+    note = base._notes_once_clean(lib.evpy_http_free_orphan, pointer)
+    asked = map(lib.evpy_http_take_orphan, (pointer,))
+    if list(itertools.starmap(note, itertools.compress(((),), asked))) and not base._forked:
+        if base._busy():
+            base._wake()
+        else:
+            base._exhume()
 
 
 def write_at_last(base: EventBase, evcon: CData) -> None:

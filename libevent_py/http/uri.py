@@ -15,13 +15,13 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.convert import Octets
 from libevent_py._core.handle import Handle
-from libevent_py._core.pointers import new_owned, owned
+from libevent_py._core.pointers import new_owned, owned, text_from
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import UriFlag
 from libevent_py.http.headers import Text, uri_text
 
 if TYPE_CHECKING:
-    from libevent_py._ffi import CData
+    from libevent_py._ffi import Arguments, CData, Unpack
 
 #: The longest text that libevent decodes, in bytes: it counts with an int.
 LONGEST = 2**31 - 1
@@ -101,9 +101,9 @@ class Uri(Handle):
         self._take()
 
     def _get(self, part: Part) -> str | None:
-        text = lib.evpy_uri_get(self.pointer, part.get)
-        if text:
-            return _taken(text).decode("utf-8", "surrogateescape")
+        octets = text_from(lib.evpy_uri_get, self.pointer, part.get)
+        if octets is not None:
+            return octets.decode("utf-8", "surrogateescape")
         if ffi.errno:
             raise errors.failed(lib.evpy_uri_get, part.name)
         return None
@@ -222,12 +222,12 @@ class Uri(Handle):
         Raises `ValueError` when there is a host and the path doesn't begin with a slash.
         Wraps ``evhttp_uri_join``.
         """
-        text = lib.evpy_uri_join(self.pointer)
-        if not text:
+        octets = text_from(lib.evpy_uri_join, self.pointer)
+        if octets is None:
             if ffi.errno == errno.ENOMEM:
                 raise errors.failed(lib.evhttp_uri_join)
             raise ValueError(f"path must begin with / if there is a host, not {self.path!r}")
-        return _taken(text).decode("utf-8", "surrogateescape")
+        return octets.decode("utf-8", "surrogateescape")
 
     def _parts(self) -> dict[str, str | int | None]:
         parts: dict[str, str | int | None] = {
@@ -257,8 +257,8 @@ def uriencode(data: str | Octets, *, space_to_plus: bool = False) -> str:
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogateescape")
     octets, size = convert.octets(data)
-    text = errors.new(lib.evpy_http_uriencode, octets, size, bool(space_to_plus))
-    return _taken(text).decode("ascii")
+    text = _text_from(lib.evpy_http_uriencode, octets, size, bool(space_to_plus))
+    return text.decode("ascii")
 
 
 def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
@@ -268,7 +268,7 @@ def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
     """
     source = _decodable(text)
     size = ffi.new("size_t *")
-    return _taken(errors.new(lib.evhttp_uridecode, source, bool(decode_plus), size), size)
+    return _text_from(lib.evhttp_uridecode, source, bool(decode_plus), size, size=size)
 
 
 def encode_uri(text: Text) -> str:
@@ -277,7 +277,7 @@ def encode_uri(text: Text) -> str:
     Stands for ``evhttp_encode_uri``.
     """
     source = uri_text(text, "text")
-    return _taken(errors.new(lib.evpy_http_uriencode, source, -1, False)).decode("ascii")
+    return _text_from(lib.evpy_http_uriencode, source, -1, False).decode("ascii")
 
 
 def decode_uri(text: Text) -> bytes:
@@ -288,7 +288,7 @@ def decode_uri(text: Text) -> bytes:
     source = _decodable(text)
     # C doesn't return the length, and a decoded ``%00`` doesn't end the text.
     size = len(source) - 2 * len(ESCAPE.findall(source))
-    return _taken(errors.new(lib.evhttp_decode_uri, source), [size])
+    return _text_from(lib.evhttp_decode_uri, source, size=[size])
 
 
 def htmlescape(text: AnyStr) -> AnyStr:
@@ -296,7 +296,7 @@ def htmlescape(text: AnyStr) -> AnyStr:
 
     Wraps ``evhttp_htmlescape``.
     """
-    escaped = _taken(errors.new(lib.evhttp_htmlescape, uri_text(text, "text")))
+    escaped = _text_from(lib.evhttp_htmlescape, uri_text(text, "text"))
     return escaped if isinstance(text, bytes) else escaped.decode("utf-8", "surrogateescape")
 
 
@@ -307,12 +307,16 @@ def _decodable(text: Text) -> bytes:
     return source
 
 
-def _taken(pointer: CData, size: CData | list[int] | None = None) -> bytes:
-    """Free C's malloc()ed *pointer*, and return its content, up to *size* or a NUL."""
-    try:
-        return bytes(ffi.buffer(pointer, size[0]) if size else ffi.string(pointer))
-    finally:
-        lib.free(pointer)
+def _text_from(
+    function: Callable[[Unpack[Arguments]], CData],
+    *arguments: Unpack[Arguments],
+    size: CData | list[int] | None = None,
+) -> bytes:
+    """Do as `text_from` does, but instead of NULL raise why there is no text."""
+    octets = text_from(function, *arguments, size=size)
+    if octets is None:
+        raise errors.failed(function)
+    return octets
 
 
 def _refused(function: Callable[..., object], why: str) -> Exception:

@@ -31,6 +31,9 @@ RpcHookCallback: TypeAlias = Callable[[Any, Request, Buffer], RpcHookResult]
 
 Thing = TypeVar("Thing")
 
+# Looked up once, so that nothing comes between what is noted and the call.
+resume_request = lib.evpy_rpc_resume_request
+
 CONTINUE, TERMINATE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.TERMINATE, RpcHookResult.PAUSE
 
 
@@ -125,11 +128,10 @@ class Context(Handle):
         end = self.end.pointer
 
         def resume() -> None:
-            if self._paused:  # false if other code has resumed it
-                self._paused = False  # type: ignore[misc]  # its subclasses have the slot
-                if not self.end._let_go_on(end, pointer, result):  # no call from there to here
-                    self._paused = True  # type: ignore[misc]
-                    raise errors.failed(lib.evrpc_resume_request)
+            # False if other code has resumed it.
+            if self._paused and not self.end._let_go_on(self, end, pointer, result):
+                self._paused = True  # type: ignore[misc]  # its subclasses have the slot
+                raise errors.failed(lib.evrpc_resume_request)
 
         self.end._enter(resume)
 
@@ -214,19 +216,31 @@ class End(Child):
             if not base._forked and not base._busy():
                 base._exhume()  # perhaps no loop will ever run to do it
 
-    def _let_go_on(self, end: CData, pointer: CData, result: RpcHookResult) -> bool:
-        """Resume the RPC whose context is *pointer*, at C's end *end*; tell if C has begun to.
+    def _let_go_on(
+        self,
+        rpc: Context,
+        end: CData,
+        pointer: CData,
+        result: RpcHookResult,
+        ends: dict[int, Any] | None = None,
+    ) -> bool:
+        """Resume *rpc*, whose context is *pointer*, at C's end *end*; tell if C has begun to.
 
-        Without memory C doesn't.
+        Without memory C doesn't. It is removed from *ends*, where its address is the key.
 
         C keeps its record of the paused RPC until it has resumed it. If a callback ended the RPC,
         or paused it again, C would find that stale record (R6). So the work of C's callbacks waits
         until the record is gone.
         """
         late: list[Callable[[], object]] = []
+        key, known = number(pointer), {} if ends is None else ends
         outer, self._late = self._late, late
         try:
-            failed = lib.evpy_rpc_resume_request(end, pointer, result, False)
+            # No call from here to C's, or nobody could resume it any more.
+            rpc._paused = False  # type: ignore[misc]  # its subclasses have the slot
+            if key in known:
+                del known[key]
+            failed = resume_request(end, pointer, result, False)
         finally:  # even after an interrupt, or calls would never end
             self._late = outer
             try:
@@ -253,8 +267,10 @@ class End(Child):
             finally:
                 self._depth -= 1
 
-    def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
-        """Return the hooks' result for the RPC whose context is *pointer*."""
+    def _hook(
+        self, when: RpcHook, pointer: CData, request: CData, data: CData, result: CData
+    ) -> None:
+        """Store the hooks' result for the RPC whose context is *pointer*."""
         raise NotImplementedError
 
     def _ask(self, when: RpcHook, context: Context, request: CData, data: CData) -> RpcHookResult:
@@ -300,10 +316,13 @@ class End(Child):
         self._later(free, pointer)
 
 
-@from_c(late=TERMINATE, raised=TERMINATE)
-def evpy_rpc_hook(end: End, when: int, pointer: CData, request: CData, data: CData) -> int:
+@from_c()
+def evpy_rpc_hook(
+    end: End, when: int, pointer: CData, request: CData, data: CData, result: CData
+) -> None:
+    """Store what C is to do in *result*, which says TERMINATE unless that is changed."""
     end._depth += 1
     try:
-        return int(end._hook(RpcHook(when), pointer, request, data))
+        end._hook(RpcHook(when), pointer, request, data, result)
     finally:
         end._depth -= 1

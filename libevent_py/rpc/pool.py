@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
@@ -12,7 +13,7 @@ from libevent_py._core.child import Child
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import goes_on, tells
-from libevent_py._core.handle import Handle, Making
+from libevent_py._core.handle import Handle, Making, fill
 from libevent_py._core.owner import askable
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
@@ -56,7 +57,6 @@ class RpcCall(Context):
     __slots__ = (
         "_callback",
         "_connection",
-        "_context",
         "_key",
         "_paused",
         "_put_off",
@@ -99,10 +99,26 @@ class RpcCall(Context):
         #: The address of C's connection that the call is made on, or None.
         self._connection: int | None = None
         self._key = next_key()
-        asked = pool.pointer, name, data, len(data), self._key
-        self._record = new_owned(lib.evpy_call_free, lib.evpy_call_new, *asked)
-        self._context = lib.evpy_call_context(self._record)
-        super().__init__(self._context)
+        make, asked = lib.evpy_call_new, (data, len(data), self._key)
+        self._record = new_owned(lib.evpy_call_free, make, *asked)
+        super().__init__(ffi.NULL)  # until C begins to make the call
+
+    def _make(self, pool: CData, connections: CData) -> None:
+        """Have C's *pool* make the call; a hook may be asked, and the call end, in here.
+
+        Python gets C's context with C's return, or where a hook is asked.
+        """
+        begin, name = lib.evpy_rpc_make_request, self.name.encode()
+        errors.handed(partial(fill, self), begin, (self._record, pool, name, connections))
+        if not self._begun():
+            if ffi.errno:
+                raise errors.failed(lib.evrpc_make_request)
+            # Other code has removed the last connection.
+            raise RuntimeError("the pool has no connection: add one first")
+
+    def _begun(self) -> bool:
+        """Tell whether C has begun to make the call."""
+        return bool(lib.evpy_call_begun(self._record))
 
     def _unusable(self) -> Exception:
         return self.base._why_unusable(self) or super()._unusable()
@@ -143,6 +159,7 @@ class RpcCall(Context):
     @tells
     def _ended(self, status: RpcStatus, http: CData | None, data: bytes) -> None:
         """Call the user's callback, once: after an interrupt this may be called again."""
+        self._paused = False
         self._take()
         if self.status is None and status is RpcStatus.NONE:
             try:
@@ -196,7 +213,8 @@ class Made:
             lib.evpy_rpc_pool_remove_connections(pool, pointers, self.count)
             for call in list(self.calls.values()):
                 self.silence(call._key)
-                waits = lib.evpy_rpc_resume_request(pool, call._context, TERMINATE, True)
+                context = lib.evpy_call_context(call._record)
+                waits = lib.evpy_rpc_resume_request(pool, context, TERMINATE, True)
                 if waits and call._connection is not None:
                     lib.evpy_call_abort(call._record)
             self.freed = True  # no call from here to the next line: nobody interrupts
@@ -331,14 +349,12 @@ class RpcPool(End):
         self._made.calls[call._key] = call
         self.base._may_call(call._key, call)
         self.base._may_call(self._key, self)
-        if self.closed:  # by other code, before it knew this call, which ends here
-            self._unmake(call)
-            raise self._unusable()
-        call._check_usable()
-        made = self._enter(lib.evpy_rpc_make_request, call._record, self._made.count)
-        if made == lib.EVPY_NOT_BEGUN:  # other code has removed the last connection
-            self._unmake(call)
-            raise RuntimeError("the pool has no connection: add one first")
+        try:
+            call._check_usable()  # other code may have closed the pool, and told of the call's end
+            self._enter(call._make, self.pointer, self._made.count)
+        finally:
+            if not call._begun():  # perhaps after an interrupt
+                self._unmake(call)
         return call
 
     def _unmake(self, call: RpcCall) -> None:
@@ -348,23 +364,26 @@ class RpcPool(End):
         if not self._made.calls:
             self.base._may_not_call(self._key)
         call._take()
-        lib.evpy_call_let_go(call._record)
 
-    def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
-        """Return the hooks' result for the call whose context is *pointer*."""
+    def _hook(
+        self, when: RpcHook, pointer: CData, request: CData, data: CData, result: CData
+    ) -> None:
+        """Store the hooks' result for the call whose context is *pointer*."""
         if self.closed:
-            return TERMINATE
-        calls = list(self._made.calls.values())
-        call = next(call for call in calls if call._context == pointer)
+            return
+        call = self._made.calls[lib.evpy_call_at_hand()]
         if when is RpcHook.OUTPUT:
+            fill(call, lib.evpy_call_context(call._record))
             call._connection = number(lib.evrpc_hook_get_connection(pointer))
             connection = self._made.connections[call._connection][0]
             connection._queue.used_by_others(connection._defers)
         if self._late is not None:
-            late = functools.partial(self._hook_late, call, self.pointer, when, request, data)
-            self._late.append(late)
-            return PAUSE  # to C alone: the user's hooks are asked later
-        return self._ask_for(call, when, request, data)
+            late = partial(self._hook_late, call, self.pointer, when, request, data)
+            put_off = self._late.append
+            result[0] = PAUSE  # to C alone: the user's hooks are asked later
+            put_off(late)  # no call from the line above to here
+        else:
+            result[0] = self._ask_for(call, when, request, data)
 
     def _ask_for(self, call: RpcCall, when: RpcHook, request: CData, data: CData) -> RpcHookResult:
         result = self._ask(when, call, request, data)
@@ -387,7 +406,14 @@ class RpcPool(End):
             self.base._report(error, self)
         if result is PAUSE or self.base._forked:
             return
-        if not self._let_go_on(end, call._context, result):
+        try:
+            begun = self._let_go_on(call, end, lib.evpy_call_context(call._record), result)
+        except BaseException:  # an interrupt
+            if context := lib.evpy_call_context(call._record):
+                with contextlib.suppress(errors.LibeventError):  # C has resumed it
+                    self._let_go_on(call, end, context, result)
+            raise
+        if not begun:
             call._paused = True  # somebody may resume it when there is memory
             raise errors.failed(lib.evrpc_resume_request)
 
@@ -410,6 +436,9 @@ class RpcPool(End):
         """Do as `_over` does, and free the HTTP request."""
         try:
             self._over(call, status, http, data)
+        except BaseException:  # an interrupt
+            self._over(call, status, http, data)
+            raise
         finally:
             if http:
                 lib.evhttp_request_free(http)
@@ -477,7 +506,7 @@ class RpcPool(End):
     @property
     def _free(self) -> Callable[[CData], object]:
         """The function that frees the pool in C once no callback is on the stack (R6)."""
-        return functools.partial(self.base._free_when_clean, self._made.free)
+        return partial(self.base._free_when_clean, self._made.free)
 
 
 def take_over(connection: HttpConnection, here: list[CData]) -> None:
@@ -513,7 +542,7 @@ def evpy_rpc_done(call: RpcCall, status: int, http: CData, reply: CData) -> int:
     elif not call._put_off:
         if http:  # the call was paused, so C would free the request now
             http.flags &= ~lib.EVHTTP_USER_OWNED
-        late, put_off = functools.partial(pool._over_late, *ended), pool._late.append
+        late, put_off = partial(pool._over_late, *ended), pool._late.append
         call._put_off = True  # no call from here to the next line
         put_off(late)
     call.base._may_not_call(key)

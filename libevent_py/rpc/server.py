@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 evrpc_free = lib.evrpc_free
 evpy_rpc_end = lib.evpy_rpc_end
 
+#: Where an object for a call is noted to answer it: C's ``int *``, or a list.
+Taken: TypeAlias = "CData | list[int]"
+
 #: A handler of calls: ``handler(rpc)`` fills in ``rpc.reply`` and calls ``rpc.done()``.
 RpcHandler: TypeAlias = Callable[["Rpc"], object]
 
@@ -75,6 +78,13 @@ class Served:
 
     def refuse(self, pointer: CData) -> None:
         """Answer a call with 503, even if a hook has paused it."""
+        try:
+            self._refuse(pointer)
+        except BaseException:  # an interrupt; later, another call may have that address
+            self._refuse(pointer)
+            raise
+
+    def _refuse(self, pointer: CData) -> None:
         key = number(pointer)
         _, ref = self.calls.get(key, (None, None))
         if ref is None:
@@ -190,7 +200,10 @@ class Rpc(Context, Child):
 
     @classmethod
     def _of(cls, server: RpcServer, pointer: CData) -> Rpc:
-        """Return a new object for the call with C's context *pointer*, which *server* received."""
+        """Return a new object for the call with C's context *pointer*, which *server* received.
+
+        It answers the call, when it is dropped, as soon as it is among the server's calls.
+        """
         rpc = cls.__new__(cls)
         rpc._begin(server, pointer)
         return rpc
@@ -202,7 +215,6 @@ class Rpc(Context, Child):
         self._http: weakref.ref[HookedRequest] | None = None
         self._number = number(pointer)
         super().__init__(server.base, next_key(), pointer)
-        server._served.calls[self._number] = copied(pointer), weakref.ref(self)
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if self.name is not None:
@@ -280,8 +292,13 @@ class Rpc(Context, Child):
             self._check_open()
         refuse, pointer = self.end._served.refuse, self.pointer
         if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # a method is using it
-            self._lose()
-            self.base._free_later(refuse, copied(pointer))
+            later = self.base._notes_once_clean(refuse, copied(pointer))
+            if not self.base._forked:
+                self.base._wake()  # first: an interrupt must not keep the loop from what is noted
+            try:
+                self._lose()
+            finally:
+                later()
         else:
             self.end._enter(refuse, pointer)
 
@@ -312,12 +329,9 @@ class Rpc(Context, Child):
         def resume() -> None:
             if not self._paused:  # other code has resumed it
                 return
-            self._paused = False
-            known = None
-            if (self._answered or result is TERMINATE) and self._number in calls:
-                known = calls[self._number]
-                del calls[self._number]  # C frees the call
-            if not self.end._let_go_on(end, pointer, result):
+            ends = calls if self._answered or result is TERMINATE else None  # C frees the call
+            known = calls.get(self._number)
+            if not self.end._let_go_on(self, end, pointer, result, ends):
                 self._paused = True
                 if known is not None:
                     calls[self._number] = known
@@ -331,6 +345,7 @@ class Rpc(Context, Child):
 
     def _over(self) -> None:
         """Note that C has freed it, or is about to."""
+        self._paused = False
         self._lose()
         self.end._served.calls.pop(self._number, None)
         self.end._arriving.pop(self._number, None)
@@ -453,84 +468,123 @@ class RpcServer(End):
             super().close()
             return
         base._check_thread()
-        self._later(self._served.free, self._lose())
+        served = self._served
+        if served.pointer is None:  # an interrupt came right after C had made it
+            served.pointer = copied(self.pointer)
+        later = base._notes_once_clean(served.free, None)
+        try:
+            self._lose()
+            self._later(served.free, None)
+        except BaseException:  # an interrupt; or for lack of memory
+            base._forget(self._key)
+            later()  # implemented in C, and a second time does nothing
+            raise
 
-    def _lose(self) -> CData | None:
-        self.base._forget(self._key)
+    def _lose(self) -> None:
         for _, ref in list(self._served.calls.values()):
             if (rpc := ref()) is not None:
                 rpc._lose()
-        return self._take()
+        self._take()  # first: the base must know everything that has a pointer
+        self.base._forget(self._key)
 
     @property
     def _free(self) -> Callable[[CData], object]:
         """The function that frees the server in C."""
         return self._served.free
 
-    def _hook(self, when: RpcHook, pointer: CData, request: CData, data: CData) -> RpcHookResult:
-        """Return the hooks' result for the call whose context is *pointer*."""
+    def _hook(
+        self, when: RpcHook, pointer: CData, request: CData, data: CData, result: CData
+    ) -> None:
+        """Store the hooks' result for the call whose context is *pointer*."""
         if not self._hooks[when]:
-            return CONTINUE
+            result[0] = CONTINUE
+            return
         key, calls = number(pointer), self._served.calls
-        if when is RpcHook.INPUT:
-            rpc = Rpc._of(self, pointer)
-        else:  # C frees the call after the hooks, or later if they pause it
-            rpc = self._answering[key]
-            calls[key] = copied(pointer), weakref.ref(rpc)
-        result = TERMINATE
         try:
-            result = self._ask(when, rpc, request, data)
-        finally:
-            if result is TERMINATE:
+            # An answered call is freed by C after the hooks, or later if they pause it.
+            rpc = Rpc._of(self, pointer) if when is RpcHook.INPUT else self._answering[key]
+            calls[key] = copied(pointer), weakref.ref(rpc)
+            verdict = self._ask(when, rpc, request, data)
+            if verdict is TERMINATE:
                 rpc._over()
-            elif result is PAUSE:
-                rpc._paused = True
+            elif verdict is PAUSE:
                 self.base.defer(id, rpc)  # keeps it alive until C has recorded the pause
+                rpc._paused = True  # no call from here on: C must learn of what is noted here
             elif when is RpcHook.INPUT:
                 self._arriving[key] = rpc
-            else:
-                calls.pop(key, None)
-        return result
+            elif key in calls:
+                del calls[key]
+            result[0] = verdict
+        except BaseException:  # C terminates the call, and frees it
+            known = calls[key][1]() if key in calls else None
+            if known is not None:
+                known._over()
+            raise
 
-    def _handle(self, made: Registered, pointer: CData) -> bool:
-        """Call *made*'s handler for the call with the context *pointer*, or return False."""
-        rpc = self._arriving.pop(number(pointer), None)
+    def _handle(self, made: Registered, pointer: CData, taken: Taken) -> None:
+        """Call *made*'s handler for the call with the context *pointer*; set *taken*, or C answers.
+
+        Once more after an interrupt, it calls the handler if the first time didn't come to that.
+        """
+        key, arriving, calls = number(pointer), self._arriving, self._served.calls
+        rpc = arriving.get(key)
         if self.closed or made.handler is None:
             if rpc is not None:
                 rpc._over()
-            return False
-        rpc = rpc or Rpc._of(self, pointer)
-        rpc.name, rpc._asked = made.name, True
+            return
+        known = rpc is not None
+        rpc = Rpc._of(self, pointer) if rpc is None else rpc
+        entry = copied(pointer), weakref.ref(rpc)
+        if not known:  # no call from here to the try
+            calls[key] = entry
+        elif key in arriving:
+            del arriving[key]
+        taken[0] = 1
         try:
+            rpc.name, rpc._asked = made.name, True
             try:
                 rpc.request = made.request.unmarshal(octets_of(lib.evpy_rpc_request(pointer)))
             except ValueError:  # C answers 503 without a reason, too
                 rpc.fail()
-                return True
+                return
             rpc.reply = made.reply()
             made.handler(rpc)
         except BaseException as error:
-            self.base._report(error, rpc)
-            if not self.base._forked and not rpc.closed and not rpc._answered:
-                http = lib.evpy_rpc_http_request(pointer)
-                write_at_last(self.base, lib.evhttp_request_get_connection(http))
-                rpc.fail()
-        return True
+            try:
+                self.base._report(error, rpc)
+                if not self.base._forked and not rpc.closed and not rpc._answered:
+                    http = lib.evpy_rpc_http_request(pointer)
+                    write_at_last(self.base, lib.evhttp_request_get_connection(http))
+                    rpc.fail()
+            except BaseException:  # an interrupt
+                rpc.close()
+                raise
 
     def _handle_late(self, made: Registered, pointer: CData) -> None:
         """Call the handler for *pointer* after C has resumed it."""
-        if not self._handle(made, pointer) and not self.base._forked:
-            lib.evpy_rpc_refuse(pointer)
+        taken = [0]
+        try:
+            self._handle(made, pointer, taken)
+        except BaseException:  # an interrupt
+            if not taken[0]:
+                self._handle(made, pointer, taken)
+            raise
+        finally:
+            if not taken[0] and not self.base._forked:
+                lib.evpy_rpc_refuse(pointer)
 
 
-@from_c(late=False, raised=False)
-def evpy_rpc(made: Registered, pointer: CData) -> bool:
+@from_c()
+def evpy_rpc(made: Registered, pointer: CData, taken: CData) -> None:
+    """Handle the call; set *taken*, or C calls once more, and then answers it."""
     server = made.server
     if server._late is not None:
-        server._late.append(functools.partial(server._handle_late, made, pointer))
-        return True
+        late, put_off = functools.partial(server._handle_late, made, pointer), server._late.append
+        taken[0] = 1  # no call from here to the next line
+        put_off(late)
+        return
     server._depth += 1
     try:
-        return bool(server._handle(made, pointer))
+        server._handle(made, pointer, taken)
     finally:
         server._depth -= 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -403,15 +402,3 @@ def test_an_address_of_no_length_is_refused_unread() -> None:
 
 def test_text_from_c_is_utf_8_with_other_bytes_escaped() -> None:
     assert convert.text(ffi.new("char[]", b"caf\xc3\xa9 \xff")) == "café \\xff"
-
-
-def test_text_taken_from_c_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
-    freed: list[Any] = []
-
-    class Lib:
-        free: Callable[[Any], None] = staticmethod(freed.append)
-
-    string = ffi.new("char[]", b"taken")
-    monkeypatch.setattr(convert, "lib", Lib)
-    assert convert.taken_text(string) == "taken"
-    assert freed == [string]

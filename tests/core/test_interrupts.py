@@ -36,6 +36,7 @@ from libevent_py import (
     Listener,
     LoopFlag,
     RpcPool,
+    RpcServer,
     TriggerOption,
     errors,
 )
@@ -114,6 +115,40 @@ def test_a_base_that_is_interrupted_while_it_is_made_leaves_no_descriptor() -> N
     del base
     gc.collect()
     assert (descriptors(), len(roots), live.bases) == (before, bases, ())
+
+
+MAKE_DESCRIPTORS = {
+    "pair": "[sock.close() for sock in util.socketpair()]",
+    "server": "DnsServer(base, bound, print).close()",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", MAKE_DESCRIPTORS)
+def test_a_descriptor_that_has_just_been_made_is_closed_though_an_interrupt_comes(
+    what: str,
+) -> None:
+    run_python(f"""
+    import contextlib, gc, os, socket
+    from libevent_py import DnsServer, EventBase, LoopFlag, util
+    from tests.kit.interposing import Interposer, interrupt
+
+    def once(number):
+        with EventBase() as base, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+            bound.bind(("127.0.0.1", 0))
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(lambda: {MAKE_DESCRIPTORS[what]})
+        return interposer.where
+
+    once(-1)
+    before, number = len(os.listdir("/proc/self/fd")), 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert len(os.listdir("/proc/self/fd")) == before, where
+    assert number > 5
+    """)
 
 
 def test_a_loop_that_is_interrupted_leaves_nothing_to_be_called() -> None:
@@ -520,6 +555,7 @@ CLOSES = {
     "pool": ("pooled(base)", "thing.close()"),
     "filled pool": ("RpcPool(base)", "thing.add_connection(client(base))"),
     "emptied pool": ("pooled(base)", "thing.remove_connection(*keep(thing.connections))"),
+    "lookups": ("looking(base)", "thing.close()"),
     "common timeout": ("base.init_common_timeout(1.0)", "base.close()"),
 }
 
@@ -557,6 +593,13 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     def client(base):
         return HttpConnection(base, "127.0.0.1", 9)
 
+    def looking(base):
+        dns = DnsBase(base, 0)
+        dns.nameserver_ip_add("127.0.0.1:9")
+        for name in "ab":
+            dns.getaddrinfo(name, 80, lambda *answer: None)
+        return dns
+
     def once(number):
         told = []
         keep = lambda things: told.extend(things) or things
@@ -582,6 +625,57 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
         assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
     assert number > 5
     """)
+
+
+#: What C gives something for, with a base, a server's `TlsContext`, an ``SSL *`` and so on.
+GIVEN = {
+    "event": "Event.timer(base, print).add(5)",
+    "TLS": "BufferEvent.tls(base, -1, context, options=0).close()",
+    "SSL *": "BufferEvent.tls(base, -1, ssl, TlsState.ACCEPTING, options=0).close()",
+    "URI": "Uri.parse('http://a/b').path, str(Uri.parse('//c'))",
+    "encoding": "uriencode('/'), uridecode('%20'), htmlescape('<'), encode_uri('/')",
+    "view": "buffer.peek()",
+    "pulled up": "buffer.pullup()",
+    "RPC": "pool.call('Message', REQUEST, Kill, print)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", GIVEN)
+def test_what_c_has_just_given_is_freed_though_an_interrupt_comes(what: str) -> None:
+    run_python(
+        f"""
+    import contextlib, gc
+    from libevent_py import *
+    from libevent_py import debug
+    from tests.kit.interposing import Interposer, interrupt
+    from tests.kit.rpc_messages import REQUEST, Kill
+    from tests.kit.tls_peers import tls_contexts
+
+    def once(number):
+        with EventBase() as base, Buffer(b"x") as buffer:
+            ssl = lib.SSL_new(context.pointer)
+            pool = RpcPool(base)
+            pool.add_connection(HttpConnection(base, "127.0.0.1", 9))
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(lambda: ({GIVEN[what]}))
+            lib.SSL_free(ssl)
+        return interposer.where
+
+    _, context = tls_contexts()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks()[-5:])
+    assert number > 5
+    """,
+        env={"LIBEVENT_PY_COUNT_MEMORY": "1"},
+        stderr=None,
+    )
 
 
 @pytest.mark.slow
@@ -918,3 +1012,243 @@ def test_an_interrupt_loses_nothing_that_a_callback_has_raised(how: str) -> None
             break
         number += 1
     assert told > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["failed", "continued", "paused"])
+def test_a_call_is_answered_once_wherever_an_interrupt_comes(how: str) -> None:
+    """C frees it as soon as it is answered, and each end of the call has something of it."""
+    run_python(
+        f"""
+    import contextlib, gc
+    from libevent_py import *
+    from libevent_py import debug
+    from tests.kit.interposing import Interposer, interrupt
+    from tests.kit.rpc_messages import REQUEST, Kill, answer
+
+    def hook(context, request, buffer):
+        if {how!r} != "paused":
+            return RpcHookResult.CONTINUE
+        paused.append(context)
+        return RpcHookResult.PAUSE
+
+    def serve(rpc):
+        answer(rpc) if {how!r} != "failed" else rpc.fail()
+
+    def run(base, times):
+        for _ in range(times):
+            base.loop(LoopFlag.NONBLOCK | LoopFlag.ONCE)
+            while paused:
+                if paused[-1].paused:
+                    paused[-1].resume()
+                paused.pop()
+
+    def once(number):
+        told = []
+        with EventBase() as base:
+            base.on_error = lambda error, source: None
+            http, pool = HttpServer(base), RpcPool(base)
+            server = RpcServer(http)
+            server.register("Message", type(REQUEST), Kill, serve)
+            port = http.bind_socket("127.0.0.1", 0).port
+            pool.add_connection(HttpConnection(base, "127.0.0.1", port))
+            if {how!r} != "failed":
+                for when in RpcHook:
+                    server.add_hook(when, hook)
+                    pool.add_hook(when, hook)
+            for _ in range(2):
+                pool.call("Message", REQUEST, Kill, told.append)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(run, base, 30)
+            for _ in range(50):
+                if len(told) < 2:
+                    run(base, 1)
+            assert len(told) == 2, (number, interposer.where)
+            paused.clear()
+        assert len(told) == 2, (number, interposer.where)
+        return interposer.where
+
+    paused = []
+    debug.count_memory()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 13
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
+    assert number > 500
+    """,
+        stderr=None,
+    )
+
+
+def test_an_rpc_server_whose_close_is_interrupted_is_freed_by_the_loop() -> None:
+    """Its paths are free again, though its HTTP server is still open."""
+    number = 0
+    while True:
+        with EventBase() as base, HttpServer(base) as http:
+            server = RpcServer(http)
+            server.register("Message", Kill, Kill, print)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(server.close)
+            server.close()
+            base.loop(LoopFlag.NONBLOCK)
+            RpcServer(http).register("Message", Kill, Kill, print)
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 20
+
+
+@pytest.mark.parametrize("what", ["defer", "once", "on_read", "on_write", "on_event"])
+def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_before(
+    what: str,
+) -> None:
+    number = 0
+    while True:
+        with EventBase() as base:
+            called: list[object] = []
+
+            def call(*_: object, called: list[object] = called) -> None:
+                called.append(None)
+
+            if what == "defer":
+                base.defer(call)
+            elif what == "once":
+                base.once(call)
+            else:
+                bev, peer = BufferEvent.pair(base)
+                bev.enable(EventFlag.READ)
+                peer.enable(EventFlag.READ)
+                setattr(bev, what, call)
+                (bev if what == "on_write" else peer).write(b"x")
+                if what == "on_event":
+                    peer.close(flush=True)
+            interposer = Within(interrupt, number, signals=True)
+            interposer.names = ("called", "evpy_wake", "evpy_once_fired", "_work")
+            interposer.names += tuple(f"evpy_bufferevent_{on[3:]}" for on in (what,))
+            for run in (functools.partial(interposer.run, base.loop), base.loop):
+                with contextlib.suppress(KeyboardInterrupt):
+                    run(LoopFlag.NONBLOCK)
+            assert called == [None], interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 1
+
+
+REPLIES = {
+    "send_reply": "request.send_reply(200, None, b'x')",
+    "a buffer": "request.send_reply(200, None, Buffer(b'x'))",
+    "send_error": "request.send_error(404)",
+    "in parts": "(request.send_reply_start(200), request.send_reply_end())",
+    "close": "request.close()",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", REPLIES)
+def test_a_request_whose_answer_is_interrupted_is_answered_or_can_be(how: str) -> None:
+    """Else its client would wait for ever."""
+    number = 0
+    while True:
+        kept: list[HttpServerRequest] = []
+        with EventBase() as base, HttpServer(base) as server, socket.socket() as client:
+
+            def keep(request: HttpServerRequest, kept: list[HttpServerRequest] = kept) -> None:
+                kept.append(request)
+                request.base.loopexit()
+
+            server.set_gencb(keep)
+            client.connect(("127.0.0.1", server.bind_socket("127.0.0.1", 0).port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            base.dispatch()
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(eval, REPLIES[how], {"request": kept[0], "Buffer": Buffer})
+            kept.clear()  # one that is unanswered, the server answers
+            gc.collect()
+            came = Event(base, client, EventFlag.READ, lambda event, *_: event.base.loopexit())
+            came.add(PATIENCE)
+            base.dispatch()
+            client.setblocking(False)
+            assert client.recv(9) in (b"HTTP/1.1 ", b""), interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["send_reply_end", "close", "dropped"])
+def test_a_request_whose_client_has_gone_is_freed_though_its_end_is_interrupted(how: str) -> None:
+    """C frees no such request itself."""
+    run_python(
+        f"""
+    import contextlib, gc, socket, struct
+    from libevent_py import *
+    from libevent_py import debug
+    from tests.kit.interposing import Interposer, interrupt
+
+    def begin(request):
+        request.send_reply_start(200)
+        kept.append(request)
+        request.base.loopexit()
+
+    def once(number):
+        with EventBase() as base, HttpServer(base) as server, socket.socket() as client:
+            server.set_gencb(begin)
+            client.connect(server.bind_socket("127.0.0.1", 0).address)
+            client.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+            base.dispatch()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            while kept[0].connection is not None:
+                kept[0].send_reply_chunk(b"x")
+                base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(getattr(kept[0], {how!r}, kept.clear))
+            kept.clear()
+        return interposer.where
+
+    kept = []
+    debug.count_memory()
+    once(-1)
+    gc.collect()
+    before, number = debug.memory().blocks, 0
+    while where := once(number):
+        number += 1
+        gc.collect()  # traced frames are in cycles
+        assert debug.memory().blocks == before, (number, where, debug.memory_blocks())
+    assert number > 2
+    """,
+        stderr=None,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dropped_request_is_answered_though_that_is_interrupted() -> None:
+    number = 0
+    while True:
+        with EventBase() as base, HttpServer(base) as server, socket.socket() as client:
+            server.set_gencb(lambda request: request.base.defer(id, request))
+            client.connect(("127.0.0.1", server.bind_socket("127.0.0.1", 0).port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            came = Event(base, client, EventFlag.READ, lambda event, *_: event.base.loopexit())
+            came.add(PATIENCE)
+            interposer = Within(interrupt, number, signals=True)
+            interposer.names = ("_abandon", "_bury", "free_orphan")
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.dispatch)
+            client.setblocking(False)
+            if came.pending:
+                base.dispatch()
+            assert client.recv(9) == b"HTTP/1.1 ", interposer.where
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libevent_py import (
     BufferEvent,
@@ -112,7 +112,12 @@ class Site:
         if "X-Negative" in self.headers:
             request.output_headers["Content-Length"] = "-100"
             request.output_buffer.add(BODY)
-            lib.evhttp_send_reply(request._answered(), 200, FINE.encode(), ffi.NULL)
+
+            def send(pointer: Any) -> int:
+                lib.evhttp_send_reply(pointer, 200, FINE.encode(), ffi.NULL)
+                return 0
+
+            request._sent(send)
             return
         request.send_reply(200, FINE, b"" if "Empty" in self.headers else BODY)
 

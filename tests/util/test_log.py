@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from libevent_py import (
     log,
 )
 from tests.kit.flags import READ
+from tests.kit.interposing import Interposer, interrupt
 from tests.kit.support import PATIENCE, only, run_python
 
 Messages = list[tuple[LogSeverity, str]]
@@ -292,6 +294,25 @@ def test_it_comes_out_of_a_call_that_fails_with_what_failed(
     assert isinstance(caught.value.__context__, PermissionError)
     assert not refused.pending
     assert errors.waiting() == 0
+
+
+def test_a_message_is_delivered_once_though_an_interrupt_comes(
+    warn: Callable[[], None], logged: Messages
+) -> None:
+    number = 0
+    while True:
+        warn()
+        warn()
+        interposer = Interposer(interrupt, number, signals=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            interposer.run(log.flush)
+        log.flush()
+        assert len(logged) == 2, interposer.where
+        logged.clear()
+        if interposer.where is None:
+            break
+        number += 1
+    assert number > 10
 
 
 def test_a_callback_may_call_libevent(base: EventBase, refused: Event, logged: Messages) -> None:
