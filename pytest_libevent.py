@@ -34,7 +34,7 @@ __all__ = ()  # users need no name of it: pytest finds the fixtures
 #: Fixtures that only another process can have.
 APART = {"libevent_debug_mode": "debug", "libevent_trace": "trace"}
 
-failed = pytest.StashKey[bool]()
+cut_short = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -136,10 +136,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Note whether a test has failed: then its objects are still in the traceback."""
+    """Note whether a test has not come to its end: its objects are still in the traceback."""
     outcome = yield
     report = outcome.get_result()
-    item.stash[failed] = item.stash.get(failed, False) or report.failed
+    item.stash[cut_short] = item.stash.get(cut_short, False) or not report.passed
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -168,7 +168,7 @@ def event_base(request: pytest.FixtureRequest, libevent_backend: str | None) -> 
     from libevent_py.testing import backends
 
     yield from backends.checked(
-        libevent_backend, lambda: bool(request.node.stash.get(failed, False))
+        libevent_backend, lambda: bool(request.node.stash.get(cut_short, False))
     )
 
 

@@ -74,6 +74,15 @@ LEFT = """
     def test_failed(event_base):
         event = Event.timer(event_base, print).add(3)
         assert False
+
+    def test_skipped(event_base):
+        kept.append(Event.timer(event_base, print).add(3))
+        pytest.skip("in its middle")
+
+    @pytest.mark.xfail
+    def test_xfailed(event_base):
+        kept.append(Event.timer(event_base, print).add(3))
+        assert False
 """
 
 
@@ -97,6 +106,7 @@ def test_what_a_test_leaves_on_its_base_is_told(tmp_path: Path) -> None:
         **dict.fromkeys(["test_closed", "test_dropped", "test_base_closed"], "passed"),
         "test_failed": "failed",
     }
+    assert "1 skipped, 1 xfailed, 7 errors" in ran.said
     told = re.findall(r"^the test has left .*:\n((?:  .*\n)+)", ran.said, re.MULTILINE)
     for lines, pattern in zip(told, LEAVING.values(), strict=True):
         assert re.fullmatch(f"  {pattern}\n", lines)
