@@ -90,6 +90,14 @@ def pytest_configure(config: pytest.Config) -> None:
         runs.configure(config)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist's this run's arguments, which it doesn't know."""
+    node.workerinput["libevent_arguments"] = [
+        str(each) for each in node.config.invocation_params.args
+    ]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run the tests in children, if they are to have another libevent."""

@@ -14,10 +14,12 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -117,39 +119,60 @@ def main(config: pytest.Config) -> int | None:
     if config.option.libevent_results:
         return None  # a child of a comparison
     try:
+        if config.option.libevent_compare and config.option.libevent:
+            raise pytest.UsageError("--libevent and --libevent-compare: give one of them")
         if config.option.libevent_compare:
             return compare(config, config.option.libevent_compare)
         directory = config.option.libevent
         if os.environ.get("LD_LIBRARY_PATH", "").split(":")[0] == os.path.abspath(directory):
             return None  # this is the child, which has the same options
-        return run(config, environment(directory, None))
+        return run(config, environment(directory, None))[0]
     except TraceError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-def run(config: pytest.Config, environ: Mapping[str, str], *more: str) -> int:
-    """Run these tests in a child with *environ* and *more* arguments; return its exit status."""
+def run(config: pytest.Config, environ: Mapping[str, str], *more: str) -> tuple[int, bool]:
+    """Run these tests in a child with *environ* and *more* arguments.
+
+    Return its exit status, and whether Ctrl-C has ended it.
+    """
     sys.stdout.flush()
     process = subprocess.Popen(
         [*python(), "-m", "pytest", *arguments(config), *more],
         env=environ,
         cwd=config.invocation_params.dir,
     )
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child as well
+    interrupts: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches the child as well; what ends this process is passed on to it.
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: interrupts.append(1))
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
-        return process.wait()
+        status = process.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if status < 0:
+        print(f"libevent_py: the tests' process {ended(status)}", file=sys.stderr)
+        status = 128 - status
+    return status, bool(interrupts) and status != pytest.ExitCode.OK
 
 
 def arguments(config: pytest.Config) -> list[str]:
-    """Return the arguments of this run, without the one that has it run twice."""
-    given = getattr(config, "workerinput", {}).get("mainargv", ["", *config.invocation_params.args])
+    """Return the arguments of this run, without the one that has it run twice.
+
+    ``--libevent DIR`` becomes ``--libevent=DIR``: pytest, which looks for its rootdir before it
+    knows the options of plugins, takes the former's DIR for a folder of tests.
+    """
+    given = getattr(config, "workerinput", {}).get("libevent_arguments")
     left: list[str] = []
-    following = iter(map(str, given[1:]))
+    following = iter(map(str, config.invocation_params.args if given is None else given))
     for argument in following:
         if argument == "--libevent-compare":
             next(following, None)
+        elif argument == "--libevent":
+            left.append(f"--libevent={next(following, '')}")
         elif not argument.startswith("--libevent-compare="):
             left.append(argument)
     return left
@@ -398,10 +421,13 @@ def compare(config: pytest.Config, directory: str) -> int:
     with tempfile.TemporaryDirectory(prefix="libevent_py-") as place:
         for number, environ in enumerate(environs):
             file = Path(place, str(number))
-            statuses.append(run(config, environ, f"--libevent-results={file}"))
+            status, interrupted = run(config, environ, f"--libevent-results={file}")
+            if interrupted:
+                return status
             if not file.exists():
-                print(f"libevent_py: the run has ended with status {statuses[-1]}", file=sys.stderr)
-                return statuses[-1] or pytest.ExitCode.INTERNAL_ERROR
+                print(f"libevent_py: the run has ended with status {status}", file=sys.stderr)
+                return status or pytest.ExitCode.INTERNAL_ERROR
+            statuses.append(status)
             said = json.loads(file.read_text())
             names.append(said["version"])
             found.append({node: tuple(what) for node, what in said["found"].items()})
@@ -419,12 +445,17 @@ def tell(
     lines = []
     for node in nodes:
         one, other = (each.get(node, missing) for each in found)
-        if one[0] != other[0] or (one[0] == "failed" and one[1] != other[1]):
+        if one[0] != other[0] or (one[0] == "failed" and lasting(one[1]) != lasting(other[1])):
             lines += [node, f"  {names[0]}: {worded(one)}", f"  {names[1]}: {worded(other)}"]
     print(f"{'=' * 10} libevent {names[0]} and {names[1]} {'=' * 10}", *lines, sep="\n", file=sink)
     differ = len(lines) // 3
     print(f"{len(nodes) - differ} tests are the same, {differ} differ", file=sink)
     return not differ
+
+
+def lasting(text: str) -> str:
+    """Return *text* without addresses, which are others in each run."""
+    return re.sub(r"\b0x[0-9a-f]+", "0x", text)
 
 
 def worded(what: tuple[str, str]) -> str:

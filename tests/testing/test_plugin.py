@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -272,6 +273,23 @@ def test_a_process_of_its_own_ends_with_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "later").exists()
 
 
+@pytest.mark.more
+def test_a_process_of_its_own_has_the_arguments_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import pytest\npytest.main(['test_it.py', '-n1', '-rA', '-p', 'no:cacheprovider'])\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_it(libevent_debug_mode): pass\n")
+    done = subprocess.run(
+        [sys.executable, "script.py", "--own"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert "PASSED test_it.py::test_it" in done.stdout
+
+
 def test_how_a_process_has_ended_is_told_in_words() -> None:
     assert ended(-9) == "was ended by SIGKILL"
     assert ended(128 + 6) == "was ended by SIGABRT"
@@ -369,6 +387,10 @@ def test_a_table_without_backends_says_so(tmp_path: Path) -> None:
         ),
         (["--libevent", "/"], "ERROR: there is no libevent in /: give the directory of its .so"),
         (["--libevent-compare", "/"], "ERROR: there is no libevent in /: give the directory"),
+        (
+            ["--libevent=/", "--libevent-compare=/"],
+            "ERROR: --libevent and --libevent-compare: give one of them",
+        ),
     ],
 )
 def test_bad_options_are_told(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -415,7 +437,7 @@ WHERE = """
         assert place != os.environ["COPIED"]
 
     def test_fails_always():
-        assert False, "as ever"
+        assert False, f"as ever: {object()}"
 """
 
 
@@ -439,6 +461,7 @@ def test_tests_run_on_another_build(tmp_path: Path, copied: Path, how: str) -> N
         "test_fails_always": "failed",
     }
     assert ran.said.count("test session starts") == 1
+    assert f"rootdir: {tmp_path}\n" in ran.said
     assert re.search(rf"^libevent: 2\.1\.\S+, {re.escape(str(copied))}/", ran.said, re.MULTILINE)
 
 
@@ -458,6 +481,38 @@ def test_builds_that_behave_alike_are_the_same(tmp_path: Path, copied: Path) -> 
     ran = pytest_of(tmp_path, "def test_it(event_base): pass", "--libevent-compare", str(copied))
     assert ran.status == 0
     assert ran.said.endswith("1 tests are the same, 0 differ\n")
+
+
+@pytest.mark.slow
+def test_a_comparison_and_its_child_end_together(tmp_path: Path, copied: Path) -> None:
+    code = """
+        import os
+        import signal
+        import time
+
+        def test_it():
+            if WHOLE:
+                os.killpg(0, signal.SIGINT)
+            else:
+                os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(100)
+    """
+    for whole, status in (True, pytest.ExitCode.INTERRUPTED), (False, 128 + signal.SIGTERM):
+        (tmp_path / "test_it.py").write_text(f"WHOLE = {whole}\n" + textwrap.dedent(code))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "test_it.py", f"--libevent-compare={copied}"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        assert done.stdout.count("test session starts") == 1
+        assert "differ" not in done.stdout
+    assert "libevent_py: the tests' process was ended by SIGTERM" in done.stdout
 
 
 def test_nothing_is_loaded_for_tests_that_use_nothing(tmp_path: Path) -> None:
