@@ -165,6 +165,12 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 def libevent_backend(request: pytest.FixtureRequest) -> str | None:
     """The backend that `event_base` is to have; None if the test doesn't say."""
     backend: str | None = getattr(request, "param", None)
+    if backend is None and request.node.get_closest_marker("backends"):
+        pytest.fail(
+            "the mark backends needs a test that can run more than once, and asks for event_base "
+            "as an argument or by a fixture: no unittest.TestCase, no getfixturevalue()",
+            pytrace=False,
+        )
     if backend is not None:
         request.node.user_properties.append(("libevent_backend", backend))
     return backend

@@ -297,6 +297,7 @@ def test_how_a_process_has_ended_is_told_in_words() -> None:
 
 
 BACKENDS = """
+    import unittest
     import pytest
 
     def test_all(event_base, libevent_backend):
@@ -315,6 +316,16 @@ BACKENDS = """
     def test_fails(event_base):
         assert event_base.method == "epoll"
 
+    @pytest.mark.backends("poll")
+    def test_late(request):
+        request.getfixturevalue("event_base")
+
+    @pytest.mark.backends("poll")
+    @pytest.mark.usefixtures("event_base")
+    class TestCase(unittest.TestCase):
+        def test_once(self):
+            pass
+
     def test_without():
         pass
 """
@@ -329,8 +340,11 @@ def test_tests_run_on_the_backends_that_are_marked(tmp_path: Path) -> None:
         "test_some[select-1]": "passed",
         "test_some[select-2]": "passed",
         "test_fails[poll]": "failed",
+        "test_late": "failed",
+        "TestCase::test_once": "error",
         "test_without": "passed",
     }
+    assert ran.said.count("\nthe mark backends needs a test that can run more than once") == 2
     assert ran.said.count("this libevent has no kqueue here") == 1
     assert "2 skipped" in ran.said
 
@@ -344,6 +358,8 @@ def test_all_tests_run_on_the_backends_of_the_option(tmp_path: Path) -> None:
         "test_each[select]": "passed",
         "test_some[select-1]": "passed",
         "test_some[select-2]": "passed",
+        "test_late": "failed",
+        "TestCase::test_once": "error",
         "test_without": "passed",
     }
     assert "poll is not among --libevent-backends" in ran.said
