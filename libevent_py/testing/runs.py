@@ -90,6 +90,8 @@ def configure(config: pytest.Config) -> None:
         return
     if results and not is_worker:
         config.pluginmanager.register(Results(results))
+        if (cache := getattr(config, "cache", None)) is not None:
+            cache.set = lambda key, value: None  # --lf is to choose the same tests the next time
     if config.option.libevent_table and not is_worker:
         config.pluginmanager.register(Table())
 

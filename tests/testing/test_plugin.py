@@ -499,6 +499,20 @@ def test_builds_that_behave_alike_are_the_same(tmp_path: Path, copied: Path) -> 
     assert ran.said.endswith("1 tests are the same, 0 differ\n")
 
 
+def test_a_comparison_runs_what_failed_last_on_both(tmp_path: Path, copied: Path) -> None:
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(WHERE))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--lf", f"--libevent-compare={copied}"],
+        cwd=tmp_path,
+        env={**os.environ, "COPIED": str(copied)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout.endswith("2 tests are the same, 1 differ\n"), done.stdout
+
+
 @pytest.mark.slow
 def test_a_comparison_and_its_child_end_together(tmp_path: Path, copied: Path) -> None:
     code = """
