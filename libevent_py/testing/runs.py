@@ -207,6 +207,12 @@ class Reporter:
         """Note how it has ended."""
         self._status = exitstatus
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Write that the test has ended the whole run, by `pytest.exit` or as Ctrl-C does."""
+        error = excinfo.value
+        self._write({"ends": str(error), "returncode": getattr(error, "returncode", None)})
+        self._said.truncate(0)
+
     def pytest_unconfigure(self) -> None:
         """Tell what pytest has said if it could not run the test."""
         if self._status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -291,6 +297,8 @@ def reports(item: pytest.Item, needs: Sequence[str]) -> Iterator[Report]:
             if "warning" in data:
                 warn(config, data)
                 continue
+            if "ends" in data:
+                pytest.exit(data["ends"] or f"{item.nodeid} was interrupted", data["returncode"])
             report = config.hook.pytest_report_from_serializable(config=config, data=data)
             when = report.when
             yield report

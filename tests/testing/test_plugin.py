@@ -273,6 +273,22 @@ def test_a_process_of_its_own_ends_with_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "later").exists()
 
 
+def test_a_process_of_its_own_may_end_the_run(tmp_path: Path) -> None:
+    code = """
+        import pytest
+
+        def test_exit(libevent_debug_mode):
+            pytest.exit("enough", 7)
+
+        def test_later():
+            pass
+    """
+    ran = pytest_of(tmp_path, code)
+    assert ran.status == 7
+    assert "Exit: enough" in ran.said
+    assert ran.outcomes == {}
+
+
 @pytest.mark.more
 def test_a_process_of_its_own_has_the_arguments_of_the_run(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
