@@ -34,7 +34,7 @@ __all__ = ()  # users need no name of it: pytest finds the fixtures
 #: Fixtures that only another process can have.
 APART = {"libevent_debug_mode": "debug", "libevent_trace": "trace"}
 
-failed = pytest.StashKey[bool]()
+cut_short = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,6 +90,14 @@ def pytest_configure(config: pytest.Config) -> None:
         runs.configure(config)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist's this run's arguments, which it doesn't know."""
+    node.workerinput["libevent_arguments"] = [
+        str(each) for each in node.config.invocation_params.args
+    ]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run the tests in children, if they are to have another libevent."""
@@ -136,10 +144,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Note whether a test has failed: then its objects are still in the traceback."""
+    """Note whether a test has not come to its end: its objects are still in the traceback."""
     outcome = yield
     report = outcome.get_result()
-    item.stash[failed] = item.stash.get(failed, False) or report.failed
+    item.stash[cut_short] = item.stash.get(cut_short, False) or not report.passed
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -157,6 +165,12 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 def libevent_backend(request: pytest.FixtureRequest) -> str | None:
     """The backend that `event_base` is to have; None if the test doesn't say."""
     backend: str | None = getattr(request, "param", None)
+    if backend is None and request.node.get_closest_marker("backends"):
+        pytest.fail(
+            "the mark backends needs a test that can run more than once, and asks for event_base "
+            "as an argument or by a fixture: no unittest.TestCase, no getfixturevalue()",
+            pytrace=False,
+        )
     if backend is not None:
         request.node.user_properties.append(("libevent_backend", backend))
     return backend
@@ -168,7 +182,7 @@ def event_base(request: pytest.FixtureRequest, libevent_backend: str | None) -> 
     from libevent_py.testing import backends
 
     yield from backends.checked(
-        libevent_backend, lambda: bool(request.node.stash.get(failed, False))
+        libevent_backend, lambda: bool(request.node.stash.get(cut_short, False))
     )
 
 

@@ -119,7 +119,7 @@ def fault(text: str) -> Fault:
             raise TraceError(f"--inject {text}: malloc() can only return NULL")
         if key == "error" and (given in ("NULL", "0") or re.fullmatch(r"-?\d+", given)):
             value = 0 if given == "NULL" else int(given)
-        elif key == "errno" and hasattr(errno, given):
+        elif key == "errno" and isinstance(getattr(errno, given, None), int):
             code = getattr(errno, given)
         elif key == "when" and (found := re.fullmatch(r"(\d+)(\+)?|(\d+)\.\.(\d+)", given)):
             if found[3]:
@@ -127,6 +127,8 @@ def fault(text: str) -> Fault:
             else:
                 first = int(found[1])
                 last = 2**63 if found[2] else first
+            if not 0 < first <= last:
+                raise TraceError(f"--inject {text}: {part} is no call: the first one is 1")
         else:
             raise TraceError(
                 f"--inject {text}: {part!r} is none of error=VALUE or error=NULL, errno=NAME, "
@@ -261,6 +263,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def trace(given: argparse.Namespace) -> int:
     environ = environment(given.libevent, given.backend)
+    if "\n" in (given.out or ""):
+        raise TraceError(f"-o {given.out!r}: the path must be in one line")
     only = chosen(",".join(given.only)) if given.only else None
     faults = [fault(text) for text in given.inject]
     if len(faults) > FAULTS:
@@ -274,8 +278,6 @@ def trace(given: argparse.Namespace) -> int:
         if out:
             open(out, "w").close()
         text = str(place / "lines") if given.json else out
-        if re.search(r"\s", text):
-            raise TraceError(f"-o {given.out}: the path must have no spaces")
         flags = (given.follow, given.inside, given.counting, given.relative, given.stamped)
         environ["LIBEVENT_PY_TRACE_OPTIONS"] = " ".join(
             str(int(flag)) for flag in (*flags, given.stack)
@@ -289,7 +291,7 @@ def trace(given: argparse.Namespace) -> int:
                 for each in faults
             )
         options = environ.pop("LIBEVENT_PY_TRACE_OPTIONS")
-        tail = f"{options} {given.size} {shared} {text}".rstrip()
+        tail = f"{options} {given.size}\n{shared}\n{text}".rstrip("\n")
         status = run(command, environ, tail)
         memory = shared.read_bytes()
         if given.json:

@@ -1052,9 +1052,9 @@ __attribute__((constructor)) static void begin_trace(void)
 
 	if (options == NULL)
 		return;
-	if (sscanf(options, "%d %d %d %d %d %d %d %zu %511s %511s", &trace.pid, &trace.follow,
-		&trace.inside, &trace.counting, &trace.relative, &trace.stamped, &trace.stack,
-		&trace.size, memory, trace.path) < 9)
+	if (sscanf(options, "%d %d %d %d %d %d %d %zu %511[^\n] %511[^\n]", &trace.pid,
+		&trace.follow, &trace.inside, &trace.counting, &trace.relative, &trace.stamped,
+		&trace.stack, &trace.size, memory, trace.path) < 9)
 		return;
 	if (!trace.follow && getpid() != trace.pid)
 		return;

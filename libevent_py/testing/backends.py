@@ -53,16 +53,17 @@ def parametrize(metafunc: pytest.Metafunc, marked: pytest.Mark | None, wanted: s
     metafunc.parametrize("libevent_backend", params, indirect=True)
 
 
-def checked(backend: str | None, has_failed: Callable[[], bool]) -> Iterator[EventBase]:
+def checked(backend: str | None, cut_short: Callable[[], bool]) -> Iterator[EventBase]:
     """Yield a base on *backend*; afterwards close it, and fail if something is left on it.
 
-    If the test has failed, its traceback keeps its objects, and nothing is said of them.
+    If the test has failed, or was skipped in its middle, the traceback keeps its objects, and
+    nothing is said of them.
     """
     base = EventBase(method=backend)
     left: list[str] = []
     try:
         yield base
-        if not (base.closed or has_failed()):
+        if not (base.closed or cut_short()):
             gc.collect()
             left = left_over(base)
     finally:

@@ -6,4 +6,6 @@ if __name__ == "__main__":
     sys.path[0] = ""  # as with python -m pytest, and not this folder
     import pytest
 
+    for sink in sys.stdout, sys.stderr:
+        sink.reconfigure(write_through=True)  # type: ignore[union-attr]  # a crash loses nothing
     sys.exit(pytest.main(sys.argv[1:]))

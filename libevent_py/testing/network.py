@@ -25,6 +25,9 @@ from libevent_py.testing.peers import HOST, discard, local, shut_down
 BOTH = EventFlag.READ | EventFlag.WRITE
 OPTIONS = BufferEventOption.CLOSE_ON_FREE
 
+#: While so many bytes are on their way, or not taken by the target, no more are read.
+FULL = 1 << 20
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -160,6 +163,12 @@ class _Half(BufferEvent):
             self.flush(BOTH, FlushMode.FINISHED)
         super().close(flush=flush)
 
+    def flush(self, what: int, mode: int = FlushMode.NORMAL) -> bool:
+        """Flush all that there is, also beyond what its peer takes at once."""
+        if self.tells and mode == FlushMode.FINISHED and self.partner is not None:
+            self.partner.setwatermark(EventFlag.READ, 0, 0)
+        return super().flush(what, mode)
+
 
 class _Link:
     """A connection: its two ends, and the way in each direction.
@@ -200,8 +209,13 @@ class _Link:
         elif what & BufferEventFlag.EOF:
             way.ended = True
             way.take(bev)
+        elif what & BufferEventFlag.TIMEOUT:  # which ends nothing
+            self.tell(what)
+            bev.enable(BOTH)
         else:  # an error doesn't wait for what is on its way
             self.tell(what)
+            if what & (BufferEventFlag.READING | BufferEventFlag.WRITING):
+                self.discard()
             self.close()
 
     def ended(self) -> None:
@@ -212,15 +226,20 @@ class _Link:
 
     def cut(self, reset: bool) -> None:
         """Cut it: both peers read the end, or with *reset* get an error."""
-        for bev in self.ends:
-            if bev.fd >= 0:
-                if reset:
-                    discard(bev)
-            elif self.listens and not reset:
-                bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
         if reset:
+            self.discard()
             self.tell(BufferEventFlag.READING | BufferEventFlag.ERROR)
+        else:
+            for bev in self.ends:
+                if not bev.closed and bev.fd < 0 and self.listens:
+                    bev.flush(EventFlag.WRITE, FlushMode.FINISHED)
         self.close()
+
+    def discard(self) -> None:
+        """Have those ends reset that are sockets, when they are closed."""
+        for bev in self.ends:
+            if not bev.closed and bev.fd >= 0:
+                discard(bev)
 
     def close(self) -> None:
         """Close both ends and their timers, but not the test's own bufferevent."""
@@ -246,6 +265,8 @@ class _Way:
         self.pieces: deque[tuple[float, bytes]] = deque()
         #: Whether the source has ended; the connection is to be cut; the target knows of the end.
         self.ended = self.full = self.done = False
+        #: How many bytes are on their way, and whether no more are read from the source.
+        self.size, self.held = 0, False
         self.passed = 0
         self.last = 0.0
         self.timer = Event.timer(source.base, self.due)
@@ -253,6 +274,7 @@ class _Way:
     def begin(self) -> None:
         """Take what comes from the source from now on."""
         self.source.setcb(self.take, self.written, self.link.told)
+        self.source.setwatermark(EventFlag.READ, 0, FULL)
         self.source.enable(BOTH)
         self.take(self.source)  # it may have read something already
 
@@ -265,18 +287,23 @@ class _Way:
                 byte ^ chance.randrange(1, 256) if chance.random() < faults.corrupt else byte
                 for byte in data
             )
-        while data:
+        begin = 0
+        while begin < len(data):
             size = len(data) if faults.fragment is None else chance.randint(1, faults.fragment)
             late = faults.delay + (chance.uniform(0, faults.jitter) if faults.jitter else 0.0)
             self.last = max(self.last, time.monotonic() + late)
-            self.pieces.append((self.last, data[:size]))
-            data = data[size:]
+            self.pieces.append((self.last, data[begin : begin + size]))
+            begin += size
+        self.size += len(data)
         self.go_on()
 
     def due(self, _timer: Event, _fd: int, _what: EventFlag) -> None:
         """Pass on one piece, whose time has come."""
+        if self.is_left():
+            return
         if self.pieces and self.pieces[0][0] <= time.monotonic():
             piece = self.pieces.popleft()[1]
+            self.size -= len(piece)
             most = self.faults.cut_after
             if most is not None:
                 piece = piece[: most - self.passed]
@@ -287,10 +314,21 @@ class _Way:
                 self.pieces.clear()
         self.go_on()
 
+    def is_left(self) -> bool:
+        """Cut the connection, and return true, if the test has closed one of the ends itself."""
+        if self.source.closed or self.target.closed:
+            self.link.cut(reset=False)
+            return True
+        return False
+
     def go_on(self) -> None:
         """Wait for the next piece, or end the direction after the last one."""
-        if self.timer.closed or self.done:
+        if self.timer.closed or self.done or self.is_left():
             return
+        held = self.size + len(self.target.output) >= FULL
+        if held != self.held:
+            self.held = held
+            (self.source.disable if held else self.source.enable)(EventFlag.READ)
         socket = self.target.fd >= 0
         over = self.ended or self.full
         if self.pieces:

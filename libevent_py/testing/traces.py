@@ -60,8 +60,12 @@ class LibeventTrace:
                 depth = (len(line) - len(line.lstrip(" "))) // 2
                 text = None if result is None else str(result)
                 found.append(TracedCall(str(said["call"]), args, text, depth))
-            elif "resumed" in said and begun:
-                at = begun.pop()
+            elif "resumed" in said:
+                # Of several threads, the last to begin is not always the first to end.
+                at = next((i for i in reversed(begun) if found[i].name == said["resumed"]), None)
+                if at is None:
+                    continue
+                begun.remove(at)
                 text = None if result is None else str(result)
                 found[at] = found[at]._replace(args=found[at].args + args, result=text)
         return [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest_libevent
 from libevent_py import testing
 from tests.kit.pytests import pytest_of
-from tests.kit.support import ROOT
+from tests.kit.support import PATIENCE, ROOT
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 
@@ -23,6 +25,19 @@ def test_the_examples_pass(tmp_path: Path) -> None:
     assert ran.status == 0, ran.said
     tests = re.findall(r"^def (test_\w+)", PAGE, re.MULTILINE)
     assert {name.partition("[")[0] for name in ran.outcomes} == set(tests)
+
+
+def test_openssl_can_be_counted(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^(LIBEVENT_PY_COUNT_MEMORY=1 .*)$", PAGE, re.MULTILINE)
+    (tmp_path / "test_it.py").write_text(
+        "from libevent_py import MemorySource, TlsContext\n"
+        "def test_it(fail_allocation):\n"
+        "    with fail_allocation(10**6, source=MemorySource.OPENSSL) as failure:\n"
+        "        with TlsContext():\n"
+        "            assert failure.after.blocks > failure.before.blocks\n"
+    )
+    command = command.replace("python", sys.executable)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=PATIENCE)
 
 
 def test_each_fixture_and_option_is_explained() -> None:

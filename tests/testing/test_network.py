@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from libevent_py import BufferEvent, BufferEventFlag, EventBase, EventFlag
+from libevent_py import BufferEvent, BufferEventFlag, EventBase, EventFlag, FlushMode, LoopFlag
 from libevent_py.testing import BadNetwork, Faults, LocalHttpServer, LocalListener, Until
+from libevent_py.testing.network import FULL
+from libevent_py.testing.peers import discard
 from tests.kit.support import PATIENCE
 
 BOTH = EventFlag.READ | EventFlag.WRITE
@@ -215,6 +217,71 @@ def test_nobody_is_behind_the_network(until: Until, bad_network: BadNetwork) -> 
         closed.bind(("127.0.0.1", 0))
         assert curl(until, bad_network.between(closed.getsockname()))[0] == 52
     assert curl(until, bad_network.between("./no such socket"))[0] in (52, 56)
+
+
+def test_a_reset_goes_through(
+    event_base: EventBase, listener: LocalListener, until: Until, bad_network: BadNetwork
+) -> None:
+    told: list[BufferEventFlag] = []
+    with BufferEvent(event_base, on_event=lambda _, what: told.append(what)) as client:
+        client.connect(("127.0.0.1", bad_network.between(listener.port)))
+        client.enable(BOTH)
+        client.write(b"x")
+        until(lambda: listener.accepted and len(listener.accepted[0].input))
+        discard(listener.accepted[0])
+        listener.accepted[0].close()
+        until(lambda: len(told) == 2)
+        assert told[1] == RESET
+
+
+@pytest.mark.parametrize("way", ["to the peer", "from the peer"])
+def test_an_end_that_a_test_closes_itself_is_cut(
+    event_base: EventBase, until: Until, bad_network: BadNetwork, way: str
+) -> None:
+    told: list[BufferEventFlag] = []
+    left, right = BufferEvent.pair(event_base)
+    with left, right:
+        client = bad_network(left, delay=0.01)
+        client.on_event = lambda _, what: told.append(what)
+        client.enable(BOTH)
+        (client if way == "to the peer" else right).write(DATA)
+        event_base.loop(LoopFlag.NONBLOCK)
+    until(lambda: told)
+    assert told == [END]
+
+
+@pytest.mark.parametrize("end", ["close", "flush"])
+def test_a_peer_that_takes_nothing_stops_the_other(
+    bufferevent_pair: tuple[BufferEvent, BufferEvent],
+    until: Until,
+    bad_network: BadNetwork,
+    end: str,
+) -> None:
+    left, right = bufferevent_pair
+    client = bad_network(left, fragment=1 << 16)
+    client.write(bytes(FULL * 8))
+    until(lambda: len(left.output) >= FULL)
+    assert len(client.output) > FULL * 4
+    right.on_read = lambda _: taken.append(len(right.read()))
+    taken: list[int] = []
+    right.enable(BOTH)
+    client.close() if end == "close" else client.flush(EventFlag.WRITE, FlushMode.FINISHED)
+    until(lambda: sum(taken) == FULL * 8)
+
+
+def test_a_timeout_ends_nothing(
+    bufferevent_pair: tuple[BufferEvent, BufferEvent], until: Until, bad_network: BadNetwork
+) -> None:
+    left, right = bufferevent_pair
+    left.set_timeouts(0.01, None)
+    told: list[BufferEventFlag] = []
+    client = bad_network(left)
+    client.on_event = lambda _, what: told.append(what)
+    client.enable(BOTH)
+    until(lambda: len(told) == 2)
+    right.write(DATA)
+    until(lambda: len(client.input) == len(DATA))
+    assert set(told) == {BufferEventFlag.READING | BufferEventFlag.TIMEOUT}
 
 
 def test_closing_the_network_closes_all(connect: Any, bad_network: BadNetwork) -> None:

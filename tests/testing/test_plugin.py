@@ -1,4 +1,4 @@
-"""The options of the pytest plugin, and what a test's own process is for."""
+"""The options of the pytest plugin, and what it says of a test's base."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from libevent_py import EventBase
-from libevent_py.testing.runs import ended
 from libevent_py.testing.tables import row_of
 from libevent_py.vulnerabilities import probe
 from tests.kit.pytests import pytest_of
@@ -74,6 +75,15 @@ LEFT = """
     def test_failed(event_base):
         event = Event.timer(event_base, print).add(3)
         assert False
+
+    def test_skipped(event_base):
+        kept.append(Event.timer(event_base, print).add(3))
+        pytest.skip("in its middle")
+
+    @pytest.mark.xfail
+    def test_xfailed(event_base):
+        kept.append(Event.timer(event_base, print).add(3))
+        assert False
 """
 
 
@@ -97,107 +107,14 @@ def test_what_a_test_leaves_on_its_base_is_told(tmp_path: Path) -> None:
         **dict.fromkeys(["test_closed", "test_dropped", "test_base_closed"], "passed"),
         "test_failed": "failed",
     }
+    assert "1 skipped, 1 xfailed, 7 errors" in ran.said
     told = re.findall(r"^the test has left .*:\n((?:  .*\n)+)", ran.said, re.MULTILINE)
     for lines, pattern in zip(told, LEAVING.values(), strict=True):
         assert re.fullmatch(f"  {pattern}\n", lines)
 
 
-APART = """
-    import os
-    import signal
-    import pytest
-    from libevent_py import Event, debug
-
-    HERE = os.getpid()
-
-    @pytest.fixture(scope="module")
-    def number():
-        return os.getpid()
-
-    @pytest.fixture
-    def breaks():
-        yield
-        raise OSError("at the end")
-
-    class TestClass:
-        def test_before(self, number):
-            assert not debug.enabled("debug_mode")
-
-        def test_debug(self, libevent_debug_mode, event_base, number):
-            assert debug.enabled("debug_mode")
-            assert number == os.getpid() != os.getppid()
-            print("printed there")
-
-    def test_after(number):
-        assert not debug.enabled("debug_mode")
-
-    def test_fails(libevent_debug_mode):
-        assert os.getpid() == 0
-
-    def test_skips(libevent_debug_mode):
-        pytest.skip("for no reason")
-
-    @pytest.mark.xfail(strict=True)
-    def test_xfails(libevent_debug_mode):
-        assert False
-
-    def test_breaks(libevent_debug_mode, breaks):
-        pass
-
-    @pytest.mark.parametrize("text", ["a/b", "[x]", "a::b"])
-    def test_named(libevent_debug_mode, text):
-        assert debug.enabled("debug_mode")
-
-    def test_crashes(libevent_debug_mode):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def test_ends(libevent_debug_mode):
-        print("on its way", flush=True)
-        os._exit(7)
-
-    def test_late(request):
-        request.getfixturevalue("libevent_debug_mode")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.more)])
-def test_a_test_runs_in_a_process_of_its_own(tmp_path: Path, workers: int) -> None:
-    ran = pytest_of(tmp_path, APART, f"-n{workers}", "--junitxml=results.xml")
-    assert ran.outcomes == {
-        "TestClass::test_before": "passed",
-        "TestClass::test_debug": "passed",
-        "test_after": "passed",
-        "test_fails": "failed",
-        "test_breaks": "error",
-        "test_named[a/b]": "passed",
-        "test_named[[x]]": "passed",
-        "test_named[a::b]": "passed",
-        "test_crashes": "failed",
-        "test_ends": "failed",
-        "test_late": "failed",
-    }
-    assert "1 skipped, 1 xfailed, 1 error" in ran.said
-    assert "for no reason" in ran.said
-    assert "printed there" in ran.said
-    assert "assert os.getpid() == 0" in ran.said
-    assert "OSError: at the end" in ran.said
-    assert "the test's own process was ended by SIGKILL" in ran.said
-    assert re.search(
-        "own process has exited with status 7. It has written:\n.*on its way", ran.said, re.S
-    )
-    assert "must be among a test's own fixtures" in ran.said
-    written = (tmp_path / "results.xml").read_text()
-    assert written.count("<testcase ") == 13
-
-
-def test_how_a_process_has_ended_is_told_in_words() -> None:
-    assert ended(-9) == "was ended by SIGKILL"
-    assert ended(128 + 6) == "was ended by SIGABRT"
-    assert ended(7) == "has exited with status 7"
-
-
 BACKENDS = """
+    import unittest
     import pytest
 
     def test_all(event_base, libevent_backend):
@@ -216,6 +133,16 @@ BACKENDS = """
     def test_fails(event_base):
         assert event_base.method == "epoll"
 
+    @pytest.mark.backends("poll")
+    def test_late(request):
+        request.getfixturevalue("event_base")
+
+    @pytest.mark.backends("poll")
+    @pytest.mark.usefixtures("event_base")
+    class TestCase(unittest.TestCase):
+        def test_once(self):
+            pass
+
     def test_without():
         pass
 """
@@ -230,8 +157,11 @@ def test_tests_run_on_the_backends_that_are_marked(tmp_path: Path) -> None:
         "test_some[select-1]": "passed",
         "test_some[select-2]": "passed",
         "test_fails[poll]": "failed",
+        "test_late": "failed",
+        "TestCase::test_once": "error",
         "test_without": "passed",
     }
+    assert ran.said.count("\nthe mark backends needs a test that can run more than once") == 2
     assert ran.said.count("this libevent has no kqueue here") == 1
     assert "2 skipped" in ran.said
 
@@ -245,6 +175,8 @@ def test_all_tests_run_on_the_backends_of_the_option(tmp_path: Path) -> None:
         "test_each[select]": "passed",
         "test_some[select-1]": "passed",
         "test_some[select-2]": "passed",
+        "test_late": "failed",
+        "TestCase::test_once": "error",
         "test_without": "passed",
     }
     assert "poll is not among --libevent-backends" in ran.said
@@ -288,6 +220,10 @@ def test_a_table_without_backends_says_so(tmp_path: Path) -> None:
         ),
         (["--libevent", "/"], "ERROR: there is no libevent in /: give the directory of its .so"),
         (["--libevent-compare", "/"], "ERROR: there is no libevent in /: give the directory"),
+        (
+            ["--libevent=/", "--libevent-compare=/"],
+            "ERROR: --libevent and --libevent-compare: give one of them",
+        ),
     ],
 )
 def test_bad_options_are_told(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -334,7 +270,7 @@ WHERE = """
         assert place != os.environ["COPIED"]
 
     def test_fails_always():
-        assert False, "as ever"
+        assert False, f"as ever: {object()}"
 """
 
 
@@ -358,6 +294,7 @@ def test_tests_run_on_another_build(tmp_path: Path, copied: Path, how: str) -> N
         "test_fails_always": "failed",
     }
     assert ran.said.count("test session starts") == 1
+    assert f"rootdir: {tmp_path}\n" in ran.said
     assert re.search(rf"^libevent: 2\.1\.\S+, {re.escape(str(copied))}/", ran.said, re.MULTILINE)
 
 
@@ -377,6 +314,52 @@ def test_builds_that_behave_alike_are_the_same(tmp_path: Path, copied: Path) -> 
     ran = pytest_of(tmp_path, "def test_it(event_base): pass", "--libevent-compare", str(copied))
     assert ran.status == 0
     assert ran.said.endswith("1 tests are the same, 0 differ\n")
+
+
+def test_a_comparison_runs_what_failed_last_on_both(tmp_path: Path, copied: Path) -> None:
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(WHERE))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--lf", f"--libevent-compare={copied}"],
+        cwd=tmp_path,
+        env={**os.environ, "COPIED": str(copied)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout.endswith("2 tests are the same, 1 differ\n"), done.stdout
+
+
+@pytest.mark.slow
+def test_a_comparison_and_its_child_end_together(tmp_path: Path, copied: Path) -> None:
+    code = """
+        import os
+        import signal
+        import time
+
+        def test_it():
+            if WHOLE:
+                os.killpg(0, signal.SIGINT)
+            else:
+                os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(100)
+    """
+    for whole, status in (True, pytest.ExitCode.INTERRUPTED), (False, 128 + signal.SIGTERM):
+        (tmp_path / "test_it.py").write_text(f"WHOLE = {whole}\n" + textwrap.dedent(code))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "test_it.py", f"--libevent-compare={copied}"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        assert done.stdout.count("test session starts") == 1
+        assert "differ" not in done.stdout
+    assert "libevent_py: the tests' process was ended by SIGTERM" in done.stdout
 
 
 def test_nothing_is_loaded_for_tests_that_use_nothing(tmp_path: Path) -> None:

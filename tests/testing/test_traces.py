@@ -90,3 +90,20 @@ def test_lines_become_calls(tmp_path: Path) -> None:
     assert len(trace.lines) == len(LINES.splitlines())
     trace.clear()
     assert trace.calls() == []
+
+
+def test_calls_of_several_threads_keep_their_results(tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    file.touch()
+    trace = LibeventTrace(file)
+    file.write_text(
+        "event_base_loop(base#1, 0 <unfinished ...>\n"
+        "evbuffer_add(buf#1 <unfinished ...>\n"
+        "<... event_base_loop resumed>) = 1\n"
+        '<... evbuffer_add resumed>, "x", 1) = 0\n'
+        "<... event_base_free resumed>)\n"  # begun before the test
+    )
+    assert list(map(str, trace.calls())) == [
+        "event_base_loop(base#1, 0) = 1",
+        'evbuffer_add(buf#1, "x", 1) = 0',
+    ]

@@ -572,6 +572,10 @@ def test_another_backend_is_used(tmp_path: Path) -> None:
         (["--libevent", "/", "true"], "there is no libevent in /: give the directory"),
         (["--inject", "event_add", "true"], "say what the function is to return, as error=-1"),
         (["--inject", "event_add:error=x", "true"], "is none of error=VALUE"),
+        (["--inject", "event_add:error=-1:errno=errorcode", "true"], "is none of error=VALUE"),
+        (["--inject", "malloc:when=0", "true"], "when=0 is no call: the first one is 1"),
+        (["--inject", "malloc:when=3..2", "true"], "when=3..2 is no call: the first one is 1"),
+        (["-o", "a\nb", "true"], "the path must be in one line"),
         (["--inject", "malloc:error=-1", "true"], "malloc() can only return NULL"),
         (33 * ["--inject", "malloc:when=1"] + ["true"], "there are 33, and at most 32 can be"),
         (["--inject", "malloc_:error=NULL", "true"], "libevent has no function or family malloc_"),
@@ -581,6 +585,15 @@ def test_bad_input_is_told_with_what_to_do(arguments: list[str], said: str) -> N
     done = run(*arguments, status=2)
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_folders_may_have_spaces(tmp_path: Path) -> None:
+    place = tmp_path / "a b"
+    place.mkdir()
+    program = written(place, "from libevent_py import EventBase\nEventBase().close()\n")
+    env = {**os.environ, "TMPDIR": str(place)}
+    run("-o", str(place / "c d"), "-e", "event_base_free", program, env=env)
+    assert (place / "c d").read_text() == "event_base_free(base#1)\n+++ exited with 0 +++\n"
 
 
 def test_a_static_program_is_refused(tmp_path: Path) -> None:
