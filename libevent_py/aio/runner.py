@@ -32,6 +32,8 @@ def run(
     debug mode on or off; None leaves that to Python. Raises `RuntimeError` inside another asyncio
     loop.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("aio.run() cannot be called from a running event loop")
     factory = functools.partial(EventLoop, base)
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
@@ -43,8 +45,6 @@ if sys.version_info < (3, 11):
 
     def _run(main: Any, factory: Any, debug: bool | None) -> Any:
         """Do as `asyncio.run` of Python 3.10, which takes no factory."""
-        if asyncio._get_running_loop() is not None:
-            raise RuntimeError("aio.run() cannot be called from a running event loop")
         if not asyncio.iscoroutine(main):
             raise ValueError(f"a coroutine was expected, got {main!r}")
         loop = factory()
