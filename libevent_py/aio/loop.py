@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
+from libevent_py._ffi import lib
+from libevent_py.aio.handles import Handle, TimerHandle
 from libevent_py.aio.watchers import READ, WRITE, Watched, Watcher, Watchers
 from libevent_py.enums import EventFlag, LoopFlag
 from libevent_py.event.base import EventBase
@@ -40,6 +42,10 @@ LONGEST = 24 * 3600.0
 CANCELLED = 50
 
 NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
+
+# Looked up once: an attribute of lib costs as much as a short call.
+event_active = lib.evpy_event_active
+event_add = lib.evpy_event_add
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -58,7 +64,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         _debug: bool
         _clock_resolution: float
         _ready: deque[asyncio.Handle]
-        _scheduled: list[asyncio.TimerHandle]
+        _scheduled: list[Any]
         _signal_handlers: dict[int, asyncio.Handle]
         _stopping: bool
         _thread_id: int | None
@@ -108,6 +114,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         if handles_signals and in_main_thread():  # the base's loop passes on what comes there
             signal.set_wakeup_fd(self._csock.fileno())
         try:
+            self._stepper._stay()
             self._readers.begin()
             self._writers.begin()
             self._arm()
@@ -130,6 +137,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         if (handled_signals or self._signal_handlers) and in_main_thread():
             signal.set_wakeup_fd(self._csock.fileno() if self._signal_handlers else -1)
 
+    # hot: called in each turn in which something is ready.
     def _step(self, _event: Event, _fd: int, _what: EventFlag) -> None:
         """Run what is ready now, as one turn of asyncio's own loop does."""
         self._idle = False
@@ -147,22 +155,26 @@ class EventLoop(asyncio.SelectorEventLoop):
         finally:
             if self._stopping:
                 self._base.loopbreak()
+            elif self._ready:
+                event_add(self._stepper.pointer, 0.0)
             else:
                 self._arm()
 
     def _take_due(self) -> None:
         """Make the timers that are due ready."""
-        scheduled = self._scheduled
         if self._timer_cancelled_count > CANCELLED:
             self._remove_cancelled()
+        scheduled, ready = self._scheduled, self._ready
         end = self.time() + self._clock_resolution
-        while scheduled and (scheduled[0].when() < end or scheduled[0]._cancelled):
-            timer = heappop(scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]
+        while scheduled:
+            timer = scheduled[0]
             if timer._cancelled:
                 self._timer_cancelled_count -= 1
+            elif timer._when < end:
+                ready.append(timer)
             else:
-                self._ready.append(timer)
+                break
+            heappop(scheduled)._scheduled = False
 
     def _remove_cancelled(self) -> None:
         """Remove the cancelled timers from the heap if they are the most."""
@@ -170,7 +182,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         if 2 * self._timer_cancelled_count <= len(scheduled):
             return
         for timer in scheduled:
-            timer._scheduled = not timer._cancelled  # type: ignore[attr-defined]
+            timer._scheduled = not timer._cancelled
         scheduled[:] = [timer for timer in scheduled if not timer._cancelled]
         heapify(scheduled)
         self._timer_cancelled_count = 0
@@ -178,27 +190,33 @@ class EventLoop(asyncio.SelectorEventLoop):
     def _arm(self) -> None:
         """Have `_step` run when there is something to do for it."""
         if self._ready or self._stopping:
-            self._stepper.add(0.0)
+            event_add(self._stepper.pointer, 0.0)
             return
         self._idle = True
         if self._scheduled:
-            delay = self._scheduled[0].when() - self.time()
-            self._stepper.add(min(delay, LONGEST) if delay > 0.0 else 0.0)
+            delay = self._scheduled[0]._when - self.time()
+            delay = min(delay, LONGEST) if delay > 0.0 else 0.0
+            event_add(self._stepper.pointer, delay)
 
     def _rouse(self) -> None:
         """Have `_step` run in the next turn."""
         if self._thread_id == get_ident():
             self._idle = False
-            self._stepper.add(0.0)
+            event_add(self._stepper.pointer, 0.0)
         else:
             self._write_to_self()
 
-    def _descriptor_ready(self, watcher: Watcher) -> None:
+    # hot: called for each descriptor that is ready.
+    def _descriptor_ready(self, watcher: Watcher, fd: int, what: EventFlag) -> None:
         """Have a descriptor's handle run in this turn."""
-        self._ready.append(watcher.handle)
+        handle = watcher.handle
+        if handle._cancelled:
+            watcher.watchers.remove(fd)
+            return
+        self._ready.append(handle)
         if self._idle:
             self._idle = False
-            self._stepper.active()
+            event_active(self._stepper.pointer)
 
     def stop(self) -> None:
         """Stop the loop after what is ready now; may be called in any callback of the base's."""
@@ -208,7 +226,7 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # What is called soon, or later.
 
-    # hot: a task calls it for each of its steps; asyncio's own has two more frames.
+    # hot: a task calls it for each of its steps; asyncio's own has three more frames.
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
@@ -218,11 +236,31 @@ class EventLoop(asyncio.SelectorEventLoop):
             if handle._source_traceback:  # type: ignore[attr-defined]
                 del handle._source_traceback[-1]  # type: ignore[attr-defined]
         else:
-            handle = asyncio.Handle(callback, args, self, context)
+            handle = Handle(callback, args, self, context)
             self._ready.append(handle)
         if self._idle:
             self._rouse()
         return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Have ``callback(*args)`` called in *delay* seconds."""
+        if self._closed or self._debug or delay is None:
+            timer = super().call_later(delay, callback, *args, context=context)
+            if timer._source_traceback:  # type: ignore[attr-defined]
+                del timer._source_traceback[-1]  # type: ignore[attr-defined]
+            return timer
+        timer = TimerHandle(self.time() + delay, callback, args, self, context)
+        scheduled = self._scheduled
+        heappush(scheduled, timer)
+        if self._idle and scheduled[0] is timer:
+            self._sooner()
+        return timer
 
     def call_at(  # type: ignore[override]
         self,
@@ -237,9 +275,8 @@ class EventLoop(asyncio.SelectorEventLoop):
             if timer._source_traceback:  # type: ignore[attr-defined]
                 del timer._source_traceback[-1]  # type: ignore[attr-defined]
         else:
-            timer = asyncio.TimerHandle(when, callback, args, self, context)
+            timer = TimerHandle(when, callback, args, self, context)
             heappush(self._scheduled, timer)
-            timer._scheduled = True  # type: ignore[attr-defined]
         if self._idle and self._scheduled[0] is timer:
             self._sooner()
         return timer

@@ -41,27 +41,28 @@ def number_of(file: Any) -> int:
 class Watcher(Event):
     """The event for a reader or a writer."""
 
-    __slots__ = ("file", "handle")
+    __slots__ = ("file", "handle", "watchers")
 
     #: What was given for the descriptor; it may be closed by now.
     file: Any
     #: What to run when it is ready.
     handle: asyncio.Handle
+    #: The readers or the writers that it is one of.
+    watchers: Watchers
 
 
 class Watchers:
     """The readers, or the writers, of a loop."""
 
-    __slots__ = ("_base", "_events", "_on_event", "_ready", "_what")
+    __slots__ = ("_base", "_events", "_ready", "_what")
 
     def __init__(
-        self, base: EventBase, what: EventFlag, ready: Callable[[Watcher], object]
+        self, base: EventBase, what: EventFlag, ready: Callable[[Watcher, int, EventFlag], object]
     ) -> None:
         self._base = base
         self._what = what
         self._events: dict[int, Watcher] = {}
-        self._ready = ready
-        self._on_event = cast("EventCallback", self._fired)
+        self._ready = cast("EventCallback", ready)
 
     def add(self, file: Any, handle: asyncio.Handle, waits: bool) -> None:
         """Have *handle* run when *file* is ready, and no other; with *waits*, from now on."""
@@ -71,8 +72,8 @@ class Watchers:
             watcher.handle.cancel()
             watcher.handle, watcher.file = handle, file
             return
-        watcher = Watcher(self._base, number, self._what, self._on_event)
-        watcher.handle, watcher.file = handle, file
+        watcher = Watcher(self._base, number, self._what, self._ready)
+        watcher.handle, watcher.file, watcher.watchers = handle, file, self
         try:
             watcher.add()  # tells, too, whether the backend takes it
             if not waits:
@@ -97,12 +98,6 @@ class Watchers:
         watcher.close()
         watcher.handle.cancel()
         return True
-
-    def _fired(self, watcher: Watcher, fd: int, what: EventFlag) -> None:
-        if watcher.handle._cancelled:
-            self.remove(fd)
-        else:
-            self._ready(watcher)
 
     def handles(self) -> dict[int, tuple[Any, asyncio.Handle]]:
         """Return what was given for each descriptor, by its number: the file and the handle."""

@@ -422,6 +422,16 @@ class Event(Child):
         if self._what & lib_SIGNAL:
             signals.removed(self._fd, self._key)
 
+    def _stay(self) -> CData:
+        """Return the pointer, and have C find the event until it is deleted, added or not.
+
+        For an event of the package's own that is added again and again, by `event_add` itself.
+        """
+        pointer = self.pointer
+        self._armed = self._then = True
+        self.base._may_call(self._key, self)
+        return pointer
+
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""
         if self.base._forked:  # C can't be asked in a forked child

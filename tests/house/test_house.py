@@ -66,7 +66,7 @@ FLOORS = """
 
     __init__
 
-    aio.watchers aio.loop aio.runner aio.selector aio
+    aio.handles aio.watchers aio.loop aio.runner aio.selector aio
 
     _trace
     _cli.find _cli.in_c _cli.doctor _cli.trace _cli.compare _cli
