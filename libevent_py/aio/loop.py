@@ -8,8 +8,9 @@ loop's own, runs what is ready. So whatever else is on the base runs in between.
 
 *When it runs.* The event is due at once as long as something is ready, by a timeout of 0: libevent
 then polls the descriptors first. Otherwise it is due when the first of asyncio's own timers is, and
-`_idle` says that whoever makes something ready has to rouse it. A descriptor's callback makes it
-active, so that it runs in the same turn, after the callbacks of the other descriptors.
+`_idle` says that whoever makes something ready has to rouse it. A descriptor's callback runs its
+handle itself if nothing is ready before it. Otherwise it queues the handle, which then runs in the
+same turn.
 
 *Signals.* asyncio has Python write the signals' numbers to its own pipe, and so takes the wakeup
 descriptor that the base's loop has set (`wakeup`). It is given back at once, and passes on to
@@ -208,12 +209,23 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # hot: called for each descriptor that is ready.
     def _descriptor_ready(self, watcher: Watcher, fd: int, what: EventFlag) -> None:
-        """Have a descriptor's handle run in this turn."""
+        """Run a descriptor's handle: now if nothing else is ready, else in its turn."""
         handle = watcher.handle
         if handle._cancelled:
             watcher.watchers.remove(fd)
-            return
-        self._ready.append(handle)
+        elif self._idle and not self._debug:
+            handle._run()
+            if self._stopping:
+                self._base.loopexit()  # after the other descriptors' callbacks
+        else:
+            self._ready.append(handle)
+            if self._idle:
+                self._idle = False
+                event_active(self._stepper.pointer)
+
+    def _read_from_self(self) -> None:
+        """Read asyncio's pipe: another thread has made something ready, or a signal has."""
+        super()._read_from_self()  # type: ignore[misc]
         if self._idle:
             self._idle = False
             event_active(self._stepper.pointer)
