@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -682,6 +683,38 @@ def test_a_loop_that_is_dropped_warns_and_is_closed() -> None:
         del loop
         gc.collect()
     assert base.closed
+
+
+def test_nothing_is_left_of_a_loop_on_a_base_that_stays(base: EventBase) -> None:
+    """Of tasks that were cancelled in the middle of a wait, either."""
+    left, right = socket.socketpair()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        waiting = [
+            asyncio.ensure_future(wait)
+            for wait in (loop.sock_recv(left, 1), asyncio.sleep(1000), asyncio.Event().wait())
+        ]
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting[0]), 0.001)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    left.setblocking(False)
+    loops = []
+    for _ in range(3):
+        loop = aio.EventLoop(base)
+        loop.run_until_complete(main())
+        assert loop._scheduled == [] or all(timer._cancelled for timer in loop._scheduled)
+        loop.close()
+        loops.append(weakref.ref(loop))
+    del loop
+    gc.collect()
+    assert [ref() for ref in loops] == [None] * 3
+    assert base._ledger == {} and base._live == {}
+    left.close()
+    right.close()
 
 
 def test_no_descriptor_is_left_of_a_loop_that_could_not_be_made(
