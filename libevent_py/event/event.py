@@ -231,8 +231,10 @@ class Event(Child):
         """Fire the event for *what*, pending or not; may be called from any thread.
 
         The loop is woken, and runs the callback if the event has not been closed by then. A signal
-        event's callback is called *ncalls* times. Unlike in C, another thread's call takes effect
-        only in the loop. Wraps ``event_active``.
+        event's callback is called *ncalls* times. Don't make an event active in its own callback
+        to go on with something: libevent would run it in the same turn, again and again, and look
+        at no descriptor meanwhile. ``add(0.0)`` lets others run. Unlike in C, another thread's call
+        takes effect only in the loop. Wraps ``event_active``.
         """
         base, pointer = self.base, self.pointer
         if base._thread != get_ident():  # the base's loop may begin at any time
@@ -419,6 +421,16 @@ class Event(Child):
         self.base._may_not_call(self._key)
         if self._what & lib_SIGNAL:
             signals.removed(self._fd, self._key)
+
+    def _stay(self) -> CData:
+        """Return the pointer, and have C find the event until it is deleted, added or not.
+
+        For an event of the package's own that is added again and again, by `event_add` itself.
+        """
+        pointer = self.pointer
+        self._armed = self._then = True
+        self.base._may_call(self._key, self)
+        return pointer
 
     def _fired_last(self) -> None:
         """Disarm the event, unless libevent has more calls for it."""

@@ -143,6 +143,13 @@ def dispatched(s: Any) -> None:
     it.dispatch()
 
 
+def turned(s: Any) -> None:
+    it = s.it
+    with it.turns():
+        it.turn(0.0)
+        it.turn(0.001)
+
+
 def collected(s: Any) -> None:
     """Drop the base with all that is made on it, as one cycle."""
     for name in ("event", "it", "base"):
@@ -163,6 +170,9 @@ EVENT_BASE: Operations = {
     "loopexit/later": lambda s: s.it.loopexit(60),
     "loop": lambda s: s.it.loop(ONCE_NOW),
     "dispatch": dispatched,
+    "turn": lambda s: s.it.turn(0),
+    "turn/a while": lambda s: s.it.turn(0.001),
+    "turns": turned,
     "num_events": lambda s: s.it.num_events(EventBaseCount.ADDED),
     "max_events": lambda s: s.it.max_events(EventBaseCount.ADDED, True),
     "active_by_fd": lambda s: s.it.active_by_fd(s.here, WRITE),
