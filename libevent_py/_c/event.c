@@ -545,3 +545,30 @@ static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 	evpy_loop_end(outer_aside);
 	return result;
 }
+
+static void evpy_on_turned(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+}
+
+/* Run one turn of the loop, as evpy_loop() does, that waits for `seconds` at most; if negative, without end. */
+static int evpy_turn(struct event_base *base, double seconds, struct event *waker)
+{
+	struct event end;
+	int result, error;
+
+	if (seconds <= 0)
+		return evpy_loop(
+		    base, seconds < 0 ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK, waker);
+	if (event_assign(&end, base, -1, 0, evpy_on_turned, NULL) < 0)
+		return EVPY_NOT_BEGUN;
+	result = evpy_event_add(&end, seconds) < 0 ? EVPY_NOT_BEGUN
+						   : evpy_loop(base, EVLOOP_ONCE, waker);
+	error = errno;
+	event_del(&end);
+	event_debug_unassign(&end);
+	errno = error;
+	return result;
+}

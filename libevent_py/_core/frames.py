@@ -80,14 +80,15 @@ def mentions(frame: FrameType, handle: object) -> bool:
     return any(value is handle for value in frame.f_locals.values())
 
 
-def in_the_middle(base: object, frame: FrameType | None) -> bool:
+def in_the_middle(base: object, frame: FrameType | None, until: FrameType | None = None) -> bool:
     """Tell whether *frame* runs inside a method that uses *base* or anything on it.
 
-    For instance, in a signal handler that comes while the method is under way.
+    For instance, in a signal handler that comes while the method is under way. Only the callers up
+    to *until* count.
     """
     # In one piece, without `outside` and `is_ours`, because each start of a loop calls it.
     within = True
-    while frame is not None:
+    while frame is not until and frame is not None:
         name = frame.f_globals.get("__name__")
         if type(name) is not str or not name.startswith(PACKAGE):
             within = False

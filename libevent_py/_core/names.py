@@ -218,6 +218,7 @@ STANDS_FOR = {
     "evpy_tls_set_verify": "SSL_CTX_set_verify",
     "evpy_tls_ssl": "bufferevent_openssl_get_ssl",
     "evpy_tls_use_certificate": "SSL_CTX_use_certificate_chain_file",
+    "evpy_turn": "event_base_loop",
     "evpy_unguard": "event_set_mem_functions",
     "evpy_uri_copy": "evhttp_uri_parse_with_flags",
     "evpy_uri_get": "evhttp_uri_parse_with_flags",

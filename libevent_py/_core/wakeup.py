@@ -89,6 +89,13 @@ class Wakeup:
         if before[1] != writer:
             self.previous = before[1]
 
+    def rewatch(self) -> None:
+        """Do as `watch` again amid its loop, as somebody else has set the wakeup descriptor."""
+        writer = self.signals.writer.fileno()
+        found = _write_signals_to(writer)
+        if found != writer:
+            self.previous = found
+
     def unwatch(self, before: list[int]) -> None:
         """Undo `watch`, as far as it got; a second time does nothing else."""
         for number in before[1:]:

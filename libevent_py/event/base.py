@@ -32,8 +32,14 @@ from libevent_py._core.owner import Root, get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
-from libevent_py.event.config import SUPPORTED_METHODS, EventConfig, checked_method
+from libevent_py.event.config import (
+    SUPPORTED_METHODS,
+    EventConfig,
+    checked_method,
+    unmakable,
+)
 from libevent_py.event.explain import account
+from libevent_py.event.turns import Turns
 
 if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Unpack
@@ -117,6 +123,7 @@ class EventBase(Root):
         "_on_error",
         "_once_callbacks",
         "_onces",
+        "_opened",
         "_pipes",
         "_quiet",
         "_reactions",
@@ -155,7 +162,7 @@ class EventBase(Root):
         if _highest_reserved() >= lib.FD_SETSIZE:
             _check_method(config)
         what = ffi.NULL if config is None else config.pointer
-        failure = functools.partial(_unmakable, config, method)
+        failure = functools.partial(unmakable, config, method)
         make = lib.evpy_event_base_new_with_config
         self._begin(Making(make, what, failure=failure), nolock)
         if priorities is not None:
@@ -178,6 +185,8 @@ class EventBase(Root):
         #: What the loop was begun with, while it runs.
         self._loop_flags = LoopFlag(0)
         self._onces: CData | None = None
+        #: The block of `turns` that is under way.
+        self._opened: Turns | None = None
         self._waker: CData | None = None
         self._exiter: CData | None = None
         self._exit_at: float | None = None
@@ -446,23 +455,38 @@ class EventBase(Root):
             raise errors.failed(lib.event_base_loop)
         return bool(result == 0)
 
+    def turn(self, timeout: Timeout = None) -> bool:
+        """Run one turn of the loop: wait at most *timeout* seconds, run what is ready, and return.
+
+        0 doesn't wait; None waits without end. As with ``loop(ONCE)``, it goes on until an event's
+        callback has run or the time is over, and callbacks that others make active meanwhile run,
+        too. Return False when there were no events to wait for, nor a timeout. Raises as `loop`
+        does. A program of its own loop puts it into ``with base.turns()``, which makes it several
+        times as fast. In the block a `loopexit` with a time ends the turn that it comes in, and the
+        block forgets it at its end. Stands for ``event_base_loop``.
+        """
+        if self._opened is None:
+            with Turns(self, sys._getframe(1), waits=timeout != 0) as turns:
+                return turns.run(timeout, None)
+        return self._opened.run(timeout, sys._getframe(1))
+
+    def turns(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context manager that sets up once what each `turn` in its block needs.
+
+        In the main thread, the block has Python's signals wake a turn that waits, by
+        `signal.set_wakeup_fd`; bytes meant for a descriptor that was set before reach it in the
+        next turn. The base belongs to the block's thread. Entering it raises as `loop` does.
+        """
+        return Turns(self, sys._getframe(1))
+
     def _run(self, pointer: CData, flags: LoopFlag, caller: FrameType) -> int:
-        if self._running:
-            raise RuntimeError("the loop of this event base runs already")
-        if self._calls:  # the loop could free what C is using
-            raise RuntimeError("the loop was run inside a callback that a call outside it led to")
-        if in_the_middle(self, caller):
-            raise RuntimeError("the loop was run in the middle of another call about its base")
+        self._check_runnable(caller)
         before: list[int] = []
         self._running, self._loop_flags = True, flags
         try:
             self._begin_callbacks()
             self._watch_pipes(before)
-            result = int(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
-            if result >= lib.EVPY_RAN_SHORT - 1:
-                result -= lib.EVPY_RAN_SHORT
-                self._report(_unwatched() or _short(), self)
-            return result
+            return self._told(errors.enter(pointer, lib.evpy_loop, pointer, flags, self._waker))
         finally:
             self._running = False
             try:
@@ -470,6 +494,22 @@ class EventBase(Root):
             except BaseException:  # an interrupt
                 self._end_run(before)
                 raise
+
+    def _check_runnable(self, caller: FrameType | None) -> None:
+        """Raise `RuntimeError` unless *caller* may run the loop."""
+        if self._running:
+            raise RuntimeError("the loop of this event base runs already")
+        if self._calls:  # the loop could free what C is using
+            raise RuntimeError("the loop was run inside a callback that a call outside it led to")
+        if in_the_middle(self, caller):
+            raise RuntimeError("the loop was run in the middle of another call about its base")
+
+    def _told(self, result: int) -> int:
+        """Return what the loop in C has returned, and report what it has added to that."""
+        if result >= lib.EVPY_RAN_SHORT - 1:
+            result -= lib.EVPY_RAN_SHORT
+            self._report(_unwatched() or _short(), self)
+        return result
 
     def _end_run(self, before: list[int]) -> None:
         """Undo what a run of the loop has begun; a second time goes on where the first ended."""
@@ -868,27 +908,13 @@ def _highest_reserved() -> int:
     return highest
 
 
-def _unmakable(config: EventConfig | None, method: str | None = None) -> Exception:
-    """Return the exception that says why C could not make a base as *config* asks."""
-    failure = errors.failed(lib.event_base_new_with_config)
-    if not isinstance(failure, errors.LibeventError):
-        return failure
-    asked = SUPPORTED_METHODS if method is None else (method,)
-    refusals = (config or EventConfig())._refusals(asked)
-    if refusals is None:
-        return failure
-    return errors.LibeventError(
-        f"event_base_new_with_config: no backend will do: {'; '.join(refusals)}"
-    )
-
-
 def _check_method(config: EventConfig | None) -> None:
     """Raise `OSError` if a base of *config* would use select."""
     # A base without locks watches nothing yet, so making one to ask it is safe.
     with (config or EventConfig())._like(EventBaseFlag.NOLOCK) as nolock:
         uses_select = lib.evpy_config_uses_select(nolock.pointer)
         if uses_select < 0:
-            raise _unmakable(nolock)
+            raise unmakable(nolock)
     if uses_select:
         raise _beyond_select("the base's own descriptors")
 

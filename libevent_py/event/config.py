@@ -198,3 +198,17 @@ class EventConfig(Handle):
     def close(self) -> None:
         """Free the configuration; a second time does nothing. Wraps ``event_config_free``."""
         self._take()
+
+
+def unmakable(config: EventConfig | None, method: str | None = None) -> Exception:
+    """Return the exception that says why C could not make a base as *config* asks."""
+    failure = errors.failed(lib.event_base_new_with_config)
+    if not isinstance(failure, errors.LibeventError):
+        return failure
+    asked = SUPPORTED_METHODS if method is None else (method,)
+    refusals = (config or EventConfig())._refusals(asked)
+    if refusals is None:
+        return failure
+    return errors.LibeventError(
+        f"event_base_new_with_config: no backend will do: {'; '.join(refusals)}"
+    )

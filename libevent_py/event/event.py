@@ -231,8 +231,10 @@ class Event(Child):
         """Fire the event for *what*, pending or not; may be called from any thread.
 
         The loop is woken, and runs the callback if the event has not been closed by then. A signal
-        event's callback is called *ncalls* times. Unlike in C, another thread's call takes effect
-        only in the loop. Wraps ``event_active``.
+        event's callback is called *ncalls* times. Don't make an event active in its own callback
+        to go on with something: libevent would run it in the same turn, again and again, and look
+        at no descriptor meanwhile. ``add(0.0)`` lets others run. Unlike in C, another thread's call
+        takes effect only in the loop. Wraps ``event_active``.
         """
         base, pointer = self.base, self.pointer
         if base._thread != get_ident():  # the base's loop may begin at any time
