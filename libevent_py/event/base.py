@@ -577,7 +577,7 @@ class EventBase(Root):
 
     def _clean_up(self) -> None:
         """Put the base into the state that the next run of the loop expects."""
-        if not self._forked:
+        if not self._forked and not self.closed:
             if self._exit_at is not None:
                 lib.event_del(self._exiter)
                 self._exit_at = None

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import libevent_py
+from libevent_py import aio
 from tests.kit.names import NAMES, text
 from tests.kit.words import is_sentence
 
@@ -38,7 +39,7 @@ FLOORS = """
 
     debug log util
 
-    event.config event.descriptor event.explain event.base event.event event.asked event
+    event.config event.descriptor event.explain event.turns event.base event.event event.asked event
 
     buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
     buffer.owned buffer
@@ -64,6 +65,8 @@ FLOORS = """
     types
 
     __init__
+
+    aio.watchers aio.loop aio.runner aio.selector aio
 
     _trace
     _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
@@ -284,7 +287,7 @@ def test_every_module_has_a_docstring(module: str) -> None:
     assert ast.get_docstring(tree(module))
 
 
-PUBLIC = ["debug", "dns", "http", "log", "tag", "util", "vulnerabilities"]
+PUBLIC = ["aio", "debug", "dns", "http", "log", "tag", "util", "vulnerabilities"]
 
 
 @pytest.mark.parametrize("module", PUBLIC)
@@ -314,7 +317,7 @@ def test_every_public_class_and_method_has_a_docstring_that_begins_with_a_senten
 
 def given_out() -> Iterator[type]:
     """Yield the public classes, and those of the package that they inherit from."""
-    modules = [libevent_py, libevent_py.util, libevent_py.rpc, libevent_py.tag]
+    modules = [libevent_py, libevent_py.util, libevent_py.rpc, libevent_py.tag, aio]
     seen: set[type] = set()
     for module in modules:
         for name, thing in vars(module).items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import libevent_py
-from libevent_py import testing
+from libevent_py import aio, testing
 
 NAMES = Path(__file__).parents[2] / "docs" / "names.md"
 
@@ -29,14 +29,19 @@ more than in C. `pointer` is for reading only.
 MODULES = ["debug", "log", "tag", "types", "util", "vulnerabilities"]
 
 #: Whose names are Python's, not ours.
-PYTHON = {"builtins", "enum", "typing", "collections.abc"}
+PYTHON = {"asyncio", "builtins", "enum", "typing", "collections", "selectors"}
 
 
 def members(kind: type) -> list[str]:
     """Return the public names of *kind* that don't come from Python's own classes."""
     if issubclass(kind, enum.Enum):
         return list(kind.__members__)
-    inherited = {name for base in kind.__mro__ if base.__module__ in PYTHON for name in dir(base)}
+    inherited = {
+        name
+        for base in kind.__mro__
+        if base.__module__.split(".")[0] in PYTHON
+        for name in dir(base)
+    }
     return [name for name in dir(kind) if not name.startswith("_") and name not in inherited]
 
 
@@ -56,8 +61,10 @@ def sections() -> Iterator[tuple[str, list[str]]]:
     yield "libevent_py", sorted(libevent_py.__all__)
     for name in MODULES:
         yield f"libevent_py.{name}", own(getattr(libevent_py, name))
+    yield "libevent_py.aio", own(aio)
     yield "libevent_py.testing", own(testing)
     public = {name: getattr(libevent_py, name) for name in libevent_py.__all__}
+    public |= {name: getattr(aio, name) for name in aio.__all__}
     public |= {name: getattr(testing, name) for name in testing.__all__}
     for name, thing in sorted(public.items()):
         if isinstance(thing, type) and thing.__module__.startswith("libevent_py"):

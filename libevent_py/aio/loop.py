@@ -1,0 +1,314 @@
+"""asyncio's loop on an event base.
+
+*One run, one loop.* `EventLoop` is asyncio's own loop for Unix, with its transports, servers,
+subprocesses and signals; only its waiting is libevent's. asyncio's `run_forever` calls `_run_once`
+again and again, which polls the descriptors and runs what is ready. Here `_run_once` is a whole run
+of the base's loop, which ends when somebody stops it, and `_step`, the callback of an event of the
+loop's own, runs what is ready. So whatever else is on the base runs in between.
+
+*When it runs.* The event is due at once as long as something is ready, by a timeout of 0: libevent
+then polls the descriptors first. Otherwise it is due when the first of asyncio's own timers is, and
+`_idle` says that whoever makes something ready has to rouse it. A descriptor's callback makes it
+active, so that it runs in the same turn, after the callbacks of the other descriptors.
+
+*Signals.* asyncio has Python write the signals' numbers to its own pipe, and so takes the wakeup
+descriptor that the base's loop has set (`wakeup`). It is given back at once, and passes on to
+asyncio's pipe what comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from libevent_py._core.owner import get_ident
+from libevent_py._core.wakeup import in_main_thread, wakeup
+from libevent_py.aio.watchers import READ, WRITE, Watched, Watcher, Watchers
+from libevent_py.enums import EventFlag, LoopFlag
+from libevent_py.event.base import EventBase
+from libevent_py.event.event import Event
+
+#: How many seconds to wait at most, as asyncio does.
+LONGEST = 24 * 3600.0
+
+#: As asyncio does: beyond so many cancelled timers, if they are the most, remove them all.
+CANCELLED = 50
+
+NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop on a base, whose other events, bufferevents and servers run in between.
+
+    Give the class itself to ``asyncio.Runner(loop_factory=…)`` or ``asyncio.run``, or use
+    `aio.run`. Everything of asyncio's works on it: tasks, streams, transports, subprocesses,
+    signals, debug mode. What the callbacks of the base's other objects raise comes out of
+    `run_forever`, after which the loop can be run again. `EventBase.loopbreak` and `loopexit` stop
+    it, as `stop` does. An object's callback may use the loop as a coroutine may: no
+    `call_soon_threadsafe` is needed.
+    """
+
+    if TYPE_CHECKING:  # what asyncio has, and its stubs don't
+        _csock: Any
+        _debug: bool
+        _clock_resolution: float
+        _ready: deque[asyncio.Handle]
+        _scheduled: list[asyncio.TimerHandle]
+        _signal_handlers: dict[int, asyncio.Handle]
+        _stopping: bool
+        _thread_id: int | None
+        _timer_cancelled_count: int
+
+        def _check_closed(self) -> None: ...
+
+        def _write_to_self(self) -> None: ...
+
+    _closed = True  # until it is made
+
+    def __init__(self, base: EventBase | None = None) -> None:
+        """Make a loop on *base*; without, on a base of its own, which is closed with the loop.
+
+        A user's base stays open, and whoever closes it first leaves a loop that can only be closed.
+        A base has one asyncio loop running at a time.
+        """
+        if base is not None and not isinstance(base, EventBase):
+            raise TypeError(f"base must be an EventBase, not {base!r}")
+        self._owns_base = base is None
+        self._base = EventBase() if base is None else base
+        self._readers = Watchers(self._base, READ, self._descriptor_ready)
+        self._writers = Watchers(self._base, WRITE, self._descriptor_ready)
+        #: Whether the loop runs and waits, so that what becomes ready has to rouse it.
+        self._idle = False
+        self._stepper = Event.user(self._base, self._step)
+        try:
+            super().__init__(Watched(self._readers, self._writers))
+        except BaseException:
+            self._closed = True
+            self._end()
+            raise
+
+    @property
+    def base(self) -> EventBase:
+        """The base that the loop runs on."""
+        return self._base
+
+    # Running.
+
+    def _run_once(self) -> None:
+        """Run the base's loop until somebody stops it: asyncio's `run_forever` calls this once."""
+        base = self._base
+        if base._thread != get_ident():
+            base.take_over()
+        handles_signals = bool(self._signal_handlers)
+        if handles_signals and in_main_thread():  # the base's loop passes on what comes there
+            signal.set_wakeup_fd(self._csock.fileno())
+        try:
+            self._readers.begin()
+            self._writers.begin()
+            self._arm()
+            base.loop(NO_EXIT_ON_EMPTY)
+        finally:
+            try:
+                self._rest(handles_signals)
+            except BaseException:  # an interrupt
+                self._rest(handles_signals)
+                raise
+        self._stopping = True
+
+    def _rest(self, handled_signals: bool) -> None:
+        """Have nothing of the loop's own pending on the base until the next run."""
+        self._idle = False
+        if not self._base.closed and not self._base._forked:
+            self._stepper.delete()
+            self._readers.end()
+            self._writers.end()
+        if (handled_signals or self._signal_handlers) and in_main_thread():
+            signal.set_wakeup_fd(self._csock.fileno() if self._signal_handlers else -1)
+
+    def _step(self, _event: Event, _fd: int, _what: EventFlag) -> None:
+        """Run what is ready now, as one turn of asyncio's own loop does."""
+        self._idle = False
+        try:
+            if self._debug:
+                super()._run_once()  # type: ignore[misc]
+                return
+            if self._scheduled:
+                self._take_due()
+            ready = self._ready
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+        finally:
+            if self._stopping:
+                self._base.loopbreak()
+            else:
+                self._arm()
+
+    def _take_due(self) -> None:
+        """Make the timers that are due ready."""
+        scheduled = self._scheduled
+        if self._timer_cancelled_count > CANCELLED:
+            self._remove_cancelled()
+        end = self.time() + self._clock_resolution
+        while scheduled and (scheduled[0].when() < end or scheduled[0]._cancelled):
+            timer = heappop(scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if timer._cancelled:
+                self._timer_cancelled_count -= 1
+            else:
+                self._ready.append(timer)
+
+    def _remove_cancelled(self) -> None:
+        """Remove the cancelled timers from the heap if they are the most."""
+        scheduled = self._scheduled
+        if 2 * self._timer_cancelled_count <= len(scheduled):
+            return
+        for timer in scheduled:
+            timer._scheduled = not timer._cancelled  # type: ignore[attr-defined]
+        scheduled[:] = [timer for timer in scheduled if not timer._cancelled]
+        heapify(scheduled)
+        self._timer_cancelled_count = 0
+
+    def _arm(self) -> None:
+        """Have `_step` run when there is something to do for it."""
+        if self._ready or self._stopping:
+            self._stepper.add(0.0)
+            return
+        self._idle = True
+        if self._scheduled:
+            delay = self._scheduled[0].when() - self.time()
+            self._stepper.add(min(delay, LONGEST) if delay > 0.0 else 0.0)
+
+    def _rouse(self) -> None:
+        """Have `_step` run in the next turn."""
+        if self._thread_id == get_ident():
+            self._idle = False
+            self._stepper.add(0.0)
+        else:
+            self._write_to_self()
+
+    def _descriptor_ready(self, watcher: Watcher) -> None:
+        """Have a descriptor's handle run in this turn."""
+        self._ready.append(watcher.handle)
+        if self._idle:
+            self._idle = False
+            self._stepper.active()
+
+    def stop(self) -> None:
+        """Stop the loop after what is ready now; may be called in any callback of the base's."""
+        super().stop()
+        if self._idle:
+            self._rouse()
+
+    # What is called soon, or later.
+
+    # hot: a task calls it for each of its steps; asyncio's own has two more frames.
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Have ``callback(*args)`` called in the next turn, in the order of the calls."""
+        if self._closed or self._debug:
+            handle = super().call_soon(callback, *args, context=context)
+            if handle._source_traceback:  # type: ignore[attr-defined]
+                del handle._source_traceback[-1]  # type: ignore[attr-defined]
+        else:
+            handle = asyncio.Handle(callback, args, self, context)
+            self._ready.append(handle)
+        if self._idle:
+            self._rouse()
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Have ``callback(*args)`` called when `time` is *when*, in seconds."""
+        if self._closed or self._debug or when is None:
+            timer = super().call_at(when, callback, *args, context=context)
+            if timer._source_traceback:  # type: ignore[attr-defined]
+                del timer._source_traceback[-1]  # type: ignore[attr-defined]
+        else:
+            timer = asyncio.TimerHandle(when, callback, args, self, context)
+            heappush(self._scheduled, timer)
+            timer._scheduled = True  # type: ignore[attr-defined]
+        if self._idle and self._scheduled[0] is timer:
+            self._sooner()
+        return timer
+
+    def _sooner(self) -> None:
+        """Have `_step` run when the first timer is due, which has been added in a callback."""
+        if self._thread_id == get_ident():
+            self._arm()
+        else:
+            self._write_to_self()
+
+    # Descriptors.
+
+    def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        self._readers.add(fd, handle, self._thread_id is not None)
+        return handle
+
+    def _add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        self._writers.add(fd, handle, self._thread_id is not None)
+        return handle
+
+    def _remove_reader(self, fd: Any) -> bool:
+        return not self._closed and self._readers.remove(fd)
+
+    def _remove_writer(self, fd: Any) -> bool:
+        return not self._closed and self._writers.remove(fd)
+
+    # Signals.
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Have ``callback(*args)`` called in the loop when the process gets the signal *sig*."""
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            self._wake_by_signals()
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Undo `add_signal_handler`; return whether there was a handler."""
+        try:
+            return super().remove_signal_handler(sig)
+        finally:
+            self._wake_by_signals()
+
+    def _wake_by_signals(self) -> None:
+        """Let signals wake the base's loop again, as asyncio has set a wakeup descriptor."""
+        if self._base._running and self._thread_id == get_ident() and in_main_thread():
+            wakeup().rewatch()
+
+    # The end.
+
+    def close(self) -> None:
+        """Close the loop, and its base if it has one of its own; a second time does nothing."""
+        done = self._closed
+        super().close()
+        if not done:
+            self._end()
+
+    def _end(self) -> None:
+        base = self._base
+        if base._thread != get_ident() and not base.closed and not base._forked:
+            base.take_over()
+        self._readers.close()
+        self._writers.close()
+        self._stepper.close()
+        if self._owns_base:
+            base.close()

@@ -1,0 +1,163 @@
+"""The descriptors that an `EventLoop` waits for: an event for each reader and each writer.
+
+An event's callback queues the handle. The events are pending only while the loop runs: a descriptor
+that is ready would keep a base spinning that is run by something else, and any of them would keep
+its loop from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from libevent_py.enums import EventFlag
+from libevent_py.event.event import Event
+
+if TYPE_CHECKING:
+    from libevent_py.event.base import EventBase
+    from libevent_py.event.event import EventCallback
+
+# Combined once: it costs a microsecond each time.
+READ = EventFlag.READ | EventFlag.PERSIST
+WRITE = EventFlag.WRITE | EventFlag.PERSIST
+
+
+def number_of(file: Any) -> int:
+    """Return the descriptor of *file*, a number or anything with a ``fileno``.
+
+    Raises `ValueError` for anything else, as `selectors` does.
+    """
+    try:
+        number = file if isinstance(file, int) else int(file.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {file!r}") from None
+    if number < 0:
+        raise ValueError(f"Invalid file descriptor: {number}")
+    return number
+
+
+class Watcher(Event):
+    """The event for a reader or a writer."""
+
+    __slots__ = ("file", "handle")
+
+    #: What was given for the descriptor; it may be closed by now.
+    file: Any
+    #: What to run when it is ready.
+    handle: asyncio.Handle
+
+
+class Watchers:
+    """The readers, or the writers, of a loop."""
+
+    __slots__ = ("_base", "_events", "_on_event", "_ready", "_what")
+
+    def __init__(
+        self, base: EventBase, what: EventFlag, ready: Callable[[Watcher], object]
+    ) -> None:
+        self._base = base
+        self._what = what
+        self._events: dict[int, Watcher] = {}
+        self._ready = ready
+        self._on_event = cast("EventCallback", self._fired)
+
+    def add(self, file: Any, handle: asyncio.Handle, waits: bool) -> None:
+        """Have *handle* run when *file* is ready, and no other; with *waits*, from now on."""
+        number = number_of(file)
+        watcher = self._events.get(number)
+        if watcher is not None:
+            watcher.handle.cancel()
+            watcher.handle, watcher.file = handle, file
+            return
+        watcher = Watcher(self._base, number, self._what, self._on_event)
+        watcher.handle, watcher.file = handle, file
+        try:
+            watcher.add()  # tells, too, whether the backend takes it
+            if not waits:
+                watcher.delete()
+        except BaseException:
+            watcher.close()
+            raise
+        self._events[number] = watcher
+
+    def remove(self, file: Any) -> bool:
+        """Forget what runs when *file* is ready; return whether there was anything."""
+        try:
+            number = number_of(file)
+        except ValueError:  # a file that is closed knows its number no longer
+            found = [n for n, watcher in self._events.items() if watcher.file is file]
+            if not found:
+                raise
+            number = found[0]
+        watcher = self._events.pop(number, None)
+        if watcher is None:
+            return False
+        watcher.close()
+        watcher.handle.cancel()
+        return True
+
+    def _fired(self, watcher: Watcher, fd: int, what: EventFlag) -> None:
+        if watcher.handle._cancelled:
+            self.remove(fd)
+        else:
+            self._ready(watcher)
+
+    def handles(self) -> dict[int, tuple[Any, asyncio.Handle]]:
+        """Return what was given for each descriptor, by its number: the file and the handle."""
+        return {n: (watcher.file, watcher.handle) for n, watcher in self._events.items()}
+
+    def begin(self) -> None:
+        """Wait for all of them."""
+        for watcher in self._events.values():
+            watcher.add()
+
+    def end(self) -> None:
+        """Wait for none of them."""
+        for watcher in self._events.values():
+            watcher.delete()
+
+    def close(self) -> None:
+        """Forget all of them."""
+        while self._events:
+            self._events.popitem()[1].close()
+
+
+class Watched(selectors.BaseSelector):
+    """The descriptors as a selector that shows what asyncio's own would, and waits for nothing."""
+
+    def __init__(self, readers: Watchers, writers: Watchers) -> None:
+        self._readers = readers
+        self._writers = writers
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Refuse it."""
+        raise NotImplementedError("an aio.EventLoop waits by its base: use its add_reader()")
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Refuse it."""
+        raise NotImplementedError("an aio.EventLoop waits by its base: use its remove_reader()")
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return nothing, at once: the events' callbacks have queued what is ready."""
+        return []
+
+    def get_map(self) -> dict[Any, selectors.SelectorKey]:
+        """Return the descriptors' keys by what was given for each."""
+        keys: dict[Any, selectors.SelectorKey] = {}
+        readers, writers = self._readers.handles(), self._writers.handles()
+        for number in readers.keys() | writers.keys():
+            file, reader = readers.get(number, (None, None))
+            file, writer = writers.get(number, (file, None))
+            events = selectors.EVENT_READ * bool(reader) | selectors.EVENT_WRITE * bool(writer)
+            keys[file] = selectors.SelectorKey(cast("Any", file), number, events, (reader, writer))
+        return keys
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """Return the key of *fileobj*; `KeyError` if nothing waits for it."""
+        number = number_of(fileobj)
+        found = [key for key in self.get_map().values() if key.fd == number]
+        if not found:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return found[0]

@@ -1,0 +1,1 @@
+"""asyncio on an event base."""
