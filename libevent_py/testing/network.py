@@ -204,19 +204,21 @@ class _Link:
     def told(self, bev: BufferEvent, what: BufferEventFlag) -> None:
         """React to what has become of one end."""
         way = self.ways[self.ends.index(bev)]
+        # Several may come at once, as callbacks are deferred.
         if what & BufferEventFlag.CONNECTED:
-            self.tell(what)
+            self.tell(BufferEventFlag.CONNECTED)
+        directions = what & (BufferEventFlag.READING | BufferEventFlag.WRITING)
+        if what & BufferEventFlag.ERROR:  # which doesn't wait for what is on its way
+            self.tell(directions | BufferEventFlag.ERROR)
+            if directions:
+                self.discard()
+            self.close()
         elif what & BufferEventFlag.EOF:
             way.ended = True
             way.take(bev)
         elif what & BufferEventFlag.TIMEOUT:  # which ends nothing
-            self.tell(what)
+            self.tell(directions | BufferEventFlag.TIMEOUT)
             bev.enable(BOTH)
-        else:  # an error doesn't wait for what is on its way
-            self.tell(what)
-            if what & (BufferEventFlag.READING | BufferEventFlag.WRITING):
-                self.discard()
-            self.close()
 
     def ended(self) -> None:
         """Close both ends, if nothing more can come through."""

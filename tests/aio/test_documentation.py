@@ -15,6 +15,7 @@ PRINTED = [
     "hello\n0\n",
     "answered by a coroutine\nTrue\n",
     "b'from the other end'\n",
+    "b'HELLO, WORLD\\n'\n200 b'an answer'\n",
     "['left']\n",
     "[1, 1, 1]\n",
 ]
