@@ -595,13 +595,43 @@ def test_a_loop_runs_in_the_thread_that_runs_it(base: EventBase) -> None:
     """And is closed in the one that has made it."""
     loop = aio.EventLoop(base)
     result: list[str] = []
-    thread = threading.Thread(
-        target=lambda: result.append(loop.run_until_complete(asyncio.sleep(0.001, "there")))
-    )
-    thread.start()
+    ran, go = threading.Event(), threading.Event()
+
+    def run() -> None:
+        result.append(loop.run_until_complete(asyncio.sleep(0.001, "there")))
+        ran.set()
+        go.wait(PATIENCE)
+
+    for ends in (True, False):
+        ran.clear()
+        if ends:
+            go.set()
+        else:
+            go.clear()
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert ran.wait(PATIENCE)
+        if ends:
+            thread.join()
+            assert loop.run_until_complete(asyncio.sleep(0.001, "here")) == "here"
+    loop.close()  # while the thread lives
+    go.set()
     thread.join()
-    assert loop.run_until_complete(asyncio.sleep(0.001, "here")) == "here"
-    assert result == ["there"]
+    assert result == ["there", "there"]
+    assert base.events() == []
+
+
+def test_a_loop_can_not_be_closed_while_another_thread_runs_it(base: EventBase) -> None:
+    loop = aio.EventLoop(base)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    end = time.monotonic() + PATIENCE
+    while not loop.is_running() and time.monotonic() < end:
+        time.sleep(0.001)
+    with pytest.raises(RuntimeError, match="running event loop"):
+        loop.close()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
     loop.close()
 
 
