@@ -46,6 +46,11 @@ def pending(base: EventBase) -> int:
     return base.num_events(EventBaseCount.ADDED)
 
 
+def interrupting(seconds: float) -> threading.Timer:
+    """Return a thread that will interrupt this process by Ctrl-C, *seconds* after its start."""
+    return threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+
+
 def later(seconds: float, function: Callable[..., object], *args: object) -> threading.Timer:
     """Have another thread call *function* in some *seconds*."""
     timer = threading.Timer(seconds, function, args)
@@ -445,10 +450,11 @@ def test_a_user_who_closes_the_loop_s_own_events_only_breaks_it(base: EventBase)
 
 def test_ctrl_c_wakes_a_loop_that_waits(loop: aio.EventLoop) -> None:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = later(0.05, os.kill, os.getpid(), signal.SIGINT)
+    timer = interrupting(0.05)
     begun = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             loop.run_until_complete(asyncio.sleep(PATIENCE))
     finally:
         timer.join()
@@ -472,9 +478,10 @@ def test_ctrl_c_cancels_what_run_runs(base: EventBase) -> None:
             raise
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = later(0.05, os.kill, os.getpid(), signal.SIGINT)
+    timer = interrupting(0.2)
     try:
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             aio.run(main(), base=base)
     finally:
         timer.join()
@@ -528,10 +535,11 @@ def test_ctrl_c_wakes_a_loop_whose_signal_handlers_have_come_and_gone(loop: aio.
 
     for removes in (True, False):
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-        timer = later(0.05, os.kill, os.getpid(), signal.SIGINT)
+        timer = interrupting(0.05)
         begun = time.monotonic()
         try:
             with pytest.raises(KeyboardInterrupt):
+                timer.start()
                 loop.run_until_complete(main(removes))
         finally:
             timer.join()
