@@ -46,7 +46,7 @@ NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 
 # Looked up once: an attribute of lib costs as much as a short call.
 event_active = lib.evpy_event_active
-event_add = lib.evpy_event_add
+rouse = lib.evpy_event_rouse
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -109,8 +109,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         """Run the base's loop until somebody stops it: asyncio's `run_forever` calls this once."""
         base = self._base
-        if base._thread != get_ident():
-            base.take_over()
+        self._claim()
         handles_signals = bool(self._signal_handlers)
         if handles_signals and in_main_thread():  # the base's loop passes on what comes there
             signal.set_wakeup_fd(self._csock.fileno())
@@ -141,8 +140,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     # hot: called in each turn in which something is ready.
     def _step(self, _event: Event, _fd: int, _what: EventFlag) -> None:
         """Run what is ready now, as one turn of asyncio's own loop does."""
-        self._idle = False
         try:
+            self._idle = False
             if self._debug:
                 super()._run_once()  # type: ignore[misc]
                 return
@@ -157,7 +156,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             if self._stopping:
                 self._base.loopbreak()
             elif self._ready:
-                event_add(self._stepper.pointer, 0.0)
+                rouse(self._stepper.pointer, 0.0)
             else:
                 self._arm()
 
@@ -191,19 +190,18 @@ class EventLoop(asyncio.SelectorEventLoop):
     def _arm(self) -> None:
         """Have `_step` run when there is something to do for it."""
         if self._ready or self._stopping:
-            event_add(self._stepper.pointer, 0.0)
+            rouse(self._stepper.pointer, 0.0)
             return
-        self._idle = True
         if self._scheduled:
             delay = self._scheduled[0]._when - self.time()
-            delay = min(delay, LONGEST) if delay > 0.0 else 0.0
-            event_add(self._stepper.pointer, delay)
+            rouse(self._stepper.pointer, min(delay, LONGEST) if delay > 0.0 else 0.0)
+        self._idle = True
 
     def _rouse(self) -> None:
         """Have `_step` run in the next turn."""
         if self._thread_id == get_ident():
-            self._idle = False
-            event_add(self._stepper.pointer, 0.0)
+            rouse(self._stepper.pointer, 0.0)
+            self._idle = False  # only now: a signal handler that raises must not leave it asleep
         else:
             self._write_to_self()
 
@@ -220,15 +218,15 @@ class EventLoop(asyncio.SelectorEventLoop):
         else:
             self._ready.append(handle)
             if self._idle:
-                self._idle = False
                 event_active(self._stepper.pointer)
+                self._idle = False
 
     def _read_from_self(self) -> None:
         """Read asyncio's pipe: another thread has made something ready, or a signal has."""
         super()._read_from_self()  # type: ignore[misc]
         if self._idle:
-            self._idle = False
             event_active(self._stepper.pointer)
+            self._idle = False
 
     def stop(self) -> None:
         """Stop the loop after what is ready now; may be called in any callback of the base's."""
@@ -346,18 +344,26 @@ class EventLoop(asyncio.SelectorEventLoop):
     # The end.
 
     def close(self) -> None:
-        """Close the loop, and its base if it has one of its own; a second time does nothing."""
+        """Close the loop, and its base if it has one of its own; a second time does nothing.
+
+        Raises `RuntimeError` while it runs, `ThreadError` while another thread uses the base.
+        """
         done = self._closed
+        if not done and not self.is_running():
+            self._claim()
         super().close()
         if not done:
             self._end()
 
-    def _end(self) -> None:
+    def _claim(self) -> None:
+        """Make this thread the owner of the base, if the base is there."""
         base = self._base
         if base._thread != get_ident() and not base.closed and not base._forked:
             base.take_over()
+
+    def _end(self) -> None:
         self._readers.close()
         self._writers.close()
         self._stepper.close()
         if self._owns_base:
-            base.close()
+            self._base.close()

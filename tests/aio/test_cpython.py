@@ -99,6 +99,7 @@ def test_few_tests_are_left_out_and_none_without_a_reason() -> None:
     assert all(LEFT_OUT.values())
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(
         "import asyncio, unittest\n"

@@ -46,6 +46,11 @@ def pending(base: EventBase) -> int:
     return base.num_events(EventBaseCount.ADDED)
 
 
+def interrupting(seconds: float) -> threading.Timer:
+    """Return a thread that will interrupt this process by Ctrl-C, *seconds* after its start."""
+    return threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+
+
 def later(seconds: float, function: Callable[..., object], *args: object) -> threading.Timer:
     """Have another thread call *function* in some *seconds*."""
     timer = threading.Timer(seconds, function, args)
@@ -445,10 +450,11 @@ def test_a_user_who_closes_the_loop_s_own_events_only_breaks_it(base: EventBase)
 
 def test_ctrl_c_wakes_a_loop_that_waits(loop: aio.EventLoop) -> None:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = later(0.05, os.kill, os.getpid(), signal.SIGINT)
+    timer = interrupting(0.05)
     begun = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             loop.run_until_complete(asyncio.sleep(PATIENCE))
     finally:
         timer.join()
@@ -472,9 +478,10 @@ def test_ctrl_c_cancels_what_run_runs(base: EventBase) -> None:
             raise
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = later(0.05, os.kill, os.getpid(), signal.SIGINT)
+    timer = interrupting(0.2)
     try:
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             aio.run(main(), base=base)
     finally:
         timer.join()
@@ -528,10 +535,11 @@ def test_ctrl_c_wakes_a_loop_whose_signal_handlers_have_come_and_gone(loop: aio.
 
     for removes in (True, False):
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-        timer = later(0.05, os.kill, os.getpid(), signal.SIGINT)
+        timer = interrupting(0.05)
         begun = time.monotonic()
         try:
             with pytest.raises(KeyboardInterrupt):
+                timer.start()
                 loop.run_until_complete(main(removes))
         finally:
             timer.join()
@@ -595,13 +603,43 @@ def test_a_loop_runs_in_the_thread_that_runs_it(base: EventBase) -> None:
     """And is closed in the one that has made it."""
     loop = aio.EventLoop(base)
     result: list[str] = []
-    thread = threading.Thread(
-        target=lambda: result.append(loop.run_until_complete(asyncio.sleep(0.001, "there")))
-    )
-    thread.start()
+    ran, go = threading.Event(), threading.Event()
+
+    def run() -> None:
+        result.append(loop.run_until_complete(asyncio.sleep(0.001, "there")))
+        ran.set()
+        go.wait(PATIENCE)
+
+    for ends in (True, False):
+        ran.clear()
+        if ends:
+            go.set()
+        else:
+            go.clear()
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert ran.wait(PATIENCE)
+        if ends:
+            thread.join()
+            assert loop.run_until_complete(asyncio.sleep(0.001, "here")) == "here"
+    loop.close()  # while the thread lives
+    go.set()
     thread.join()
-    assert loop.run_until_complete(asyncio.sleep(0.001, "here")) == "here"
-    assert result == ["there"]
+    assert result == ["there", "there"]
+    assert base.events() == []
+
+
+def test_a_loop_can_not_be_closed_while_another_thread_runs_it(base: EventBase) -> None:
+    loop = aio.EventLoop(base)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    end = time.monotonic() + PATIENCE
+    while not loop.is_running() and time.monotonic() < end:
+        time.sleep(0.001)
+    with pytest.raises(RuntimeError, match="running event loop"):
+        loop.close()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
     loop.close()
 
 

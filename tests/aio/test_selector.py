@@ -139,10 +139,10 @@ def test_a_change_that_is_refused_leaves_nothing_half_done(
 def test_ctrl_c_wakes_a_select_that_waits(selector: aio.Selector) -> None:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     begun = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             selector.select()
     finally:
         timer.join()
