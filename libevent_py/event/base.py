@@ -33,12 +33,7 @@ from libevent_py._core.pointers import text_from
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
-from libevent_py.event.config import (
-    SUPPORTED_METHODS,
-    EventConfig,
-    checked_method,
-    unmakable,
-)
+from libevent_py.event.config import SUPPORTED_METHODS, EventConfig, checked_method, unmakable
 from libevent_py.event.explain import account
 from libevent_py.event.turns import Turns
 
@@ -464,7 +459,7 @@ class EventBase(Root):
         too. Return False when there were no events to wait for, nor a timeout. Raises as `loop`
         does. A program of its own loop puts it into ``with base.turns()``, which makes it several
         times as fast. In the block a `loopexit` with a time ends the turn that it comes in, and the
-        block forgets it at its end. Stands for ``event_base_loop``.
+        block forgets it at its end.
         """
         if self._opened is None:
             with Turns(self, sys._getframe(1), waits=timeout != 0) as turns:

@@ -355,13 +355,15 @@ class RpcPool(End):
         finally:
             if not call._begun():  # perhaps after an interrupt
                 self._unmake(call)
+            elif self.closed:  # by other code, before or after it was to be called
+                self.base._may_not_call(self._key)
         return call
 
     def _unmake(self, call: RpcCall) -> None:
         """Forget *call*, which C has not begun to make."""
         self._made.calls.pop(call._key, None)
         self.base._may_not_call(call._key)
-        if not self._made.calls:
+        if self.closed or not self._made.calls:  # calls of a closed pool end without it
             self.base._may_not_call(self._key)
         call._take()
 

@@ -41,6 +41,7 @@ ANY_THREAD = {
         *("__init__", "__del__"),
         # Here no other thread uses the base: this one becomes the owner.
         *("close", "__enter__", "__exit__", "loop", "dispatch"),
+        *("turn", "turn/a while", "turns"),
         # They hold what keeps the base open.
         *("method", "features", "n_priorities", "got_exit", "got_break"),
         # It asks for the event whose callback this thread is in.
