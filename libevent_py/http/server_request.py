@@ -525,6 +525,8 @@ class HttpServerRequest(Request):
             result = function(pointer, *arguments)
             if result:
                 self._unsent(pointer, state)
+        except (AttributeError, KeyError):  # other code has just ended it, and C has freed it
+            raise self._unusable() from None
         except BaseException:  # an interrupt
             self._unsent(pointer, state)
             raise
