@@ -355,8 +355,6 @@ class RpcPool(End):
         finally:
             if not call._begun():  # perhaps after an interrupt
                 self._unmake(call)
-            elif self.closed:  # by other code, before or after it was to be called
-                self.base._may_not_call(self._key)
         return call
 
     def _unmake(self, call: RpcCall) -> None:
