@@ -91,6 +91,11 @@ LEFT_OUT = {
             [
                 "tests/rpc",
                 "tests/regress/test_rpc.py",
+                "tests/core/test_interrupts.py::"
+                "test_a_pool_whose_close_is_interrupted_tells_its_calls",
+                "tests/event/test_explain.py::test_rpc_calls_are_told",
+                "tests/hostile/test_http_responses.py::"
+                "test_bytes_on_an_idle_connection_don_t_end_the_process_when_the_next_fails[RPC]",
                 "tests/core/test_closing_tells.py::"
                 "test_a_child_forked_by_who_is_told_of_a_close_finds_it_closed",
                 "tests/core/test_lifetime_across.py::test_a_connection_that_a_pool_has_used_is_used",

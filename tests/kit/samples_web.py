@@ -47,6 +47,17 @@ class Files(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class InThreads(http.server.ThreadingHTTPServer):
+    """A server whose end waits for its threads', which close the connections."""
+
+    daemon_threads = False
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        sock, address = super().get_request()
+        sock.settimeout(PATIENCE)  # a client that stays keeps no thread for ever
+        return sock, address
+
+
 @contextmanager
 def in_thread(server: http.server.HTTPServer) -> Iterator[None]:
     """Let *server* serve in a thread."""
@@ -62,7 +73,7 @@ def in_thread(server: http.server.HTTPServer) -> Iterator[None]:
 @contextmanager
 def serving(wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock) -> Iterator[int]:
     """Run a web server that isn't ours; give its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+    with InThreads(("127.0.0.1", 0), Files) as server:
         server.socket = wrap(server.socket)
         with in_thread(server):
             yield server.server_address[1]
@@ -106,7 +117,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def connecting() -> Iterator[int]:
     """Run a proxy that isn't ours; give its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server, in_thread(server):
+    with InThreads(("127.0.0.1", 0), Proxy) as server, in_thread(server):
         yield server.server_address[1]
 
 
@@ -166,10 +177,8 @@ class Behind(http.server.BaseHTTPRequestHandler):
         return f"{len(data)} {hashlib.sha256(data).hexdigest()}"
 
 
-class Origin(http.server.ThreadingHTTPServer):
+class Origin(InThreads):
     """A server behind the proxy, in threads of this process."""
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         #: How many connections there have been, and what has been asked.

@@ -156,10 +156,11 @@ def test_what_is_no_answer_is_502(language: str) -> None:
 
 def test_an_answer_that_breaks_off_is_cut(language: str, tmp_path: Path) -> None:
     with listening(language) as (behind, front):
-        scripted(behind, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nonly this")
+        thread = scripted(behind, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nonly this")
         with front.connect() as sock:
             sock.sendall(GET % b"/")
             received = rest(sock)
+        thread.join(PATIENCE)
         assert received.endswith(b"only this")
         assert b"Content-Length: 99" in received
 

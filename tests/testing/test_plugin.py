@@ -57,6 +57,7 @@ LEFT = """
     def test_raw(event_base):
         bev = lib.bufferevent_socket_new(event_base.pointer, fds[0].fileno(), 0)
         lib.bufferevent_enable(bev, EventFlag.READ)
+        kept.append(bev)  # or it would be a leak, which is no matter here
 
     def test_closed(event_base, bufferevent_pair, listener, http_server, dns_server):
         with Event.timer(event_base, print) as timer:
