@@ -116,11 +116,15 @@ class RequestQueue:
 
     def settled(self, connection: HttpConnection) -> None:
         """Go on when what `_settle` waits for is done."""
+        if not self._settling:  # C tells of it once more after an interrupt
+            return
         self._settling = self._stale = False
         try:
             connection.base._may_not_call(connection._key)
-        finally:  # even after an interrupt
-            self.go_on(connection)
+        except BaseException:  # an interrupt: see `_end_rest`
+            connection.base.defer(self.go_on, connection)
+            raise
+        self.go_on(connection)
 
     def _send(self, connection: HttpConnection, request: HttpRequest) -> None:
         base, sent, waiting = connection.base, request.pointer, self.waiting
@@ -185,12 +189,16 @@ class RequestQueue:
             raise
 
     def _end_rest(self, connection: HttpConnection) -> None:
-        """Go on with what an interrupt has cut short."""
+        """Go on with what an interrupt has cut short, later.
+
+        A request that connecting failed for is sent again, but not now: C, to which an interrupt
+        looks as if it had told nobody, would tell once more, and end what it has only just begun.
+        """
         for request in list(self.ending):
             if request is not self.current and request not in self.waiting:
                 request._finish(request.error)
             self._forget_ending(request)
-        self._afterwards(connection)
+        connection.base.defer(self._afterwards, connection)
 
     def _ended(
         self, connection: HttpConnection, request: HttpRequest, answered: bool, why: int

@@ -22,7 +22,7 @@ from libevent_py import (
     lib,
 )
 from tests.kit.flags import CLOSE, DEFER, NO_OPTION
-from tests.kit.peers import nobody_listens, run_until, settle
+from tests.kit.peers import nobody_accepts, nobody_listens, run_until, settle
 from tests.kit.support import PATIENCE, run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
@@ -335,17 +335,12 @@ def test_who_is_connected_can_not_connect_again(base: EventBase, story: Story) -
 
 
 def test_who_is_connecting_can_not_connect_to_somebody_else(base: EventBase, story: Story) -> None:
-    with socket.socket() as server, socket.socket() as one, socket.socket() as other:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for sock in one, other:  # there is place for one: the rest are answered by nobody
-            sock.setblocking(False)
-            sock.connect_ex(server.getsockname())
+    with nobody_accepts() as address:
         bev = BufferEvent(base, on_event=story)
-        bev.connect(server.getsockname())
+        bev.connect(address)
         fd = bev.fd
         with pytest.raises(OSError, match="bufferevent_socket_connect") as raised:
-            bev.connect(server.getsockname())
+            bev.connect(address)
         assert raised.value.errno == errno.EALREADY
         assert bev.fd == fd
         settle(base)

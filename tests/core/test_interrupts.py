@@ -467,6 +467,42 @@ def test_the_end_of_a_request_is_told_once_though_that_is_interrupted() -> None:
     assert number > 5
 
 
+def test_connecting_is_tried_again_once_though_the_end_of_a_try_is_interrupted() -> None:
+    """C tells of the end once more then; evhttp would loop for ever over a request added twice."""
+    run_python(
+        """
+    import contextlib
+    from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest
+    from tests.core.test_interrupts import Within
+    from tests.kit.interposing import interrupt
+    from tests.kit.peers import nobody_accepts
+
+    def once(number):
+        told = []
+        with EventBase() as base:
+            connection = HttpConnection(base, *address)
+            connection.timeout = 0.005
+            connection.retries, connection.initial_retry = 2, 0.001
+            connection.make_request(HttpRequest(told.append), HttpCommand.GET, "/")
+            interposer = Within(interrupt, number, signals=True)
+            interposer.names = ("_could_not_connect", "_may_not_call", "_forget_ending")
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(base.dispatch)
+            base.dispatch()
+            assert len(told) == 1, (told, number, interposer.where)
+            assert told[0].error.__cause__.errno == 110, (told, number, interposer.where)
+            connection.close()
+        return interposer.where is not None
+
+    number = 0
+    with nobody_accepts() as address:
+        while once(number):
+            number += 1
+    assert number > 20, number
+    """
+    )
+
+
 @pytest.mark.slow
 def test_a_base_closes_though_the_collector_frees_what_is_on_it_meanwhile() -> None:
     class Node:

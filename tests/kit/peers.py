@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from libevent_py import EventBase, LoopFlag
 from tests.kit.support import PATIENCE
@@ -58,6 +59,18 @@ def nobody_listens() -> tuple[str, int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
         return host, port
+
+
+@contextlib.contextmanager
+def nobody_accepts() -> Iterator[tuple[str, int]]:
+    """Give an address where connections are neither made nor refused: too many wait already."""
+    with contextlib.ExitStack() as waiting:
+        server = waiting.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield server.getsockname()
 
 
 def reset(sock: socket.socket) -> None:
