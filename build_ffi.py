@@ -81,6 +81,24 @@ NO_OPENSSL = (
     "`apk add openssl-dev` on Alpine, `brew install openssl` on macOS"
 )
 
+NO_COMPILER = (
+    "Install one: `apt-get install gcc libc6-dev` on Debian and Ubuntu, `dnf install gcc` on "
+    "Fedora, `apk add gcc musl-dev` on Alpine, `xcode-select --install` on macOS; or name yours "
+    "in CC."
+)
+
+# The types whose sizes event-config.h tells, by its names for them. Those of off_t and time_t
+# depend on what a compiler is told, and libevent's own types don't change with them.
+SIZES = {
+    "INT": "int",
+    "LONG": "long",
+    "LONG_LONG": "long long",
+    "PTHREAD_T": "pthread_t",
+    "SHORT": "short",
+    "SIZE_T": "size_t",
+    "VOID_P": "void *",
+}
+
 # cffi defines these functions below our C, which calls them.
 EXTERN_PYTHON = re.compile(r'^extern "Python" ([^{;]+;)', re.MULTILINE)
 
@@ -110,7 +128,10 @@ def link(flags: list[str], source: str = "") -> subprocess.CompletedProcess[str]
     with tempfile.TemporaryDirectory() as directory:
         probe = [*compiler, "-fPIC", "-o", f"{directory}/probe", "-x", "c", "-", *flags]
         env = {**os.environ, "LC_ALL": "C"}
-        return subprocess.run(probe, input=source, capture_output=True, text=True, env=env)
+        try:
+            return subprocess.run(probe, input=source, capture_output=True, text=True, env=env)
+        except OSError as error:
+            raise fetch.HeadersError(f"There is no C compiler: {error}. {NO_COMPILER}") from None
 
 
 def links(flags: list[str], source: str = "") -> bool:
@@ -174,8 +195,35 @@ def assemble(include: Path, without: set[str], callbacks: str) -> Iterator[tuple
         yield cdef, source
 
 
-def make() -> FFI:
+def fits(include: Path) -> bool:
+    """Tell whether event-config.h is for what the compiler makes: those of an sdist may not be."""
+    checks = [
+        f'_Static_assert(EVENT__SIZEOF_{name} == sizeof({type}), "{type}");'
+        for name, type in SIZES.items()
+    ]
+    source = ["#include <pthread.h>", "#include <stddef.h>", "#include <event2/event-config.h>"]
+    return links(["-isystem", str(include)], "\n".join([*source, *checks]))
+
+
+def headers() -> Path:
+    """Return where libevent's headers are, with an event-config.h for what the compiler makes."""
+    if not links([]):
+        raise fetch.HeadersError(
+            f"The C compiler can't make a shared library: {link(['-shared']).stderr} {NO_COMPILER}"
+        )
     include = fetch.headers()
+    if not fits(include):
+        include = fetch.headers(anew=True)
+        if not fits(include):
+            raise fetch.HeadersError(
+                f"{include}/event2/event-config.h is for another kind of machine than the "
+                f"compiler: the sizes of its types differ. {fetch.INSTALL}"
+            )
+    return include
+
+
+def make() -> FFI:
+    include = headers()
     search = search_path()
     flags = {part: link_flag(part, search) for part in (*PARTS, TLS)}
     without = left_out(search, flags)
@@ -260,7 +308,7 @@ def lint() -> int:
 
     It is optimized, because some warnings need that.
     """
-    include = fetch.headers()
+    include = headers()
     search = search_path()
     without = left_out(search, {part: link_flag(part, search) for part in (*PARTS, TLS)})
     failed = 0

@@ -1,6 +1,7 @@
 """The things that pyproject.toml can't say; everything else is there."""
 
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -10,10 +11,24 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # a build front end leaves it out
 
 
+# The C part keeps to the limited API, so one wheel serves every Python from 3.10 on. Free-threaded
+# builds have no limited API before 3.15, and refuse to compile with it.
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
 class build_ext(base):
-    """Make the part of the tracer that is made from the cdefs, when it is needed."""
+    """Compile what a wheel can take anywhere, and make the tracer's generated part if needed."""
+
+    def build_extensions(self) -> None:
+        # Python's own flags for linking may name the folder that this Python is in: of no use to
+        # others, as the module doesn't link with libpython.
+        linker = self.compiler.linker_so
+        linker[:] = [flag for flag in linker if not flag.startswith(("-Wl,-rpath", "-Wl,-R"))]
+        super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
+        if not self.inplace:  # a wheel: debugging information would be more than half of it
+            ext.extra_compile_args = [*ext.extra_compile_args, "-g0"]
         if ext.name == "libevent_py._trace.preload":
             import build_trace
 
@@ -28,13 +43,12 @@ preload = Extension(
     ["libevent_py/_trace/preload.c"],
     depends=["build_trace.py", *map(str, Path("libevent_py", "_c").glob("*.h"))],
     extra_compile_args=["-O1"],  # it is as fast, and compiled in a third of the time
-    py_limited_api=True,
+    py_limited_api=LIMITED,
 )
 
 setup(
     cffi_modules=["build_ffi.py:ffibuilder"],
     ext_modules=[preload] if sys.platform == "linux" else [],
     cmdclass={"build_ext": build_ext},
-    # The C part keeps to the limited API: one wheel for every Python from 3.10 on.
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED else {},
 )

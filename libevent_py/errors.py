@@ -28,9 +28,12 @@ if sys.version_info < (3, 11):
     BaseExceptionGroup = None
 
 try:
-    from ssl import SSLError
-except ImportError:  # a Python without it
-    SSLError = OSError  # type: ignore[assignment,misc]
+    from _ssl import SSLError  # ssl's own; importing ssl would take as long as a tenth of the rest
+except ImportError:
+    try:
+        from ssl import SSLError
+    except ImportError:  # a Python without it
+        SSLError = OSError  # type: ignore[assignment,misc]
 
 
 class LibeventError(Exception):

@@ -41,9 +41,9 @@ class HeadersError(Exception):
     """There are no headers to build with, or not the ones that are pinned."""
 
 
-def headers() -> Path:
-    """Return vendor/include with verified headers in it; fetch them if there are none."""
-    if VENDORED.exists():
+def headers(anew: bool = False) -> Path:
+    """Return vendor/include with verified headers; fetch them *anew*, or if there are none."""
+    if VENDORED.exists() and not anew:
         try:
             verify(VENDORED)
         except HeadersError as error:

@@ -15,6 +15,7 @@ from libevent_py import (
     libevent_version,
 )
 from libevent_py._ffi import ffi, lib
+from libevent_py.bufferevent.tls import why_no_tls
 from libevent_py.vulnerabilities import probe
 
 
@@ -31,13 +32,19 @@ def report() -> Iterator[str]:
             feature.name or "" for feature in EventFeature if feature & base.features
         )
         yield f"features of {base.method}: {features or 'none'}"
-    openssl = lib.evpy_openssl()
-    yield f"TLS: {ffi.string(openssl).decode() if openssl else 'none'}"
+    yield f"TLS: {tls()}"
     yield ""
     yield from table([("python", sys.executable), *probe.files().items()])
     yield ""
     yield "Published vulnerabilities, tried out on this library:"
     yield from table([(hole.id, hole.state, told(hole)) for hole in known_vulnerabilities()])
+
+
+def tls() -> str:
+    """Return the name of the TLS library, and why it can't be used, if it can't."""
+    openssl, reason = lib.evpy_openssl(), why_no_tls()
+    name = ffi.string(openssl).decode() if openssl else "none"
+    return name if reason is None else f"{name} ({reason})"
 
 
 def told(hole: Vulnerability) -> str:

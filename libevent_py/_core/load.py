@@ -9,7 +9,25 @@ from __future__ import annotations
 
 import os
 
-from libevent_py._ffi import ffi, lib
+INSTALL = (
+    "install libevent 2.1's libraries and OpenSSL's, for instance by `apt-get install "
+    "libevent-2.1-7 libevent-pthreads-2.1-7 libevent-openssl-2.1-7` on Debian and Ubuntu, "
+    "`dnf install libevent` on Fedora, `apk add libevent` on Alpine, `brew install libevent` on "
+    "macOS; LD_LIBRARY_PATH says where else to look for them"
+)
+
+try:
+    from libevent_py._ffi import ffi, lib
+except ModuleNotFoundError as error:
+    if error.name != "libevent_py._ffi":
+        raise
+    raise ModuleNotFoundError(
+        "libevent_py has not been built here: there is no libevent_py._ffi. `pip install .` builds "
+        "it, and `make run` in its source tree",
+        name=error.name,
+    ) from None
+except ImportError as error:  # what the loader of shared libraries says
+    raise ImportError(f"libevent_py can't be loaded: {error}; {INSTALL}") from None
 
 #: The version of the library in use, which may differ from the one compiled against.
 libevent_version: str = ffi.string(lib.event_get_version()).decode()

@@ -534,21 +534,29 @@ def _readable(path: Path) -> bytes:
         return os.fsencode(path)
 
 
-def _check_built() -> None:
-    """Raise an error that says what is missing, if this module was built without TLS."""
+def why_no_tls() -> str | None:
+    """Return what is missing if there is no TLS, or None if there is."""
     if not lib.LIBEVENT_PY_HAVE_OPENSSL:
-        raise errors.LibeventError(
+        return (
             "libevent_py was built without TLS, because there was no libevent_openssl: install "
             "libevent's and OpenSSL's development files and build it again"
         )
     if not lib.LIBEVENT_PY_HAVE_TLS:
-        raise errors.LibeventError(
+        return (
             "libevent_py was built without TLS, because there were no development files of the "
             "OpenSSL that libevent_openssl is linked with: install them and build it again"
         )
     linked = lib.evpy_tls_linked()
     if linked >> 28 != lib.OPENSSL_VERSION_NUMBER >> 28:
-        raise errors.LibeventError(
+        return (
             f"libevent_py was built with OpenSSL {lib.OPENSSL_VERSION_NUMBER >> 28}, but the "
             f"libevent_openssl that the loader found is linked with OpenSSL {linked >> 28}"
         )
+    return None
+
+
+def _check_built() -> None:
+    """Raise an error that says what is missing, if there is no TLS."""
+    reason = why_no_tls()
+    if reason is not None:
+        raise errors.LibeventError(reason)

@@ -9,7 +9,6 @@ begun the block, whose callers can't have changed.
 
 from __future__ import annotations
 
-import inspect
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
 # Looked up once: an attribute of lib costs as much as a short call.
 turn = lib.evpy_turn
 
-#: Code whose frame can go on with another caller than it began with.
-RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: Code whose frame can go on with another caller than it began with: inspect's CO_GENERATOR,
+#: CO_COROUTINE and CO_ASYNC_GENERATOR, without importing it.
+RESUMED = 0x20 | 0x80 | 0x200
 
 
 class Turns:

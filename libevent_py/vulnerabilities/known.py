@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
 import sys
 from typing import NamedTuple
 
@@ -62,6 +61,8 @@ def _tried() -> tuple[Vulnerability, ...]:
 
 def _results() -> tuple[dict[str, tuple[State, str]], str]:
     """Return the probes' results by id, and why those that are missing found nothing."""
+    import subprocess  # not whenever the package is imported
+
     try:
         done = subprocess.run(
             [sys.executable or "", "-c", CODE, *sys.path],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,101 @@ def ask(**environment: str) -> tuple[str, str]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr
+
+
+def refused(code: str = "import build_ffi", **environment: str) -> str:
+    """Return what a build says that can't be made."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C", **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_without_a_compiler_the_build_says_what_to_install() -> None:
+    said = refused(CC="/nowhere/cc")
+    assert said.startswith("libevent_py: There is no C compiler: ")
+    assert "/nowhere/cc" in said
+    assert "apt-get install gcc libc6-dev" in said
+
+
+def test_a_compiler_that_fails_is_quoted() -> None:
+    said = refused(LDFLAGS="-lthere_is_no_such_library")
+    assert said.startswith("libevent_py: The C compiler can't make a shared library: ")
+    assert "lthere_is_no_such_library" in said
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A copy of what a build needs, whose headers are for another kind of machine."""
+    for name in ("build_ffi.py", "vendor/fetch.py", "vendor/libevent.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "vendor" / "include", tmp_path / "vendor" / "include")
+    shutil.copytree(ROOT / "libevent_py" / "_c", tmp_path / "libevent_py" / "_c")
+    config = tmp_path / "vendor" / "include" / "event2" / "event-config.h"
+    size = struct.calcsize("l")
+    changed = config.read_text().replace(f"SIZEOF_LONG {size}\n", f"SIZEOF_LONG {12 - size}\n")
+    assert changed != config.read_text()
+    config.write_text(changed)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_headers_for_another_kind_of_machine_are_fetched_anew(foreign: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], cwd=foreign, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    config = Path("vendor", "include", "event2", "event-config.h")
+    assert (foreign / config).read_text() == (ROOT / config).read_text()
+
+
+@pytest.mark.slow
+def test_where_only_such_headers_are_found_the_build_says_so(foreign: Path) -> None:
+    only = "from vendor import fetch; fetch.installed = lambda: fetch.VENDORED; import build_ffi"
+    done = subprocess.run(
+        [sys.executable, "-c", only],
+        cwd=foreign,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "event-config.h is for another kind of machine than the compiler" in done.stderr
+
+
+#: Runs setup.py as a free-threaded Python would, and tells what it asks setuptools for.
+FREE_THREADED = """
+import runpy, setuptools, sysconfig
+sysconfig.get_config_vars()["Py_GIL_DISABLED"] = {disabled}
+setuptools.setup = lambda **given: print(
+    given["options"], [extension.py_limited_api for extension in given["ext_modules"]]
+)
+runpy.run_path("setup.py")
+"""
+
+
+@pytest.mark.parametrize(
+    ("disabled", "asked"),
+    [(0, "{'bdist_wheel': {'py_limited_api': 'cp310'}} [True]"), (1, "{} [False]")],
+)
+def test_a_free_threaded_python_has_no_limited_api(disabled: int, asked: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREE_THREADED.format(disabled=disabled)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stdout.strip() == (asked if sys.platform == "linux" else asked[:-7] + "[]"), done
 
 
 @pytest.mark.slow

@@ -113,6 +113,23 @@ def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dis
     assert package == modules | built | told
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads ELF files")
+def test_what_is_built_names_nothing_of_the_machine_it_was_built_on(
+    dist: Path, tmp_path: Path
+) -> None:
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        modules = [name for name in archive.namelist() if name.endswith(".so")]
+        archive.extractall(tmp_path, modules)
+    assert len(modules) == 2
+    for module in modules:
+        dynamic = run("readelf", "--dynamic", tmp_path / module, cwd=tmp_path)
+        assert "NEEDED" in dynamic
+        assert not re.search("RUNPATH|RPATH", dynamic)
+        assert ".debug_info" not in run("readelf", "--sections", "--wide", module, cwd=tmp_path)
+        assert str(ROOT).encode() not in (tmp_path / module).read_bytes()
+
+
 #: What a user may write, and what a type checker must see in it.
 PROGRAM = """
 from __future__ import annotations
