@@ -6,6 +6,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext as base
+from setuptools.command.build_py import build_py as base_py
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # a build front end leaves it out
@@ -37,6 +38,28 @@ class build_ext(base):
         super().build_extension(ext)
 
 
+class build_py(base_py):
+    """Put the samples into the package: ``libevent-py samples`` lists them, and copies them."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            place = Path(self.build_lib, "libevent_py", "_samples")
+            for sample in samples():
+                self.mkpath(str((place / sample).parent))
+                self.copy_file(str(Path("samples", sample)), str(place / sample))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        place = Path(self.build_lib, "libevent_py", "_samples")
+        return [*super().get_outputs(include_bytecode), *(str(place / each) for each in samples())]
+
+
+def samples() -> list[Path]:
+    """Return the samples and their twins in C, from their folder on."""
+    found = [*Path("samples").glob("*.py"), *Path("samples", "c").glob("*.[ch]")]
+    return sorted(path.relative_to("samples") for path in found if path.name != "__init__.py")
+
+
 # Not a module of Python's, but compiled and installed like one.
 preload = Extension(
     "libevent_py._trace.preload",
@@ -49,6 +72,6 @@ preload = Extension(
 setup(
     cffi_modules=["build_ffi.py:ffibuilder"],
     ext_modules=[preload] if sys.platform == "linux" else [],
-    cmdclass={"build_ext": build_ext},
+    cmdclass={"build_ext": build_ext, "build_py": build_py},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED else {},
 )

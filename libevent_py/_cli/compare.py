@@ -26,6 +26,7 @@ from typing import NamedTuple
 from libevent_py._cli import known
 from libevent_py._cli.find import PACKAGE
 from libevent_py._cli.known import Known
+from libevent_py._cli.program import painted, program
 from libevent_py._cli.trace import TraceError, add_where, chosen, parsed, split
 
 ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
@@ -214,9 +215,13 @@ def differences(a: Sequence[Entry], b: Sequence[Entry]) -> Iterator[tuple[int, s
             yield a_to, f"+ {other.text}"
 
 
+#: What each kind of line is painted in on a terminal.
+COLOURS = {"-": "red", "+": "green", "!": "yellow"}
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m libevent_py compare",
+        prog=program("compare"),
         description="Tell how two traces differ. Exit with 0 when they are the same, else with 1.",
         epilog="Lines begin with -: only in A, +: only in B, !: A | B.",
     )
@@ -262,5 +267,5 @@ def compare(given: argparse.Namespace) -> int:
     for one in a[max(0, found[0][0] - LED_TO_IT) : found[0][0]]:
         print(f"  {one.text}")
     for _, line in found:
-        print(line)
+        print(painted(line, COLOURS[line[0]]) if line[:1] in COLOURS else line)
     return 1

@@ -6,6 +6,7 @@ to take care of comes from the docstrings and, in a clone, from the rules in doc
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import fnmatch
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from libevent_py._cli.find import PACKAGE, definitions_in, places, public, stood_for, wrapped
+from libevent_py._cli.program import program
 from libevent_py._ffi import lib
 
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -135,8 +137,22 @@ def near(name: str) -> list[str]:
     return difflib.get_close_matches(name, names, n=3)
 
 
-def main(names: Sequence[str]) -> int:
-    """Print what each of *names* is in C; return 2 if one is unknown."""
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command's arguments."""
+    made = argparse.ArgumentParser(
+        prog=program("c"),
+        description="Print the prototypes behind names of Python's, and what C leaves to you.",
+        epilog=f"Exit status: 2 when a name is unknown. For example: {program('c on_read')}",
+    )
+    made.add_argument(
+        "names", nargs="+", metavar="NAME", help="as BufferEvent.setwatermark, Listener or on_read"
+    )
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what each of the names is in C; return 2 if one is unknown."""
+    names = parser().parse_args(arguments).names
     status, said_before = 0, False
     for name in names:
         found = functions_of(name)
@@ -150,7 +166,4 @@ def main(names: Sequence[str]) -> int:
                 print()
             print(*shown(function), sep="\n")
             said_before = True
-    if not names:
-        print("Give a name, such as BufferEvent.setwatermark, Listener or on_read", file=sys.stderr)
-        return 2
     return status

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from libevent_py import EventBase
+from libevent_py._cli.program import program
 
 #: As in preload.c: how many threads can be traced at once, and what each has.
 PENDING, HEAD, TEXT = 256, struct.Struct("iiI"), 4080
@@ -209,7 +210,7 @@ def environment(libevent: str | None, backend: str | None) -> dict[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m libevent_py trace",
+        prog=program("trace"),
         description="Run a program, and write a line for each call to libevent.",
     )
     add = made.add_argument

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import libevent_py
 from libevent_py import EventBase, EventFeature, Vulnerability, ffi, lib
 from libevent_py.__main__ import main
 from libevent_py._cli import doctor
-from libevent_py._cli.doctor import report, table
+from libevent_py._cli.doctor import facts, report, table
 from libevent_py.vulnerabilities import probe
 from tests.kit.support import PATIENCE, ROOT
 
@@ -22,7 +23,7 @@ from tests.kit.support import PATIENCE, ROOT
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
     """The report."""
-    return list(report())
+    return list(report(facts()))
 
 
 def test_it_begins_with_versions(lines: list[str]) -> None:
@@ -83,7 +84,7 @@ def test_without_tls_it_says_none(
             return ffi.NULL
 
     monkeypatch.setattr(doctor, "lib", Without())
-    assert list(report())[4] == "TLS: none"
+    assert list(report(facts()))[4] == "TLS: none"
 
 
 def test_why_a_hole_is_unknown_is_told() -> None:
@@ -97,6 +98,45 @@ def test_the_command_line_prints_it(capsys: pytest.CaptureFixture[str], lines: l
     output = capsys.readouterr()
     assert output.out.splitlines() == lines
     assert output.err == ""
+
+
+def test_it_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["libevent"] == libevent_py.libevent_version
+    assert told["backends"] == list(EventBase.supported_methods())
+    assert told["files"] == {"python": sys.executable, **probe.files()}
+    assert [hole["id"] for hole in told["vulnerabilities"]] == [
+        hole.id for hole in libevent_py.known_vulnerabilities()
+    ]
+    assert told["broken"] == []
+
+
+def test_what_is_broken_ends_the_report_and_is_the_status(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "why_no_tls", lambda: "two versions of OpenSSL")
+    for method in EventBase.supported_methods():
+        monkeypatch.setenv(f"EVENT_NO{method.upper()}", "1")
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "in use: none" in lines[2]
+    *_, base, tls = lines
+    assert base.startswith("Broken: no event base can be made: event_base_new_with_config")
+    if lib.LIBEVENT_PY_HAVE_TLS:
+        assert tls == "Broken: two versions of OpenSSL"
+
+
+def test_what_an_extra_misses_is_told_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = ["cffi>=1", "nowhere-at-all>=2; extra == 'testing'", 'pytest; extra == "testing"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: asked)
+    assert doctor.missing("testing") == ["nowhere-at-all"]
+    found = facts()
+    assert found.extras["completion"] == []
+    (line,) = [line for line in report(found) if line.startswith("testing ")]
+    assert line.endswith("missing: nowhere-at-all; pip install 'libevent_py[testing]'")
 
 
 def test_it_runs_as_a_program_whatever_is_found(lines: list[str]) -> None:

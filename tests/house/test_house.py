@@ -69,7 +69,8 @@ FLOORS = """
     aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
 
     _trace
-    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
+    _cli.program _cli.find _cli.in_c _cli.index _cli.doctor _cli.samples _cli.trace _cli.known
+    _cli.compare _cli.commands _cli.completion _cli
     __main__
 
     testing.logged testing.memory testing.traces testing.waiting testing.snapshots

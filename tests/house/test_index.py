@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import re
 import shlex
@@ -17,7 +16,6 @@ from typing import Any
 import pytest
 
 import libevent_py
-from libevent_py import EventBase
 from libevent_py.__main__ import main
 from libevent_py._cli import find
 from libevent_py._cli.find import Place, absent, declared, places, stood_for, wrapped
@@ -376,20 +374,6 @@ def test_it_says_when_libevent_has_no_such_function(
     assert run(capsys, name) == (2, "", f"libevent has no function, macro or constant {name}.\n")
 
 
-def test_without_a_name_it_says_versions_backend_and_usage(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    status, output, _ = run(capsys)
-    with EventBase() as base:
-        assert status == 0
-        assert output.splitlines()[:3] == [
-            f"libevent_py {importlib.metadata.version('libevent_py')}, "
-            f"libevent {libevent_py.libevent_version}, backend {base.method}",
-            "",
-            "usage: python -m libevent_py [-h] [--all] [function ...]",
-        ]
-
-
 @pytest.mark.slow
 def test_it_runs_as_a_program() -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "libevent_py"]
@@ -419,8 +403,8 @@ def test_it_ends_quietly_where_nobody_reads_on(arguments: str, reads: int) -> No
             for _ in range(reads):
                 assert pipe.readline().startswith("libevent_py ")
         said = program.communicate(timeout=5 * PATIENCE)
-    ended = {128 + signal.SIGPIPE, 0} if arguments == "--help" else {128 + signal.SIGPIPE}
-    assert program.returncode in ended  # argparse keeps it to itself that nobody reads its help
+    ended = {128 + signal.SIGPIPE, 0} if reads else {128 + signal.SIGPIPE}
+    assert program.returncode in ended  # all may have been written before reading ended
     assert [text for text in said if text] == []
 
 

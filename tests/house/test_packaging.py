@@ -63,6 +63,10 @@ def bare_python(tmp_path: Path) -> Path:
         origin = Path(spec.origin)
         origin = origin.parent if spec.submodule_search_locations else origin
         (site / origin.name).symlink_to(origin)
+    (known,) = Path(str(importlib.metadata.distribution("cffi").locate_file(""))).glob(
+        "cffi-*.dist-info"
+    )
+    (site / known.name).symlink_to(known)
     return tmp_path / "venv" / "bin" / "python"
 
 
@@ -110,6 +114,7 @@ def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dis
     told = {str(path.relative_to(ROOT)) for path in (ROOT / "libevent_py" / "_c").glob("*.h")}
     told |= {"libevent_py/_c/not_declared.toml", "libevent_py/_c/not_wrapped.toml"}
     told |= {"libevent_py/_cli/port.toml"}
+    told |= {f"libevent_py/_samples/{name}" for name in SAMPLES}
     assert package == modules | built | told
 
 
@@ -128,6 +133,14 @@ def test_what_is_built_names_nothing_of_the_machine_it_was_built_on(
         assert not re.search("RUNPATH|RPATH", dynamic)
         assert ".debug_info" not in run("readelf", "--sections", "--wide", module, cwd=tmp_path)
         assert str(ROOT).encode() not in (tmp_path / module).read_bytes()
+
+
+SAMPLES = {
+    path.relative_to(ROOT / "samples").as_posix()
+    for pattern in ("*.py", "c/*.c", "c/*.h")
+    for path in (ROOT / "samples").glob(pattern)
+    if path.name != "__init__.py"
+}
 
 
 #: What a user may write, and what a type checker must see in it.
@@ -216,3 +229,8 @@ def test_the_wheel_works_in_a_fresh_environment(
     run(*pip, "install", "--no-index", "--no-deps", wheel, cwd=tmp_path)
     where = run(bare_python, "-W", "error", "-c", SCRIPT, cwd=tmp_path)
     assert where.startswith(str(tmp_path / "venv"))
+    script = bare_python.with_name("libevent-py")
+    listed = run(script, "samples", cwd=tmp_path).splitlines()
+    assert {f"{line.split()[0]}.py" for line in listed} == {n for n in SAMPLES if "/" not in n}
+    assert "epoll" in run(script, "samples", "run", "methods", cwd=tmp_path)
+    assert "libevent_py 0." in run(script, "doctor", cwd=tmp_path)
