@@ -273,3 +273,19 @@ def test_a_wheels_samples_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "own.py").write_text('"""One of the wheel\'s."""\n')
     monkeypatch.setattr(samples_command, "PLACES", (tmp_path, *samples_command.PLACES))
     assert samples_command.samples() == {"own": "One of the wheel's."}
+
+
+def test_the_documents_examples_are_true(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    examples = re.findall(r"^\$ libevent-py (.*)\n((?:[^$`].*\n)+)", text, re.MULTILINE)
+    assert examples
+    line = re.compile(r":\d+$", re.MULTILINE)
+    for arguments, said in examples:
+        assert main(arguments.split()) == 0
+        assert line.sub(":", capsys.readouterr().out) == line.sub(":", said)
+
+
+def test_the_documents_table_has_every_command() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    told = set(re.findall(r"^\| `(\w+)", text, re.MULTILINE))
+    assert told == {command.name for command in COMMANDS}
