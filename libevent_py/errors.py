@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from libevent_py._core.called import explained as explained
 from libevent_py._core.names import name_of as name_of
 from libevent_py._ffi import ffi, lib
 

@@ -298,7 +298,10 @@ def sockaddr(address: AddressLike) -> SockAddr:
             host, port, socket.AF_INET6, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
         )[0][4]
     except (socket.gaierror, UnicodeError, ValueError):
-        raise ValueError(f"address must have a numeric IPv4 or IPv6 host, not {host!r}") from None
+        raise ValueError(
+            f"address must have a numeric IPv4 or IPv6 host, not {host!r}: names are looked up by "
+            "connect_hostname(), a DnsBase or util.getaddrinfo()"
+        ) from None
     flow, scope = int(full[2]), int(full[3])
     if rest:
         flow = integer(rest[0], "address's flowinfo", 0, 2**20 - 1)

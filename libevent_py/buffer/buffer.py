@@ -807,7 +807,7 @@ class Buffer(Handle):
             running.depth -= 1
 
     def _report(self, error: BaseException) -> None:
-        errors.keep(error)
+        errors.keep(errors.explained(error, self))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ or in the graveyard, the other when the time of `EventBase.loopexit` has come.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import sys
@@ -33,7 +32,15 @@ from libevent_py._core.pointers import text_from
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
-from libevent_py.event.config import SUPPORTED_METHODS, EventConfig, checked_method, unmakable
+from libevent_py.event.config import (
+    SUPPORTED_METHODS,
+    EventConfig,
+    beyond_select,
+    check_method,
+    checked_method,
+    highest_reserved,
+    unmakable,
+)
 from libevent_py.event.explain import account
 from libevent_py.event.turns import Turns
 
@@ -155,8 +162,8 @@ class EventBase(Root):
             config = (config or EventConfig())._like(method=checked_method(method))
         nolock = config is not None and EventBaseFlag.NOLOCK in config.flags
         debug._note_made("event base")
-        if _highest_reserved() >= lib.FD_SETSIZE:
-            _check_method(config)
+        if highest_reserved() >= lib.FD_SETSIZE:
+            check_method(config)
         what = ffi.NULL if config is None else config.pointer
         failure = functools.partial(unmakable, config, method)
         make = lib.evpy_event_base_new_with_config
@@ -408,9 +415,9 @@ class EventBase(Root):
         A fortified libevent would end the process.
         """
         if fd >= lib.FD_SETSIZE and lib.evpy_beyond_select(self.pointer, fd):
-            raise _beyond_select(f"fd {fd}")
+            raise beyond_select(f"fd {fd}")
         if fd < 0 and lib.evpy_next_beyond_select(self.pointer):
-            raise _beyond_select("the next descriptor")
+            raise beyond_select("the next descriptor")
 
     # The loop.
 
@@ -812,6 +819,7 @@ class EventBase(Root):
 
     def _report(self, error: BaseException, source: object) -> None:
         """Hand what *source*'s callback raised to `on_error`, or keep it for the caller of C."""
+        error = errors.explained(error, source)
         if self._on_error is None or not isinstance(error, Exception):
             errors.keep(error)
             return
@@ -891,33 +899,6 @@ class EventBase(Root):
             # With NONBLOCK alone C goes on for as long as anything is ready.
             once = LoopFlag.NONBLOCK | LoopFlag.ONCE
             errors.enter(pointer, lib.evpy_loop, pointer, once, ffi.NULL)
-
-
-def _highest_reserved() -> int:
-    """Return the highest descriptor that a new base would get.
-
-    Raises `OSError` if the base can't get as many as it needs: C would end the process (A1).
-    """
-    highest = int(lib.evpy_highest_reserved())
-    if highest < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
-    return highest
-
-
-def _check_method(config: EventConfig | None) -> None:
-    """Raise `OSError` if a base of *config* would use select."""
-    # A base without locks watches nothing yet, so making one to ask it is safe.
-    with (config or EventConfig())._like(EventBaseFlag.NOLOCK) as nolock:
-        uses_select = lib.evpy_config_uses_select(nolock.pointer)
-        if uses_select < 0:
-            raise unmakable(nolock)
-    if uses_select:
-        raise _beyond_select("the base's own descriptors")
-
-
-def _beyond_select(what: str) -> OSError:
-    """Return the exception that says that select can't wait for *what*."""
-    return OSError(errno.EINVAL, f"{what} with select: {os.strerror(errno.EINVAL)}")
 
 
 def _unwatched() -> OSError | None:

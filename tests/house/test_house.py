@@ -30,7 +30,7 @@ LONGEST_FUNCTION = 60
 FLOORS = """
     _ffi
 
-    _core.names
+    _core.names _core.called
     errors enums
     _core.load _core.convert _core.addrinfo _core.references _core.rank _core.described
     _core.pointers
