@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from libevent_py._core.called import explained as explained
 from libevent_py._core.names import name_of as name_of
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 if sys.version_info < (3, 11):
     BaseExceptionGroup = None
 
-try:
-    from _ssl import SSLError  # ssl's own; importing ssl would take as long as a tenth of the rest
-except ImportError:
-    try:
-        from ssl import SSLError
-    except ImportError:  # a Python without it
-        SSLError = OSError  # type: ignore[assignment,misc]
+if TYPE_CHECKING:
+    from ssl import SSLError
+else:
+    try:  # to import ssl would take as long as a tenth of the rest
+        from _ssl import SSLError
+    except ImportError:
+        try:
+            from ssl import SSLError
+        except ImportError:  # a Python without it
+            SSLError = OSError
 
 
 class LibeventError(Exception):
@@ -98,17 +101,17 @@ class Entry:
         self.loop: CData | None = None
         self.raised: list[BaseException] = []
         #: The `id` of what was last raised for callbacks, which may be on its way out.
-        self.settled = 0
+        self.settled: int = 0
 
 
 class Entered(threading.local):
     """Each thread's `Entry`: one object, because looking up a thread's attribute is slow."""
 
     def __init__(self) -> None:
-        self.here = Entry()
+        self.here: Entry = Entry()
 
 
-entered = Entered()
+entered: Final = Entered()
 
 
 def keep(error: BaseException) -> None:

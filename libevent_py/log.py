@@ -13,7 +13,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -29,7 +29,7 @@ LogCallback: TypeAlias = Callable[[LogSeverity, str], object]
 #: What is called before libevent ends the process, as ``callback(err)``: ``event_fatal_cb``.
 FatalCallback: TypeAlias = Callable[[int], object]
 
-logger = logging.getLogger("libevent")
+logger: Final = logging.getLogger("libevent")
 logger.addHandler(logging.NullHandler())  # no output unless the user adds a handler
 
 LEVELS = {

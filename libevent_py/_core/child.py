@@ -60,7 +60,7 @@ class Child(Handle):
         cls._lends = cls._lent is not Child._lent
 
     def __init__(self, base: EventBase, key: int, pointer: Made) -> None:
-        self.base = base
+        self.base: EventBase = base
         self._key = key
         ref = weak(self)
         if type(pointer) is not Making:

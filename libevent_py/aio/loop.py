@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
@@ -45,8 +45,8 @@ CANCELLED = 50
 NO_EXIT_ON_EMPTY = LoopFlag.NO_EXIT_ON_EMPTY
 
 # Looked up once: an attribute of lib costs as much as a short call.
-event_active = lib.evpy_event_active
-rouse = lib.evpy_event_rouse
+event_active: Final = lib.evpy_event_active
+rouse: Final = lib.evpy_event_rouse
 
 
 class EventLoop(asyncio.SelectorEventLoop):

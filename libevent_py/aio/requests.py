@@ -40,8 +40,8 @@ class Response:
         self._writable = False
         self._sending: asyncio.Task[None] | None = None
         #: The status, 200 for instance, and what the server calls it, or "".
-        self.status = 0
-        self.reason = ""
+        self.status: int = 0
+        self.reason: str = ""
         self.headers: Headers
 
     def __repr__(self) -> str:
@@ -50,7 +50,8 @@ class Response:
     # What the request tells.
 
     def _on_header(self, request: HttpRequest) -> None:
-        self.status, self.reason = request.response_code, request.response_code_line or ""
+        self.status = request.response_code
+        self.reason = request.response_code_line or ""
         self.headers = Headers._received(request.input_headers)
         self._begun = True
         wake(self._reader)

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -67,15 +67,15 @@ ROOM = 65536
 spares: list[tuple[CData, Memory]] = []
 
 # Looked up once: an attribute of lib costs as much as a short call.
-evbuffer_add = lib.evbuffer_add
-evbuffer_drain = lib.evbuffer_drain
-evbuffer_free = lib.evbuffer_free
-evbuffer_get_length = lib.evbuffer_get_length
-evbuffer_remove = lib.evbuffer_remove
-evpy_buffer_copyout = lib.evpy_buffer_copyout
-evpy_buffer_new = lib.evpy_buffer_new
-evpy_buffer_readln = lib.evpy_buffer_readln
-evpy_buffer_search = lib.evpy_buffer_search
+evbuffer_add: Final = lib.evbuffer_add
+evbuffer_drain: Final = lib.evbuffer_drain
+evbuffer_free: Final = lib.evbuffer_free
+evbuffer_get_length: Final = lib.evbuffer_get_length
+evbuffer_remove: Final = lib.evbuffer_remove
+evpy_buffer_copyout: Final = lib.evpy_buffer_copyout
+evpy_buffer_new: Final = lib.evpy_buffer_new
+evpy_buffer_readln: Final = lib.evpy_buffer_readln
+evpy_buffer_search: Final = lib.evpy_buffer_search
 
 BEYOND = lib.EVPY_BEYOND
 FROZEN = lib.EVPY_FROZEN
@@ -129,7 +129,7 @@ class Buffer(Handle):
         self._key, self._callbacks = 0, ()
         self._plain = True
         self._space = None
-        self.pointer = owned(evbuffer_free, evpy_buffer_new)
+        self.pointer: CData = owned(evbuffer_free, evpy_buffer_new)
         if not self.pointer:
             del self.pointer
             raise failure(lib.evbuffer_new)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core.described import described, if_made
@@ -30,7 +30,7 @@ class _Running(threading.local):
     depth = 0
 
 
-running = _Running()
+running: Final = _Running()
 
 
 @described(

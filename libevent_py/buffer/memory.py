@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py import errors
 from libevent_py._core.dispatch import next_key
@@ -24,7 +24,7 @@ from libevent_py.buffer.failure import failure
 if TYPE_CHECKING:
     from libevent_py._ffi import Arguments, CData, Memory, Unpack
 
-drop = lib.evpy_keeper_drop
+drop: Final = lib.evpy_keeper_drop
 
 
 def refer(pointer: CData, view: CData | bytes, size: int) -> int:
@@ -76,12 +76,12 @@ class Space:
         #: The buffer's own class, and the one that it has while this memory is reserved.
         self.kind: Any = None
         self.reserved: Any = None
-        self.size = size
-        self.views = owned(lib.evpy_views_free, lib.evpy_reserve, size)
+        self.size: int = size
+        self.views: CData = owned(lib.evpy_views_free, lib.evpy_reserve, size)
         if not self.views:
             raise failure(lib.evbuffer_reserve_space)
         octets = memory(self.views.views)
-        self.view = memoryview(octets)
+        self.view: memoryview[int] = memoryview(octets)
         self._seen = weakref.ref(octets)
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from libevent_py.dns.base import DnsBase
 
 # Looked up once, for code that runs for every message.
-take, write = lib.evpy_arena_take, lib.evpy_bufferevent_write_data
+take: Final = lib.evpy_arena_take
+write: Final = lib.evpy_bufferevent_write_data
 
 Self = TypeVar("Self", bound="BufferEvent")
 

@@ -53,9 +53,9 @@ class Connection:
         #: The last lookup of a host's name, or None.
         self.lookup: Lookup | None = None
         #: Whether libevent has made the socket, to connect it.
-        self.made_here = False
+        self.made_here: bool = False
         #: Whether the caller still has to close it, as the bufferevent was not completed.
-        self.disowned = False
+        self.disowned: bool = False
 
     # Connecting. Only a bufferevent's own object does it, never the shared one.
 
@@ -142,8 +142,10 @@ class Unconnected(Connection):
 
     __slots__ = ()
 
-    _kept = lookup = None
-    made_here = disowned = False
+    _kept = None
+    lookup: None = None
+    made_here: bool = False
+    disowned: bool = False
 
     def __init__(self) -> None:
         pass

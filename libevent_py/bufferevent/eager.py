@@ -30,7 +30,7 @@ from libevent_py._ffi import ffi, lib
 from libevent_py.enums import BufferEventOption
 
 if TYPE_CHECKING:
-    from libevent_py._ffi import CData
+    from libevent_py._ffi import CData, Memory
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
 
@@ -41,16 +41,16 @@ class Arena(Handle):
 
     def __init__(self) -> None:
         super().__init__(new_owned(lib.evpy_arena_free, lib.evpy_arena_new))
-        self.input = ffi.buffer(self.pointer.input)
-        self.output = ffi.buffer(self.pointer.output)
+        self.input: Memory = ffi.buffer(self.pointer.input)
+        self.output: Memory = ffi.buffer(self.pointer.output)
         #: The eager bufferevent whose read callback runs.
         self.bev: Any = None
         #: How many bytes in `input` that bufferevent has not read yet.
-        self.unread = 0
+        self.unread: int = 0
         #: How many bytes in `output` it has written.
-        self.unsent = 0
+        self.unsent: int = 0
         #: How many bytes it may write to `output`: 0 if writing is not held back.
-        self.room = 0
+        self.room: int = 0
 
     # For the bufferevent whose read callback runs.
 

@@ -69,10 +69,11 @@ class GivenBuffer(BorrowedBuffer):
         """Raise `ValueError`: HTTP counts the bytes in it."""
         self._check_changeable()
 
-    add = add_iovec = add_reference = add_buffer_reference = add_file = add_file_segment = _refuse
-    add_buffer = prepend = prepend_buffer = reserve = commit = expand = _refuse
-    remove = remove_into = remove_buffer = drain = readln = read = write = _refuse
-    defer_callbacks = _refuse
+    if not TYPE_CHECKING:  # for checkers they are as in any Buffer
+        add = add_iovec = add_reference = add_buffer_reference = _refuse
+        add_file = add_file_segment = add_buffer = prepend = prepend_buffer = _refuse
+        reserve = commit = expand = defer_callbacks = _refuse
+        remove = remove_into = remove_buffer = drain = readln = read = write = _refuse
 
 
 class Given(Role):

@@ -50,7 +50,7 @@ class Layers:
         partner: BufferEvent | None = None,
     ) -> None:
         #: The bufferevent below it, or None.
-        self.below = below
+        self.below: BufferEvent | None = below
         #: The one on top of it, which takes over its callbacks meanwhile, or None.
         self.above: BufferEvent | None = None
         self._input_filter, self._output_filter = filters  # type: ignore[assignment]  # as above
@@ -170,7 +170,9 @@ class Alone(Layers):
 
     __slots__ = ()
 
-    below = above = _partner = _held = None
+    below: None = None
+    above: None = None
+    _partner = _held = None
 
     def __init__(self) -> None:
         pass

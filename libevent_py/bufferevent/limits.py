@@ -326,8 +326,8 @@ class Unlimited(Limits):
 
     __slots__ = ()
 
-    own = None
-    group = None
+    own: None = None
+    group: None = None
 
     def __init__(self) -> None:
         pass

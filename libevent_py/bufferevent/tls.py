@@ -213,8 +213,8 @@ class Session:
 
     def __init__(self, ssl: CData, state: TlsState) -> None:
         #: Used to make the bufferevent, and there until `release`: a reference of its own.
-        self.ssl = ssl
-        self.state = state
+        self.ssl: CData = ssl
+        self.state: TlsState = state
         self._server_hostname: str | None = None
         #: Why the connection has failed.
         self._failure: TlsError | None = None

@@ -22,7 +22,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import addrinfo, convert
@@ -54,7 +54,7 @@ NAME = re.compile(rb"[^.]{1,63}(?:\.[^.]{1,63})*\.?")
 
 # Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
 NO_FLAG, NO_SEARCH = DnsQueryFlag(0), DnsQueryFlag.NO_SEARCH
-resolve = lib.evpy_dns_resolve
+resolve: Final = lib.evpy_dns_resolve
 
 
 def err_to_string(err: int) -> str:
@@ -526,7 +526,7 @@ def _name(name: str | bytes) -> bytes:
 
 
 #: The same, cached, for text: programs look the same names up again and again.
-known_name = functools.lru_cache(maxsize=1024)(_name)
+known_name: Final = functools.lru_cache(maxsize=1024)(_name)
 
 
 def _path(path: str | bytes | os.PathLike[str], name: str) -> bytes:

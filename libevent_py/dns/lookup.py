@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from libevent_py import errors, util
 from libevent_py._core import addrinfo, convert
@@ -42,7 +42,7 @@ NONE, CANCEL, SHUTDOWN = int(DnsResult.NONE), int(DnsResult.CANCEL), int(DnsResu
 A, AAAA, PTR = DnsType.A, DnsType.AAAA, DnsType.PTR
 AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 NULL = ffi.NULL
-new_handle_place = functools.partial(ffi.new, ffi.typeof("void **"))
+new_handle_place: Final = functools.partial(ffi.new, ffi.typeof("void **"))
 
 
 @described(
@@ -67,8 +67,8 @@ class Lookup:
     _cancel_in_c: Callable[[CData, CData], object]
 
     def __init__(self, dns_base: DnsBase, callback: Callable[..., object]) -> None:
-        self.dns_base = dns_base
-        self.callback = callback
+        self.dns_base: DnsBase = dns_base
+        self.callback: Callable[..., object] = callback
         self._key = next_key()
         self._handle = new_handle_place()
         self._told = self._cancelled = self._closing = False
@@ -189,8 +189,8 @@ class DnsLookup(Lookup):
         self, dns_base: DnsBase, name: str | bytes, type: DnsType, callback: ResolveCallback
     ) -> None:
         super().__init__(dns_base, convert.callback(callback))
-        self.name = name
-        self.type = type
+        self.name: str | bytes = name
+        self.type: DnsType = type
 
     def _named(self, function: Callable[..., object]) -> Callable[..., object]:
         """Return the function that errors name; ours in C handle both kinds of addresses."""
@@ -263,8 +263,8 @@ class AddrInfoLookup(Lookup):
         callback: AddrInfoCallback,
     ) -> None:
         super().__init__(dns_base, convert.callback(callback))
-        self.host = host
-        self.service = service
+        self.host: str | bytes | None = host
+        self.service: int | str | bytes | None = service
 
     def cancel(self) -> None:
         """Cancel the lookup; the callback still runs, in the loop, with the error CANCEL.

@@ -6,7 +6,7 @@ import functools
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex
 
 from libevent_py import errors, log
 from libevent_py._core import convert
@@ -38,8 +38,8 @@ LABELS = re.compile(rb"(?:[^.\0]{1,63}\.)*[^.\0]{1,63}")
 
 # Looked up once, for code that runs for nearly every query.
 NONE = DnsResult.NONE
-add_a = lib.evdns_server_request_add_a_reply
-respond = lib.evpy_dns_respond
+add_a: Final = lib.evdns_server_request_add_a_reply
+respond: Final = lib.evpy_dns_respond
 
 SERVERFAILED = int(DnsResult.SERVERFAILED)
 
@@ -82,13 +82,13 @@ class DnsServerRequest(Child):
         self, server: DnsServer, pointer: CData, count: int, name: bytes, type: int, dns_class: int
     ) -> None:
         """Become the object for C's request *pointer* of *count* questions."""
-        self.server = server
+        self.server: DnsServer = server
         self._free = server._abandon
         #: The length of the answer with all names written out, and these names.
         self._size = 18 + len(name)
         self._names: tuple[bytes, ...] = (name,)
         super().__init__(server.base, next_key(), pointer)
-        self.questions = [_question(name, type, dns_class)]
+        self.questions: list[DnsQuestion] = [_question(name, type, dns_class)]
         self._asked = self.questions[0].name
         for number in range(1, count):
             more = pointer.questions[number]
@@ -376,7 +376,7 @@ def _packed(family: int, address: str) -> bytes:
 
 
 #: The same, cached, for text: servers give the same answers again and again.
-packed_text = functools.lru_cache(maxsize=1024)(_packed)
+packed_text: Final = functools.lru_cache(maxsize=1024)(_packed)
 
 
 def _reversed(address: str | bytes) -> str | bytes:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from libevent_py import debug, errors, log
 from libevent_py._core import convert, signals
@@ -60,7 +60,7 @@ FLAGS = tuple(EventFlag(number) for number in range(2 * EventFlag.CLOSED))
 
 # Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
 TIMEOUT = EventFlag.TIMEOUT
-once_timer = lib.evpy_once_timer
+once_timer: Final = lib.evpy_once_timer
 
 #: How many turns in a row to look for a quiet moment, and how many seconds to rest after that.
 TURNS = 16

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
@@ -38,10 +38,10 @@ FinalizeCallback: TypeAlias = Callable[["Event"], object]
 _ALL = EventFlag.TIMEOUT | EventFlag.READ | EventFlag.WRITE | EventFlag.SIGNAL | EventFlag.CLOSED
 _TIMEOUT = EventFlag.TIMEOUT
 new_object: Callable[[type[E]], E] = object.__new__
-event_active = lib.evpy_event_active  # an attribute of lib costs as much as a short call
-event_add = lib.evpy_event_add
-event_del = lib.evpy_event_del
-event_new = lib.evpy_event_new
+event_active: Final = lib.evpy_event_active  # an attribute of lib costs as much as a short call
+event_add: Final = lib.evpy_event_add
+event_del: Final = lib.evpy_event_del
+event_new: Final = lib.evpy_event_new
 _MAX_SECONDS = convert.MAX_SECONDS
 _MICROSECOND = 1e-6  # C may round a shorter timeout to 0
 
@@ -446,9 +446,10 @@ class Event(Child):
 
 
 #: Members of EventFlag as plain ints, which combine ten times as fast.
-lib_SIGNAL, lib_PERSIST = int(EventFlag.SIGNAL), int(EventFlag.PERSIST)
-lib_WAITS = int(IO | EventFlag.SIGNAL)
-lib_STAYS = lib_SIGNAL | lib_PERSIST
+lib_SIGNAL: Final = int(EventFlag.SIGNAL)
+lib_PERSIST: Final = int(EventFlag.PERSIST)
+lib_WAITS: Final = int(IO | EventFlag.SIGNAL)
+lib_STAYS: Final = lib_SIGNAL | lib_PERSIST
 lib_FOR_GOOD = 2
 
 

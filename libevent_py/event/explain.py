@@ -67,11 +67,15 @@ class Sight:
 
     def __init__(self, seen: CData) -> None:
         flags = int(seen.flags)
-        self.event, self.arg, self.kind = int(seen.event), int(seen.arg), int(seen.kind)
-        self.fd, self.what, self.priority = int(seen.fd), int(seen.what), int(seen.priority)
-        self.due = float(seen.due) if flags & lib.EVLIST_TIMEOUT else None
-        self.active = bool(flags & (lib.EVLIST_ACTIVE | lib.EVLIST_ACTIVE_LATER))
-        self.internal = bool(flags & lib.EVLIST_INTERNAL)
+        self.event: int = int(seen.event)
+        self.arg: int = int(seen.arg)
+        self.kind: int = int(seen.kind)
+        self.fd: int = int(seen.fd)
+        self.what: int = int(seen.what)
+        self.priority: int = int(seen.priority)
+        self.due: float | None = float(seen.due) if flags & lib.EVLIST_TIMEOUT else None
+        self.active: bool = bool(flags & (lib.EVLIST_ACTIVE | lib.EVLIST_ACTIVE_LATER))
+        self.internal: bool = bool(flags & lib.EVLIST_INTERNAL)
 
     def aim(self, told: bool = True) -> str:
         """Return what it waits for; with *told*, also what the descriptor is."""
@@ -109,17 +113,18 @@ class Holder:
         claims: Claims | None = None,
     ) -> None:
         #: What it is called in a sum, such as "bufferevent", and in its own line.
-        self.kind, self.name = kind, name
+        self.kind: str = kind
+        self.name: str = name
         #: The addresses that the callbacks of its events in C get, or which they are at.
-        self.places = [address(place) for place in places if place]
+        self.places: list[int] = [address(place) for place in places if place]
         #: The keys of the `Event` objects that are its.
-        self.keys = list(keys)
+        self.keys: list[int] = list(keys)
         #: What else there is to say.
-        self.notes = list(notes)
+        self.notes: list[str] = list(notes)
         #: What its timer in C is for.
-        self.timer = timer
+        self.timer: str = timer
         #: Finds out whose an event is that nobody has; returns the holder, which may be a new one.
-        self.claims = claims
+        self.claims: Claims | None = claims
         #: Its events.
         self.sights: list[Sight] = []
 

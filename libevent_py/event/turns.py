@@ -10,7 +10,7 @@ begun the block, whose callers can't have changed.
 from __future__ import annotations
 
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from libevent_py.event.base import EventBase
 
 # Looked up once: an attribute of lib costs as much as a short call.
-turn = lib.evpy_turn
+turn: Final = lib.evpy_turn
 
 #: Code whose frame can go on with another caller than it began with: inspect's CO_GENERATOR,
 #: CO_COROUTINE and CO_ASYNC_GENERATOR, without importing it.

@@ -41,7 +41,7 @@ class Ending:
         #: Why the user won't answer, if that is known before the end.
         self.error: HttpError | None = None
         #: Whether the callback has been called.
-        self.told = False
+        self.told: bool = False
 
     def fails(self, text: str, cause: BaseException | None = None) -> None:
         """Note the reason *text* why the user won't answer; only the first reason counts."""

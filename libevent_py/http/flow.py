@@ -26,7 +26,7 @@ class Pace:
     __slots__ = ("limited", "paused")
 
     def __init__(self) -> None:
-        self.paused = False
+        self.paused: bool = False
         #: The bufferevent, once it has had a limit.
         self.limited: BufferEvent | None = None
 

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -31,9 +31,9 @@ TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 FORBIDDEN = re.compile(rb"[\0\r\n]")
 
 # Looked up once: an attribute of lib costs as much as a short call.
-find = lib.evpy_headers_find
-string = ffi.string
-free = lib.free
+find: Final = lib.evpy_headers_find
+string: Final = ffi.string
+free: Final = lib.free
 
 
 class Headers(Handle):
@@ -137,7 +137,7 @@ class Headers(Handle):
             return NotImplemented
         return _folded(self) == _folded(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         if self._why_absent() is not None or not self._may_ask():

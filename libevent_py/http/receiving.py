@@ -147,9 +147,9 @@ class Route:
     def __init__(
         self, server: HttpServer, handler: HttpHandler, on_end: HttpHandler | None
     ) -> None:
-        self.server = server
-        self.handler = handler
-        self.on_end = on_end
+        self.server: HttpServer = server
+        self.handler: HttpHandler = handler
+        self.on_end: HttpHandler | None = on_end
 
 
 def _all_read(root: HttpServer, server: HttpServer, pointer: CData) -> HttpServerRequest | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -59,7 +59,7 @@ MOST_INFORMATIONAL = 100
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
 # Looked up once, for code that runs for every request.
-frame = lib.evpy_client_frame
+frame: Final = lib.evpy_client_frame
 NO_BODY = lib.EVPY_NO_BODY
 
 
@@ -124,8 +124,8 @@ class Request(Handle):
     #: No buffer of a request calls back unless it is watched.
     _calls_back = False
 
-    _input: weakref.ref[RequestBuffer] | None
-    _output: weakref.ref[RequestBuffer] | None
+    _input: weakref.ref[Buffer] | None
+    _output: weakref.ref[Buffer] | None
 
     def _begin(self, base: EventBase, pointer: CData) -> None:
         """Become the object for C's *pointer*, a request that *base*'s loop serves."""
@@ -252,7 +252,7 @@ class Request(Handle):
         return Headers._borrowed(self, lib.evhttp_request_get_output_headers)
 
     @property
-    def input_buffer(self) -> RequestBuffer:
+    def input_buffer(self) -> Buffer:
         """The body that has been received; it ends with the request.
 
         Wraps ``evhttp_request_get_input_buffer``.
@@ -266,7 +266,7 @@ class Request(Handle):
         return buffer
 
     @property
-    def output_buffer(self) -> RequestBuffer:
+    def output_buffer(self) -> Buffer:
         """The body to be sent; it ends with the request.
 
         Wraps ``evhttp_request_get_output_buffer``.
@@ -284,7 +284,7 @@ class Request(Handle):
         if buffer is not self.output_buffer:  # it is after +=
             raise AttributeError("the output of a request can't be replaced: add to it")
 
-    def _lend(self, pointer: CData) -> RequestBuffer:
+    def _lend(self, pointer: CData) -> Buffer:
         buffer = RequestBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer
@@ -374,6 +374,7 @@ class HttpRequest(Request, Fresh):
         "error",
     )
 
+    base: EventBase
     error: HttpError | None
 
     def __init__(
@@ -441,7 +442,7 @@ class HttpRequest(Request, Fresh):
         self.error = None
         self._key = next_key()
         #: The buffers that have callbacks, by key, kept alive as long as the request.
-        self._watched: dict[int, RequestBuffer] = {}
+        self._watched: dict[int, Buffer] = {}
         called = on_header is not None, on_chunk is not None
         free, make = lib.evhttp_request_free, lib.evpy_client_request_new
         made = new_owned(free, make, self._key, *called)
@@ -649,7 +650,7 @@ class HttpRequest(Request, Fresh):
         except BaseException as raised:
             self.base._report(raised, self)
 
-    def _lend(self, pointer: CData) -> RequestBuffer:
+    def _lend(self, pointer: CData) -> Buffer:
         buffer = ClientBuffer._borrowed(pointer, self)
         assert isinstance(buffer, RequestBuffer)
         return buffer

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py import errors
 from libevent_py._core.dispatch import from_c
@@ -43,7 +43,7 @@ REASONS = {
 LONGEST_WAIT = 3600.0
 
 #: Makes a request forget the connection that it was on, which evhttp often fails to do (P2).
-forget = lib.evpy_client_forget
+forget: Final = lib.evpy_client_forget
 
 
 class RequestQueue:
@@ -74,10 +74,10 @@ class RequestQueue:
         #: The requests whose end has begun: an interrupt leaves them to the end of the connection.
         self.ending: list[HttpRequest] = []
         #: Whether any request has ever been sent.
-        self.used = False
+        self.used: bool = False
         #: The timer of the next retry, or None, and how often connecting has been retried.
         self.timer: Event | None = None
-        self.tries = 0
+        self.tries: int = 0
         #: Whether `go_on` is running.
         self._sending = False
         #: Whether callbacks of an ended connection may still be queued; whether `_settle` waits.

@@ -95,7 +95,7 @@ class HttpServerConnection(Flow):
         return connection
 
     def _begin(self, server: HttpServer, pointer: CData, bev: BufferEvent | None) -> None:
-        self.base = server.base
+        self.base: EventBase = server.base
         self.server = server
         self._key = next_key()
         self._bev = bev
@@ -248,7 +248,7 @@ class Connections:
     __slots__ = ("_given", "base", "doomed", "known")
 
     def __init__(self, base: EventBase) -> None:
-        self.base = base
+        self.base: EventBase = base
         #: The objects, by their addresses in C.
         self.known: dict[int, HttpServerConnection] = {}
         #: The pointers that are to be freed at the next clean moment, by their addresses.

@@ -12,7 +12,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -48,7 +48,7 @@ _reasons: dict[str | None, bytes | CData] = {None: ffi.NULL}
 LARGEST_CHUNK = 2**32 - 1
 
 # Looked up once, for what is called for every request.
-reply = lib.evpy_http_reply
+reply: Final = lib.evpy_http_reply
 
 
 @described(
@@ -628,7 +628,7 @@ class HttpServerRequest(Request):
 HttpHandler: TypeAlias = Callable[[HttpServerRequest], object]
 
 #: The class that a request gets once it has been answered.
-Answered = without_pointer(HttpServerRequest)
+Answered: Final = without_pointer(HttpServerRequest)
 
 
 def made(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, AnyStr
+from typing import TYPE_CHECKING, Any, AnyStr, ClassVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -35,11 +35,11 @@ class Part:
     __slots__ = ("allowed", "get", "name", "set", "setter")
 
     def __init__(self, name: str, allowed: str) -> None:
-        self.name = name
-        self.allowed = allowed
-        self.get = ffi.addressof(lib, f"evhttp_uri_get_{name}")
-        self.set = ffi.addressof(lib, f"evhttp_uri_set_{name}")
-        self.setter = getattr(lib, f"evhttp_uri_set_{name}")
+        self.name: str = name
+        self.allowed: str = allowed
+        self.get: CData = ffi.addressof(lib, f"evhttp_uri_get_{name}")
+        self.set: CData = ffi.addressof(lib, f"evhttp_uri_set_{name}")
+        self.setter: Any = getattr(lib, f"evhttp_uri_set_{name}")
 
 
 SCHEME = Part("scheme", "letters, then letters, digits, +, - or .")
@@ -63,7 +63,7 @@ class Uri(Handle):
         """Make a URI without any parts. Wraps ``evhttp_uri_new``."""
         self._check_unmade()
         self._flags = UriFlag(0)
-        self.pointer = new_owned(lib.evhttp_uri_free, lib.evhttp_uri_new)
+        self.pointer: CData = new_owned(lib.evhttp_uri_free, lib.evhttp_uri_new)
 
     @classmethod
     def parse(cls, text: Text, flags: int = UriFlag(0)) -> Uri:
@@ -240,7 +240,7 @@ class Uri(Handle):
         """Tell whether *other* has the same parts, letter by letter."""
         return self._parts() == other._parts() if isinstance(other, Uri) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         if self._why_absent() is not None:

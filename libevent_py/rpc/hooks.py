@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -32,7 +32,7 @@ RpcHookCallback: TypeAlias = Callable[[Any, Request, Buffer], RpcHookResult]
 Thing = TypeVar("Thing")
 
 # Looked up once, so that nothing comes between what is noted and the call.
-resume_request = lib.evpy_rpc_resume_request
+resume_request: Final = lib.evpy_rpc_resume_request
 
 CONTINUE, TERMINATE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.TERMINATE, RpcHookResult.PAUSE
 
@@ -88,7 +88,7 @@ class HookedRequest(Request):
         """Raise `ValueError`: the RPC frees it."""
         raise ValueError("the HTTP request of an RPC ends with the RPC")
 
-    def _lend(self, pointer: CData) -> RequestBuffer:
+    def _lend(self, pointer: CData) -> Buffer:
         buffer = HookedBuffer._borrowed(pointer, self)
         assert isinstance(buffer, HookedBuffer)
         return buffer

@@ -47,9 +47,9 @@ class Field(Generic[V]):
 
     def __init__(self, tag: int, *, optional: bool = False) -> None:
         """Describe the field that the other side identifies by *tag*."""
-        self.tag = convert.integer(tag, "tag", 0, 2**32 - 1)
-        self.optional = bool(optional)
-        self.name = ""
+        self.tag: int = convert.integer(tag, "tag", 0, 2**32 - 1)
+        self.optional: bool = bool(optional)
+        self.name: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         if self.name:
@@ -170,7 +170,9 @@ class Bytes(Field[bytes]):
     def __init__(self, tag: int, length: int | None = None, *, optional: bool = False) -> None:
         """Describe the field that the other side identifies by *tag*."""
         super().__init__(tag, optional=optional)
-        self.length = None if length is None else convert.integer(length, "length", 1, 2**31 - 1)
+        self.length: int | None = (
+            None if length is None else convert.integer(length, "length", 1, 2**31 - 1)
+        )
 
     def checked(self, value: Octets) -> bytes:
         """Return *value* as bytes, or raise an error for the wrong number of them."""
@@ -206,7 +208,7 @@ class Struct(Field[M]):
         super().__init__(tag, optional=optional)
         if not isinstance(kind, type) or not issubclass(kind, Message):
             raise TypeError(f"kind must be a subclass of Message, not {kind!r}")
-        self.kind = kind
+        self.kind: type[M] = kind
 
     def checked(self, value: M) -> M:
         """Return *value*, not a copy, if it is of the right class."""
@@ -392,7 +394,7 @@ class Message:
             return NotImplemented
         return self._set() == other._set()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def _set(self) -> dict[str, Any]:
         return {name: value for name, value in self.values.items() if value != []}

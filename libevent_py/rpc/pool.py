@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -73,6 +73,7 @@ class RpcCall(Context):
         "status",
     )
 
+    base: EventBase
     end: RpcPool
     name: str
     request: Message
@@ -184,7 +185,7 @@ class RpcCall(Context):
 
 
 # Looked up once, so that nothing comes between what is noted and the call.
-evrpc_pool_free = lib.evrpc_pool_free
+evrpc_pool_free: Final = lib.evrpc_pool_free
 
 
 class Made:
@@ -200,9 +201,9 @@ class Made:
         #: Each with the list that its pointer is in: see `give_back`.
         self.connections: dict[int, tuple[HttpConnection, list[CData]]] = {}
         #: How many connections C has, for C: it must not make a call without one.
-        self.count = ffi.new("int *")
-        self.freed = False
-        self.silence = base._silencer()
+        self.count: CData = ffi.new("int *")
+        self.freed: bool = False
+        self.silence: Callable[[int], object] = base._silencer()
 
     @goes_on
     def free(self, pool: CData) -> None:

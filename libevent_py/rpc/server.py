@@ -11,7 +11,7 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
@@ -23,6 +23,7 @@ from libevent_py._core.handle import Handle, Making
 from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult
+from libevent_py.http.receiving import Requests
 from libevent_py.http.server import HttpServer
 from libevent_py.http.server_connection import HttpServerConnection
 from libevent_py.http.server_request import write_at_last
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData
     from libevent_py.event.base import EventBase
 
-evrpc_free = lib.evrpc_free
-evpy_rpc_end = lib.evpy_rpc_end
+evrpc_free: Final = lib.evrpc_free
+evpy_rpc_end: Final = lib.evpy_rpc_end
 
 #: Where an object for a call is noted to answer it: C's ``int *``, or a list.
 Taken: TypeAlias = "CData | list[int]"
@@ -62,11 +63,11 @@ class Served:
     def __init__(self, server: RpcServer, below: CData) -> None:
         #: A copy: references to the server's own show who uses it. None until C has made it.
         self.pointer: CData | None = None
-        self.freed = False
-        self.server = weakref.ref(server)
-        self.http = copied(below)
-        self.held = server.http._requests
-        self.silence = server.http.base._silencer()
+        self.freed: bool = False
+        self.server: weakref.ReferenceType[RpcServer] = weakref.ref(server)
+        self.http: CData = copied(below)
+        self.held: Requests = server.http._requests
+        self.silence: Callable[[int], object] = server.http.base._silencer()
         #: The keys of the procedures, by name.
         self.names: dict[bytes, int] = {}
         #: The calls by their addresses in C; each is removed when C is told to answer it.
@@ -151,9 +152,9 @@ class Registered:
         handler: RpcHandler,
     ) -> None:
         self.server: RpcServer = server
-        self.name = name
-        self.request = request
-        self.reply = reply
+        self.name: str = name
+        self.request: type[Message] = request
+        self.reply: type[Message] = reply
         #: None once the procedure is unregistered.
         self.handler: RpcHandler | None = handler
 

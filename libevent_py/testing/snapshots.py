@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from libevent_py.enums import EventFlag
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
@@ -20,7 +22,7 @@ class Snapshot:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and self._lines == other._lines
 
-    __hash__ = None  # type: ignore[assignment]  # as all that is equal by what it holds
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as all that is equal by what it holds
 
     def __repr__(self) -> str:
         return f"<Snapshot of {len(self._lines)} events>"

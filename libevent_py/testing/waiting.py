@@ -27,7 +27,7 @@ class Until:
     """Run the loop of *base* until a condition holds; with *trace*, show its end if it doesn't."""
 
     #: For how many seconds the loop is run, unless a call says otherwise.
-    timeout = 5.0
+    timeout: float = 5.0
 
     def __init__(self, base: EventBase, trace: LibeventTrace | None = None) -> None:
         self._base = base
