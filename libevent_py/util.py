@@ -174,11 +174,16 @@ def inet_pton_scope(family: int, text: str | bytes) -> tuple[bytes, int]:
     return _parsed(parse, family, text), int(scope[0])
 
 
-def _parsed(function: Callable[[int, bytes, CData], int], family: int, text: str | bytes) -> bytes:
+def _parsed(
+    function: Callable[[int, bytes, CData], int],
+    family: int,
+    text: str | bytes,
+    name: str = "text",
+) -> bytes:
     memory = ffi.new("unsigned char[]", _packed_size(family))
-    if function(family, convert.string(text, "text"), memory) != 1:
+    if function(family, convert.string(text, name), memory) != 1:
         kind = "an IPv4" if family == socket.AF_INET else "an IPv6"
-        raise ValueError(f"text must be {kind} address, not {text!r}")
+        raise ValueError(f"{name} must be {kind} address, not {text!r}")
     return bytes(ffi.buffer(memory))
 
 
@@ -188,11 +193,15 @@ def parse_sockaddr_port(text: str | bytes) -> Address:
     The port is 0 if *text* has none. Raises `ValueError` when *text* is no address, or its port is
     not from 1 to 65535. Wraps ``evutil_parse_sockaddr_port``.
     """
+    return _address(text, "text")
+
+
+def _address(text: str | bytes, name: str) -> Address:
     out = ffi.new("struct sockaddr_storage *")
     length = ffi.new("int *", ffi.sizeof(out[0]))
     pointer = ffi.cast("struct sockaddr *", out)
-    if errors.guarded(lib.evpy_parse_sockaddr_port, convert.string(text, "text"), pointer, length):
-        raise ValueError(f"text must be an address, with or without a port, not {text!r}")
+    if errors.guarded(lib.evpy_parse_sockaddr_port, convert.string(text, name), pointer, length):
+        raise ValueError(f"{name} must be an address, with or without a port, not {text!r}")
     return convert.unpack_address(pointer, length[0])
 
 

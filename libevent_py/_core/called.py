@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 #: How a callback is called, by the function of the package's that calls it; where it calls several,
 #: with the name of the class before it.
@@ -25,7 +25,7 @@ CALLS = {
     "evpy_once_fired": "callback(fd, what)",
 }
 
-PACKAGE = str(Path(__file__).parent.parent)
+PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 
 def explained(error: BaseException, source: object) -> BaseException:

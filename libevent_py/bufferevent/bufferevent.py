@@ -605,11 +605,12 @@ class BufferEvent(Child):
     def setwatermark(self, what: int, low: int, high: int) -> None:
         """Set the watermarks in bytes of the input, the output or both, as *what* says.
 
-        `on_read` waits for *low* bytes of input, and reading stops at *high*; `on_write` waits
-        until no more than *low* bytes of output are left. 0 means no limit. While reading is
-        enabled, `on_read` is called again and again until it leaves less than *high*. Unlike in C,
-        the loop also calls it if there is already enough input for a lowered *low*. Setting a
-        filter's watermarks may call back at once. Wraps ``bufferevent_setwatermark``.
+        `on_read` waits for *low* bytes of input, and reading stops at *high*: with a *high* below
+        *low* it is never called. `on_write` waits until no more than *low* bytes of output are
+        left. 0 means no limit. While reading is enabled, `on_read` is called again and again until
+        it leaves less than *high*. Unlike in C, the loop also calls it if there is already enough
+        input for a lowered *low*. Setting a filter's watermarks may call back at once. Wraps
+        ``bufferevent_setwatermark``.
         """
         what = self._directions(what)
         low = convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from libevent_py import errors
-from libevent_py._core import convert
+from libevent_py._core import convert, load
 from libevent_py._core.handle import Handle, Making
 from libevent_py._core.pointers import owned
 from libevent_py._ffi import ffi, lib
@@ -136,6 +136,8 @@ class TlsContext(Handle):
     def _trust(self, cafile: Path | None, capath: Path | None) -> None:
         mode = lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         lib.evpy_tls_set_verify(self.pointer, mode)
+        if cafile is None and capath is None and load.is_binary:
+            cafile, capath = _systems_certificates()
         if cafile is None and capath is None:
             _call(lib.SSL_CTX_set_default_verify_paths, self.pointer)
             return
@@ -526,6 +528,28 @@ def _host_name(host: str) -> bytes:
     if not name or name[:1] == b"." or b"\0" in name or len(name) > 253:
         raise ValueError(f"server_hostname must be the name of a host, not {host!r}")
     return name
+
+
+#: Where systems have the certificates that they trust.
+KNOWN = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # Alpine, the BSDs, macOS
+)
+
+
+def _systems_certificates() -> tuple[Path | None, Path | None]:
+    """Return the file and the folder of certificates that the system trusts, as far as found.
+
+    An OpenSSL that was built on another system looks where that one has them.
+    """
+    import ssl  # not whenever the package is imported
+
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or paths.capath:
+        return paths.cafile, paths.capath
+    return next((path for path in KNOWN if os.path.exists(path)), None), None
 
 
 def _readable(path: Path) -> bytes:

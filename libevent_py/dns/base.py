@@ -169,7 +169,7 @@ class DnsBase(Child):
     ) -> DnsLookup:
         lookup = DnsLookup(self, address, DnsType.PTR, callback)
         flags = convert.flags(DnsQueryFlag, flags, "flags")
-        packed = util.inet_pton(family, address)
+        packed = util._parsed(lib.evutil_inet_pton, family, address, "address")
         self.base._check_thread()
         reverse = lib.evpy_dns_resolve_reverse
         lookup._begin(address, reverse, len(packed), packed, flags)
@@ -211,7 +211,8 @@ class DnsBase(Child):
 
         Raises the errors of `nameserver_sockaddr_add`. Wraps ``evdns_base_nameserver_add``.
         """
-        number = int.from_bytes(util.inet_pton(socket.AF_INET, address), sys.byteorder)
+        packed = util._parsed(lib.evutil_inet_pton, socket.AF_INET, address, "address")
+        number = int.from_bytes(packed, sys.byteorder)
         self._add(lib.evdns_base_nameserver_add, number, about=address)
 
     def nameserver_ip_add(self, address: str | bytes) -> None:
@@ -221,7 +222,7 @@ class DnsBase(Child):
         ``evdns_base_nameserver_ip_add``.
         """
         self.base._check_thread()
-        util.parse_sockaddr_port(address)  # raises an error that says what is wrong
+        util._address(address, "address")  # raises an error that says what is wrong
         text = convert.string(address, "address")
         self._add(lib.evdns_base_nameserver_ip_add, text, about=address)
 

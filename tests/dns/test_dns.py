@@ -194,9 +194,9 @@ def test_arguments_are_checked(dns: DnsBase) -> None:
         dns.resolve_ipv4("host.example", print, flags=8)
     with pytest.raises(TypeError, match="callback must be callable, not None"):
         dns.resolve_ipv6("host.example", None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="text must be an IPv4 address, not '::1'"):
+    with pytest.raises(ValueError, match="address must be an IPv4 address, not '::1'"):
         dns.resolve_reverse("::1", print)
-    with pytest.raises(ValueError, match=r"text must be an IPv6 address, not '127\.0\.0\.1'"):
+    with pytest.raises(ValueError, match=r"address must be an IPv6 address, not '127\.0\.0\.1'"):
         dns.resolve_reverse_ipv6("127.0.0.1", print)
     with pytest.raises(ValueError, match="service must be from 0 to 65535, not 65536"):
         dns.getaddrinfo("host.example", 65536, print)
@@ -486,9 +486,9 @@ def test_a_name_server_is_added_once(empty: DnsBase) -> None:
 
 @pytest.mark.parametrize("wrong", ["", "localhost", "127.0.0.1:0", "127.0.0.1:x", "::1::", "a\0"])
 def test_what_is_no_address_is_refused(empty: DnsBase, wrong: str) -> None:
-    with pytest.raises(ValueError, match="text must"):
+    with pytest.raises(ValueError, match="address must"):
         empty.nameserver_ip_add(wrong)
-    with pytest.raises(ValueError, match="text must"):
+    with pytest.raises(ValueError, match="address must"):
         empty.nameserver_add(wrong)
     with pytest.raises(ValueError, match="address must be"):
         empty.nameserver_sockaddr_add("/tmp/socket")  # type: ignore[arg-type]
