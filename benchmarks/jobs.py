@@ -229,6 +229,22 @@ def hello_jobs() -> Iterator[Job]:
         )
 
 
+def headers_jobs() -> Iterator[Job]:
+    yield Job(
+        "http-headers-32",
+        "a whole request that is read, and answered with four headers, on one of 32 connections",
+        "request",
+        Wrk(32),
+        (
+            c("http_headers"),
+            python("http_headers"),
+            python("http_headers", "single", name="libevent_py, single calls"),
+        ),
+        bars=(Bar("libevent_py", "to_c", 1 / 0.6),),
+        rivals=(),
+    )
+
+
 def secured_jobs() -> Iterator[Job]:
     pem = str(PEM)
     yield Job(
@@ -366,6 +382,7 @@ JOBS = (
         rivals=(),
     ),
     *hello_jobs(),
+    *headers_jobs(),
     *secured_jobs(),
     *answered_jobs(),
     *body_jobs(),
