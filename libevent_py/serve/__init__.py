@@ -16,7 +16,8 @@ worker makes both, and ends them:
     engine.listen(sock)                         # for each socket
     runner.run()                                # until SIGTERM, SIGINT, or config.shutdown.set()
       engine.stop_listening()
-      engine.finish(runner.stop)                # calls it when no connection is left
+      engine.finish(…)                          # calls it when no connection is left
+      runner.finish(runner.stop)                # and this, when no task or thread is busy
       engine.close()                            # at the time limit, or at a second signal
     runner.shut_down()
     runner.close()
@@ -31,6 +32,7 @@ from __future__ import annotations
 from libevent_py.serve.config import Config, Shutdown
 from libevent_py.serve.engine import ClientDisconnected
 from libevent_py.serve.errors import StartupError
+from libevent_py.serve.launch import run
 from libevent_py.serve.worker import serve
 
-__all__ = ["ClientDisconnected", "Config", "Shutdown", "StartupError", "serve"]
+__all__ = ["ClientDisconnected", "Config", "Shutdown", "StartupError", "run", "serve"]

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from libevent_py.bufferevent.tls import TlsContext
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from libevent_py.serve.config import Config
 
 #: Headers as both sides have them: names and values as bytes, in order.
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 logger = logging.getLogger("libevent_py.serve")
 
@@ -48,6 +48,9 @@ class ClientDisconnected(ConnectionError):
 
 class Handler(Protocol):
     """What answers one exchange. Its methods don't raise, and may end the exchange."""
+
+    def on_finish(self) -> None:
+        """Note that the worker ends; only called for an exchange that is upgraded."""
 
     def on_body(self) -> None:
         """Note that there is more of the body to take, or that it is complete."""
@@ -76,6 +79,7 @@ class Exchange(ABC):
     __slots__ = (
         "client",
         "complete",
+        "ended",
         "gone",
         "handler",
         "headers",
@@ -111,6 +115,8 @@ class Exchange(ABC):
     complete: bool
     #: Whether the client has left.
     gone: bool
+    #: Whether it has ended: the answer is complete, or the connection is closed.
+    ended: bool
     #: Whether an answer has been begun.
     started: bool
     #: Whether the client asks to `upgrade` to WebSocket, and the engine can.
@@ -156,7 +162,7 @@ class Exchange(ABC):
 
         Return whether more may be sent at once. With False, the handler's `on_writable` tells when;
         what is sent before that is kept in memory. Raises `ValueError` for more or, at the end,
-        less than Content-Length; the connection is then closed. When `gone` it does nothing.
+        less than Content-Length; the connection is then closed. When `ended` it does nothing.
         """
 
     @abstractmethod
@@ -210,7 +216,7 @@ class Engine(ABC):
 
     @abstractmethod
     def listen(self, sock: socket.socket) -> None:
-        """Accept connections on *sock*, which listens already, and which the caller closes later."""
+        """Accept connections on *sock*, which listens already; the caller closes it later."""
 
     @abstractmethod
     def stop_listening(self) -> None:

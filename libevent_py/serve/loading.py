@@ -32,7 +32,7 @@ def found(app: Any) -> Any:
     """Return the application that *app* is, or names as "module:attribute"."""
     if not isinstance(app, str):
         return app
-    module, colon, attribute = app.partition(":")
+    module, _, attribute = app.partition(":")
     if not module or not attribute:
         raise StartupError(f'app must be "module:attribute", not {app!r}')
     try:

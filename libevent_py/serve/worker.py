@@ -32,6 +32,9 @@ class Runner(Application, Protocol):
     def run(self) -> None:
         """Run the base until `stop` is called."""
 
+    def finish(self, done: Callable[[], object]) -> None:
+        """Call *done* once, when nothing of the application runs any more; perhaps at once."""
+
     def stop(self) -> None:
         """End `run`, or `start_up`; called in the base's thread."""
 
@@ -159,7 +162,11 @@ class Worker:
             sock.close()
         self._limit = Event.timer(self._runner.base, self._late)
         self._limit.add(self._config.graceful_timeout)
-        engine.finish(self._runner.stop)
+        engine.finish(self._finished)
+
+    def _finished(self) -> None:
+        """Stop when the application has ended what it does after its answers, too."""
+        self._runner.finish(self._runner.stop)
 
     def _late(self, _event: Event, _fd: int, _what: int) -> None:
         self._give_up()
