@@ -66,9 +66,10 @@ class AsgiRunner:
             done()
 
     def stop(self) -> None:
-        self._stopped = True
-        self._lifespan.give_up()
-        self.loop.stop()
+        if not self._stopped:
+            self._stopped = True
+            self._lifespan.give_up()
+            self.loop.stop()
 
     def shut_down(self) -> None:
         if self.loop.is_closed() or self.base.closed:

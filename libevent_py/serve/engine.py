@@ -135,7 +135,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def take(self) -> bytes:
-        """Remove and return what has come of the body, or b""."""
+        """Remove and return what has come of the body, or b""; doesn't call the handler."""
 
     @abstractmethod
     def respond(

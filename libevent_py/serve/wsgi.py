@@ -98,8 +98,9 @@ class WsgiRunner:
             done()
 
     def stop(self) -> None:
-        self._stopped = True
-        self.base.loopbreak()
+        if not self._stopped:
+            self._stopped = True
+            self.base.loopbreak()
 
     def shut_down(self) -> None:
         if self._busy:

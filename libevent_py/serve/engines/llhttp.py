@@ -59,7 +59,7 @@ WRITE_AT_ONCE = 262144
 
 FOREVER = float("inf")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
 #: Methods that llhttp takes from other protocols, or that need a connection of their own.
 REFUSED_METHODS = frozenset(
@@ -143,7 +143,7 @@ class LlhttpExchange(Exchange):
         pieces.clear()
         held, self._held = self._held, 0
         if held > HELD and not self.ended:
-            self._connection.advance()
+            self._connection.advance_soon()
         return data
 
     # The answer.
@@ -256,11 +256,13 @@ class Connection:
         "_bev",
         "_closed",
         "_current",
+        "_data",
         "_draining",
         "_dropped",
         "_ended",
         "_engine",
         "_headers",
+        "_heard",
         "_host",
         "_in_head",
         "_incoming",
@@ -308,8 +310,12 @@ class Connection:
         self._url = self._host = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._noted: list[tuple[bytes, bytes]] = []
-        #: How much has been parsed without anything to show for it, and of a body that is dropped.
+        #: Whether there was more in a slice than a part of a head, or of what frames a body; how
+        #: much there has been of those since, and of a body that is dropped.
+        self._heard = False
         self._silent = self._dropped = 0
+        #: The slice that is being parsed.
+        self._data = b""
         #: Whether there is something for the handler of the current exchange.
         self._news = False
         self._advancing = self._closed = self._draining = self._inside = False
@@ -408,7 +414,7 @@ class Connection:
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._in_head = False
-        self._silent = 0
+        self._heard = True
         version = parser.get_http_version()
         method = parser.get_method().decode("ascii")
         incoming = LlhttpExchange(
@@ -424,7 +430,7 @@ class Connection:
     def on_body(self, body: bytes) -> None:
         incoming = self._incoming
         assert incoming is not None
-        self._silent = 0
+        self._heard = True
         size = len(body)
         incoming._waits = False
         if incoming.ended:
@@ -441,7 +447,7 @@ class Connection:
     def on_message_complete(self) -> None:
         incoming = self._incoming
         assert incoming is not None
-        self._silent = 0
+        self._heard = True
         incoming.complete = True
         incoming._waits = False
         self._news = True
@@ -455,6 +461,14 @@ class Connection:
             raise RefusedError(501)
         if len(self._headers) > config.max_headers:
             raise RefusedError(431)
+        if b" RTSP/" in self._data:  # which llhttp takes, too
+            line = b"%b %b RTSP/" % (incoming.method.encode(), incoming.target)
+            if line in self._data:
+                raise RefusedError(505)
+        if len(self._data) + self._silent > config.max_header_size:
+            size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            if size + len(self._url) > config.max_header_size:
+                raise RefusedError(431)
         host = None
         for name, value in self._noted:
             if name == b"host":
@@ -522,6 +536,15 @@ class Connection:
             if waits != self._paused:
                 self._pause(waits)
 
+    def advance_soon(self) -> None:
+        """Call `advance`, but not before the handler has done what it is about."""
+        if not self._advancing:
+            self._engine.base.defer(self._advance_open)
+
+    def _advance_open(self) -> None:
+        if not self._closed:
+            self.advance()
+
     def _step(self) -> bool:
         """Do one thing; return whether there may be another."""
         current = self._current
@@ -564,23 +587,29 @@ class Connection:
         incoming = self._incoming
         most = SLICE if incoming is None or incoming.complete else BODY_SLICE
         if size > most:
-            data = memoryview(data)
-            self._rest = data[most:]
-            data, size = data[:most], most
+            view = memoryview(data)
+            self._rest = view[most:]
+            data, size = bytes(view[:most]), most
         else:
             self._rest = b""
+        self._heard = False
+        self._data = data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            rest = bytes(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
             self._rest = rest + bytes(self._rest) if self._rest else rest
         except httptools.HttpParserError as error:
             self._misread(error)
             return True
-        if self._in_head or (self._incoming is not None and not self._incoming.complete):
+        finally:
+            self._data = b""
+        if self._heard:
+            self._silent = 0
+        else:
             self._silent += size
-            if self._silent > self._engine.config.max_header_size + most:
-                self._misread(RefusedError(431))
+            if self._silent > self._engine.config.max_header_size:
+                self._misread(RefusedError(431 if self._in_head else 400))
         if self._dropped > DROPPED and self._current is None:
             self._shut()
         return True
@@ -661,9 +690,9 @@ class Connection:
     def late(self) -> None:
         """Act on the deadline."""
         current = self._current
-        if self._draining and not self._lingering and len(self._bev.output) < self._unsent:
+        if self._draining and len(self._bev.output) < self._unsent:  # it is only slow
             self._unsent = len(self._bev.output)
-            self.set_deadline()
+            self.deadline = self._engine.now + self._engine.config.write_timeout
         elif self._lingering or self._draining or self._raw:
             self.close()
         elif current is not None and not current.complete:
@@ -747,7 +776,8 @@ class Connection:
         self._lingering = True
         self._rest = b""
         self._refusal = 0
-        if len(self._bev.output):
+        self._unsent = len(self._bev.output)
+        if self._unsent:
             self._draining = True
             self.deadline = self._engine.now + self._engine.config.write_timeout
             self._bev.on_write = self._on_write
