@@ -26,6 +26,11 @@ def main(arguments: Sequence[str]) -> int:
         return in_c.main(arguments[1:])
     if arguments[:1] == ["compare"]:
         return compare.main(arguments[1:])
+    if arguments[:1] == ["serve"]:
+        # Only now: asyncio takes as long to import as all the rest.
+        from libevent_py._cli import serve
+
+        return serve.main(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="python -m libevent_py",
         description="Say which objects of libevent_py wrap a C function of libevent's, or stand "
@@ -41,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true", help="a table of all functions")
     parser.epilog = (
         "Other commands: c NAME tells what a name is in C. trace PROGRAM tells what a program "
-        "calls of libevent. compare A B tells how two traces differ."
+        "calls of libevent. compare A B tells how two traces differ. serve MODULE:APP "
+        "serves a WSGI or ASGI application."
     )
     given = parser.parse_args(arguments)
     if given.function == ["doctor"]:

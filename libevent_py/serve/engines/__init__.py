@@ -1,0 +1,29 @@
+"""The engines by their names."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from libevent_py.serve.engine import Engine
+
+#: Where each engine's class is, and which modules that needs from the extra ``serve``.
+PLACES = {
+    "httptools": ("libevent_py.serve.engines.llhttp", "LlhttpEngine"),
+    "evhttp": ("libevent_py.serve.engines.evhttp", "EvhttpEngine"),
+}
+
+
+def load(name: str) -> type[Engine]:
+    """Return the engine called *name*; `ImportError` says which extra is missing."""
+    module, attribute = PLACES[name]
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("libevent_py"):
+            raise
+        raise ImportError(
+            f"the {name} engine needs {error.name}: pip install 'libevent_py[serve]'",
+            name=error.name,
+        ) from error
+    return cast("type[Engine]", found)

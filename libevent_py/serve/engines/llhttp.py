@@ -1,0 +1,971 @@
+"""The default engine: llhttp, by `httptools`, on EAGER bufferevents.
+
+*One connection, one loop.* What a connection does next is decided in one place,
+`Connection._advance`: begin the next request, parse more of what has come, or wait. Callbacks only
+note what has happened and call it; inside itself it does nothing but go round again. So a thousand
+pipelined requests need no deep stack, and answers keep their order.
+
+*Parsing.* llhttp parses all that it is given, so it is given slices: a client can't have more than
+a slice's requests in memory. What hasn't been parsed waits in `_rest`, and while anything does,
+nothing is read. It refuses most of what is ambiguous; what it leaves to us is in `_check`.
+
+*Ends.* An answer is sent before the connection is closed. If the client may still be sending, its
+input is read and dropped for a while, as the kernel would otherwise reset the connection, and the
+client might lose the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+
+from libevent_py._core import convert
+from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag, ListenerOption
+from libevent_py.event.base import EventBase
+from libevent_py.event.event import Event
+from libevent_py.listener import Listener
+from libevent_py.serve.config import Config
+from libevent_py.serve.engine import Application, Engine, Exchange, Headers, logger
+from libevent_py.serve.framing import CHUNKED, LENGTH, NOTHING, head
+
+READ = EventFlag.READ
+FAILED = BufferEventFlag.ERROR | BufferEventFlag.TIMEOUT
+EOF = BufferEventFlag.EOF
+PLAIN = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.EAGER
+SECURE = BufferEventOption.CLOSE_ON_FREE
+
+#: How much is parsed at once: of heads, which become objects, and of a body.
+SLICE = 16384
+BODY_SLICE = 65536
+#: How much of a body is kept for an application that doesn't take it.
+HELD = 65536
+#: How much output is kept before `Exchange.send` returns False.
+UNSENT = 65536
+#: How much is read and dropped of a body that nobody wants, to keep the connection.
+DROPPED = 262144
+#: How long, in seconds, a connection is read that is only waiting for the client to close it.
+LINGER = 2.0
+#: The most that is written at once.
+WRITE_AT_ONCE = 262144
+
+FOREVER = float("inf")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
+#: Methods that llhttp takes from other protocols, or that need a connection of their own.
+REFUSED_METHODS = frozenset(
+    {"CONNECT", "PRI", "SOURCE", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "TEARDOWN"}
+    | {"GET_PARAMETER", "SET_PARAMETER", "REDIRECT", "RECORD", "FLUSH"}
+)
+#: The headers that `_check` looks at.
+NOTED = frozenset({b"host", b"expect", b"transfer-encoding", b"content-length", b"upgrade"})
+
+
+class RefusedError(Exception):
+    """A request is refused; raised in the parser's callbacks."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class LlhttpExchange(Exchange):
+    """A request that llhttp has parsed."""
+
+    __slots__ = (
+        "_begun",
+        "_chunked",
+        "_connection",
+        "_head",
+        "_held",
+        "_keep_alive",
+        "_left",
+        "_mode",
+        "_pieces",
+        "_total",
+        "_waits",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        target: bytes,
+        version: str,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+    ) -> None:
+        self._connection = connection
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.client = connection.client
+        self.server = connection.server
+        self.scheme = connection.scheme
+        self.handler = None
+        self.complete = self.gone = self.started = self.upgrades = False
+        self.status = self.sent = 0
+        #: Whether the application has it, and whether it has ended.
+        self._begun = self.ended = False
+        #: Whether the client waits for "100 Continue".
+        self._waits = False
+        self._keep_alive = keep_alive
+        #: The body so far, how much that is, and how much there has been in all.
+        self._pieces: list[bytes] = []
+        self._held = self._total = 0
+        #: A head that waits for the body's first bytes, or b"".
+        self._head = b""
+        self._mode = self._left = 0
+
+    # The request's body.
+
+    def want(self) -> None:
+        if self._waits:
+            self._waits = False
+            if not self.started and not self.complete:
+                self._connection.write(CONTINUE)
+                self._connection.set_deadline()
+
+    def take(self) -> bytes:
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        held, self._held = self._held, 0
+        if held > HELD and not self.ended:
+            self._connection.advance_soon()
+        return data
+
+    # The answer.
+
+    # hot: once for each request that is answered at once.
+    def respond(
+        self, status: int, headers: Headers, body: bytes, reason: bytes | None = None
+    ) -> None:
+        self._check_unstarted()
+        data, mode, _, keep_alive = head(
+            self.method,
+            self.version,
+            self._keep_alive and not self._waits,
+            status,
+            headers,
+            reason,
+            len(body),
+        )
+        self.started = True
+        self.status = status
+        self._keep_alive = keep_alive
+        if mode:
+            self.sent = len(body)
+            self._connection.write(data + body)
+        else:
+            self._connection.write(data)
+        self._end()
+
+    def start(self, status: int, headers: Headers, reason: bytes | None = None) -> None:
+        self._check_unstarted()
+        self._head, self._mode, self._left, self._keep_alive = head(
+            self.method,
+            self.version,
+            self._keep_alive and not self._waits,
+            status,
+            headers,
+            reason,
+            None,
+        )
+        self.started = True
+        self.status = status
+
+    def _check_unstarted(self) -> None:
+        if self.started:
+            raise RuntimeError("this request has an answer already")
+
+    def send(self, data: bytes, more: bool) -> bool:
+        if self.ended:
+            return True
+        if not self.started:
+            raise RuntimeError("the answer must be started before its body is sent")
+        size = len(data)
+        connection = self._connection
+        if self._connection._raw:
+            connection.write(data)
+        else:
+            mode = self._mode
+            if mode == LENGTH:
+                self._left -= size
+                if self._left < 0 or (self._left and not more):
+                    self._misfit(size)
+            elif mode == CHUNKED:
+                data = b"%x\r\n%b\r\n" % (size, data) if size else b""
+                if not more:
+                    data += b"0\r\n\r\n"
+            elif mode == NOTHING:
+                data, size = b"", 0
+            self.sent += size
+            if self._head:
+                data, self._head = self._head + data, b""
+            if data:
+                connection.write(data)
+        if more:
+            return connection.has_room()
+        self._end()
+        return True
+
+    def _misfit(self, size: int) -> None:
+        """Raise `ValueError` for a body that isn't as long as was said."""
+        left = self._left + size
+        self.abort()
+        raise ValueError(
+            f"Content-Length says that {left} more bytes of the body come, but there are {size}"
+        )
+
+    def upgrade(self, head: bytes) -> None:
+        if not self.upgrades:
+            raise RuntimeError("this connection can't be upgraded")
+        self._check_unstarted()
+        self.started, self.status = True, 101
+        self.complete = False
+        self._connection.go_raw(head)
+
+    def _end(self) -> None:
+        self.ended = True
+        self._connection.ended(self)
+
+    def abort(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.gone = True
+            self._connection.close()
+
+
+class Connection:
+    """A connection: its bufferevent, its parser, and the requests that it has brought."""
+
+    __slots__ = (
+        "_advancing",
+        "_bev",
+        "_closed",
+        "_current",
+        "_data",
+        "_draining",
+        "_dropped",
+        "_ended",
+        "_engine",
+        "_headers",
+        "_heard",
+        "_host",
+        "_in_head",
+        "_incoming",
+        "_inside",
+        "_lingering",
+        "_news",
+        "_noted",
+        "_parser",
+        "_paused",
+        "_queue",
+        "_raw",
+        "_refusal",
+        "_rest",
+        "_silent",
+        "_unsent",
+        "_url",
+        "client",
+        "deadline",
+        "fd",
+        "scheme",
+        "server",
+    )
+
+    def __init__(
+        self,
+        engine: LlhttpEngine,
+        fd: int,
+        client: tuple[str, int] | None,
+        server: tuple[str, int | None],
+    ) -> None:
+        self._engine = engine
+        self.fd = fd
+        self.client, self.server, self.scheme = client, server, engine.scheme
+        self.deadline = engine.now + engine.config.header_timeout
+        #: The exchange that is answered, those that are parsed, and the one that is parsed last.
+        self._current: LlhttpExchange | None = None
+        self._queue: deque[LlhttpExchange] = deque()
+        self._incoming: LlhttpExchange | None = None
+        #: What is not parsed yet: as long as there is any, nothing is read.
+        self._rest: Any = b""
+        #: The status for what could not be parsed, and then nothing more is.
+        self._refusal = 0
+        #: The head that is being parsed.
+        self._in_head = False
+        self._url = self._host = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._noted: list[tuple[bytes, bytes]] = []
+        #: Whether there was more in a slice than a part of a head, or of what frames a body; how
+        #: much there has been of those since, and of a body that is dropped.
+        self._heard = False
+        self._silent = self._dropped = 0
+        #: The slice that is being parsed.
+        self._data = b""
+        #: Whether there is something for the handler of the current exchange.
+        self._news = False
+        self._advancing = self._closed = self._draining = self._inside = False
+        #: Whether the client sends no more, what it sends is no HTTP, and none of it matters.
+        self._ended = self._raw = self._lingering = self._paused = False
+        #: At least as much as there is unsent.
+        self._unsent = 0
+        self._parser: Any = httptools.HttpRequestParser(self)
+        if engine.tls is None:
+            self._bev = BufferEvent(
+                engine.base, fd, PLAIN, on_read=self._on_read, on_event=self._on_event
+            )
+        else:
+            self._bev = BufferEvent.tls(
+                *(engine.base, fd, engine.tls),
+                options=SECURE,
+                on_read=self._on_read,
+                on_event=self._on_event,
+            )
+            self._bev.allow_dirty_shutdown = True
+        self._bev.max_single_write = WRITE_AT_ONCE
+        self._bev.enable(READ)
+
+    # What the bufferevent tells.
+
+    # hot: once for each request.
+    def _on_read(self, bev: BufferEvent) -> None:
+        data = bev.read()
+        if self._rest:
+            self._rest = bytes(self._rest) + data
+        else:
+            self._rest = data
+        self._inside = True
+        try:
+            self.advance()
+        finally:
+            self._inside = False
+
+    def _on_write(self, bev: BufferEvent) -> None:
+        """Go on when all output is sent."""
+        self._unsent = 0
+        if self._lingering:
+            self._part()
+            return
+        current = self._current
+        if self._draining:
+            self._draining = False
+            bev.on_write = None
+            self.set_deadline()
+            if current is not None:
+                current.handler.on_writable()
+
+    def _on_event(self, _bev: BufferEvent, what: BufferEventFlag) -> None:
+        if what & FAILED:
+            self.close()
+        elif what & EOF:
+            self._end_of_input()
+
+    def _end_of_input(self) -> None:
+        """The client sends no more; it may still read the answer to what it has sent."""
+        current = self._current
+        self._ended = True
+        if (
+            (self._lingering and not self._draining)
+            or current is None
+            or self._raw
+            or not current.complete
+        ):
+            self.close()
+        elif not current.gone:
+            current.gone = True
+            current.handler.on_gone()
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._url = b""
+        self._headers = []
+        self._noted = []
+        self.deadline = self._engine.now + self._engine.config.header_timeout
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer: it must not be taken for a header
+            return
+        name = name.lower()
+        item = name, value.rstrip(b" \t")
+        self._headers.append(item)
+        if name in NOTED:
+            self._noted.append(item)
+
+    # hot: once for each request.
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        self._in_head = False
+        self._heard = True
+        version = parser.get_http_version()
+        method = parser.get_method().decode("ascii")
+        incoming = LlhttpExchange(
+            self, method, self._url, version, self._headers, parser.should_keep_alive()
+        )
+        self._check(incoming)
+        self._incoming = incoming
+        if self._current is None:
+            self._current = incoming
+        else:
+            self._queue.append(incoming)
+
+    def on_body(self, body: bytes) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        self._heard = True
+        size = len(body)
+        incoming._waits = False
+        if incoming.ended:
+            self._dropped += size
+            return
+        incoming._total += size
+        most = self._engine.config.max_body
+        if most is not None and incoming._total > most:
+            raise RefusedError(413)
+        incoming._pieces.append(body)
+        incoming._held += size
+        self._news = True
+
+    def on_message_complete(self) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        self._heard = True
+        incoming.complete = True
+        incoming._waits = False
+        self._news = True
+
+    def _check(self, incoming: LlhttpExchange) -> None:
+        """Refuse what llhttp takes, and would be ambiguous or unsafe."""
+        config = self._engine.config
+        if incoming.version != "1.1" and incoming.version != "1.0":
+            raise RefusedError(505)
+        if incoming.method in REFUSED_METHODS:
+            raise RefusedError(501)
+        if len(self._headers) > config.max_headers:
+            raise RefusedError(431)
+        if b" RTSP/" in self._data:  # which llhttp takes, too
+            line = b"%b %b RTSP/" % (incoming.method.encode(), incoming.target)
+            if line in self._data:
+                raise RefusedError(505)
+        if len(self._data) + self._silent > config.max_header_size:
+            size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            if size + len(self._url) > config.max_header_size:
+                raise RefusedError(431)
+        host = None
+        for name, value in self._noted:
+            if name == b"host":
+                if host is not None:
+                    raise RefusedError(400)
+                host = value
+            elif name == b"content-length":
+                if config.max_body is not None and int(value) > config.max_body:
+                    raise RefusedError(413)
+            elif name == b"transfer-encoding":
+                if value.lower() != b"chunked":
+                    raise RefusedError(501)
+                if incoming.version == "1.0":
+                    raise RefusedError(400)
+            elif name == b"expect":
+                if value.lower() != b"100-continue":
+                    raise RefusedError(417)
+                incoming._waits = incoming.version == "1.1"
+            elif value.lower() == b"websocket":
+                incoming.upgrades = (
+                    incoming.method == "GET"
+                    and incoming.version == "1.1"
+                    and self._parser.should_upgrade()
+                )
+        if host is None:
+            if incoming.version == "1.1":
+                raise RefusedError(400)
+        elif host != self._host:
+            if HOST.fullmatch(host) is None:
+                raise RefusedError(400)
+            self._host = host
+        target = incoming.target
+        if target[:1] != b"/" or b"#" in target:
+            self._check_target(incoming, target)
+
+    def _check_target(self, incoming: LlhttpExchange, target: bytes) -> None:
+        """Refuse a target that isn't one, and take an absolute URI apart."""
+        if target == b"*" and incoming.method == "OPTIONS":
+            return
+        match = ABSOLUTE.fullmatch(target)
+        if match is None or HOST.fullmatch(match[1]) is None:
+            raise RefusedError(400)
+        path = match[2] or b""
+        incoming.target = path if path.startswith(b"/") else b"/" + path
+        # RFC 9112, 3.2.2: the authority of an absolute URI replaces Host.
+        others = [item for item in incoming.headers if item[0] != b"host"]
+        incoming.headers = [(b"host", match[1]), *others]
+
+    # What to do next.
+
+    # hot: once for each request.
+    def advance(self) -> None:
+        """Do what can be done: begin the next request, parse more, or wait."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while not self._closed and self._step():
+                pass
+        finally:
+            self._advancing = False
+        if not self._closed:
+            self.set_deadline()
+            waits = bool(self._rest)
+            if waits != self._paused:
+                self._pause(waits)
+
+    def advance_soon(self) -> None:
+        """Call `advance`, but not before the handler has done what it is about."""
+        if not self._advancing:
+            self._engine.base.defer(self._advance_open)
+
+    def _advance_open(self) -> None:
+        if not self._closed:
+            self.advance()
+
+    def _step(self) -> bool:
+        """Do one thing; return whether there may be another."""
+        current = self._current
+        if current is None:
+            if self._queue:
+                current = self._current = self._queue.popleft()
+            elif self._lingering:
+                self._rest = b""
+                return False
+            elif self._refusal:
+                self._refuse(self._refusal)
+                return False
+            elif self._ended:
+                self.close()
+                return False
+            else:
+                return self._parse()
+        if self._raw:
+            return self._pass_on(current)
+        if not current._begun:
+            current._begun = True
+            self._news = False
+            self._engine.begin(current)
+            return True
+        if self._news:
+            self._news = False
+            current.handler.on_body()
+            return True
+        if current.complete or current._held > HELD:
+            return False
+        return self._parse()
+
+    def _parse(self) -> bool:
+        """Parse a slice of what has come; return whether there was any."""
+        data = self._rest
+        if not data or self._refusal:
+            self._rest = b""
+            return False
+        size = len(data)
+        incoming = self._incoming
+        most = SLICE if incoming is None or incoming.complete else BODY_SLICE
+        if size > most:
+            view = memoryview(data)
+            self._rest = view[most:]
+            data, size = bytes(view[:most]), most
+        else:
+            self._rest = b""
+        self._heard = False
+        self._data = data
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            self._rest = rest + bytes(self._rest) if self._rest else rest
+        except httptools.HttpParserError as error:
+            self._misread(error)
+            return True
+        finally:
+            self._data = b""
+        if self._heard:
+            self._silent = 0
+        else:
+            self._silent += size
+            if self._silent > self._engine.config.max_header_size:
+                self._misread(RefusedError(431 if self._in_head else 400))
+        if self._dropped > DROPPED and self._current is None:
+            self._shut()
+        return True
+
+    def _misread(self, error: Exception) -> None:
+        """Note that the client has sent what is no request, or one that is refused."""
+        cause = error if isinstance(error, RefusedError) else error.__context__
+        self._refusal = cause.status if isinstance(cause, RefusedError) else 400
+        self._rest = b""
+        self._engine.refused += 1
+        incoming = self._incoming
+        if incoming is None or incoming.complete or self._in_head:
+            return
+        if not incoming._begun:
+            if incoming is self._current:
+                self._current = None
+            elif self._queue and self._queue[-1] is incoming:
+                self._queue.pop()
+        elif incoming is self._current:
+            self._fail(incoming)
+
+    def _fail(self, current: LlhttpExchange) -> None:
+        """End an exchange whose request could not be read to its end."""
+        started, current.ended, current.gone = current.started, True, True
+        self._current = None
+        self._engine.ended(current)
+        current.handler.on_gone()
+        if started:
+            self.close()
+
+    def _refuse(self, status: int) -> None:
+        """Answer with an error, and close."""
+        text = b"%d %b\n" % (status, REASONS.get(status, b"Refused"))
+        headers = [(b"Content-Type", b"text/plain")]
+        data, *_ = head("GET", "1.1", False, status, headers, None, len(text))
+        self.write(data + text)
+        self._shut()
+
+    def ended(self, exchange: LlhttpExchange) -> None:
+        """Go on after an answer is complete."""
+        if self._current is not exchange:
+            return
+        self._current = None
+        engine = self._engine
+        engine.ended(exchange)
+        if self._closed:
+            return
+        if self._raw or not exchange._keep_alive or self._ended or engine.finishing:
+            self._queue.clear()
+            self._shut()
+        elif not exchange.complete:
+            exchange._pieces.clear()
+            self._dropped = 0
+        if not self._advancing:
+            self.advance()
+
+    def set_deadline(self) -> None:
+        """Note when the client has to have done what it is to do next."""
+        engine, config = self._engine, self._engine.config
+        current = self._current
+        if self._lingering:
+            return
+        if self._draining:
+            self.deadline = engine.now + config.write_timeout
+        elif self._raw:
+            self.deadline = FOREVER
+        elif current is not None:
+            reading = not (current.complete or current._waits or current._held > HELD)
+            self.deadline = engine.now + config.body_timeout if reading else FOREVER
+        elif self._in_head:
+            if self.deadline == FOREVER:
+                self.deadline = engine.now + config.header_timeout
+        elif self._incoming is not None:
+            idle = self._incoming.complete
+            seconds = config.keep_alive_timeout if idle else config.body_timeout
+            self.deadline = engine.now + seconds
+
+    def late(self) -> None:
+        """Act on the deadline."""
+        current = self._current
+        if self._draining and len(self._bev.output) < self._unsent:  # it is only slow
+            self._unsent = len(self._bev.output)
+            self.deadline = self._engine.now + self._engine.config.write_timeout
+        elif self._lingering or self._draining or self._raw:
+            self.close()
+        elif current is not None and not current.complete:
+            self._refusal = 408
+            self._fail(current)
+            self.advance()
+        elif self._in_head:
+            self._in_head = False
+            self._refuse(408)
+        else:
+            self.close()
+
+    # Output and input.
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, now or soon."""
+        if self._closed:
+            return
+        size = len(data)
+        if not self._inside and self.scheme == "http":
+            if self._unsent:
+                self._unsent = len(self._bev.output)
+            if not self._unsent:
+                try:
+                    done = os.write(self.fd, data)
+                except OSError:  # libevent gets the same error, and tells
+                    done = 0
+                if done == size:
+                    return
+                data = data[done:]
+                size -= done
+        self._unsent += size
+        self._bev.write(data)
+
+    def has_room(self) -> bool:
+        """Tell whether more may be written now; otherwise `on_writable` will be called."""
+        if self._unsent <= UNSENT or self._closed:
+            return True
+        self._unsent = len(self._bev.output)
+        if self._unsent <= UNSENT:
+            return True
+        self._draining = True
+        self._bev.on_write = self._on_write
+        self.set_deadline()
+        return False
+
+    def _pause(self, wanted: bool) -> None:
+        """Stop reading, or go on."""
+        self._paused = wanted
+        if wanted:
+            self._bev.disable(READ)
+        else:
+            self._bev.enable(READ)
+
+    def go_raw(self, data: bytes) -> None:
+        """Pass on what comes as it is, from now on, after sending *data*."""
+        self._raw = True
+        self.write(data)
+        self.set_deadline()
+        if not self._advancing:
+            self.advance()
+
+    def _pass_on(self, current: LlhttpExchange) -> bool:
+        """Give the handler what has come; return whether there was any."""
+        if current._held > HELD or not self._rest:
+            return False
+        if not current._begun:
+            return False
+        data, self._rest = bytes(self._rest), b""
+        current._pieces.append(data)
+        current._held += len(data)
+        current.handler.on_body()
+        return True
+
+    # The end.
+
+    def _shut(self) -> None:
+        """Close when all output is sent."""
+        if self._closed or self._lingering:
+            return
+        self._lingering = True
+        self._rest = b""
+        self._refusal = 0
+        self._unsent = len(self._bev.output)
+        if self._unsent:
+            self._draining = True
+            self.deadline = self._engine.now + self._engine.config.write_timeout
+            self._bev.on_write = self._on_write
+        else:
+            self._part()
+
+    def _part(self) -> None:
+        """Close, if need be after the client has."""
+        self._draining = False
+        incoming = self._incoming
+        if self._ended or (incoming is not None and incoming.complete and not self._silent):
+            if self._engine.tls is not None and not len(self._bev.output):
+                self._bev.shutdown()
+            self.close()
+            return
+        self.deadline = self._engine.now + LINGER
+        self._bev.on_write = None
+        if self._engine.tls is not None:
+            self._bev.shutdown()
+        with contextlib.suppress(OSError):  # the client has gone
+            half_close(self.fd)
+        if self._paused:
+            self._pause(False)
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.clear()
+        self._rest = b""
+        self._parser = None
+        if not self._bev.closed:
+            self._bev.close()
+        current, self._current = self._current, None
+        self._engine.closed(self)
+        if current is None:
+            return
+        if current._begun:
+            self._engine.ended(current)
+            if not current.gone:
+                current.gone = current.ended = True
+                current.handler.on_gone()
+        current.ended = current.gone = True
+
+
+def half_close(fd: int) -> None:
+    """Tell the peer of the socket *fd* that nothing more will be sent."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    finally:
+        sock.detach()
+
+
+REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
+}
+
+
+class LlhttpEngine(Engine):
+    """Serves HTTP/1 by llhttp."""
+
+    name = "httptools"
+
+    def __init__(self, base: EventBase, config: Config, application: Application) -> None:
+        super().__init__(base, config, application)
+        self.scheme = "http" if self.tls is None else "https"
+        self.finishing = False
+        self.now = time.monotonic()
+        self._done: Callable[[], object] | None = None
+        self._open: set[Connection] = set()
+        self._listeners: list[Listener] = []
+        times = config.header_timeout, config.keep_alive_timeout, config.body_timeout
+        self._period = min(1.0, *(seconds / 4 for seconds in (*times, config.write_timeout)))
+        self._most = float("inf") if config.max_requests is None else config.max_requests
+        self._sweeper = Event.timer(base, self._sweep)
+        self._sweeper.add(self._period)
+
+    def listen(self, sock: socket.socket) -> None:
+        if sock.family != socket.AF_UNIX:  # connections inherit it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = address_of(sock)
+
+        def accepted(_listener: Listener, fd: int, address: Any) -> None:
+            self._accept(fd, address, server)
+
+        self._listeners.append(
+            Listener.from_fd(self.base, sock, accepted, options=ListenerOption(0))
+        )
+
+    def _accept(self, fd: int, address: Any, server: tuple[str, int | None] | None) -> None:
+        client = address[:2] if isinstance(address, tuple) else None
+        if server is None:
+            name: Any = convert._socket_name(fd)
+            server = name[0], name[1]
+        connection = Connection(self, fd, client, server)
+        self.accepted += 1
+        self.connections += 1
+        self._open.add(connection)
+
+    def stop_listening(self) -> None:
+        while self._listeners:
+            self._listeners.pop().close()
+
+    # hot: once for each request.
+    def begin(self, exchange: LlhttpExchange) -> None:
+        """Give *exchange* to the application, or refuse it."""
+        self.requests += 1
+        self.in_flight += 1
+        if self.in_flight > self._most:
+            exchange.handler = NOBODY
+            self.refused += 1
+            headers = [(b"Content-Type", b"text/plain"), (b"Retry-After", b"1")]
+            exchange.respond(503, headers, b"503 Service Unavailable\n")
+        else:
+            self.application.begin(exchange)
+
+    def ended(self, exchange: LlhttpExchange) -> None:
+        """Count *exchange* out, and log it."""
+        self.in_flight -= 1
+        if self.on_end is not None:
+            self.on_end(exchange)
+
+    def closed(self, connection: Connection) -> None:
+        """Forget *connection*."""
+        self.connections -= 1
+        self._open.discard(connection)
+        if not self._open and self._done is not None:
+            done, self._done = self._done, None
+            done()
+
+    def _sweep(self, event: Event, _fd: int, _what: int) -> None:
+        """Close the connections that are late."""
+        now = self.now = time.monotonic()
+        for connection in [one for one in self._open if one.deadline < now]:
+            try:
+                connection.late()
+            except Exception:
+                logger.exception("closing a connection that is late")
+                connection.close()
+        event.add(self._period)
+
+    def finish(self, done: Callable[[], object]) -> None:
+        self.finishing = True
+        self._done = done
+        for connection in list(self._open):
+            if connection._current is None and not connection._lingering:
+                connection._shut()
+        if not self._open and self._done is not None:
+            self._done = None
+            done()
+
+    def close(self) -> None:
+        self.stop_listening()
+        for connection in list(self._open):
+            connection.close()
+        self._sweeper.close()
+
+
+class Nobody:
+    """The handler of an exchange that no application has."""
+
+    def on_body(self) -> None:
+        pass
+
+    def on_writable(self) -> None:
+        pass
+
+    def on_gone(self) -> None:
+        pass
+
+
+NOBODY = Nobody()
+
+
+def address_of(sock: socket.socket) -> tuple[str, int | None] | None:
+    """Return what connections to *sock* are connected to; None if each has to be asked."""
+    name: Any = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return os.fsdecode(name), None
+    if name[0] in ("0.0.0.0", "::"):
+        return None
+    return name[0], name[1]

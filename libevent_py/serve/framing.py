@@ -1,0 +1,155 @@
+"""The head of an answer, and how its body is framed."""
+
+from __future__ import annotations
+
+import http
+import re
+import time
+from email.utils import formatdate
+
+from libevent_py.serve.engine import Headers
+
+#: How a body is framed: there is none, so many bytes, chunks, or all up to the end.
+NOTHING, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+
+#: What the names of some headers mean here; all others, once they have been checked, are PLAIN.
+PLAIN, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, DATE = range(5)
+SPECIAL = {
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    b"keep-alive": CONNECTION,
+    b"date": DATE,
+}
+KINDS: dict[bytes, int] = dict(SPECIAL)
+
+#: How many names are remembered: an application may make up as many as it likes.
+MOST_KINDS = 1024
+
+NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+    for status in http.HTTPStatus
+    if status >= 200
+}
+
+_dated = -1
+_date = b""
+
+
+def date() -> bytes:
+    """Return a Date header for now."""
+    global _dated, _date
+    now = int(time.time())
+    if now != _dated:
+        _date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+        _dated = now
+    return _date
+
+
+def kind_of(name: bytes) -> int:
+    """Check *name*, remember it, and return what it means here."""
+    if not isinstance(name, bytes):
+        raise TypeError(f"a header's name must be bytes, not {name!r}")
+    if NAME.fullmatch(name) is None:
+        raise ValueError(f"a header's name can't be {name!r}")
+    kind = SPECIAL.get(name.lower(), PLAIN)
+    if len(KINDS) < MOST_KINDS:
+        KINDS[name] = kind
+    return kind
+
+
+def length_in(value: bytes) -> int:
+    """Return the number that a Content-Length is."""
+    digits = value.strip(b" \t")
+    if not digits.isdigit():
+        raise ValueError(f"Content-Length must be a number, not {value!r}")
+    return int(digits)
+
+
+def status_line(status: int, reason: bytes | None) -> bytes:
+    """Return the first line of an answer with *status*, whose usual reason is for None."""
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise ValueError(f"an answer's status must be from 200 to 999, not {status!r}")
+    if reason is None:
+        return LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
+# hot: once for each answer.
+def head(
+    method: str,
+    version: str,
+    keep_alive: bool,
+    status: int,
+    headers: Headers,
+    reason: bytes | None,
+    length: int | None,
+) -> tuple[bytes, int, int, bool]:
+    """Return the head of an answer, how its body is framed, its length, and whether to go on.
+
+    *length* is that of the body, or None if it isn't known yet. Raises `ValueError` and `TypeError`
+    for what can't be sent.
+    """
+    parts = [LINES[status] if reason is None and status in LINES else status_line(status, reason)]
+    declared = None
+    dated = False
+    for name, value in headers:
+        kind = KINDS.get(name)
+        if kind is None:
+            kind = kind_of(name)
+        if kind:
+            if kind == CONTENT_LENGTH:
+                number = length_in(value)
+                if declared is not None and number != declared:
+                    raise ValueError(f"Content-Length is both {declared} and {number}")
+                declared = number
+                continue
+            if kind == CONNECTION:
+                if b"close" in value.lower():
+                    keep_alive = False
+                continue
+            if kind == TRANSFER_ENCODING:
+                continue
+            dated = True
+        parts.append(b"%b: %b\r\n" % (name, value))
+    if not dated:
+        parts.append(_date if _dated == int(time.time()) else date())
+    mode = LENGTH
+    if method == "HEAD" or status == 304:
+        mode = NOTHING
+        if declared is None and length and status != 304:
+            declared = length
+    elif status == 204 or status < 200:
+        mode, declared = NOTHING, None
+    elif length is not None:
+        if declared is not None and declared != length:
+            raise ValueError(f"Content-Length is {declared}, but the body has {length} bytes")
+        declared = length
+    elif declared is None:
+        mode = CHUNKED if version == "1.1" else UNTIL_CLOSE
+    if declared is not None:
+        parts.append(b"Content-Length: %d\r\n" % declared)
+    elif mode == CHUNKED:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif mode == UNTIL_CLOSE:
+        keep_alive = False
+    if not keep_alive:
+        parts.append(b"Connection: close\r\n")
+    elif version != "1.1":
+        parts.append(b"Connection: keep-alive\r\n")
+    parts.append(b"\r\n")
+    data = b"".join(parts)
+    # Each part ends a line: any other CR, LF or NUL was in a value, and would forge a header.
+    if not data.count(b"\n") == data.count(b"\r") == len(parts) or b"\0" in data:
+        check_values(headers, reason)
+    return data, mode, declared or 0, keep_alive
+
+
+def check_values(headers: Headers, reason: bytes | None) -> None:
+    """Raise `ValueError` for what has a line's end in it."""
+    for name, value in headers:
+        if any(byte in value for byte in b"\r\n\0"):
+            raise ValueError(f"the header {name!r} must be one line without NUL, not {value!r}")
+    raise ValueError(f"the reason must be one line without NUL, not {reason!r}")
