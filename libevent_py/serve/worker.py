@@ -84,7 +84,10 @@ class Worker:
         sockets: list[socket.socket],
         runner: Runner,
         engine: type[Engine],
+        signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT),
     ) -> None:
+        """Prepare a worker that ends at *signals*, if it is in the main thread."""
+        self._numbers = signals
         self._config = config
         self._sockets = sockets
         self._runner = runner
@@ -95,12 +98,17 @@ class Worker:
         self._limit: Event | None = None
         self._pid = os.getpid()
 
+    @property
+    def engine(self) -> Engine | None:
+        """What speaks HTTP, once the application has started."""
+        return self._engine
+
     def run(self, ready: Callable[[], None] | None) -> None:
         """Serve, and close everything."""
         runner, shutdown = self._runner, self._config.shutdown
         try:
             if in_main_thread():
-                for number in signal.SIGTERM, signal.SIGINT:
+                for number in self._numbers:
                     self._signals.append(Event.signal(runner.base, number, self._signalled).add())
             shutdown._listen(self._end_soon)
             runner.start_up()
