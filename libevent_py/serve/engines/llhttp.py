@@ -162,14 +162,13 @@ class LlhttpExchange(Exchange):
             reason,
             len(body),
         )
+        if mode:
+            data += body
+            self.sent = len(body)
         self.started = True
         self.status = status
         self._keep_alive = keep_alive
-        if mode:
-            self.sent = len(body)
-            self._connection.write(data + body)
-        else:
-            self._connection.write(data)
+        self._connection.write(data)
         self._end()
 
     def start(self, status: int, headers: Headers, reason: bytes | None = None) -> None:
@@ -243,9 +242,9 @@ class LlhttpExchange(Exchange):
 
     def abort(self) -> None:
         if not self.ended:
-            self.ended = True
-            self.gone = True
-            self._connection.close()
+            self.ended = self.gone = True
+            self._keep_alive = False
+            self._connection.ended(self)
 
 
 class Connection:
