@@ -768,6 +768,15 @@ class Connection:
 
     # The end.
 
+    def finish(self) -> None:
+        """Close when what is in flight is done, as the worker ends."""
+        current = self._current
+        if current is None:
+            if not self._lingering:
+                self._shut()
+        elif self._raw:
+            current.handler.on_finish()
+
     def _shut(self) -> None:
         """Close when all output is sent."""
         if self._closed or self._lingering:
@@ -931,8 +940,7 @@ class LlhttpEngine(Engine):
         self.finishing = True
         self._done = done
         for connection in list(self._open):
-            if connection._current is None and not connection._lingering:
-                connection._shut()
+            connection.finish()
         if not self._open and self._done is not None:
             self._done = None
             done()
