@@ -72,27 +72,34 @@ class AsgiRunner:
             self.loop.stop()
 
     def shut_down(self) -> None:
-        if self.loop.is_closed() or self.base.closed:
-            return
-        self._cancel(self._tasks)
-        self._lifespan.shut_down()
-        self._cancel(asyncio.all_tasks(self.loop))
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        if self._usable():
+            self._cancel(self._tasks)
+            self._lifespan.shut_down()
+
+    def _usable(self) -> bool:
+        """Tell whether the loop can still run: the application can close what it likes."""
+        return not self.loop.is_closed() and not self.base.closed
 
     def _cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
-        """Cancel *tasks*, and tell of what they raise."""
+        """Cancel *tasks*, and wait for them, but not for long."""
         left = [task for task in tasks if not task.done()]
-        if not left:
-            return
-        logger.warning("cancelling %d tasks", len(left))
-        for task in left:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.wait(left, timeout=self._config.graceful_timeout or 1))
+        if left:
+            logger.warning("cancelling %d tasks", len(left))
+            for task in left:
+                task.cancel()
+            waiting = asyncio.wait(left, timeout=self._config.graceful_timeout or 1.0)
+            self.loop.run_until_complete(waiting)
 
     def close(self) -> None:
-        asyncio.set_event_loop(None)
-        self.loop.close()
+        try:
+            if self._usable():
+                self._lifespan.cancel()
+                self._cancel(asyncio.all_tasks(self.loop))
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+                self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
 
     # Requests.
 

@@ -14,7 +14,7 @@ happens in the thread that runs the base.
                                     <-    exchange.respond(…): a whole answer
                                     <-    exchange.start(…), exchange.send(…): an answer in parts
                                     <-    exchange.upgrade(…): the connection itself, as bytes
-                                    <-    exchange.abort(): end the connection at once
+                                    <-    exchange.abort(): close the connection
 
 `begin` is called when the request's head is complete, and not before the answers to the requests
 before it on the same connection are: an engine has one exchange of each connection in flight. The
@@ -176,7 +176,10 @@ class Exchange(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End the exchange by closing the connection at once; a second time does nothing."""
+        """End the exchange by closing the connection, so that the client sees a torn answer.
+
+        What was sent before is still written. A second time does nothing.
+        """
 
 
 class Engine(ABC):

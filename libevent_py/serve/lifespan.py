@@ -37,7 +37,6 @@ class Lifespan:
         if self._given_up:
             return
         if answer is not None and answer["type"] == "lifespan.startup.failed":
-            self._task = None
             raise StartupError(
                 f"the application has failed to start: {answer.get('message') or 'no reason given'}"
             )
@@ -59,14 +58,21 @@ class Lifespan:
         """Tell of shutdown, and wait for the answer; log a failure."""
         if self._task is None:
             return
-        answer = None if self._task.done() else self._ask("lifespan.shutdown")
-        task, self._task = self._task, None
+        task = self._task
+        answer = None if task.done() else self._ask("lifespan.shutdown")
         if answer is None:
             error = task.exception() if task.done() and not task.cancelled() else None
             if error is not None:
                 logger.error("the application has failed to shut down", exc_info=error)
         elif answer["type"] == "lifespan.shutdown.failed":
             logger.error("the application has failed to shut down: %s", answer.get("message", ""))
+
+    def cancel(self) -> None:
+        """End the task if it still runs: it has been told all that it will be."""
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+            self._loop.run_until_complete(asyncio.wait((task,)))
 
     def give_up(self) -> None:
         """Wait no longer for the application to start."""

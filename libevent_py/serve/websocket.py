@@ -141,7 +141,8 @@ class WebSocket:
             if self._state == OPEN:
                 self._write(self._wire.send(event.response()))
         elif isinstance(event, CloseConnection):
-            if self._wire.state is ConnectionState.REMOTE_CLOSING:
+            # Also for what makes no sense, which wsproto takes for a close with the code for that.
+            if self._wire.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.OPEN):
                 self._write(self._wire.send(event.response()))
             self._disconnect(event.code or 1005, event.reason or "")
             self._end()
@@ -264,12 +265,12 @@ class WebSocket:
             self._timer = self._loop.call_later(interval, self._ping)
 
     async def _drained(self, room: bool) -> None:
-        while not room and not self._exchange.ended:
-            if self._writer is None:
-                self._writer = self._loop.create_future()
-            writer = self._writer
-            await asyncio.shield(writer)
-            room = True
+        """Wait until the output is sent, or never will be, unless there is room for more."""
+        if room or self._exchange.ended:
+            return
+        if self._writer is None or self._writer.done():
+            self._writer = self._loop.create_future()
+        await asyncio.shield(self._writer)
 
     def _write(self, data: bytes) -> bool:
         return self._exchange.send(data, True)

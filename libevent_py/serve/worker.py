@@ -103,6 +103,7 @@ class Worker:
         """What speaks HTTP, once the application has started."""
         return self._engine
 
+    @tells
     def run(self, ready: Callable[[], None] | None) -> None:
         """Serve, and close everything."""
         runner, shutdown = self._runner, self._config.shutdown
@@ -126,9 +127,7 @@ class Worker:
             if os.getpid() == self._pid:  # else a child that the application has forked
                 shutdown._forget(self._end_soon)
                 self._close_engine()
-                for event in (*self._signals, self._limit):
-                    if event is not None:
-                        event.close()
+                self._close_events()
                 runner.close()
 
     def _begin(self) -> None:
@@ -138,6 +137,12 @@ class Worker:
             engine.on_end = access.log
         for sock in self._sockets:
             engine.listen(sock)
+
+    def _close_events(self) -> None:
+        for event in self._signals:
+            event.close()
+        if self._limit is not None:
+            self._limit.close()
 
     def _close_engine(self) -> None:
         if self._engine is not None and not self._runner.base.closed:

@@ -38,10 +38,12 @@ FAILED = [(b"content-type", b"text/plain; charset=utf-8")]
 ERROR = b"Internal Server Error"
 
 #: The variables for headers, by their names; None for those that are dropped. Of a name with "_"
-#: nobody could tell whether it isn't another with "-".
+#: nobody could tell whether it isn't another with "-". HTTP_PROXY is what some libraries take for
+#: the process's own proxy.
 VARIABLES: dict[bytes, str | None] = {
     b"content-type": "CONTENT_TYPE",
     b"content-length": "CONTENT_LENGTH",
+    b"proxy": None,
 }
 MOST_VARIABLES = 1024
 
@@ -295,9 +297,10 @@ class Inline(Answering):
         if self._file is None:
             self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # closed below
         exchange = self._exchange
+        complete = exchange.complete
         try:
             self._file.write(exchange.take())
-            if not exchange.complete:
+            if not complete:
                 exchange.want()
                 return
             self._file.seek(0)
@@ -501,8 +504,9 @@ class Threaded(Answering):
     def take(self) -> None:
         """Put a part of the body into the mailbox, b"" at its end, or ask the client for it."""
         exchange = self._exchange
+        complete = exchange.complete
         data = exchange.take()
-        if data or exchange.complete:
+        if data or complete:
             self._waits = ""
             self._mail.put(data)
         else:

@@ -52,10 +52,10 @@ def rest_of(sock: socket.socket) -> bytes:
 
 
 def until(sock: socket.socket, end: bytes) -> bytes:
-    """Return what comes up to *end*, with it."""
+    """Return what comes, at least up to *end*."""
     got = b""
-    while not got.endswith(end):
-        part = sock.recv(1 if end in got else 65536)
+    while end not in got:
+        part = sock.recv(65536)
         assert part, f"the peer has closed after {got!r}"
         got += part
     return got

@@ -54,6 +54,8 @@ UNSENT = 65536
 DROPPED = 262144
 #: How long, in seconds, a connection is read that is only waiting for the client to close it.
 LINGER = 2.0
+#: How long, in seconds, a worker that ends waits for the first request of a connection.
+COMING = 1.0
 #: The most that is written at once.
 WRITE_AT_ONCE = 262144
 
@@ -162,14 +164,13 @@ class LlhttpExchange(Exchange):
             reason,
             len(body),
         )
+        if mode:
+            data += body
+            self.sent = len(body)
         self.started = True
         self.status = status
         self._keep_alive = keep_alive
-        if mode:
-            self.sent = len(body)
-            self._connection.write(data + body)
-        else:
-            self._connection.write(data)
+        self._connection.write(data)
         self._end()
 
     def start(self, status: int, headers: Headers, reason: bytes | None = None) -> None:
@@ -243,9 +244,9 @@ class LlhttpExchange(Exchange):
 
     def abort(self) -> None:
         if not self.ended:
-            self.ended = True
-            self.gone = True
-            self._connection.close()
+            self.ended = self.gone = True
+            self._keep_alive = False
+            self._connection.ended(self)
 
 
 class Connection:
@@ -769,6 +770,18 @@ class Connection:
 
     # The end.
 
+    def finish(self) -> None:
+        """Close when what is in flight is done, as the worker ends."""
+        current = self._current
+        if current is None:
+            if not self._lingering and not self._ended and (self._incoming is None or self._in_head):
+                # Its request is on the way: as it is accepted, no other worker can take it.
+                self.deadline = min(self.deadline, self._engine.now + COMING)
+            elif not self._lingering:
+                self._shut()
+        elif self._raw:
+            current.handler.on_finish()
+
     def _shut(self) -> None:
         """Close when all output is sent."""
         if self._closed or self._lingering:
@@ -932,8 +945,7 @@ class LlhttpEngine(Engine):
         self.finishing = True
         self._done = done
         for connection in list(self._open):
-            if connection._current is None and not connection._lingering:
-                connection._shut()
+            connection.finish()
         if not self._open and self._done is not None:
             self._done = None
             done()
