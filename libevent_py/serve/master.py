@@ -366,21 +366,22 @@ class Master:
         if all(now - child.began >= STABLE for child in present):
             self._crashes = 0
         first, self._served = not self._served, True
+        if not self._reloading and not first:
+            return
         if self._reloading:
             self._reloading = False
             for child in list(self._children.values()):
                 if child.generation != self._generation:
                     child.end(now + self._limit())
             logger.info("%d new workers serve, the old ones end", len(present))
-            self._tell("READY=1", f"STATUS={len(present)} workers")
-            if self._reload_again:
-                self._reload_again = False
-                self._reload()
-        elif first:
+        else:
             logger.info("%d workers serve", len(present))
-            self._tell("READY=1", f"STATUS={len(present)} workers")
-            if self._told_ready is not None:
-                self._told_ready()
+        self._tell("READY=1", f"STATUS={len(present)} workers")
+        if first and self._told_ready is not None:
+            self._told_ready()
+        if self._reload_again:
+            self._reload_again = False
+            self._reload()
 
     def _limit(self) -> float:
         return self._config.graceful_timeout + GRACE

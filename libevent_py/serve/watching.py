@@ -7,6 +7,7 @@ looked at twice a second.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,7 @@ def by_watchfiles(places: Sequence[str]) -> Iterator[set[str]]:
     """Do the same by `watchfiles`; `ModuleNotFoundError` if it isn't there."""
     import watchfiles
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the master says what has changed
     found = watchfiles.watch(
         *places,
         watch_filter=lambda _change, path: is_watched(path) and not LEFT_OUT & {*path.split("/")},

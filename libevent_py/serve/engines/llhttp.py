@@ -774,7 +774,11 @@ class Connection:
         """Close when what is in flight is done, as the worker ends."""
         current = self._current
         if current is None:
-            if not self._lingering and not self._ended and (self._incoming is None or self._in_head):
+            if (
+                not self._lingering
+                and not self._ended
+                and (self._incoming is None or self._in_head)
+            ):
                 # Its request is on the way: as it is accepted, no other worker can take it.
                 self.deadline = min(self.deadline, self._engine.now + COMING)
             elif not self._lingering:
