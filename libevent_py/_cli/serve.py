@@ -164,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
             serve(config, made[0], ready=ready)
     except (StartupError, ImportError, OSError) as error:
         print(f"{options.prog}: {error}", file=sys.stderr)
-        if error.__cause__ is not None:
+        if isinstance(error, StartupError) and error.__cause__ is not None:
             logger.error("%s", error, exc_info=error.__cause__)
         return 1
     return 0

@@ -11,8 +11,8 @@ calls ``begin(exchange)`` for each request, and the runner answers by the exchan
 worker makes both, and ends them:
 
     runner = load(config)                       # asgi.AsgiRunner or wsgi.WsgiRunner
-    runner.start_up()
     engine = engines.load(config.http)(runner.base, config, runner)
+    runner.start_up()
     engine.listen(sock)                         # for each socket
     runner.run()                                # until SIGTERM, SIGINT, or config.shutdown.set()
       engine.stop_listening()

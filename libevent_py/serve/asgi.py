@@ -66,7 +66,7 @@ class AsgiRunner:
             done()
 
     def stop(self) -> None:
-        if not self._stopped:
+        if not self._stopped or self._lifespan.is_asking:
             self._stopped = True
             self._lifespan.give_up()
             self.loop.stop()

@@ -8,6 +8,9 @@ from typing import Any
 from libevent_py.serve.engine import logger
 from libevent_py.serve.errors import StartupError
 
+#: How long, in seconds, its task may take to be cancelled.
+CANCELLING = 1.0
+
 Message = dict[str, Any]
 
 
@@ -26,6 +29,8 @@ class Lifespan:
         #: What the application has answered, if anything, or None while it is asked.
         self._answer: asyncio.Future[Message] | None = None
         self._given_up = False
+        #: Whether the application is asked something.
+        self.is_asking = False
 
     def start_up(self) -> None:
         """Tell of startup, and wait for the answer; raise `StartupError` for a failure."""
@@ -56,7 +61,7 @@ class Lifespan:
 
     def shut_down(self) -> None:
         """Tell of shutdown, and wait for the answer; log a failure."""
-        if self._task is None:
+        if self._task is None or self._given_up:
             return
         task = self._task
         answer = None if task.done() else self._ask("lifespan.shutdown")
@@ -72,11 +77,11 @@ class Lifespan:
         task, self._task = self._task, None
         if task is not None and not task.done():
             task.cancel()
-            self._loop.run_until_complete(asyncio.wait((task,)))
+            self._loop.run_until_complete(asyncio.wait((task,), timeout=CANCELLING))
 
     def give_up(self) -> None:
-        """Wait no longer for the application to start."""
-        self._given_up = True
+        """Wait no longer for the application to start, if it is asked to."""
+        self._given_up = self.is_asking or self._task is None
 
     def _ask(self, kind: str) -> Message | None:
         """Send the message *kind*; return the answer, or None if the application ends instead."""
@@ -85,6 +90,7 @@ class Lifespan:
         self._inbox.put_nowait({"type": kind})
         waiting = asyncio.wait((self._task, self._answer), return_when=asyncio.FIRST_COMPLETED)
         waiter = self._loop.create_task(waiting)
+        self.is_asking = True
         try:
             self._loop.run_until_complete(waiter)
         except RuntimeError:  # stopped before that
@@ -92,6 +98,8 @@ class Lifespan:
                 raise
             waiter.cancel()
             return None
+        finally:
+            self.is_asking = False
         if self._answer.done():
             return self._answer.result()
         return None

@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from libevent_py.serve.config import Config
-from libevent_py.serve.errors import StartupError
+from libevent_py.serve.errors import StartupError, missing
 
 if TYPE_CHECKING:
     from libevent_py.serve.worker import Runner
@@ -20,12 +20,19 @@ def load(config: Config) -> Runner:
     if interface == "auto":
         interface = "asgi" if is_asgi(application) else "wsgi"
     if interface == "asgi":
-        from libevent_py.serve.asgi import AsgiRunner
-
-        return AsgiRunner(application, config)
+        return asgi(application, config)
     from libevent_py.serve.wsgi import WsgiRunner
 
     return WsgiRunner(application, config)
+
+
+def asgi(application: Any, config: Config) -> Runner:
+    """Return what runs an ASGI *application*; `ImportError` says which extra is missing."""
+    try:
+        from libevent_py.serve.asgi import AsgiRunner
+    except ModuleNotFoundError as error:
+        raise missing("ASGI", error) from error
+    return AsgiRunner(application, config)
 
 
 def found(app: Any) -> Any:
@@ -40,7 +47,7 @@ def found(app: Any) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise StartupError(f"{app!r} can't be imported: {error}") from error
-        raise StartupError(f"{app!r}: there is no module {error.name!r}") from error
+        raise StartupError(f"{app!r}: there is no module {error.name!r}") from None
     except Exception as error:
         raise StartupError(f"{app!r} can't be imported: {error!r}") from error
     for name in attribute.split("."):

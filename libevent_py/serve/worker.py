@@ -17,9 +17,6 @@ from libevent_py.serve.config import Config
 from libevent_py.serve.engine import Application, Engine, logger
 from libevent_py.serve.loading import load
 
-#: At most so many waiting connections are accepted by a worker that ends.
-LAST = 1024
-
 
 class Runner(Application, Protocol):
     """What runs an application of one kind, and the base that it is served on."""
@@ -93,7 +90,7 @@ class Worker:
         self._runner = runner
         self._engine_class = engine
         self._engine: Engine | None = None
-        self._ending = False
+        self._ending = self._listening = False
         self._signals: list[Event] = []
         self._limit: Event | None = None
         self._pid = os.getpid()
@@ -108,6 +105,9 @@ class Worker:
         """Serve, and close everything."""
         runner, shutdown = self._runner, self._config.shutdown
         try:
+            engine = self._engine = self._engine_class(runner.base, self._config, runner)
+            if self._config.access_log:
+                engine.on_end = access.log
             if in_main_thread():
                 for number in self._numbers:
                     self._signals.append(Event.signal(runner.base, number, self._signalled).add())
@@ -115,7 +115,9 @@ class Worker:
             runner.start_up()
             try:
                 if not self._ending:
-                    self._begin()
+                    for sock in self._sockets:
+                        engine.listen(sock)
+                    self._listening = True
                     if ready is not None:
                         ready()
                     runner.run()
@@ -129,14 +131,6 @@ class Worker:
                 self._close_engine()
                 self._close_events()
                 runner.close()
-
-    def _begin(self) -> None:
-        """Accept connections."""
-        engine = self._engine = self._engine_class(self._runner.base, self._config, self._runner)
-        if self._config.access_log:
-            engine.on_end = access.log
-        for sock in self._sockets:
-            engine.listen(sock)
 
     def _close_events(self) -> None:
         for event in self._signals:
@@ -162,20 +156,25 @@ class Worker:
         self._runner.base.defer(self._end)
 
     def _end(self) -> None:
-        """Accept nothing more, and stop when what is in flight is done."""
+        """Begin to end: stop when what is in flight is done."""
         if self._ending:
             return
         self._ending = True
-        engine = self._engine
-        if engine is None:  # it is still starting
+        if not self._listening:  # it is still starting
             self._runner.stop()
             return
-        engine.stop_listening()
-        for sock in self._sockets:
-            sock.close()
         self._limit = Event.timer(self._runner.base, self._late)
         self._limit.add(self._config.graceful_timeout)
-        engine.finish(self._finished)
+        # In the next turn, when the connections that wait now have been accepted.
+        self._runner.base.once(self._refrain, timeout=0.0)
+
+    def _refrain(self, _fd: int, _what: int) -> None:
+        """Accept nothing more."""
+        assert self._engine is not None
+        self._engine.stop_listening()
+        for sock in self._sockets:
+            sock.close()
+        self._engine.finish(self._finished)
 
     def _finished(self) -> None:
         """Stop when the application has ended what it does after its answers, too."""

@@ -6,6 +6,7 @@ import importlib
 from typing import cast
 
 from libevent_py.serve.engine import Engine
+from libevent_py.serve.errors import missing
 
 #: Where each engine's class is, and which modules that needs from the extra ``serve``.
 PLACES = {
@@ -20,10 +21,5 @@ def load(name: str) -> type[Engine]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("libevent_py"):
-            raise
-        raise ImportError(
-            f"the {name} engine needs {error.name}: pip install 'libevent_py[serve]'",
-            name=error.name,
-        ) from error
+        raise missing(f"the {name} engine", error) from error
     return cast("type[Engine]", found)

@@ -54,8 +54,8 @@ UNSENT = 65536
 DROPPED = 262144
 #: How long, in seconds, a connection is read that is only waiting for the client to close it.
 LINGER = 2.0
-#: How long, in seconds, a worker that ends waits for the first request of a connection.
-COMING = 1.0
+#: How long a client may take for its first request when the worker ends.
+FIRST = 0.5
 #: The most that is written at once.
 WRITE_AT_ONCE = 262144
 
@@ -278,6 +278,7 @@ class Connection:
         "_refusal",
         "_rest",
         "_silent",
+        "_torn",
         "_unsent",
         "_url",
         "client",
@@ -322,6 +323,8 @@ class Connection:
         self._advancing = self._closed = self._draining = self._inside = False
         #: Whether the client sends no more, what it sends is no HTTP, and none of it matters.
         self._ended = self._raw = self._lingering = self._paused = False
+        #: Whether it has sent what wasn't parsed to its end.
+        self._torn = False
         #: At least as much as there is unsent.
         self._unsent = 0
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -418,9 +421,8 @@ class Connection:
         self._heard = True
         version = parser.get_http_version()
         method = parser.get_method().decode("ascii")
-        incoming = LlhttpExchange(
-            self, method, self._url, version, self._headers, parser.should_keep_alive()
-        )
+        keep_alive = parser.should_keep_alive() and not self._engine.finishing
+        incoming = LlhttpExchange(self, method, self._url, version, self._headers, keep_alive)
         self._check(incoming)
         self._incoming = incoming
         if self._current is None:
@@ -620,6 +622,7 @@ class Connection:
         cause = error if isinstance(error, RefusedError) else error.__context__
         self._refusal = cause.status if isinstance(cause, RefusedError) else 400
         self._rest = b""
+        self._torn = True
         self._engine.refused += 1
         incoming = self._incoming
         if incoming is None or incoming.complete or self._in_head:
@@ -701,7 +704,7 @@ class Connection:
             self._fail(current)
             self.advance()
         elif self._in_head:
-            self._in_head = False
+            self._in_head, self._torn = False, True
             self._refuse(408)
         else:
             self.close()
@@ -773,24 +776,23 @@ class Connection:
     def finish(self) -> None:
         """Close when what is in flight is done, as the worker ends."""
         current = self._current
-        if current is None:
-            if (
-                not self._lingering
-                and not self._ended
-                and (self._incoming is None or self._in_head)
-            ):
-                # Its request is on the way: as it is accepted, no other worker can take it.
-                self.deadline = min(self.deadline, self._engine.now + COMING)
-            elif not self._lingering:
-                self._shut()
-        elif self._raw:
-            current.handler.on_finish()
+        if current is not None:
+            current._keep_alive = False
+            if self._raw:
+                current.handler.on_finish()
+        elif self._lingering or self._in_head:
+            pass
+        elif self._incoming is None:  # its first request may be on the way
+            self.deadline = min(self.deadline, self._engine.now + FIRST)
+        else:
+            self._shut()
 
     def _shut(self) -> None:
         """Close when all output is sent."""
         if self._closed or self._lingering:
             return
         self._lingering = True
+        self._torn = self._torn or bool(self._rest)
         self._rest = b""
         self._refusal = 0
         self._unsent = len(self._bev.output)
@@ -805,7 +807,8 @@ class Connection:
         """Close, if need be after the client has."""
         self._draining = False
         incoming = self._incoming
-        if self._ended or (incoming is not None and incoming.complete and not self._silent):
+        torn = self._torn or self._in_head or (incoming is not None and not incoming.complete)
+        if self._ended or not torn:
             if self._engine.tls is not None and not len(self._bev.output):
                 self._bev.shutdown()
             self.close()
