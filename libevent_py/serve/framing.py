@@ -28,6 +28,10 @@ MOST_KINDS = 1024
 
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+#: What Host may be, and a target that is an absolute URI.
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
+
 LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
     for status in http.HTTPStatus

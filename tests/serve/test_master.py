@@ -100,8 +100,9 @@ def test_an_application_that_cannot_be_served_ends_the_master(
 # Reloading.
 
 
-def test_sighup_under_load_fails_no_request(tmp_path: Path) -> None:
-    with mastered(tmp_path, *TWO) as served:
+@pytest.mark.parametrize("engine", ["httptools", "evhttp"])
+def test_sighup_under_load_fails_no_request(tmp_path: Path, engine: str) -> None:
+    with mastered(tmp_path, *TWO, "--http", engine) as served:
         port, ended, answers = served.port, threading.Event(), []
 
         def ask() -> None:

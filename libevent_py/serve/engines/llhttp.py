@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import time
 from collections import deque
@@ -35,7 +34,7 @@ from libevent_py.event.event import Event
 from libevent_py.listener import Listener
 from libevent_py.serve.config import Config
 from libevent_py.serve.engine import Application, Engine, Exchange, Headers, logger
-from libevent_py.serve.framing import CHUNKED, LENGTH, NOTHING, head
+from libevent_py.serve.framing import ABSOLUTE, CHUNKED, HOST, LENGTH, NOTHING, head
 
 READ = EventFlag.READ
 FAILED = BufferEventFlag.ERROR | BufferEventFlag.TIMEOUT
@@ -61,8 +60,6 @@ WRITE_AT_ONCE = 262144
 
 FOREVER = float("inf")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
-ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
 #: Methods that llhttp takes from other protocols, or that need a connection of their own.
 REFUSED_METHODS = frozenset(
     {"CONNECT", "PRI", "SOURCE", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "TEARDOWN"}
