@@ -23,6 +23,9 @@ from tests.kit.masters import APP, Served, hurried, is_alive, mastered
 from tests.kit.serving import wait_until
 from tests.kit.support import PATIENCE
 
+#: Each starts several processes.
+pytestmark = pytest.mark.slow
+
 TWO = ("--workers", "2")
 
 

@@ -20,6 +20,9 @@ from tests.kit.masters import APP, Served, children_of, mastered, serve_command,
 from tests.kit.serving import wait_until
 from tests.kit.support import PATIENCE
 
+#: Each starts several processes.
+pytestmark = pytest.mark.slow
+
 #: What systemd does before it runs a service: the sockets are the descriptors from 3 on.
 ACTIVATE = """
 import os, sys
