@@ -163,7 +163,7 @@ class AsgiRunner:
             step = loop._ready.pop()
         finally:
             loop._idle = idle
-        step._run()
+        step._context.run(step._callback)  # type: ignore[attr-defined]
         if task.done():
             cycle.end(outcome(task))
         else:
@@ -202,26 +202,17 @@ def tell(error: BaseException, source: object) -> None:
 class Cycle:
     """One request, as ASGI sees it: what `receive` and `send` do."""
 
-    __slots__ = (
-        "_exchange",
-        "_headers",
-        "_received",
-        "_state",
-        "_status",
-        "_waiter",
-        "_writer",
-    )
+    _state = UNSTARTED
+    _status = 0
+    _headers: Any = ()
+    #: Whether the whole body has been received.
+    _received = False
+    #: What a `receive` and what a `send` wait for.
+    _waiter: asyncio.Future[None] | None = None
+    _writer: asyncio.Future[None] | None = None
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._state = UNSTARTED
-        self._status = 0
-        self._headers: Any = ()
-        #: Whether the whole body has been received.
-        self._received = False
-        #: What a `receive` and what a `send` wait for.
-        self._waiter: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
 
     # What the engine tells.
 

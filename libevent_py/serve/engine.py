@@ -74,25 +74,11 @@ class Application(Protocol):
 
 
 class Exchange(ABC):
-    """A request, and the way to answer it."""
+    """A request, and the way to answer it.
 
-    __slots__ = (
-        "client",
-        "complete",
-        "ended",
-        "gone",
-        "handler",
-        "headers",
-        "method",
-        "scheme",
-        "sent",
-        "server",
-        "started",
-        "status",
-        "target",
-        "upgrades",
-        "version",
-    )
+    What has a default here has it in the class, so that a request only sets what differs: making
+    one is most of what an engine does.
+    """
 
     #: Such as "GET"; always upper case.
     method: str
@@ -110,20 +96,22 @@ class Exchange(ABC):
     #: "http" or "https".
     scheme: str
     #: What is told of the exchange; set by `Application.begin`.
-    handler: Any
+    handler: Any = None
     #: Whether all of the body has come. There may still be some to take.
-    complete: bool
+    complete: bool = False
+    #: Whether it is complete, and there is nothing of it.
+    empty: bool = False
     #: Whether the client has left.
-    gone: bool
+    gone: bool = False
     #: Whether it has ended: the answer is complete, or the connection is closed.
-    ended: bool
+    ended: bool = False
     #: Whether an answer has been begun.
-    started: bool
+    started: bool = False
     #: Whether the client asks to `upgrade` to WebSocket, and the engine can.
-    upgrades: bool
+    upgrades: bool = False
     #: For logs: the answer's status, and how many bytes of its body there were; 0 before that.
-    status: int
-    sent: int
+    status: int = 0
+    sent: int = 0
 
     @abstractmethod
     def want(self) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http
 import re
-import time
 from email.utils import formatdate
+from time import time
 
 from libevent_py.serve.engine import Headers
 
 #: How a body is framed: there is none, so many bytes, chunks, or all up to the end.
 NOTHING, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+
+#: The statuses of answers without a body.
+BODILESS = (204, 304)
 
 #: What the names of some headers mean here; all others, once they have been checked, are PLAIN.
 PLAIN, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, DATE = range(5)
@@ -45,7 +48,7 @@ _date = b""
 def date() -> bytes:
     """Return a Date header for now."""
     global _dated, _date
-    now = int(time.time())
+    now = int(time())
     if now != _dated:
         _date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
         _dated = now
@@ -64,12 +67,15 @@ def kind_of(name: bytes) -> int:
     return kind
 
 
-def length_in(value: bytes) -> int:
-    """Return the number that a Content-Length is."""
+def length_in(value: bytes, before: int | None) -> int:
+    """Return the number that a Content-Length is, which has to be the same as one *before*."""
     digits = value.strip(b" \t")
     if not digits.isdigit():
         raise ValueError(f"Content-Length must be a number, not {value!r}")
-    return int(digits)
+    number = int(digits)
+    if before is not None and number != before:
+        raise ValueError(f"Content-Length is both {before} and {number}")
+    return number
 
 
 def status_line(status: int, reason: bytes | None) -> bytes:
@@ -96,8 +102,10 @@ def head(
     *length* is that of the body, or None if it isn't known yet. Raises `ValueError` and `TypeError`
     for what can't be sent.
     """
-    parts = [LINES[status] if reason is None and status in LINES else status_line(status, reason)]
+    line = LINES.get(status) if reason is None else None
+    parts = [status_line(status, reason) if line is None else line]
     declared = None
+    lines = 2
     dated = False
     for name, value in headers:
         kind = KINDS.get(name)
@@ -105,10 +113,7 @@ def head(
             kind = kind_of(name)
         if kind:
             if kind == CONTENT_LENGTH:
-                number = length_in(value)
-                if declared is not None and number != declared:
-                    raise ValueError(f"Content-Length is both {declared} and {number}")
-                declared = number
+                declared = length_in(value, declared)
                 continue
             if kind == CONNECTION:
                 if b"close" in value.lower():
@@ -117,38 +122,51 @@ def head(
             if kind == TRANSFER_ENCODING:
                 continue
             dated = True
-        parts.append(b"%b: %b\r\n" % (name, value))
+        parts += (name, b": ", value, b"\r\n")
+        lines += 1
     if not dated:
-        parts.append(_date if _dated == int(time.time()) else date())
-    mode = LENGTH
-    if method == "HEAD" or status == 304:
-        mode = NOTHING
-        if declared is None and length and status != 304:
-            declared = length
-    elif status == 204 or status < 200:
-        mode, declared = NOTHING, None
-    elif length is not None:
+        parts.append(_date if _dated == int(time()) else date())
+        lines += 1
+    if length is not None and method != "HEAD" and status not in BODILESS:
+        mode = LENGTH
         if declared is not None and declared != length:
             raise ValueError(f"Content-Length is {declared}, but the body has {length} bytes")
         declared = length
-    elif declared is None:
-        mode = CHUNKED if version == "1.1" else UNTIL_CLOSE
+    else:
+        mode, declared = framed(method, version, status, declared, length)
+        keep_alive = keep_alive and mode != UNTIL_CLOSE
     if declared is not None:
         parts.append(b"Content-Length: %d\r\n" % declared)
+        lines += 1
     elif mode == CHUNKED:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif mode == UNTIL_CLOSE:
-        keep_alive = False
+        lines += 1
     if not keep_alive:
-        parts.append(b"Connection: close\r\n")
+        parts.append(b"Connection: close\r\n\r\n")
+        lines += 1
     elif version != "1.1":
-        parts.append(b"Connection: keep-alive\r\n")
-    parts.append(b"\r\n")
+        parts.append(b"Connection: keep-alive\r\n\r\n")
+        lines += 1
+    else:
+        parts.append(b"\r\n")
     data = b"".join(parts)
-    # Each part ends a line: any other CR, LF or NUL was in a value, and would forge a header.
-    if not data.count(b"\n") == data.count(b"\r") == len(parts) or b"\0" in data:
+    # Any other CR, LF or NUL was in a value, and would forge a header.
+    if not data.count(b"\n") == data.count(b"\r") == lines or b"\0" in data:
         check_values(headers, reason)
     return data, mode, declared or 0, keep_alive
+
+
+def framed(
+    method: str, version: str, status: int, declared: int | None, length: int | None
+) -> tuple[int, int | None]:
+    """Return how a body is framed that isn't known yet, or isn't sent; and its Content-Length."""
+    if status == 204:
+        return NOTHING, None
+    if method == "HEAD" or status == 304:
+        return NOTHING, declared if declared is not None or status == 304 else length or None
+    if declared is not None:
+        return LENGTH, declared
+    return (CHUNKED if version == "1.1" else UNTIL_CLOSE), None
 
 
 def check_values(headers: Headers, reason: bytes | None) -> None:

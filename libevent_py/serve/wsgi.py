@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
@@ -120,7 +121,7 @@ class WsgiRunner:
         if not self._threads:
             inline = exchange.handler = Inline(self, exchange)
             if exchange.complete:
-                inline.run(io.BytesIO(exchange.take()))
+                inline.run(io.BytesIO() if exchange.empty else io.BytesIO(exchange.take()))
             else:
                 exchange.want()
             return
@@ -189,44 +190,59 @@ def tell(error: BaseException, source: object) -> None:
     logger.error("in a callback of %r", source, exc_info=error)
 
 
+#: The numbers and the reasons of statuses, None for the usual one.
+STATUSES: dict[str, tuple[int, bytes | None]] = {
+    f"{status.value} {status.phrase}": (status.value, None) for status in HTTPStatus
+}
+
+
+def status_of(status: str) -> tuple[int, bytes | None]:
+    """Return the number and the reason of *status*; raise if it isn't one."""
+    if type(status) is not str:
+        raise TypeError(f"a status must be a str, not {status!r}")
+    number, _, reason = status.partition(" ")
+    if len(number) != 3 or not (number.isascii() and number.isdigit()):
+        raise ValueError(f'a status must be as "200 OK", not {status!r}')
+    return int(number), reason.encode("latin-1")
+
+
 class Answering:
     """What an application does with its request: `start_response` and `write`."""
 
-    __slots__ = ("_exchange", "_headers", "_reason", "_runner", "_sent", "_status")
+    _status = 0
+    _reason: bytes | None = None
+    _headers: list[tuple[bytes, bytes]]
+    #: Whether the head is sent.
+    _sent = False
 
     def __init__(self, runner: WsgiRunner, exchange: Exchange) -> None:
         self._runner = runner
         self._exchange = exchange
-        self._status = 0
-        self._reason = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        #: Whether the head is sent.
-        self._sent = False
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], None]:
         """Note the status and the headers; return `write`."""
-        if exc_info is not None:
-            try:
-                if self._sent:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None
-        elif self._status:
-            raise AssertionError("start_response() was called again, without exc_info")
-        if type(status) is not str or type(headers) is not list:
-            raise TypeError(
-                f"start_response() takes a str and a list, not {status!r} and {headers!r}"
-            )
-        number, _, reason = status.partition(" ")
-        if len(number) != 3 or not (number.isascii() and number.isdigit()):
-            raise ValueError(f'a status must be as "200 OK", not {status!r}')
+        if self._status or exc_info is not None:
+            self._start_again(exc_info)
+            exc_info = None
+        if type(headers) is not list:
+            raise TypeError(f"start_response() takes a list of headers, not {headers!r}")
+        self._status, self._reason = STATUSES.get(status) or status_of(status)
         self._headers = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
         ]
-        self._status, self._reason = int(number), reason.encode("latin-1")
         return self.write
+
+    def _start_again(self, exc_info: Any) -> None:
+        """Raise unless `start_response` may be called again."""
+        try:
+            if exc_info is None:
+                raise AssertionError("start_response() was called again, without exc_info")
+            if self._sent:
+                raise exc_info[1].with_traceback(exc_info[2])
+        finally:
+            exc_info = None
 
     def _check_started(self) -> None:
         if not self._status:
@@ -284,14 +300,10 @@ class Answering:
 class Inline(Answering):
     """A request that is answered in the base's thread."""
 
-    __slots__ = ("_file", "_parts", "_pumping", "_result")
-
-    def __init__(self, runner: WsgiRunner, exchange: Exchange) -> None:
-        super().__init__(runner, exchange)
-        self._file: Any = None
-        self._result: Any = None
-        self._parts: Iterator[bytes] | None = None
-        self._pumping = False
+    _file: Any = None
+    _result: Any = None
+    _parts: Iterator[bytes] | None = None
+    _pumping = False
 
     def on_body(self) -> None:
         if self._file is None:
@@ -319,18 +331,24 @@ class Inline(Answering):
     # hot: once for each request.
     def run(self, body: Any) -> None:
         """Call the application, and send what it returns."""
+        runner, exchange = self._runner, self._exchange
         try:
-            runner = self._runner
-            environ = runner.environ_of(self._exchange, body)
-            self._result = runner.application(environ, self.start_response)
-            whole = self._whole(self._result)
+            environ = runner.environ_of(exchange, body)
+            result = self._result = runner.application(environ, self.start_response)
+            if type(result) is list and len(result) == 1 and self._status and not self._sent:
+                # Most are so: what follows, without its frames. A list has nothing to close.
+                if not exchange.ended:
+                    exchange.respond(self._status, self._headers, result[0], self._reason)
+                if self._file is not None:
+                    self._file.close()
+                return
+            whole = self._whole(result)
             if whole is not None:
-                exchange = self._exchange
                 if not exchange.ended:
                     exchange.respond(self._status, self._headers, whole, self._reason)
                 self._close()
                 return
-            self._parts = iter(self._result)
+            self._parts = iter(result)
         except Exception as error:
             self._fail(error)
             self._close()
@@ -402,8 +420,6 @@ GONE = object()
 
 class Threaded(Answering):
     """A request that is answered in a thread of its own."""
-
-    __slots__ = ("_body", "_gone", "_mail", "_waits")
 
     def __init__(self, runner: WsgiRunner, exchange: Exchange) -> None:
         super().__init__(runner, exchange)

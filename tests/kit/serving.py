@@ -79,7 +79,7 @@ def serving(app: Any, **settings: Any) -> Iterator[Site]:
     """Serve *app* in a thread inside a ``with`` block; afterwards all is closed."""
     sock = socket.create_server(("127.0.0.1", 0), backlog=256)
     host, port = sock.getsockname()
-    settings = {"graceful_timeout": 5.0, "lifespan": "off", **settings}
+    settings = {"graceful_timeout": 20.0, "lifespan": "off", **settings}
     config = Config(app, **settings)
     started = threading.Event()
     raised: list[BaseException] = []
@@ -92,7 +92,7 @@ def serving(app: Any, **settings: Any) -> Iterator[Site]:
         finally:
             started.set()
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, name=f"serving {port}")
     thread.start()
     try:
         assert started.wait(PATIENCE)

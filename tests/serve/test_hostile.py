@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.kit import hostile_http as hostile
-from tests.kit.serving import GET, Site, serving, statuses
+from tests.kit.serving import GET, Site, rest_of, serving, statuses, until
 
 RAW: dict[str, bytes] = {
     **{name: raw for group in hostile.REFUSED.values() for name, raw in group.items()},
@@ -26,8 +26,8 @@ RAW: dict[str, bytes] = {
 
 #: What isn't refused with 400, by what it gets: the statuses of the answers.
 OTHERWISE: dict[str, list[str]] = {
-    "": ["nothing but an empty line", "a hundred empty lines"],
     "408": [
+        *("nothing but an empty line", "a hundred empty lines"),
         *("headers that do not end", "headers cut within a name", "headers cut after CR"),
         *("a request line cut", "one byte", "a Content-Length that is too large"),
         *("a chunk cut", "a chunk size cut", "a last chunk alone", "a trailer cut"),
@@ -176,6 +176,31 @@ def test_a_head_is_refused_in_whatever_pieces_it_comes(site: Site, seen: Seen) -
                     break
             assert statuses(sock.recv(65536)) == [400]
     assert not seen.requests
+
+
+def test_a_second_request_is_checked_as_the_first_is(site: Site, seen: Seen) -> None:
+    """The engine knows the Host of the first again, and looks at less then."""
+    first = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
+    for second, status in {
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n": 400,
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": 400,
+        b"GET / HTTP/1.1\r\nHost: \r\nHost: a\r\n\r\n": 400,
+        b"GET / HTTP/1.1\r\n\r\n": 400,
+        b"GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n": 417,
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x, chunked\r\n\r\n0\r\n\r\n": 501,
+        b"GET /#x HTTP/1.1\r\nHost: a\r\n\r\n": 400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi": 200,
+        b"POST / HTTP/1.1\r\nContent-Length: 2\r\nHost: a\r\nConnection: close\r\n\r\nhi": 200,
+        b"GET / HTTP/1.0\r\n\r\n": 200,
+    }.items():
+        seen.requests.clear()
+        assert statuses(site.talk(first + second)) == [200, status], second
+        with site.connect() as sock:
+            sock.sendall(first)
+            assert statuses(until(sock, b"fine")) == [200]
+            sock.sendall(second)
+            assert statuses(rest_of(sock)) == [status], second
+        assert len(seen.requests) == (4 if status == 200 else 2)
 
 
 def test_a_request_is_the_same_in_whatever_pieces_it_comes(site: Site, seen: Seen) -> None:

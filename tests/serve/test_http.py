@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from typing import Any
 
 import pytest
 
-from tests.kit.serving import GET, rest_of, serving, statuses, until, wait_until
+from tests.kit.serving import GET, Site, rest_of, serving, statuses, until, wait_until
 
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -326,14 +327,34 @@ def test_a_body_that_stops_coming_is_an_end() -> None:
 
 
 def test_a_client_that_takes_nothing_of_an_answer_is_left() -> None:
-    with serving(answering(bytes(50_000_000)), write_timeout=0.3) as site, site.connect() as sock:
+    raised: list[OSError] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                part = {"type": "http.response.body", "body": bytes(1000000), "more_body": True}
+                await send(part)
+        except OSError as error:
+            raised.append(error)
+
+    with serving(app, write_timeout=0.2) as site, site.connect() as sock:
         sock.sendall(CLOSE)
-        time.sleep(1.0)
-        total = 0
-        with contextlib.suppress(ConnectionError):
-            while part := sock.recv(1 << 20):
-                total += len(part)
-        assert total < 50_000_000
+        wait_until(lambda: raised)
+
+
+def test_a_whole_answer_that_nobody_takes_is_given_up() -> None:
+    with serving(answering(bytes(50_000_000)), write_timeout=0.2) as site, site.connect() as sock:
+        sock.sendall(CLOSE)
+        site.config.shutdown.set()  # waits for it no longer than that, instead of 20 s
+        began = time.monotonic()
+        wait_until(lambda: is_refused(site))
+        assert time.monotonic() - began < 15
+
+
+def is_refused(site: Site) -> bool:
+    """Tell whether nobody serves *site* any more."""
+    return not any(thread.name == f"serving {site.port}" for thread in threading.enumerate())
 
 
 def test_a_client_that_is_slow_but_takes_something_is_served() -> None:

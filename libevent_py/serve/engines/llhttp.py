@@ -60,11 +60,17 @@ WRITE_AT_ONCE = 262144
 
 FOREVER = float("inf")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-#: Methods that llhttp takes from other protocols, or that need a connection of their own.
-REFUSED_METHODS = frozenset(
-    {"CONNECT", "PRI", "SOURCE", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "TEARDOWN"}
-    | {"GET_PARAMETER", "SET_PARAMETER", "REDIRECT", "RECORD", "FLUSH"}
-)
+#: The methods that are taken: of those that llhttp knows, not those of other protocols, nor
+#: CONNECT, which is for proxies.
+METHODS = {
+    name.encode(): name
+    for name in (
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "QUERY"),
+        *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "SEARCH", "REPORT"),
+        *("BIND", "REBIND", "UNBIND", "ACL", "MKACTIVITY", "CHECKOUT", "MERGE", "MKCALENDAR"),
+        *("LINK", "UNLINK", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "M-SEARCH", "PURGE"),
+    )
+}
 #: The headers that `_check` looks at.
 NOTED = frozenset({b"host", b"expect", b"transfer-encoding", b"content-length", b"upgrade"})
 
@@ -79,20 +85,17 @@ class RefusedError(Exception):
 class LlhttpExchange(Exchange):
     """A request that llhttp has parsed."""
 
-    __slots__ = (
-        "_begun",
-        "_chunked",
-        "_connection",
-        "_head",
-        "_held",
-        "_keep_alive",
-        "_left",
-        "_mode",
-        "_pieces",
-        "_total",
-        "_waits",
-    )
+    #: Whether the application has it.
+    _begun = False
+    #: Whether the client waits for "100 Continue".
+    _waits = False
+    #: How much there is of the body to take, and how much there has been in all.
+    _held = _total = 0
+    #: A head that waits for the body's first bytes, or b"".
+    _head = b""
+    _mode = _left = 0
 
+    # hot: once for each request.
     def __init__(
         self,
         connection: Connection,
@@ -110,20 +113,9 @@ class LlhttpExchange(Exchange):
         self.client = connection.client
         self.server = connection.server
         self.scheme = connection.scheme
-        self.handler = None
-        self.complete = self.gone = self.started = self.upgrades = False
-        self.status = self.sent = 0
-        #: Whether the application has it, and whether it has ended.
-        self._begun = self.ended = False
-        #: Whether the client waits for "100 Continue".
-        self._waits = False
         self._keep_alive = keep_alive
-        #: The body so far, how much that is, and how much there has been in all.
-        self._pieces: list[bytes] = []
-        self._held = self._total = 0
-        #: A head that waits for the body's first bytes, or b"".
-        self._head = b""
-        self._mode = self._left = 0
+        #: The body so far; None before it begins.
+        self._pieces: list[bytes] | None = None
 
     # The request's body.
 
@@ -134,12 +126,20 @@ class LlhttpExchange(Exchange):
                 self._connection.write(CONTINUE)
                 self._connection.set_deadline()
 
+    def _add(self, data: bytes, size: int) -> None:
+        """Keep *data* until it is taken."""
+        if self._pieces is None:
+            self._pieces = [data]
+        else:
+            self._pieces.append(data)
+        self._held += size
+
     def take(self) -> bytes:
         pieces = self._pieces
-        if not pieces:
+        if pieces is None:
             return b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        self._pieces = None
         held, self._held = self._held, 0
         if held > HELD and not self.ended:
             self._connection.advance_soon()
@@ -306,9 +306,13 @@ class Connection:
         self._refusal = 0
         #: The head that is being parsed.
         self._in_head = False
-        self._url = self._host = b""
+        self._url = b""
+        #: The last Host that was found to be one.
+        self._host: Any = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._noted: list[tuple[bytes, bytes]] = []
+        #: Its headers that `_check` looks at: None if there are none, and () for a Host alone that
+        #: is the same as before.
+        self._noted: tuple[tuple[bytes, bytes], ...] | None = None
         #: Whether there was more in a slice than a part of a head, or of what frames a body; how
         #: much there has been of those since, and of a body that is dropped.
         self._heard = False
@@ -349,11 +353,19 @@ class Connection:
             self._rest = bytes(self._rest) + data
         else:
             self._rest = data
-        self._inside = True
+        self._inside = self._advancing = True
         try:
-            self.advance()
+            # What `advance` would do first with a whole request, without its frames.
+            if self._current is None and not self._lingering and len(data) <= SLICE:
+                self._parse()
+                current = self._current
+                if current is not None and current.complete and not current._begun:
+                    self._begin(current)
+            self._advancing = False
+            if self._current is not None or self._rest or self._queue or self._refusal:
+                self.advance()
         finally:
-            self._inside = False
+            self._inside = self._advancing = False
 
     def _on_write(self, bev: BufferEvent) -> None:
         """Go on when all output is sent."""
@@ -392,35 +404,54 @@ class Connection:
 
     # What the parser tells.
 
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._url = b""
-        self._headers = []
-        self._noted = []
-        self.deadline = self._engine.now + self._engine.config.header_timeout
-
     def on_url(self, url: bytes) -> None:
-        self._url += url
+        if self._in_head:
+            self._url += url
+            return
+        self._in_head = True
+        self._url = url
+        self._headers = []
+        self._noted = None
+        self.deadline = self._engine.head_deadline
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:  # a trailer: it must not be taken for a header
             return
-        name = name.lower()
-        item = name, value.rstrip(b" \t")
+        item = name, value = name.lower(), value.rstrip(b" \t")
         self._headers.append(item)
         if name in NOTED:
-            self._noted.append(item)
+            noted = self._noted
+            if noted is None and name == b"host" and value == self._host:
+                self._noted = ()
+            elif noted:
+                self._noted = (*noted, item)
+            elif noted is None:
+                self._noted = (item,)
+            else:
+                self._noted = ((b"host", self._host), item)
 
     # hot: once for each request.
     def on_headers_complete(self) -> None:
-        parser = self._parser
+        parser, engine = self._parser, self._engine
         self._in_head = False
         self._heard = True
+        method = METHODS.get(parser.get_method())
+        if method is None:
+            raise RefusedError(501)
         version = parser.get_http_version()
-        method = parser.get_method().decode("ascii")
-        keep_alive = parser.should_keep_alive() and not self._engine.finishing
-        incoming = LlhttpExchange(self, method, self._url, version, self._headers, keep_alive)
-        self._check(incoming)
+        headers = self._headers
+        keep_alive = parser.should_keep_alive() and not engine.finishing
+        incoming = LlhttpExchange(self, method, self._url, version, headers, keep_alive)
+        if (
+            self._noted != ()
+            or version != "1.1"
+            or self._url[:1] != b"/"
+            or b"#" in self._url
+            or len(self._data) + self._silent > engine.most_head
+            or len(headers) > engine.most_headers
+            or b" RTSP/" in self._data
+        ):
+            self._check(incoming)
         self._incoming = incoming
         if self._current is None:
             self._current = incoming
@@ -440,8 +471,7 @@ class Connection:
         most = self._engine.config.max_body
         if most is not None and incoming._total > most:
             raise RefusedError(413)
-        incoming._pieces.append(body)
-        incoming._held += size
+        incoming._add(body, size)
         self._news = True
 
     def on_message_complete(self) -> None:
@@ -449,16 +479,19 @@ class Connection:
         assert incoming is not None
         self._heard = True
         incoming.complete = True
+        incoming.empty = not incoming._total
         incoming._waits = False
         self._news = True
 
     def _check(self, incoming: LlhttpExchange) -> None:
-        """Refuse what llhttp takes, and would be ambiguous or unsafe."""
+        """Refuse what llhttp takes, and would be ambiguous or unsafe.
+
+        Most requests have only what `on_headers_complete` sees at once to be neither: a Host as in
+        the request before, and a path.
+        """
         config = self._engine.config
         if incoming.version != "1.1" and incoming.version != "1.0":
             raise RefusedError(505)
-        if incoming.method in REFUSED_METHODS:
-            raise RefusedError(501)
         if len(self._headers) > config.max_headers:
             raise RefusedError(431)
         if b" RTSP/" in self._data:  # which llhttp takes, too
@@ -469,8 +502,8 @@ class Connection:
             size = sum(len(name) + len(value) + 4 for name, value in self._headers)
             if size + len(self._url) > config.max_header_size:
                 raise RefusedError(431)
-        host = None
-        for name, value in self._noted:
+        host = self._host if self._noted == () else None
+        for name, value in self._noted or ():
             if name == b"host":
                 if host is not None:
                     raise RefusedError(400)
@@ -565,9 +598,7 @@ class Connection:
         if self._raw:
             return self._pass_on(current)
         if not current._begun:
-            current._begun = True
-            self._news = False
-            self._engine.begin(current)
+            self._begin(current)
             return True
         if self._news:
             self._news = False
@@ -577,19 +608,28 @@ class Connection:
             return False
         return self._parse()
 
+    # hot: once for each request.
+    def _begin(self, current: LlhttpExchange) -> None:
+        """Give the current exchange to the application, or refuse it."""
+        current._begun = True
+        self._news = False
+        engine = self._engine
+        engine.requests += 1
+        engine.in_flight += 1
+        if engine.in_flight > engine.most:
+            engine.refuse(current)
+        else:
+            engine.begin(current)
+
+    # hot: once for each request.
     def _parse(self) -> bool:
         """Parse a slice of what has come; return whether there was any."""
         data = self._rest
         if not data or self._refusal:
             self._rest = b""
             return False
-        size = len(data)
-        incoming = self._incoming
-        most = SLICE if incoming is None or incoming.complete else BODY_SLICE
-        if size > most:
-            view = memoryview(data)
-            self._rest = view[most:]
-            data, size = bytes(view[:most]), most
+        if len(data) > SLICE:
+            data = self._slice(data)
         else:
             self._rest = b""
         self._heard = False
@@ -601,18 +641,24 @@ class Connection:
             self._rest = rest + bytes(self._rest) if self._rest else rest
         except httptools.HttpParserError as error:
             self._misread(error)
-            return True
-        finally:
-            self._data = b""
+        self._data = b""
         if self._heard:
             self._silent = 0
-        else:
-            self._silent += size
-            if self._silent > self._engine.config.max_header_size:
+        elif not self._refusal:
+            self._silent += len(data)
+            if self._silent > self._engine.most_head:
                 self._misread(RefusedError(431 if self._in_head else 400))
         if self._dropped > DROPPED and self._current is None:
             self._shut()
         return True
+
+    def _slice(self, data: Any) -> bytes:
+        """Return the first part of *data* to parse; the others have to wait."""
+        incoming = self._incoming
+        most = SLICE if incoming is None or incoming.complete else BODY_SLICE
+        view = memoryview(data)
+        self._rest = view[most:]
+        return bytes(view[:most])
 
     def _misread(self, error: Exception) -> None:
         """Note that the client has sent what is no request, or one that is refused."""
@@ -636,7 +682,7 @@ class Connection:
         """End an exchange whose request could not be read to its end."""
         started, current.ended, current.gone = current.started, True, True
         self._current = None
-        self._engine.ended(current)
+        self._engine.count_out(current)
         current.handler.on_gone()
         if started:
             self.close()
@@ -655,14 +701,18 @@ class Connection:
             return
         self._current = None
         engine = self._engine
-        engine.ended(exchange)
+        engine.in_flight -= 1
+        if engine.on_end is not None:
+            engine.on_end(exchange)
         if self._closed:
             return
         if self._raw or not exchange._keep_alive or self._ended or engine.finishing:
             self._queue.clear()
             self._shut()
-        elif not exchange.complete:
-            exchange._pieces.clear()
+        elif exchange.complete:
+            self.deadline = engine.idle_deadline
+        else:
+            exchange._pieces = None
             self._dropped = 0
         if not self._advancing:
             self.advance()
@@ -700,7 +750,7 @@ class Connection:
             self._refusal = 408
             self._fail(current)
             self.advance()
-        elif self._in_head:
+        elif self._in_head or (self._silent and self._incoming is None):
             self._in_head, self._torn = False, True
             self._refuse(408)
         else:
@@ -713,7 +763,11 @@ class Connection:
         if self._closed:
             return
         size = len(data)
-        if not self._inside and self.scheme == "http":
+        if self._inside:
+            self._unsent += size
+            self._bev.write(data)
+            return
+        if self.scheme == "http":
             if self._unsent:
                 self._unsent = len(self._bev.output)
             if not self._unsent:
@@ -763,8 +817,7 @@ class Connection:
         if not current._begun:
             return False
         data, self._rest = bytes(self._rest), b""
-        current._pieces.append(data)
-        current._held += len(data)
+        current._add(data, len(data))
         current.handler.on_body()
         return True
 
@@ -834,7 +887,7 @@ class Connection:
         if current is None:
             return
         if current._begun:
-            self._engine.ended(current)
+            self._engine.count_out(current)
             if not current.gone:
                 current.gone = current.ended = True
                 current.handler.on_gone()
@@ -877,7 +930,11 @@ class LlhttpEngine(Engine):
         self._listeners: list[Listener] = []
         times = config.header_timeout, config.keep_alive_timeout, config.body_timeout
         self._period = min(1.0, *(seconds / 4 for seconds in (*times, config.write_timeout)))
-        self._most = float("inf") if config.max_requests is None else config.max_requests
+        # Looked up once: each request asks for them.
+        self.begin = application.begin
+        self.most: float = FOREVER if config.max_requests is None else config.max_requests
+        self.most_head, self.most_headers = config.max_header_size, config.max_headers
+        self._set_deadlines()
         self._sweeper = Event.timer(base, self._sweep)
         self._sweeper.add(self._period)
 
@@ -907,20 +964,14 @@ class LlhttpEngine(Engine):
         while self._listeners:
             self._listeners.pop().close()
 
-    # hot: once for each request.
-    def begin(self, exchange: LlhttpExchange) -> None:
-        """Give *exchange* to the application, or refuse it."""
-        self.requests += 1
-        self.in_flight += 1
-        if self.in_flight > self._most:
-            exchange.handler = NOBODY
-            self.refused += 1
-            headers = [(b"Content-Type", b"text/plain"), (b"Retry-After", b"1")]
-            exchange.respond(503, headers, b"503 Service Unavailable\n")
-        else:
-            self.application.begin(exchange)
+    def refuse(self, exchange: LlhttpExchange) -> None:
+        """Refuse *exchange*, as there are too many."""
+        exchange.handler = NOBODY
+        self.refused += 1
+        headers = [(b"Content-Type", b"text/plain"), (b"Retry-After", b"1")]
+        exchange.respond(503, headers, b"503 Service Unavailable\n")
 
-    def ended(self, exchange: LlhttpExchange) -> None:
+    def count_out(self, exchange: LlhttpExchange) -> None:
         """Count *exchange* out, and log it."""
         self.in_flight -= 1
         if self.on_end is not None:
@@ -937,6 +988,7 @@ class LlhttpEngine(Engine):
     def _sweep(self, event: Event, _fd: int, _what: int) -> None:
         """Close the connections that are late."""
         now = self.now = time.monotonic()
+        self._set_deadlines()
         for connection in [one for one in self._open if one.deadline < now]:
             try:
                 connection.late()
@@ -944,6 +996,11 @@ class LlhttpEngine(Engine):
                 logger.exception("closing a connection that is late")
                 connection.close()
         event.add(self._period)
+
+    def _set_deadlines(self) -> None:
+        """Note by when what is begun now has to be done."""
+        self.idle_deadline = self.now + self.config.keep_alive_timeout
+        self.head_deadline = self.now + self.config.header_timeout
 
     def finish(self, done: Callable[[], object]) -> None:
         self.finishing = True
