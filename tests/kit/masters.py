@@ -83,7 +83,7 @@ class Served:
 
     def wait(self) -> int:
         """Wait until it has ended; return its exit status."""
-        return self.process.wait(PATIENCE)
+        return int(self.process.wait(PATIENCE))
 
     def get(self, path: str = "/") -> str:
         """Ask by a connection of its own; return the status and the body, as in "200 first 123"."""

@@ -20,7 +20,6 @@ from collections.abc import Callable
 
 from libevent_py._core import convert
 from libevent_py.enums import HttpCommand, ListenerOption
-from libevent_py.errors import ClosedError
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
 from libevent_py.http.packed import HttpRequestSnapshot
@@ -29,8 +28,18 @@ from libevent_py.http.server_connection import HttpServerConnection
 from libevent_py.http.server_request import HttpServerRequest
 from libevent_py.listener import Listener
 from libevent_py.serve.config import Config
-from libevent_py.serve.engine import Application, Engine, Exchange, Headers, logger
-from libevent_py.serve.framing import ABSOLUTE, HOST, length_in
+from libevent_py.serve.engine import Application, Engine, Exchange, Headers
+from libevent_py.serve.framing import (
+    ABSOLUTE,
+    CONNECTION,
+    CONTENT_LENGTH,
+    DATE,
+    HOST,
+    KINDS,
+    PLAIN,
+    kind_of,
+    length_in,
+)
 
 #: The largest body if nothing else is said: all of it is in memory.
 MAX_BODY = 16 * 1024 * 1024
@@ -42,11 +51,14 @@ FIRST = 0.5
 FOREVER = float("inf")
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 TARGET = re.compile(rb"[!-\"$-~]+")
-CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+#: The names of headers so far, checked and in lower case: a client may make up as many as it likes.
+NAMES: dict[str, bytes] = {}
+MOST_NAMES = 1024
+#: The headers that frame a request, or say whose it is.
+NOTED = frozenset({b"host", b"content-length", b"transfer-encoding"})
 #: Of these evhttp reads no body.
 BODILESS = frozenset({"HEAD", "TRACE"})
-#: Headers of an answer that are the engine's.
-OWN = frozenset({b"transfer-encoding", b"connection", b"keep-alive", b"content-length"})
 
 METHODS = functools.reduce(operator.or_, HttpCommand) & ~HttpCommand.CONNECT
 
@@ -58,10 +70,20 @@ class RefusedError(Exception):
         self.status = status
 
 
+def name_of(text: str) -> bytes:
+    """Check a header's name, remember it, and return it in lower case."""
+    name = text.encode("latin-1").lower()
+    if TOKEN.fullmatch(name) is None:
+        raise RefusedError(400)
+    if len(NAMES) < MOST_NAMES:
+        NAMES[text] = name
+    return name
+
+
 class Head:
     """What a request's head says, checked: nothing of it could mean two things."""
 
-    __slots__ = ("headers", "length", "method", "target", "version")
+    __slots__ = ("bodied", "headers", "length", "method", "target", "version")
 
     def __init__(self, asked: HttpRequestSnapshot, config: Config) -> None:
         """Check what a client has *asked*; raise `RefusedError`."""
@@ -74,28 +96,33 @@ class Head:
             raise RefusedError(505)
         if len(asked.headers) > config.max_headers:
             raise RefusedError(431)
-        self.headers = [
-            (name.encode("latin-1").lower(), value.encode("latin-1").strip(b" \t"))
-            for name, value in asked.headers
-        ]
+        headers: list[tuple[bytes, bytes]] = []
+        self.headers = headers
         hosts = []
         coded = False
-        for (name, value), (_, raw) in zip(self.headers, asked.headers, strict=True):
-            if TOKEN.fullmatch(name) is None or CONTROLS.search(value) is not None:
+        for text, raw in asked.headers:
+            name = NAMES.get(text) or name_of(text)
+            if not raw.isprintable() and CONTROLS.search(raw) is not None:
                 raise RefusedError(400)
+            value = raw.encode("latin-1").strip(b" \t")
+            headers.append((name, value))
+            if name not in NOTED:
+                continue
             if name == b"host":
                 hosts.append(value)
             elif name == b"content-length":
                 if self.length is not None or not (raw.isascii() and raw.isdigit()):
                     raise RefusedError(400)
                 self.length = int(raw)
-            elif name == b"transfer-encoding":
+            else:
                 if coded or raw.lower() != "chunked":  # with a blank, evhttp doesn't know it
                     raise RefusedError(400)
                 coded = True
+        #: Whether there is a body, perhaps an empty one.
+        self.bodied = coded or bool(self.length)
         if coded and (self.length is not None or self.version == "1.0"):
             raise RefusedError(400)
-        if self.method in BODILESS and (coded or self.length):
+        if self.method in BODILESS and self.bodied:
             raise RefusedError(400)  # its body would be taken for the next request
         if len(hosts) > 1 or (not hosts and self.version == "1.1"):
             raise RefusedError(400)
@@ -190,16 +217,15 @@ class EvhttpExchange(Exchange):
         """Return *headers* as evhttp is to send them, which frames a body of *size* itself."""
         kept, length, closes = [], None, self._state.engine.finishing
         for item in headers:
-            name, value = item
-            kind = name.lower()
-            if kind not in OWN:
+            name = item[0]
+            kind = KINDS.get(name)
+            if kind is None:
+                kind = kind_of(name)
+            if kind in (PLAIN, DATE):
                 kept.append(item)
-            elif kind == b"content-length":
-                number = length_in(value)
-                if length is not None and number != length:
-                    raise ValueError(f"Content-Length is both {length} and {number}")
-                length = number
-            elif kind == b"connection" and b"close" in value.lower():
+            elif kind == CONTENT_LENGTH:
+                length = length_in(item[1], length)
+            elif kind == CONNECTION and b"close" in item[1].lower():
                 closes = True
         if length is not None and status != 204:
             bare = self.method == "HEAD" or status == 304
@@ -248,24 +274,17 @@ class EvhttpExchange(Exchange):
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
-            self._state.engine.ended(self)
+            self._state.ended(self)
 
     def abort(self) -> None:
         if not self.ended:
             self.gone = True
             self._end()
-            connection = self._request.connection
-            if connection is None:
-                self._request.close()
-            else:
-                connection.close()
-                self._state.closed()
+            self._state.close()
 
-    def request_ended(self, request: HttpServerRequest) -> None:
-        """Take note that the answer has been written, or that the connection has failed."""
-        if request.error is None:
-            self._state.answered()
-        elif not self.ended:
+    def fail(self) -> None:
+        """Take note that the connection has been closed before the answer was complete."""
+        if not self.ended:
             self.gone = True
             self._end()
             self.handler.on_gone()
@@ -274,7 +293,16 @@ class EvhttpExchange(Exchange):
 class State:
     """A connection, as the engine knows it."""
 
-    __slots__ = ("asked", "client", "connection", "deadline", "engine", "head", "server")
+    __slots__ = (
+        "asked",
+        "client",
+        "connection",
+        "deadline",
+        "engine",
+        "exchange",
+        "head",
+        "server",
+    )
 
     def __init__(self, engine: EvhttpEngine, connection: HttpServerConnection) -> None:
         self.engine = engine
@@ -285,23 +313,36 @@ class State:
         self.server = engine.server_of(connection)
         #: The head of the request that is being read, what it is refused with, or None.
         self.head: Head | int | None = None
+        #: The exchange in flight, or None.
+        self.exchange: EvhttpExchange | None = None
         #: Whether there has been a request.
         self.asked = False
-        #: When the client has to have sent the next request's head.
+        #: When the client has to have sent the next request's head, and taken the answer before it.
         self.deadline = time.monotonic() + engine.config.header_timeout
 
-    def answered(self) -> None:
-        """Wait for the next request, after an answer has been written."""
-        if self.connection.closed:
-            return
-        if self.engine.finishing:
+    def ended(self, exchange: EvhttpExchange) -> None:
+        """Wait for the next request, as an answer is complete, if not yet written."""
+        self.exchange = None
+        engine = self.engine
+        self.deadline = engine.now + engine.config.keep_alive_timeout
+        engine.ended(exchange)
+        if not exchange.gone:  # else the two would be garbage in a circle, and so all requests
+            exchange.handler = NOBODY
+
+    def is_writing(self) -> bool:
+        """Tell whether an answer is still being written."""
+        return len(self.connection.bufferevent.output) > 0
+
+    def late(self) -> None:
+        """Close the connection, as its time is over, but not if only the client is slow to read."""
+        if self.is_writing():  # `HttpServer.timeout` has an eye on that
+            self.deadline = self.engine.now + self.engine.config.keep_alive_timeout
+        else:
             self.close()
-        elif self.head is None:
-            self.deadline = time.monotonic() + self.engine.config.keep_alive_timeout
 
     def finish(self) -> None:
         """Close when nothing is in flight, as the worker ends."""
-        if self.deadline == FOREVER:
+        if self.deadline == FOREVER or self.is_writing():
             return
         if self.asked:
             self.close()
@@ -315,7 +356,10 @@ class State:
 
     def closed(self) -> None:
         """Take note that the connection has been closed."""
+        exchange = self.exchange
         self.engine.closed(self)
+        if exchange is not None:
+            exchange.fail()
 
 
 class Server(HttpServer):
@@ -350,6 +394,7 @@ class EvhttpEngine(Engine):
         self._most = FOREVER if config.max_requests is None else config.max_requests
         times = config.header_timeout, config.keep_alive_timeout
         self._period = min(1.0, *(seconds / 4 for seconds in times))
+        self.now = time.monotonic()
         self._sweeper = Event.timer(base, self._sweep)
         self._sweeper.add(self._period)
 
@@ -408,20 +453,21 @@ class EvhttpEngine(Engine):
 
     def _sweep(self, event: Event, _fd: int, _what: int) -> None:
         """Close the connections whose next request is late."""
-        now = time.monotonic()
-        for state in [one for one in self._states.values() if one.deadline < now]:
-            state.close()
+        now = self.now = time.monotonic()
+        for state in list(self._states.values()):
+            if state.deadline < now:
+                state.late()
+            elif self.finishing:
+                state.finish()
         event.add(self._period)
 
     # Requests.
 
-    def _state_of(self, request: HttpServerRequest) -> State | None:
-        connection = request.connection
-        return None if connection is None else self._states.get(connection)
-
+    # hot: both are called for each request.
     def _read_head(self, request: HttpServerRequest) -> None:
         """Check a request's head; it can be refused only when its body has come."""
-        state = self._state_of(request)
+        connection = request.connection
+        state = None if connection is None else self._states.get(connection)
         if state is None:
             return
         state.asked = True
@@ -433,20 +479,22 @@ class EvhttpEngine(Engine):
 
     def _answer(self, request: HttpServerRequest) -> None:
         """Give a request to the application, or refuse it."""
-        state = self._state_of(request)
+        connection = request.connection
+        state = None if connection is None else self._states.get(connection)
         if state is None or state.head is None:  # its connection has just been closed
             request.close()
             return
         head, state.head = state.head, None
-        body = request.input_buffer.remove()
-        if isinstance(head, Head) and head.length is not None and head.length != len(body):
-            head = 400  # evhttp has read its length in another way
+        body = b""
+        if isinstance(head, Head) and head.bodied:
+            body = request.input_buffer.remove()
+            if head.length is not None and head.length != len(body):
+                head = 400  # evhttp has read its length in another way
         if isinstance(head, int):
             self.refused += 1
             request.send_error(head)
             return
-        exchange = EvhttpExchange(state, request, head, body)
-        request.on_end = exchange.request_ended
+        exchange = state.exchange = EvhttpExchange(state, request, head, body)
         self.requests += 1
         self.in_flight += 1
         if self.in_flight > self._most:
@@ -474,21 +522,20 @@ class EvhttpEngine(Engine):
     def finish(self, done: Callable[[], object]) -> None:
         self.finishing = True
         self._done = done
+        self._period = min(self._period, FIRST / 10)
+        self._sweeper.add(self._period)
         for state in list(self._states.values()):
             state.finish()
         self._check_done()
 
     def close(self) -> None:
         self._sweeper.close()
+        for state in list(self._states.values()):
+            state.close()
         while self._servers:
             server = self._servers.pop()
             if not server.closed:
-                try:
-                    server.close()  # calls `request_ended` of what is in flight
-                except ClosedError:
-                    logger.debug("the base was closed before its server")
-        self.connections = 0
-        self._states.clear()
+                server.close()
 
 
 class Nobody:
