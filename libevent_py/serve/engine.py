@@ -95,7 +95,11 @@ class Exchange(ABC):
     server: tuple[str, int | None] | None
     #: "http" or "https".
     scheme: str
-    #: What is told of the exchange; set by `Application.begin`.
+    #: What a runner keeps for the requests of one connection; an engine that can't tell which are
+    #: makes a new one for each.
+    memo: dict[str, Any]
+    #: What is told of the exchange; set by `Application.begin`, and by the engine to None
+    #: when the exchange has ended.
     handler: Any = None
     #: Whether all of the body has come. There may still be some to take.
     complete: bool = False

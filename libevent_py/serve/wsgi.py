@@ -67,6 +67,8 @@ class WsgiRunner:
         self.environ: dict[str, Any] = {
             "SCRIPT_NAME": config.root_path,
             "SERVER_SOFTWARE": "libevent_py",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "QUERY_STRING": "",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": scheme,
             "wsgi.multithread": config.threads > 1,
@@ -139,27 +141,20 @@ class WsgiRunner:
     # hot: once for each request.
     def environ_of(self, exchange: Exchange, body: Any) -> dict[str, Any]:
         """Return the environment of a request."""
-        path, _, query = exchange.target.partition(b"?")
-        environ = self.environ.copy()
+        memo = exchange.memo
+        environ = (memo.get("environ") or self._environ_for(exchange)).copy()
+        target = exchange.target
         environ["REQUEST_METHOD"] = exchange.method
-        environ["PATH_INFO"] = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
-        environ["QUERY_STRING"] = query.decode("latin-1")
-        environ["REQUEST_URI"] = environ["RAW_URI"] = exchange.target.decode("latin-1")
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if exchange.version == "1.1" else "HTTP/1.0"
+        environ["REQUEST_URI"] = path = target.decode("latin-1")
+        if b"?" in target:
+            path, _, environ["QUERY_STRING"] = path.partition("?")
+        if b"%" in target:
+            path = unquote_to_bytes(path).decode("latin-1")
+        environ["PATH_INFO"] = path
+        if exchange.version != "1.1":
+            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ["wsgi.input"] = body
         environ["wsgi.errors"] = sys.stderr
-        server, client = exchange.server, exchange.client
-        if server is not None and server[1] is not None:
-            environ["SERVER_NAME"] = server[0]
-            environ["SERVER_PORT"] = str(server[1])
-        else:
-            environ["SERVER_NAME"] = "localhost"
-            environ["SERVER_PORT"] = "443" if exchange.scheme == "https" else "80"
-        if client is not None:
-            environ["REMOTE_ADDR"] = client[0]
-            environ["REMOTE_PORT"] = str(client[1])
-        else:
-            environ["REMOTE_ADDR"] = ""
         for name, value in exchange.headers:
             try:
                 variable = VARIABLES[name]
@@ -172,6 +167,23 @@ class WsgiRunner:
                 between = "; " if variable == "HTTP_COOKIE" else ","
                 text = f"{environ[variable]}{between}{text}"
             environ[variable] = text
+        return environ
+
+    def _environ_for(self, exchange: Exchange) -> dict[str, Any]:
+        """Return what all requests of a connection have in common, and remember it."""
+        environ = exchange.memo["environ"] = self.environ.copy()
+        server, client = exchange.server, exchange.client
+        if server is not None and server[1] is not None:
+            environ["SERVER_NAME"] = server[0]
+            environ["SERVER_PORT"] = str(server[1])
+        else:
+            environ["SERVER_NAME"] = "localhost"
+            environ["SERVER_PORT"] = "443" if exchange.scheme == "https" else "80"
+        if client is not None:
+            environ["REMOTE_ADDR"] = client[0]
+            environ["REMOTE_PORT"] = str(client[1])
+        else:
+            environ["REMOTE_ADDR"] = ""
         return environ
 
 

@@ -113,6 +113,7 @@ class LlhttpExchange(Exchange):
         self.client = connection.client
         self.server = connection.server
         self.scheme = connection.scheme
+        self.memo = connection.memo
         self._keep_alive = keep_alive
         #: The body so far; None before it begins.
         self._pieces: list[bytes] | None = None
@@ -164,11 +165,12 @@ class LlhttpExchange(Exchange):
         if mode:
             data += body
             self.sent = len(body)
-        self.started = True
+        self.started = self.ended = True
         self.status = status
         self._keep_alive = keep_alive
-        self._connection.write(data)
-        self._end()
+        connection = self._connection
+        connection.write(data)
+        connection.ended(self)
 
     def start(self, status: int, headers: Headers, reason: bytes | None = None) -> None:
         self._check_unstarted()
@@ -281,6 +283,7 @@ class Connection:
         "client",
         "deadline",
         "fd",
+        "memo",
         "scheme",
         "server",
     )
@@ -295,6 +298,7 @@ class Connection:
         self._engine = engine
         self.fd = fd
         self.client, self.server, self.scheme = client, server, engine.scheme
+        self.memo: dict[str, Any] = {}
         self.deadline = engine.now + engine.config.header_timeout
         #: The exchange that is answered, those that are parsed, and the one that is parsed last.
         self._current: LlhttpExchange | None = None
@@ -684,6 +688,7 @@ class Connection:
         self._current = None
         self._engine.count_out(current)
         current.handler.on_gone()
+        current.handler = None
         if started:
             self.close()
 
@@ -697,6 +702,7 @@ class Connection:
 
     def ended(self, exchange: LlhttpExchange) -> None:
         """Go on after an answer is complete."""
+        exchange.handler = None  # or the collector would have to find them both
         if self._current is not exchange:
             return
         self._current = None
@@ -891,6 +897,7 @@ class Connection:
             if not current.gone:
                 current.gone = current.ended = True
                 current.handler.on_gone()
+            current.handler = None
         current.ended = current.gone = True
 
 
