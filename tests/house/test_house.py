@@ -68,8 +68,13 @@ FLOORS = """
 
     aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
 
+    serve.errors serve.config serve.engine serve.framing serve.access serve.lifespan serve.websocket
+    serve.asgi serve.wsgi serve.engines.llhttp serve.engines.evhttp serve.engines serve.sockets
+    serve.loading serve.worker serve.launch
+    serve.counters serve.systemd serve.watching serve.children serve.master serve
+
     _trace
-    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
+    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli.serve _cli
     __main__
 
     testing.logged testing.memory testing.traces testing.waiting testing.snapshots

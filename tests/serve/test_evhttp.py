@@ -16,9 +16,9 @@ import pytest
 
 from tests.kit import hostile_http as hostile
 from tests.kit.certificates import Authority
+from tests.kit.hostile_serving import EXPECTED as BY_LLHTTP
+from tests.kit.hostile_serving import RAW, Seen, check
 from tests.kit.serving import GET, rest_of, serving, statuses, until, wait_until
-from tests.serve.test_hostile import EXPECTED as BY_LLHTTP
-from tests.serve.test_hostile import RAW, Seen, check
 
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"

@@ -17,6 +17,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from libevent_py._core import convert
 from libevent_py.enums import HttpCommand, ListenerOption
@@ -165,6 +166,7 @@ class EvhttpExchange(Exchange):
         self.client = state.client
         self.server = state.server
         self.scheme = state.engine.scheme
+        self.memo = state.memo
         self.handler = None
         self.complete = True
         self.gone = self.ended = self.started = self.upgrades = False
@@ -287,7 +289,8 @@ class EvhttpExchange(Exchange):
         if not self.ended:
             self.gone = True
             self._end()
-            self.handler.on_gone()
+            handler, self.handler = self.handler, None
+            handler.on_gone()
 
 
 class State:
@@ -301,6 +304,7 @@ class State:
         "engine",
         "exchange",
         "head",
+        "memo",
         "server",
     )
 
@@ -311,6 +315,7 @@ class State:
         #: None for a UNIX socket.
         self.client = None if connection.address == "" else (host, port)
         self.server = engine.server_of(connection)
+        self.memo: dict[str, Any] = {}
         #: The head of the request that is being read, what it is refused with, or None.
         self.head: Head | int | None = None
         #: The exchange in flight, or None.
@@ -327,7 +332,7 @@ class State:
         self.deadline = engine.now + engine.config.keep_alive_timeout
         engine.ended(exchange)
         if not exchange.gone:  # else the two would be garbage in a circle, and so all requests
-            exchange.handler = NOBODY
+            exchange.handler = None
 
     def is_writing(self) -> bool:
         """Tell whether an answer is still being written."""
