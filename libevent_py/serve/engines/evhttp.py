@@ -4,8 +4,8 @@ evhttp collects a request's whole body before anybody is asked, notices that a c
 while it reads or writes, and can't hand a connection over. `check` refuses what it takes in and
 could mean two things; what it changes before we see it is listed in docs/serving.md.
 
-A request's head is taken when it is complete, not with its body: evhttp would add the trailers to
-the headers.
+A request's head is taken when it is complete, not with its body: so a client's time for it can be
+limited, and ends there.
 """
 
 from __future__ import annotations
