@@ -68,8 +68,13 @@ FLOORS = """
 
     aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
 
+    serve.config serve.errors serve.engine serve.access serve.framing
+    serve.engines.llhttp_checks serve.engines.llhttp_exchange serve.engines.llhttp_connection
+    serve.engines.llhttp serve.engines serve.lifespan serve.websocket serve.asgi serve.wsgi
+    serve.loading serve.worker serve.sockets serve.launch serve
+
     _trace
-    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
+    _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli.serve _cli
     __main__
 
     testing.logged testing.memory testing.traces testing.waiting testing.snapshots
