@@ -420,7 +420,7 @@ class Connection:
             self._queue.clear()
             self._shut()
         elif exchange.complete:
-            self.deadline = engine.idle_deadline
+            self.deadline = engine.head_deadline if self._in_head else engine.idle_deadline
         else:
             exchange._pieces = None
             self._dropped = 0
