@@ -68,9 +68,11 @@ FLOORS = """
 
     aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
 
-    serve.errors serve.config serve.engine serve.framing serve.access serve.lifespan serve.websocket
-    serve.asgi serve.wsgi serve.engines.llhttp serve.engines.evhttp serve.engines serve.sockets
-    serve.loading serve.worker serve.launch
+    serve.config serve.errors serve.engine serve.access serve.framing
+    serve.engines.llhttp_checks serve.engines.llhttp_exchange serve.engines.llhttp_connection
+    serve.engines.llhttp serve.engines.evhttp serve.engines serve.lifespan serve.websocket
+    serve.asgi serve.wsgi
+    serve.loading serve.worker serve.sockets serve.launch
     serve.counters serve.systemd serve.watching serve.children serve.master serve
 
     _trace

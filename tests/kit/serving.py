@@ -34,11 +34,13 @@ class Site(NamedTuple):
         """Return a connected socket."""
         return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
-    def talk(self, raw: bytes) -> bytes:
-        """Send *raw*, and return all that comes until the server closes."""
+    def talk(self, raw: bytes, end: bool = False) -> bytes:
+        """Send *raw*, and with *end* no more; return all that comes until the server closes."""
         with self.connect() as sock:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 sock.sendall(raw)
+                if end:
+                    sock.shutdown(socket.SHUT_WR)
             return rest_of(sock)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ def seen() -> Seen:
     return Seen()
 
 
+LIMITS = {"max_header_size": hostile.HEADERS, "max_body": hostile.BODY}
+
+
 @pytest.fixture
 def site(seen: Seen) -> Any:
-    quick = dict.fromkeys(("header_timeout", "body_timeout", "keep_alive_timeout"), 0.15)
-    with serving(seen, max_header_size=hostile.HEADERS, max_body=hostile.BODY, **quick) as site:
+    with serving(seen, **LIMITS) as site:
         yield site
 
 
@@ -27,14 +30,31 @@ def test_every_exception_is_about_a_request_that_there_is() -> None:
     assert EXPECTED.keys() <= RAW.keys()
 
 
-@pytest.mark.parametrize("outcome", ["400", *OTHERWISE])
+def is_late(outcome: str) -> bool:
+    """Tell whether it takes a timeout to come to *outcome*."""
+    return "408" in outcome
+
+
+def test_a_request_that_does_not_end_is_refused_in_time(seen: Seen) -> None:
+    quick = dict.fromkeys(("header_timeout", "body_timeout"), 0.5)
+    names = [name for name in RAW if is_late(EXPECTED.get(name, "400"))]
+    with serving(seen, **LIMITS, **quick) as site, contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(site.connect()) for _ in names]
+        for name, sock in zip(names, sockets, strict=True):
+            sock.sendall(RAW[name])
+        for name, sock in zip(names, sockets, strict=True):
+            assert " ".join(map(str, statuses(rest_of(sock)))) == EXPECTED[name], name
+    assert [scope["path"] for scope, _ in seen.requests] == ["/next"]
+
+
+@pytest.mark.parametrize("outcome", ["400", *(each for each in OTHERWISE if not is_late(each))])
 def test_a_malformed_request_is_refused_or_has_one_meaning(
     outcome: str, site: Site, seen: Seen
 ) -> None:
     for name, raw in RAW.items():
         if EXPECTED.get(name, "400") != outcome:
             continue
-        got = site.talk(raw)
+        got = site.talk(raw, end=True)
         assert " ".join(map(str, statuses(got))) == outcome, name
         assert len(seen.requests) == outcome.count("200"), name
         for scope, _ in seen.requests:

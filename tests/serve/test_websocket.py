@@ -38,7 +38,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 def client(site: Site, path: str = "/", **options: Any) -> ClientConnection:
     """Return a connected client."""
-    return connect(f"ws://{site.host}:{site.port}{path}", **{"close_timeout": 5, **options})
+    options.setdefault("close_timeout", 5)
+    connected: ClientConnection = connect(f"ws://{site.host}:{site.port}{path}", **options)
+    return connected
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
