@@ -43,7 +43,9 @@ class Served:
 
     def __init__(self, command: Sequence[str], place: Path, **options: object) -> None:
         self.log = place / "log"
-        env = {**os.environ, "PYTHONPATH": str(place), **options.pop("env", {})}  # type: ignore[dict-item]
+        # Without bytecode, which is stale if a source of the same size is written in a second.
+        own = {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, **own, **options.pop("env", {})}  # type: ignore[dict-item]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(  # type: ignore[call-overload]
                 command,

@@ -311,8 +311,12 @@ def test_the_counters_are_told_at_a_path_and_in_the_log(tmp_path: Path) -> None:
 def test_the_counters_can_be_had_by_the_log_alone(tmp_path: Path) -> None:
     with mastered(tmp_path, "--stats") as served:
         served.get()
-        served.send(signal.SIGUSR1)
-        assert json.loads(served.until("INFO stats (.*)"))["accepted"] == 1
+
+        def logged() -> Any:
+            served.send(signal.SIGUSR1)
+            return json.loads(served.until("INFO stats (.*)"))
+
+        wait_until(lambda: logged()["accepted"] == 1)
 
 
 # Sockets, and what is refused.
