@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http
 import re
 from email.utils import formatdate
 from time import time
+from typing import Any, NamedTuple
 
 from libevent_py.serve.engine import Headers
 
@@ -29,6 +31,12 @@ KINDS: dict[bytes, int] = dict(SPECIAL)
 #: How many names are remembered: an application may make up as many as it likes.
 MOST_KINDS = 1024
 
+#: Headers that were sent lately, by what the application gave; and how many at most.
+BLOCKS: dict[Any, Block] = {}
+MOST_BLOCKS = 256
+
+#: What would begin a line of its own.
+FORGING = re.compile(rb"[\r\n\0]")
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 #: What Host may be, and a target that is an absolute URI.
@@ -84,7 +92,52 @@ def status_line(status: int, reason: bytes | None) -> bytes:
         raise ValueError(f"an answer's status must be from 200 to 999, not {status!r}")
     if reason is None:
         return LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    if FORGING.search(reason):
+        raise ValueError(f"the reason must be one line without NUL, not {reason!r}")
     return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
+class Block(NamedTuple):
+    """An application's headers, checked and joined."""
+
+    #: Those that are sent as they are, a line each.
+    lines: bytes
+    #: What Content-Length says.
+    length: int | None
+    #: Whether the connection is to be closed, and whether there is a Date.
+    closes: bool
+    dated: bool
+
+
+def block(headers: Headers) -> Block:
+    """Check *headers* and join them; raise `ValueError` or `TypeError` for what can't be sent."""
+    parts: list[bytes] = []
+    length, closes, dated = None, False, False
+    for name, value in headers:
+        kind = KINDS.get(name)
+        if kind is None:
+            kind = kind_of(name)
+        if FORGING.search(value):
+            raise ValueError(f"the header {name!r} must be one line without NUL, not {value!r}")
+        if kind == CONTENT_LENGTH:
+            length = length_in(value, length)
+        elif kind == CONNECTION:
+            closes = closes or b"close" in value.lower()
+        elif kind != TRANSFER_ENCODING:
+            dated = dated or kind == DATE
+            parts += (name, b": ", value, b"\r\n")
+    return Block(b"".join(parts), length, closes, dated)
+
+
+def remembered(headers: Headers) -> Block:
+    """Return what `block` does: many an answer has the same headers as one before."""
+    made = block(headers)
+    with contextlib.suppress(TypeError):  # they can't be a key, as a list can't
+        key = tuple(headers)
+        if len(BLOCKS) >= MOST_BLOCKS:
+            BLOCKS.clear()
+        BLOCKS[key] = made
+    return made
 
 
 # hot: once for each answer.
@@ -103,57 +156,38 @@ def head(
     for what can't be sent.
     """
     line = LINES.get(status) if reason is None else None
-    parts = [status_line(status, reason) if line is None else line]
-    declared = None
-    lines = 2
-    dated = False
-    for name, value in headers:
-        kind = KINDS.get(name)
-        if kind is None:
-            kind = kind_of(name)
-        if kind:
-            if kind == CONTENT_LENGTH:
-                declared = length_in(value, declared)
-                continue
-            if kind == CONNECTION:
-                if b"close" in value.lower():
-                    keep_alive = False
-                continue
-            if kind == TRANSFER_ENCODING:
-                continue
-            dated = True
-        parts += (name, b": ", value, b"\r\n")
-        lines += 1
-    if not dated:
-        parts.append(_date if _dated == int(time()) else date())
-        lines += 1
+    if line is None:
+        line = status_line(status, reason)
+    try:
+        found = BLOCKS.get(tuple(headers))
+    except TypeError:
+        found = None
+    if found is None:
+        found = remembered(headers)
+    lines, declared, closes, dated = found
+    if closes:
+        keep_alive = False
+    stamp = b"" if dated else _date if _dated == int(time()) else date()
     if length is not None and method != "HEAD" and status not in BODILESS:
-        mode = LENGTH
         if declared is not None and declared != length:
             raise ValueError(f"Content-Length is {declared}, but the body has {length} bytes")
-        declared = length
+        if keep_alive and version == "1.1":
+            data = b"%b%b%bContent-Length: %d\r\n\r\n" % (line, lines, stamp, length)
+            return data, LENGTH, length, True
+        mode, declared = LENGTH, length
     else:
         mode, declared = framed(method, version, status, declared, length)
         keep_alive = keep_alive and mode != UNTIL_CLOSE
+    parts = [line, lines, stamp]
     if declared is not None:
         parts.append(b"Content-Length: %d\r\n" % declared)
-        lines += 1
     elif mode == CHUNKED:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-        lines += 1
     if not keep_alive:
-        parts.append(b"Connection: close\r\n\r\n")
-        lines += 1
+        parts.append(b"Connection: close\r\n")
     elif version != "1.1":
-        parts.append(b"Connection: keep-alive\r\n\r\n")
-        lines += 1
-    else:
-        parts.append(b"\r\n")
-    data = b"".join(parts)
-    # Any other CR, LF or NUL was in a value, and would forge a header.
-    if not data.count(b"\n") == data.count(b"\r") == lines or b"\0" in data:
-        check_values(headers, reason)
-    return data, mode, declared or 0, keep_alive
+        parts.append(b"Connection: keep-alive\r\n")
+    return b"%b\r\n" % b"".join(parts), mode, declared or 0, keep_alive
 
 
 def framed(
@@ -167,11 +201,3 @@ def framed(
     if declared is not None:
         return LENGTH, declared
     return (CHUNKED if version == "1.1" else UNTIL_CLOSE), None
-
-
-def check_values(headers: Headers, reason: bytes | None) -> None:
-    """Raise `ValueError` for what has a line's end in it."""
-    for name, value in headers:
-        if any(byte in value for byte in b"\r\n\0"):
-            raise ValueError(f"the header {name!r} must be one line without NUL, not {value!r}")
-    raise ValueError(f"the reason must be one line without NUL, not {reason!r}")

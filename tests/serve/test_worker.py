@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from libevent_py.__main__ import main
 from libevent_py.serve import Config, Shutdown, StartupError, run, serve
 from libevent_py.serve import sockets as listening
 from libevent_py.serve.loading import found, is_asgi
@@ -251,20 +252,31 @@ def test_https_is_served(tmp_path: Path, authority: Authority) -> None:
         (["--bind", "nonsense", "apps:hello"], 2, '"HOST:PORT"'),
         (["--bind", "::1:80", "apps:hello"], 2, "in brackets"),
         (["--bind", "192.0.2.1:80", "apps:hello"], 2, "192.0.2.1:80: Cannot assign"),
-        (["--fd", "0", "apps:hello"], 2, "fd 0"),
+        (["--fd", "99999", "apps:hello"], 2, "fd 99999"),
         (["--threads", "-1", "apps:hello"], 2, "threads must be at least 0"),
         (["--tls-key", "x", "apps:hello"], 2, "without tls_cert"),
         (["--tls-cert", "nowhere.pem", "apps:hello"], 1, "nowhere.pem"),
     ],
 )
 def test_what_cannot_be_served_says_why(
-    arguments: list[str], status: int, why: str, tmp_path: Path
+    arguments: list[str],
+    status: int,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    (tmp_path / "apps.py").write_text(APPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "apps", raising=False)
     where = () if {"--bind", "--fd"} & {*arguments} else ANY
-    with process(tmp_path, *where, *arguments, stdin=subprocess.DEVNULL) as server:
-        printed, log = server.communicate(timeout=PATIENCE)
-    assert (server.returncode, printed) == (status, "")
-    assert why in log
+    try:
+        ended = main(["serve", *where, *arguments])
+    except SystemExit as end:  # argparse's
+        ended = end.code
+    printed, told = capfd.readouterr()
+    assert (ended, printed) == (status, "")
+    assert why in told
 
 
 @pytest.mark.parametrize("module", ["httptools", "wsproto"])
