@@ -122,8 +122,10 @@ class WsgiRunner:
     def begin(self, exchange: Exchange) -> None:
         if not self._threads:
             inline = exchange.handler = Inline(self, exchange)
-            if exchange.complete:
-                inline.run(io.BytesIO() if exchange.empty else io.BytesIO(exchange.take()))
+            if exchange.empty:
+                inline.run(io.BytesIO())
+            elif exchange.complete:
+                inline.run(io.BytesIO(exchange.take()))
             else:
                 exchange.want()
             return

@@ -294,7 +294,7 @@ def test_every_module_has_a_docstring(module: str) -> None:
     assert ast.get_docstring(tree(module))
 
 
-PUBLIC = ["aio", "debug", "dns", "http", "log", "tag", "util", "vulnerabilities"]
+PUBLIC = ["aio", "debug", "dns", "http", "log", "serve", "tag", "util", "vulnerabilities"]
 
 
 @pytest.mark.parametrize("module", PUBLIC)

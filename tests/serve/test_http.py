@@ -249,6 +249,32 @@ def test_a_client_that_does_not_read_holds_the_application_back() -> None:
         assert total > 2000 * 65536
 
 
+def test_a_client_that_asks_and_does_not_read_is_answered_no_more() -> None:
+    served = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal served
+        served += 1
+        await answering(bytes(5000))(scope, receive, send)
+
+    answers = 8_000
+    with serving(app) as site, site.connect() as sock:
+        sender = threading.Thread(target=sock.sendall, args=(GET * answers + CLOSE,))
+        sender.start()
+        wait_until(lambda: served)
+        before = 0
+        while before != served:
+            before = served
+            time.sleep(0.3)
+        assert served < answers // 2
+        total = 0
+        while part := sock.recv(1 << 20):
+            total += len(part)
+        sender.join(20)
+        assert total > answers * 5000
+    assert served == answers + 1
+
+
 def test_an_application_that_does_not_receive_holds_the_client_back() -> None:
     go = asyncio.Event()
     received = 0

@@ -270,6 +270,7 @@ def test_what_cannot_be_served_says_why(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "apps", raising=False)
     where = () if {"--bind", "--fd"} & {*arguments} else ANY
+    ended: object
     try:
         ended = main(["serve", *where, *arguments])
     except SystemExit as end:  # argparse's

@@ -131,7 +131,8 @@ class Connection:
         self._inside = self._advancing = True
         try:
             # What `advance` would do first with a whole request, without its frames.
-            if self._current is None and not self._lingering and len(data) <= SLICE:
+            free = self._current is None and not self._lingering and self._unsent <= UNSENT
+            if free and len(data) <= SLICE:
                 self._parse()
                 current = self._current
                 if current is not None and current.complete and not current._begun:
@@ -153,7 +154,9 @@ class Connection:
             self._draining = False
             bev.on_write = None
             self.set_deadline()
-            if current is not None:
+            if current is None:
+                self.advance()
+            elif current._begun:
                 current.handler.on_writable()
 
     def _on_event(self, _bev: BufferEvent, what: BufferEventFlag) -> None:
@@ -290,6 +293,9 @@ class Connection:
         """Do one thing; return whether there may be another."""
         current = self._current
         if current is None:
+            # A client that doesn't read its answers gets no more of them.
+            if self._unsent > UNSENT and not self._lingering and not self.has_room():
+                return False
             if self._queue:
                 current = self._current = self._queue.popleft()
             elif self._lingering:
