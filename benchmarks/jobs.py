@@ -240,7 +240,7 @@ def headers_jobs() -> Iterator[Job]:
             python("http_headers"),
             python("http_headers", "single", name="libevent_py, single calls"),
         ),
-        bars=(Bar("libevent_py", "to_c", 1 / 0.6),),
+        bars=(Bar("libevent_py", "to_c", 1 / 0.45),),
         rivals=(),
     )
 
