@@ -57,6 +57,7 @@ NOUNS = (
     "http_compat",
     "http_struct",
     "http_framing",
+    "http_packed",
     "http_chunks",
     "http_flow",
     "http_server",

@@ -229,6 +229,52 @@ def hello_jobs() -> Iterator[Job]:
         )
 
 
+def headers_jobs() -> Iterator[Job]:
+    yield Job(
+        "http-headers-32",
+        "a whole request that is read, and answered with four headers, on one of 32 connections",
+        "request",
+        Wrk(32),
+        (
+            c("http_headers"),
+            python("http_headers"),
+            python("http_headers", "single", name="libevent_py, single calls"),
+        ),
+        bars=(Bar("libevent_py", "to_c", 1 / 0.45),),
+        rivals=(),
+    )
+
+
+def serve_jobs() -> Iterator[Job]:
+    what = "by a bare {} application, on one of 32 connections that stay"
+    granian = {kind: web("granian", kind, "granian_hello") for kind in ("wsgi", "asgi")}
+    yield Job(
+        "serve-wsgi",
+        f"a request over HTTP, answered {what.format('WSGI')}",
+        "request",
+        Wrk(32),
+        (
+            python("serve_hello", "wsgi"),
+            granian["wsgi"],
+            web("waitress", "", "waitress_hello"),
+        ),
+        rivals=("granian",),
+    )
+    yield Job(
+        "serve-asgi",
+        f"a request over HTTP, answered {what.format('ASGI')}",
+        "request",
+        Wrk(32),
+        (
+            python("serve_hello", "asgi"),
+            granian["asgi"],
+            web("uvicorn", "uvloop", "asgi_hello", "uvloop", "httptools"),
+        ),
+        bars=(Bar("libevent_py", "to_uvicorn", 1.0),),
+        rivals=("uvicorn", "granian"),
+    )
+
+
 def secured_jobs() -> Iterator[Job]:
     pem = str(PEM)
     yield Job(
@@ -366,6 +412,8 @@ JOBS = (
         rivals=(),
     ),
     *hello_jobs(),
+    *headers_jobs(),
+    *serve_jobs(),
     *secured_jobs(),
     *answered_jobs(),
     *body_jobs(),

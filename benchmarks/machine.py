@@ -10,7 +10,16 @@ import libevent_py
 from benchmarks.build import COMPILER, PROGRAMS, library
 from benchmarks.process import CONTENDER_CPU, CPUS, LOAD_CPU
 
-PACKAGES = ("libevent_py", "cffi", "uvloop", "uvicorn", "httptools", "aiohttp")
+PACKAGES = (
+    "libevent_py",
+    "cffi",
+    "uvloop",
+    "uvicorn",
+    "httptools",
+    "aiohttp",
+    "granian",
+    "waitress",
+)
 
 
 def facts() -> dict[str, object]:

@@ -142,9 +142,9 @@ class Wrk(Measure):
 
     def take(self, process: Process, seconds: float) -> Sample:
         """Have wrk ask for so many *seconds*."""
-        before = process.processor_time()
         command = [which("wrk") or "wrk", "-t1", f"-c{self.connections}", "-d60"]
         command.append(url(process, self.scheme))
+        before = process.processor_time()
         with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:
             try:
                 wrk.wait(seconds)

@@ -93,6 +93,7 @@ from libevent_py.http import BoundSocket as BoundSocket
 from libevent_py.http import Headers as Headers
 from libevent_py.http import HttpConnection as HttpConnection
 from libevent_py.http import HttpRequest as HttpRequest
+from libevent_py.http import HttpRequestSnapshot as HttpRequestSnapshot
 from libevent_py.http import HttpServer as HttpServer
 from libevent_py.http import HttpServerConnection as HttpServerConnection
 from libevent_py.http import HttpServerRequest as HttpServerRequest
@@ -163,6 +164,7 @@ __all__ = [
     "HttpError",
     "HttpRequest",
     "HttpRequestError",
+    "HttpRequestSnapshot",
     "HttpServer",
     "HttpServerConnection",
     "HttpServerFlag",

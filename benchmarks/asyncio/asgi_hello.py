@@ -5,26 +5,15 @@ With the file of a certificate and its key, over HTTPS.
 
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import uvicorn
 
-from benchmarks.contender import HELLO, say_port
-
-HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(HELLO))]
-START = {"type": "http.response.start", "status": 200, "headers": HEADERS}
-BODY = {"type": "http.response.body", "body": HELLO}
-
-
-async def hello(scope: object, receive: object, send: Callable[[Any], Awaitable[None]]) -> None:
-    await send(START)
-    await send(BODY)
-
+from benchmarks.applications import asgi
+from benchmarks.contender import say_port
 
 pem = sys.argv[2] if len(sys.argv) > 2 else None
 config = uvicorn.Config(
-    hello,
+    asgi,
     loop=sys.argv[1],
     http="httptools",
     lifespan="off",

@@ -339,15 +339,15 @@ static int evpy_http_take_orphan(struct evhttp_request *req)
 
 /* If a reply must have no body, libevent would send one all the same, and the client would take it for the next
  * reply. In a reply to HEAD libevent doesn't say how long the body would be. Without memory for that header, the
- * reply is still valid. */
+ * reply is still valid. What fails has changed no headers. */
 static int evpy_http_send(struct evhttp_request *req, int code, const char *reason)
 {
 	struct bufferevent *bev;
-	struct evpy_framing framing;
+	struct evpy_framing framing = evpy_http_framing(req->output_headers);
 	size_t size = evbuffer_get_length(req->output_buffer);
 
-	evpy_http_trim_headers(req, code);
-	framing = evpy_http_framing(req->output_headers);
+	if (evpy_http_is_old(req))
+		framing.chunked = 0;
 	if (evpy_http_is_bare(req, code)) {
 		if (req->type == EVHTTP_REQ_HEAD && code != HTTP_NOCONTENT &&
 		    code != HTTP_NOTMODIFIED && size > 0 && framing.length < 0 && !framing.chunked)
@@ -356,6 +356,7 @@ static int evpy_http_send(struct evhttp_request *req, int code, const char *reas
 	} else if (framing.chunked && evpy_http_chunk_whole(req->output_buffer) < 0) {
 		return -1;
 	}
+	evpy_http_trim_headers(req, code);
 	evpy_http_refuse_connect(req, code);
 	evpy_http_persist(req, 0);
 	if (req->evcon == NULL)
@@ -390,24 +391,50 @@ static int evpy_http_reply(
 	return evpy_http_result(req, sent);
 }
 
+/* The same with headers, which are added if it succeeds: it changes no others before that. */
+static int evpy_http_reply_with(struct evhttp_request *req, int code, const char *reason,
+    const void *body, size_t size, const char *headers, size_t headers_size, size_t pairs)
+{
+	struct evkeyval **place = req->output_headers->tqh_last;
+	int result = evpy_http_add_packed(req->output_headers, headers, headers_size, pairs);
+
+	if (result < 0)
+		return evpy_http_result(req, result);
+	result = evpy_http_reply(req, code, reason, body, size);
+	if (result < 0)
+		evpy_http_cut(req->output_headers, place);
+	return result;
+}
+
 /* libevent itself ignores an error when it moves the body. */
-static int evpy_http_reply_buffer(
+static int evpy_http_send_buffer(
     struct evhttp_request *req, int code, const char *reason, struct evbuffer *body)
 {
-	int before, sent;
+	int before, sent = -1;
 
 	if (!evpy_http_fits(req, code, evbuffer_get_length(body)))
-		return evpy_http_result(req, EVPY_MISFRAMED);
+		return EVPY_MISFRAMED;
 	before = evpy_guard();
 	if (before < 0)
-		return evpy_http_result(req, -1);
-	if (evbuffer_add_buffer(req->output_buffer, body) < 0) {
-		evpy_unguard(before);
-		return evpy_http_result(req, -1);
-	}
-	sent = evpy_http_send(req, code, reason);
+		return -1;
+	if (evbuffer_add_buffer(req->output_buffer, body) == 0)
+		sent = evpy_http_send(req, code, reason);
 	evpy_unguard(before);
-	return evpy_http_result(req, sent);
+	return sent;
+}
+
+static int evpy_http_reply_buffer(struct evhttp_request *req, int code, const char *reason,
+    struct evbuffer *body, const char *headers, size_t headers_size, size_t pairs)
+{
+	struct evkeyval **place = req->output_headers->tqh_last;
+	int result = evpy_http_add_packed(req->output_headers, headers, headers_size, pairs);
+
+	if (result == 0) {
+		result = evpy_http_send_buffer(req, code, reason, body);
+		if (result < 0)
+			evpy_http_cut(req->output_headers, place);
+	}
+	return evpy_http_result(req, result);
 }
 
 /* Bytes that are in the body already don't belong into an error page. If the reply must have no body, libevent's

@@ -21,8 +21,10 @@ void evpy_http_set_timeout(struct evhttp *http, double seconds);
 #define EVPY_ORPHAN ...
 int evpy_http_reply(struct evhttp_request *req, int code, const char *reason, const void *body,
     size_t size);
+int evpy_http_reply_with(struct evhttp_request *req, int code, const char *reason,
+    const void *body, size_t size, const char *headers, size_t headers_size, size_t pairs);
 int evpy_http_reply_buffer(struct evhttp_request *req, int code, const char *reason,
-    struct evbuffer *body);
+    struct evbuffer *body, const char *headers, size_t headers_size, size_t pairs);
 int evpy_http_reply_error(struct evhttp_request *req, int code, const char *reason);
 int evpy_http_reply_start(struct evhttp_request *req, int code, const char *reason);
 int evpy_http_reply_chunk(struct evhttp_request *req, const void *data, size_t size, int called,

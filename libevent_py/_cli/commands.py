@@ -41,6 +41,7 @@ COMMANDS = (
     Command("c", "in_c", "what a name of Python's is in C, and what C leaves to you", "c Listener"),
     Command("doctor", "doctor", "what is installed, what is missing, what is broken", "doctor"),
     Command("samples", "samples", "programs to start from", "samples run hello_world"),
+    Command("serve", "serve", "serve a WSGI or ASGI application", "serve module:app"),
     Command("trace", "trace", "a line for each call of libevent's", "trace -c server.py"),
     Command("compare", "compare", "how two traces differ", "compare server.py --backend poll"),
     Command("completion", "completion", "completion for a shell", "completion bash"),

@@ -29,6 +29,8 @@ PACKAGE = Path(__file__).parent.parent
 
 #: What each extra is for, by its name.
 EXTRAS = {
+    "serve": "libevent_py.serve: its default engine, and WebSocket",
+    "reload": "serve --reload without looking at files again and again",
     "testing": "libevent_py.testing and its pytest plugin",
     "completion": "completion for shells",
 }

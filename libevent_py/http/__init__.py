@@ -7,6 +7,7 @@ from libevent_py.http.headers import Headers as Headers
 from libevent_py.http.headers import Query as Query
 from libevent_py.http.headers import parse_query as parse_query
 from libevent_py.http.headers import parse_query_str as parse_query_str
+from libevent_py.http.packed import HttpRequestSnapshot as HttpRequestSnapshot
 from libevent_py.http.request import HttpRequest as HttpRequest
 from libevent_py.http.server import HttpServer as HttpServer
 from libevent_py.http.server_connection import HttpServerConnection as HttpServerConnection
@@ -23,6 +24,7 @@ __all__ = [
     "Headers",
     "HttpConnection",
     "HttpRequest",
+    "HttpRequestSnapshot",
     "HttpServer",
     "HttpServerConnection",
     "HttpServerRequest",

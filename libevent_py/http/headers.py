@@ -55,7 +55,7 @@ class Headers(Handle):
     def __init__(self, items: Pairs = ()) -> None:
         self._check_unmade()
         super().__init__(new_owned(lib.evpy_headers_free, lib.evpy_headers_new))
-        for name, value in _pairs(items):
+        for name, value in pairs_of(items):
             self.add(name, value)
 
     @classmethod
@@ -344,7 +344,8 @@ def _parse(
     return arguments
 
 
-def _pairs(items: Pairs) -> Iterable[tuple[Text, Text]]:
+def pairs_of(items: Pairs) -> Iterable[tuple[Text, Text]]:
+    """Return the names and values of *items*."""
     return items.items() if isinstance(items, (Mapping, Headers)) else items
 
 

@@ -28,6 +28,15 @@ from libevent_py.errors import HttpError
 from libevent_py.event.base import EventBase
 from libevent_py.http.end import GONE, Ending, ended_by, named
 from libevent_py.http.framing import MISFRAMED, misframed
+from libevent_py.http.headers import Headers, Pairs, Text
+from libevent_py.http.packed import (
+    MISNAMED,
+    HttpRequestSnapshot,
+    checked,
+    packed,
+    snapshot_of,
+    texts_of,
+)
 from libevent_py.http.request import Body, Request
 from libevent_py.http.server_connection import HttpServerConnection, address_of
 
@@ -49,6 +58,7 @@ LARGEST_CHUNK = 2**32 - 1
 
 # Looked up once, for what is called for every request.
 reply: Final = lib.evpy_http_reply
+reply_with: Final = lib.evpy_http_reply_with
 
 
 @described(
@@ -142,15 +152,29 @@ class HttpServerRequest(Request):
         self._check_usable()  # other code may have closed the server since
         return None if connection.closed else connection
 
+    def snapshot(self) -> HttpRequestSnapshot:
+        """Return all that the client has sent, copied in one call of C.
+
+        It stays valid after the answer. The body is what `input_buffer` has, which keeps it: with
+        `on_chunk`, a part or nothing. Where you need most of it, this is faster than asking for
+        each. Stands for ``evhttp_request_get_input_headers``.
+        """
+        self.base._check_thread()
+        return snapshot_of(self.pointer)
+
     # The answer.
 
-    def send_reply(self, code: int, reason: str | None = None, body: Body = b"") -> None:
-        """Answer with the status *code*, from 200 to 999, its *reason* and *body*.
+    def send_reply(
+        self, code: int, reason: str | None = None, body: Body = b"", headers: Pairs = ()
+    ) -> None:
+        """Answer with the status *code*, from 200 to 999, its *reason*, *body* and *headers*.
 
         With None for *reason* libevent chooses the phrase. *body* is bytes, any object with the
         buffer protocol, or a `Buffer`, which is emptied without copying. It follows what has been
         added to `output_buffer`. With the header Transfer-Encoding, which can only be "chunked",
-        the body is sent as one chunk to a client that knows chunks.
+        the body is sent as one chunk to a client that knows chunks. *headers*, a mapping or pairs,
+        are added to `output_headers` as if by `Headers.add`, all in one call of C, and only if the
+        answer can be sent.
 
         Unlike in C, the body is not sent if the reply must have none, for instance to HEAD: the
         client would take it for the next reply. The headers still say its length. When the client
@@ -162,8 +186,8 @@ class HttpServerRequest(Request):
 
         Raises `ClosedError` when the request has been answered, `RuntimeError` after
         `send_reply_start`, and `ValueError` for a *reason* that isn't one line of Latin-1, for a
-        code below 200, which would be no answer, and for headers that don't fit the body, such as a
-        wrong Content-Length.
+        code below 200, which would be no answer, for a header that `Headers.add` would refuse, and
+        for headers that don't fit the body, such as a wrong Content-Length.
         Wraps ``evhttp_send_reply``.
         """
         base = self.base
@@ -173,6 +197,12 @@ class HttpServerRequest(Request):
         if type(code) is not int or not 200 <= code <= 999:
             code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
+        texts: list[Text] = []
+        octets, room, pairs = b"", 0, 0
+        if headers:
+            texts = texts_of(headers)
+            octets = packed(texts)
+            room, pairs = len(octets), len(texts) // 2
         if type(body) is bytes and inside:
             self.pointer  # noqa: B018  (hot: `_check_unbegun`)
             if self._state:
@@ -188,14 +218,19 @@ class HttpServerRequest(Request):
                 self._key = 0
                 del self.pointer
                 self.__class__ = Answered
-                result = reply(pointer, code, text, body, size)
+                if pairs:
+                    result = reply_with(pointer, code, text, body, size, octets, room, pairs)
+                else:
+                    result = reply(pointer, code, text, body, size)
                 if result:
                     self._unsent(pointer, UNANSWERED)
+            except (AttributeError, KeyError):  # other code has just ended it, and C has freed it
+                raise self._unusable() from None
             except BaseException:  # an interrupt
                 self._unsent(pointer, UNANSWERED)
                 raise
             if result and result != ORPHAN:
-                raise self._not_sent(result, lib.evhttp_send_reply, size)
+                raise self._not_sent(result, texts, size)
             return
         function: Callable[..., int] = lib.evpy_http_reply_buffer
         arguments: tuple[object, ...]
@@ -203,11 +238,12 @@ class HttpServerRequest(Request):
             body._check_changeable()
             size, arguments = len(body), (body.pointer,)
         else:
-            function, arguments = reply, convert.octets(body, "body")
+            function, arguments = reply_with, convert.octets(body, "body")
             size = arguments[1]
+        arguments += octets, room, pairs
         self._check_unbegun("send_reply")
         if result := base._call(self._sent, function, code, text, *arguments):
-            raise self._not_sent(result, lib.evhttp_send_reply, size, *_ends(body))
+            raise self._not_sent(result, texts, size, *_ends(body))
 
     def send_error(self, code: int, reason: str | None = None) -> None:
         """Answer with an error page made by libevent, and close the connection.
@@ -237,7 +273,7 @@ class HttpServerRequest(Request):
         self._check_unbegun("send_reply_start")
         result = self.base._call(self._start, self.pointer, code, text)
         if result:
-            raise self._not_sent(result, lib.evhttp_send_reply_start, 0)
+            raise self._not_sent(result, [], 0, function=lib.evhttp_send_reply_start)
 
     def _start(self, pointer: CData, code: int, text: Given) -> int:
         """Begin the reply, as `_sent` ends it."""
@@ -546,28 +582,49 @@ class HttpServerRequest(Request):
             return
         if self.__class__ is Answered:
             open_again: Any = with_pointer(Answered)
-            self._state = state  # no call from here on
+            waiting, key = self._root._requests.waiting, 0
+            if not self._key and self._root._requests.current is not self:
+                key, entry = self._entry(pointer)
+            try:  # a server that other code has closed meanwhile has freed it
+                self._root.pointer  # noqa: B018  (hot: not by a call, which may be interrupted)
+            except errors.ClosedError:
+                return
+            if key:  # no call from here on
+                waiting[key] = entry
+                self._key = key
+            self._state = state
             self.__class__ = open_again
             self.pointer = pointer
         connection = self._known()
         if connection is not None:
             connection._awaiting = None
-        if not self._key and self._root._requests.current is not self:
-            self._wait(pointer)
+
+    def _entry(self, pointer: CData) -> tuple[int, tuple[weakref.ref[HttpServerRequest], CData]]:
+        """Return a key, and what `Requests.waiting` has by it while it waits for its answer."""
+        key = next_key()
+        ref = weakref.ref(self, functools.partial(self._root._requests.dropped, key))
+        return key, (ref, copied(pointer))  # a copy, so that it doesn't count as in use
 
     def _wait(self, pointer: CData) -> None:
         """Wait for the user's answer; if the user drops the request, it is answered with 500."""
-        key, requests = next_key(), self._root._requests
-        ref = weakref.ref(self, functools.partial(requests.dropped, key))
-        requests.waiting[key] = ref, copied(pointer)  # a copy, so that it doesn't count as in use
+        key, entry = self._entry(pointer)
+        self._root._requests.waiting[key] = entry
         self._key = key
 
     def _not_sent(
-        self, result: int, function: Callable[..., object], size: int, *ends: tuple[Buffer, int]
+        self,
+        result: int,
+        texts: list[Text],
+        size: int,
+        *ends: tuple[Buffer, int],
+        function: Callable[..., object] = lib.evhttp_send_reply,
     ) -> Exception:
-        """Return the exception that says why *function* could not send *size* bytes of body."""
+        """Return why *function* could not send *size* bytes of body and the headers *texts*."""
+        if result == MISNAMED:
+            checked(texts)  # raises the error
         if result == MISFRAMED:
-            return misframed(self.output_headers, len(self.output_buffer) + size)
+            headers = Headers([*self.output_headers.items(), *checked(texts)])
+            return misframed(headers, len(self.output_buffer) + size)
         return failure(function, *ends)
 
     def _check_unbegun(self, function: str) -> None:

@@ -64,6 +64,10 @@ FOUND = [
     ("HttpConnection", "idle", "__init__/with a bufferevent", "close bev"),
     # A request that was closed when its connection had just been.
     ("HttpServerRequest", "in on_headers", "__exit__", "close http"),
+    # A request that C had refused to answer, put back when the server had been closed meanwhile.
+    ("HttpServerRequest", "in its handler", "send_reply/wrong length", "close http"),
+    # One that was ended just before C was called to answer it, told as a KeyError.
+    ("HttpServerRequest", "waiting", "send_reply", "close connection"),
     # A lock that was counted as held where it had never been taken.
     ("BufferEvent", "THREADSAFE", "lock", "interrupt"),
 ]

@@ -32,7 +32,10 @@ from tests.kit.support import ROOT
 Quick = tuple[str, dict[str, Any]]
 
 RAW_ECHO = next(job for job in JOBS if job.name == "raw-echo-64B")
-PACKAGES = {"aiohttp", "asyncio", "httptools", "libevent_py", "uvicorn", "uvloop"}
+PACKAGES = {
+    *("aiohttp", "asyncio", "granian", "httptools", "libevent_py", "uvicorn", "uvloop"),
+    "waitress",
+}
 #: The jobs that can be done here, and those that can't for want of a program.
 TOOLS = missing_tools(JOBS)
 DONE = [job for job in JOBS if job.measure.tool not in TOOLS]

@@ -55,7 +55,7 @@ FLOORS = """
     dns.lookup dns.base dns.server_request dns.server dns.explain dns
 
     http.headers http.framing http.uri http.flow http.request http.request_queue http.client
-    http.end http.server_connection http.server_request http.receiving http.bound_socket
+    http.end http.packed http.server_connection http.server_request http.receiving http.bound_socket
     http.server http.explain http
 
     tag
@@ -68,9 +68,16 @@ FLOORS = """
 
     aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
 
+    serve.config serve.errors serve.engine serve.access serve.framing
+    serve.engines.llhttp_checks serve.engines.llhttp_exchange serve.engines.llhttp_connection
+    serve.engines.llhttp serve.engines.evhttp serve.engines serve.lifespan serve.websocket
+    serve.asgi serve.wsgi
+    serve.loading serve.worker serve.sockets serve.launch
+    serve.counters serve.systemd serve.watching serve.children serve.master serve
+
     _trace
     _cli.program _cli.find _cli.in_c _cli.index _cli.doctor _cli.samples _cli.trace _cli.known
-    _cli.compare _cli.commands _cli.completion _cli
+    _cli.compare _cli.serve _cli.commands _cli.completion _cli
     __main__
 
     testing.logged testing.memory testing.traces testing.waiting testing.snapshots
@@ -288,7 +295,7 @@ def test_every_module_has_a_docstring(module: str) -> None:
     assert ast.get_docstring(tree(module))
 
 
-PUBLIC = ["aio", "debug", "dns", "http", "log", "tag", "util", "vulnerabilities"]
+PUBLIC = ["aio", "debug", "dns", "http", "log", "serve", "tag", "util", "vulnerabilities"]
 
 
 @pytest.mark.parametrize("module", PUBLIC)

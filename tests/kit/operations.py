@@ -657,6 +657,23 @@ def streamed(s: Any) -> None:
     it.send_reply_end()
 
 
+#: Headers that are given in one call.
+HEADED = [("Content-Type", "text/plain"), ("Set-Cookie", "a"), ("Set-Cookie", "b")]
+
+
+def refused_reply(s: Any) -> None:
+    """Give a header that can't be sent, behind one that can."""
+    headers = [("Fine", "value"), ("Name", "two\nlines")]
+    s.it.send_reply(200, None, b"body", headers)
+
+
+def misfit_reply(s: Any) -> None:
+    """Give a length that isn't that of the body."""
+    it = s.it
+    it.output_headers["Content-Length"] = "5"
+    it.send_reply(200, None, b"body")
+
+
 HTTP_SERVER_REQUEST: Operations = {
     **EITHER,
     **get("peer", "server", "on_complete", "on_chunk", "on_end", "error"),
@@ -665,6 +682,11 @@ HTTP_SERVER_REQUEST: Operations = {
     "send_reply": lambda s: s.it.send_reply(200, None, b"body"),
     "send_reply/a bytearray": lambda s: s.it.send_reply(200, "Fine", bytearray(b"body")),
     "send_reply/a buffer": lambda s: s.it.send_reply(200, None, s.buffer),
+    "send_reply/headers": lambda s: s.it.send_reply(200, None, b"body", HEADED),
+    "send_reply/headers, a buffer": lambda s: s.it.send_reply(200, None, s.buffer, iter(HEADED)),
+    "send_reply/no header": refused_reply,
+    "send_reply/wrong length": misfit_reply,
+    "snapshot": lambda s: s.it.snapshot(),
     "send_error": lambda s: s.it.send_error(404),
     "send_reply_start": lambda s: s.it.send_reply_start(200),
     "send_reply_chunk": lambda s: s.it.send_reply_chunk(b"data", ignore),

@@ -1,0 +1,1 @@
+"""WSGI and ASGI applications, served to real clients."""
