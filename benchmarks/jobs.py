@@ -254,7 +254,7 @@ def loop_jobs() -> Iterator[Job]:
             bars=(Bar(AIO, "to_asyncio", bar),),
             rivals=("asyncio", "uvloop"),
         )
-    for kind, program in (
+    for kind, command in (
         ("protocol", ("protocol_echo", "echo")),
         ("streams", ("streams_echo",)),
     ):
@@ -265,7 +265,7 @@ def loop_jobs() -> Iterator[Job]:
                 f"echo of {size:,} bytes by asyncio's {kind} on each loop",
                 "message",
                 Load(size),
-                all_loops(*program),
+                all_loops(*command),
                 bars=ours if size == 1024 else (),
                 rivals=("asyncio", "uvloop"),
                 rounds=ECHO_ROUNDS,

@@ -1,4 +1,4 @@
-"""The loop that the first argument names: asyncio, uvloop or libevent_py, whose loops do the same."""
+"""The loop that the first argument names: of asyncio, uvloop or libevent_py."""
 
 import asyncio
 import importlib

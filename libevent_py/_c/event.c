@@ -494,14 +494,36 @@ struct evpy_keys {
 	size_t length, room;
 };
 
+/* The beginning of what aio.c and aio_stream.c make, whose events C itself calls. */
+struct evpy_keyed {
+	struct event ev;
+	uintptr_t key;
+};
+
+void evpy_on_step(evutil_socket_t fd, short what, void *arg);
+void evpy_on_stream(evutil_socket_t fd, short what, void *arg);
+
+/* The key of the object that an event belongs to; 0 if it isn't ours. */
+static uintptr_t evpy_event_key(const struct event *ev)
+{
+	event_callback_fn callback = event_get_callback(ev);
+
+	if (callback == evpy_on_event)
+		return (uintptr_t)event_get_callback_arg(ev);
+	if (callback == evpy_on_step || callback == evpy_on_stream)
+		return ((const struct evpy_keyed *)event_get_callback_arg(ev))->key;
+	return 0;
+}
+
 static int evpy_collect_key(const struct event_base *base, const struct event *ev, void *arg)
 {
 	struct evpy_keys *found = arg;
+	uintptr_t key = evpy_event_key(ev);
 
 	(void)base;
-	if (event_get_callback(ev) == evpy_on_event) {
+	if (key != 0) {
 		if (found->length < found->room)
-			found->keys[found->length] = (uintptr_t)event_get_callback_arg(ev);
+			found->keys[found->length] = key;
 		++found->length;
 	}
 	return 0;

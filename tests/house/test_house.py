@@ -66,7 +66,8 @@ FLOORS = """
 
     __init__
 
-    aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
+    aio.watchers aio.native aio.transports aio.loop aio.runner aio.selector
+    aio.streams aio.peers aio.requests aio
 
     _trace
     _cli.find _cli.in_c _cli.doctor _cli.trace _cli.known _cli.compare _cli
