@@ -466,41 +466,71 @@ static int evpy_core_added(struct evpy_core *core, PyObject *timer)
 	return 0;
 }
 
-/* Find the only keyword that is allowed, `context`; return -1 with an exception for any other. */
-static int evpy_context_in(PyObject *const *values, PyObject *names, PyObject **context)
+/* What a method that makes a handle was called with: `callback`, or a time and `callback`; then what that gets. */
+struct evpy_asked {
+	PyObject *fixed[2], *context;
+	PyObject *const *rest;
+	Py_ssize_t n;
+};
+
+/* Return -1 with an exception if that isn't what the method takes. `names` are those of its `count` fixed arguments. */
+static int evpy_ask(struct evpy_asked *asked, const char *method, const char *const *names,
+    int count, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords)
 {
-	Py_ssize_t n = names == NULL ? 0 : PyTuple_Size(names), i;
+	Py_ssize_t n = keywords == NULL ? 0 : PyTuple_Size(keywords), i;
+	int k;
 
+	asked->context = NULL;
+	for (k = 0; k < count; ++k)
+		asked->fixed[k] = k < nargs ? args[k] : NULL;
+	asked->rest = args + count;
+	asked->n = nargs > count ? nargs - count : 0;
 	for (i = 0; i < n; ++i) {
-		PyObject *name = PyTuple_GetItem(names, i);
+		PyObject *name = PyTuple_GetItem(keywords, i);
 
-		if (PyUnicode_Compare(name, evpy_names.context) != 0) {
-			PyErr_Format(
-			    PyExc_TypeError, "got an unexpected keyword argument '%U'", name);
+		if (PyUnicode_Compare(name, evpy_names.context) == 0) {
+			asked->context = args[nargs + i];
+			continue;
+		}
+		for (k = 0; k < count; ++k)
+			if (asked->fixed[k] == NULL &&
+			    PyUnicode_CompareWithASCIIString(name, names[k]) == 0)
+				break;
+		if (k == count) {
+			PyErr_Format(PyExc_TypeError,
+			    "%s() got an unexpected or a second argument '%U'", method, name);
 			return -1;
 		}
-		*context = values[i];
+		asked->fixed[k] = args[nargs + i];
 	}
-	return PyErr_Occurred() ? -1 : 0;
+	for (k = 0; k < count; ++k)
+		if (asked->fixed[k] == NULL) {
+			PyErr_Format(
+			    PyExc_TypeError, "%s() missing the argument '%s'", method, names[k]);
+			return -1;
+		}
+	return 0;
 }
 
-/* Call asyncio's own method, in debug mode or when the loop is closed: `method(first, callback, args, context)`. */
-static PyObject *evpy_core_slowly(struct evpy_core *core, PyObject *method, PyObject *const *args,
-    Py_ssize_t fixed, Py_ssize_t nargs, PyObject *context)
+/* Call asyncio's own method, in debug mode or when the loop is closed: `method(callback, args, context)`, or with a
+ * time before them. */
+static PyObject *evpy_core_slowly(
+    struct evpy_core *core, PyObject *method, int count, const struct evpy_asked *asked)
 {
-	PyObject *rest = PyTuple_New(nargs - fixed), *result;
+	PyObject *context = asked->context != NULL ? asked->context : Py_None;
+	PyObject *rest = PyTuple_New(asked->n), *result;
 	Py_ssize_t i;
 
 	if (rest == NULL)
 		return NULL;
-	for (i = fixed; i < nargs; ++i)
-		PyTuple_SetItem(rest, i - fixed, evpy_new_ref(args[i]));
-	if (fixed == 1)
+	for (i = 0; i < asked->n; ++i)
+		PyTuple_SetItem(rest, i, evpy_new_ref(asked->rest[i]));
+	if (count == 1)
 		result = PyObject_CallMethodObjArgs(
-		    (PyObject *)core, method, args[0], rest, context ? context : Py_None, NULL);
+		    (PyObject *)core, method, asked->fixed[0], rest, context, NULL);
 	else
-		result = PyObject_CallMethodObjArgs((PyObject *)core, method, args[0], args[1],
-		    rest, context ? context : Py_None, NULL);
+		result = PyObject_CallMethodObjArgs((PyObject *)core, method, asked->fixed[0],
+		    asked->fixed[1], rest, context, NULL);
 	Py_DECREF(rest);
 	return result;
 }
@@ -529,54 +559,49 @@ static int evpy_core_is_special(struct evpy_core *core)
 }
 
 static PyObject *evpy_core_call_soon(
-    PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+    PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords)
 {
+	static const char *const names[] = {"callback"};
 	struct evpy_core *core = (struct evpy_core *)self;
-	PyObject *context = NULL;
+	struct evpy_asked asked;
 
-	if (nargs < 1) {
-		PyErr_SetString(PyExc_TypeError,
-		    "call_soon() missing 1 required positional argument: 'callback'");
-		return NULL;
-	}
-	if (evpy_context_in(args + nargs, names, &context) < 0)
+	if (evpy_ask(&asked, "call_soon", names, 1, args, nargs, keywords) < 0)
 		return NULL;
 	if (evpy_core_is_special(core))
-		return evpy_core_slowly(core, evpy_names.call_soon_slowly, args, 1, nargs, context);
+		return evpy_core_slowly(core, evpy_names.call_soon_slowly, 1, &asked);
 	return evpy_core_queue(core, core->append,
-	    evpy_handle_new(evpy_aio.handle, self, args[0], args + 1, nargs - 1, context, NULL),
+	    evpy_handle_new(
+		evpy_aio.handle, self, asked.fixed[0], asked.rest, asked.n, asked.context, NULL),
 	    NULL);
 }
 
 /* call_later, or, without `later`, call_at. */
 static PyObject *evpy_core_call_timer(
-    PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names, int later)
+    PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords, int later)
 {
+	static const char *const delayed[] = {"delay", "callback"},
+				 *const dated[] = {"when", "callback"};
 	struct evpy_core *core = (struct evpy_core *)self;
-	PyObject *context = NULL, *when, *now, *timer;
+	PyObject *when, *now, *timer;
+	struct evpy_asked asked;
 
-	if (nargs < 2) {
-		PyErr_Format(PyExc_TypeError,
-		    "%s() missing required positional arguments: '%s' and 'callback'",
-		    later ? "call_later" : "call_at", later ? "delay" : "when");
+	if (evpy_ask(&asked, later ? "call_later" : "call_at", later ? delayed : dated, 2, args,
+		nargs, keywords) < 0)
 		return NULL;
-	}
-	if (evpy_context_in(args + nargs, names, &context) < 0)
-		return NULL;
-	if (evpy_core_is_special(core) || args[0] == Py_None)
+	if (evpy_core_is_special(core) || asked.fixed[0] == Py_None)
 		return evpy_core_slowly(core,
-		    later ? evpy_names.call_later_slowly : evpy_names.call_at_slowly, args, 2,
-		    nargs, context);
+		    later ? evpy_names.call_later_slowly : evpy_names.call_at_slowly, 2, &asked);
 	if (later) {
 		now = PyObject_CallMethodObjArgs(self, evpy_names.time, NULL);
-		when = now == NULL ? NULL : PyNumber_Add(now, args[0]);
+		when = now == NULL ? NULL : PyNumber_Add(now, asked.fixed[0]);
 		Py_XDECREF(now);
 	} else {
-		when = evpy_new_ref(args[0]);
+		when = evpy_new_ref(asked.fixed[0]);
 	}
 	if (when == NULL)
 		return NULL;
-	timer = evpy_handle_new(evpy_aio.timer, self, args[1], args + 2, nargs - 2, context, when);
+	timer = evpy_handle_new(
+	    evpy_aio.timer, self, asked.fixed[1], asked.rest, asked.n, asked.context, when);
 	Py_DECREF(when);
 	return evpy_core_queue(core, evpy_aio.heappush, timer, timer);
 }

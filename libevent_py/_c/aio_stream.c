@@ -8,6 +8,10 @@
 #define EVPY_PIECES 16
 #define EVPY_HELD (64 * 1024)
 
+#ifndef MSG_NOSIGNAL /* Python ignores SIGPIPE */
+#define MSG_NOSIGNAL 0
+#endif
+
 /* What libevent calls when a socket is readable. */
 struct evpy_stream {
 	struct event ev;
@@ -56,12 +60,12 @@ static ssize_t evpy_send(int fd, struct iovec *vector, int n, int *error)
 	ssize_t sent;
 
 	if (n == 1) {
-		sent = send(fd, vector->iov_base, vector->iov_len, MSG_NOSIGNAL);
+		sent = send(fd, vector->iov_base, vector->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} else {
 		memset(&message, 0, sizeof message);
 		message.msg_iov = vector;
 		message.msg_iovlen = (size_t)n;
-		sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+		sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
 	*error = sent < 0 ? errno : 0;
 	if (*error == EWOULDBLOCK || *error == EINTR)
@@ -273,7 +277,7 @@ static void evpy_stream_run(struct evpy_stream *reading)
 		PyGILState_Release(gil);
 		return;
 	}
-	got = recv(stream->fd, reading->bowl->bytes, sizeof reading->bowl->bytes, 0);
+	got = recv(stream->fd, reading->bowl->bytes, sizeof reading->bowl->bytes, MSG_DONTWAIT);
 	error = errno;
 	if (got < 0 && (error == EAGAIN || error == EWOULDBLOCK || error == EINTR)) {
 		PyGILState_Release(gil);
@@ -439,8 +443,10 @@ static PyObject *evpy_stream_end(PyObject *self, PyObject *none)
 /* A timer's place in the heap. All else is asyncio's own. */
 static PyObject *evpy_timer_compare(PyObject *one, PyObject *other, int how)
 {
+	static const char *const names[] = {
+	    "__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__"};
 	struct evpy_timer *left = evpy_timer_of(one), *right = evpy_timer_of(other);
-	richcmpfunc compare;
+	PyObject *compare, *result;
 
 	if (how == Py_LT && left != NULL && right != NULL && left->when != NULL &&
 	    right->when != NULL) {
@@ -450,17 +456,23 @@ static PyObject *evpy_timer_compare(PyObject *one, PyObject *other, int how)
 			return NULL;
 		return evpy_new_ref(a < b ? Py_True : Py_False);
 	}
-	compare = (richcmpfunc)PyType_GetSlot(
-	    (PyTypeObject *)PyType_GetSlot(evpy_aio.timer, Py_tp_base), Py_tp_richcompare);
-	return compare(one, other, how);
+	compare = PyObject_GetAttrString(
+	    (PyObject *)PyType_GetSlot(evpy_aio.timer, Py_tp_base), names[how]);
+	if (compare == NULL)
+		return NULL;
+	result = PyObject_CallFunctionObjArgs(compare, one, other, NULL);
+	Py_DECREF(compare);
+	return result;
 }
 
 static Py_hash_t evpy_timer_hash(PyObject *self)
 {
-	hashfunc hash = (hashfunc)PyType_GetSlot(
-	    (PyTypeObject *)PyType_GetSlot(evpy_aio.timer, Py_tp_base), Py_tp_hash);
+	struct evpy_timer *timer = evpy_timer_of(self);
 
-	return hash(self);
+	if (timer != NULL && timer->when != NULL)
+		return PyObject_Hash(timer->when);
+	PyErr_SetString(PyExc_AttributeError, "_when");
+	return -1;
 }
 
 #define EVPY_OBJECT(name, type, member) {name, T_OBJECT_EX, offsetof(type, member), 0, NULL}
@@ -481,13 +493,13 @@ static PyMemberDef evpy_core_members[] = {
 
 static PyMethodDef evpy_core_methods[] = {
     {"call_soon", EVPY_METHOD(evpy_core_call_soon), METH_FASTCALL | METH_KEYWORDS,
-	"call_soon($self, callback, /, *args, context=None)\n--\n\n"
+	"call_soon($self, callback, *args, context=None)\n--\n\n"
 	"Have ``callback(*args)`` called in the next turn, in the order of the calls."},
     {"call_later", EVPY_METHOD(evpy_core_call_later), METH_FASTCALL | METH_KEYWORDS,
-	"call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+	"call_later($self, delay, callback, *args, context=None)\n--\n\n"
 	"Have ``callback(*args)`` called in *delay* seconds."},
     {"call_at", EVPY_METHOD(evpy_core_call_at), METH_FASTCALL | METH_KEYWORDS,
-	"call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+	"call_at($self, when, callback, *args, context=None)\n--\n\n"
 	"Have ``callback(*args)`` called when `time` is *when*, in seconds."},
     {"time", evpy_core_get_time, METH_NOARGS,
 	"time($self, /)\n--\n\nReturn the time of the loop's clock, in seconds: `time.monotonic`."},
