@@ -19,6 +19,7 @@ from benchmarks.measures import (
 
 SIZES = {"64B": 64, "1KiB": 1024, "16KiB": 16384, "100KiB": 102400}
 ECHO_ROUNDS = 14
+SCALE = 10, 1_000, 10_000
 EAGER, CHANGELIST = "libevent_py EAGER", "libevent_py changelist"
 C_CHANGELIST = "C changelist"
 AIO = "libevent_py.aio"
@@ -290,6 +291,40 @@ def all_loops(program: str, *arguments: str) -> tuple[Contender, ...]:
     return *loops(program, *arguments), loop("libevent_py", program, *arguments, name=AIO)
 
 
+def scale_jobs() -> Iterator[Job]:
+    """The same with few connections and with many: for ``--plot``."""
+    factory = f"{AIO}:EventLoop"
+    for count in SCALE:
+        more = count // 10  # ms, so that each connection has several messages
+        yield Job(
+            f"scale-echo-{count}",
+            f"echo of 1,024 bytes on {count:,} connections, by bufferevents and by a Protocol",
+            "message",
+            Load(1024, count, 30 + more, 100 + 2 * more),
+            (
+                *bufferevents("bufferevent_echo", "protocol_echo", "echo"),
+                loop("libevent_py", "protocol_echo", "echo", name=AIO),
+            ),
+            rivals=("uvloop",),
+            rounds=5,
+        )
+    for count in SCALE:
+        yield Job(
+            f"scale-hello-{count}",
+            f"a request over HTTP on one of {count:,} connections that stay",
+            "request",
+            Wrk(count, 2.0 + count / 2500),
+            (
+                c("http_hello"),
+                python("http_hello"),
+                web("uvicorn", "uvloop", "asgi_hello", "uvloop", "httptools"),
+                web("uvicorn", factory, "asgi_hello", "httptools", name=f"uvicorn {AIO}"),
+            ),
+            rivals=("uvicorn",),
+            rounds=3,
+        )
+
+
 def secured_jobs() -> Iterator[Job]:
     pem = str(PEM)
     yield Job(
@@ -427,6 +462,7 @@ JOBS = (
         rivals=(),
     ),
     *loop_jobs(),
+    *scale_jobs(),
     *hello_jobs(),
     *secured_jobs(),
     *answered_jobs(),
