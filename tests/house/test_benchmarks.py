@@ -229,3 +229,8 @@ def test_a_plot_is_drawn_or_says_what_it_needs(tmp_path: Path) -> None:
         )
         assert done.returncode == 1
         assert "none is run" in done.stderr
+
+
+def test_what_took_no_time_by_the_clock_has_no_rate() -> None:
+    result = figures(RAW_ECHO, {"C": [Sample(0, 5)], "uvloop": [Sample(10, 5)]})
+    assert [row["per_second"] for row in result["contenders"]] == [None, 5e8]
