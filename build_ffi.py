@@ -44,6 +44,8 @@ NOUNS = (
     "suspended",
     "filter",
     "eager",
+    "aio",
+    "aio_stream",
     "ratelimit",
     "bufferevent_ssl",
     "tls",
@@ -176,6 +178,7 @@ def macros(without: set[str]) -> list[tuple[str, str]]:
     """Return the macros for our C in a build that leaves out the nouns *without*."""
     return [
         ("_GNU_SOURCE", "1"),
+        ("Py_LIMITED_API", "0x030a0000"),  # the oldest Python there is a wheel for
         ("LIBEVENT_PY_HAVE_OPENSSL", str(int("bufferevent_ssl" not in without))),
         ("LIBEVENT_PY_HAVE_TLS", str(int("tls" not in without))),
     ]
@@ -317,7 +320,8 @@ def lint() -> int:
         for leaving_out in (without, {*without, "tls"}, {*without, "tls", "bufferevent_ssl"}):
             command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-c", "-o", os.devnull]
             command += [f"-D{name}={value}" for name, value in macros(leaving_out)]
-            command += ["-isystem", str(include), "-x", "c", "-"]
+            command += ["-isystem", str(include), "-isystem", sysconfig.get_path("include")]
+            command += ["-x", "c", "-"]
             source = lint_source(include, leaving_out)
             failed |= subprocess.run(command, input=source, text=True, cwd=ROOT).returncode
     return failed

@@ -6,11 +6,13 @@ import resource
 import signal
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.build import PROGRAMS, build
 from benchmarks.jobs import JOBS
 from benchmarks.machine import facts
+from benchmarks.plot import curve_of, plot
 from benchmarks.process import CPUS
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, run
@@ -21,6 +23,10 @@ def main() -> None:
     jobs = [job for job in JOBS if job.name.startswith(tuple(options.job or [""]))]
     if not jobs:
         sys.exit(f"benchmarks: no job is called {' or '.join(options.job)}: see --list")
+    if options.plot and not find_spec("matplotlib"):
+        sys.exit("benchmarks: --plot needs matplotlib, which is not installed")
+    if options.plot and not any(curve_of(job.name) for job in jobs):
+        sys.exit("benchmarks: --plot draws the jobs scale-echo and scale-hello, and none is run")
     if options.list:
         print(*(f"{job.name:24} {job.title}" for job in jobs), sep="\n")
         return
@@ -50,6 +56,8 @@ def main() -> None:
     report = {"machine": machine, "quick": options.quick, "jobs": results}
     report["missing"] = [*missing, *tools]
     options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.plot:
+        plot(results, options.plot)
     print(f"{time.monotonic() - start:.0f} s; every sample is in {options.json}")
 
 
@@ -61,6 +69,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="samples of each contender")
     parser.add_argument("--quick", action="store_true", help="to see that all works; no figures")
     parser.add_argument("--json", type=Path, metavar="FILE", default=PROGRAMS / "result.json")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the costs by connections, as SVG"
+    )
     parser.add_argument("--list", action="store_true", help="say which jobs there are")
     return parser.parse_args()
 

@@ -19,8 +19,10 @@ from benchmarks.measures import (
 
 SIZES = {"64B": 64, "1KiB": 1024, "16KiB": 16384, "100KiB": 102400}
 ECHO_ROUNDS = 14
+SCALE = 10, 1_000, 10_000
 EAGER, CHANGELIST = "libevent_py EAGER", "libevent_py changelist"
 C_CHANGELIST = "C changelist"
+AIO = "libevent_py.aio"
 TIME = "ns of processor time"
 MEMORY = {"python": "bytes of Python memory", "resident": "bytes resident"}
 
@@ -275,6 +277,100 @@ def serve_jobs() -> Iterator[Job]:
     )
 
 
+def loop_jobs() -> Iterator[Job]:
+    """asyncio's own programs, on the loop of each."""
+    for name, title, operation, measure, program, bar in (
+        ("call-soon", "call_soon, again and again", "call", Ask(500_000, 10_000), "dispatch", 1.0),
+        ("sleep", "sleep(0), again and again", "sleep", Ask(300_000, 10_000), "sleep", 1.0),
+        ("timers", "call_later, fired", "timer", Ask(300_000, 10_000), "timers", 1.0),
+        (
+            "cancelled-timers",
+            "call_later, cancelled",
+            "timer",
+            Ask(300_000, 10_000),
+            "cancelled_timers",
+            1.0,
+        ),
+    ):
+        yield Job(
+            f"aio-{name}",
+            title,
+            operation,
+            measure,
+            all_loops(program),
+            bars=(Bar(AIO, "to_asyncio", bar),),
+            rivals=("asyncio", "uvloop"),
+        )
+    for kind, command in (
+        ("protocol", ("protocol_echo", "echo")),
+        ("streams", ("streams_echo",)),
+    ):
+        for label, size in SIZES.items():
+            ours = Bar(AIO, "to_asyncio", 1.0), Bar(AIO, "to_uvloop", 1 / 0.95)
+            yield Job(
+                f"aio-{kind}-{label}",
+                f"echo of {size:,} bytes by asyncio's {kind} on each loop",
+                "message",
+                Load(size),
+                all_loops(*command),
+                bars=ours if size == 1024 else (),
+                rivals=("asyncio", "uvloop"),
+                rounds=ECHO_ROUNDS,
+            )
+    factory = f"{AIO}:EventLoop"
+    yield Job(
+        "aio-uvicorn-32",
+        "a request to uvicorn on each loop, on one of 32 connections that stay",
+        "request",
+        Wrk(32),
+        (
+            web("uvicorn", "asyncio", "asgi_hello", "httptools", name="asyncio"),
+            web("uvicorn", "uvloop", "asgi_hello", "uvloop", "httptools", name="uvloop"),
+            web("uvicorn", factory, "asgi_hello", "libevent_py", "httptools", name=AIO),
+        ),
+        bars=(Bar(AIO, "to_asyncio", 1.0),),
+        rivals=("asyncio", "uvloop"),
+    )
+
+
+def all_loops(program: str, *arguments: str) -> tuple[Contender, ...]:
+    return *loops(program, *arguments), loop("libevent_py", program, *arguments, name=AIO)
+
+
+def scale_jobs() -> Iterator[Job]:
+    """The same with few connections and with many: for ``--plot``."""
+    factory = f"{AIO}:EventLoop"
+    for count in SCALE:
+        more = count // 10  # ms, so that each connection has several messages
+        yield Job(
+            f"scale-echo-{count}",
+            f"echo of 1,024 bytes on {count:,} connections, by bufferevents and by a Protocol",
+            "message",
+            Load(1024, count, 30 + more, 100 + 2 * more),
+            (
+                *bufferevents("bufferevent_echo", "protocol_echo", "echo"),
+                loop("libevent_py", "protocol_echo", "echo", name=AIO),
+            ),
+            rivals=("uvloop",),
+            rounds=5,
+        )
+    for count in SCALE:
+        yield Job(
+            f"scale-hello-{count}",
+            f"a request over HTTP on one of {count:,} connections that stay",
+            "request",
+            Wrk(count, 2.0 + count / 2500),
+            (
+                c("http_hello"),
+                python("http_hello"),
+                web("uvicorn", "uvloop", "asgi_hello", "uvloop", "httptools"),
+                web("uvicorn", factory, "asgi_hello", "httptools", name=f"uvicorn {AIO}"),
+            ),
+            rivals=("uvicorn",),
+            rounds=3,
+        )
+
+
 def secured_jobs() -> Iterator[Job]:
     pem = str(PEM)
     yield Job(
@@ -411,6 +507,8 @@ JOBS = (
         bars=(Bar("libevent_py", "to_c", 2.5),),
         rivals=(),
     ),
+    *loop_jobs(),
+    *scale_jobs(),
     *hello_jobs(),
     *headers_jobs(),
     *serve_jobs(),

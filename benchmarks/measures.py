@@ -18,6 +18,9 @@ HOST = "127.0.0.1"
 #: How many times as long as planned a sample may have to be until anything is done in it.
 LONGER = [1, 2, 4, 8, 16, 32, 64, 128]
 
+#: How many connections are enough to see that all works.
+FEW = 50
+
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -60,13 +63,16 @@ class Load(Measure):
 
     size: int
     connections: int = 50
+    warm: int = 30  # ms
+    length: int = 100
 
     def sample(self, process: Process, quick: bool) -> Sample:
-        warm, length = (20, 50) if quick else (30, 100)  # ms
+        warm, length = (20, 50) if quick else (self.warm, self.length)
+        connections = min(self.connections, FEW) if quick else self.connections
 
         def take(longer: int) -> Sample:
             times = warm * longer, length * longer
-            taken, echoed = play("load", process, self.connections, self.size, *times)
+            taken, echoed = play("load", process, connections, self.size, *times)
             return Sample(taken, echoed / self.size)
 
         return not_empty(take)
@@ -138,11 +144,12 @@ class Wrk(Measure):
 
     def sample(self, process: Process, quick: bool) -> Sample:
         seconds = self.quick_seconds if quick else self.seconds
-        return not_empty(lambda longer: self.take(process, seconds * longer))
+        connections = min(self.connections, FEW) if quick else self.connections
+        return not_empty(lambda longer: self.take(process, connections, seconds * longer))
 
-    def take(self, process: Process, seconds: float) -> Sample:
+    def take(self, process: Process, connections: int, seconds: float) -> Sample:
         """Have wrk ask for so many *seconds*."""
-        command = [which("wrk") or "wrk", "-t1", f"-c{self.connections}", "-d60"]
+        command = [which("wrk") or "wrk", "-t1", f"-c{connections}", "-d60"]
         command.append(url(process, self.scheme))
         before = process.processor_time()
         with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:

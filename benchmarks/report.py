@@ -31,7 +31,7 @@ def figures(job: Job, samples: dict[str, list[Sample]]) -> dict[str, Any]:
             "contender": contender.name,
             "median": median(costs[contender.name]),
             "spread": spread(costs[contender.name]),
-            "per_second": 1e9 / median(costs[contender.name]) if job.unit == TIME else None,
+            "per_second": per_second(costs[contender.name]) if job.unit == TIME else None,
             "to_c": paired(contender.name, contender.twin, truediv),
             "beyond_c": paired(contender.name, contender.twin, sub),
             **{f"to_{rival}": paired(contender.name, rival, truediv) for rival in job.rivals},
@@ -58,6 +58,12 @@ def figures(job: Job, samples: dict[str, list[Sample]]) -> dict[str, Any]:
             for bar in job.bars
         ],
     }
+
+
+def per_second(costs: list[float]) -> float | None:
+    """What could be done in a second; None if the clock has not moved, as in a quick run."""
+    cost = median(costs)
+    return 1e9 / cost if cost else None
 
 
 def spread(costs: list[float]) -> float:

@@ -51,14 +51,40 @@ static uintptr_t evpy_event_running(int depth)
 	return running == NULL ? 0 : running->key;
 }
 
+/* The base whose loop this thread runs, the innermost. */
+static _Thread_local struct event_base *evpy_base_run;
+
+static void evpy_on_event(evutil_socket_t fd, short what, void *key);
+
+/* Free the event that runs, and has nobody left in Python. */
+static void evpy_event_end(uintptr_t key)
+{
+	struct event *ev = event_base_get_running_event(evpy_base_run);
+
+	if (ev != NULL && event_get_callback(ev) == evpy_on_event &&
+	    event_get_callback_arg(ev) == (void *)key)
+		event_free(ev);
+}
+
+/* Call Python, and once more if an interrupt has come before it did anything. */
+static int evpy_event_once_more(uintptr_t key, short what)
+{
+	int done = evpy_event(key, what);
+
+	return done == 0 ? evpy_event(key, what) : done;
+}
+
 static void evpy_on_event(evutil_socket_t fd, short what, void *key)
 {
 	struct evpy_running running = {(uintptr_t)key, evpy_running};
+	int done;
 
 	(void)fd;
 	evpy_running = &running;
-	EVPY_CALL((void)(evpy_event((uintptr_t)key, what) || evpy_event((uintptr_t)key, what)));
+	EVPY_CALL(done = evpy_event_once_more((uintptr_t)key, what));
 	evpy_running = running.outer;
+	if (done == 2)
+		evpy_event_end((uintptr_t)key);
 }
 
 static void evpy_on_finalize(struct event *ev, void *key)
@@ -494,14 +520,36 @@ struct evpy_keys {
 	size_t length, room;
 };
 
+/* The beginning of what aio.c and aio_stream.c make, whose events C itself calls. */
+struct evpy_keyed {
+	struct event ev;
+	uintptr_t key;
+};
+
+void evpy_on_step(evutil_socket_t fd, short what, void *arg);
+void evpy_on_stream(evutil_socket_t fd, short what, void *arg);
+
+/* The key of the object that an event belongs to; 0 if it isn't ours. */
+static uintptr_t evpy_event_key(const struct event *ev)
+{
+	event_callback_fn callback = event_get_callback(ev);
+
+	if (callback == evpy_on_event)
+		return (uintptr_t)event_get_callback_arg(ev);
+	if (callback == evpy_on_step || callback == evpy_on_stream)
+		return ((const struct evpy_keyed *)event_get_callback_arg(ev))->key;
+	return 0;
+}
+
 static int evpy_collect_key(const struct event_base *base, const struct event *ev, void *arg)
 {
 	struct evpy_keys *found = arg;
+	uintptr_t key = evpy_event_key(ev);
 
 	(void)base;
-	if (event_get_callback(ev) == evpy_on_event) {
+	if (key != 0) {
 		if (found->length < found->room)
-			found->keys[found->length] = (uintptr_t)event_get_callback_arg(ev);
+			found->keys[found->length] = key;
 		++found->length;
 	}
 	return 0;
@@ -560,15 +608,18 @@ static int evpy_loop_unwatched(void)
 static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 {
 	struct event *outer = evpy_waker;
+	struct event_base *outer_base = evpy_base_run;
 	struct evpy_aside *outer_aside;
 	int result;
 
 	if (evpy_loop_begin(&outer_aside) < 0)
 		return EVPY_NOT_BEGUN;
 	evpy_waker = waker;
+	evpy_base_run = base;
 	errno = 0;
 	result = event_base_loop(base, flags);
 	evpy_waker = outer;
+	evpy_base_run = outer_base;
 	if (evpy_loop_missed() > 0 || evpy_unwatched != 0)
 		result += EVPY_RAN_SHORT;
 	evpy_loop_end(outer_aside);

@@ -40,7 +40,7 @@ static int evpy_sight_kind(const struct event *ev)
 	event_callback_fn callback = event_get_callback(ev);
 	const struct bufferevent *bev = event_get_callback_arg(ev);
 
-	if (callback == evpy_on_event)
+	if (evpy_event_key(ev) != 0)
 		return EVPY_OF_EVENT;
 	if (callback == evpy_on_once)
 		return EVPY_OF_ONCE;
@@ -71,9 +71,11 @@ static int evpy_collect_sight(const struct event_base *base, const struct event 
 		return 0;
 	sight->event = (uintptr_t)ev;
 	sight->kind = evpy_sight_kind(ev);
-	sight->arg = sight->kind == EVPY_OF_ONCE
-	    ? ((struct evpy_once *)event_get_callback_arg(ev))->key
-	    : (uintptr_t)event_get_callback_arg(ev);
+	sight->arg = (uintptr_t)event_get_callback_arg(ev);
+	if (sight->kind == EVPY_OF_ONCE)
+		sight->arg = ((struct evpy_once *)event_get_callback_arg(ev))->key;
+	else if (sight->kind == EVPY_OF_EVENT)
+		sight->arg = evpy_event_key(ev);
 	sight->fd = (int)ev->ev_fd;
 	sight->what = ev->ev_events;
 	sight->flags = ev->ev_evcallback.evcb_flags;

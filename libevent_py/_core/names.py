@@ -16,6 +16,7 @@ OURS = "evpy_"
 STANDS_FOR = {
     "evpy_add_buffer_reference": "evbuffer_add_buffer_reference",
     "evpy_add_reference": "evbuffer_add_reference",
+    "evpy_aio_classes": "event_base_new",
     "evpy_arena_free": "bufferevent_free",
     "evpy_arena_new": "bufferevent_socket_new",
     "evpy_arena_take": "bufferevent_read",
@@ -209,6 +210,10 @@ STANDS_FOR = {
     "evpy_sights": "event_base_foreach_event",
     "evpy_socket_name": "evconnlistener_get_fd",
     "evpy_socket_option": "evconnlistener_get_fd",
+    "evpy_step_free": "event_free",
+    "evpy_step_new": "event_new",
+    "evpy_stream_free": "event_free",
+    "evpy_stream_new": "event_new",
     "evpy_tag_marshal": "evtag_marshal",
     "evpy_tag_marshal_buffer": "evtag_marshal_buffer",
     "evpy_tag_peek": "evtag_peek",

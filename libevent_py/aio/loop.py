@@ -3,14 +3,14 @@
 *One run, one loop.* `EventLoop` is asyncio's own loop for Unix, with its transports, servers,
 subprocesses and signals; only its waiting is libevent's. asyncio's `run_forever` calls `_run_once`
 again and again, which polls the descriptors and runs what is ready. Here `_run_once` is a whole run
-of the base's loop, which ends when somebody stops it, and `_step`, the callback of an event of the
-loop's own, runs what is ready. So whatever else is on the base runs in between.
+of the base's loop, which ends when somebody stops it, and an event of the loop's own runs what is
+ready. So whatever else is on the base runs in between.
 
 *When it runs.* The event is due at once as long as something is ready, by a timeout of 0: libevent
 then polls the descriptors first. Otherwise it is due when the first of asyncio's own timers is, and
 `_idle` says that whoever makes something ready has to rouse it. A descriptor's callback runs its
 handle itself if nothing is ready before it. Otherwise it queues the handle, which then runs in the
-same turn.
+same turn. All that is in C: see `native`, and `transports` for the sockets.
 
 *Signals.* asyncio has Python write the signals' numbers to its own pipe, and so takes the wakeup
 descriptor that the base's loop has set (`wakeup`). It is given back at once, and passes on to
@@ -21,20 +21,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections import deque
+import socket
+from asyncio import format_helpers
 from collections.abc import Callable
 from contextvars import Context
-from heapq import heapify, heappop, heappush
+from heapq import heapify
 from typing import TYPE_CHECKING, Any, Final
 
+from libevent_py import errors
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import lib
-from libevent_py.aio.handles import Handle, TimerHandle
+from libevent_py.aio.native import Core, Handle, Reading, Stepper, Stream, reads_for_a_transport
+from libevent_py.aio.transports import SocketTransport
 from libevent_py.aio.watchers import READ, WRITE, Watched, Watcher, Watchers
 from libevent_py.enums import EventFlag, LoopFlag
 from libevent_py.event.base import EventBase
-from libevent_py.event.event import Event
 
 #: How many seconds to wait at most, as asyncio does.
 LONGEST = 24 * 3600.0
@@ -49,7 +51,7 @@ event_active: Final = lib.evpy_event_active
 rouse: Final = lib.evpy_event_rouse
 
 
-class EventLoop(asyncio.SelectorEventLoop):
+class EventLoop(Core, asyncio.SelectorEventLoop):
     """An asyncio loop on a base, whose other events, bufferevents and servers run in between.
 
     Give the class itself to ``asyncio.Runner(loop_factory=…)`` or ``asyncio.run``, or use
@@ -62,20 +64,14 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     if TYPE_CHECKING:  # what asyncio has, and its stubs don't
         _csock: Any
-        _debug: bool
-        _clock_resolution: float
-        _ready: deque[asyncio.Handle]
-        _scheduled: list[Any]
         _signal_handlers: dict[int, asyncio.Handle]
-        _stopping: bool
         _thread_id: int | None
-        _timer_cancelled_count: int
 
         def _check_closed(self) -> None: ...
 
-        def _write_to_self(self) -> None: ...
+        def _ensure_fd_no_transport(self, sock: Any) -> None: ...
 
-    _closed = True  # until it is made
+        def _write_to_self(self) -> None: ...
 
     def __init__(self, base: EventBase | None = None) -> None:
         """Make a loop on *base*; without, on a base of its own, which is closed with the loop.
@@ -89,11 +85,10 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._base = EventBase() if base is None else base
         self._readers = Watchers(self._base, READ, self._descriptor_ready)
         self._writers = Watchers(self._base, WRITE, self._descriptor_ready)
-        #: Whether the loop runs and waits, so that what becomes ready has to rouse it.
-        self._idle = False
-        self._stepper = Event.user(self._base, self._step)
+        self._stepper = Stepper(self._base, self)
         try:
             super().__init__(Watched(self._readers, self._writers))
+            self._begin()
         except BaseException:
             self._closed = True
             self._end()
@@ -137,44 +132,42 @@ class EventLoop(asyncio.SelectorEventLoop):
         if (handled_signals or self._signal_handlers) and in_main_thread():
             signal.set_wakeup_fd(self._csock.fileno() if self._signal_handlers else -1)
 
-    # hot: called in each turn in which something is ready.
-    def _step(self, _event: Event, _fd: int, _what: EventFlag) -> None:
-        """Run what is ready now, as one turn of asyncio's own loop does."""
-        try:
-            self._idle = False
-            if self._debug:
-                super()._run_once()  # type: ignore[misc]
-                return
-            if self._scheduled:
-                self._take_due()
-            ready = self._ready
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
-        finally:
-            if self._stopping:
-                self._base.loopbreak()
-            elif self._ready:
-                rouse(self._stepper.pointer, 0.0)
-            else:
-                self._arm()
+    # What `Core` asks for in its turns.
 
-    def _take_due(self) -> None:
-        """Make the timers that are due ready."""
-        if self._timer_cancelled_count > CANCELLED:
-            self._remove_cancelled()
-        scheduled, ready = self._scheduled, self._ready
-        end = self.time() + self._clock_resolution
-        while scheduled:
-            timer = scheduled[0]
-            if timer._cancelled:
-                self._timer_cancelled_count -= 1
-            elif timer._when < end:
-                ready.append(timer)
-            else:
-                break
-            heappop(scheduled)._scheduled = False
+    def _step_slowly(self) -> None:
+        """Run what is ready now in debug mode."""
+        super(Core, self)._run_once()  # type: ignore[misc]
+
+    def _break(self) -> None:
+        """End the run at once."""
+        self._base.loopbreak()
+
+    def _exit(self) -> None:
+        """End the run after this turn's callbacks."""
+        self._base.loopexit()
+
+    def _report(self, error: BaseException) -> None:
+        """Have the run raise *error*."""
+        try:
+            self._base._report(error, self._stepper)
+        except BaseException as interrupt:
+            errors.keep(interrupt)
+
+    def _handle_failed(self, handle: Handle, error: BaseException) -> None:
+        """Tell asyncio's exception handler what a handle's callback has raised, as asyncio does."""
+        source = format_helpers._format_callback_source(handle._callback, handle._args)
+        context = {
+            "message": f"Exception in callback {source}",
+            "exception": error,
+            "handle": handle,
+        }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
+
+    def set_debug(self, enabled: bool) -> None:
+        """Switch debug mode on or off."""
+        super().set_debug(bool(enabled))
 
     def _remove_cancelled(self) -> None:
         """Remove the cancelled timers from the heap if they are the most."""
@@ -187,18 +180,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         heapify(scheduled)
         self._timer_cancelled_count = 0
 
-    def _arm(self) -> None:
-        """Have `_step` run when there is something to do for it."""
-        if self._ready or self._stopping:
-            rouse(self._stepper.pointer, 0.0)
-            return
-        if self._scheduled:
-            delay = self._scheduled[0]._when - self.time()
-            rouse(self._stepper.pointer, min(delay, LONGEST) if delay > 0.0 else 0.0)
-        self._idle = True
-
     def _rouse(self) -> None:
-        """Have `_step` run in the next turn."""
+        """Have what is ready run in the next turn."""
         if self._thread_id == get_ident():
             rouse(self._stepper.pointer, 0.0)
             self._idle = False  # only now: a signal handler that raises must not leave it asleep
@@ -234,71 +217,74 @@ class EventLoop(asyncio.SelectorEventLoop):
         if self._idle:
             self._rouse()
 
-    # What is called soon, or later.
+    # What is called soon, or later: `Core` does that, but in debug mode or when it is closed.
 
-    # hot: a task calls it for each of its steps; asyncio's own has three more frames.
-    def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    def _call_soon_slowly(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
     ) -> asyncio.Handle:
-        """Have ``callback(*args)`` called in the next turn, in the order of the calls."""
-        if self._closed or self._debug:
-            handle = super().call_soon(callback, *args, context=context)
-            if handle._source_traceback:  # type: ignore[attr-defined]
-                del handle._source_traceback[-1]  # type: ignore[attr-defined]
-        else:
-            handle = Handle(callback, args, self, context)
-            self._ready.append(handle)
+        handle = super(Core, self).call_soon(callback, *args, context=context)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]
         if self._idle:
             self._rouse()
         return handle
 
-    def call_later(  # type: ignore[override]
+    def _call_later_slowly(
         self,
         delay: float,
         callback: Callable[..., object],
-        *args: Any,
-        context: Context | None = None,
+        args: tuple[Any, ...],
+        context: Context | None,
     ) -> asyncio.TimerHandle:
-        """Have ``callback(*args)`` called in *delay* seconds."""
-        if self._closed or self._debug or delay is None:
-            timer = super().call_later(delay, callback, *args, context=context)
-            if timer._source_traceback:  # type: ignore[attr-defined]
-                del timer._source_traceback[-1]  # type: ignore[attr-defined]
-            return timer
-        timer = TimerHandle(self.time() + delay, callback, args, self, context)
-        scheduled = self._scheduled
-        heappush(scheduled, timer)
-        if self._idle and scheduled[0] is timer:
-            self._sooner()
+        if delay is None:
+            raise TypeError("delay must not be None")
+        timer = self._call_at_slowly(self.time() + delay, callback, args, context)
+        if timer._source_traceback:  # type: ignore[attr-defined]
+            del timer._source_traceback[-1]  # type: ignore[attr-defined]
         return timer
 
-    def call_at(  # type: ignore[override]
+    def _call_at_slowly(
         self,
         when: float,
         callback: Callable[..., object],
-        *args: Any,
-        context: Context | None = None,
+        args: tuple[Any, ...],
+        context: Context | None,
     ) -> asyncio.TimerHandle:
-        """Have ``callback(*args)`` called when `time` is *when*, in seconds."""
-        if self._closed or self._debug or when is None:
-            timer = super().call_at(when, callback, *args, context=context)
-            if timer._source_traceback:  # type: ignore[attr-defined]
-                del timer._source_traceback[-1]  # type: ignore[attr-defined]
-        else:
-            timer = TimerHandle(when, callback, args, self, context)
-            heappush(self._scheduled, timer)
+        timer = super(Core, self).call_at(when, callback, *args, context=context)
+        if timer._source_traceback:  # type: ignore[attr-defined]
+            del timer._source_traceback[-1]  # type: ignore[attr-defined]
         if self._idle and self._scheduled[0] is timer:
             self._sooner()
         return timer
 
     def _sooner(self) -> None:
-        """Have `_step` run when the first timer is due, which has been added in a callback."""
+        """Have the loop look when the first timer is due, which has been added in a callback."""
         if self._thread_id == get_ident():
             self._arm()
         else:
             self._write_to_self()
 
     # Descriptors.
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> SocketTransport:
+        self._ensure_fd_no_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _add_stream(self, sock: socket.socket, stream: Stream) -> None:
+        """Have *stream* read what comes by *sock*."""
+        self._check_closed()
+        number = sock.fileno()
+        reading = Reading(self._base, number, stream)
+        reading.handle = asyncio.Handle(reads_for_a_transport, (), self, None)
+        self._readers.put(number, sock, reading, self._thread_id is not None)
 
     def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
         self._check_closed()

@@ -73,7 +73,12 @@ class Watchers:
             watcher.handle, watcher.file = handle, file
             return
         watcher = Watcher(self._base, number, self._what, self._ready)
-        watcher.handle, watcher.file, watcher.watchers = handle, file, self
+        watcher.handle = handle
+        self.put(number, file, watcher, waits)
+
+    def put(self, number: int, file: Any, watcher: Watcher, waits: bool) -> None:
+        """Have *watcher* be called when *file* is ready, whose descriptor is *number*."""
+        watcher.file, watcher.watchers = file, self
         try:
             watcher.add()  # tells, too, whether the backend takes it
             if not waits:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from libevent_py import debug, errors
@@ -18,6 +19,7 @@ from libevent_py._core.child import UNUSED, Child, Rank
 from libevent_py._core.convert import FileDescriptor, Seconds, Timeout
 from libevent_py._core.dispatch import from_c, live, next_key
 from libevent_py._core.frames import any_thread
+from libevent_py._core.handle import without_pointer
 from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
@@ -445,6 +447,10 @@ class Event(Child):
             self._disarm()
 
 
+#: What a closed event's class is, and how many references `evpy_event` itself has to an event.
+CLOSED: type[Event] = without_pointer(Event)
+ALONE = 2
+
 #: Members of EventFlag as plain ints, which combine ten times as fast.
 lib_SIGNAL: Final = int(EventFlag.SIGNAL)
 lib_PERSIST: Final = int(EventFlag.PERSIST)
@@ -508,7 +514,10 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
 # hot: `benchmarks` has a job that does nothing else.
 @ffi.def_extern(onerror=errors.kept, error=0)
 def evpy_event(key: int, what: int) -> int:
-    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more.
+
+    With 2, C frees the event: nothing in Python refers to it any longer.
+    """
     try:
         event = live.objects[key]
     except KeyError:  # libevent is late
@@ -525,7 +534,18 @@ def evpy_event(key: int, what: int) -> int:
                 event._fired_last()
             else:
                 event._armed = False
-                event.base._live.pop(key, None)  # hot: may_not_call()
+                base = event.base
+                base._live.pop(key, None)  # hot: may_not_call()
+                if (
+                    getrefcount(event) == ALONE
+                    and event.__class__ is Event
+                    and base._parked is None
+                    and base._thread == get_ident()
+                ):  # hot: Child.__del__()
+                    base._ledger.pop(key, None)  # no call from here on
+                    del event.pointer
+                    event.__class__ = CLOSED
+                    return 2
     except BaseException as interrupt:
         errors.keep(interrupt)  # first: whatever comes now, it isn't lost
         if not event._armed:

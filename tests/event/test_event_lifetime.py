@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, errors, ffi, lib
+from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, debug, errors, ffi, lib
 from tests.kit.flags import PERSIST, READ, SIGNAL, TIMEOUT, WRITE
 from tests.kit.peers import Pair
 from tests.kit.support import run_python
@@ -327,6 +327,41 @@ def test_an_event_goes_while_the_loop_runs(base: EventBase) -> None:
         Event.timer(base, fire).add(0)
         base.dispatch()
     assert len(events) == 5
+
+
+def test_an_event_that_nobody_holds_is_freed_with_its_callback_wherever_that_runs(
+    base: EventBase,
+) -> None:
+    """C frees it, not a finalizer: none of its memory is left, nor more than its own is freed."""
+    kept: list[Event] = []
+
+    def fire(event: Event, fd: int, what: EventFlag) -> None:
+        with EventBase() as inner:
+            for callback in (ignore, lambda event, fd, what: kept.append(event)):
+                Event.timer(inner, callback).add(0)
+            inner.dispatch()
+            assert not kept[-1].closed
+            kept[-1].add(0)
+            inner.dispatch()
+            assert kept[-2] is kept[-1]
+
+    def held_weakly(event: Event, fd: int, what: EventFlag) -> None:
+        references.append(weakref.ref(event))
+        base.once(lambda *_: seen.append(references[0]()), timeout=0)
+
+    references: list[weakref.ref[Event]] = []
+    seen: list[Event | None] = []
+    debug.count_memory()
+    with without_collector():
+        before = 0
+        for _ in range(5):
+            for callback in (ignore, fire, held_weakly):
+                Event.timer(base, callback).add(0)
+            base.dispatch()
+            kept.clear()
+            before = before or debug.memory().blocks
+    assert debug.memory().blocks == before
+    assert seen == [None] * 5
 
 
 def test_a_cycle_through_an_idle_event_is_collected(base: EventBase) -> None:

@@ -22,11 +22,12 @@ if not sys.platform.startswith("linux"):
 from benchmarks import tracing
 from benchmarks.jobs import JOBS
 from benchmarks.measures import Ask, not_empty
+from benchmarks.plot import curve_of, curves
 from benchmarks.process import Sample
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, taking_part
 from tests.kit.once import once
-from tests.kit.support import ROOT
+from tests.kit.support import PATIENCE, ROOT
 
 #: What a quick run prints and writes.
 Quick = tuple[str, dict[str, Any]]
@@ -201,3 +202,38 @@ def test_what_a_traced_call_costs_is_measured(
     told = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"Python: -?[\d.]+ us a traced call .*, 6 calls a message", told[0])
     assert re.fullmatch(r"C: -?[\d.]+ us a traced call .*, 5 calls a message", told[1])
+
+
+def test_curves_are_made_of_the_jobs_that_differ_in_their_connections() -> None:
+    results = [
+        {"job": f"scale-echo-{count}", "contenders": [{"contender": "C", "median": 1000.0 * count}]}
+        for count in (1000, 10)
+    ]
+    results.append({"job": "raw-echo-64B", "contenders": []})
+    assert curves(results) == {"scale-echo": {"C": [(1000, 1000.0), (10, 10.0)]}}
+    assert {curve_of(job.name) for job in JOBS} >= {("scale-echo", 10_000), ("scale-hello", 10)}
+
+
+def test_a_plot_is_drawn_or_says_what_it_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(tmp_path / "json")]
+    command += ["--plot", str(tmp_path / "made" / "plot.svg"), "--job"]
+    done = subprocess.run(
+        [*command, "scale-echo-10"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    if find_spec("matplotlib"):
+        assert done.returncode == 0
+        assert "</svg>" in (tmp_path / "made" / "plot.svg").read_text()
+    else:
+        assert done.returncode == 1
+        assert "matplotlib, which is not installed" in done.stderr
+    if find_spec("matplotlib"):
+        done = subprocess.run(
+            [*command, "timers"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.returncode == 1
+        assert "none is run" in done.stderr
+
+
+def test_what_took_no_time_by_the_clock_has_no_rate() -> None:
+    result = figures(RAW_ECHO, {"C": [Sample(0, 5)], "uvloop": [Sample(10, 5)]})
+    assert [row["per_second"] for row in result["contenders"]] == [None, 5e8]

@@ -66,7 +66,8 @@ FLOORS = """
 
     __init__
 
-    aio.handles aio.watchers aio.loop aio.runner aio.selector aio.streams aio.peers aio.requests aio
+    aio.watchers aio.native aio.transports aio.loop aio.runner aio.selector
+    aio.streams aio.peers aio.requests aio
 
     serve.config serve.errors serve.engine serve.access serve.framing
     serve.engines.llhttp_checks serve.engines.llhttp_exchange serve.engines.llhttp_connection

@@ -24,6 +24,7 @@ ASKING = ("libevent_py.vulnerabilities", "libevent_py._cli")
 
 #: Called in the same noun, but not by what stands for it; and why it is called there.
 ELSEWHERE = {
+    "event_base_get_running_event": "frees the event that runs, and that nobody holds",
     "bufferevent_pair_get_partner": "closing one half of a pair asks whether the other is gone",
     "evrpc_remove_hook": "takes back the package's own hook if there is no memory for the rest",
 }
