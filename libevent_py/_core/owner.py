@@ -212,6 +212,11 @@ class Root(Handle):
                 self._thread = owner
                 raise self._wrong_thread()
 
+    def _give(self, thread: int) -> None:
+        """Make *thread* the owner, if this one is, which doesn't use the base any more."""
+        if self._thread == get_ident():
+            self._thread = thread
+
     def _wrong_thread(self) -> errors.ThreadError:
         """Return the exception for a call from a thread that doesn't own the base."""
         if self._running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 
@@ -212,3 +213,30 @@ def unmakable(config: EventConfig | None, method: str | None = None) -> Exceptio
     return errors.LibeventError(
         f"event_base_new_with_config: no backend will do: {'; '.join(refusals)}"
     )
+
+
+def highest_reserved() -> int:
+    """Return the highest descriptor that a new base would get.
+
+    Raises `OSError` if the base can't get as many as it needs: C would end the process (A1).
+    """
+    highest = int(lib.evpy_highest_reserved())
+    if highest < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    return highest
+
+
+def check_waitable(config: EventConfig | None) -> None:
+    """Raise `OSError` if a base of *config* would use select."""
+    # A base without locks watches nothing yet, so making one to ask it is safe.
+    with (config or EventConfig())._like(EventBaseFlag.NOLOCK) as nolock:
+        uses_select = lib.evpy_config_uses_select(nolock.pointer)
+        if uses_select < 0:
+            raise unmakable(nolock)
+    if uses_select:
+        raise beyond_select("the base's own descriptors")
+
+
+def beyond_select(what: str) -> OSError:
+    """Return the exception that says that select can't wait for *what*."""
+    return OSError(errno.EINVAL, f"{what} with select: {os.strerror(errno.EINVAL)}")

@@ -21,7 +21,8 @@ from libevent_py._core.frames import any_thread
 from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
-from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
+from libevent_py.event.base import FLAGS, IO, EventBase
+from libevent_py.event.common_timeout import CommonTimeout
 from libevent_py.event.explain import callback_text
 
 if TYPE_CHECKING:
