@@ -22,6 +22,7 @@ PRINTED = {
         "b'HELLO FROM A THREAD THAT MAY BLOCK\\n'\n",
         "[b'One', b'Two']\n",
     ],
+    "trio": ["the timer has fired\nTrue\nTrue\n"],
 }
 
 
