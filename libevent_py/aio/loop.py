@@ -365,5 +365,6 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._readers.close()
         self._writers.close()
         self._stepper.close()
+        del self._stepper  # it refers to this, which is to be freed with the last reference
         if self._owns_base:
             self._base.close()

@@ -1063,3 +1063,27 @@ def test_the_loop_misuses_no_memory() -> None:
         """,
         valgrind=True,
     )
+
+
+@pytest.mark.parametrize("first", [None, "loop", "base"], ids=["its own base", "loop", "base"])
+def test_a_closed_loop_is_freed_with_the_last_reference(first: str | None) -> None:
+    """asyncio's is, and the suite of anyio looks for that."""
+    base = None if first is None else EventBase()
+    loop = aio.EventLoop(base)
+    left, right = socket.socketpair()
+    with left, right:
+        loop.add_reader(left, print)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        gc.collect()
+        gc.disable()
+        try:
+            if base is not None and first == "base":
+                base.close()
+            loop.close()
+            gone = weakref.ref(loop)
+            del loop
+            assert gone() is None
+        finally:
+            gc.enable()
+    if base is not None:
+        base.close()
