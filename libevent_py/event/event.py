@@ -382,6 +382,8 @@ class Event(Child):
             try:
                 super().close()
                 self._disarm()
+                if self.base._closings:
+                    self.base._note_closed(self._key)
             except BaseException:  # an interrupt
                 if self.closed:
                     self.base._once_clean(Event._disarm, self)  # after it is freed
@@ -398,6 +400,7 @@ class Event(Child):
                 except BaseException:  # an interrupt: C has done its part
                     self._await(finalize)
                     raise
+                self.base._note_closed(self._key)
 
     def _await(self, finalize: FinalizeCallback) -> None:
         """Expect the loop to call *finalize*, as C knows nothing else of the event any longer."""
