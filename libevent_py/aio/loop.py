@@ -136,6 +136,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._writers.end()
         if (handled_signals or self._signal_handlers) and in_main_thread():
             signal.set_wakeup_fd(self._csock.fileno() if self._signal_handlers else -1)
+            self._wake_by_signals()
 
     # hot: called in each turn in which something is ready.
     def _step(self, _event: Event, _fd: int, _what: EventFlag) -> None:
@@ -337,8 +338,13 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._wake_by_signals()
 
     def _wake_by_signals(self) -> None:
-        """Let signals wake the base's loop again, as asyncio has set a wakeup descriptor."""
-        if self._base._running and self._thread_id == get_ident() and in_main_thread():
+        """Let signals wake the base's loop again, as asyncio has set a wakeup descriptor.
+
+        Or its turns, if this is in a block of them.
+        """
+        base = self._base
+        waits = base._running if base._opened is None else base._opened._waits
+        if waits and base._thread == get_ident() and in_main_thread():
             wakeup().rewatch()
 
     # The end.

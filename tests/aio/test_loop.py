@@ -29,6 +29,7 @@ from libevent_py import (
     Listener,
     aio,
 )
+from libevent_py._core.wakeup import wakeup
 from tests.kit.flags import CLOSE, PERSIST, READ, WRITE
 from tests.kit.support import PATIENCE, run_python
 
@@ -1087,3 +1088,26 @@ def test_a_closed_loop_is_freed_with_the_last_reference(first: str | None) -> No
             gc.enable()
     if base is not None:
         base.close()
+
+
+def test_turns_are_woken_by_signals_after_a_loop_has_run_in_their_block(base: EventBase) -> None:
+    """As asyncio's signal handlers take the wakeup descriptor, and give it back to nobody."""
+    got: list[int] = []
+    own = wakeup().signals.writer.fileno()
+    loop = aio.EventLoop(base)
+    with base.turns():
+        loop.add_signal_handler(signal.SIGUSR1, got.append, 1)
+        assert wakeup_fd() == own
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_until_complete(asyncio.sleep(0.01))
+        assert got == [1]
+        assert wakeup_fd() == own
+        before = signal.signal(signal.SIGALRM, lambda *_: base.loopbreak())
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        begin = time.monotonic()
+        base.turn(PATIENCE)
+        assert time.monotonic() - begin < PATIENCE / 2
+        signal.signal(signal.SIGALRM, before)
+        loop.close()
+        assert wakeup_fd() == own
+    assert wakeup_fd() == -1
