@@ -9,13 +9,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from libevent_py._core import convert
-from libevent_py.aio.streams import LIMIT, Stream, can_go_on, waiter_on, wake
+from libevent_py.aio.streams import LIMIT, Stream, can_go_on, forget, waiter_on, wake
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.dns.base import DnsBase
 from libevent_py.dns.lookup import AddrInfoLookup
 from libevent_py.enums import BufferEventOption
-from libevent_py.errors import ClosedError
+from libevent_py.errors import ClosedError, ForkError
 from libevent_py.event.base import EventBase
 from libevent_py.listener import Listener
 
@@ -232,12 +232,16 @@ async def getaddrinfo(
         else:
             done.set_result(found)
 
-    lookup = dns.getaddrinfo(host, service, ended, **question)
+    lookup: AddrInfoLookup | None = None
     try:
+        lookup = dns.getaddrinfo(host, service, ended, **question)
         return await done
-    except asyncio.CancelledError:
-        lookup.cancel()
+    except BaseException:  # it is cancelled, or dropped
+        if lookup is not None and not dns.base._forked:
+            lookup.cancel()
         raise
+    finally:
+        forget(done)
 
 
 async def wait(event: Event, timeout: float | None = None) -> EventFlag:
@@ -271,10 +275,11 @@ async def wait(event: Event, timeout: float | None = None) -> EventFlag:
             event.add(timeout)
         return await done
     except BaseException:
-        if added and not event.closed:
+        if added and not event.closed and not base._forked:
             event.delete()
         raise
     finally:
+        forget(done)
         base._when_closed(event._key, None)
-        with contextlib.suppress(ClosedError):
+        with contextlib.suppress(ClosedError, ForkError):
             event.callback = callback

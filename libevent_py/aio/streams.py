@@ -123,7 +123,7 @@ class Stream:
                 await self._reader
             finally:
                 self._reader = None
-                if length >= self._limit and not bev.closed:
+                if length >= self._limit and self._is_ours():
                     bev.setwatermark(READ, 0, self._limit)
             if bev.closed:
                 raise ClosedError("the stream was closed while a coroutine waited for its input")
@@ -213,6 +213,10 @@ class Stream:
             return line
         raise StopAsyncIteration
 
+    def _is_ours(self) -> bool:
+        """Tell whether the bufferevent can be set back: neither closed nor the parent process's."""
+        return not self._bev.closed and not self._bev.base._forked
+
     # Output.
 
     def write(self, data: Octets) -> None:
@@ -247,7 +251,7 @@ class Stream:
                 finally:
                     self._writers.discard(writer)
         finally:
-            if not bev.closed:
+            if self._is_ours():
                 bev.setwatermark(WRITE, self._limit // 2, 0)
         if bev.closed:
             raise ClosedError("the stream was closed while a coroutine waited for its output")
@@ -314,6 +318,12 @@ def wake(waiter: asyncio.Future[None] | None) -> None:
 def can_go_on(waiter: asyncio.Future[Any]) -> bool:
     """Tell whether a coroutine waits for *waiter*: not if it is cancelled, or its loop closed."""
     return not waiter.done() and not waiter.get_loop().is_closed()
+
+
+def forget(waiter: asyncio.Future[Any]) -> None:
+    """Note that nobody waits any more, and so nobody needs to be told of an exception."""
+    if not waiter.cancel() and not waiter.cancelled():
+        waiter.exception()
 
 
 def waiter_on(base: EventBase) -> asyncio.Future[Any]:

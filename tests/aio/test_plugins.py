@@ -55,7 +55,8 @@ async def test_one_that_fails():
 
 def shown(name: str) -> str:
     """Return the example that has *name*."""
-    return next(example for example in EXAMPLES if f"def {name}" in example)
+    found: list[str] = [example for example in EXAMPLES if f"def {name}" in example]
+    return found[0]
 
 
 @pytest.mark.parametrize(
