@@ -92,6 +92,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         #: Whether the loop runs and waits, so that what becomes ready has to rouse it.
         self._idle = False
         self._stepper = Event.user(self._base, self._step)
+        #: Ends a run in its turn. `loopexit` would end the next one, if an exception comes first.
+        self._breaker = Event.user(self._base, lambda event, *_: event.base.loopbreak())
         try:
             super().__init__(Watched(self._readers, self._writers))
         except BaseException:
@@ -132,6 +134,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._idle = False
         if not self._base.closed and not self._base._forked:
             self._stepper.delete()
+            self._breaker.delete()
             self._readers.end()
             self._writers.end()
         if (handled_signals or self._signal_handlers) and in_main_thread():
@@ -215,7 +218,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         elif self._idle and not self._debug:
             handle._run()
             if self._stopping:
-                self._base.loopexit()  # after the other descriptors' callbacks
+                self._breaker.active()  # after the other descriptors' callbacks
         else:
             self._ready.append(handle)
             if self._idle:
@@ -371,6 +374,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._readers.close()
         self._writers.close()
         self._stepper.close()
+        self._breaker.close()
         del self._stepper  # it refers to this, which is to be freed with the last reference
         if self._owns_base:
             self._base.close()

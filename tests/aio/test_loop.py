@@ -1111,3 +1111,30 @@ def test_turns_are_woken_by_signals_after_a_loop_has_run_in_their_block(base: Ev
         loop.close()
         assert wakeup_fd() == own
     assert wakeup_fd() == -1
+
+
+def test_a_stop_in_a_descriptor_s_callback_does_not_outlast_a_run_that_raises(
+    base: EventBase,
+) -> None:
+    """Both descriptors are ready in the same turn, that of the loop first."""
+
+    def fails(*_: object) -> None:
+        raise ValueError("no")
+
+    with contextlib.ExitStack() as stack:
+        stops, fail = ([stack.enter_context(end) for end in socket.socketpair()] for _ in range(2))
+        loop = aio.EventLoop(base)
+        loop.set_debug(False)  # in which all handles wait for their turn
+        loop.add_reader(stops[0], loop.stop)
+        stack.enter_context(Event(base, fail[0], READ, fails)).add()
+
+        def both() -> None:
+            stops[1].send(b"x")
+            fail[1].send(b"x")
+
+        loop.call_soon(both)
+        with pytest.raises(ValueError, match="no"):
+            loop.run_forever()
+        loop.remove_reader(stops[0])
+        assert loop.run_until_complete(asyncio.sleep(0.001, 7)) == 7
+        loop.close()

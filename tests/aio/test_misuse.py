@@ -293,11 +293,15 @@ while True:
     except KeyboardInterrupt:
         interrupted = True
         steps += 1
-    while tasks := asyncio.all_tasks(loop):
+    while True:
+        tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        with contextlib.suppress(KeyboardInterrupt):  # a task's, which asyncio raises once more
+        # asyncio raises once more what a task has raised; or it has yet to stop the run before.
+        with contextlib.suppress(KeyboardInterrupt, RuntimeError):
             loop.run_until_complete(asyncio.sleep(0))
+        if not tasks:
+            break
     coroutine.close()  # it may not have begun
     del coroutine, scene
     loop.run_until_complete(stack.aclose())
