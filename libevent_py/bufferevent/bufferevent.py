@@ -340,12 +340,7 @@ class BufferEvent(Child):
         if self.closed:
             return
         self._check_unmanaged()
-        try:
-            if not (flush and end.leave_to_heir(self)):
-                self._end(flush)
-        finally:
-            if self.base._closings and self.closed:
-                self.base._note_closed(self._key)
+        end.close(self, flush)
 
     def _end(self, flush: bool) -> None:
         """Close it, even with output left; with *flush*, the layer below writes its own first."""

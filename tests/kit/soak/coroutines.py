@@ -96,9 +96,9 @@ class Company:
         self.asyncio_s = asyncio_s.sockets[0].getsockname()
         self.web = enter(LocalHttpServer(self.base))
         self.web.set_gencb(self.answer)
-        names = enter(LocalDnsServer(self.base))
-        names.names = {"known.test": HOST}
-        self.dns = enter(names.dns_base())
+        self.names = enter(LocalDnsServer(self.base))
+        self.names.names = {"known.test": HOST}
+        self.dns = enter(self.names.dns_base())
         silent = enter(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         silent.bind((HOST, 0))
         self.silent_dns = enter(DnsBase(self.base, 0))
@@ -271,6 +271,7 @@ class Company:
 
     async def rest(self) -> dict[str, Any]:
         """Return what the process has once all clients have gone, and what they have left."""
+        self.names.queries.clear()  # which a test may want to see
         before: dict[str, Any] = {}
         end = time.monotonic() + SETTLED
         while True:
