@@ -50,6 +50,10 @@ async def test_closing_what_is_waited_for_ends_the_wait(name: str, what: str, ho
             await waiting
 
 
+#: Each is a Python of its own: `make test` takes a sample.
+SAMPLE = ["accept", "drain", "getaddrinfo", "read", "request", "wait"]
+SOME = [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.more) for name in SCENES]
+
 #: A scene, in a process of its own: what follows has the loop, its base, and what it waits for.
 BEGIN = """
 import asyncio, contextlib, gc, os, sys
@@ -80,7 +84,8 @@ async def end(waiting):
 """
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOME)
 def test_a_base_that_is_closed_first_leaves_waits_that_never_end(name: str) -> None:
     """And nothing crashes, whatever is called then."""
     printed = run_python(
@@ -106,7 +111,8 @@ gc.collect()
     assert printed == "closed\n"
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOME)
 def test_what_is_waited_for_is_the_parent_s_in_a_forked_child(name: str) -> None:
     printed = run_python(
         BEGIN
@@ -179,7 +185,8 @@ def test_another_loop_in_the_same_thread_is_refused() -> None:
         loop.close()
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOME)
 def test_what_is_dropped_while_it_is_waited_for_leaves_nothing(name: str) -> None:
     """asyncio keeps no task alive by itself; its event or lookup may, and then it goes on."""
     printed = run_python(
@@ -212,7 +219,7 @@ print("done")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", SOME)
 def test_a_wait_that_gets_no_memory_raises_and_leaves_nothing(name: str) -> None:
     printed = run_python(
         BEGIN
