@@ -7,7 +7,7 @@ VERSIONS := 3.10 3.11 3.12 3.13
 # Debian's names; .ci/packages adds Python's own where they are needed.
 BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := bind9-dnsutils curl debootstrap haproxy memcached netcat-openbsd nginx-light openssl \
-	pgbouncer strace tmux valgrind zlib1g-dev
+	pgbouncer redis-server strace tmux valgrind zlib1g-dev
 BENCH_PACKAGES := curl wrk
 SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 FUZZ_PACKAGES := clang libclang-rt-dev
@@ -84,10 +84,12 @@ $(OTHER_BUILDS:%=test-%): test-%: .venv/installed build/test-packages build/sour
 bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks
 
-# Servers under good and bad clients, for as long as one likes: make soak MINUTES=60
+# Servers under good and bad clients, and then coroutines that are cancelled anywhere, for as long as one likes each:
+# make soak MINUTES=60
 MINUTES := 5
 soak: .venv/soak build/test-packages
 	$(BIN)/python -m tests.kit.soak --minutes $(MINUTES) --json build/soak.json --svg build/soak.svg
+	$(BIN)/python -m tests.kit.soak.coroutines --minutes $(MINUTES) --json build/soak-coroutines.json
 
 # Random programs in trouble, on libevent with AddressSanitizer: make fuzz MINUTES=60 FIRST=1
 FIRST := $(shell date +%s)

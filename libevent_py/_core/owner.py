@@ -101,6 +101,7 @@ class Root(Handle):
         "_awaited",
         "_calls",
         "_closing",
+        "_closings",
         "_collected",
         "_condemned",
         "_gate",
@@ -119,6 +120,8 @@ class Root(Handle):
         self._live: dict[int, Any] = {}
         #: Everything made on this base and not closed, by key.
         self._ledger: dict[int, weakref.ref[Child]] = {}
+        #: What is called when an event or a bufferevent is closed, by its key.
+        self._closings: dict[int, Callable[[], object]] = {}
         #: The keys of closed objects that are freed only when their pointers are dropped.
         self._awaited: set[int] = set()
         #: What is to be freed at the next clean moment: functions with their arguments.
@@ -212,6 +215,11 @@ class Root(Handle):
                 self._thread = owner
                 raise self._wrong_thread()
 
+    def _give(self, thread: int) -> None:
+        """Make *thread* the owner, if this one is, which doesn't use the base any more."""
+        if self._thread == get_ident():
+            self._thread = thread
+
     def _wrong_thread(self) -> errors.ThreadError:
         """Return the exception for a call from a thread that doesn't own the base."""
         if self._running:
@@ -293,6 +301,19 @@ class Root(Handle):
     def _end_callbacks(self) -> None:
         """Have C's keys lead to nothing on the base, as nobody is in C with it any longer."""
         live.remove(self)
+
+    def _when_closed(self, key: int, function: Callable[[], object] | None) -> None:
+        """Call *function* once the event or bufferevent *key* is closed; None: don't any more."""
+        if function is None:
+            self._closings.pop(key, None)
+        else:
+            self._closings[key] = function
+
+    def _note_closed(self, key: int) -> None:
+        """Call what is to be called now that the child *key* is closed."""
+        function = self._closings.pop(key, None)
+        if function is not None:
+            function()
 
     def _forget(self, key: int) -> None:
         """Don't close the child *key* with the base: C or another owner frees it."""

@@ -86,6 +86,8 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         self._readers = Watchers(self._base, READ, self._descriptor_ready)
         self._writers = Watchers(self._base, WRITE, self._descriptor_ready)
         self._stepper = Stepper(self._base, self)
+        #: Ends a run in its turn. `loopexit` would end the next one, if an exception comes first.
+        self._breaker = Event.user(self._base, lambda event, *_: event.base.loopbreak())
         try:
             super().__init__(Watched(self._readers, self._writers))
             self._begin()
@@ -127,10 +129,12 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         self._idle = False
         if not self._base.closed and not self._base._forked:
             self._stepper.delete()
+            self._breaker.delete()
             self._readers.end()
             self._writers.end()
         if (handled_signals or self._signal_handlers) and in_main_thread():
             signal.set_wakeup_fd(self._csock.fileno() if self._signal_handlers else -1)
+            self._wake_by_signals()
 
     # What `Core` asks for in its turns.
 
@@ -144,7 +148,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
 
     def _exit(self) -> None:
         """End the run after this turn's callbacks."""
-        self._base.loopexit()
+        self._breaker.active()
 
     def _report(self, error: BaseException) -> None:
         """Have the run raise *error*."""
@@ -197,7 +201,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         elif self._idle and not self._debug:
             handle._run()
             if self._stopping:
-                self._base.loopexit()  # after the other descriptors' callbacks
+                self._breaker.active()  # after the other descriptors' callbacks
         else:
             self._ready.append(handle)
             if self._idle:
@@ -323,8 +327,13 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
             self._wake_by_signals()
 
     def _wake_by_signals(self) -> None:
-        """Let signals wake the base's loop again, as asyncio has set a wakeup descriptor."""
-        if self._base._running and self._thread_id == get_ident() and in_main_thread():
+        """Let signals wake the base's loop again, as asyncio has set a wakeup descriptor.
+
+        Or its turns, if this is in a block of them.
+        """
+        base = self._base
+        waits = base._running if base._opened is None else base._opened._waits
+        if waits and base._thread == get_ident() and in_main_thread():
             wakeup().rewatch()
 
     # The end.
@@ -351,5 +360,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         self._readers.close()
         self._writers.close()
         self._stepper.close()
+        self._breaker.close()
+        del self._stepper  # it refers to this, which is to be freed with the last reference
         if self._owns_base:
             self._base.close()

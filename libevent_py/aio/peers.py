@@ -9,13 +9,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from libevent_py._core import convert
-from libevent_py.aio.streams import LIMIT, Stream, wake
+from libevent_py.aio.streams import LIMIT, Stream, can_go_on, forget, waiter_on, wake
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.dns.base import DnsBase
 from libevent_py.dns.lookup import AddrInfoLookup
 from libevent_py.enums import BufferEventOption
-from libevent_py.errors import ClosedError
+from libevent_py.errors import ClosedError, ForkError
 from libevent_py.event.base import EventBase
 from libevent_py.listener import Listener
 
@@ -167,7 +167,7 @@ class Streams:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            self._taker = asyncio.get_running_loop().create_future()
+            self._taker = waiter_on(self._listener.base)
             try:
                 await self._taker
             finally:
@@ -222,22 +222,26 @@ async def getaddrinfo(
     The *question* is as in `DnsBase.getaddrinfo`. Raises its `DnsError`. Cancelled, it cancels the
     lookup.
     """
-    done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[list[Any]] = waiter_on(dns.base)
 
     def ended(_lookup: AddrInfoLookup, error: Exception | None, found: list[Any]) -> None:
-        if done.done():
+        if not can_go_on(done):
             return
         if error is not None:
             done.set_exception(error)
         else:
             done.set_result(found)
 
-    lookup = dns.getaddrinfo(host, service, ended, **question)
+    lookup: AddrInfoLookup | None = None
     try:
+        lookup = dns.getaddrinfo(host, service, ended, **question)
         return await done
-    except asyncio.CancelledError:
-        lookup.cancel()
+    except BaseException:  # it is cancelled, or dropped
+        if lookup is not None and not dns.base._forked:
+            lookup.cancel()
         raise
+    finally:
+        forget(done)
 
 
 async def wait(event: Event, timeout: float | None = None) -> EventFlag:
@@ -246,27 +250,36 @@ async def wait(event: Event, timeout: float | None = None) -> EventFlag:
     It is added first, with *timeout* in seconds, unless it is pending. Cancelled, it is deleted if
     it was added here. Raises `RuntimeError` if another coroutine waits for it.
     """
-    done: asyncio.Future[EventFlag] = asyncio.get_running_loop().create_future()
+    base = event.base
+    done: asyncio.Future[EventFlag] = waiter_on(base)
     callback = event.callback
     if getattr(callback, "waits", False):
         raise RuntimeError(f"another coroutine waits for {event!r} already")
 
     def fired(event: Event, fd: int, what: EventFlag) -> None:
-        if not done.done():
+        if can_go_on(done):
             done.set_result(what)
         callback(event, fd, what)
 
+    def closed() -> None:
+        if can_go_on(done):
+            done.set_exception(ClosedError("the event was closed while a coroutine waited for it"))
+
     fired.waits = True  # type: ignore[attr-defined]
     event.callback = fired
-    added = not event.pending
+    added = False
     try:
+        base._when_closed(event._key, closed)
+        added = not event.pending
         if added:
             event.add(timeout)
         return await done
     except BaseException:
-        if added and not event.closed:
+        if added and not event.closed and not base._forked:
             event.delete()
         raise
     finally:
-        with contextlib.suppress(ClosedError):
+        forget(done)
+        base._when_closed(event._key, None)
+        with contextlib.suppress(ClosedError, ForkError):
             event.callback = callback

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from libevent_py.aio.streams import LIMIT, wake
+from libevent_py.aio.streams import LIMIT, waiter_on, wake
 from libevent_py.enums import HttpCommand
 from libevent_py.errors import HttpError
 from libevent_py.http.client import HttpConnection
@@ -25,9 +25,10 @@ class Response:
     request on it connects anew.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, connection: HttpConnection, limit: int) -> None:
         self._limit = limit
-        self._connection: HttpConnection | None = None
+        self._base = connection.base
+        self._connection: HttpConnection | None = connection
         self._request: HttpRequest | None = None
         self._parts: deque[bytes] = deque()
         self._size = 0
@@ -87,7 +88,7 @@ class Response:
     async def _wait(self) -> None:
         if self._reader is not None:
             raise RuntimeError("another coroutine waits for this response already")
-        self._reader = asyncio.get_running_loop().create_future()
+        self._reader = waiter_on(self._base)
         try:
             await self._reader
         finally:
@@ -105,7 +106,7 @@ class Response:
         assert request is not None
         async for part in body:
             while not (self._writable or self._ended):
-                self._writer = asyncio.get_running_loop().create_future()
+                self._writer = waiter_on(self._base)
                 try:
                     await self._writer
                 finally:
@@ -177,7 +178,7 @@ async def request(
     Content-Length is given. The server waits while more than *limit* bytes of the response have not
     been read. Raises `HttpError` if there is no response. Cancelled, it cancels the request.
     """
-    response = Response(limit)
+    response = Response(connection, limit)
     streamed = None if body is None or isinstance(body, bytes) else body
     made = HttpRequest(
         response._on_end,
@@ -185,7 +186,7 @@ async def request(
         on_chunk=response._on_chunk,
         on_write=response._on_write if streamed is not None else None,
     )
-    response._request, response._connection = made, connection
+    response._request = made
     fields = list(headers.items() if isinstance(headers, Mapping) else headers)
     if "host" not in {name.lower() for name, _ in fields}:
         host, port = connection._address

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, EolStyle, EventFlag
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from libevent_py._core.convert import Octets
+    from libevent_py.event.base import EventBase
 
 #: How many bytes of input are kept, unless a stream is made with another limit.
 LIMIT = 65536
@@ -55,6 +56,7 @@ class Stream:
         self._reader: asyncio.Future[None] | None = None
         self._writers: set[asyncio.Future[None]] = set()
         bev.setcb(self._on_read, self._on_write, self._on_event)
+        bev.base._when_closed(bev._key, self._wake)  # by whomever
         bev.setwatermark(READ, 0, limit)
         bev.setwatermark(WRITE, limit // 2, 0)
         bev.enable(BOTH)
@@ -84,9 +86,7 @@ class Stream:
             self._ended = True
         if what & BufferEventFlag.CONNECTED:
             self._connected = True
-        wake(self._opener)
-        wake(self._reader)
-        self._on_write(self._bev)
+        self._wake()
 
     async def _connects(self) -> None:
         """Wait until it is connected, or raise why it can't be."""
@@ -95,7 +95,9 @@ class Stream:
                 raise self._error
             if self._ended:
                 raise ConnectionResetError(f"the peer has closed {self._bev!r}")
-            self._opener = asyncio.get_running_loop().create_future()
+            if self._bev.closed:
+                raise ClosedError("the stream was closed while it was being connected")
+            self._opener = waiter_on(self._bev.base)
             await self._opener
 
     # Input.
@@ -114,14 +116,14 @@ class Stream:
                 return False
             if self._error is not None:
                 raise self._error
-            self._reader = asyncio.get_running_loop().create_future()
+            self._reader = waiter_on(bev.base)
             if length >= self._limit:
                 bev.setwatermark(READ, 0, 2 * length)
             try:
                 await self._reader
             finally:
                 self._reader = None
-                if length >= self._limit and not bev.closed:
+                if length >= self._limit and self._is_ours():
                     bev.setwatermark(READ, 0, self._limit)
             if bev.closed:
                 raise ClosedError("the stream was closed while a coroutine waited for its input")
@@ -211,6 +213,10 @@ class Stream:
             return line
         raise StopAsyncIteration
 
+    def _is_ours(self) -> bool:
+        """Tell whether the bufferevent can be set back: neither closed nor the parent process's."""
+        return not self._bev.closed and not self._bev.base._forked
+
     # Output.
 
     def write(self, data: Octets) -> None:
@@ -238,14 +244,14 @@ class Stream:
             while not bev.closed and len(bev.output) > most:
                 if self._error is not None:
                     raise self._error
-                writer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                writer = waiter_on(bev.base)
                 self._writers.add(writer)
                 try:
                     await writer
                 finally:
                     self._writers.discard(writer)
         finally:
-            if not bev.closed:
+            if self._is_ours():
                 bev.setwatermark(WRITE, self._limit // 2, 0)
         if bev.closed:
             raise ClosedError("the stream was closed while a coroutine waited for its output")
@@ -270,6 +276,10 @@ class Stream:
         """Close it at once; what has not been written is lost. A second time does nothing."""
         if not self._bev.closed:
             self._bev.close()
+
+    def _wake(self) -> None:
+        """Let all go on that wait, to find that it is closed."""
+        wake(self._opener)
         wake(self._reader)
         for writer in self._writers:
             wake(writer)
@@ -300,9 +310,32 @@ class Stream:
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:
-    """Let the coroutine go on that waits, if it has not been cancelled."""
-    if waiter is not None and not waiter.done():
+    """Let the coroutine go on that waits, if it still can."""
+    if waiter is not None and can_go_on(waiter):
         waiter.set_result(None)
+
+
+def can_go_on(waiter: asyncio.Future[Any]) -> bool:
+    """Tell whether a coroutine waits for *waiter*: not if it is cancelled, or its loop closed."""
+    return not waiter.done() and not waiter.get_loop().is_closed()
+
+
+def forget(waiter: asyncio.Future[Any]) -> None:
+    """Note that nobody waits any more, and so nobody needs to be told of an exception."""
+    if not waiter.cancel() and not waiter.cancelled():
+        waiter.exception()
+
+
+def waiter_on(base: EventBase) -> asyncio.Future[Any]:
+    """Return a future to wait for, which something on *base* sets.
+
+    Raises `RuntimeError` in another loop than that of the base: it would wait for ever.
+    """
+    loop = asyncio.get_running_loop()
+    runs = getattr(loop, "base", None) or getattr(getattr(loop, "_selector", None), "base", None)
+    if runs is not base:
+        raise RuntimeError(f"the running loop, {loop!r}, is not that of {base!r}")
+    return loop.create_future()
 
 
 def reason(bev: BufferEvent, what: BufferEventFlag) -> BaseException:

@@ -38,6 +38,10 @@ def number_of(file: Any) -> int:
     return number
 
 
+def unready(event: Event, fd: int, what: EventFlag) -> None:
+    """Do nothing, as the loop is closed."""
+
+
 class Watcher(Event):
     """The event for a reader or a writer."""
 
@@ -119,9 +123,10 @@ class Watchers:
             watcher.delete()
 
     def close(self) -> None:
-        """Forget all of them."""
+        """Forget all of them, and the loop."""
         while self._events:
             self._events.popitem()[1].close()
+        self._ready = unready
 
 
 class Watched(selectors.BaseSelector):

@@ -341,8 +341,7 @@ class BufferEvent(Child):
         if self.closed:
             return
         self._check_unmanaged()
-        if not (flush and end.leave_to_heir(self)):
-            self._end(flush)
+        end.close(self, flush)
 
     def _end(self, flush: bool) -> None:
         """Close it, even with output left; with *flush*, the layer below writes its own first."""

@@ -66,6 +66,16 @@ def close_with_below(bev: BufferEvent, close: Callable[[], object], flush: bool)
         below.close(flush=flush)
 
 
+def close(bev: BufferEvent, flush: bool) -> None:
+    """Close *bev*, as its method of that name, and tell who waits for that."""
+    try:
+        if not (flush and leave_to_heir(bev)):
+            bev._end(flush)
+    finally:
+        if bev.base._closings and bev.closed:
+            bev.base._note_closed(bev._key)
+
+
 def close_all(bev: BufferEvent) -> None:
     """Close all layers on top of *bev*, from the top, and then *bev*."""
     if bev._layers.above is not None:

@@ -23,15 +23,15 @@ from libevent_py import debug, errors, log
 from libevent_py._core import convert, signals
 from libevent_py._core import fork as fork  # registers what is done at a fork
 from libevent_py._core.convert import FileDescriptor, Timeout
-from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import live, next_key
-from libevent_py._core.frames import any_thread, in_the_middle, is_alive
+from libevent_py._core.frames import any_thread, in_the_middle, is_alive, outside
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import Root, get_ident
 from libevent_py._core.pointers import text_from
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventBaseCount, EventBaseFlag, EventFeature, EventFlag, LoopFlag
+from libevent_py.event.common_timeout import CommonTimeout
 from libevent_py.event.config import (
     SUPPORTED_METHODS,
     EventConfig,
@@ -42,10 +42,14 @@ from libevent_py.event.config import (
     unmakable,
 )
 from libevent_py.event.explain import account
+from libevent_py.event.threads import Call, InThread, Jobs, fail_calls, was_lost
 from libevent_py.event.turns import Turns
 
 if TYPE_CHECKING:
-    from libevent_py._ffi import Arguments, CData, Unpack
+    import threading
+    from concurrent.futures import Future
+
+    from libevent_py._ffi import Arguments, CData, Result, Unpack
     from libevent_py.event.event import Event
 
 #: What `EventBase.once` calls, as ``callback(fd, what)``: ``event_callback_fn``.
@@ -61,6 +65,7 @@ FLAGS = tuple(EventFlag(number) for number in range(2 * EventFlag.CLOSED))
 # Looked up once: an attribute of lib or of an enumeration costs as much as a short call.
 TIMEOUT = EventFlag.TIMEOUT
 once_timer: Final = lib.evpy_once_timer
+got_break: Final = lib.event_base_got_break
 
 #: How many turns in a row to look for a quiet moment, and how many seconds to rest after that.
 TURNS = 16
@@ -68,40 +73,6 @@ REST = 0.01
 
 #: An event for any of these watches a descriptor.
 IO = EventFlag.READ | EventFlag.WRITE | EventFlag.CLOSED
-
-
-@described(
-    base="The event base that the timeout belongs to.",
-    seconds="The duration in seconds.",
-)
-class CommonTimeout:
-    """A timeout with a queue of its own on its `EventBase`: cheaper when many events share it.
-
-    It belongs to its base; `Event.add` of an event on another base refuses it.
-    """
-
-    __slots__ = ("_pointer", "base", "seconds")
-
-    _pointer: CData
-    base: EventBase
-    seconds: float
-
-    def __init__(self) -> None:
-        """Raise `TypeError`: only an `EventBase` makes them."""
-        raise TypeError("a CommonTimeout is made by EventBase.init_common_timeout()")
-
-    @property
-    def pointer(self) -> CData:
-        """The ``struct timeval *``, for calling `libevent_py.lib` with it."""
-        self.base.pointer  # noqa: B018  (hot: raises once the base, and so the timeout, is closed)
-        return self._pointer
-
-    @if_made
-    def __repr__(self) -> str:
-        where = (
-            "closed" if self.base.closed else f"at {int(ffi.cast('uintptr_t', self._pointer)):#x}"
-        )
-        return f"<CommonTimeout {where}, {self.seconds} s>"
 
 
 class EventBase(Root):
@@ -130,6 +101,7 @@ class EventBase(Root):
         "_pipes",
         "_quiet",
         "_reactions",
+        "_threaded",
         "_turns",
         "_waker",
     )
@@ -178,7 +150,7 @@ class EventBase(Root):
         self._once_callbacks: dict[int, OnceCallback] = {}
         #: What the base's own events call when they fire, by key.
         self._reactions: dict[int, Callable[[EventBase], None]] = {}
-        self._jobs: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._jobs: Jobs = deque()
         #: What `_when_quiet` was given, and how many turns in a row were not quiet.
         self._quiet: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._turns = 0
@@ -188,8 +160,9 @@ class EventBase(Root):
         #: What the loop was begun with, while it runs.
         self._loop_flags = LoopFlag(0)
         self._onces: CData | None = None
-        #: The block of `turns` that is under way.
+        #: The block of `turns` that is under way, and that of `in_thread`.
         self._opened: Turns | None = None
+        self._threaded: InThread | None = None
         self._waker: CData | None = None
         self._exiter: CData | None = None
         self._exit_at: float | None = None
@@ -482,6 +455,20 @@ class EventBase(Root):
         """
         return Turns(self, sys._getframe(1))
 
+    def in_thread(self) -> contextlib.AbstractContextManager[threading.Thread]:
+        """Return a context manager in whose block a thread of its own runs the loop.
+
+        The block gets the thread, to which the base belongs meanwhile: it makes `call` and `defer`.
+        The loop goes on when no events are left. At the end of the block it makes the calls that
+        wait, and stops; if something was raised in the block, it stops after the callback that runs
+        now. Then the base belongs to the thread that has left the block, which raises what came out
+        of the loop. If the loop ends before the block, calls that wait, and later ones, fail.
+
+        Entering it raises as `loop` does; `RuntimeError` in such a block, and `ThreadError` for a
+        base made with NOLOCK.
+        """
+        return InThread(self)
+
     def _run(self, pointer: CData, flags: LoopFlag, caller: FrameType) -> int:
         self._check_runnable(caller)
         before: list[int] = []
@@ -636,13 +623,11 @@ class EventBase(Root):
             raise self._wrong_thread()
         super()._claim()
 
-    @contextlib.contextmanager
-    def _from_any_thread(self) -> Iterator[None]:
-        """Keep other threads from closing the base inside the ``with`` block."""
+    def _from_any_thread(self) -> contextlib.AbstractContextManager[object]:
+        """Return what keeps other threads from closing the base inside its ``with`` block."""
         if self._nolock:
             self._check_thread()
-        with self._gate:
-            yield
+        return self._gate
 
     @property
     def got_exit(self) -> bool:
@@ -728,6 +713,27 @@ class EventBase(Root):
             self._rouse()
 
     @any_thread
+    def call(
+        self, function: Callable[[Unpack[Arguments]], Result], *args: Unpack[Arguments]
+    ) -> Future[Result]:
+        """Have the loop make ``function(*args)`` soon, and return the future of its result.
+
+        It may be called from any thread, and is as `defer`, but that what *function* raises is the
+        future's: it reaches `on_error` or comes out of the loop only if it is KeyboardInterrupt or
+        SystemExit. Until the loop comes to it, the future can be cancelled. If the base is closed
+        before that, the future's exception is `ClosedError`. The thread that runs the loop can't
+        wait for it: there, ``result()`` raises `RuntimeError`.
+        """
+        call = Call(self, convert.callback(function, "function"), args)
+        with self._from_any_thread():
+            self._check_usable()
+            if self._threaded is not None:
+                self._threaded._check_serves()
+            self._jobs.append((call._make, ()))
+            self._rouse()
+        return call
+
+    @any_thread
     def _wake(self) -> None:
         """Make the loop reach a clean moment soon; may be called from any thread."""
         if self._nolock and self._thread != get_ident():
@@ -743,15 +749,20 @@ class EventBase(Root):
             lib.evpy_event_rouse(self._waker, 0.0)
 
     def _work(self) -> None:
+        job = None
         try:
             self._exhume()
             for _ in range(len(self._jobs)):
-                function, args = self._jobs[0]
-                del self._jobs[0]  # no call from here to the function: an interrupt can't lose it
-                function(*args)
-                if self._forked:  # the rest belongs to the parent process
+                job = self._jobs[0]
+                del self._jobs[0]  # no call from here to the function
+                job[0](*job[1])
+                job = None
+                # In a forked child, the rest belongs to the parent process.
+                if self._forked or got_break(self.pointer):
                     return
         except BaseException as error:
+            if job is not None and was_lost(job, error):
+                self._jobs.appendleft(job)
             self._report(error, self)
         finally:
             if not self._forked:
@@ -850,8 +861,9 @@ class EventBase(Root):
         """Close everything made on the base, then free the base itself; a second time does nothing.
 
         Finalizers given to `Event.close` that have not run yet run now. Raises `RuntimeError`
-        while the loop runs. In a forked child that has not called `reinit`, it closes only the
-        child's own objects and leaves alone what they share with the parent.
+        while the loop runs; but the thread that has begun a block of `in_thread` stops the loop
+        first. In a forked child that has not called `reinit`, it closes only the child's own
+        objects and leaves alone what they share with the parent.
         Wraps ``event_base_free``.
         """
         super().close()
@@ -859,10 +871,13 @@ class EventBase(Root):
     def _check_closable(self) -> None:
         """Raise an error unless this thread can close everything made on the base."""
         signals.check_closable(self)
+        if self._threaded is not None:
+            self._threaded._end_for_close(outside(sys._getframe(1)))
 
     def _free(self, pointer: CData) -> None:
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
         self._once_callbacks.clear()
+        fail_calls(self._jobs, _closed_first)
         self._jobs.clear()
         # An interrupt may come after each call; then this method runs once more.
         if self._onces is not None:
@@ -905,6 +920,10 @@ def _unwatched() -> OSError | None:
     """Return the error if the kernel has refused to watch something, and nobody was told."""
     code = lib.evpy_loop_unwatched()
     return OSError(code, f"event_base_loop: {os.strerror(code)}") if code else None
+
+
+def _closed_first() -> errors.ClosedError:
+    return errors.ClosedError("the event base was closed before its loop came to this call")
 
 
 def _short() -> MemoryError:

@@ -23,7 +23,8 @@ from libevent_py._core.handle import without_pointer
 from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import EventFlag
-from libevent_py.event.base import FLAGS, IO, CommonTimeout, EventBase
+from libevent_py.event.base import FLAGS, IO, EventBase
+from libevent_py.event.common_timeout import CommonTimeout
 from libevent_py.event.explain import callback_text
 
 if TYPE_CHECKING:
@@ -383,6 +384,8 @@ class Event(Child):
             try:
                 super().close()
                 self._disarm()
+                if self.base._closings:
+                    self.base._note_closed(self._key)
             except BaseException:  # an interrupt
                 if self.closed:
                     self.base._once_clean(Event._disarm, self)  # after it is freed
@@ -399,6 +402,7 @@ class Event(Child):
                 except BaseException:  # an interrupt: C has done its part
                     self._await(finalize)
                     raise
+                self.base._note_closed(self._key)
 
     def _await(self, finalize: FinalizeCallback) -> None:
         """Expect the loop to call *finalize*, as C knows nothing else of the event any longer."""

@@ -29,6 +29,7 @@ from libevent_py import (
     Listener,
     aio,
 )
+from libevent_py._core.wakeup import wakeup
 from tests.kit.flags import CLOSE, PERSIST, READ, WRITE
 from tests.kit.support import PATIENCE, run_python
 
@@ -1063,3 +1064,77 @@ def test_the_loop_misuses_no_memory() -> None:
         """,
         valgrind=True,
     )
+
+
+@pytest.mark.parametrize("first", [None, "loop", "base"], ids=["its own base", "loop", "base"])
+def test_a_closed_loop_is_freed_with_the_last_reference(first: str | None) -> None:
+    """asyncio's is, and the suite of anyio looks for that."""
+    base = None if first is None else EventBase()
+    loop = aio.EventLoop(base)
+    left, right = socket.socketpair()
+    with left, right:
+        loop.add_reader(left, print)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        gc.collect()
+        gc.disable()
+        try:
+            if base is not None and first == "base":
+                base.close()
+            loop.close()
+            gone = weakref.ref(loop)
+            del loop
+            assert gone() is None
+        finally:
+            gc.enable()
+    if base is not None:
+        base.close()
+
+
+def test_turns_are_woken_by_signals_after_a_loop_has_run_in_their_block(base: EventBase) -> None:
+    """As asyncio's signal handlers take the wakeup descriptor, and give it back to nobody."""
+    got: list[int] = []
+    own = wakeup().signals.writer.fileno()
+    loop = aio.EventLoop(base)
+    with base.turns():
+        loop.add_signal_handler(signal.SIGUSR1, got.append, 1)
+        assert wakeup_fd() == own
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_until_complete(asyncio.sleep(0.01))
+        assert got == [1]
+        assert wakeup_fd() == own
+        before = signal.signal(signal.SIGALRM, lambda *_: base.loopbreak())
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        begin = time.monotonic()
+        base.turn(PATIENCE)
+        assert time.monotonic() - begin < PATIENCE / 2
+        signal.signal(signal.SIGALRM, before)
+        loop.close()
+        assert wakeup_fd() == own
+    assert wakeup_fd() == -1
+
+
+def test_a_stop_in_a_descriptor_s_callback_does_not_outlast_a_run_that_raises(
+    base: EventBase,
+) -> None:
+    """Both descriptors are ready in the same turn, that of the loop first."""
+
+    def fails(*_: object) -> None:
+        raise ValueError("no")
+
+    with contextlib.ExitStack() as stack:
+        stops, fail = ([stack.enter_context(end) for end in socket.socketpair()] for _ in range(2))
+        loop = aio.EventLoop(base)
+        loop.set_debug(False)  # in which all handles wait for their turn
+        loop.add_reader(stops[0], loop.stop)
+        stack.enter_context(Event(base, fail[0], READ, fails)).add()
+
+        def both() -> None:
+            stops[1].send(b"x")
+            fail[1].send(b"x")
+
+        loop.call_soon(both)
+        with pytest.raises(ValueError, match="no"):
+            loop.run_forever()
+        loop.remove_reader(stops[0])
+        assert loop.run_until_complete(asyncio.sleep(0.001, 7)) == 7
+        loop.close()

@@ -41,13 +41,13 @@ ANY_THREAD = {
         *("__init__", "__del__"),
         # Here no other thread uses the base: this one becomes the owner.
         *("close", "__enter__", "__exit__", "loop", "dispatch"),
-        *("turn", "turn/a while", "turns"),
+        *("turn", "turn/a while", "turns", "in_thread"),
         # They hold what keeps the base open.
         *("method", "features", "n_priorities", "got_exit", "got_break"),
         # It asks for the event whose callback this thread is in.
         "running_event",
         # They are made for it.
-        *("defer", "loopexit", "loopexit/later", "loopbreak", "loopcontinue"),
+        *("defer", "call", "loopexit", "loopexit/later", "loopbreak", "loopcontinue"),
     },
     "Event": {"active", "active/for more"},  # deferred to the loop
     "HttpConnection": {"make_request/in parts"},  # it fills in a request first, as below

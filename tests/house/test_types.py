@@ -21,7 +21,7 @@ from libevent_py import debug, dns, log, rpc, tag, types, util
 PROGRAM = Path(__file__).with_name("users_program.py")
 
 #: What takes a function of any kind, with its arguments.
-ANY_FUNCTION = {"EventBase.defer"}
+ANY_FUNCTION = {"EventBase.call", "EventBase.defer"}
 
 #: What takes values of any type: those of fields, which check them.
 ANY_VALUE = {"Message.__init__"}

@@ -132,7 +132,9 @@ def turn(s: Scene) -> None:
 
 
 #: Operations that end the object or change its owner: tried after the others.
-LAST = re.compile(r"close|__enter__|__exit__|cancel|drop$|take_over|reinit|dispatch|loop$|turn")
+LAST = re.compile(
+    r"close|__enter__|__exit__|cancel|drop$|take_over|reinit|dispatch|loop$|turn|in_thread"
+)
 
 #: What always works, in whichever state.
 ALWAYS = {"__reduce_ex__", "__repr__", "base", "closed"}

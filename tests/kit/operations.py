@@ -150,6 +150,16 @@ def turned(s: Any) -> None:
         it.turn(0.001)
 
 
+def threaded(s: Any) -> None:
+    it = s.it
+    try:
+        with it.in_thread():
+            pass
+    except KeyboardInterrupt:
+        it.close()  # an interrupt right where the block is left leaves the thread to this
+        raise
+
+
 def collected(s: Any) -> None:
     """Drop the base with all that is made on it, as one cycle."""
     for name in ("event", "it", "base"):
@@ -181,6 +191,8 @@ EVENT_BASE: Operations = {
     "once": lambda s: s.it.once(ignore),
     "once/of a descriptor": lambda s: s.it.once(ignore, fd=s.here, what=WRITE, timeout=60),
     "defer": lambda s: s.it.defer(ignore),
+    "call": lambda s: s.it.call(ignore).cancel(),
+    "in_thread": threaded,
 }
 
 EVENT: Operations = {

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +27,23 @@ class Ran(NamedTuple):
         return {name: outcome.lower() for outcome, name in line.findall(self.said)}
 
 
-def pytest_of(place: Path, code: str, *arguments: str, env: dict[str, str] | None = None) -> Ran:
-    """Run pytest with *arguments* on a file with *code* in *place*."""
+#: The plugins that tests here need, and that say something in each run of pytest.
+OTHERS = ("asyncio", "anyio")
+
+
+def pytest_of(
+    place: Path,
+    code: str,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    plugins: Sequence[str] = (),
+) -> Ran:
+    """Run pytest with *arguments* on a file with *code* in *place*; of `OTHERS` with *plugins*."""
     (place / "test_it.py").write_text(textwrap.dedent(code))
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-rA", "-p"]
+    without = [part for name in OTHERS if name not in plugins for part in ("-p", f"no:{name}")]
     done = subprocess.run(
-        [*command, "no:cacheprovider", "test_it.py", *arguments],
+        [*command, "no:cacheprovider", *without, "test_it.py", *arguments],
         cwd=place,
         env={**os.environ, "COLUMNS": "160", **(env or {})},
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -138,11 +139,11 @@ class Watched:
         return self.last
 
 
-def check(rests: list[dict[str, Any]]) -> None:
+def check(rests: list[dict[str, Any]], same: Sequence[str] = SAME) -> None:
     """Raise `Failed` if anything is not as it was at the first rest once all was warm."""
     first, *later = rests
     for rest in later:
-        for name in SAME:
+        for name in same:
             if rest[name] != first[name]:
                 raise Failed(f"{name}: {first[name]}, then {rest[name]} after {rest['seconds']} s")
     # With few of them chance decides, and at first pages that are used for the first time.
