@@ -37,6 +37,7 @@ from libevent_py.aio.transports import SocketTransport
 from libevent_py.aio.watchers import READ, WRITE, Watched, Watcher, Watchers
 from libevent_py.enums import EventFlag, LoopFlag
 from libevent_py.event.base import EventBase
+from libevent_py.event.event import Event
 
 #: How many seconds to wait at most, as asyncio does.
 LONGEST = 24 * 3600.0

@@ -106,7 +106,7 @@ class Reading(Watcher):
     _free = staticmethod(lib.evpy_stream_free)
 
     def __init__(self, base: EventBase, fd: int, stream: Stream) -> None:
-        self.stream = stream
+        self.stream: Stream = stream
         arguments = base.pointer, fd, id(stream)
         own(self, base, fd, READS, reads_for_a_transport, lib.evpy_stream_new, *arguments)
 

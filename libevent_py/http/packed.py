@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from libevent_py._core.described import described
 from libevent_py._ffi import ffi, lib
@@ -28,8 +28,8 @@ FACTS = struct.Struct("=QIHbb")
 METHODS = {number: (command, command.name or "") for number, command in COMMANDS.items()}
 
 # Looked up once, for code that runs for every request.
-facts_in = FACTS.unpack_from
-snapshot = lib.evpy_http_snapshot
+facts_in: Final = FACTS.unpack_from
+snapshot: Final = lib.evpy_http_snapshot
 BEGIN = FACTS.size
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from libevent_py.serve.engine import Exchange
 
-logger = logging.getLogger("libevent_py.serve.access")
+logger: Final = logging.getLogger("libevent_py.serve.access")
 
 
 def log(exchange: Exchange) -> None:

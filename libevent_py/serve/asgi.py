@@ -38,7 +38,7 @@ class AsgiRunner:
         """Make a loop for *application*, on a base of its own."""
         self._application = application
         self._config = config
-        self.loop = EventLoop()
+        self.loop: EventLoop = EventLoop()
         self.base = self.loop.base
         self.base.on_error = tell
         self._lifespan = Lifespan(application, self.loop, config.lifespan)

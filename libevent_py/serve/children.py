@@ -143,7 +143,8 @@ class Child:
         self.shared = shared
         self.began = now
         #: Whether it serves; whether it has been told to end; and when it is killed, then.
-        self.ready = self.ending = False
+        self.ready: bool = False
+        self.ending: bool = False
         self.deadline: float | None = None
         self.channel, theirs = socket.socketpair()
         self.channel.setblocking(False)
@@ -154,7 +155,7 @@ class Child:
             return work(config, sockets, theirs, shared)
 
         try:
-            self.pid = forked(begin)
+            self.pid: int = forked(begin)
         except BaseException:
             self.channel.close()
             raise

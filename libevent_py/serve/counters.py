@@ -58,7 +58,7 @@ class Shared:
     """The memory that a worker writes its counters to, and the master reads."""
 
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, LAYOUT.size)
+        self.memory: mmap.mmap = mmap.mmap(-1, LAYOUT.size)
 
     def read(self) -> Counts:
         """Return what the worker has counted so far."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from libevent_py.bufferevent.tls import TlsContext
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: Headers as both sides have them: names and values as bytes, in order.
 Headers = Sequence[tuple[bytes, bytes]]
 
-logger = logging.getLogger("libevent_py.serve")
+logger: Final = logging.getLogger("libevent_py.serve")
 
 
 class ClientDisconnected(ConnectionError):

@@ -30,7 +30,7 @@ class Lifespan:
         self._answer: asyncio.Future[Message] | None = None
         self._given_up = False
         #: Whether the application is asked something.
-        self.is_asking = False
+        self.is_asking: bool = False
 
     def start_up(self) -> None:
         """Tell of startup, and wait for the answer; raise `StartupError` for a failure."""

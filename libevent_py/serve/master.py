@@ -115,12 +115,12 @@ class Slot:
     __slots__ = ("crashes", "due", "number", "unfit")
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number: int = number
         #: When a worker begins here, if there is none; never after one that was unfit.
-        self.due = 0.0
+        self.due: float = 0.0
         #: How many have crashed here in a row.
-        self.crashes = 0
-        self.unfit = False
+        self.crashes: int = 0
+        self.unfit: bool = False
 
 
 class Master:

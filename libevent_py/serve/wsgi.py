@@ -55,7 +55,7 @@ class WsgiRunner:
     def __init__(self, application: Any, config: Config) -> None:
         """Make a base, and with ``config.threads`` as many threads, for *application*."""
         self.application = application
-        self.base = EventBase()
+        self.base: EventBase = EventBase()
         self.base.on_error = tell
         self._threads = config.threads
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

@@ -69,7 +69,9 @@ def test_each_command_refuses_an_option_that_it_has_not(
     assert f"usage: python -m libevent_py {command} " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.name not in ("trace", "compare")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c.name not in ("serve", "trace", "compare")]
+)
 def test_the_examples_run(command: object, capfd: pytest.CaptureFixture[str]) -> None:
     example = command.example.split()  # type: ignore[attr-defined]
     if example[:2] == ["samples", "run"]:  # it serves for ever

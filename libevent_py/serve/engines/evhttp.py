@@ -88,9 +88,9 @@ class Head:
 
     def __init__(self, asked: HttpRequestSnapshot, config: Config) -> None:
         """Check what a client has *asked*; raise `RefusedError`."""
-        self.method = asked.method
-        self.version = ".".join(map(str, asked.version))
-        self.target = asked.uri.encode("latin-1")
+        self.method: str = asked.method
+        self.version: str = ".".join(map(str, asked.version))
+        self.target: bytes = asked.uri.encode("latin-1")
         #: What Content-Length says, or None.
         self.length: int | None = None
         if self.version not in ("1.0", "1.1"):
@@ -98,7 +98,7 @@ class Head:
         if len(asked.headers) > config.max_headers:
             raise RefusedError(431)
         headers: list[tuple[bytes, bytes]] = []
-        self.headers = headers
+        self.headers: list[tuple[bytes, bytes]] = headers
         hosts = []
         coded = False
         for text, raw in asked.headers:
@@ -120,7 +120,7 @@ class Head:
                     raise RefusedError(400)
                 coded = True
         #: Whether there is a body, perhaps an empty one.
-        self.bodied = coded or bool(self.length)
+        self.bodied: bool = coded or bool(self.length)
         if coded and (self.length is not None or self.version == "1.0"):
             raise RefusedError(400)
         if self.method in BODILESS and self.bodied:
@@ -152,6 +152,21 @@ class EvhttpExchange(Exchange):
     """A request that evhttp has read as a whole."""
 
     __slots__ = ("_body", "_request", "_state", "_waiting")
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str
+    memo: dict[str, Any]
+    handler: Any
+    gone: bool
+    ended: bool
+    started: bool
+    status: int
+    sent: int
 
     def __init__(self, state: State, request: HttpServerRequest, head: Head, body: bytes) -> None:
         self._state = state
@@ -309,21 +324,21 @@ class State:
     )
 
     def __init__(self, engine: EvhttpEngine, connection: HttpServerConnection) -> None:
-        self.engine = engine
-        self.connection = connection
+        self.engine: EvhttpEngine = engine
+        self.connection: HttpServerConnection = connection
         host, port = connection.peer
         #: None for a UNIX socket.
-        self.client = None if connection.address == "" else (host, port)
-        self.server = engine.server_of(connection)
+        self.client: tuple[str, int] | None = None if connection.address == "" else (host, port)
+        self.server: tuple[str, int | None] | None = engine.server_of(connection)
         self.memo: dict[str, Any] = {}
         #: The head of the request that is being read, what it is refused with, or None.
         self.head: Head | int | None = None
         #: The exchange in flight, or None.
         self.exchange: EvhttpExchange | None = None
         #: Whether there has been a request.
-        self.asked = False
+        self.asked: bool = False
         #: When the client has to have sent the next request's head, and taken the answer before it.
-        self.deadline = time.monotonic() + engine.config.header_timeout
+        self.deadline: float = time.monotonic() + engine.config.header_timeout
 
     def ended(self, exchange: EvhttpExchange) -> None:
         """Wait for the next request, as an answer is complete, if not yet written."""
@@ -390,7 +405,7 @@ class EvhttpEngine(Engine):
     def __init__(self, base: EventBase, config: Config, application: Application) -> None:
         super().__init__(base, config, application)
         self.scheme = "http" if self.tls is None else "https"
-        self.finishing = False
+        self.finishing: bool = False
         self._done: Callable[[], object] | None = None
         self._servers: list[Server] = []
         self._states: dict[HttpServerConnection, State] = {}

@@ -27,8 +27,8 @@ class LlhttpEngine(Engine):
     def __init__(self, base: EventBase, config: Config, application: Application) -> None:
         super().__init__(base, config, application)
         self.scheme = "http" if self.tls is None else "https"
-        self.finishing = False
-        self.now = time.monotonic()
+        self.finishing: bool = False
+        self.now: float = time.monotonic()
         self._done: Callable[[], object] | None = None
         self._open: set[Connection] = set()
         self._listeners: list[Listener] = []
@@ -37,7 +37,8 @@ class LlhttpEngine(Engine):
         # Looked up once: each request asks for them.
         self.begin = application.begin
         self.most: float = FOREVER if config.max_requests is None else config.max_requests
-        self.most_head, self.most_headers = config.max_header_size, config.max_headers
+        self.most_head: int = config.max_header_size
+        self.most_headers: int = config.max_headers
         self._set_deadlines()
         self._sweeper = Event.timer(base, self._sweep)
         self._sweeper.add(self._period)
@@ -103,8 +104,8 @@ class LlhttpEngine(Engine):
 
     def _set_deadlines(self) -> None:
         """Note by when what is begun now has to be done."""
-        self.idle_deadline = self.now + self.config.keep_alive_timeout
-        self.head_deadline = self.now + self.config.header_timeout
+        self.idle_deadline: float = self.now + self.config.keep_alive_timeout
+        self.head_deadline: float = self.now + self.config.header_timeout
 
     def finish(self, done: Callable[[], object]) -> None:
         self.finishing = True

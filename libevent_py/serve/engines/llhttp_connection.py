@@ -59,6 +59,10 @@ FOREVER = float("inf")
 class Connection:
     """A connection: its bufferevent, its parser, and the requests that it has brought."""
 
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str
+
     def __init__(
         self,
         engine: LlhttpEngine,
@@ -70,7 +74,7 @@ class Connection:
         self.fd = fd
         self.client, self.server, self.scheme = client, server, engine.scheme
         self.memo: dict[str, Any] = {}
-        self.deadline = engine.now + engine.config.header_timeout
+        self.deadline: float = engine.now + engine.config.header_timeout
         #: The exchange that is answered, those that are parsed, and the one that is parsed last.
         self._current: LlhttpExchange | None = None
         self._queue: deque[LlhttpExchange] = deque()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libevent_py.serve.engine import Exchange, Headers
 from libevent_py.serve.framing import CHUNKED, LENGTH, NOTHING, head
@@ -30,6 +30,22 @@ class LlhttpExchange(Exchange):
     _mode = _left = 0
 
     # hot: once for each request.
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str
+    memo: dict[str, Any]
+    handler: Any
+    gone: bool
+    ended: bool
+    started: bool
+    status: int
+    sent: int
+
     def __init__(
         self,
         connection: Connection,
