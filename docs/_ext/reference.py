@@ -1,0 +1,165 @@
+"""The reference: each public name with its docstring, and links from names to it.
+
+A page of docs/reference names classes, functions or modules; which of their names are public says
+tests/kit/names.py, which a test compares with what there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import importlib
+import inspect
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest_libevent
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.inspect import TypeAliasForwardRef
+from sphinx.util.nodes import make_refnode
+
+from libevent_py import types
+from tests.kit import names
+
+ROOT = Path(__file__).parents[2]
+
+#: What a name in a docstring may leave out.
+PREFIXES = ["libevent_py.", "libevent_py.types.", "libevent_py.rpc.", "libevent_py.testing."]
+PREFIXES += ["libevent_py.aio.", "libevent_py.enums."]
+
+
+def thing(name: str) -> Any:
+    """Return the object of that dotted name, whose first parts are modules."""
+    found: Any = importlib.import_module("libevent_py")
+    for part in name.split(".")[1:]:
+        found = getattr(found, part, None) or importlib.import_module(f"{found.__name__}.{part}")
+    return found
+
+
+class Public(SphinxDirective):
+    """``public``: the reference of the names given, one a line.
+
+    Of a class all its public members, of a module its docstring alone.
+    """
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        text = "\n".join(self.directive(name.strip()) for name in self.content if name.strip())
+        return self.parse_text_to_nodes(text)
+
+    def directive(self, name: str) -> str:
+        """Return the directive of autodoc's for *name*."""
+        full = f"libevent_py.{name}"
+        found = thing(full)
+        if inspect.ismodule(found):
+            return f".. automodule:: {full}\n"
+        if isinstance(found, type):
+            members = ", ".join(names.members(found))
+            shown = f"   :members: {members}\n   :undoc-members:\n" if members else ""
+            return f".. autoclass:: {full}\n{shown}"
+        kind = "function" if callable(found) and not hasattr(found, "__args__") else "data"
+        return f".. auto{kind}:: {full}\n"
+
+
+class PublicTypes(SphinxDirective):
+    """``public-types``: what the docstring of `libevent_py.types` says of each."""
+
+    def run(self) -> list[nodes.Node]:
+        found = re.findall(r"^    (\w+) +(.*(?:\n {30,}.*)*)", types.__doc__ or "", re.MULTILINE)
+        lines = [".. py:module:: libevent_py.types", ""]
+        for name, said in found:
+            kind = getattr(types, name)
+            value = "" if inspect.isclass(kind) else f"   :type: {written(kind)}\n"
+            lines += [f".. py:data:: libevent_py.types.{name}\n{value}", f"   {linked(said)}", ""]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def written(kind: Any) -> str:
+    """Return an alias as one writes it."""
+    text = str(kind) if not isinstance(kind, type) else kind.__name__
+    text = re.sub(r"ForwardRef\('([\w |]+)'\)", r"\1", text)
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("NoneType", "None")
+
+
+def linked(said: str) -> str:
+    """Return what is said with C's callbacks marked as such."""
+    text = " ".join(said.split())
+    return re.sub(r"\b(\w+_(?:cb|fn|type|func|errorcb)|evhttp_\w+)(?:\(\))?", r"``\1``", text)
+
+
+def missing(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Node
+) -> nodes.Node | None:
+    """Find a name that leaves something out, or is Python's own."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"].removesuffix("()")
+    domain = env.domains.python_domain
+    for name in (*(f"{prefix}{target}" for prefix in PREFIXES), *aliased(target)):
+        if name in domain.objects:
+            found = domain.objects[name]
+            return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, content)
+    return content if pythons(target) or others(target) else None
+
+
+def aliased(target: str) -> Iterator[str]:
+    """Yield the public names of an internal one, such as ``libevent_py.event.event.Event``."""
+    last = target.rpartition(".")[2]
+    if target.startswith("libevent_py."):
+        yield from (f"{prefix}{last}" for prefix in PREFIXES)
+
+
+def pythons(target: str) -> bool:
+    """Tell whether a name is of Python's own, or of a package of others."""
+    root, _, rest = target.partition(".")
+    if hasattr(builtins, root):
+        return True
+    return bool(rest) and root in sys.stdlib_module_names
+
+
+def others(target: str) -> bool:
+    """Tell whether a name is that of a fixture, a file, or a type that has no page of its own."""
+    last = target.rpartition(".")[2]
+    if hasattr(pytest_libevent, target) or (ROOT / target).exists():
+        return True
+    return last in TYPES or any(hasattr(kind, target) for kind in FAMILIAR)
+
+
+#: What stands in signatures and has no page: variables for types, and types for checkers alone.
+TYPES = {"Arguments", "B", "CData", "Default", "E", "F", "HasFileno", "HookedRequest", "M", "N"}
+TYPES |= {"PathLike", "Request", "Result", "Self", "State", "T", "Totals", "V"}
+
+#: Whose methods docstrings name alone.
+FAMILIAR = (asyncio.AbstractEventLoop, socket.socket)
+
+
+def plain(_app: Sphinx, doctree: nodes.document) -> None:
+    """Let the names of Python's own types lead to them, not to members that have the same name."""
+    for node in doctree.findall(addnodes.pending_xref):
+        if node.get("reftype") == "class" and hasattr(builtins, node["reftarget"]):
+            for key in ("refspecific", "py:class"):
+                node.attributes.pop(key, None)
+
+
+def alias(self: TypeAliasForwardRef) -> str:
+    """Return the name of an alias, which Sphinx shows in the middle of a type."""
+    return str(self.name)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directives, and how names are found."""
+    app.add_directive("public", Public)
+    app.add_directive("public-types", PublicTypes)
+    app.connect("missing-reference", missing)
+    app.connect("doctree-read", plain)
+    TypeAliasForwardRef.__repr__ = alias  # type: ignore[assignment]
+    return {"parallel_read_safe": True}
