@@ -58,9 +58,9 @@ toc_object_entries_show_parents = "hide"
 # Python's own names lead to its documentation where its inventory is installed, as Debian's package
 # python3-doc does; nothing is fetched.
 INVENTORIES = sorted(Path("/usr/share/doc").glob("python3*/html/objects.inv"))
-intersphinx_mapping = {
-    "python": ("https://docs.python.org/3", str(path)) for path in INVENTORIES[-1:]
-}
+intersphinx_mapping = {}
+if INVENTORIES:
+    intersphinx_mapping["python"] = ("https://docs.python.org/3", str(INVENTORIES[-1]))
 
 html_theme = "furo"
 html_title = f"libevent_py {release}"

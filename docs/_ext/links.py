@@ -142,7 +142,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
             inside = sorted(
                 file.relative_to(ROOT).as_posix()
                 for file in path.iterdir()
-                if file.is_dir() and next(file.glob("*.*"), None) or file.suffix in LANGUAGES
+                if (file.is_dir() and next(file.glob("*.*"), None)) or file.suffix in LANGUAGES
                 if not file.name.startswith(("_", "."))
             )
             wanted += inside

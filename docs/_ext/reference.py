@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import importlib
 import inspect
 import re
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest_libevent
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -26,6 +26,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import TypeAliasForwardRef
 from sphinx.util.nodes import make_refnode
 
+import pytest_libevent
 from libevent_py import types
 from tests.kit import names
 
@@ -150,6 +151,63 @@ def plain(_app: Sphinx, doctree: nodes.document) -> None:
                 node.attributes.pop(key, None)
 
 
+@functools.cache
+def public() -> set[str]:
+    """Return all public names, without ``libevent_py``."""
+    return {
+        f"{heading}.{name}".removeprefix("libevent_py.").removeprefix(".")
+        for heading, listed in names.sections()
+        for name in listed
+    }
+
+
+#: The names that variables have in the documents, and their class.
+VARIABLES = {"base": "EventBase", "bev": "BufferEvent", "event": "Event", "listener": "Listener"}
+VARIABLES |= {"server": "HttpServer", "buffer": "Buffer", "connection": "HttpConnection"}
+WRITTEN = re.compile(r"(\w+)((?:\.\w+)*)(\(.*\))?")
+
+
+def meant(text: str) -> str | None:
+    """Return the public name that is meant by *text*, such as ``base.defer(f)``."""
+    found = WRITTEN.fullmatch(text.removeprefix("libevent_py."))
+    if not found or not (found[2] or found[1][0].isupper()):
+        return None
+    full = "".join(found.group(1, 2))
+    held = f"{VARIABLES.get(found[1], '')}{found[2]}"
+    for name in (full, held, f"testing.{full}", f"aio.{full}"):
+        if name in public():
+            return name
+    return None
+
+
+def refer(app: Sphinx, doctree: nodes.document) -> None:
+    """Let each public name in backquotes lead to the reference."""
+    for literal in [*doctree.findall(nodes.literal)]:
+        name = meant(literal.astext())
+        if name and may_link(literal):
+            literal.replace_self(
+                addnodes.pending_xref(
+                    "",
+                    literal.deepcopy(),
+                    refdomain="py",
+                    reftype="obj",
+                    reftarget=f"libevent_py.{name}",
+                    refdoc=app.env.docname,
+                    refwarn=True,
+                )
+            )
+
+
+def may_link(literal: nodes.literal) -> bool:
+    """Tell whether a name may become a link: it is none, and in no heading."""
+    above: Any = literal.parent
+    while above is not None:
+        if isinstance(above, (nodes.reference, addnodes.pending_xref, nodes.title, nodes.term)):
+            return False
+        above = above.parent
+    return True
+
+
 def alias(self: TypeAliasForwardRef) -> str:
     """Return the name of an alias, which Sphinx shows in the middle of a type."""
     return str(self.name)
@@ -161,5 +219,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("public-types", PublicTypes)
     app.connect("missing-reference", missing)
     app.connect("doctree-read", plain)
+    app.connect("doctree-read", refer)
     TypeAliasForwardRef.__repr__ = alias  # type: ignore[assignment]
     return {"parallel_read_safe": True}
