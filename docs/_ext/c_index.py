@@ -6,8 +6,6 @@ import itertools
 import re
 from collections.abc import Iterator
 
-import c_names
-from c_names import Name
 from docutils import nodes
 from reference import may_link
 from sphinx import addnodes
@@ -15,6 +13,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from libevent_py import lib
+from tests.kit import c_names
+from tests.kit.c_names import Name
 
 PAGE = "c-index"
 #: Up to so many names that begin alike share a heading with others.

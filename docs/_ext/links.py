@@ -71,9 +71,7 @@ def included(app: Sphinx, path: Path, _parent: str, source: list[str]) -> None:
 
 def files(env: BuildEnvironment) -> dict[str, set[str]]:
     """Return the files that each page links to."""
-    if not hasattr(env, "project_files"):
-        env.project_files = {}
-    known: dict[str, set[str]] = env.project_files
+    known: dict[str, set[str]] = vars(env).setdefault("project_files", {})
     return known
 
 

@@ -220,5 +220,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("missing-reference", missing)
     app.connect("doctree-read", plain)
     app.connect("doctree-read", refer)
-    TypeAliasForwardRef.__repr__ = alias  # type: ignore[assignment]
+    TypeAliasForwardRef.__repr__ = alias  # type: ignore[method-assign]
     return {"parallel_read_safe": True}

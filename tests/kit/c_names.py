@@ -10,18 +10,17 @@ import functools
 import re
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import libevent_py
 from libevent_py._cli import find
 from tests.kit.cdefs import without_comments
+from tests.kit.support import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[2]
 HEADERS = ROOT / "vendor" / "include" / "event2"
 TABLE = ROOT / "docs" / "c_names.toml"
 
@@ -87,11 +86,10 @@ def _read(header: str, text: str) -> list[Name]:
     for name, _ in sorted(STRUCT.findall(body), key=lambda one: one[1] != "{"):
         names.append(Name(name, STRUCTURE, header, f"struct {name};"))
     for declaration in TYPEDEF.findall(body):
-        found = re.search(r"\(\s*\*\s*(\w+)\s*\)\s*\(", declaration)
-        found = found or re.search(r"(\w+)\s*\([^()]*\)\s*$", declaration)
-        if found:
-            text = _one_line(f"typedef {declaration.strip()}")
-            names.append(Name(found[1], CALLBACK, header, text))
+        pointer = re.search(r"\(\s*\*\s*(\w+)\s*\)\s*\(", declaration)
+        if called := pointer or re.search(r"(\w+)\s*\([^()]*\)\s*$", declaration):
+            whole = _one_line(f"typedef {declaration.strip()}")
+            names.append(Name(called[1], CALLBACK, header, whole))
     return names
 
 
