@@ -167,7 +167,8 @@ def about(path: Path) -> str:
     if path.suffix != ".py":
         return ""
     found = re.match(r'"""(.*?)(?:"""|$)', path.read_text(), re.MULTILINE)
-    return f" {html.escape(found[1])}" if found else ""
+    text = html.escape(found[1]) if found else ""
+    return " " + re.sub(r"``(.*?)``", r"<code>\1</code>", text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

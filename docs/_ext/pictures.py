@@ -13,7 +13,7 @@ HERE = Path(__file__).parents[1]
 def inlined(app: Sphinx, doctree: nodes.document) -> None:
     """Replace each such image by its text."""
     for image in [*doctree.findall(nodes.image)]:
-        path = HERE / image["uri"]
+        path = (HERE / image["uri"]).resolve()
         if path.parent == HERE / "pictures":
             app.env.note_dependency(str(path))
             html = f'<div class="picture">{path.read_text()}</div>'

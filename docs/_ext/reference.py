@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import enum
 import functools
 import importlib
 import inspect
@@ -22,13 +23,16 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import TypeAliasForwardRef
 from sphinx.util.nodes import make_refnode
 
 import pytest_libevent
 from libevent_py import types
-from tests.kit import names
+from tests.kit import c_names, names
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,7 +92,8 @@ def written(kind: Any) -> str:
     """Return an alias as one writes it."""
     text = str(kind) if not isinstance(kind, type) else kind.__name__
     text = re.sub(r"ForwardRef\('([\w |]+)'\)", r"\1", text)
-    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("NoneType", "None")
+    text = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("NoneType", "None")
+    return text.replace("'", "")
 
 
 def linked(said: str) -> str:
@@ -208,6 +213,61 @@ def may_link(literal: nodes.literal) -> bool:
     return True
 
 
+def told(_app: Sphinx, _what: str, name: str, obj: Any, _options: Any, lines: list[str]) -> None:
+    """Give the members of enumerations their own docstrings, and C's names."""
+    parent, _, last = name.rpartition(".")
+    kind = thing(parent) if parent.startswith("libevent_py.") else None
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and last in kind.__members__:
+        c = [one.name for one in c_names.python(f"{kind.__name__}.{last}")]
+        is_c = f" Is {', '.join(f'``{one}``' for one in c)}." if c else ""
+        lines[:] = [f"{kind[last].__doc__ or ''}{is_c}"]
+    if not any(lines):
+        lines[:] = inherited(parent, last)
+        if not any(lines):
+            logger.warning("%s has no docstring", name)
+
+
+#: What is said of attributes that many classes have, or that have no docstring in the source.
+ATTRIBUTES = {
+    "base": "The `EventBase` whose loop serves it.",
+    "callback": "The function that gets the answer; None when it has been called.",
+    "dns_base": "The `DnsBase` that looks the name up.",
+    "ffi": "cffi's ``ffi`` for libevent: types, memory and callbacks of C.",
+    "lib": "All of libevent's functions and constants, as they are in C.",
+    "name": "The name that the field has in its message.",
+    "optional": "Whether a message is complete without the field.",
+    "tag": "The number that tags the field on the wire.",
+}
+
+
+def inherited(parent: str, name: str) -> list[str]:
+    """Return what is said of an attribute where it is annotated, in a class or one above."""
+    if name in ATTRIBUTES:
+        return [ATTRIBUTES[name]]
+    kind = thing(parent)
+    for above in getattr(kind, "__mro__", ()):
+        if above.__module__.startswith("libevent_py"):
+            source = inspect.getsource(above)
+            found = re.search(rf"((?:^ +#:.*\n)+) +{name}\b", source, re.MULTILINE)
+            if found:
+                return [line.strip().removeprefix("#:").strip() for line in found[1].splitlines()]
+    return []
+
+
+def signed(
+    _app: Sphinx,
+    _what: str,
+    _name: str,
+    obj: Any,
+    _options: Any,
+    signature: str | None,
+    returns: Any,
+) -> tuple[str | None, Any]:
+    """Leave out that an enumeration is called with a value."""
+    is_enum = isinstance(obj, type) and issubclass(obj, enum.Enum)
+    return ("" if is_enum else signature), returns
+
+
 def alias(self: TypeAliasForwardRef) -> str:
     """Return the name of an alias, which Sphinx shows in the middle of a type."""
     return str(self.name)
@@ -218,6 +278,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("public", Public)
     app.add_directive("public-types", PublicTypes)
     app.connect("missing-reference", missing)
+    app.connect("autodoc-process-docstring", told)
+    app.connect("autodoc-process-signature", signed)
     app.connect("doctree-read", plain)
     app.connect("doctree-read", refer)
     TypeAliasForwardRef.__repr__ = alias  # type: ignore[method-assign]

@@ -202,7 +202,7 @@ def owners() -> Picture:
 
 def flow() -> Picture:
     """Return how bytes flow, with and without EAGER."""
-    p = Picture("How bytes flow: through the loop's turns, without EAGER and with it", 760, 400)
+    p = Picture("How bytes flow: through the loop's turns, without EAGER and with it", 760, 350)
 
     def lane(y: int, head: str, boxes: list[tuple[str, ...]], notes: list[str]) -> None:
         p.text(20, y, head)
