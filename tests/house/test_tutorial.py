@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ CHAPTERS = sorted(TUTORIAL.glob("[0-9]*.md"))
 PROGRAMS = [program for page in CHAPTERS for program in programs(page)]
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_a_program_prints_what_the_page_says(program: Program) -> None:
     program.check()
@@ -31,7 +33,7 @@ def test_the_index_lists_the_chapters_in_order() -> None:
 
 
 def test_each_chapter_leads_to_the_next() -> None:
-    for page, following in zip(CHAPTERS, CHAPTERS[1:], strict=False):
+    for page, following in itertools.pairwise(CHAPTERS):
         assert page.read_text().rstrip().endswith(f"({following.name})"), page.name
 
 
@@ -47,7 +49,7 @@ def test_each_chapter_begins_and_ends_alike() -> None:
 
 
 def named_in(text: str) -> set[str]:
-    """Return the names such as ``EventBase.loop`` in *text* that are in backticks, outside blocks."""
+    """Return the names such as ``EventBase.loop`` in *text*, outside of its blocks."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     return set(re.findall(r"`([A-Z]\w+\.\w+|(?:util|log|debug|tag)\.\w+)`", prose))
 
