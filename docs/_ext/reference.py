@@ -227,25 +227,22 @@ def told(_app: Sphinx, _what: str, name: str, obj: Any, _options: Any, lines: li
             logger.warning("%s has no docstring", name)
 
 
-#: What is said of attributes that many classes have, or that have no docstring in the source.
-ATTRIBUTES = {
-    "base": "The `EventBase` whose loop serves it.",
-    "callback": "The function that gets the answer; None when it has been called.",
-    "dns_base": "The `DnsBase` that looks the name up.",
+#: What is said of the door to C, which has no docstrings.
+DOOR = {
     "ffi": "cffi's ``ffi`` for libevent: types, memory and callbacks of C.",
     "lib": "All of libevent's functions and constants, as they are in C.",
-    "name": "The name that the field has in its message.",
-    "optional": "Whether a message is complete without the field.",
-    "tag": "The number that tags the field on the wire.",
 }
 
 
 def inherited(parent: str, name: str) -> list[str]:
     """Return what is said of an attribute where it is annotated, in a class or one above."""
-    if name in ATTRIBUTES:
-        return [ATTRIBUTES[name]]
+    if name in DOOR:
+        return [DOOR[name]]
     kind = thing(parent)
     for above in getattr(kind, "__mro__", ()):
+        slots = vars(above).get("__slots__")
+        if isinstance(slots, dict) and slots.get(name):
+            return [slots[name]]
         if above.__module__.startswith("libevent_py"):
             source = inspect.getsource(above)
             found = re.search(rf"((?:^ +#:.*\n)+) +{name}\b", source, re.MULTILINE)
