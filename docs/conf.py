@@ -44,6 +44,7 @@ nitpicky = True
 default_role = "py:obj"
 nitpick_ignore_regex: list[tuple[str, str]] = []
 
+autoclass_content = "both"  # what a class is, and what its arguments are
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {name: name for name in types.__all__}
 autodoc_typehints = "signature"

@@ -67,10 +67,14 @@ class Public(SphinxDirective):
         found = thing(full)
         if inspect.ismodule(found):
             return f".. automodule:: {full}\n"
+        if isinstance(found, type) and issubclass(found, enum.Enum):
+            return f".. autoclass:: {full}\n   :class-doc-from: class\n\n{enumerated(found)}"
         if isinstance(found, type):
             members = ", ".join(names.members(found))
+            own = issubclass(found, tuple)  # whose __new__ says nothing
             shown = f"   :members: {members}\n   :undoc-members:\n" if members else ""
-            return f".. autoclass:: {full}\n{shown}"
+            kind = "   :class-doc-from: class\n" if own else ""
+            return f".. autoclass:: {full}\n{kind}{shown}"
         kind = "function" if callable(found) and not hasattr(found, "__args__") else "data"
         return f".. auto{kind}:: {full}\n"
 
@@ -84,7 +88,7 @@ class PublicTypes(SphinxDirective):
         for name, said in found:
             kind = getattr(types, name)
             value = "" if inspect.isclass(kind) else f"   :type: {written(kind)}\n"
-            lines += [f".. py:data:: libevent_py.types.{name}\n{value}", f"   {linked(said)}", ""]
+            lines += [f".. py:data:: {name}\n{value}", f"   {linked(said)}", ""]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
@@ -214,17 +218,23 @@ def may_link(literal: nodes.literal) -> bool:
 
 
 def told(_app: Sphinx, _what: str, name: str, obj: Any, _options: Any, lines: list[str]) -> None:
-    """Give the members of enumerations their own docstrings, and C's names."""
+    """Give attributes the docstrings that they have elsewhere; complain where there is none."""
     parent, _, last = name.rpartition(".")
-    kind = thing(parent) if parent.startswith("libevent_py.") else None
-    if isinstance(kind, type) and issubclass(kind, enum.Enum) and last in kind.__members__:
-        c = [one.name for one in c_names.python(f"{kind.__name__}.{last}")]
-        is_c = f" Is {', '.join(f'``{one}``' for one in c)}." if c else ""
-        lines[:] = [f"{kind[last].__doc__ or ''}{is_c}"]
     if not any(lines):
         lines[:] = inherited(parent, last)
         if not any(lines):
             logger.warning("%s has no docstring", name)
+
+
+def enumerated(kind: type[enum.Enum]) -> str:
+    """Return the members of an enumeration, with their docstrings and their names in C."""
+    parts = []
+    for name, member in kind.__members__.items():
+        c = [f"``{one.name}``" for one in c_names.python(f"{kind.__name__}.{name}")]
+        said = f"{member.__doc__ or ''} {', '.join(c)}{'.' if c else ''}".strip()
+        value = f"{member.value:d}" if isinstance(member.value, int) else repr(member.value)
+        parts.append(f"   .. py:attribute:: {name}\n      :value: {value}\n\n      {said}\n")
+    return "\n".join(parts)
 
 
 #: What is said of the door to C, which has no docstrings.

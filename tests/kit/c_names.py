@@ -6,12 +6,15 @@ in libevent_py/_c and, for what is neither function nor macro, docs/c_names.toml
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
 import re
 import sys
 from dataclasses import dataclass, field
 
 import libevent_py
+from libevent_py import enums
 from libevent_py._cli import find
 from tests.kit.cdefs import without_comments
 from tests.kit.support import ROOT
@@ -132,14 +135,44 @@ def _fill(one: Name) -> None:
         (one.stood_for if place.stands else one.wrapped).extend(public(place))
     if one.wrapped or one.stood_for:
         return
-    if absent := find.absent(one.name):
+    if absent := _absent().get(one.name):
         one.why = absent.why
         for other in absent.instead:
             (one.instead_in_c if other in find.places() else one.instead).append(other)
         return
-    one.instead = find.constant(one.name)
+    one.instead = _constants().get(one.name, [])
     if not one.instead:
         one.instead, one.why = table().get(one.name, ([], ""))
+
+
+@functools.cache
+def _absent() -> dict[str, find.Absent]:
+    """Return what the tables of libevent_py/_c say, as `find.absent` does of one name."""
+    found = {}
+    for path in sorted(find.PACKAGE.glob("_c/not_*.toml")):
+        read = tomllib.loads(path.read_text())
+        for kind in ("functions", "macros"):
+            for group in read.get(kind, ()):
+                for name in group["names"]:
+                    why = find.Absent(
+                        kind.removesuffix("s"), group["why"], find.instead(read, name)
+                    )
+                    found.setdefault(name, why)
+    return found
+
+
+@functools.cache
+def _constants() -> dict[str, list[str]]:
+    """Return the members of enumerations that each constant is, as `find.constant` does of one."""
+    found: dict[str, list[str]] = {}
+    for kind in ast.parse(inspect.getsource(enums)).body:
+        for node in kind.body if isinstance(kind, ast.ClassDef) else ():
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                parts = {ast.unparse(part) for part in ast.walk(node.value)}
+                for name in {part.removeprefix("lib.").strip("'") for part in parts}:
+                    members = found.setdefault(name, [])
+                    members.append(f"{kind.name}.{node.targets[0].id}")  # type: ignore[attr-defined]
+    return found
 
 
 def public(place: find.Place) -> list[str]:
