@@ -49,7 +49,7 @@ test: .venv/installed build/test-packages lint
 	. $(BIN)/activate && $(PYTEST) -m 'not more' --durations 15
 
 # What make test takes a sample of, or leaves out.
-more: .venv/installed build/test-packages
+more: .venv/docs build/test-packages
 	. $(BIN)/activate && $(PYTEST) -m more --durations 15
 
 # What takes a second or less: no valgrind, no random walks, no samples; and without the checks on

@@ -6,6 +6,7 @@ that becomes a page with the file's text; and a folder's a list of its files.
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import re
@@ -130,6 +131,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     bridge = PygmentsBridge("html", app.config.pygments_style)
     wanted = sorted(set().union(*files(app.env).values()))
     done = set()
+    trees: dict[int, Any] = {}  # the navigation is the same for all pages as deep below the root
     while wanted:
         name = wanted.pop()
         if name in done:
@@ -154,6 +156,12 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
             language = LANGUAGES.get(path.suffix, "text")
             body = bridge.highlight_block(path.read_text(), language, linenos=False)
         context = {"title": name, "body": f"<h1>{html.escape(name)}</h1>{body}", "toc": ""}
+        depth = name.count("/")
+        if depth not in trees:
+            trees[depth] = functools.cache(
+                functools.partial(app.builder._get_local_toctree, page_of(name))  # type: ignore[attr-defined]
+            )
+        context["toctree"] = trees[depth]
         yield page_of(name), context, "page.html"
 
 
