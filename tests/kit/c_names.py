@@ -148,7 +148,7 @@ def _fill(one: Name) -> None:
 @functools.cache
 def _absent() -> dict[str, find.Absent]:
     """Return what the tables of libevent_py/_c say, as `find.absent` does of one name."""
-    found = {}
+    found: dict[str, find.Absent] = {}
     for path in sorted(find.PACKAGE.glob("_c/not_*.toml")):
         read = tomllib.loads(path.read_text())
         for kind in ("functions", "macros"):
