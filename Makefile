@@ -11,6 +11,8 @@ TEST_PACKAGES := bind9-dnsutils curl debootstrap haproxy memcached netcat-openbs
 BENCH_PACKAGES := curl wrk
 SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 FUZZ_PACKAGES := clang libclang-rt-dev
+# The list of Python's own names, so that they are links: nothing is fetched while the site is built.
+DOCS_PACKAGES := python3-doc
 
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py build_ffi.py build_trace.py vendor/fetch.py vendor/libevent.toml \
@@ -38,7 +40,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test more quick test-all bench soak fuzz fuzz-parsers lint build samples-c clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test more quick test-all bench docs soak fuzz fuzz-parsers lint build samples-c clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -47,7 +49,7 @@ test: .venv/installed build/test-packages lint
 	. $(BIN)/activate && $(PYTEST) -m 'not more' --durations 15
 
 # What make test takes a sample of, or leaves out.
-more: .venv/installed build/test-packages
+more: .venv/docs build/test-packages
 	. $(BIN)/activate && $(PYTEST) -m more --durations 15
 
 # What takes a second or less: no valgrind, no random walks, no samples; and without the checks on
@@ -83,6 +85,10 @@ $(OTHER_BUILDS:%=test-%): test-%: .venv/installed build/test-packages build/sour
 
 bench: .venv/bench build/bench-packages
 	$(BIN)/python -m benchmarks
+
+# The site, in build/docs: open build/docs/index.html. Python 3.11 or later, as Sphinx wants it.
+docs: .venv/docs build/docs-packages
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 
 # Servers under good and bad clients, and then coroutines that are cancelled anywhere, for as long as one likes each:
 # make soak MINUTES=60
@@ -130,6 +136,10 @@ build/samples/%: samples/c/%.c $(wildcard samples/c/*.h) Makefile
 	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[bench]'
 	touch $@
 
+.venv/docs: .venv/installed
+	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[docs]'
+	touch $@
+
 .venv/soak: .venv/installed
 	. $(BIN)/activate && $(PIP) $(EDITABLE) '.[soak]'
 	touch $@
@@ -152,6 +162,10 @@ build/source-packages: .ci/packages Makefile
 
 build/fuzz-packages: .ci/packages Makefile
 	.ci/packages '$(PYTHON)' $(FUZZ_PACKAGES)
+	mkdir -p build && touch $@
+
+build/docs-packages: .ci/packages Makefile
+	.ci/packages '$(PYTHON)' $(DOCS_PACKAGES)
 	mkdir -p build && touch $@
 
 build/bench-packages: .ci/packages Makefile

@@ -205,7 +205,7 @@ class DebugLogging(Number):
 
 
 class MonotonicFlag(Flag):
-    """Which clock a `MonotonicTimer` reads: the ``EV_MONOT_`` flags."""
+    """Which clock a `util.MonotonicTimer` reads: the ``EV_MONOT_`` flags."""
 
     PRECISE = lib.EV_MONOT_PRECISE, "The most precise clock, even if reading it takes longer."
     FALLBACK = (
@@ -289,11 +289,11 @@ class BufferEventOption(Flag):
     """How a bufferevent behaves: the ``BEV_OPT_`` flags, and one that C doesn't have.
 
     EAGER makes a plain socket faster than it is in C. It reads all that the kernel has, up to
-    `BufferEvent.max_single_read`, instead of 4096 bytes at a time. What `on_read` writes is sent
+    `BufferEvent.max_single_read`, instead of 4096 bytes at a time. What ``on_read`` writes is sent
     when it returns, as far as the kernel takes it and regardless of
     `BufferEvent.max_single_write`, instead of in the loop's next turn. With DEFER_CALLBACKS,
-    `on_write` is still called in the loop's next turn; without, right after `on_read` when all has
-    been sent. EAGER is ignored with a filter, TLS, a rate limit, a watermark, THREADSAFE or a
+    ``on_write`` is still called in the loop's next turn; without, right after ``on_read`` when all
+    has been sent. EAGER is ignored with a filter, TLS, a rate limit, a watermark, THREADSAFE or a
     buffer's own callback.
     """
 

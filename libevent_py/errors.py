@@ -53,7 +53,7 @@ class ThreadError(LibeventError, RuntimeError):
 
 
 class ForkError(LibeventError, RuntimeError):
-    """Refuse to use in a forked child, before `reinit`, what still belongs to the parent."""
+    """Refuse to use in a forked child, before ``reinit()``, what still belongs to the parent."""
 
 
 class DnsError(LibeventError, socket.gaierror):

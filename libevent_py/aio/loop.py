@@ -58,8 +58,8 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
     Give the class itself to ``asyncio.Runner(loop_factory=…)`` or ``asyncio.run``, or use
     `aio.run`. Everything of asyncio's works on it: tasks, streams, transports, subprocesses,
     signals, debug mode. What the callbacks of the base's other objects raise comes out of
-    `run_forever`, after which the loop can be run again. `EventBase.loopbreak` and `loopexit` stop
-    it, as `stop` does. An object's callback may use the loop as a coroutine may: no
+    `run_forever`, after which the loop can be run again. `EventBase.loopbreak` or ``loopexit``
+    stops it, as `stop` does. An object's callback may use the loop as a coroutine may: no
     `call_soon_threadsafe` is needed.
     """
 

@@ -103,7 +103,7 @@ async def connected(
 class Streams:
     """A listening socket whose connections are streams: ``async for stream in streams``.
 
-    It stops accepting while `BACKLOG` streams wait to be taken. ``async with`` closes it, and the
+    It stops accepting while ``BACKLOG`` streams wait to be taken. ``async with`` closes it, and the
     streams that nobody has taken.
     """
 

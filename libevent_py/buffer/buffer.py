@@ -544,7 +544,7 @@ class Buffer(Handle):
 
         The output of a bufferevent with a socket and without TLS sends them straight from the file.
         It then ignores rate limits, and its content can't be looked at any more. If the file has
-        become shorter, the bufferevent's `on_event` is called with WRITING and EOF. Raises
+        become shorter, the bufferevent's ``on_event`` is called with WRITING and EOF. Raises
         `ValueError` for bytes that the segment doesn't have. Wraps ``evbuffer_add_file_segment``.
         """
         if not isinstance(segment, FileSegment):

@@ -205,7 +205,7 @@ class HttpConnection(Flow, Child):
         a proxy a whole URI, for CONNECT a host and a port. Each request is made once. Where a name
         is looked up at once, the callback may be called before this returns.
 
-        The body is what the request's `output_buffer` holds now; it can't be changed any more. A
+        The body is what the request's ``output_buffer`` holds now; it can't be changed any more. A
         `FileSegment` in it that is mapped is sent without being read into memory. The header
         Content-Length is added for every method, unlike in C. If there is a header
         Transfer-Encoding, which can only be "chunked", the body is sent as one chunk instead. To
@@ -458,7 +458,7 @@ class HttpConnection(Flow, Child):
             self.close()
 
     def close(self) -> None:
-        """Close the connection, after calling the callbacks of its requests with `error` set.
+        """Close the connection, after calling the callbacks of its requests with ``error`` set.
 
         A second time does nothing. Any callback may close it. Raises `ThreadError` in the wrong
         thread. Wraps ``evhttp_connection_free``.

@@ -262,8 +262,8 @@ class RpcPool(End):
         """Add *connection*, an idle `HttpConnection` on the same base, to make calls on.
 
         The connection belongs to the pool, which closes it, and can't be used itself until it is
-        removed: set its timeout first. Its `retries` don't apply to calls. When the `DnsBase` that
-        it was made with is closed, so is the pool. Wraps ``evrpc_pool_add_connection``.
+        removed: set its timeout first. Its ``retries`` don't apply to calls. When the `DnsBase`
+        that it was made with is closed, so is the pool. Wraps ``evrpc_pool_add_connection``.
         """
         pool = self.pointer
         self.base._check_thread()

@@ -19,7 +19,7 @@ PRINTED = {
         "['left']\n",
         "[1, 1, 1]\n",
     ],
-    "threads": [
+    "in-thread": [
         "b'HELLO FROM A THREAD THAT MAY BLOCK\\n'\n",
         "[b'One', b'Two']\n",
     ],

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import libevent_py
 from libevent_py import lib
-from libevent_py._cli import find
+from tests.kit.departures import departing, departs
 from tests.kit.support import ROOT
 
 PAGE = (ROOT / "docs" / "departures.md").read_text()
@@ -22,23 +20,6 @@ ROWS = [
 ]
 NAMES = [row[0].strip(" `") for row in ROWS]
 
-#: The modules that a program uses by their name.
-HOLDERS = {f"{name}.py": name for name in ("debug", "log", "tag", "util")}
-HOLDERS["rpc/message.py"] = "rpc_message"
-
-#: What a docstring says of C where Python does something else.
-DEPARTS = re.compile(
-    r"\b[Uu]nlike in C\b"
-    r"|(?<![Aa]s )\b[Ii]n C,? (?:it|nothing|nobody|the|a|libevent|after|would)\b"
-    r"|\bC(?:'s own function)? (?:would|does not|doesn't|accepts)\b"
-    r"|\blibevent itself (?:never|sends|doesn't)\b"
-)
-
-
-def departs(docstring: str) -> bool:
-    """Tell whether a docstring says that C does something else."""
-    return DEPARTS.search(" ".join(docstring.split())) is not None
-
 
 def resolved(name: str) -> Any:
     """Return the object that has the public *name*."""
@@ -48,38 +29,15 @@ def resolved(name: str) -> Any:
     return holder
 
 
-def public_names(module: str, name: str) -> list[str]:
-    """Return the names that a program may call a definition by; none if it isn't public."""
-    names = [known for known in find.public(name) if known.split(".")[0] in libevent_py.__all__]
-    if holder := HOLDERS.get(module):
-        names.append(f"{holder}.{name}")
-    return [known for known in names if not re.search(r"\b_", known)]
-
-
-def departing() -> Iterator[list[str]]:
-    """Yield the public names of each definition whose docstring says that it departs from C."""
-    for path in sorted(find.PACKAGE.rglob("*.py")):
-        module = path.relative_to(find.PACKAGE).as_posix()
-        if module.startswith("_"):
-            continue
-        tree = ast.parse(path.read_bytes())
-        if departs(ast.get_docstring(tree) or ""):
-            yield [module.removesuffix(".py")]
-        for name, node in find.definitions_in(tree):
-            names = public_names(module, name)
-            if names and departs(ast.get_docstring(node) or ""):
-                yield names
-
-
 def test_each_docstring_that_says_it_departs_from_c_is_listed() -> None:
-    found = [*departing()]
+    found = [names for names, _ in departing()]
     assert len(found) > 60
     missing = [names for names in found if not set(names) & set(NAMES)]
     assert missing == [], "see docs/departures.md"
 
 
 def test_each_name_that_is_listed_says_so_in_its_docstring() -> None:
-    said = {name for names in departing() for name in names}
+    said = {name for names, _ in departing() for name in names}
     assert [name for name in NAMES if name not in said] == []
 
 

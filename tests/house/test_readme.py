@@ -56,7 +56,11 @@ def printed(command: list[str]) -> str:
 
 
 def test_every_section_with_examples_is_tested() -> None:
-    assert list(EXAMPLES) == ["An echo server", "HTTP", "DNS", "RPC"]
+    assert list(EXAMPLES) == ["An echo server", "HTTP"]
+
+
+def test_it_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
 
 
 def test_the_echo_server_echoes() -> None:
@@ -66,16 +70,6 @@ def test_the_echo_server_echoes() -> None:
 
 
 @pytest.mark.slow
-def test_the_http_server_answers_curl_and_the_client() -> None:
+def test_the_http_server_answers_curl() -> None:
     with serving("HTTP") as (host, port):
         assert printed(["curl", "-sS", f"http://{host}:{port}/"]) == "Hello, 127.0.0.1\n"
-        assert printed(example("HTTP", 1, port)) == "200 b'Hello, 127.0.0.1\\n'\n"
-    assert "refused" in printed(example("HTTP", 1, port))
-
-
-def test_the_name_is_looked_up() -> None:
-    assert printed(example("DNS")) == "NONE ['192.0.2.1']\n"
-
-
-def test_the_procedure_is_called() -> None:
-    assert printed(example("RPC")) == "Sum(value=6)\n"
