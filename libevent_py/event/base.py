@@ -46,8 +46,8 @@ from libevent_py.event.threads import Call, InThread, Jobs, fail_calls, was_lost
 from libevent_py.event.turns import Turns
 
 if TYPE_CHECKING:
+    import concurrent.futures
     import threading
-    from concurrent.futures import Future
 
     from libevent_py._ffi import Arguments, CData, Result, Unpack
     from libevent_py.event.event import Event
@@ -715,7 +715,7 @@ class EventBase(Root):
     @any_thread
     def call(
         self, function: Callable[[Unpack[Arguments]], Result], *args: Unpack[Arguments]
-    ) -> Future[Result]:
+    ) -> concurrent.futures.Future[Result]:
         """Have the loop make ``function(*args)`` soon, and return the future of its result.
 
         It may be called from any thread, and is as `defer`, but that what *function* raises is the

@@ -26,7 +26,7 @@ def run(
 
     *app* is a WSGI or ASGI application, or "module:attribute". It is served on *host* and *port*,
     or else at the path *unix* of a UNIX socket, which is removed in the end, or on the listening
-    socket *fd*, which is closed. *ready* and *settings* are as for `worker.serve` and `Config`.
+    socket *fd*, which is closed. *ready* and *settings* are as for `serve` and `Config`.
     Raises what they raise, and `OSError` if nothing can be bound there.
     """
     config = Config(app, **settings)
