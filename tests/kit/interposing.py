@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType, MemberDescriptorType
@@ -166,11 +167,16 @@ class Interposer:
         """Run *function*, and return what it returns or raise what it raises."""
         # CPython keeps no reference of its own while it reports what a finalizer has raised.
         traced = self._called
+        # Else the collector may run finalizers of earlier tests here, which would be acted in.
+        collects = gc.isenabled()
+        gc.disable()
         sys.settrace(traced)
         try:
             return function(*arguments)
         finally:
             sys.settrace(None)
+            if collects:
+                gc.enable()
             del traced
 
     def _called(self, frame: FrameType, _event: str, _argument: Any) -> Any:
