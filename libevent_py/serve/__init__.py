@@ -23,8 +23,8 @@ worker makes both, and ends them::
     runner.close()
 
 *A further engine* is a subclass of ``engine.Engine`` with one of ``engine.Exchange``, in a module
-of its own in engines/, and a line in ``engines.PLACES`` and ``config.ENGINES``. What it passes on must
-not be ambiguous: the comments on ``Exchange``'s attributes say what runners rely on.
+of its own in engines/, and a line in ``engines.PLACES`` and ``config.ENGINES``. What it passes on
+must not be ambiguous: the comments on ``Exchange``'s attributes say what runners rely on.
 """
 
 from __future__ import annotations
