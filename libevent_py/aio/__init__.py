@@ -8,8 +8,9 @@ On such a loop, `Stream` reads and writes any bufferevent, and `connect`, `liste
 
 from __future__ import annotations
 
+from libevent_py.aio.lookups import getaddrinfo as getaddrinfo
 from libevent_py.aio.loop import EventLoop as EventLoop
-from libevent_py.aio.peers import Streams, connect, getaddrinfo, listen, wait
+from libevent_py.aio.peers import Streams, connect, listen, wait
 from libevent_py.aio.requests import Response, request
 from libevent_py.aio.runner import run as run
 from libevent_py.aio.selector import Selector as Selector

@@ -32,9 +32,11 @@ from libevent_py import errors
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import lib
+from libevent_py.aio.lookups import getaddrinfo
 from libevent_py.aio.native import Core, Handle, Reading, Stepper, Stream, reads_for_a_transport
 from libevent_py.aio.transports import SocketTransport
 from libevent_py.aio.watchers import READ, WRITE, Watched, Watcher, Watchers
+from libevent_py.dns.base import DnsBase
 from libevent_py.enums import EventFlag, LoopFlag
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
@@ -74,14 +76,21 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
 
         def _write_to_self(self) -> None: ...
 
-    def __init__(self, base: EventBase | None = None) -> None:
+    def __init__(self, base: EventBase | None = None, *, dns_base: DnsBase | None = None) -> None:
         """Make a loop on *base*; without, on a base of its own, which is closed with the loop.
 
         A user's base stays open, and whoever closes it first leaves a loop that can only be closed.
-        A base has one asyncio loop running at a time.
+        A base has one asyncio loop running at a time. With a *dns_base*, made on *base*, the loop
+        looks names up by evdns, for `create_connection` as well; without, by the system's functions
+        in a thread, as asyncio does. Raises `ValueError` for a *dns_base* on another base.
         """
         if base is not None and not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
+        if dns_base is not None and not isinstance(dns_base, DnsBase):
+            raise TypeError(f"dns_base must be a DnsBase, not {dns_base!r}")
+        if dns_base is not None and dns_base.base is not base:
+            raise ValueError(f"dns_base must be made on {base!r}, and {dns_base!r} is not")
+        self._dns_base = dns_base
         self._owns_base = base is None
         self._base = EventBase() if base is None else base
         self._readers = Watchers(self._base, READ, self._descriptor_ready)
@@ -101,6 +110,30 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
     def base(self) -> EventBase:
         """The base that the loop runs on."""
         return self._base
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Look *host* and *port* up, by the loop's `DnsBase` if it has one.
+
+        Raises `socket.gaierror`, of which evdns's `DnsError` is a kind.
+        """
+        asked = {"family": family, "type": type, "proto": proto, "flags": flags}
+        if self._dns_base is None:
+            return await super().getaddrinfo(host, port, **asked)
+        service = port.decode("latin-1") if isinstance(port, bytes) else port
+        found = await getaddrinfo(self._dns_base, host, service, **asked)
+        return [
+            (socket.AddressFamily(family), socket.SocketKind(type), *rest)
+            for family, type, *rest in found
+        ]
 
     # Running.
 

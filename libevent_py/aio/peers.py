@@ -9,11 +9,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from libevent_py._core import convert
-from libevent_py.aio.streams import LIMIT, Stream, can_go_on, forget, waiter_on, wake
+from libevent_py.aio.lookups import getaddrinfo
+from libevent_py.aio.streams import LIMIT, Stream, wake
+from libevent_py.aio.waits import can_go_on, forget, waiter_on
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.dns.base import DnsBase
-from libevent_py.dns.lookup import AddrInfoLookup
 from libevent_py.enums import BufferEventOption
 from libevent_py.errors import ClosedError, ForkError
 from libevent_py.event.base import EventBase
@@ -212,36 +213,6 @@ def listen(
     if (host is None) == (path is None):
         raise ValueError("give either a host and a port, or a path")
     return Streams(base_here(), (host, port) if host is not None else str(path), tls, limit)
-
-
-async def getaddrinfo(
-    dns: DnsBase, host: str | bytes | None, service: int | str | None = None, **question: Any
-) -> list[Any]:
-    """Look *host* and *service* up by *dns*; return a list like that of `socket.getaddrinfo`.
-
-    The *question* is as in `DnsBase.getaddrinfo`. Raises its `DnsError`. Cancelled, it cancels the
-    lookup.
-    """
-    done: asyncio.Future[list[Any]] = waiter_on(dns.base)
-
-    def ended(_lookup: AddrInfoLookup, error: Exception | None, found: list[Any]) -> None:
-        if not can_go_on(done):
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(found)
-
-    lookup: AddrInfoLookup | None = None
-    try:
-        lookup = dns.getaddrinfo(host, service, ended, **question)
-        return await done
-    except BaseException:  # it is cancelled, or dropped
-        if lookup is not None and not dns.base._forked:
-            lookup.cancel()
-        raise
-    finally:
-        forget(done)
 
 
 async def wait(event: Event, timeout: float | None = None) -> EventFlag:

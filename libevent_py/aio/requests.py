@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from libevent_py.aio.streams import LIMIT, waiter_on, wake
+from libevent_py.aio.streams import LIMIT, wake
+from libevent_py.aio.waits import waiter_on
 from libevent_py.enums import HttpCommand
 from libevent_py.errors import HttpError
 from libevent_py.http.client import HttpConnection

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from libevent_py.aio.waits import can_go_on, waiter_on
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, EolStyle, EventFlag
 from libevent_py.errors import ClosedError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from libevent_py._core.convert import Octets
-    from libevent_py.event.base import EventBase
 
 #: How many bytes of input are kept, unless a stream is made with another limit.
 LIMIT = 65536
@@ -313,29 +313,6 @@ def wake(waiter: asyncio.Future[None] | None) -> None:
     """Let the coroutine go on that waits, if it still can."""
     if waiter is not None and can_go_on(waiter):
         waiter.set_result(None)
-
-
-def can_go_on(waiter: asyncio.Future[Any]) -> bool:
-    """Tell whether a coroutine waits for *waiter*: not if it is cancelled, or its loop closed."""
-    return not waiter.done() and not waiter.get_loop().is_closed()
-
-
-def forget(waiter: asyncio.Future[Any]) -> None:
-    """Note that nobody waits any more, and so nobody needs to be told of an exception."""
-    if not waiter.cancel() and not waiter.cancelled():
-        waiter.exception()
-
-
-def waiter_on(base: EventBase) -> asyncio.Future[Any]:
-    """Return a future to wait for, which something on *base* sets.
-
-    Raises `RuntimeError` in another loop than that of the base: it would wait for ever.
-    """
-    loop = asyncio.get_running_loop()
-    runs = getattr(loop, "base", None) or getattr(getattr(loop, "_selector", None), "base", None)
-    if runs is not base:
-        raise RuntimeError(f"the running loop, {loop!r}, is not that of {base!r}")
-    return loop.create_future()
 
 
 def reason(bev: BufferEvent, what: BufferEventFlag) -> BaseException:

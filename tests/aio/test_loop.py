@@ -21,6 +21,11 @@ import pytest
 from libevent_py import (
     BufferEvent,
     ClosedError,
+    DnsBase,
+    DnsResult,
+    DnsServer,
+    DnsServerRequest,
+    DnsType,
     Event,
     EventBase,
     EventBaseCount,
@@ -81,6 +86,53 @@ def test_a_user_s_base_stays_open_and_nothing_is_left_on_it(base: EventBase) -> 
     assert not base.closed
     assert base.events() == []
     assert pending(base) == 0
+
+
+def test_names_are_looked_up_by_evdns_if_the_loop_has_one(base: EventBase) -> None:
+    def answer(request: DnsServerRequest) -> None:
+        [question] = request.questions
+        known = question.name.lower() == "name.example"  # evdns mixes the case
+        if known and question.type is DnsType.A:
+            request.add_a_reply(question.name, "127.0.0.1", ttl=60)
+        request.respond(DnsResult.NONE if known else DnsResult.NOTEXIST)
+
+    async def main() -> bytes:
+        loop = asyncio.get_running_loop()
+
+        async def greet(_reader: Any, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"hello")
+            writer.close()
+
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            found = await loop.getaddrinfo("name.example", b"80", type=socket.SOCK_STREAM)
+            assert found == [
+                (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 80))
+            ]
+            with pytest.raises(socket.gaierror):
+                await loop.getaddrinfo("no.example", 80)
+            reader, writer = await asyncio.open_connection("name.example", port)
+            said = await reader.read()
+            writer.close()
+            return said
+
+    server = DnsServer(base, ("127.0.0.1", 0), answer)
+    dns = DnsBase(base, 0)
+    dns.nameserver_sockaddr_add(server.address)
+    own = aio.EventLoop(base, dns_base=dns)
+    try:
+        assert own.run_until_complete(main()) == b"hello"
+    finally:
+        own.close()
+
+
+def test_a_resolver_must_be_one_on_the_same_base(base: EventBase) -> None:
+    with pytest.raises(TypeError, match="dns_base must be a DnsBase, not 'evdns'"):
+        aio.EventLoop(base, dns_base="evdns")  # type: ignore[arg-type]
+    with DnsBase(base, 0) as dns, EventBase() as other:
+        for wrong in (other, None):
+            with pytest.raises(ValueError, match="dns_base must be made on"):
+                aio.EventLoop(wrong, dns_base=dns)
 
 
 def test_a_base_must_be_one() -> None:

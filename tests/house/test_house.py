@@ -67,7 +67,7 @@ FLOORS = """
 
     __init__
 
-    aio.watchers aio.native aio.transports aio.loop aio.runner aio.selector
+    aio.watchers aio.native aio.transports aio.waits aio.lookups aio.loop aio.runner aio.selector
     aio.streams aio.peers aio.requests aio
 
     serve.config serve.errors serve.engine serve.access serve.framing
