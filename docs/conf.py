@@ -41,6 +41,8 @@ myst_url_schemes = {"http": None, "https": None, "mailto": None, "repo": None}
 
 # A name in single backquotes is one of Python's; where there is none, the build fails.
 nitpicky = True
+# HAProxy's language is known to GitHub, but not to Pygments.
+suppress_warnings = ["misc.highlighting_failure"]
 default_role = "py:obj"
 nitpick_ignore_regex: list[tuple[str, str]] = []
 

@@ -29,6 +29,7 @@ from heapq import heapify
 from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py import errors
+from libevent_py._core.convert import FileDescriptor
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import lib
@@ -72,7 +73,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
 
         def _check_closed(self) -> None: ...
 
-        def _ensure_fd_no_transport(self, sock: Any) -> None: ...
+        def _ensure_fd_no_transport(self, sock: object) -> None: ...
 
         def _write_to_self(self) -> None: ...
 
@@ -258,7 +259,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
     # What is called soon, or later: `Core` does that, but in debug mode or when it is closed.
 
     def _call_soon_slowly(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+        self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
     ) -> asyncio.Handle:
         handle = super(Core, self).call_soon(callback, *args, context=context)
         if handle._source_traceback:  # type: ignore[attr-defined]
@@ -271,7 +272,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         self,
         delay: float,
         callback: Callable[..., object],
-        args: tuple[Any, ...],
+        args: tuple[object, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
         if delay is None:
@@ -285,7 +286,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         self,
         when: float,
         callback: Callable[..., object],
-        args: tuple[Any, ...],
+        args: tuple[object, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
         timer = super(Core, self).call_at(when, callback, *args, context=context)
@@ -310,8 +311,8 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
         *,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
+        extra: dict[str, object] | None = None,
+        server: object = None,
     ) -> SocketTransport:
         self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server)
@@ -324,29 +325,31 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         reading.handle = asyncio.Handle(reads_for_a_transport, (), self, None)
         self._readers.put(number, sock, reading, self._thread_id is not None)
 
-    def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+    def _add_reader(
+        self, fd: FileDescriptor, callback: Callable[..., object], *args: object
+    ) -> asyncio.Handle:
         self._check_closed()
         handle = asyncio.Handle(callback, args, self, None)
         self._readers.add(fd, handle, self._thread_id is not None)
         return handle
 
-    def _add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+    def _add_writer(
+        self, fd: FileDescriptor, callback: Callable[..., object], *args: object
+    ) -> asyncio.Handle:
         self._check_closed()
         handle = asyncio.Handle(callback, args, self, None)
         self._writers.add(fd, handle, self._thread_id is not None)
         return handle
 
-    def _remove_reader(self, fd: Any) -> bool:
+    def _remove_reader(self, fd: FileDescriptor) -> bool:
         return not self._closed and self._readers.remove(fd)
 
-    def _remove_writer(self, fd: Any) -> bool:
+    def _remove_writer(self, fd: FileDescriptor) -> bool:
         return not self._closed and self._writers.remove(fd)
 
     # Signals.
 
-    def add_signal_handler(  # type: ignore[override]
-        self, sig: int, callback: Callable[..., object], *args: Any
-    ) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """Have ``callback(*args)`` called in the loop when the process gets the signal *sig*."""
         try:
             super().add_signal_handler(sig, callback, *args)

@@ -18,7 +18,7 @@ import errno
 import os
 import socket
 from asyncio import selector_events
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from libevent_py.aio.native import Stream
@@ -37,16 +37,22 @@ if TYPE_CHECKING:
         _loop: EventLoop
         _paused: bool
         _protocol: asyncio.Protocol
-        _read_ready_cb: Any
+        _read_ready_cb: object
         _sock: socket.socket
         _sock_fd: int
-        _write_ready: Any
+        _write_ready: Callable[[], object]
 
         def __init__(
-            self, loop: Any, sock: Any, protocol: Any, waiter: Any, extra: Any, server: Any
+            self,
+            loop: object,
+            sock: object,
+            protocol: object,
+            waiter: object,
+            extra: object,
+            server: object,
         ) -> None: ...
 
-        def _add_reader(self, fd: int, callback: Any, *args: Any) -> None: ...
+        def _add_reader(self, fd: int, callback: Callable[..., object], *args: object) -> None: ...
         def _call_connection_lost(self, exc: BaseException | None) -> None: ...
         def _fatal_error(self, exc: BaseException, message: str = "") -> None: ...
         def _force_close(self, exc: BaseException | None) -> None: ...
@@ -70,8 +76,8 @@ class SocketTransport(_Transport):
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
+        extra: dict[str, object] | None = None,
+        server: object = None,
     ) -> None:
         super().__init__(loop, sock, protocol, waiter, extra, server)
         self._stream = stream = Stream(loop, self._sock_fd)
@@ -112,7 +118,7 @@ class SocketTransport(_Transport):
             self._loop._remove_reader(self._sock_fd)
             self._add_reader(self._sock_fd, self._read_ready)  # type: ignore[attr-defined]
 
-    def _add_reader(self, fd: int, callback: Any, *args: Any) -> None:
+    def _add_reader(self, fd: int, callback: Callable[..., object], *args: object) -> None:
         """Begin to read."""
         stream = self._stream
         if stream is None or not self._streams or self._loop._debug:
@@ -138,7 +144,7 @@ class SocketTransport(_Transport):
 
     # Writing.
 
-    def _unsent(self, data: Any, error: int) -> None:
+    def _unsent(self, data: bytes | bytearray | memoryview, error: int) -> None:
         """Write *data* asyncio's way, as C has not: after *error*, or for want of room."""
         if error and error not in RETRIED:
             failure = OSError(error, os.strerror(error))
@@ -151,7 +157,7 @@ class SocketTransport(_Transport):
         self._written()
         self._look()
 
-    def writelines(self, list_of_data: Iterable[Any]) -> None:
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write all pieces, in one."""
         self.write(b"".join(list_of_data))
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from libevent_py.enums import EventFlag
 from libevent_py.event.event import Event
 
 if TYPE_CHECKING:
+    from libevent_py._core.convert import FileDescriptor
     from libevent_py.event.base import EventBase
     from libevent_py.event.event import EventCallback
 
@@ -24,7 +25,7 @@ READ = EventFlag.READ | EventFlag.PERSIST
 WRITE = EventFlag.WRITE | EventFlag.PERSIST
 
 
-def number_of(file: Any) -> int:
+def number_of(file: FileDescriptor) -> int:
     """Return the descriptor of *file*, a number or anything with a ``fileno``.
 
     Raises `ValueError` for anything else, as `selectors` does.
@@ -48,7 +49,7 @@ class Watcher(Event):
     __slots__ = ("file", "handle", "watchers")
 
     #: What was given for the descriptor; it may be closed by now.
-    file: Any
+    file: FileDescriptor
     #: What to run when it is ready.
     handle: asyncio.Handle
     #: The readers or the writers that it is one of.
@@ -68,7 +69,7 @@ class Watchers:
         self._events: dict[int, Watcher] = {}
         self._ready = cast("EventCallback", ready)
 
-    def add(self, file: Any, handle: asyncio.Handle, waits: bool) -> None:
+    def add(self, file: FileDescriptor, handle: asyncio.Handle, waits: bool) -> None:
         """Have *handle* run when *file* is ready, and no other; with *waits*, from now on."""
         number = number_of(file)
         watcher = self._events.get(number)
@@ -80,7 +81,7 @@ class Watchers:
         watcher.handle = handle
         self.put(number, file, watcher, waits)
 
-    def put(self, number: int, file: Any, watcher: Watcher, waits: bool) -> None:
+    def put(self, number: int, file: FileDescriptor, watcher: Watcher, waits: bool) -> None:
         """Have *watcher* be called when *file* is ready, whose descriptor is *number*."""
         watcher.file, watcher.watchers = file, self
         try:
@@ -92,7 +93,7 @@ class Watchers:
             raise
         self._events[number] = watcher
 
-    def remove(self, file: Any) -> bool:
+    def remove(self, file: FileDescriptor) -> bool:
         """Forget what runs when *file* is ready; return whether there was anything."""
         try:
             number = number_of(file)
@@ -108,7 +109,7 @@ class Watchers:
         watcher.handle.cancel()
         return True
 
-    def handles(self) -> dict[int, tuple[Any, asyncio.Handle]]:
+    def handles(self) -> dict[int, tuple[FileDescriptor, asyncio.Handle]]:
         """Return what was given for each descriptor, by its number: the file and the handle."""
         return {n: (watcher.file, watcher.handle) for n, watcher in self._events.items()}
 
@@ -136,11 +137,13 @@ class Watched(selectors.BaseSelector):
         self._readers = readers
         self._writers = writers
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(
+        self, fileobj: FileDescriptor, events: int, data: object = None
+    ) -> selectors.SelectorKey:
         """Refuse it."""
         raise NotImplementedError("an aio.EventLoop waits by its base: use its add_reader()")
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+    def unregister(self, fileobj: FileDescriptor) -> selectors.SelectorKey:
         """Refuse it."""
         raise NotImplementedError("an aio.EventLoop waits by its base: use its remove_reader()")
 
@@ -148,18 +151,19 @@ class Watched(selectors.BaseSelector):
         """Return nothing, at once: the events' callbacks have queued what is ready."""
         return []
 
-    def get_map(self) -> dict[Any, selectors.SelectorKey]:
+    def get_map(self) -> dict[FileDescriptor, selectors.SelectorKey]:
         """Return the descriptors' keys by what was given for each."""
-        keys: dict[Any, selectors.SelectorKey] = {}
+        keys: dict[FileDescriptor, selectors.SelectorKey] = {}
         readers, writers = self._readers.handles(), self._writers.handles()
         for number in readers.keys() | writers.keys():
             file, reader = readers.get(number, (None, None))
             file, writer = writers.get(number, (file, None))
             events = selectors.EVENT_READ * bool(reader) | selectors.EVENT_WRITE * bool(writer)
-            keys[file] = selectors.SelectorKey(cast("Any", file), number, events, (reader, writer))
+            given = cast("FileDescriptor", file)
+            keys[given] = selectors.SelectorKey(given, number, events, (reader, writer))
         return keys
 
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+    def get_key(self, fileobj: FileDescriptor) -> selectors.SelectorKey:
         """Return the key of *fileobj*; `KeyError` if nothing waits for it."""
         number = number_of(fileobj)
         found = [key for key in self.get_map().values() if key.fd == number]

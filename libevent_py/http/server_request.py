@@ -157,7 +157,7 @@ class HttpServerRequest(Request):
 
         It stays valid after the answer. The body is what `input_buffer` has, which keeps it: with
         `on_chunk`, a part or nothing. Where you need most of it, this is faster than asking for
-        each. Stands for ``evhttp_request_get_input_headers``.
+        each. Wraps ``evhttp_request_get_input_headers``.
         """
         self.base._check_thread()
         return snapshot_of(self.pointer)

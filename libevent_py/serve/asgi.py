@@ -43,7 +43,7 @@ class AsgiRunner:
         self.base.on_error = tell
         self._lifespan = Lifespan(application, self.loop, config.lifespan)
         self._stopped = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._done: Callable[[], object] | None = None
         self._root_path = config.root_path
 
@@ -80,7 +80,7 @@ class AsgiRunner:
         """Tell whether the loop can still run: the application can close what it likes."""
         return not self.loop.is_closed() and not self.base.closed
 
-    def _cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
+    def _cancel(self, tasks: set[asyncio.Task[object]]) -> None:
         """Cancel *tasks*, and wait for them, but not for long."""
         left = [task for task in tasks if not task.done()]
         if left:
@@ -169,12 +169,12 @@ class AsgiRunner:
         else:
             self._watch(task, cycle)
 
-    def _watch(self, task: asyncio.Task[Any], cycle: Any) -> None:
+    def _watch(self, task: asyncio.Task[object], cycle: Any) -> None:
         """Tell *cycle* when *task* is done."""
         tasks = self._tasks
         tasks.add(task)
 
-        def ended(task: asyncio.Task[Any]) -> None:
+        def ended(task: asyncio.Task[object]) -> None:
             tasks.discard(task)
             cycle.end(outcome(task))
             if self._done is not None and not tasks:
@@ -184,7 +184,7 @@ class AsgiRunner:
         task.add_done_callback(ended)
 
 
-def outcome(task: asyncio.Task[Any]) -> BaseException | None:
+def outcome(task: asyncio.Task[object]) -> BaseException | None:
     """Return what *task* has raised, if anything."""
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 

@@ -23,7 +23,7 @@ class Lifespan:
         self._loop = loop
         self._mode = mode
         #: What the application shares with its requests, or None without lifespan.
-        self.state: dict[str, Any] | None = None
+        self.state: Message | None = None
         self._task: asyncio.Task[None] | None = None
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         #: What the application has answered, if anything, or None while it is asked.
@@ -36,7 +36,7 @@ class Lifespan:
         """Tell of startup, and wait for the answer; raise `StartupError` for a failure."""
         if self._mode == "off" or self._given_up:
             return
-        state: dict[str, Any] = {}
+        state: Message = {}
         self._task = self._loop.create_task(self._run(state))
         answer = self._ask("lifespan.startup")
         if self._given_up:
@@ -104,7 +104,7 @@ class Lifespan:
             return self._answer.result()
         return None
 
-    async def _run(self, state: dict[str, Any]) -> None:
+    async def _run(self, state: Message) -> None:
         scope = {
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, TypeAlias
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -36,6 +36,9 @@ CLOSING = 5.0
 #: What is between the two sides: a request, an answer to it in parts, messages, our closing frame.
 REQUESTED, DENYING, OPEN, CLOSED = range(4)
 
+#: A message of ASGI's.
+Said: TypeAlias = dict[str, Any]
+
 
 class WebSocket:
     """One WebSocket, as ASGI sees it: what `receive` and `send` do."""
@@ -49,12 +52,12 @@ class WebSocket:
         self._state = REQUESTED
         self._denial: tuple[int, list[tuple[bytes, bytes]]] = 403, []
         #: What the application will receive.
-        self._inbox: deque[dict[str, Any]] = deque()
+        self._inbox: deque[Said] = deque()
         self._waiting = 0
         #: The parts of a message so far.
         self._parts: list[Any] = []
         self._size = 0
-        self._disconnected: dict[str, Any] | None = None
+        self._disconnected: Said | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -169,7 +172,7 @@ class WebSocket:
             self._put({"type": "websocket.receive", "text": text, "bytes": whole})
         return True
 
-    def _put(self, message: dict[str, Any]) -> None:
+    def _put(self, message: Said) -> None:
         self._inbox.append(message)
         wake(self._waiter)
 
@@ -185,7 +188,7 @@ class WebSocket:
 
     # What the application calls.
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> Said:
         """Return the next message."""
         while not self._inbox:
             if self._disconnected is not None:
@@ -207,7 +210,7 @@ class WebSocket:
             self.on_body()
         return message
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Said) -> None:
         """Send a message, or an answer to the request."""
         kind = message["type"]
         if self._state != CLOSED and self._disconnected is not None:
@@ -244,7 +247,7 @@ class WebSocket:
             CLOSED: "nothing, as the WebSocket is closed",
         }[self._state]
 
-    def _accept(self, message: dict[str, Any]) -> None:
+    def _accept(self, message: Said) -> None:
         headers = [
             (bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())
         ]
@@ -339,7 +342,7 @@ class WebSocket:
             self._close(1000 if error is None or expected else 1011, "")
 
 
-def encoded(message: dict[str, Any]) -> Event:
+def encoded(message: Said) -> Event:
     """Return what "websocket.send" sends."""
     data, text = message.get("bytes"), message.get("text")
     if (data is None) == (text is None):

@@ -19,7 +19,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
@@ -48,6 +49,12 @@ VARIABLES: dict[bytes, str | None] = {
 }
 MOST_VARIABLES = 1024
 
+#: What PEP 3333 gives an application.
+Environ: TypeAlias = dict[str, Any]
+
+#: What `sys.exc_info` gives while an exception is handled.
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType]
+
 
 class WsgiRunner:
     """Runs a WSGI application."""
@@ -64,7 +71,7 @@ class WsgiRunner:
         self._done: Callable[[], object] | None = None
         scheme = "https" if config.tls_cert is not None else "http"
         #: What all requests have in common.
-        self.environ: dict[str, Any] = {
+        self.environ: Environ = {
             "SCRIPT_NAME": config.root_path,
             "SERVER_SOFTWARE": "libevent_py",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -141,7 +148,7 @@ class WsgiRunner:
             done()
 
     # hot: once for each request.
-    def environ_of(self, exchange: Exchange, body: Any) -> dict[str, Any]:
+    def environ_of(self, exchange: Exchange, body: Any) -> Environ:
         """Return the environment of a request."""
         memo = exchange.memo
         environ = (memo.get("environ") or self._environ_for(exchange)).copy()
@@ -171,7 +178,7 @@ class WsgiRunner:
             environ[variable] = text
         return environ
 
-    def _environ_for(self, exchange: Exchange) -> dict[str, Any]:
+    def _environ_for(self, exchange: Exchange) -> Environ:
         """Return what all requests of a connection have in common, and remember it."""
         environ = exchange.memo["environ"] = self.environ.copy()
         server, client = exchange.server, exchange.client
@@ -234,7 +241,7 @@ class Answering:
         self._exchange = exchange
 
     def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
         """Note the status and the headers; return `write`."""
         if self._status or exc_info is not None:
@@ -248,7 +255,7 @@ class Answering:
         ]
         return self.write
 
-    def _start_again(self, exc_info: Any) -> None:
+    def _start_again(self, exc_info: ExcInfo | None) -> None:
         """Raise unless `start_response` may be called again."""
         try:
             if exc_info is None:
@@ -504,7 +511,7 @@ class Threaded(Answering):
 
     # In the base's thread.
 
-    def _called(self, function: Callable[[], Any]) -> None:
+    def _called(self, function: Callable[[], object]) -> None:
         try:
             function()
         except Exception as error:
