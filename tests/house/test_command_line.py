@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,7 +155,6 @@ def test_find_wants_a_name(capsys: pytest.CaptureFixture[str]) -> None:
 # Completion.
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes_commands_and_options() -> None:
     script = run("completion", "bash").stdout
 
@@ -246,13 +243,12 @@ def test_a_twin_that_was_copied_compiles(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_copy_that_may_not_be_written_is_told(
+def test_a_copy_that_can_not_be_written_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tmp_path.chmod(0o500)
-    assert main(["samples", "copy", "pair", str(tmp_path)]) == 2
-    assert "Permission denied" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["samples", "copy", "pair", str(tmp_path / "file" / "below")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,6 @@ class LlhttpExchange(Exchange):
     _head = b""
     _mode = _left = 0
 
-    # hot: once for each request.
-
     method: str
     target: bytes
     version: str
@@ -46,6 +44,7 @@ class LlhttpExchange(Exchange):
     status: int
     sent: int
 
+    # hot: once for each request.
     def __init__(
         self,
         connection: Connection,
