@@ -153,21 +153,6 @@ class EvhttpExchange(Exchange):
 
     __slots__ = ("_body", "_request", "_state", "_waiting")
 
-    method: str
-    target: bytes
-    version: str
-    headers: list[tuple[bytes, bytes]]
-    client: tuple[str, int] | None
-    server: tuple[str, int | None] | None
-    scheme: str
-    memo: dict[str, Any]
-    handler: Any
-    gone: bool
-    ended: bool
-    started: bool
-    status: int
-    sent: int
-
     def __init__(self, state: State, request: HttpServerRequest, head: Head, body: bytes) -> None:
         self._state = state
         self._request = request
@@ -414,7 +399,7 @@ class EvhttpEngine(Engine):
         self._most = FOREVER if config.max_requests is None else config.max_requests
         times = config.header_timeout, config.keep_alive_timeout
         self._period = min(1.0, *(seconds / 4 for seconds in times))
-        self.now = time.monotonic()
+        self.now: float = time.monotonic()
         self._sweeper = Event.timer(base, self._sweep)
         self._sweeper.add(self._period)
 

@@ -35,7 +35,7 @@ class LlhttpEngine(Engine):
         times = config.header_timeout, config.keep_alive_timeout, config.body_timeout
         self._period = min(1.0, *(seconds / 4 for seconds in (*times, config.write_timeout)))
         # Looked up once: each request asks for them.
-        self.begin = application.begin
+        self.begin: Callable[[LlhttpExchange], None] = application.begin
         self.most: float = FOREVER if config.max_requests is None else config.max_requests
         self.most_head: int = config.max_header_size
         self.most_headers: int = config.max_headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libevent_py.serve.engine import Exchange, Headers
 from libevent_py.serve.framing import CHUNKED, LENGTH, NOTHING, head
@@ -28,21 +28,6 @@ class LlhttpExchange(Exchange):
     #: A head that waits for the body's first bytes, or b"".
     _head = b""
     _mode = _left = 0
-
-    method: str
-    target: bytes
-    version: str
-    headers: list[tuple[bytes, bytes]]
-    client: tuple[str, int] | None
-    server: tuple[str, int | None] | None
-    scheme: str
-    memo: dict[str, Any]
-    handler: Any
-    gone: bool
-    ended: bool
-    started: bool
-    status: int
-    sent: int
 
     # hot: once for each request.
     def __init__(
