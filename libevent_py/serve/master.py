@@ -33,7 +33,7 @@ from libevent_py.serve.config import Config
 from libevent_py.serve.counters import Counts, Shared
 from libevent_py.serve.engine import logger
 from libevent_py.serve.systemd import Supervisor
-from libevent_py.serve.watching import watch
+from libevent_py.serve.watching import times, watch
 
 #: A worker that has lived so long has not crashed at its start; in seconds.
 STABLE = 10.0
@@ -432,6 +432,7 @@ class Master:
     def _watch(self) -> None:
         """Start the process that watches the application's files."""
         places = [os.path.abspath(place) for place in self._fleet.reload_dirs or (os.curdir,)]
+        before = times(places)
         ours, theirs = socket.socketpair()
 
         def begin() -> int:
@@ -439,7 +440,7 @@ class Master:
             ours.close()
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the master's end ends it
             with contextlib.suppress(BrokenPipeError):
-                watch(places, theirs.fileno())
+                watch(places, before, theirs.fileno())
             return 0
 
         self._watcher = forked(begin)

@@ -27,7 +27,11 @@ def is_watched(path: str) -> bool:
     return path.endswith(ENDINGS)
 
 
-def times(places: Sequence[str]) -> dict[str, tuple[int, int]]:
+#: When each file was changed, and its size.
+Times = dict[str, tuple[int, int]]
+
+
+def times(places: Sequence[str]) -> Times:
     """Return when each file below *places* was changed, and its size."""
     found = {}
     for place in places:
@@ -44,13 +48,19 @@ def times(places: Sequence[str]) -> dict[str, tuple[int, int]]:
     return found
 
 
+def differing(before: Times, now: Times) -> set[str]:
+    """Return the files that have changed, come or gone."""
+    return {path for path, _ in before.items() ^ now.items()}
+
+
 def by_looking(places: Sequence[str]) -> Iterator[set[str]]:
     """Yield what has changed below *places*, again and again; often an empty set."""
     before = times(places)
+    yield set()
     while True:
         time.sleep(PERIOD)
         now = times(places)
-        yield {path for path, _ in before.items() ^ now.items()}
+        yield differing(before, now)
         before = now
 
 
@@ -69,16 +79,21 @@ def by_watchfiles(places: Sequence[str]) -> Iterator[set[str]]:
     return ({path for _, path in changes} for changes in found)
 
 
-def watch(places: Sequence[str], fd: int) -> None:
-    """Write each file that changes below *places* to *fd*, a line each, while the parent lives."""
+def watch(places: Sequence[str], before: Times, fd: int) -> None:
+    """Write each file that changes below *places* to *fd*, a line each, while the parent lives.
+
+    A file that has changed since *before* is the first: the parent's workers may have read it
+    before that. An empty line tells that whatever changes from now on is seen.
+    """
     parent = os.getppid()
     try:
         changes = by_watchfiles(places)
     except ModuleNotFoundError:
         changes = by_looking(places)
-    os.write(fd, b"\n")  # from now on it sees changes
-    for changed in changes:
-        if os.getppid() != parent:
-            return
+    changed = next(changes)  # neither looks at anything before it is asked for the first time
+    os.write(fd, b"\n")
+    changed |= differing(before, times(places))
+    while os.getppid() == parent:
         for path in sorted(changed):
             os.write(fd, os.fsencode(path) + b"\n")
+        changed = next(changes)

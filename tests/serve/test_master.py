@@ -160,15 +160,22 @@ def test_a_reload_that_fails_leaves_the_old_workers(tmp_path: Path) -> None:
         wait_until(lambda: served.get().startswith("200 mended"))
 
 
-@pytest.mark.parametrize("how", ["watchfiles", "by looking"])
-def test_workers_are_replaced_when_a_file_changes(tmp_path: Path, how: str) -> None:
+@pytest.fixture(params=["watchfiles", "by looking"])
+def watching(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return an environment in which files are watched in either of the two ways."""
     (tmp_path / "here").mkdir()
-    env = {}
-    if how == "by looking":  # as where the extra isn't installed
-        (tmp_path / "here" / "watchfiles.py").write_text("raise ModuleNotFoundError")
-        env = {"PYTHONPATH": str(tmp_path / "here")}
+    if request.param == "watchfiles":
+        return {}
+    # As where the extra isn't installed; and on a machine that has much to do.
+    (tmp_path / "here" / "watchfiles.py").write_text(
+        "import time; time.sleep(0.3); raise ModuleNotFoundError"
+    )
+    return {"PYTHONPATH": str(tmp_path / "here")}
+
+
+def test_workers_are_replaced_when_a_file_changes(tmp_path: Path, watching: dict[str, str]) -> None:
     arguments = "--reload", "--reload-dir", str(tmp_path / "here")
-    with mastered(tmp_path / "here", *arguments, env=env) as served:
+    with mastered(tmp_path / "here", *arguments, env=watching) as served:
         served.until("watching the application's files")
         assert served.get().startswith("200 first")
         (tmp_path / "here" / "app.py").write_text("1/")  # while somebody types
@@ -182,11 +189,13 @@ def test_workers_are_replaced_when_a_file_changes(tmp_path: Path, how: str) -> N
         assert served.wait() == 0
 
 
-def test_with_reload_an_application_may_be_broken_at_first(tmp_path: Path) -> None:
-    with mastered(tmp_path, "--reload", app="1/0") as served:
+def test_with_reload_an_application_may_be_broken_at_first(
+    tmp_path: Path, watching: dict[str, str]
+) -> None:
+    """It may be mended at once, too, before its files are watched."""
+    with mastered(tmp_path / "here", "--reload", app="1/0", env=watching) as served:
         served.until("waiting for one of the application's files to change")
-        served.until("watching the application's files")
-        (tmp_path / "app.py").write_text(APP)
+        (tmp_path / "here" / "app.py").write_text(APP)
         assert served.get().startswith("200 first")
 
 
