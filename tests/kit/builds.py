@@ -101,6 +101,10 @@ LEFT_OUT = {
                 "tests/core/test_lifetime_across.py::test_a_connection_that_a_pool_has_used_is_used",
                 "tests/core/test_lifetime_across.py::"
                 "test_a_pool_is_closed_with_the_resolver_of_a_connection",
+                "tests/core/test_mistakes.py::"
+                "test_a_callback_with_other_parameters_is_told_how_it_is_called[procedure",
+                "tests/core/test_mistakes.py::"
+                "test_a_callback_with_other_parameters_is_told_how_it_is_called[reply",
                 "tests/core/test_threads_refused.py::test_another_thread_does_not_reach_c[Rpc",
                 "tests/regress/test_rpc_raw.py",
             ],
