@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from libevent_py import EventBase, EventConfig
 from tests.kit.valgrind import ENVIRONMENT, VALGRIND, Valgrind
 
@@ -44,6 +46,12 @@ WARNINGS = [
     *("-W", "ignore:<Event at:ResourceWarning", "-W", "ignore:<HttpRequest at:ResourceWarning"),
 ]
 
+
+#: For a test with ``valgrind=valgrind``: `make test` runs it plain, `make more` under valgrind.
+VALGRIND_TAKES_LONG = pytest.mark.parametrize(
+    "valgrind",
+    [pytest.param(False, id="plain"), pytest.param(True, id="valgrind", marks=pytest.mark.more)],
+)
 
 #: What asyncio says in Python's development mode of a callback on a machine that has much to do.
 BUSY = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)

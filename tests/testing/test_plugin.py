@@ -299,6 +299,7 @@ def test_tests_run_on_another_build(tmp_path: Path, copied: Path, how: str) -> N
     assert re.search(rf"^libevent: 2\.1\.\S+, {re.escape(str(copied))}/", ran.said, re.MULTILINE)
 
 
+@pytest.mark.more
 def test_two_builds_are_compared(tmp_path: Path, copied: Path) -> None:
     ran = pytest_of(tmp_path, WHERE, "--libevent-compare", str(copied), env={"COPIED": str(copied)})
     assert ran.status == pytest.ExitCode.TESTS_FAILED
@@ -317,6 +318,7 @@ def test_builds_that_behave_alike_are_the_same(tmp_path: Path, copied: Path) -> 
     assert ran.said.endswith("1 tests are the same, 0 differ\n")
 
 
+@pytest.mark.more
 def test_a_comparison_runs_what_failed_last_on_both(tmp_path: Path, copied: Path) -> None:
     (tmp_path / "test_it.py").write_text(textwrap.dedent(WHERE))
     done = subprocess.run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from libevent_py.testing import LibeventTrace, TracedCall
 from tests.kit.pytests import pytest_of
 
@@ -37,6 +39,7 @@ TRACED = """
 """
 
 
+@pytest.mark.more
 def test_a_test_sees_its_calls(tmp_path: Path) -> None:
     ran = pytest_of(tmp_path, TRACED)
     assert ran.outcomes == {

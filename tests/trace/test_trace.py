@@ -622,6 +622,7 @@ def test_every_public_function_that_has_a_body_is_traced() -> None:
     assert not [name for name in found if name.startswith("evpy_")]
 
 
+@pytest.mark.more
 def test_the_library_compiles_without_a_warning() -> None:
     code = "import build_trace; print(*build_trace.include_dirs(), sep='\\n')"
     command = [sys.executable, "-c", code]
