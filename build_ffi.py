@@ -43,6 +43,7 @@ NOUNS = (
     "bufferevent_struct",
     "suspended",
     "filter",
+    "python",
     "eager",
     "aio",
     "aio_stream",

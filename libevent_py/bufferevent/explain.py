@@ -69,7 +69,7 @@ def _peer(bev: BufferEvent) -> str:
 
 def _sizes(bev: BufferEvent, pointer: CData) -> Iterator[str]:
     arena = bev.base._arena
-    unread, unsent = (arena.unread, arena.unsent) if arena.bev is bev else (0, 0)
+    unread, unsent = (arena.unread, arena.unwritten) if arena.bev is bev else (0, 0)
     if unread := unread + lib.evbuffer_get_length(pointer.input):
         yield f"{unread} bytes to be read from it"
     if unsent := unsent + lib.evbuffer_get_length(pointer.output):
@@ -79,7 +79,11 @@ def _sizes(bev: BufferEvent, pointer: CData) -> Iterator[str]:
 
 
 def _callbacks(bev: BufferEvent) -> Iterator[str]:
-    names = ("on_read", bev._on_read), ("on_write", bev._on_write), ("on_event", bev._on_event)
+    names = (
+        ("on_read", bev.on_data or bev._on_read),
+        ("on_write", bev._on_write),
+        ("on_event", bev._on_event),
+    )
     told = [f"{name} {callback_text(callback)}" for name, callback in names if callback is not None]
     if told:
         yield f"calls {', '.join(told)}"
