@@ -406,7 +406,10 @@ class BufferEvent(Child):
 
     @property
     def on_read(self) -> DataCallback | None:
-        """The function called as ``on_read(bev)`` when there is input to read, or None."""
+        """The function called as ``on_read(bev)`` when there is input to read, or None.
+
+        Wraps ``bufferevent_setcb``.
+        """
         return self._on_read
 
     @on_read.setter
@@ -415,7 +418,10 @@ class BufferEvent(Child):
 
     @property
     def on_write(self) -> DataCallback | None:
-        """The function called as ``on_write(bev)`` when the output has been written, or None."""
+        """The function called as ``on_write(bev)`` when the output has been written, or None.
+
+        Wraps ``bufferevent_setcb``.
+        """
         return self._on_write
 
     @on_write.setter
@@ -427,7 +433,7 @@ class BufferEvent(Child):
         """The function called as ``on_event(bev, what)`` when something happens, or None.
 
         *what* is a set of `BufferEventFlag`. After TIMEOUT, the direction in *what* stays disabled
-        until you enable it again: see `set_timeouts`.
+        until you enable it again: see `set_timeouts`. Wraps ``bufferevent_setcb``.
         """
         return self._on_event
 
@@ -476,7 +482,7 @@ class BufferEvent(Child):
     def read(self, size: int | None = None) -> bytes:
         """Remove and return up to *size* bytes of the input, or all of it for None.
 
-        Stands for ``bufferevent_read``.
+        Wraps ``evbuffer_remove``. Stands for ``bufferevent_read``.
         """
         # hot: once for each message, from the arena or by a single call of C.
         base = self.base

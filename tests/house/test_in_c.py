@@ -23,6 +23,7 @@ from tests.kit.cdefs import cdef
             "int evbuffer_add_buffer(struct evbuffer *outbuf, struct evbuffer ",
         ),
         ("HttpServer.bind_socket", "int evhttp_bind_socket("),
+        ("EventBase.turn", "int event_base_loop(struct event_base *, int);"),
     ],
 )
 def test_a_name_of_python_s_is_told_in_c(
