@@ -29,13 +29,17 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from libevent_py import EventBase
+from libevent_py._cli.find import places, public
 from libevent_py._cli.program import program
 
 #: As in preload.c: how many threads can be traced at once, and what each has.
 PENDING, HEAD, TEXT = 256, struct.Struct("iiI"), 4080
 COUNT = struct.Struct("QQQ")
-#: As there: how many faults can be injected.
-FAULTS = 32
+#: As there: how many faults can be injected, and what each has counted.
+FAULTS, TAKEN = 32, struct.Struct("QQ")
+#: Where in the memory that is shared the faults begin, and the functions.
+FAULTS_AT = PENDING * (HEAD.size + TEXT)
+COUNTS_AT = FAULTS_AT + FAULTS * TAKEN.size
 
 
 class TraceError(Exception):
@@ -274,7 +278,7 @@ def trace(given: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shared = place / "shared"
-        shared.write_bytes(bytes(PENDING * (HEAD.size + TEXT) + COUNT.size * len(traced())))
+        shared.write_bytes(bytes(COUNTS_AT + COUNT.size * len(traced())))
         out = os.path.abspath(given.out) if given.out else ""
         if out:
             open(out, "w").close()
@@ -295,17 +299,23 @@ def trace(given: argparse.Namespace) -> int:
         tail = f"{options} {given.size}\n{shared}\n{text}".rstrip("\n")
         status = run(command, environ, tail)
         memory = shared.read_bytes()
+        missed = list(never(memory, given.inject))
         if given.json:
             sink = stack.enter_context(open(out, "a")) if out else sys.stderr
             with open(text, errors="replace") as lines:
-                for line in [*lines, *ends(memory, status)]:
+                for line in [*lines, *ends(memory, status, missed)]:
                     print(json.dumps(parsed(line)), file=sink)
         else:
             sink = stack.enter_context(open(out, "a")) if out else sys.stderr
             if given.counting:
                 table(memory, sink)
-            for line in ends(memory, status):
+            for line in ends(memory, status, missed):
                 print(line, end="", file=sink)
+        if out:
+            for line in missed:
+                print(f"libevent_py: trace: {line}", file=sys.stderr)
+    if missed and status == 0:
+        return 2
     return 128 - status if status < 0 else status
 
 
@@ -333,14 +343,37 @@ def run(command: list[str], environ: dict[str, str], tail: str) -> int:
             signal.signal(signum, handler)
 
 
-def ends(memory: bytes, status: int) -> Iterator[str]:
-    """Yield what calls had told when the program ended, and how it has ended."""
+def never(memory: bytes, injections: Sequence[str]) -> Iterator[str]:
+    """Yield a text for each of *injections* that has let no call fail."""
+    for number, text in enumerate(injections):
+        seen, failed = TAKEN.unpack_from(memory, FAULTS_AT + number * TAKEN.size)
+        if failed:
+            continue
+        function = fault(text).function
+        times = f"{seen} time{'' if seen == 1 else 's'}"
+        calls = "libevent has allocated" if function == "malloc" else f"{function} was called"
+        yield f"--inject {text} never took place: {calls} {times}{called_instead(function, seen)}"
+
+
+def called_instead(function: str, seen: int) -> str:
+    """Return what the package calls in the place of a *function* that was not called."""
+    found = [] if seen else [place for place in places().get(function, ()) if place.calls]
+    if not found:
+        return ""
+    names = ", ".join(name for place in found for name in public(place.name))
+    return f" (in Python, {names} calls {', '.join(found[0].calls)})"
+
+
+def ends(memory: bytes, status: int, missed: Sequence[str]) -> Iterator[str]:
+    """Yield what calls had told when the program ended, what was *missed*, and how it has ended."""
     for place in range(PENDING):
         at = place * (HEAD.size + TEXT)
         pid, _, length = HEAD.unpack_from(memory, at)
         if pid and length:
             text = memory[at + HEAD.size : at + HEAD.size + length].decode(errors="replace")
             yield f"{text} <unfinished ...>\n"
+    for text in missed:
+        yield f"+++ {text} +++\n"
     if status < 0:
         yield f"+++ killed by {signal.Signals(-status).name} +++\n"
     else:
@@ -349,10 +382,9 @@ def ends(memory: bytes, status: int) -> Iterator[str]:
 
 def table(memory: bytes, sink: TextIO) -> None:
     """Print how often each function was called, how often that failed, and how long it took."""
-    begin = PENDING * (HEAD.size + TEXT)
     rows = []
     for number, name in enumerate(traced()):
-        calls, failed, nanoseconds = COUNT.unpack_from(memory, begin + number * COUNT.size)
+        calls, failed, nanoseconds = COUNT.unpack_from(memory, COUNTS_AT + number * COUNT.size)
         if calls:
             rows.append((nanoseconds / 1e9, calls, failed, name))
     total = sum(row[0] for row in rows) or 1.0
@@ -394,6 +426,8 @@ def parsed(line: str) -> dict[str, object]:
         found |= {"begins": name, "args": split(args.removesuffix(")"))}
     elif rest.startswith("-> "):
         found["ends"] = rest[3:]
+    elif rest.startswith("+++ --inject "):
+        found["missed"] = rest.strip("+ ")
     elif rest.startswith("+++ "):
         found["end"] = rest.strip("+ ")
     elif match := RESUMED.fullmatch(rest):
