@@ -77,7 +77,7 @@ def chosen(wanted: str) -> list[str]:
         name = part.lstrip("!")
         names = [one for one in traced() if is_named(one, name)]
         if not names:
-            raise TraceError(unknown(name))
+            raise TraceError(unknown_family(name))
         for one in names:
             if part.startswith("!"):
                 found.pop(one, None)
@@ -93,11 +93,22 @@ def is_named(function: str, name: str) -> bool:
     )
 
 
-def unknown(name: str) -> str:
-    """Return what to say of a function that is not traced."""
+def families() -> list[str]:
+    """Return what the names of functions begin with, up to their first underscore."""
+    return sorted({name.partition("_")[0] for name in traced()})
+
+
+def unknown(name: str, kind: str = "function or family") -> str:
+    """Return what to say of a *name* that is none of a function that is traced."""
     near = difflib.get_close_matches(name, traced(), n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    return f"libevent has no function or family {name} that can be traced{hint}"
+    return f"libevent has no {kind} {name} that can be traced{hint}"
+
+
+def unknown_family(name: str) -> str:
+    """Return what to say of a *name* that `is_named` finds nothing by."""
+    known = ", ".join(families())
+    return f"{unknown(name)} (families are {known}, and longer beginnings such as event_base)"
 
 
 class Fault(NamedTuple):
@@ -115,25 +126,20 @@ def fault(text: str) -> Fault:
     name, *parts = text.split(":")
     memory = name == "malloc"
     if not memory and name not in traced():
-        raise TraceError(unknown(name))
+        raise TraceError(
+            f"--inject {text}: {unknown(name, 'function')} (beside them there is malloc; system "
+            "calls can't be made to fail)"
+        )
     value: int | None = 0 if memory else None
     code, first, last = errno.ENOMEM if memory else 0, 1, 2**63
     for part in parts:
         key, _, given = part.partition("=")
-        if memory and key == "error" and given not in ("NULL", "0"):
-            raise TraceError(f"--inject {text}: malloc() can only return NULL")
-        if key == "error" and (given in ("NULL", "0") or re.fullmatch(r"-?\d+", given)):
-            value = 0 if given == "NULL" else int(given)
-        elif key == "errno" and isinstance(getattr(errno, given, None), int):
-            code = getattr(errno, given)
-        elif key == "when" and (found := re.fullmatch(r"(\d+)(\+)?|(\d+)\.\.(\d+)", given)):
-            if found[3]:
-                first, last = int(found[3]), int(found[4])
-            else:
-                first = int(found[1])
-                last = 2**63 if found[2] else first
-            if not 0 < first <= last:
-                raise TraceError(f"--inject {text}: {part} is no call: the first one is 1")
+        if key == "error":
+            value = value_of(text, given, memory)
+        elif key == "errno":
+            code = errno_of(text, given)
+        elif key == "when":
+            first, last = calls_of(text, given)
         else:
             raise TraceError(
                 f"--inject {text}: {part!r} is none of error=VALUE or error=NULL, errno=NAME, "
@@ -142,6 +148,43 @@ def fault(text: str) -> Fault:
     if value is None:
         raise TraceError(f"--inject {text}: say what the function is to return, as error=-1")
     return Fault(name, value, code, first, last)
+
+
+def value_of(text: str, given: str, memory: bool) -> int:
+    """Return what is to be returned, as ``error=`` in *text* says."""
+    if memory and given not in ("NULL", "0"):
+        raise TraceError(f"--inject {text}: malloc() can only return NULL")
+    if given != "NULL" and not re.fullmatch(r"-?\d+", given):
+        raise TraceError(f"--inject {text}: error={given} is no value: give a number, or NULL")
+    return 0 if given == "NULL" else int(given)
+
+
+def errno_of(text: str, given: str) -> int:
+    """Return the number of the errno that *text* names."""
+    names: dict[str, int] = {n: code for n, code in vars(errno).items() if n.startswith("E")}
+    if given not in names:
+        near = difflib.get_close_matches(given, names, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ", such as ENOMEM"
+        raise TraceError(f"--inject {text}: unknown errno {given!r}: give its name{hint}")
+    return names[given]
+
+
+def calls_of(text: str, given: str) -> tuple[int, int]:
+    """Return the numbers of the first call and the last one that *text* says."""
+    found = re.fullmatch(r"(\d+)(\+)?|(\d+)\.\.(\d+)", given)
+    if found is None:
+        raise TraceError(
+            f"--inject {text}: when={given} says no call: give its number as N, N+ for all from it "
+            "on, or N..M"
+        )
+    if found[3]:
+        first, last = int(found[3]), int(found[4])
+    else:
+        first = int(found[1])
+        last = 2**63 if found[2] else first
+    if not 0 < first <= last:
+        raise TraceError(f"--inject {text}: when={given} is no call: the first one is 1")
+    return first, last
 
 
 def check_linked(program: str) -> None:

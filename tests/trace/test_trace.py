@@ -646,14 +646,35 @@ def test_another_backend_is_used(tmp_path: Path) -> None:
         (["--backend", "kqueue", "true"], "there is no backend kqueue: there are "),
         (["--libevent", "/", "true"], "there is no libevent in /: give the directory"),
         (["--inject", "event_add", "true"], "say what the function is to return, as error=-1"),
-        (["--inject", "event_add:error=x", "true"], "is none of error=VALUE"),
-        (["--inject", "event_add:error=-1:errno=errorcode", "true"], "is none of error=VALUE"),
+        (["--inject", "event_add:error=x", "true"], "error=x is no value: give a number, or NULL"),
+        (["--inject", "event_add:error=-1:no=1", "true"], "'no=1' is none of error=VALUE"),
+        (
+            ["--inject", "event_add:error=-1:errno=EFOO", "true"],
+            "--inject event_add:error=-1:errno=EFOO: unknown errno 'EFOO': give its name",
+        ),
+        (["--inject", "event_add:error=-1:errno=ENOMEN", "true"], "did you mean ENOMEM"),
+        (["--inject", "event_add:error=-1:errno=12", "true"], "give its name, such as ENOMEM"),
+        (
+            ["--inject", "event_add:error=-1:errno=errorcode", "true"],
+            "unknown errno 'errorcode': give its name",
+        ),
+        (
+            ["--inject", "event_add:error=-1:when=x", "true"],
+            "when=x says no call: give its number as N, N+ for all from it on, or N..M",
+        ),
         (["--inject", "malloc:when=0", "true"], "when=0 is no call: the first one is 1"),
         (["--inject", "malloc:when=3..2", "true"], "when=3..2 is no call: the first one is 1"),
         (["-o", "a\nb", "true"], "the path must be in one line"),
         (["--inject", "malloc:error=-1", "true"], "malloc() can only return NULL"),
         (33 * ["--inject", "malloc:when=1"] + ["true"], "there are 33, and at most 32 can be"),
-        (["--inject", "malloc_:error=NULL", "true"], "libevent has no function or family malloc_"),
+        (["--inject", "malloc_:error=NULL", "true"], "libevent has no function malloc_ that can"),
+        (["--inject", "evbuffer:error=NULL", "true"], "libevent has no function evbuffer that can"),
+        (["--inject", "accept4:error=-1", "true"], "system calls can't be made to fail"),
+        (
+            ["-e", "listener", "true"],
+            "(families are bufferevent, ev, evbuffer, evconnlistener, evdns, event, evhttp, evrpc, "
+            "evtag, evthread, evutil, libevent, and longer beginnings such as event_base)",
+        ),
     ],
 )
 def test_bad_input_is_told_with_what_to_do(arguments: list[str], said: str) -> None:
