@@ -35,6 +35,11 @@ def test_a_name_of_python_s_is_told_in_c(
     assert lines[place - 1].startswith("#include <event2/")
 
 
+def test_what_a_name_stands_for_comes_before_what_it_calls() -> None:
+    assert in_c.functions_of("BufferEvent.read") == ["bufferevent_read", "evbuffer_remove"]
+    assert in_c.functions_of("Buffer.add_file")[0] == "evbuffer_add_file"
+
+
 def test_it_says_what_c_leaves_to_you(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["c", "evbuffer_new", "Event.add", "event_active"]) == 0
     said = " ".join(capsys.readouterr().out.split())
