@@ -125,6 +125,7 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: untyped.wait(s.event, -1), ValueError, "timeout must be from 0 to "),
     (lambda s: untyped.getaddrinfo(5, "a", 80), TypeError, "dns must be a DnsBase, not 5"),
     (lambda s: untyped.getaddrinfo(s.dns, 5, 80), TypeError, "host must be str or bytes, not 5"),
+    (lambda s: untyped.getaddrinfo(s.dns, "a:80", 80), ValueError, "give 'a', and 80 as port"),
     (lambda s: untyped.request(5, GET, "/"), TypeError, "connection must be an HttpConnection"),
     (
         lambda s: untyped.request(s.connection, "GET", "/"),
