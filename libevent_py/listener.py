@@ -76,7 +76,8 @@ class Listener(Child):
 
         Unlike in C, closing the listener always closes the socket, even without CLOSE_ON_FREE, and
         no child process inherits it. Raises `OSError` when the address can't be bound, or when the
-        backend can't wait for the socket. Stands for ``evconnlistener_new_bind``.
+        backend can't wait for the socket. Wraps ``evconnlistener_new``. Stands for
+        ``evconnlistener_new_bind``.
         """
         self._check_unmade()
         flags = convert.flags(ListenerOption, options, "options")

@@ -50,8 +50,9 @@ COMMANDS = (
 #: What a command's exit status means, whichever it is.
 STATUSES = (
     "Exit status: 0 when all went well; 1 when the answer is no: it isn't wrapped, the traces "
-    "differ, something is broken; 2 when the arguments are wrong or name nothing; 141 when "
-    "nobody reads what is printed. trace and samples run end with the program's own."
+    "differ, something is broken; 2 when the arguments are wrong or name nothing, or what trace "
+    "was to inject never took place; 141 when nobody reads what is printed. trace and samples run "
+    "end with the program's own."
 )
 
 

@@ -35,13 +35,15 @@ STANDS_FOR = re.compile(rf"\bStands\s+for{NAMES}")
 class Place(NamedTuple):
     """A class, method or function, and where its definition begins.
 
-    *stands* tells whether it stands for the C function, without calling it.
+    *stands* tells whether it stands for the C function, without calling it, and *calls* has the
+    functions that it calls instead.
     """
 
     name: str
     path: str
     line: int
     stands: bool = False
+    calls: tuple[str, ...] = ()
 
 
 def places() -> dict[str, list[Place]]:
@@ -63,7 +65,8 @@ def _places(package: Path) -> dict[str, list[Place]]:
             for function in wrapped(docstring):
                 found.setdefault(function, []).append(place)
             for function in stood_for(docstring):
-                found.setdefault(function, []).append(place._replace(stands=True))
+                instead = place._replace(stands=True, calls=tuple(wrapped(docstring)))
+                found.setdefault(function, []).append(instead)
     return found
 
 

@@ -88,13 +88,16 @@ def callable_in_c() -> list[str]:
 
 
 def functions_of(name: str) -> list[str]:
-    """Return the C functions and types that *name* is, in Python or in C; [] for none."""
+    """Return the C functions and types that *name* is, in Python or in C; [] for none.
+
+    What it stands for comes first: that is what a program in C calls.
+    """
     if name in prototypes():
         return [name]
     if name in CALLBACKS:
         return CALLBACKS[name]
-    found = [
-        function
+    behind = [
+        (not place.stands, function)
         for function, where in places().items()
         for place in where
         if any(
@@ -102,6 +105,7 @@ def functions_of(name: str) -> list[str]:
             for known in public(place.name)
         )
     ]
+    found = [function for _, function in sorted(behind, key=lambda each: each[0])]
     found += fnmatch.filter(prototypes(), name)
     return [function for function in dict.fromkeys(found) if function in prototypes()]
 

@@ -65,6 +65,7 @@ def show_json(patterns: Sequence[str]) -> int:
                         "path": place.path,
                         "line": place.line,
                         "stands_for": place.stands,
+                        "calls": list(place.calls),
                     }
                     for place in places().get(name, [])
                 ],
@@ -116,7 +117,8 @@ def show(function: str) -> int:
     wrapped = places()
     if function in wrapped:
         for line, place in zip(listed(wrapped[function]), wrapped[function], strict=True):
-            print(line.replace("  ", " stands for it  ") if place.stands else line)
+            instead = f", and calls {', '.join(place.calls)}" if place.calls else ""
+            print(line.replace("  ", f" stands for it{instead}  ") if place.stands else line)
         if declared(function) and any(place.stands for place in wrapped[function]):
             print(f"libevent's own can be called as libevent_py.lib.{function}.")
         return 0

@@ -73,6 +73,7 @@ class BufferEvent(Child):
         "_connection",
         "_eager",
         "_given_to",
+        "_kept_by",
         "_layers",
         "_lent_input",
         "_lent_output",
@@ -97,6 +98,8 @@ class BufferEvent(Child):
     _calls_back: bool
     #: The HTTP connection or server whose C object uses and frees the bufferevent, or None.
     _given_to: Handle | None
+    #: What has its callbacks and its watermarks, and alone may set them: an `aio.Stream`, or None.
+    _kept_by: object | None
     #: Whether its output has had files to send; None if it sends only what is in memory.
     _sends_files: bool | None
     error: OSError | None
@@ -297,7 +300,7 @@ class BufferEvent(Child):
         self._layers, self._tls, self._eager = layers, tls, Eager.of(plan.options)
         self._limits: Limits = UNLIMITED_YET
         self._connection: Connection = UNCONNECTED
-        self._given_to = owner
+        self._given_to, self._kept_by = owner, None
         self._calls_back = owner is not None or tls is not None or layers is not ALONE
         self._lent_input = self._lent_output = self._sends_files = self.error = None
         try:
@@ -375,7 +378,7 @@ class BufferEvent(Child):
         copy = BufferEvent.__new__(BufferEvent)
         for name in ("base", "_key", *BufferEvent.__slots__):
             setattr(copy, name, getattr(self, name))
-        copy._lent_input = copy._lent_output = None
+        copy._lent_input = copy._lent_output = copy._kept_by = None
         return copy
 
     def _inherit(self, pointer: CData) -> None:
@@ -411,12 +414,16 @@ class BufferEvent(Child):
         """
         callbacks = checked_callbacks(on_read, on_write, on_event)
         self._check_unmanaged()
+        given.check_not_kept(self)
         self._on_read, self._on_write, self._on_event = callbacks
         self._set_callbacks()
 
     @property
     def on_read(self) -> DataCallback | None:
-        """The function called as ``on_read(bev)`` when there is input to read, or None."""
+        """The function called as ``on_read(bev)`` when there is input to read, or None.
+
+        Wraps ``bufferevent_setcb``.
+        """
         return self._on_read
 
     @on_read.setter
@@ -441,7 +448,10 @@ class BufferEvent(Child):
 
     @property
     def on_write(self) -> DataCallback | None:
-        """The function called as ``on_write(bev)`` when the output has been written, or None."""
+        """The function called as ``on_write(bev)`` when the output has been written, or None.
+
+        Wraps ``bufferevent_setcb``.
+        """
         return self._on_write
 
     @on_write.setter
@@ -453,7 +463,7 @@ class BufferEvent(Child):
         """The function called as ``on_event(bev, what)`` when something happens, or None.
 
         *what* is a set of `BufferEventFlag`. After TIMEOUT, the direction in *what* stays disabled
-        until you enable it again: see `set_timeouts`.
+        until you enable it again: see `set_timeouts`. Wraps ``bufferevent_setcb``.
         """
         return self._on_event
 
@@ -477,7 +487,7 @@ class BufferEvent(Child):
     def read(self, size: int | None = None) -> bytes:
         """Remove and return up to *size* bytes of the input, or all of it for None.
 
-        Stands for ``bufferevent_read``.
+        Wraps ``evbuffer_remove``. Stands for ``bufferevent_read``.
         """
         # hot: once for each message, from the arena or by a single call of C.
         base = self.base
@@ -617,11 +627,10 @@ class BufferEvent(Child):
         ``bufferevent_setwatermark``.
         """
         what = self._directions(what)
+        given.check_not_kept(self)
         low = convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
-        self.base._call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
-        if not self.closed:  # by a callback
-            self._set_callbacks()
+        given.mark(self, what, low, high)
 
     def getwatermark(self, what: int) -> tuple[int, int]:
         """Return the watermarks ``(low, high)`` in bytes of the input, or of the output.

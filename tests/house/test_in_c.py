@@ -23,6 +23,7 @@ from tests.kit.cdefs import cdef
             "int evbuffer_add_buffer(struct evbuffer *outbuf, struct evbuffer ",
         ),
         ("HttpServer.bind_socket", "int evhttp_bind_socket("),
+        ("EventBase.turn", "int event_base_loop(struct event_base *, int);"),
     ],
 )
 def test_a_name_of_python_s_is_told_in_c(
@@ -32,6 +33,11 @@ def test_a_name_of_python_s_is_told_in_c(
     lines = capsys.readouterr().out.splitlines()
     (place,) = [n for n, line in enumerate(lines) if line.startswith(told)]
     assert lines[place - 1].startswith("#include <event2/")
+
+
+def test_what_a_name_stands_for_comes_before_what_it_calls() -> None:
+    assert in_c.functions_of("BufferEvent.read") == ["bufferevent_read", "evbuffer_remove"]
+    assert in_c.functions_of("Buffer.add_file")[0] == "evbuffer_add_file"
 
 
 def test_it_says_what_c_leaves_to_you(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_the_code_is_that_of_the_sample_and_its_twin() -> None:
 
 
 def test_what_names_are_in_c_is_printed_so() -> None:
-    command = "c BufferEvent.read on_accept"
+    command = "c BufferEvent.disable on_accept"
     assert printed(*command.split(), status=0) == shown(command)
 
 
