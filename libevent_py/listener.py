@@ -216,7 +216,10 @@ class Listener(Child):
 
     @property
     def address(self) -> Any:
-        """The address that the socket is bound to."""
+        """The address that the socket is bound to.
+
+        It is asked for each time: another thread gets `ThreadError`, and has to be told it.
+        """
         return convert.name_of(self, self.fd)
 
     def _accept_failed(self, code: int) -> None:
