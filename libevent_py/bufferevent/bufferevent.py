@@ -1012,7 +1012,9 @@ class BufferEvent(Child):
         libevent itself never sends it. You can still receive what the peer sends. Return whether
         the notice was sent: it isn't before the handshake is done, after a failure, or while the
         socket takes no more. Raises `ValueError` while there is output, which would be lost: wait
-        until it is written.
+        until it is written. So it does without TLS: there, shut the socket itself down, by
+        ``socket.socket(fileno=os.dup(bev.fd))``, when `output` is empty. libevent has no function
+        for that, either.
         """
         given.check_may_act(self)
         return self._session().shut_down(self.base, self.pointer)
