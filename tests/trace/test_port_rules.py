@@ -139,6 +139,9 @@ int main(void)
 """
 
 
+ALL_FLAGS = "LEV_OPT_CLOSE_ON_FREE|LEV_OPT_CLOSE_ON_EXEC|LEV_OPT_REUSEABLE"
+
+
 @pytest.fixture(scope="module")
 def prototype(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The prototype's trace."""
@@ -151,7 +154,7 @@ def prototype(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("fault", "told"),
     [
         (0, []),
-        (1, ["LEV_OPT_CLOSE_ON_FREE|LEV_OPT_CLOSE_ON_EXEC|LEV_OPT_REUSEABLE, -1) = listener#1 | "]),
+        (1, [f"{ALL_FLAGS}, -1) = listener#1 | "]),
         (2, ["- bufferevent_trigger(bev#1, EV_READ, BEV_TRIG_DEFER_CALLBACKS)"]),
         (3, ["! event_base_once(base#1, -1, EV_TIMEOUT, {0.010000 s}) = 0 | event_base_once"]),
         (4, ["- event_base_once(base#1, -1, EV_TIMEOUT, {0.000000 s}) = 0"]),
@@ -165,6 +168,23 @@ def test_what_c_has_another_way_for_is_the_same_and_its_lack_is_told(
     found = [line for line in lines if line[0] != " "]
     assert status == (1 if told else 0)
     assert told[0] in found[0] if told else not found, found
+
+
+ACCEPTED = """\
+[[known]]
+why = "this port may be inherited"
+b = "evconnlistener_new_bind(*1, LEV_OPT_CLOSE_ON_FREE|LEV_OPT_REUSEABLE, -1) = *2"
+as = "evconnlistener_new_bind(*1, {flags}, -1) = *2"
+"""
+
+
+def test_what_is_known_is_written_as_the_package_s_own_tables_leave_it(
+    tmp_path: Path, prototype: Path
+) -> None:
+    (tmp_path / "known.toml").write_text(ACCEPTED.replace("{flags}", ALL_FLAGS))
+    program = program_of(f"#define FAULT 1\n{PORT}", tmp_path)
+    known = ("--known", str(tmp_path / "known.toml"))
+    assert compared("--port", *known, str(prototype), str(program)) == (0, [])
 
 
 MADE = """\
