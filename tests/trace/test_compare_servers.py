@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.support import ROOT, program_of
-from tests.trace.test_compare import compared
+from tests.kit.tracing import compared
 
 PAGE = (ROOT / "docs" / "tracing.md").read_text()
 

@@ -12,8 +12,7 @@ import pytest
 
 from libevent_py._cli import compare
 from tests.kit.support import program_of
-from tests.kit.tracing import run, written
-from tests.trace.test_compare import compared
+from tests.kit.tracing import compared, run, written
 
 PROTOTYPE = """
     import os
