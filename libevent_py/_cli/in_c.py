@@ -241,14 +241,11 @@ def own(name: str) -> str:
 
 def table(name: str) -> Iterator[str]:
     """Yield the lines for the class *name*: what makes it, and a line for each of its methods."""
-    before = None
     pairs = [*by_place()]
     for function in functions_of(name):
         if (function, name) in pairs:
             known = prototypes()[function]
-            if known.header != before:
-                yield f"#include <{known.header}>"
-            before = known.header
+            yield f"#include <{known.header}>"
             yield known.text
             for free in to_free(function):
                 yield f"    {free}"

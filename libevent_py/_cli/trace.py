@@ -238,6 +238,8 @@ def parser() -> argparse.ArgumentParser:
     add("-k", dest="stack", action="store_true", help="where in Python or C each call comes from")
     add("--inside", action="store_true", help="also the calls that libevent makes to itself")
     add("--json", action="store_true", help="each line as an object of JSON")
+    # For `compare --client`: there no terminal sends SIGINT to the program as well.
+    add("--pass-interrupts", action="store_true", help=argparse.SUPPRESS)
     add(
         "--inject",
         action="append",
@@ -247,8 +249,6 @@ def parser() -> argparse.ArgumentParser:
         "allocates: malloc[:when=N|N+|N..M]",
     )
     add_where(made)
-    # For `compare --client`: there no terminal sends SIGINT to the program as well.
-    add("--pass-interrupts", action="store_true", help=argparse.SUPPRESS)
     add("program", help="a .py file or an executable")
     add("arguments", nargs=argparse.REMAINDER)
     return made

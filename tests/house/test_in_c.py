@@ -14,16 +14,6 @@ from tests.kit.support import ROOT
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("BufferEvent.setw*", "void bufferevent_setwatermark(struct bufferevent *bufev, "),
-        ("BufferEvent.setwatermark", "void bufferevent_setwatermark(struct bufferevent *bufev, "),
-        ("Listener", "struct evconnlistener *evconnlistener_new_bind(struct event_base *base, "),
-        ("on_read", "typedef void (*bufferevent_data_cb)(struct bufferevent *bev, void *ctx);"),
-        ("event_add", "int event_add(struct event *ev, const struct timeval *timeout);"),
-        (
-            "evbuffer_add*",
-            "int evbuffer_add_buffer(struct evbuffer *outbuf, struct evbuffer ",
-        ),
-        ("HttpServer.bind_socket", "int evhttp_bind_socket("),
         ("EventBase", "struct event_base *event_base_new(void);"),
         ("Event.signal", "#define evsignal_new(b, x, cb, arg) event_new((b), (x), EV_SIGNAL|"),
         ("Event.timer", "#define evtimer_new(b, cb, arg) event_new((b), -1, 0, (cb), (arg))"),
@@ -35,6 +25,16 @@ from tests.kit.support import ROOT
         ("bev.write", "int bufferevent_write(struct bufferevent *bufev, "),
         ("util.socketpair", "int evutil_socketpair(int d, int type, int protocol, "),
         ("BufferEvent.on_event", "typedef void (*bufferevent_event_cb)(struct bufferevent *bev, "),
+        ("BufferEvent.setw*", "void bufferevent_setwatermark(struct bufferevent *bufev, "),
+        ("BufferEvent.setwatermark", "void bufferevent_setwatermark(struct bufferevent *bufev, "),
+        ("Listener", "struct evconnlistener *evconnlistener_new_bind(struct event_base *base, "),
+        ("on_read", "typedef void (*bufferevent_data_cb)(struct bufferevent *bev, void *ctx);"),
+        ("event_add", "int event_add(struct event *ev, const struct timeval *timeout);"),
+        (
+            "evbuffer_add*",
+            "int evbuffer_add_buffer(struct evbuffer *outbuf, struct evbuffer ",
+        ),
+        ("HttpServer.bind_socket", "int evhttp_bind_socket("),
     ],
 )
 def test_a_name_of_python_s_is_told_in_c(
