@@ -73,7 +73,8 @@ def overview() -> Iterator[str]:
     yield f"usage: {program()} COMMAND [ARGUMENT ...]"
     yield f"       {program()} FUNCTION ..."
     yield ""
-    yield "The real libevent 2.1, in Python. A name of C's alone is what find would look up."
+    yield "The real libevent 2.1, in Python. A name of C's alone is what find would look up,"
+    yield "and one of Python's is what c would."
     yield ""
     wide = max(len(each.name) for each in COMMANDS)
     for each in COMMANDS:

@@ -285,6 +285,8 @@ def parser() -> argparse.ArgumentParser:
     add("-k", dest="stack", action="store_true", help="where in Python or C each call comes from")
     add("--inside", action="store_true", help="also the calls that libevent makes to itself")
     add("--json", action="store_true", help="each line as an object of JSON")
+    # For `compare --client`: there no terminal sends SIGINT to the program as well.
+    add("--pass-interrupts", action="store_true", help=argparse.SUPPRESS)
     add(
         "--inject",
         action="append",
@@ -340,7 +342,7 @@ def trace(given: argparse.Namespace) -> int:
             )
         options = environ.pop("LIBEVENT_PY_TRACE_OPTIONS")
         tail = f"{options} {given.size}\n{shared}\n{text}".rstrip("\n")
-        status = run(command, environ, tail)
+        status = run(command, environ, tail, given.pass_interrupts)
         memory = shared.read_bytes()
         missed = list(never(memory, given.inject))
         if given.json:
@@ -362,7 +364,7 @@ def trace(given: argparse.Namespace) -> int:
     return 128 - status if status < 0 else status
 
 
-def run(command: list[str], environ: dict[str, str], tail: str) -> int:
+def run(command: list[str], environ: dict[str, str], tail: str, pass_interrupts: bool) -> int:
     """Run *command* to its end; return its exit status, or minus the signal that has ended it."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -377,8 +379,10 @@ def run(command: list[str], environ: dict[str, str], tail: str) -> int:
             os._exit(127)
     # Ctrl-C reaches the program as well; what ends this process is passed on to it.
     before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in (signal.SIGINT,)}
-    for signum in signal.SIGTERM, signal.SIGHUP:
-        before[signum] = signal.signal(signum, lambda number, _: os.kill(pid, number))
+    passed_on = signal.SIGTERM, signal.SIGHUP, *[signal.SIGINT][: int(pass_interrupts)]
+    for signum in passed_on:
+        handler = signal.signal(signum, lambda number, _: os.kill(pid, number))
+        before.setdefault(signum, handler)
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:

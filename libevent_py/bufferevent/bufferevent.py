@@ -46,7 +46,7 @@ from libevent_py.bufferevent.layers import ALONE, FilterCallback, Layers
 from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup
 from libevent_py.bufferevent.lock import locked
 from libevent_py.bufferevent.plans import CLOSE_ON_FREE, DEFER_CALLBACKS, EAGER, LAYER_OPTIONS, Plan
-from libevent_py.bufferevent.tls import Session, TlsContext
+from libevent_py.bufferevent.tls import MAKE_IT, Session, TlsContext
 from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode, TriggerOption
 from libevent_py.event.base import EventBase
 
@@ -937,11 +937,11 @@ class BufferEvent(Child):
 
     # TLS. What the handshake has agreed on is known from CONNECTED until a failure.
 
-    def _session(self) -> Session:
-        """Return its TLS session, or raise `ValueError` if it has none."""
+    def _session(self, instead: str = MAKE_IT) -> Session:
+        """Return its TLS session, or raise `ValueError` with what to do *instead*."""
         self.base._check_thread()
         self._check_usable()
-        return Session.only_of(self)
+        return Session.only_of(self, instead)
 
     @property
     def ssl(self) -> CData:
@@ -1026,10 +1026,12 @@ class BufferEvent(Child):
         libevent itself never sends it. You can still receive what the peer sends. Return whether
         the notice was sent: it isn't before the handshake is done, after a failure, or while the
         socket takes no more. Raises `ValueError` while there is output, which would be lost: wait
-        until it is written.
+        until it is written. So it does without TLS: there, shut the socket itself down when
+        `output` is empty, ``with socket.socket(fileno=os.dup(bev.fd)) as sock``. libevent has no
+        function for that, either.
         """
         given.check_may_act(self)
-        return self._session().shut_down(self.base, self.pointer)
+        return self._session(tls.SHUTDOWN_INSTEAD).shut_down(self.base, self.pointer)
 
     def tls_errors(self) -> list[errors.TlsError]:
         """Return OpenSSL's errors, three at most, the cause first, and clear them.

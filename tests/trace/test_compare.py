@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import textwrap
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -12,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from libevent_py._cli import compare
-from tests.kit.support import PATIENCE, ROOT, program_of
-from tests.kit.tracing import run, written
+from tests.kit.support import program_of
+from tests.kit.tracing import compared, run, written
 
 PROTOTYPE = """
     from libevent_py import BufferEvent, Event, EventBase, EventFlag
@@ -78,19 +76,6 @@ int main(void)
 	return 0;
 }
 """
-
-
-def compared(*arguments: str) -> tuple[int, list[str]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "libevent_py", "compare", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert not done.stderr or done.returncode == 2, done.stderr
-    return done.returncode, (done.stdout or done.stderr).splitlines()
 
 
 def port(place: Path, fault: int) -> str:
