@@ -234,9 +234,10 @@ def test_nearly_every_public_name_has_a_known_type(tmp_path: Path) -> None:
     unknown = [
         symbol["name"]
         for symbol in told["symbols"]
-        if symbol["isExported"] and not symbol["isTypeKnown"]
+        if symbol["isExported"] and (not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"])
     ]
-    assert told["completenessScore"] >= 0.98, unknown
+    assert len(told["symbols"]) > 2000
+    assert told["completenessScore"] >= 0.99, unknown
 
 
 def test_the_wheel_works_in_a_fresh_environment(
