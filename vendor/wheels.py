@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     out = parser.parse_args().folder.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    os.umask(0o022)  # the modes of files are in the wheels
     try:
         first = plain(out)
         print(first)
