@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from libevent_py._core import convert
+from libevent_py._core.sockets import lent
 from libevent_py._ffi import lib
 from libevent_py.aio.waits import can_go_on, waiter_on
 from libevent_py.bufferevent.bufferevent import BufferEvent
@@ -273,11 +274,8 @@ class Stream:
         if self._bev.fd < 0 or self._bev.underlying is not None:
             raise ValueError("only a socket can be ended in one direction")
         await self._written(0)
-        with socket.socket(fileno=self._bev.fd) as own:
-            try:
-                own.shutdown(socket.SHUT_WR)
-            finally:
-                own.detach()
+        with lent(self._bev.fd) as own:
+            own.shutdown(socket.SHUT_WR)
 
     # The end.
 
