@@ -438,7 +438,8 @@ class BufferEvent(Child):
         stands in the place of `on_read`, which is then what calls it, and it takes less time: with
         EAGER, C makes the bytes and sends the answer. It isn't called without input. It returns
         bytes, a bytearray, a memoryview or None; anything else is a `TypeError`, raised by the
-        loop. C has nothing like it. Stands for ``bufferevent_read``, ``bufferevent_write``.
+        loop. C has nothing like it. Wraps ``bufferevent_setcb``, ``bufferevent_write``.
+        Stands for ``bufferevent_read``.
         """
         return OnData.of(self._on_read)
 

@@ -32,8 +32,8 @@ from tests.kit.web import Client, get, where
 #: What can be asked, also of TLS. (A policy for the end, that TLS's may be missing, is no use.)
 ASKED_NAMES = """
     allow_dirty_shutdown alpn_protocol base cipher closed dns_error enabled error fd getwatermark
-    input lock max_single_read max_single_write max_to_read max_to_write on_event on_read on_write
-    output partner peer_certificate peer_certificate_chain pointer priority rate_limit
+    input lock max_single_read max_single_write max_to_read max_to_write on_data on_event on_read
+    on_write output partner peer_certificate peer_certificate_chain pointer priority rate_limit
     rate_limit_group read_limit server_hostname session_reused ssl tls_errors tls_version
     underlying write_limit
 """
@@ -76,6 +76,7 @@ SET = {
     "max_single_read": 1,
     "max_single_write": 1,
     "on_event": None,
+    "on_data": None,
     "on_read": None,
     "on_write": None,
     "priority": 0,
