@@ -73,6 +73,8 @@ class Public(SphinxDirective):
             members = ", ".join(names.members(found))
             own = issubclass(found, tuple)  # whose __new__ says nothing
             shown = f"   :members: {members}\n   :undoc-members:\n" if members else ""
+            if special := names.special(found):
+                shown += f"   :special-members: {', '.join(special)}\n"
             kind = "   :class-doc-from: class\n" if own else ""
             return f".. autoclass:: {full}\n{kind}{shown}"
         kind = "function" if callable(found) and not hasattr(found, "__args__") else "data"

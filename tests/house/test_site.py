@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 import libevent_py
-from libevent_py import aio, lib, testing
+from libevent_py import Buffer, aio, lib, testing
 from libevent_py._cli import find, in_c
 from tests.kit import c_names
 from tests.kit.cdefs import not_declared
-from tests.kit.names import sections
+from tests.kit.names import sections, special
 from tests.kit.support import ROOT
 from tests.kit.tutorial import Program, programs
 
@@ -176,6 +176,17 @@ def test_every_public_name_is_in_the_reference(site: Site) -> None:
     elsewhere |= {name for name in wanted if name.startswith("libevent_py.vulnerabilities.")}
     assert len(wanted) > 1000
     assert sorted(wanted - elsewhere - found) == []
+
+
+@pytest.mark.more
+def test_what_is_reached_by_syntax_is_in_the_reference_too(site: Site) -> None:
+    found = site.objects("py:method")
+    for name in ("testing.Until.__call__", "testing.Settle.__call__", "testing.Snapshot.__sub__"):
+        assert f"libevent_py.{name}" in found
+    assert {f"libevent_py.Buffer.{name}" for name in special(Buffer)} <= found
+    assert "__contains__" in special(Buffer)
+    text = (site.folder / "reference" / "testing.html").read_text()
+    assert "condition" in text.partition('id="libevent_py.testing.Until.__call__"')[2][:2000]
 
 
 @pytest.mark.more

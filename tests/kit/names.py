@@ -45,6 +45,22 @@ def members(kind: type) -> list[str]:
     return [name for name in dir(kind) if not name.startswith("_") and name not in inherited]
 
 
+#: Methods by which Python's own syntax reaches an object: what they do needs telling.
+SYNTAX = {"__bytes__", "__call__", "__contains__", "__delitem__", "__eq__", "__getitem__"}
+SYNTAX |= {"__iadd__", "__iter__", "__len__", "__setitem__", "__str__", "__sub__"}
+
+
+def special(kind: type) -> list[str]:
+    """Return the methods of *kind* for Python's syntax that a docstring of ours tells of."""
+    return [
+        name
+        for above in kind.__mro__
+        if above.__module__.startswith("libevent_py")
+        for name, method in vars(above).items()
+        if name in SYNTAX and getattr(method, "__doc__", None)
+    ]
+
+
 def own(module: ModuleType) -> list[str]:
     """Return what *module* says is public, or the classes and functions that it defines."""
     return sorted(getattr(module, "__all__", ())) or sorted(
