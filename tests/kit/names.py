@@ -18,8 +18,8 @@ HEAD = """\
 # The public names
 
 What a program may use, and nothing else: every name without an underscore. A test compares this
-list with what `dir()` shows. When you add or rename something, document it, add it to CHANGELOG.md
-if users must know, and write this file anew with `python -m tests.kit.names`.
+list with what `dir()` shows. When you add or rename something, document it, add it to
+`CHANGELOG.md` if users must know, and write this file anew with `python -m tests.kit.names`.
 
 Of these, `pointer`, `lib` and `ffi` lead to C itself: what a program does by them is checked no
 more than in C. `pointer` is for reading only.
