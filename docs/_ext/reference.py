@@ -65,7 +65,7 @@ class Public(SphinxDirective):
         """Return the directive of autodoc's for *name*."""
         full = f"libevent_py.{name}"
         found = thing(full)
-        if inspect.ismodule(found):
+        if inspect.ismodule(found) and name != "lib":  # which cffi makes look like one
             return f".. automodule:: {full}\n"
         if isinstance(found, type) and issubclass(found, enum.Enum):
             return f".. autoclass:: {full}\n   :class-doc-from: class\n\n{enumerated(found)}"

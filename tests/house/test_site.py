@@ -21,7 +21,7 @@ import pytest
 import libevent_py
 from libevent_py import Buffer, aio, lib, testing
 from libevent_py._cli import find, in_c
-from tests.kit import c_names
+from tests.kit import c_names, examples
 from tests.kit.cdefs import not_declared
 from tests.kit.names import sections, special
 from tests.kit.support import ROOT
@@ -206,6 +206,20 @@ def test_what_is_reached_by_syntax_is_in_the_reference_too(site: Site) -> None:
     assert "__contains__" in special(Buffer)
     text = (site.folder / "reference" / "testing.html").read_text()
     assert "condition" in text.partition('id="libevent_py.testing.Until.__call__"')[2][:2000]
+
+
+@pytest.mark.more
+def test_each_name_of_the_reference_has_links_to_examples(site: Site) -> None:
+    found = set()
+    for page in (site.folder / "reference").glob("*.html"):
+        text = page.read_text()
+        for name in re.finditer(r'<dt class="sig[^>]* id="libevent_py\.([\w.]+)"', text):
+            following = text.find('<dt class="sig', name.end())
+            links = text[name.end() : following if following > 0 else None]
+            if re.search(r'<p class="examples">Examples?: <a ', links):
+                found.add(name[1])
+    assert examples.public().keys() - found == set()
+    assert len(found) > 900
 
 
 @pytest.mark.more
