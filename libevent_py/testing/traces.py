@@ -12,6 +12,7 @@ from libevent_py._cli.trace import is_named, parsed
 class TracedCall(NamedTuple):
     """A call to a function of libevent's."""
 
+    #: Which function it is, as ``"event_add"``.
     name: str
     #: As C writes them, ``ev#1`` or ``"text"``; those that the call has filled in come last.
     args: tuple[str, ...]
