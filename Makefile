@@ -29,6 +29,8 @@ PYTEST := MALLOC_PERTURB_=165 python -X dev -W error -m pytest --numprocesses $(
 OTHER_BUILDS := asan ndebug 2.1.13
 # Which tests run on them.
 PYTEST_ARGUMENTS := -m 'not more'
+# --final for the release itself.
+RELEASE_ARGUMENTS :=
 PIP := python -m pip --disable-pip-version-check install --quiet
 
 # Installed by a path that type checkers find, too, as setuptools' own finder they don't.
@@ -40,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test more quick test-all bench docs soak fuzz fuzz-parsers lint build samples-c clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test more quick test-all bench docs soak fuzz fuzz-parsers lint build release-check samples-c clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -113,6 +115,10 @@ fuzz-parsers: .venv/parsers build/test-packages build/source-packages build/fuzz
 
 build: .venv/installed
 	$(BIN)/python -m build
+
+# What is to be released, made twice of what is committed, and checked; into dist. See docs/releasing.md.
+release-check: .venv/installed build/test-packages
+	. $(BIN)/activate && python -m vendor.release $(RELEASE_ARGUMENTS) dist
 
 # The samples in C, beside those in Python: build/samples/NAME is made of samples/c/NAME.c. It needs the development
 # files of libevent, OpenSSL and zlib. Elsewhere than with GNU's linker: make samples-c LDFLAGS=-L/where/libevent/is

@@ -43,6 +43,7 @@ NOUNS = (
     "bufferevent_struct",
     "suspended",
     "filter",
+    "python",
     "eager",
     "aio",
     "aio_stream",
@@ -200,7 +201,7 @@ def assemble(include: Path, without: set[str], callbacks: str) -> Iterator[tuple
 
 
 def fits(include: Path) -> bool:
-    """Tell whether event-config.h is for what the compiler makes: those of an sdist may not be."""
+    """Tell whether event-config.h is for what the compiler makes: one taken before may not be."""
     checks = [
         f'_Static_assert(EVENT__SIZEOF_{name} == sizeof({type}), "{type}");'
         for name, type in SIZES.items()

@@ -143,6 +143,18 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test whose own mark would do nothing: it would run on any backend."""
+    marked = any(mark.name == "backends" for mark in item.own_markers)
+    if marked and "libevent_backend" not in getattr(item, "fixturenames", ()):
+        pytest.fail(
+            "the mark backends needs a test that asks for event_base or libevent_backend, as an "
+            "argument or by a fixture: a base of its own is EventBase(method=libevent_backend)",
+            pytrace=False,
+        )
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Note whether a test has not come to its end: its objects are still in the traceback."""

@@ -14,8 +14,9 @@ from benchmarks.jobs import JOBS
 from benchmarks.machine import facts
 from benchmarks.plot import curve_of, plot
 from benchmarks.process import CPUS
+from benchmarks.progress import Progress
 from benchmarks.report import figures, table
-from benchmarks.runner import missing_packages, missing_tools, run
+from benchmarks.runner import missing_packages, missing_tools, run, taking_part
 
 
 def main() -> None:
@@ -46,12 +47,16 @@ def main() -> None:
         print("ONE CORE: the load takes its time from the servers it measures\n")
 
     start = time.monotonic()
-    for job in jobs:
-        if job.measure.tool in tools:
-            continue
-        rounds = options.rounds or (1 if options.quick else job.rounds)
-        results.append(figures(job, run(job, rounds, options.quick, missing)))
-        print(table(results[-1]), flush=True)
+    rounds = [
+        (job, options.rounds or (1 if options.quick else job.rounds))
+        for job in jobs
+        if job.measure.tool not in tools
+    ]
+    total = sum(number * len(taking_part(job, missing)) for job, number in rounds)
+    with Progress("benchmarks", total, "samples") as progress:
+        for job, number in rounds:
+            results.append(figures(job, run(job, number, options.quick, missing, progress)))
+            progress.say(table(results[-1]))
 
     report = {"machine": machine, "quick": options.quick, "jobs": results}
     report["missing"] = [*missing, *tools]

@@ -21,6 +21,7 @@ SIZES = {"64B": 64, "1KiB": 1024, "16KiB": 16384, "100KiB": 102400}
 ECHO_ROUNDS = 14
 SCALE = 10, 1_000, 10_000
 EAGER, CHANGELIST = "libevent_py EAGER", "libevent_py changelist"
+ON_DATA = "libevent_py on_data"
 C_CHANGELIST = "C changelist"
 AIO = "libevent_py.aio"
 TIME = "ns of processor time"
@@ -119,8 +120,14 @@ def echo_jobs() -> Iterator[Job]:
             f"echo of {size:,} bytes by bufferevents (asyncio, uvloop: by a Protocol)",
             "message",
             Load(size),
-            bufferevents("bufferevent_echo", "protocol_echo", "echo"),
-            bars=small if size <= 1024 else (Bar(EAGER, "to_uvloop", 1.0),),
+            (
+                *bufferevents("bufferevent_echo", "protocol_echo", "echo"),
+                python("bufferevent_echo", "data", "EAGER", name=ON_DATA),
+            ),
+            bars=(
+                *(small if size <= 1024 else (Bar(EAGER, "to_uvloop", 1.0),)),
+                Bar(ON_DATA, "to_uvloop", 1.0),
+            ),
             rounds=ECHO_ROUNDS,
         )
     yield Job(

@@ -8,6 +8,7 @@ from shutil import which
 
 from benchmarks.jobs import Contender, Job
 from benchmarks.process import Process, Sample
+from benchmarks.progress import Progress
 
 
 def missing_packages(jobs: Iterable[Job]) -> list[str]:
@@ -23,8 +24,10 @@ def taking_part(job: Job, missing: list[str]) -> list[Contender]:
     return [c for c in job.contenders if not set(c.packages) & set(missing)]
 
 
-def run(job: Job, rounds: int, quick: bool, missing: list[str]) -> dict[str, list[Sample]]:
-    """Return the samples of each contender, one for each round."""
+def run(
+    job: Job, rounds: int, quick: bool, missing: list[str], progress: Progress
+) -> dict[str, list[Sample]]:
+    """Return the samples of each contender, one for each round; *progress* counts them."""
     contenders = taking_part(job, missing)
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
 
@@ -40,5 +43,7 @@ def run(job: Job, rounds: int, quick: bool, missing: list[str]) -> dict[str, lis
             for contender in random.sample(contenders, len(contenders)):
                 with ExitStack() as this_round:
                     process = processes.get(contender.name) or start(contender, this_round)
+                    progress.add(0, f"{job.name}: {contender.name}")
                     samples[contender.name].append(job.measure.sample(process, quick))
+                    progress.add(1)
     return samples

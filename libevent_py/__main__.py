@@ -11,7 +11,7 @@ from libevent_py._cli.commands import COMMANDS, command, overview, versions
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command line, and return its exit status; names of C's alone are looked up."""
+    """Run the command line, and return its exit status; names alone are looked up."""
     if not arguments:
         print(versions(), "", *overview(), sep="\n")
         return 0

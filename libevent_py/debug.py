@@ -192,7 +192,10 @@ class FailingMemory:
 
     @property
     def refused(self) -> int:
-        """How many allocations have failed inside the block so far."""
+        """How many allocations have failed inside the block so far.
+
+        What could not be put aside for a call, as all allocations fail, is one of this package's.
+        """
         now = memory().refused if self._until is None else self._until
         return now - self._before
 

@@ -288,13 +288,13 @@ class BufferEventFlag(Flag):
 class BufferEventOption(Flag):
     """How a bufferevent behaves: the ``BEV_OPT_`` flags, and one that C doesn't have.
 
-    EAGER makes a plain socket faster than it is in C. It reads all that the kernel has, up to
-    `BufferEvent.max_single_read`, instead of 4096 bytes at a time. What ``on_read`` writes is sent
-    when it returns, as far as the kernel takes it and regardless of
-    `BufferEvent.max_single_write`, instead of in the loop's next turn. With DEFER_CALLBACKS,
-    ``on_write`` is still called in the loop's next turn; without, right after ``on_read`` when all
-    has been sent. EAGER is ignored with a filter, TLS, a rate limit, a watermark, THREADSAFE or a
-    buffer's own callback.
+    EAGER makes a plain socket faster than it is in C, most of all with `BufferEvent.on_data`. It
+    reads all that the kernel has, up to `BufferEvent.max_single_read`, instead of 4096 bytes at a
+    time. What ``on_read`` writes is sent when it returns, as far as the kernel takes it and
+    regardless of `BufferEvent.max_single_write`, instead of in the loop's next turn. With
+    DEFER_CALLBACKS, ``on_write`` is still called in the loop's next turn; without, right after
+    ``on_read`` when all has been sent. EAGER is ignored with a filter, TLS, a rate limit, a
+    watermark, THREADSAFE or a buffer's own callback.
     """
 
     CLOSE_ON_FREE = (

@@ -37,7 +37,7 @@ ListenerCallback: TypeAlias = Callable[["Listener", int, Address], object]
 #: ``evconnlistener_errorcb``.
 ListenerErrorCallback: TypeAlias = Callable[["Listener", OSError], object]
 
-_DEFAULT = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_FREE
+_DEFAULT = ListenerOption.REUSEABLE | ListenerOption.CLOSE_ON_EXEC | ListenerOption.CLOSE_ON_FREE
 
 #: How long a listener without `on_error` rests after a failure, in seconds.
 REST = 1.0
@@ -75,8 +75,9 @@ class Listener(Child):
         `ValueError`: write "./127.0.0.1:80" for a file of that name.
 
         Unlike in C, closing the listener always closes the socket, even without CLOSE_ON_FREE, and
-        no child process inherits it. Raises `OSError` when the address can't be bound, or when the
-        backend can't wait for the socket. Stands for ``evconnlistener_new_bind``.
+        no child process inherits it, nor, without *options* of your own, its connections. Raises
+        `OSError` when the address can't be bound, or when the backend can't wait for the socket.
+        Wraps ``evconnlistener_new``. Stands for ``evconnlistener_new_bind``.
         """
         self._check_unmade()
         flags = convert.flags(ListenerOption, options, "options")
@@ -215,7 +216,10 @@ class Listener(Child):
 
     @property
     def address(self) -> Any:
-        """The address that the socket is bound to."""
+        """The address that the socket is bound to.
+
+        It is asked for each time: another thread gets `ThreadError`, and has to be told it.
+        """
         return convert.name_of(self, self.fd)
 
     def _accept_failed(self, code: int) -> None:

@@ -76,7 +76,8 @@ def marshal_string(buffer: Buffer, tag: int, string: str | bytes) -> None:
     """Append *string*, text in UTF-8 or bytes, as an item.
 
     Raises `ValueError` for a NUL, at which C would end the string. Lone surrogates become the bytes
-    that `unmarshal_string` made them of. Stands for ``evtag_marshal_string``.
+    that `unmarshal_string` made them of. Wraps ``evtag_marshal``. Stands for
+    ``evtag_marshal_string``.
     """
     marshal(buffer, tag, convert.string(_encoded(string), "string"))
 

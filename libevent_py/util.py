@@ -55,6 +55,8 @@ def socketpair(
         for sock, fd in zip((one, other), pair, strict=True):
             os.set_inheritable(fd, False)
             socket.socket.__init__(sock, fileno=fd)
+            if type & getattr(socket, "SOCK_NONBLOCK", 0):
+                sock.setblocking(False)  # an object doesn't see it by itself
     except BaseException:  # perhaps an interrupt, and a socket has no descriptor yet
         for sock, fd in zip((one, other), pair, strict=True):
             if results == [0] and socket.SocketType.fileno(sock) != fd:

@@ -1,7 +1,9 @@
 """Brings libevent's headers into vendor/include, if they are those vendor/libevent.toml lists.
 
-A tree that has vendor/include (an sdist) is verified and used as it is. Otherwise the headers come
-from the installed development files or, where only the runtime libraries are, from Debian's package
+A tree whose vendor/include is complete is verified and used as it is. Otherwise the headers come
+from the installed development files. Where only the runtime libraries are, an sdist has all headers
+but event-config.h, which libevent's build makes for one machine: that is then made of
+vendor/event-config.h.in, without the network. Elsewhere they come from Debian's package
 libevent-dev, which is unpacked without installing it.
 """
 
@@ -25,6 +27,8 @@ else:
 
 VENDOR = Path(__file__).resolve().parent
 VENDORED = VENDOR / "include"
+#: The header that each build of libevent makes for itself, and what it is made of here.
+CONFIG, MODEL = "event-config.h", VENDOR / "event-config.h.in"
 PINNED: dict[str, Any] = tomllib.loads((VENDOR / "libevent.toml").read_text())
 RELEASES: dict[str, dict[str, str]] = PINNED["release"]
 PLACES = [Path("/usr/include"), Path("/usr/local/include"), Path("/opt/homebrew/include")]
@@ -43,17 +47,57 @@ class HeadersError(Exception):
 
 def headers(anew: bool = False) -> Path:
     """Return vendor/include with verified headers; fetch them *anew*, or if there are none."""
-    if VENDORED.exists() and not anew:
-        try:
+    there = VENDORED.exists() and not anew
+    try:
+        if there and (VENDORED / "event2" / CONFIG).is_file():
             verify(VENDORED)
-        except HeadersError as error:
-            raise HeadersError(f"{error} Or delete {VENDORED}: then they are fetched.") from None
-    elif (place := installed()) is not None:
-        take(place)
-    else:
-        with debian_package() as place:
+        elif (place := installed()) is not None and (not there or verifies(place)):
             take(place)
+        elif there:
+            complete()
+        else:
+            with debian_package() as place:
+                take(place)
+    except HeadersError as error:
+        also = f" Or delete {VENDORED}: then they are fetched." if there else ""
+        raise HeadersError(f"{error}{also}") from None
     return VENDORED
+
+
+def verifies(include: Path) -> bool:
+    """Tell whether the headers in ``include`` are those of a release; print why not."""
+    try:
+        verify(include)
+    except HeadersError as error:
+        print(f"libevent_py: built with its own copy of the headers, as {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def complete() -> None:
+    """Verify the headers in vendor/include, which have no event-config.h, and make that."""
+    event2 = VENDORED / "event2"
+    release = alike(event2)
+    numbers = [int(number) for number in release.partition("-")[0].split(".")]
+    number = "0x" + "".join(f"{number:02x}" for number in (*numbers, 0))
+    text = MODEL.read_text().replace("@VERSION@", release).replace("@NUMBER@", number)
+    with tempfile.TemporaryDirectory(dir=VENDOR) as directory:  # nobody sees half of it
+        Path(directory, CONFIG).write_text(text)
+        Path(directory, CONFIG).rename(event2 / CONFIG)
+
+
+def alike(event2: Path) -> str:
+    """Return which release the headers in ``event2`` are of, by what they are alone."""
+    refused = None
+    for release in RELEASES:
+        try:
+            check(event2, release)
+        except HeadersError as error:
+            refused = refused or error
+        else:
+            return release
+    assert refused is not None
+    raise refused
 
 
 def take(include: Path) -> None:
@@ -74,6 +118,12 @@ def verify(include: Path) -> str:
     """Return which release the headers in ``include`` are of; raise HeadersError for any other."""
     event2 = include / "event2"
     release = release_of(event2)
+    check(event2, release)
+    return release
+
+
+def check(event2: Path, release: str) -> None:
+    """Raise HeadersError unless the headers in ``event2`` are those of *release*."""
     for name, sha256 in RELEASES[release].items():
         header = event2 / name
         if not header.is_file():
@@ -85,7 +135,6 @@ def verify(include: Path) -> str:
                 f"release's is {sha256}, and no difference listed in vendor/libevent.toml "
                 f"explains that. {INSTALL}"
             )
-    return release
 
 
 def release_of(event2: Path) -> str:

@@ -49,6 +49,14 @@ def plain(out: Path) -> Path:
 
 def binary(wheel: Path, out: Path) -> Path:
     """Make the wheel that has the libraries, of the module in the plain one."""
+    before = os.umask(0o022)  # the modes of files are in the wheel
+    try:
+        return _binary(wheel, out)
+    finally:
+        os.umask(before)
+
+
+def _binary(wheel: Path, out: Path) -> Path:
     version = wheel.name.split("-")[1]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)

@@ -1,4 +1,4 @@
-"""An echo server of bufferevents: ``bufferevent_echo echo|four_writes [OPTION...]``."""
+"""An echo server of bufferevents: ``bufferevent_echo echo|four_writes|data [OPTION...]``."""
 
 import sys
 
@@ -16,4 +16,11 @@ def four_writes(bev: BufferEvent) -> None:
         bev.write(piece)
 
 
-serve({"echo": echo, "four_writes": four_writes}[sys.argv[1]], options=sys.argv[2:])
+def same(bev: BufferEvent, data: bytes) -> bytes:
+    return data
+
+
+if sys.argv[1] == "data":
+    serve(on_data=same, options=sys.argv[2:])
+else:
+    serve({"echo": echo, "four_writes": four_writes}[sys.argv[1]], options=sys.argv[2:])

@@ -19,6 +19,7 @@ DataCallback = Callable[[BufferEvent], object]
 def serve(
     on_read: DataCallback | None = None,
     on_write: DataCallback | None = None,
+    on_data: Callable[[BufferEvent, bytes], bytes] | None = None,
     options: Sequence[str] = (),
 ) -> None:
     """Serve for ever; *options* are names of `BufferEventOption`."""
@@ -33,6 +34,8 @@ def serve(
         sock = socket.socket(fileno=fd)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bev = BufferEvent(base, sock, chosen, on_read=on_read, on_write=on_write, on_event=on_event)
+        if on_data:
+            bev.on_data = on_data
         bev.enable(EventFlag.READ)
         if on_write:
             on_write(bev)

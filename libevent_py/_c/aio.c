@@ -165,20 +165,6 @@ static PyObject *evpy_handle_new(PyTypeObject *type, PyObject *loop, PyObject *c
 	return handle;
 }
 
-/* The exception that is set, as an object, with its traceback. */
-static PyObject *evpy_take_error(void)
-{
-	PyObject *type, *error, *traceback;
-
-	PyErr_Fetch(&type, &error, &traceback);
-	PyErr_NormalizeException(&type, &error, &traceback);
-	if (traceback != NULL && error != NULL)
-		PyException_SetTraceback(error, traceback);
-	Py_XDECREF(type);
-	Py_XDECREF(traceback);
-	return error;
-}
-
 /* Tell the base of the exception that is set. What a signal handler raises meanwhile is told instead. */
 static void evpy_core_report(struct evpy_core *core)
 {

@@ -4,7 +4,16 @@
 
 #define EVPY_ARENA (256 * 1024)
 
+/* Bytes that a callback leaves to C are sent from where they are if they are more, else from a copy: to free them takes
+ * Python's lock once more. */
+#define EVPY_COPIED (8 * 1024)
+
+/* What the read callback says: that it has not read, and that it runs in a forked child. */
+#define EVPY_UNREAD -1
+#define EVPY_PARENT_S -2
+
 struct evpy_arena {
+	PyObject *object; /* what Python sees of it, which owns it */
 	int busy;
 	char input[EVPY_ARENA];
 	char output[EVPY_ARENA];
@@ -23,9 +32,13 @@ struct evpy_eager {
 /* libevent's own callback for when a socket is readable, once it has been seen. */
 static event_callback_fn evpy_readable;
 
-static struct evpy_arena *evpy_arena_new(void)
+static struct evpy_arena *evpy_arena_new(uintptr_t object)
 {
-	return evpy_calloc(1, sizeof(struct evpy_arena));
+	struct evpy_arena *arena = evpy_calloc(1, sizeof *arena);
+
+	if (arena != NULL)
+		arena->object = (PyObject *)object;
+	return arena;
 }
 
 static void evpy_arena_free(struct evpy_arena *arena)
@@ -67,11 +80,12 @@ static int evpy_eager_can_cork(struct bufferevent *bev)
 	    !event_pending(&bev->ev_write, EV_WRITE, NULL) && event_get_fd(&bev->ev_read) >= 0;
 }
 
-/* Send at once what the callback has written to the arena or the output; libevent writes the rest later. */
-static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, size_t size)
+/* Send at once what the callback has written: `size` bytes of `data`, or what is in the output. libevent writes the
+ * rest later. */
+static void evpy_eager_flush(
+    struct bufferevent *bev, struct evpy_eager *eager, const char *data, size_t size)
 {
 	evutil_socket_t fd = event_get_fd(&bev->ev_write);
-	const char *data = eager->arena->output;
 	ssize_t written = 0;
 	int failed = 0;
 
@@ -103,11 +117,207 @@ static void evpy_eager_flush(struct bufferevent *bev, struct evpy_eager *eager, 
 	}
 }
 
+/* The arena's numbers are Python's: `BufferEvent.read` and `write` look there. */
+static int evpy_arena_set(struct evpy_arena *arena, PyObject *name, size_t value)
+{
+	PyObject *number = PyLong_FromSize_t(value);
+	int result = number == NULL ? -1 : PyObject_SetAttr(arena->object, name, number);
+
+	Py_XDECREF(number);
+	return result;
+}
+
+/* Return such a number, or -1 with an exception. */
+static Py_ssize_t evpy_arena_get(struct evpy_arena *arena, PyObject *name)
+{
+	PyObject *number = PyObject_GetAttr(arena->object, name);
+	Py_ssize_t value = number == NULL ? -1 : PyLong_AsSsize_t(number);
+
+	Py_XDECREF(number);
+	return value;
+}
+
+/* Have the arena be used by the bufferevent whose callback is to run. */
+static int evpy_arena_lend(struct evpy_arena *arena, PyObject *bev, size_t unread, size_t room)
+{
+	return evpy_arena_set(arena, evpy_attribute.unread, unread) < 0 ||
+		evpy_arena_set(arena, evpy_attribute.unsent, 0) < 0 ||
+		evpy_arena_set(arena, evpy_attribute.room, room) < 0 ||
+		PyObject_SetAttr(arena->object, evpy_attribute.bev, bev) < 0
+	    ? -1
+	    : 0;
+}
+
+/* Take the bytes that the callback has left to be sent from where they are: a new reference, or NULL for none. */
+static PyObject *evpy_arena_take_held(struct evpy_arena *arena)
+{
+	PyObject *held = PyObject_GetAttr(arena->object, evpy_attribute.held);
+
+	if (held == Py_None) {
+		Py_DECREF(held);
+		return NULL;
+	}
+	if (held != NULL)
+		(void)PyObject_SetAttr(arena->object, evpy_attribute.held, Py_None);
+	return held;
+}
+
+/* Tell whether what on_data returns is all that there is to be sent, and may be. */
+static int evpy_eager_is_all(struct evpy_eager *eager, PyObject *answer)
+{
+	PyObject *held;
+
+	if (!PyBytes_Check(answer) || eager->freed ||
+	    evpy_arena_get(eager->arena, evpy_attribute.room) <= 0 ||
+	    evpy_arena_get(eager->arena, evpy_attribute.unsent) != 0)
+		return 0;
+	held = PyObject_GetAttr(eager->arena->object, evpy_attribute.held);
+	Py_XDECREF(held);
+	return held == Py_None;
+}
+
+/* Call on_data with the input. Return what it returns if that is all that is to be sent, else None, or NULL with an
+ * exception. */
+static PyObject *evpy_eager_on_data(
+    struct evpy_eager *eager, PyObject *bev, PyObject *on_data, PyObject *data)
+{
+	PyObject *callback = PyObject_GetAttr(on_data, evpy_attribute.callback);
+	PyObject *answer = NULL, *written;
+
+	if (callback != NULL)
+		answer = PyObject_CallFunctionObjArgs(callback, bev, data, NULL);
+	Py_XDECREF(callback);
+	if (answer == NULL || answer == Py_None || evpy_eager_is_all(eager, answer))
+		return answer;
+	written = PyObject_CallFunctionObjArgs(evpy_python.eager_write, bev, answer, NULL);
+	Py_DECREF(answer);
+	return written;
+}
+
+/* Put back what the callback has not read. */
+static void evpy_eager_unread(struct evpy_eager *eager, PyObject *bev)
+{
+	PyObject *done;
+
+	if (evpy_arena_get(eager->arena, evpy_attribute.unread) != 0) {
+		done = PyObject_CallFunctionObjArgs(evpy_python.eager_unread, bev, NULL);
+		Py_XDECREF(done);
+		if (PyErr_Occurred())
+			evpy_tell(evpy_python.eager_failed, bev);
+	}
+}
+
+/* Call `on_read` with `unread` bytes in the arena, or with `data` where that is on_data. Return as above, and tell of an
+ * exception. */
+static PyObject *evpy_eager_callback(
+    struct evpy_eager *eager, PyObject *bev, PyObject *on_read, PyObject *data, size_t unread)
+{
+	PyObject *answer, *error, *done;
+
+	if (data != NULL) {
+		answer = evpy_eager_on_data(eager, bev, on_read, data);
+	} else {
+		answer = PyObject_CallFunctionObjArgs(on_read, bev, NULL);
+		if (answer != NULL) { /* on_read returns nothing */
+			Py_DECREF(answer);
+			answer = Py_None;
+			Py_INCREF(answer);
+		}
+	}
+	error = answer == NULL ? evpy_take_error() : NULL;
+	if (data == NULL && unread > 0)
+		evpy_eager_unread(eager, bev);
+	if (error != NULL) {
+		done = PyObject_CallFunctionObjArgs(evpy_python.eager_failed, bev, error, NULL);
+		Py_XDECREF(done);
+		Py_DECREF(error);
+		if (done == NULL)
+			evpy_tell(evpy_python.kept, Py_None);
+	}
+	return answer;
+}
+
+/* The input as bytes where on_data gets it, or NULL, perhaps with an exception. */
+static PyObject *evpy_eager_data(struct evpy_eager *eager, PyObject *on_read, size_t unread)
+{
+	if (unread == 0 || (PyObject *)Py_TYPE(on_read) != evpy_python.on_data)
+		return NULL; /* or it is in the evbuffer */
+	return PyBytes_FromStringAndSize(eager->arena->input, (Py_ssize_t)unread);
+}
+
+/* Tell whether the callback has returned in a forked child whose base waits for reinit(). */
+static int evpy_eager_is_parked(PyObject *bev)
+{
+	PyObject *said = PyObject_CallFunctionObjArgs(evpy_python.eager_parked, bev, NULL);
+	int parked = said != Py_False;
+
+	Py_XDECREF(said);
+	return parked;
+}
+
+/* Call Python. Return how many bytes of `*data` it has written, or one of the negative numbers above. They are in the
+ * arena, or in `*held`, which the caller frees. */
+static Py_ssize_t evpy_eager_call(
+    struct evpy_eager *eager, size_t unread, const char **data, PyObject **held)
+{
+	struct evpy_arena *arena = eager->arena;
+	size_t room = eager->corked ? sizeof arena->output : 0;
+	int forks = evpy_forks;
+	PyGILState_STATE gil = PyGILState_Ensure();
+	PyObject *bev = evpy_live_object(eager->key), *answer = NULL;
+	PyObject *on_read = bev == NULL ? NULL : PyObject_GetAttr(bev, evpy_attribute.on_read);
+	PyObject *input = on_read == NULL ? NULL : evpy_eager_data(eager, on_read, unread);
+	Py_ssize_t result = EVPY_UNREAD;
+
+	*data = arena->output;
+	*held = NULL;
+	if (on_read != NULL && !PyErr_Occurred() &&
+	    evpy_arena_lend(arena, bev, input == NULL ? unread : 0, room) == 0) {
+		Py_INCREF(arena->object);
+		answer = evpy_eager_callback(eager, bev, on_read, input, unread);
+		if (answer == NULL || answer == Py_None) {
+			Py_XDECREF(answer);
+			answer = evpy_arena_take_held(arena);
+		}
+		result = answer != NULL ? PyBytes_Size(answer)
+					: evpy_arena_get(arena, evpy_attribute.unsent);
+		if (evpy_forks != forks && evpy_eager_is_parked(bev))
+			result = EVPY_PARENT_S;
+		(void)PyObject_SetAttr(arena->object, evpy_attribute.bev, Py_None);
+		Py_DECREF(arena->object);
+	}
+	Py_XDECREF(input);
+	Py_XDECREF(on_read);
+	Py_XDECREF(bev);
+	if (answer != NULL && result > EVPY_COPIED) {
+		*data = PyBytes_AsString(answer);
+		*held = answer;
+	} else if (answer != NULL) {
+		if (result > 0)
+			memcpy(arena->output, PyBytes_AsString(answer), (size_t)result);
+		Py_DECREF(answer);
+	}
+	if (PyErr_Occurred()) /* there is no memory for a number */
+		evpy_tell(evpy_python.kept, Py_None);
+	PyGILState_Release(gil);
+	return result;
+}
+
+static void evpy_eager_drop(PyObject *held)
+{
+	PyGILState_STATE gil = PyGILState_Ensure();
+
+	Py_DECREF(held);
+	PyGILState_Release(gil);
+}
+
 /* Call the read callback, with `unread` bytes for it in the arena. */
 static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, size_t unread)
 {
 	struct evpy_arena *arena = eager->arena;
-	int unsent;
+	PyObject *held;
+	const char *data;
+	Py_ssize_t unsent;
 
 	++eager->running;
 	eager->direct = 0;
@@ -117,19 +327,20 @@ static void evpy_eager_run(struct bufferevent *bev, struct evpy_eager *eager, si
 		bev->enabled &= ~EV_WRITE;
 	}
 	arena->busy = 1;
-	EVPY_CALL(
-	    unsent = evpy_eager_read(eager->key, unread, eager->corked ? sizeof arena->output : 0));
+	EVPY_CALL(unsent = evpy_eager_call(eager, unread, &data, &held));
 	arena->busy = 0;
-	if (!eager->freed && unsent == -1)
+	if (!eager->freed && unsent == EVPY_UNREAD)
 		evbuffer_prepend(bev->input, arena->input, unread);
 	if (!eager->freed && eager->corked) {
-		if (unsent == -2) { /* a forked child: the parent sends it */
+		if (unsent == EVPY_PARENT_S) {
 			eager->corked = 0;
 			bev->enabled |= EV_WRITE;
 		} else {
-			evpy_eager_flush(bev, eager, unsent > 0 ? (size_t)unsent : 0);
+			evpy_eager_flush(bev, eager, data, unsent > 0 ? (size_t)unsent : 0);
 		}
 	}
+	if (held != NULL)
+		evpy_eager_drop(held);
 	if (--eager->running == 0 && eager->freed)
 		evpy_free(eager);
 }
@@ -263,9 +474,9 @@ static int evpy_eager_put_back(struct bufferevent *bev, struct evpy_eager *eager
 }
 
 /* Move what the callback has written to the output, still corked. */
-static int evpy_eager_spill(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent)
+static int evpy_eager_spill(struct bufferevent *bev, const char *data, size_t size)
 {
-	return evbuffer_add(bev->output, eager->arena->output, unsent);
+	return evbuffer_add(bev->output, data, size);
 }
 
 /* Return to libevent's usual way for the rest of the callback. */

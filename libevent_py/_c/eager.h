@@ -14,9 +14,7 @@ struct evpy_eager {
 	...;
 };
 
-extern "Python" int evpy_eager_read(uintptr_t key, size_t unread, size_t room);
-
-struct evpy_arena *evpy_arena_new(void);
+struct evpy_arena *evpy_arena_new(uintptr_t object);
 void evpy_arena_free(struct evpy_arena *arena);
 int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena);
 struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key, int deferred);
@@ -24,6 +22,6 @@ void evpy_eager_setcb(
     struct bufferevent *bev, int read, int write, struct evpy_eager *eager);
 void evpy_eager_unhook(struct bufferevent *bev);
 int evpy_eager_put_back(struct bufferevent *bev, struct evpy_eager *eager, size_t unread);
-int evpy_eager_spill(struct bufferevent *bev, struct evpy_eager *eager, size_t unsent);
+int evpy_eager_spill(struct bufferevent *bev, const char *data, size_t size);
 int evpy_eager_uncork(struct bufferevent *bev, struct evpy_eager *eager);
 void evpy_eager_free(struct evpy_eager *eager);

@@ -470,7 +470,9 @@ static void evpy_onces_free(struct evpy_onces *onces)
 	evpy_free(onces);
 }
 
-static void evpy_on_once(evutil_socket_t fd, short what, void *arg)
+/* Not static: see evpy_on_wake(). */
+void evpy_on_once(evutil_socket_t fd, short what, void *arg);
+void evpy_on_once(evutil_socket_t fd, short what, void *arg)
 {
 	uintptr_t key = ((struct evpy_once *)arg)->key;
 
@@ -626,7 +628,9 @@ static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 	return result;
 }
 
-static void evpy_on_turned(evutil_socket_t fd, short what, void *arg)
+/* Not static: see evpy_on_wake(). */
+void evpy_on_turned(evutil_socket_t fd, short what, void *arg);
+void evpy_on_turned(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;

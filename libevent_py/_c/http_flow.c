@@ -216,7 +216,9 @@ static void evpy_http_hear(struct evpy_http_flow *flow, struct evhttp_request *r
 	evhttp_request_set_header_cb(req, evpy_on_http_headers);
 }
 
-static void evpy_on_http_next(evutil_socket_t fd, short what, void *arg)
+/* Not static: see evpy_on_wake(). */
+void evpy_on_http_next(evutil_socket_t fd, short what, void *arg);
+void evpy_on_http_next(evutil_socket_t fd, short what, void *arg)
 {
 	struct evpy_http_flow *flow = arg;
 	struct evhttp_request *req = *flow->first;

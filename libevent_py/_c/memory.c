@@ -109,6 +109,7 @@ static void evpy_aside_keep(struct evpy_aside *aside)
 }
 
 static int evpy_refuses_all(void);
+static void evpy_count_refused(void);
 
 /* Put aside the missing blocks; return whether all are there. */
 static int evpy_aside_fill(struct evpy_aside *aside)
@@ -144,6 +145,8 @@ static int evpy_guard_by(int least)
 	    (!evpy_aside_fill(aside) && (aside->left[0] < least || aside->left[1] < least))) {
 		if (aside != NULL && aside->depth == 0)
 			evpy_aside_keep(aside);
+		if (evpy_refuses_all())
+			evpy_count_refused();
 		errno = ENOMEM;
 		return -1;
 	}
@@ -427,6 +430,20 @@ static int evpy_admit(int source, const void *old, size_t size)
 		evpy_counted.usage[sources[i]].refused += (size_t)refused;
 	}
 	return !refused;
+}
+
+/* Count what could not be put aside, as every allocation fails: it is asked for by no function that counts. */
+static void evpy_count_refused(void)
+{
+	const int sources[] = {EVPY_ANY, EVPY_OURS};
+	size_t i;
+
+	evpy_counted_hold();
+	for (i = 0; i < 2; ++i) {
+		++evpy_counted.usage[sources[i]].allocations;
+		++evpy_counted.usage[sources[i]].refused;
+	}
+	evpy_counted_leave();
 }
 
 /* Enter a new block in the table; -1 if there is no room. */

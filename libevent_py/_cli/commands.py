@@ -50,8 +50,9 @@ COMMANDS = (
 #: What a command's exit status means, whichever it is.
 STATUSES = (
     "Exit status: 0 when all went well; 1 when the answer is no: it isn't wrapped, the traces "
-    "differ, something is broken; 2 when the arguments are wrong or name nothing; 141 when "
-    "nobody reads what is printed. trace and samples run end with the program's own."
+    "differ, something is broken; 2 when the arguments are wrong or name nothing, or what trace "
+    "was to inject never took place; 141 when nobody reads what is printed. trace and samples run "
+    "end with the program's own."
 )
 
 
@@ -72,7 +73,8 @@ def overview() -> Iterator[str]:
     yield f"usage: {program()} COMMAND [ARGUMENT ...]"
     yield f"       {program()} FUNCTION ..."
     yield ""
-    yield "The real libevent 2.1, in Python. A name of C's alone is what find would look up."
+    yield "The real libevent 2.1, in Python. A name of C's alone is what find would look up,"
+    yield "and one of Python's is what c would."
     yield ""
     wide = max(len(each.name) for each in COMMANDS)
     for each in COMMANDS:

@@ -5,17 +5,21 @@ the order in which they are made: two calls that are alike bind the objects that
 other. Addresses, descriptors, processes and times of day differ each time, and are left out, as is
 what callbacks get as their own data; so are the sizes of what is read, which depend on the network,
 unless they are asked for. Differences that are known are left out, too: see `known`.
+
+A server has to be talked to while it is traced: by a client that starts it, and ends it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import functools
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +31,7 @@ from libevent_py._cli import known
 from libevent_py._cli.find import PACKAGE
 from libevent_py._cli.known import Known
 from libevent_py._cli.program import painted, program
-from libevent_py._cli.trace import TraceError, add_where, chosen, parsed, split
+from libevent_py._cli.trace import TraceError, add_where, chosen, parsed, python, split
 
 ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
 OBJECT = re.compile(r"\b([a-z_]+)#(\d+)")
@@ -67,8 +71,11 @@ def read(path: Path) -> list[dict[str, object]]:
     return [parsed(line) for line in lines]
 
 
-def made(what: str, options: Sequence[str]) -> list[dict[str, object]]:
-    """Return the trace *what*, or that of the program *what* with the *options* of ``trace``."""
+def made(what: str, options: Sequence[str], client: str | None) -> list[dict[str, object]]:
+    """Return the trace *what*, or that of the program *what* with the *options* of ``trace``.
+
+    With a *client* it is that which runs the program.
+    """
     program, *arguments = shlex.split(what)
     path = Path(program)
     is_trace = path.is_file() and not os.access(path, os.X_OK) and path.suffix != ".py"
@@ -77,12 +84,35 @@ def made(what: str, options: Sequence[str]) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "trace")
         command = [sys.executable, "-m", "libevent_py", "trace", "-o", str(file)]
-        done = subprocess.run(
-            [*command, *options, program, *arguments], stdout=subprocess.DEVNULL, check=False
-        )
+        command += [*options, *(["--pass-interrupts"] if client else []), program, *arguments]
+        if client is None:
+            status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        else:
+            status = talk(client, command)
+        if client is not None and status:
+            raise TraceError(f"the client {client} has ended with status {status}, for {what}")
         if not file.exists():
-            raise TraceError(f"{what} is neither a trace nor a program (status {done.returncode})")
+            why = "is neither a trace nor a program" if client is None else f"isn't run by {client}"
+            raise TraceError(f"{what} {why} (status {status})")
+        if client is not None and "\n+++ " not in file.read_text(errors="replace"):
+            raise TraceError(f"the client {client} has ended before {what}: end that by a signal")
         return read(file)
+
+
+def talk(client: str, command: Sequence[str]) -> int:
+    """Have *client* run *command*, to which it talks; return its exit status.
+
+    What it leaves running is ended.
+    """
+    own = shlex.split(client)
+    if own[0].endswith(".py"):
+        own = [*python(), *own]
+    with subprocess.Popen([*own, *command], stdout=sys.stderr, start_new_session=True) as process:
+        try:
+            return process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def differing(a: Path, b: Path, leaving_out: Sequence[Known] = ()) -> Iterator[str]:
@@ -228,6 +258,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("a", metavar="A", help="a trace, or a program with its arguments in quotes")
     made.add_argument("b", metavar="B", nargs="?", help="the other one; left out, it is A with "
         "--libevent or --backend")  # fmt: skip
+    made.add_argument("--client", metavar="CMD", help="for servers: what starts the program, which "
+        "CMD gets as its last arguments, talks to it, and ends it by a signal")  # fmt: skip
     made.add_argument("-e", dest="only", action="append", default=[], metavar="NAMES",
         help="only these functions, as for trace")  # fmt: skip
     made.add_argument("--sizes", action="store_true", help="also sizes and data of what is read")
@@ -258,8 +290,11 @@ def compare(given: argparse.Namespace) -> int:
     wanted = [each for path in ([known.PORT] if given.port else []) + given.known
               for each in known.read(path)]  # fmt: skip
     a, b = (
-        list(entries(known.without(told(made(what, options)), wanted, side), only, given.sizes))
-        for what, options, side in ((given.a, [], "a"), (given.b or given.a, where, "b"))
+        list(entries(known.without(told(trace), wanted, side), only, given.sizes))
+        for trace, side in (
+            (made(given.a, [], given.client), "a"),
+            (made(given.b or given.a, where, given.client), "b"),
+        )
     )
     found = list(differences(a, b))
     if not found:

@@ -35,13 +35,15 @@ STANDS_FOR = re.compile(rf"\bStands\s+for{NAMES}")
 class Place(NamedTuple):
     """A class, method or function, and where its definition begins.
 
-    *stands* tells whether it stands for the C function, without calling it.
+    *stands* tells whether it stands for the C function, without calling it, and *calls* has the
+    functions that it calls instead.
     """
 
     name: str
     path: str
     line: int
     stands: bool = False
+    calls: tuple[str, ...] = ()
 
 
 def places() -> dict[str, list[Place]]:
@@ -63,7 +65,8 @@ def _places(package: Path) -> dict[str, list[Place]]:
             for function in wrapped(docstring):
                 found.setdefault(function, []).append(place)
             for function in stood_for(docstring):
-                found.setdefault(function, []).append(place._replace(stands=True))
+                instead = place._replace(stands=True, calls=tuple(wrapped(docstring)))
+                found.setdefault(function, []).append(instead)
     return found
 
 
@@ -110,17 +113,24 @@ def public(name: str) -> list[str]:
     return [f"{heir}{dot}{member}" for heir in heirs] or [name]
 
 
+@functools.cache
+def constants() -> dict[str, list[str]]:
+    """Return the C constants that each member of an enumeration is, by names as ``Kind.MEMBER``."""
+    found: dict[str, list[str]] = {}
+    for kind in ast.parse(inspect.getsource(enums)).body:
+        for node in kind.body if isinstance(kind, ast.ClassDef) else ():
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                texts = [ast.unparse(part) for part in ast.walk(node.value)]
+                names = [text.removeprefix("lib.").strip("'") for text in texts]
+                member = f"{kind.name}.{node.targets[0].id}"  # type: ignore[attr-defined]
+                if listed := [name for name in names if is_constant(name)]:
+                    found[member] = listed
+    return found
+
+
 def constant(name: str) -> list[str]:
     """Return the members of enumerations that are the C constant *name*."""
-    tree = ast.parse(inspect.getsource(enums))
-    return [
-        f"{kind.name}.{node.targets[0].id}"
-        for kind in tree.body
-        if isinstance(kind, ast.ClassDef)
-        for node in kind.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        if {f"lib.{name}", repr(name)} & {ast.unparse(part) for part in ast.walk(node.value)}
-    ]
+    return [member for member, listed in constants().items() if name in listed]
 
 
 def is_constant(name: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from libevent_py._cli.find import Place, absent, constant, declared, is_constant, places, public
-from libevent_py._cli.in_c import callable_in_c
+from libevent_py._cli.in_c import callable_in_c, exists, known_as, lines_of, own, said
 from libevent_py._cli.program import complain, program
 
 
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=program("find"),
         description="Say which objects of libevent_py wrap a C function of libevent's, or stand "
-        "for it, and where.",
+        "for it, and where. Of a name of Python's, say what it is in C, as the command c does.",
         epilog="Exit status: 0 when it is wrapped, 1 when it isn't, 2 when libevent has no such "
         f"name. For example: {program('find event_add')}",
     )
@@ -65,6 +65,7 @@ def show_json(patterns: Sequence[str]) -> int:
                         "path": place.path,
                         "line": place.line,
                         "stands_for": place.stands,
+                        "calls": list(place.calls),
                     }
                     for place in places().get(name, [])
                 ],
@@ -116,7 +117,8 @@ def show(function: str) -> int:
     wrapped = places()
     if function in wrapped:
         for line, place in zip(listed(wrapped[function]), wrapped[function], strict=True):
-            print(line.replace("  ", " stands for it  ") if place.stands else line)
+            instead = f", and calls {', '.join(place.calls)}" if place.calls else ""
+            print(line.replace("  ", f" stands for it{instead}  ") if place.stands else line)
         if declared(function) and any(place.stands for place in wrapped[function]):
             print(f"libevent's own can be called as libevent_py.lib.{function}.")
         return 0
@@ -127,20 +129,14 @@ def show(function: str) -> int:
         complain(f"{function} is in no enumeration. It can be read as libevent_py.lib.{function}.")
         return 1
     known = absent(function)
+    if known is None and not declared(function):
+        return show_python(function)
     because = f": {known.why}" if known else ""
     if declared(function):
         complain(f"{function} is not wrapped{because}.")
-    elif known is None:
-        meant = difflib.get_close_matches(function, callable_in_c(), n=3)
-        if function.startswith("evpy_"):
-            meant = []
-        hint = f" Did you mean {', '.join(meant)}?" if meant else ""
-        complain(f"libevent has no function, macro or constant {function}.{hint}")
-        return 2
-    elif known.kind == "macro":
-        complain(f"{function} is a macro{because}.")
     else:
-        complain(f"{function} is not declared{because}.")
+        what = "a macro" if known is not None and known.kind == "macro" else "not declared"
+        complain(f"{function} is {what}{because}.")
     for name in known.instead if known else ():
         complain(f"Use {name} instead{':' if name in wrapped else '.'}")
         for line in listed(wrapped.get(name, [])):
@@ -148,6 +144,22 @@ def show(function: str) -> int:
     if declared(function):
         complain(f"It can be called as libevent_py.lib.{function}.")
     return 1
+
+
+def show_python(name: str) -> int:
+    """Print what a name of Python's is in C, or that there is none such; return the exit status."""
+    if in_c := lines_of(name):
+        print(*in_c, sep="\n")
+        return 0
+    if exists(known_as(name)):
+        complain(own(name))
+        return 1
+    meant = difflib.get_close_matches(name, [*callable_in_c(), *said()], n=3)
+    if name.startswith("evpy_"):
+        meant = []
+    hint = f" Did you mean {', '.join(meant)}?" if meant else ""
+    complain(f"libevent has no function, macro or constant {name}.{hint}")
+    return 2
 
 
 def listed(found: Sequence[Place]) -> list[str]:

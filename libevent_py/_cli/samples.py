@@ -7,6 +7,8 @@ import ast
 import difflib
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,6 +19,17 @@ from libevent_py._cli.program import complain, program
 PACKAGE = Path(__file__).parent.parent
 #: Where a wheel has them, and where the source tree has.
 PLACES = (PACKAGE / "_samples", PACKAGE.parent / "samples")
+
+INCLUDED = re.compile(r'^#include "(.*)"$', re.MULTILINE)
+#: What a file includes, and the library that it needs for that, in the linker's order.
+LIBRARIES = (
+    (r"#include <event2/bufferevent_ssl\.h>", "-levent_openssl"),
+    (r"#include <event2/(?:dns|http|rpc|tag)\w*\.h>", "-levent_extra"),
+    (r"#include <event2/", "-levent_core"),
+    (r"#include <openssl/", "-lssl"),
+    (r"#include <openssl/", "-lcrypto"),
+    (r"#include <zlib\.h>", "-lz"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
     run = below.add_parser("run", help="run a sample with arguments of its own")
     run.add_argument("name")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
-    show = below.add_parser("show", help="print a sample")
-    show.add_argument("name")
+    show = below.add_parser("show", help="print samples")
+    show.add_argument("names", nargs="+", metavar="name")
     copy = below.add_parser("copy", help="copy a sample into a folder")
     copy.add_argument("name")
     copy.add_argument("folder", nargs="?", default=Path(), type=Path, help="by default this one")
@@ -67,7 +80,20 @@ def files(name: str, in_c: bool) -> list[Path]:
         return [place() / f"{name}.py"]
     if not (twin := place() / "c" / f"{name}.c").exists():
         raise LookupError(f"{name} has no twin in C")
-    return [twin, *sorted(place().joinpath("c").glob("*.h"))]
+    found = [twin]
+    for file in found:  # which grows
+        for header in INCLUDED.findall(file.read_text()):
+            if (beside := file.with_name(header)) not in found:
+                found.append(beside)
+    return found
+
+
+def compiling(found: Sequence[Path], folder: Path) -> str:
+    """Return the command that compiles the copy of a twin in *folder*."""
+    text = "".join(file.read_text() for file in found)
+    libraries = [library for pattern, library in LIBRARIES if re.search(pattern, text)]
+    twin = folder / found[0].name
+    return shlex.join(["cc", "-o", str(twin.with_suffix("")), str(twin), *libraries])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,18 +102,19 @@ def main(arguments: Sequence[str]) -> int:
     if given.action is None:
         listed(given.json)
         return 0
+    names = given.names if given.action == "show" else [given.name]
     try:
-        found = files(given.name, getattr(given, "c", False))
+        each = [files(name, getattr(given, "c", False)) for name in names]
     except LookupError as error:
         complain(f"libevent_py: samples: {error}")
         return 2
     if given.action == "run":
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, str(found[0]), *given.arguments])
+        os.execv(sys.executable, [sys.executable, str(each[0][0]), *given.arguments])
     if given.action == "show":
-        print(found[0].read_text(), end="")
+        print("\n".join(found[0].read_text() for found in each), end="")
         return 0
-    return copied(found, given.folder)
+    return copied(each[0], given.folder)
 
 
 def listed(as_json: bool) -> None:
@@ -102,17 +129,26 @@ def listed(as_json: bool) -> None:
 
 
 def copied(found: Sequence[Path], folder: Path) -> int:
-    """Copy the files, unless one is there already; return the exit status."""
-    there = [folder / each.name for each in found if (folder / each.name).exists()]
-    if there and there[0].name == found[0].name:
-        complain(f"libevent_py: samples: {there[0]} is there already: move it out of the way first")
+    """Copy the files; return the exit status. A sample that is there is not replaced by its like.
+
+    Nor are the headers of a twin: they may have been changed.
+    """
+    first = folder / found[0].name
+    if first.exists():
+        complain(f"libevent_py: samples: {first} is there already: move it out of the way first")
         return 2
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for each in found:
-            shutil.copyfile(each, folder / each.name)
-            print(folder / each.name)
+            copy = folder / each.name
+            if not copy.exists():
+                shutil.copyfile(each, copy)
+                print(copy)
+            elif copy.read_bytes() != each.read_bytes():
+                complain(f"libevent_py: samples: {copy} is another one, and is left as it is")
     except OSError as error:
         complain(f"libevent_py: samples: {error}")
         return 2
+    if found[0].suffix == ".c":
+        print(f"Compile it by: {compiling(found, folder)}")
     return 0

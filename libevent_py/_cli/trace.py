@@ -29,13 +29,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from libevent_py import EventBase
+from libevent_py._cli.find import places, public
 from libevent_py._cli.program import program
 
 #: As in preload.c: how many threads can be traced at once, and what each has.
 PENDING, HEAD, TEXT = 256, struct.Struct("iiI"), 4080
 COUNT = struct.Struct("QQQ")
-#: As there: how many faults can be injected.
-FAULTS = 32
+#: As there: how many faults can be injected, and what each has counted.
+FAULTS, TAKEN = 32, struct.Struct("QQ")
+#: Where in the memory that is shared the faults begin, and the functions.
+FAULTS_AT = PENDING * (HEAD.size + TEXT)
+COUNTS_AT = FAULTS_AT + FAULTS * TAKEN.size
 
 
 class TraceError(Exception):
@@ -73,7 +77,7 @@ def chosen(wanted: str) -> list[str]:
         name = part.lstrip("!")
         names = [one for one in traced() if is_named(one, name)]
         if not names:
-            raise TraceError(unknown(name))
+            raise TraceError(unknown_family(name))
         for one in names:
             if part.startswith("!"):
                 found.pop(one, None)
@@ -89,11 +93,22 @@ def is_named(function: str, name: str) -> bool:
     )
 
 
-def unknown(name: str) -> str:
-    """Return what to say of a function that is not traced."""
+def families() -> list[str]:
+    """Return what the names of functions begin with, up to their first underscore."""
+    return sorted({name.partition("_")[0] for name in traced()})
+
+
+def unknown(name: str, kind: str = "function or family") -> str:
+    """Return what to say of a *name* that is none of a function that is traced."""
     near = difflib.get_close_matches(name, traced(), n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    return f"libevent has no function or family {name} that can be traced{hint}"
+    return f"libevent has no {kind} {name} that can be traced{hint}"
+
+
+def unknown_family(name: str) -> str:
+    """Return what to say of a *name* that `is_named` finds nothing by."""
+    known = ", ".join(families())
+    return f"{unknown(name)} (families are {known}, and longer beginnings such as event_base)"
 
 
 class Fault(NamedTuple):
@@ -111,25 +126,20 @@ def fault(text: str) -> Fault:
     name, *parts = text.split(":")
     memory = name == "malloc"
     if not memory and name not in traced():
-        raise TraceError(unknown(name))
+        raise TraceError(
+            f"--inject {text}: {unknown(name, 'function')} (beside them there is malloc; system "
+            "calls can't be made to fail)"
+        )
     value: int | None = 0 if memory else None
     code, first, last = errno.ENOMEM if memory else 0, 1, 2**63
     for part in parts:
         key, _, given = part.partition("=")
-        if memory and key == "error" and given not in ("NULL", "0"):
-            raise TraceError(f"--inject {text}: malloc() can only return NULL")
-        if key == "error" and (given in ("NULL", "0") or re.fullmatch(r"-?\d+", given)):
-            value = 0 if given == "NULL" else int(given)
-        elif key == "errno" and isinstance(getattr(errno, given, None), int):
-            code = getattr(errno, given)
-        elif key == "when" and (found := re.fullmatch(r"(\d+)(\+)?|(\d+)\.\.(\d+)", given)):
-            if found[3]:
-                first, last = int(found[3]), int(found[4])
-            else:
-                first = int(found[1])
-                last = 2**63 if found[2] else first
-            if not 0 < first <= last:
-                raise TraceError(f"--inject {text}: {part} is no call: the first one is 1")
+        if key == "error":
+            value = value_of(text, given, memory)
+        elif key == "errno":
+            code = errno_of(text, given)
+        elif key == "when":
+            first, last = calls_of(text, given)
         else:
             raise TraceError(
                 f"--inject {text}: {part!r} is none of error=VALUE or error=NULL, errno=NAME, "
@@ -138,6 +148,43 @@ def fault(text: str) -> Fault:
     if value is None:
         raise TraceError(f"--inject {text}: say what the function is to return, as error=-1")
     return Fault(name, value, code, first, last)
+
+
+def value_of(text: str, given: str, memory: bool) -> int:
+    """Return what is to be returned, as ``error=`` in *text* says."""
+    if memory and given not in ("NULL", "0"):
+        raise TraceError(f"--inject {text}: malloc() can only return NULL")
+    if given != "NULL" and not re.fullmatch(r"-?\d+", given):
+        raise TraceError(f"--inject {text}: error={given} is no value: give a number, or NULL")
+    return 0 if given == "NULL" else int(given)
+
+
+def errno_of(text: str, given: str) -> int:
+    """Return the number of the errno that *text* names."""
+    names: dict[str, int] = {n: code for n, code in vars(errno).items() if n.startswith("E")}
+    if given not in names:
+        near = difflib.get_close_matches(given, names, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ", such as ENOMEM"
+        raise TraceError(f"--inject {text}: unknown errno {given!r}: give its name{hint}")
+    return names[given]
+
+
+def calls_of(text: str, given: str) -> tuple[int, int]:
+    """Return the numbers of the first call and the last one that *text* says."""
+    found = re.fullmatch(r"(\d+)(\+)?|(\d+)\.\.(\d+)", given)
+    if found is None:
+        raise TraceError(
+            f"--inject {text}: when={given} says no call: give its number as N, N+ for all from it "
+            "on, or N..M"
+        )
+    if found[3]:
+        first, last = int(found[3]), int(found[4])
+    else:
+        first = int(found[1])
+        last = 2**63 if found[2] else first
+    if not 0 < first <= last:
+        raise TraceError(f"--inject {text}: when={given} is no call: the first one is 1")
+    return first, last
 
 
 def check_linked(program: str) -> None:
@@ -238,6 +285,8 @@ def parser() -> argparse.ArgumentParser:
     add("-k", dest="stack", action="store_true", help="where in Python or C each call comes from")
     add("--inside", action="store_true", help="also the calls that libevent makes to itself")
     add("--json", action="store_true", help="each line as an object of JSON")
+    # For `compare --client`: there no terminal sends SIGINT to the program as well.
+    add("--pass-interrupts", action="store_true", help=argparse.SUPPRESS)
     add(
         "--inject",
         action="append",
@@ -310,7 +359,7 @@ def trace(given: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shared = place / "shared"
-        shared.write_bytes(bytes(PENDING * (HEAD.size + TEXT) + COUNT.size * len(traced())))
+        shared.write_bytes(bytes(COUNTS_AT + COUNT.size * len(traced())))
         out = os.path.abspath(given.out) if given.out else ""
         if out:
             open(out, "w").close()
@@ -329,23 +378,29 @@ def trace(given: argparse.Namespace) -> int:
             )
         options = environ.pop("LIBEVENT_PY_TRACE_OPTIONS")
         tail = f"{options} {given.size}\n{shared}\n{text}".rstrip("\n")
-        status = run(command, environ, tail)
+        status = run(command, environ, tail, given.pass_interrupts)
         memory = shared.read_bytes()
+        missed = list(never(memory, given.inject))
         if given.json:
             sink = stack.enter_context(open(out, "a")) if out else sys.stderr
             with open(text, errors="replace") as lines:
-                for line in [*lines, *ends(memory, status)]:
+                for line in [*lines, *ends(memory, status, missed)]:
                     print(json.dumps(parsed(line)), file=sink)
         else:
             sink = stack.enter_context(open(out, "a")) if out else sys.stderr
             if given.counting:
                 table(memory, sink)
-            for line in ends(memory, status):
+            for line in ends(memory, status, missed):
                 print(line, end="", file=sink)
+        if out:
+            for line in missed:
+                print(f"libevent_py: trace: {line}", file=sys.stderr)
+    if missed and status == 0:
+        return 2
     return 128 - status if status < 0 else status
 
 
-def run(command: list[str], environ: dict[str, str], tail: str) -> int:
+def run(command: list[str], environ: dict[str, str], tail: str, pass_interrupts: bool) -> int:
     """Run *command* to its end; return its exit status, or minus the signal that has ended it."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -360,8 +415,10 @@ def run(command: list[str], environ: dict[str, str], tail: str) -> int:
             os._exit(127)
     # Ctrl-C reaches the program as well; what ends this process is passed on to it.
     before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in (signal.SIGINT,)}
-    for signum in signal.SIGTERM, signal.SIGHUP:
-        before[signum] = signal.signal(signum, lambda number, _: os.kill(pid, number))
+    passed_on = signal.SIGTERM, signal.SIGHUP, *[signal.SIGINT][: int(pass_interrupts)]
+    for signum in passed_on:
+        handler = signal.signal(signum, lambda number, _: os.kill(pid, number))
+        before.setdefault(signum, handler)
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
@@ -369,14 +426,37 @@ def run(command: list[str], environ: dict[str, str], tail: str) -> int:
             signal.signal(signum, handler)
 
 
-def ends(memory: bytes, status: int) -> Iterator[str]:
-    """Yield what calls had told when the program ended, and how it has ended."""
+def never(memory: bytes, injections: Sequence[str]) -> Iterator[str]:
+    """Yield a text for each of *injections* that has let no call fail."""
+    for number, text in enumerate(injections):
+        seen, failed = TAKEN.unpack_from(memory, FAULTS_AT + number * TAKEN.size)
+        if failed:
+            continue
+        function = fault(text).function
+        times = f"{seen} time{'' if seen == 1 else 's'}"
+        calls = "libevent has allocated" if function == "malloc" else f"{function} was called"
+        yield f"--inject {text} never took place: {calls} {times}{called_instead(function, seen)}"
+
+
+def called_instead(function: str, seen: int) -> str:
+    """Return what the package calls in the place of a *function* that was not called."""
+    found = [] if seen else [place for place in places().get(function, ()) if place.calls]
+    if not found:
+        return ""
+    names = ", ".join(name for place in found for name in public(place.name))
+    return f" (in Python, {names} calls {', '.join(found[0].calls)})"
+
+
+def ends(memory: bytes, status: int, missed: Sequence[str]) -> Iterator[str]:
+    """Yield what calls had told when the program ended, what was *missed*, and how it has ended."""
     for place in range(PENDING):
         at = place * (HEAD.size + TEXT)
         pid, _, length = HEAD.unpack_from(memory, at)
         if pid and length:
             text = memory[at + HEAD.size : at + HEAD.size + length].decode(errors="replace")
             yield f"{text} <unfinished ...>\n"
+    for text in missed:
+        yield f"+++ {text} +++\n"
     if status < 0:
         yield f"+++ killed by {signal.Signals(-status).name} +++\n"
     else:
@@ -385,10 +465,9 @@ def ends(memory: bytes, status: int) -> Iterator[str]:
 
 def table(memory: bytes, sink: TextIO) -> None:
     """Print how often each function was called, how often that failed, and how long it took."""
-    begin = PENDING * (HEAD.size + TEXT)
     rows = []
     for number, name in enumerate(traced()):
-        calls, failed, nanoseconds = COUNT.unpack_from(memory, begin + number * COUNT.size)
+        calls, failed, nanoseconds = COUNT.unpack_from(memory, COUNTS_AT + number * COUNT.size)
         if calls:
             rows.append((nanoseconds / 1e9, calls, failed, name))
     total = sum(row[0] for row in rows) or 1.0
@@ -430,6 +509,8 @@ def parsed(line: str) -> dict[str, object]:
         found |= {"begins": name, "args": split(args.removesuffix(")"))}
     elif rest.startswith("-> "):
         found["ends"] = rest[3:]
+    elif rest.startswith("+++ --inject "):
+        found["missed"] = rest.strip("+ ")
     elif rest.startswith("+++ "):
         found["end"] = rest.strip("+ ")
     elif match := RESUMED.fullmatch(rest):

@@ -33,7 +33,7 @@ def question(
     hints.ai_family = convert.c_int(family, "family")
     hints.ai_socktype = convert.c_int(type, "type")
     hints.ai_protocol = convert.c_int(proto, "proto")
-    node = ffi.NULL if host is None else convert.host_name(host)
+    node = ffi.NULL if host is None else convert.host_alone(host)
     if service is None:
         return node, ffi.NULL, hints
     if isinstance(service, (str, bytes)):

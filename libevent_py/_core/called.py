@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+ON_READ, ON_DATA = "on_read(bev)", "on_data(bev, data)"
+
 #: How a callback is called, by the function of the package's that calls it; where it calls several,
 #: with the name of the class before it.
 CALLS = {
@@ -14,10 +16,11 @@ CALLS = {
     "_ended": "callback(call)",
     "_finish": "callback(request)",
     "_handle": "handler(rpc)",
+    "_with_data": ON_DATA,
     "evpy_accept": "callback(listener, fd, address)",
     "evpy_accept_error": "on_error(listener, error)",
     "evpy_bufferevent_event": "on_event(bev, what)",
-    "evpy_bufferevent_read": "on_read(bev)",
+    "evpy_bufferevent_read": ON_READ,
     "evpy_bufferevent_write": "on_write(bev)",
     "evpy_dns_query": "callback(request)",
     "evpy_event": "callback(event, fd, what)",
@@ -41,4 +44,11 @@ def explained(error: BaseException, source: object) -> BaseException:
         how = CALLS.get(name) or CALLS.get(f"{type(source).__name__}.{name}")
         if how is not None:
             error.args = (f"{error}: it is called as {how}",)
+    return error
+
+
+def explained_as(error: BaseException, how: str) -> BaseException:
+    """Do the same where C itself has called, as *how* says: then there is no frame to be seen."""
+    if type(error) is TypeError and "argument" in str(error) and error.__traceback__ is None:
+        error.args = (f"{error}: it is called as {how}",)
     return error

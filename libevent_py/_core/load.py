@@ -67,6 +67,11 @@ def compiled() -> bool:
     The environment variable LIBEVENT_PY_LIBEVENT names a directory of another build's libraries, or
     is "binary", which prefers libevent_py_binary to the system's libevent.
     """
+    if not hasattr(sys, "getrefcount"):
+        raise ImportError(
+            "libevent_py needs CPython: what closes an object asks how many references there are "
+            f"to it, and {sys.implementation.name} doesn't count them"
+        )
     asked = os.environ.get("LIBEVENT_PY_LIBEVENT", "")
     if asked == "binary":
         if use_binary():

@@ -176,6 +176,7 @@ STANDS_FOR = {
     "evpy_page_is_touched": "mincore",
     "evpy_parse_sockaddr_port": "evutil_parse_sockaddr_port",
     "evpy_peek": "evbuffer_peek",
+    "evpy_python_set": "bufferevent_setcb",
     "evpy_pullup": "evbuffer_pullup",
     "evpy_put_aside": "event_set_mem_functions",
     "evpy_rate_limit_group_new": "bufferevent_rate_limit_group_new",

@@ -78,9 +78,15 @@ struct pending {
 struct count {
 	uint64_t calls, errors, nanoseconds;
 };
+/* How often what is to fail was called, and how often it has failed. */
+struct taken {
+	uint64_t seen, failed;
+};
 #define PENDING 256
+#define FAULTS 32
 struct shared {
 	struct pending pending[PENDING];
+	struct taken faults[FAULTS];
 	struct count counts[];
 };
 
@@ -127,7 +133,6 @@ struct fault {
 	unsigned long first, last;
 	_Atomic(unsigned long) seen;
 };
-#define FAULTS 32
 #define MEMORY (-2) /* in place of a function's id: what libevent allocates */
 static struct fault faults[FAULTS];
 static int nfaults, nmemory_faults;
@@ -763,18 +768,26 @@ static void interrupt_call(void)
 	tell(" <unfinished ...>\n");
 }
 
+/* Each of a function's faults counts its calls; of those that are for this one, the first is taken. */
 static struct fault *fault_for(int id)
 {
+	struct fault *found = NULL;
 	int i;
 
 	for (i = 0; i < nfaults; ++i)
 		if (faults[i].id == id) {
 			unsigned long number = ++faults[i].seen;
 
-			if (number >= faults[i].first && number <= faults[i].last)
-				return &faults[i];
+			__atomic_add_fetch(&trace.shared->faults[i].seen, 1, __ATOMIC_RELAXED);
+			if (found == NULL && number >= faults[i].first && number <= faults[i].last)
+				found = &faults[i];
 		}
-	return NULL;
+	return found;
+}
+
+static void note_failed(const struct fault *fault)
+{
+	__atomic_add_fetch(&trace.shared->faults[fault - faults].failed, 1, __ATOMIC_RELAXED);
 }
 
 static int begin_call(struct call *call, int id, const void *from)
@@ -794,6 +807,7 @@ static int begin_call(struct call *call, int id, const void *from)
 	interrupt_call();
 	*call = (struct call){.id = id, .first = 1, .outer = thread.innermost};
 	if (fault != NULL) {
+		note_failed(fault);
 		call->injected = 1;
 		call->value = fault->value;
 		call->error = fault->errors;
@@ -886,6 +900,7 @@ static int refuses(const void *old, size_t size)
 
 	if (trace.state == OFF || thread.busy || size == 0 || (fault = fault_for(MEMORY)) == NULL)
 		return 0;
+	note_failed(fault);
 	if (thread.pending != NULL || take_slot()) {
 		thread.busy = 1;
 		interrupt_call();

@@ -20,6 +20,8 @@ async def getaddrinfo(
     The *question* is as in `DnsBase.getaddrinfo`. Raises its `DnsError`. Cancelled, it cancels the
     lookup.
     """
+    if not isinstance(dns, DnsBase):
+        raise TypeError(f"dns must be a DnsBase, not {dns!r}")
     done: asyncio.Future[list[Any]] = waiter_on(dns.base)
 
     def ended(_lookup: AddrInfoLookup, error: Exception | None, found: list[Any]) -> None:

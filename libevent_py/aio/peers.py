@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from libevent_py._core import convert
 from libevent_py.aio.lookups import getaddrinfo
-from libevent_py.aio.streams import LIMIT, Stream, wake
+from libevent_py.aio.streams import LIMIT, Stream, checked_limit, wake
 from libevent_py.aio.waits import can_go_on, forget, waiter_on
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.connect import FAMILIES
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.dns.base import DnsBase
 from libevent_py.enums import BufferEventOption
 from libevent_py.errors import ClosedError, ForkError
 from libevent_py.event.base import EventBase
+from libevent_py.event.event import Event
 from libevent_py.listener import Listener
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from libevent_py.enums import EventFlag
-    from libevent_py.event.event import Event
 
 OPTIONS = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.DEFER_CALLBACKS
 
@@ -41,11 +43,28 @@ def base_here() -> EventBase:
     return base
 
 
+def check_where(
+    host: str | None,
+    path: str | bytes | os.PathLike[str] | None,
+    tls: TlsContext | None,
+    context: str,
+) -> None:
+    """Raise an error unless there is either a host, without a port in it, or a path."""
+    if (host is None) == (path is None):
+        raise ValueError("give either a host and a port, or a path")
+    if host is not None:
+        convert.host_alone(host)
+    elif not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"path must be str, bytes or os.PathLike, not {path!r}")
+    if tls is not None and not isinstance(tls, TlsContext):
+        raise TypeError(f"tls must be a TlsContext, {context}, not {tls!r}")
+
+
 async def connect(
     host: str | None = None,
     port: int = 0,
     *,
-    path: str | None = None,
+    path: str | bytes | os.PathLike[str] | None = None,
     tls: TlsContext | None = None,
     server_hostname: str | None = None,
     dns: DnsBase | None = None,
@@ -61,8 +80,12 @@ async def connect(
     Cancelled, it leaves nothing behind.
     """
     base = base_here()
-    if (host is None) == (path is None):
-        raise ValueError("give either a host and a port, or a path")
+    check_where(host, path, tls, "a client's")
+    limit = checked_limit(limit)
+    if host is not None:
+        port = convert.integer(port, "port", 1, 65535)
+    if family not in FAMILIES:
+        raise ValueError(f"family must be AF_UNSPEC, AF_INET or AF_INET6, not {family!r}")
     name = server_hostname if server_hostname is not None else host
     addresses: Iterable[Any] = [path]
     if host is not None:
@@ -200,7 +223,7 @@ def listen(
     host: str | None = None,
     port: int = 0,
     *,
-    path: str | None = None,
+    path: str | bytes | os.PathLike[str] | None = None,
     tls: TlsContext | None = None,
     limit: int = LIMIT,
 ) -> Streams:
@@ -210,9 +233,14 @@ def listen(
     context, the streams speak TLS. *limit* is that of `Stream`. Raises `OSError` when the address
     can't be bound.
     """
-    if (host is None) == (path is None):
-        raise ValueError("give either a host and a port, or a path")
-    return Streams(base_here(), (host, port) if host is not None else str(path), tls, limit)
+    check_where(host, path, tls, "a server's")
+    limit = checked_limit(limit)
+    if host is not None:
+        address: convert.AddressLike = host, convert.integer(port, "port", 0, 65535)
+    else:
+        assert path is not None
+        address = path
+    return Streams(base_here(), address, tls, limit)
 
 
 async def wait(event: Event, timeout: float | None = None) -> EventFlag:
@@ -221,6 +249,9 @@ async def wait(event: Event, timeout: float | None = None) -> EventFlag:
     It is added first, with *timeout* in seconds, unless it is pending. Cancelled, it is deleted if
     it was added here. Raises `RuntimeError` if another coroutine waits for it.
     """
+    if not isinstance(event, Event):
+        raise TypeError(f"event must be an Event, not {event!r}")
+    convert.optional_seconds(timeout)
     base = event.base
     done: asyncio.Future[EventFlag] = waiter_on(base)
     callback = event.callback

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from libevent_py.aio.streams import LIMIT, wake
+from libevent_py.aio.streams import LIMIT, checked_limit, wake
 from libevent_py.aio.waits import waiter_on
 from libevent_py.enums import HttpCommand
 from libevent_py.errors import HttpError
 from libevent_py.http.client import HttpConnection
-from libevent_py.http.headers import Headers
+from libevent_py.http.headers import Headers, checked_pairs
 from libevent_py.http.request import HttpRequest
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ async def request(
     uri: str,
     *,
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-    body: bytes | AsyncIterable[bytes] | None = None,
+    body: bytes | bytearray | memoryview | AsyncIterable[bytes] | None = None,
     limit: int = LIMIT,
 ) -> Response:
     """Make a request on *connection*, and return its response once its headers have come.
@@ -179,8 +179,13 @@ async def request(
     Content-Length is given. The server waits while more than *limit* bytes of the response have not
     been read. Raises `HttpError` if there is no response. Cancelled, it cancels the request.
     """
-    response = Response(connection, limit)
-    streamed = None if body is None or isinstance(body, bytes) else body
+    if not isinstance(connection, HttpConnection):
+        raise TypeError(f"connection must be an HttpConnection, not {connection!r}")
+    whole = body if isinstance(body, (bytes, bytearray, memoryview)) else None
+    streamed = body if isinstance(body, AsyncIterable) else None
+    if body is not None and whole is None and streamed is None:
+        raise TypeError(f"body must be bytes or an asynchronous iterable of bytes, not {body!r}")
+    response = Response(connection, checked_limit(limit))
     made = HttpRequest(
         response._on_end,
         on_header=response._on_header,
@@ -188,14 +193,14 @@ async def request(
         on_write=response._on_write if streamed is not None else None,
     )
     response._request = made
-    fields = list(headers.items() if isinstance(headers, Mapping) else headers)
-    if "host" not in {name.lower() for name, _ in fields}:
+    given = Headers(checked_pairs(headers, "headers"))
+    if "Host" not in given:
         host, port = connection._address
-        fields.insert(0, ("Host", host if port == 80 else f"{host}:{port}"))
-    for name, value in fields:
+        made.output_headers.add("Host", host if port == 80 else f"{host}:{port}")
+    for name, value in given.items():
         made.output_headers.add(name, value)
-    if isinstance(body, bytes):
-        made.output_buffer.add(body)
+    if whole is not None:
+        made.output_buffer.add(whole)
     connection.make_request(made, command, uri)
     try:
         if streamed is not None:

@@ -102,6 +102,8 @@ class Selector(selectors._BaseSelectorImpl):
         doesn't end it. Raises what a callback of the base's other events raises; `RuntimeError`
         inside a callback of the base's loop.
         """
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
         for event in self._resting:
             if not event.closed:
                 event.add()

@@ -15,8 +15,12 @@ import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from libevent_py._core import convert
+from libevent_py._core.sockets import lent
+from libevent_py._ffi import lib
 from libevent_py.aio.waits import can_go_on, waiter_on
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.given import mark
 from libevent_py.enums import BufferEventFlag, EolStyle, EventFlag
 from libevent_py.errors import ClosedError
 
@@ -32,6 +36,10 @@ READ, WRITE, BOTH = EventFlag.READ, EventFlag.WRITE, EventFlag.READ | EventFlag.
 FAILED = BufferEventFlag.ERROR | BufferEventFlag.TIMEOUT
 
 
+#: The longest piece that is waited for: the high watermark is twice as much meanwhile.
+MOST = int(lib.EV_SSIZE_MAX) // 2
+
+
 class Stream:
     """A bufferevent that coroutines read and write: a socket's, a pair's half, a filter or TLS.
 
@@ -43,12 +51,13 @@ class Stream:
         """Take over the callbacks and the watermarks of *bev*, which the stream owns from now on.
 
         Reading from the peer stops while there are *limit* bytes of input, and `drain` waits while
-        there are more than that of output. Raises `ValueError` for a limit below 1.
+        there are more than that of output. Raises `ValueError` for a limit below 1, and if the
+        bufferevent has a stream already.
         """
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1 byte, not {limit}")
+        if not isinstance(bev, BufferEvent):
+            raise TypeError(f"bev must be a BufferEvent, not {bev!r}")
         self._bev = bev
-        self._limit = limit
+        self._limit = checked_limit(limit)
         self._ended = False
         self._error: BaseException | None = None
         self._connected = False
@@ -57,16 +66,17 @@ class Stream:
         self._writers: set[asyncio.Future[None]] = set()
         bev.setcb(self._on_read, self._on_write, self._on_event)
         bev.base._when_closed(bev._key, self._wake)  # by whomever
-        bev.setwatermark(READ, 0, limit)
-        bev.setwatermark(WRITE, limit // 2, 0)
+        mark(bev, READ, 0, self._limit)
+        mark(bev, WRITE, self._limit // 2, 0)
         bev.enable(BOTH)
+        bev._kept_by = self
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._bev!r}>"
 
     @property
     def bufferevent(self) -> BufferEvent:
-        """The bufferevent; its callbacks and its watermarks are the stream's."""
+        """The bufferevent; its callbacks and its watermarks are the stream's: it refuses others."""
         return self._bev
 
     # What the bufferevent tells.
@@ -118,13 +128,13 @@ class Stream:
                 raise self._error
             self._reader = waiter_on(bev.base)
             if length >= self._limit:
-                bev.setwatermark(READ, 0, 2 * length)
+                mark(bev, READ, 0, 2 * length)
             try:
                 await self._reader
             finally:
                 self._reader = None
                 if length >= self._limit and self._is_ours():
-                    bev.setwatermark(READ, 0, self._limit)
+                    mark(bev, READ, 0, self._limit)
             if bev.closed:
                 raise ClosedError("the stream was closed while a coroutine waited for its input")
         return True
@@ -134,6 +144,7 @@ class Stream:
 
         Returns b"" at the end. Raises `OSError` or `TimeoutError` when the connection fails.
         """
+        size = convert.integer(size, "size", -lib.EV_SSIZE_MAX, lib.EV_SSIZE_MAX)
         if size == 0:
             return b""
         if size > 0:
@@ -150,8 +161,7 @@ class Stream:
         Raises `asyncio.IncompleteReadError`, which has the rest, if the input ends before that;
         `ValueError` for a negative size; `OSError` or `TimeoutError` when the connection fails.
         """
-        if size < 0:
-            raise ValueError(f"size must not be negative, but is {size}")
+        size = convert.integer(size, "size", 0, MOST)
         while len(self._bev.input) < size:
             if not await self._more(max(len(self._bev.input), size - 1)):
                 raise asyncio.IncompleteReadError(self._bev.input.remove(), size)
@@ -164,7 +174,7 @@ class Stream:
         `asyncio.LimitOverrunError`, which leaves the input as it is, if there are more bytes than
         the limit before it. Raises `OSError` or `TimeoutError` when the connection fails.
         """
-        size, start = len(memoryview(separator).cast("B")), 0
+        size, start = convert.octets(separator, "separator")[1], 0
         if not size:
             raise ValueError("separator must have at least one byte")
         input = self._bev.input
@@ -239,7 +249,7 @@ class Stream:
     async def _written(self, most: int) -> None:
         """Wait until at most *most* bytes are left to write."""
         bev = self._bev
-        bev.setwatermark(WRITE, most, 0)
+        mark(bev, WRITE, most, 0)
         try:
             while not bev.closed and len(bev.output) > most:
                 if self._error is not None:
@@ -252,7 +262,7 @@ class Stream:
                     self._writers.discard(writer)
         finally:
             if self._is_ours():
-                bev.setwatermark(WRITE, self._limit // 2, 0)
+                mark(bev, WRITE, self._limit // 2, 0)
         if bev.closed:
             raise ClosedError("the stream was closed while a coroutine waited for its output")
 
@@ -264,11 +274,8 @@ class Stream:
         if self._bev.fd < 0 or self._bev.underlying is not None:
             raise ValueError("only a socket can be ended in one direction")
         await self._written(0)
-        with socket.socket(fileno=self._bev.fd) as own:
-            try:
-                own.shutdown(socket.SHUT_WR)
-            finally:
-                own.detach()
+        with lent(self._bev.fd) as own:
+            own.shutdown(socket.SHUT_WR)
 
     # The end.
 
@@ -307,6 +314,11 @@ class Stream:
             await self.aclose()
         else:
             self.close()
+
+
+def checked_limit(limit: int) -> int:
+    """Return *limit*, or raise an error unless it is a number of bytes."""
+    return convert.integer(limit, "limit", 1, MOST)
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:

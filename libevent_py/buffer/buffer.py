@@ -372,7 +372,8 @@ class Buffer(Handle):
     def readln(self, eol: int = CRLF) -> bytes | None:
         """Remove the first line, and return it without its ending; None if no line ends yet.
 
-        Unlike in C, the callbacks are called once for the line and its ending. Stands for
+        Unlike in C, the callbacks are called once for the line and its ending. Wraps
+        ``evbuffer_search_eol``, ``evbuffer_copyout``, ``evbuffer_drain``. Stands for
         ``evbuffer_readln``.
         """
         # hot: written out, with no call that C doesn't need.
@@ -526,7 +527,8 @@ class Buffer(Handle):
         Both buffers refer to the same memory. Unlike in C, *other* may contain files and
         references, either buffer may be closed or changed in any thread, and a change to one never
         shows in the other. If *other* is a bufferevent's buffer, its content is copied. Raises
-        `ValueError` if *other* is this buffer. Stands for ``evbuffer_add_buffer_reference``.
+        `ValueError` if *other* is this buffer. Wraps ``evbuffer_add_reference``. Stands for
+        ``evbuffer_add_buffer_reference``.
         """
         if not isinstance(other, Buffer):
             raise TypeError(f"other must be a Buffer, not {other!r}")
@@ -568,7 +570,8 @@ class Buffer(Handle):
         """Append *length* bytes of *file* from *offset* on, or for None all that follow.
 
         *file* is as for `FileSegment`, and is not mapped into memory. Unlike in C, the caller has
-        to close it. Stands for ``evbuffer_add_file``.
+        to close it. Wraps ``evbuffer_file_segment_new``, ``evbuffer_add_file_segment``. Stands for
+        ``evbuffer_add_file``.
         """
         self._check_usable()  # before the file is read
         flags = FileSegmentFlag.DISABLE_MMAP

@@ -97,7 +97,8 @@ class BufferCallback:
     def remove(self) -> None:
         """Remove the callback, so that it is not called again; a second time does nothing.
 
-        It may be removed while its buffer's callbacks run. Stands for ``evbuffer_remove_cb_entry``.
+        It may be removed while its buffer's callbacks run. Wraps ``evbuffer_cb_clear_flags``.
+        Stands for ``evbuffer_remove_cb_entry``.
         """
         buffer = self.buffer
         if buffer is not None and not buffer.closed:

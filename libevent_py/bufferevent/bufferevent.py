@@ -28,15 +28,25 @@ from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
 from libevent_py.buffer.owned import BorrowedBuffer
-from libevent_py.bufferevent import callbacks, connect, end, given, layers, limits, plans, tls
+from libevent_py.bufferevent import (
+    callbacks,
+    connect,
+    eager,
+    end,
+    given,
+    layers,
+    limits,
+    plans,
+    tls,
+)
 from libevent_py.bufferevent.callbacks import BufferEventCallback, DataCallback, checked_callbacks
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
-from libevent_py.bufferevent.eager import Eager
+from libevent_py.bufferevent.eager import HELD, Eager, OnData, OnDataCallback
 from libevent_py.bufferevent.layers import ALONE, FilterCallback, Layers
 from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup
 from libevent_py.bufferevent.lock import locked
 from libevent_py.bufferevent.plans import CLOSE_ON_FREE, DEFER_CALLBACKS, EAGER, LAYER_OPTIONS, Plan
-from libevent_py.bufferevent.tls import Session, TlsContext
+from libevent_py.bufferevent.tls import MAKE_IT, Session, TlsContext
 from libevent_py.enums import BufferEventFlag, EventFlag, FlushMode, TriggerOption
 from libevent_py.event.base import EventBase
 
@@ -63,6 +73,7 @@ class BufferEvent(Child):
         "_connection",
         "_eager",
         "_given_to",
+        "_kept_by",
         "_layers",
         "_lent_input",
         "_lent_output",
@@ -87,6 +98,8 @@ class BufferEvent(Child):
     _calls_back: bool
     #: The HTTP connection or server whose C object uses and frees the bufferevent, or None.
     _given_to: Handle | None
+    #: What has its callbacks and its watermarks, and alone may set them: an `aio.Stream`, or None.
+    _kept_by: object | None
     #: Whether its output has had files to send; None if it sends only what is in memory.
     _sends_files: bool | None
     error: OSError | None
@@ -287,7 +300,7 @@ class BufferEvent(Child):
         self._layers, self._tls, self._eager = layers, tls, Eager.of(plan.options)
         self._limits: Limits = UNLIMITED_YET
         self._connection: Connection = UNCONNECTED
-        self._given_to = owner
+        self._given_to, self._kept_by = owner, None
         self._calls_back = owner is not None or tls is not None or layers is not ALONE
         self._lent_input = self._lent_output = self._sends_files = self.error = None
         try:
@@ -365,7 +378,7 @@ class BufferEvent(Child):
         copy = BufferEvent.__new__(BufferEvent)
         for name in ("base", "_key", *BufferEvent.__slots__):
             setattr(copy, name, getattr(self, name))
-        copy._lent_input = copy._lent_output = None
+        copy._lent_input = copy._lent_output = copy._kept_by = None
         return copy
 
     def _inherit(self, pointer: CData) -> None:
@@ -401,12 +414,16 @@ class BufferEvent(Child):
         """
         callbacks = checked_callbacks(on_read, on_write, on_event)
         self._check_unmanaged()
+        given.check_not_kept(self)
         self._on_read, self._on_write, self._on_event = callbacks
         self._set_callbacks()
 
     @property
     def on_read(self) -> DataCallback | None:
-        """The function called as ``on_read(bev)`` when there is input to read, or None."""
+        """The function called as ``on_read(bev)`` when there is input to read, or None.
+
+        Wraps ``bufferevent_setcb``.
+        """
         return self._on_read
 
     @on_read.setter
@@ -414,8 +431,27 @@ class BufferEvent(Child):
         self.setcb(callback, self._on_write, self._on_event)
 
     @property
+    def on_data(self) -> OnDataCallback | None:
+        """The function called as ``on_data(bev, data)`` with all input as `bytes`, or None.
+
+        Bytes that it returns are written: ``bev.on_data = lambda bev, data: data`` echoes. It
+        stands in the place of `on_read`, which is then what calls it, and it takes less time: with
+        EAGER, C makes the bytes and sends the answer. It isn't called without input. It returns
+        bytes, a bytearray, a memoryview or None; anything else is a `TypeError`, raised by the
+        loop. C has nothing like it. Stands for ``bufferevent_read``, ``bufferevent_write``.
+        """
+        return OnData.of(self._on_read)
+
+    @on_data.setter
+    def on_data(self, callback: OnDataCallback | None) -> None:
+        self.setcb(OnData.calling(callback), self._on_write, self._on_event)
+
+    @property
     def on_write(self) -> DataCallback | None:
-        """The function called as ``on_write(bev)`` when the output has been written, or None."""
+        """The function called as ``on_write(bev)`` when the output has been written, or None.
+
+        Wraps ``bufferevent_setcb``.
+        """
         return self._on_write
 
     @on_write.setter
@@ -427,7 +463,7 @@ class BufferEvent(Child):
         """The function called as ``on_event(bev, what)`` when something happens, or None.
 
         *what* is a set of `BufferEventFlag`. After TIMEOUT, the direction in *what* stays disabled
-        until you enable it again: see `set_timeouts`.
+        until you enable it again: see `set_timeouts`. Wraps ``bufferevent_setcb``.
         """
         return self._on_event
 
@@ -435,48 +471,23 @@ class BufferEvent(Child):
     def on_event(self, callback: BufferEventCallback | None) -> None:
         self.setcb(self._on_read, self._on_write, callback)
 
-    def _set_callbacks(self) -> None:
-        """Set the callbacks in C, unless they belong to the layer on top of it, or to HTTP."""
-        if self._layers.above is not None or self._given_to is not None:
-            return
-        self.base._check_thread()
-        pointer, eager = self.pointer, self._eager
-        self._settle()
-        wanted = self._on_read is not None, self._on_write is not None, self._on_event is not None
-        if eager is not None and eager.may_go(self):
-            lib.evpy_eager_setcb(pointer, *wanted[:2], eager.hooked(self))
-        else:
-            lib.evpy_eager_unhook(pointer)
-            lib.evpy_bufferevent_setcb(pointer, *wanted, self._key)
-
-    def _expect_callbacks(self) -> None:
-        """Enter C by `Root._call` from now on, because one of its buffers may call back."""
-        self._calls_back = True
-        for buffer in self._lent():
-            buffer._expect_callbacks()
-        self._set_callbacks()
+    #: Set the callbacks in C, and see to those of its buffers.
+    _set_callbacks = callbacks.set_in_c
+    _expect_callbacks = callbacks.expect
 
     #: Blocks uses of TLS that is on top of it inside a ``with`` block: see `layers`.
     _holding_tls = layers.holding_tls
 
-    def _reclaim(self) -> None:
-        """Move its bytes from the arena to its buffers, where users of those expect them."""
-        arena = self.base._arena
-        if arena.bev is self:
-            arena.reclaim()
-
-    def _settle(self) -> None:
-        """Return to libevent's usual way, before something changes that EAGER relies on."""
-        arena = self.base._arena
-        if arena.bev is self:
-            arena.settle()
+    #: What it has in the arena, if anything.
+    _reclaim = eager.reclaim
+    _settle = eager.settle
 
     # Data.
 
     def read(self, size: int | None = None) -> bytes:
         """Remove and return up to *size* bytes of the input, or all of it for None.
 
-        Stands for ``bufferevent_read``.
+        Wraps ``evbuffer_remove``. Stands for ``bufferevent_read``.
         """
         # hot: once for each message, from the arena or by a single call of C.
         base = self.base
@@ -508,13 +519,17 @@ class BufferEvent(Child):
         else:
             data, size = convert.octets(data)
         pointer = self.pointer
-        if arena.bev is self:
+        if arena.bev is self and arena.held is None:
             unsent = arena.unsent
             end = unsent + size
-            if end <= arena.room:
+            if end <= arena.room and (size < HELD or unsent or type(data) is not bytes):
                 arena.output[unsent:end] = data if type(data) is bytes else ffi.buffer(data)
                 arena.unsent = end
                 return
+            if arena.room and not unsent and type(data) is bytes:
+                arena.held = data
+                return
+        if arena.bev is self:
             arena.spill()
         if self._calls_back:
             given.check_not_given(self)
@@ -612,11 +627,10 @@ class BufferEvent(Child):
         ``bufferevent_setwatermark``.
         """
         what = self._directions(what)
+        given.check_not_kept(self)
         low = convert.integer(low, "low", 0, lib.EV_SSIZE_MAX)
         high = convert.integer(high, "high", 0, lib.EV_SSIZE_MAX)
-        self.base._call(lib.evpy_bufferevent_setwatermark, self.pointer, what, low, high)
-        if not self.closed:  # by a callback
-            self._set_callbacks()
+        given.mark(self, what, low, high)
 
     def getwatermark(self, what: int) -> tuple[int, int]:
         """Return the watermarks ``(low, high)`` in bytes of the input, or of the output.
@@ -923,11 +937,11 @@ class BufferEvent(Child):
 
     # TLS. What the handshake has agreed on is known from CONNECTED until a failure.
 
-    def _session(self) -> Session:
-        """Return its TLS session, or raise `ValueError` if it has none."""
+    def _session(self, instead: str = MAKE_IT) -> Session:
+        """Return its TLS session, or raise `ValueError` with what to do *instead*."""
         self.base._check_thread()
         self._check_usable()
-        return Session.only_of(self)
+        return Session.only_of(self, instead)
 
     @property
     def ssl(self) -> CData:
@@ -1012,10 +1026,12 @@ class BufferEvent(Child):
         libevent itself never sends it. You can still receive what the peer sends. Return whether
         the notice was sent: it isn't before the handshake is done, after a failure, or while the
         socket takes no more. Raises `ValueError` while there is output, which would be lost: wait
-        until it is written.
+        until it is written. So it does without TLS: there, shut the socket itself down when
+        `output` is empty, ``with socket.socket(fileno=os.dup(bev.fd)) as sock``. libevent has no
+        function for that, either.
         """
         given.check_may_act(self)
-        return self._session().shut_down(self.base, self.pointer)
+        return self._session(tls.SHUTDOWN_INSTEAD).shut_down(self.base, self.pointer)
 
     def tls_errors(self) -> list[errors.TlsError]:
         """Return OpenSSL's errors, three at most, the cause first, and clear them.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import from_c, live
-from libevent_py._ffi import ffi
+from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.tls import os_error
 from libevent_py.enums import BufferEventFlag, EventFlag
 
@@ -63,6 +63,29 @@ def why_failed(bev: BufferEvent, what: int, code: int) -> OSError | None:
     if not failed or bev._connection.lookup is None:
         return failure
     return bev.dns_error or failure
+
+
+def set_in_c(bev: BufferEvent) -> None:
+    """Set *bev*'s callbacks in C, unless they belong to the layer on top of it, or to HTTP."""
+    if bev._layers.above is not None or bev._given_to is not None:
+        return
+    bev.base._check_thread()
+    pointer, eager = bev.pointer, bev._eager
+    bev._settle()
+    wanted = bev._on_read is not None, bev._on_write is not None, bev._on_event is not None
+    if eager is not None and eager.may_go(bev):
+        lib.evpy_eager_setcb(pointer, *wanted[:2], eager.hooked(bev))
+    else:
+        lib.evpy_eager_unhook(pointer)
+        lib.evpy_bufferevent_setcb(pointer, *wanted, bev._key)
+
+
+def expect(bev: BufferEvent) -> None:
+    """Enter C by `Root._call` from now on, because one of *bev*'s buffers may call back."""
+    bev._calls_back = True
+    for buffer in bev._lent():
+        buffer._expect_callbacks()
+    bev._set_callbacks()
 
 
 def _reported(bev: BufferEvent, error: BaseException) -> None:

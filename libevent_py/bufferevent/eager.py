@@ -7,22 +7,30 @@ this. Around each call of its read callback, `_c/eager.c`
 
 - reads what the kernel has, up to `max_single_read`, into the base's arena instead of the input, so
   that `BufferEvent.read` finds it without entering C;
-- holds writing back while `BufferEvent.write` copies to the arena, and sends it all at once when
-  the callback returns. What the socket doesn't take goes to the output, and is sent the usual way.
+- holds writing back while `BufferEvent.write` copies to the arena, or keeps a large `bytes` object
+  as it is, and sends it all at once when the callback returns. What the socket doesn't take goes to
+  the output, and is sent the usual way.
 
 Users need not notice. When they ask for the input or the output as a buffer, bytes in the arena are
 moved there first. Before they change what the bufferevent waits for, libevent's usual state is
 restored. Each base has one arena, and one bufferevent uses it at a time: if a callback causes
 another bufferevent's callback meanwhile, that one goes the usual way.
+
+C does all that comes with every message, by Python's own API: what surrounds the callback would
+take longer in Python than the callback itself (``_c/python.c``). With `BufferEvent.on_data` it also
+makes the bytes, and sends what the callback returns.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
+from libevent_py._core import convert
+from libevent_py._core.called import ON_DATA, ON_READ, explained_as
+from libevent_py._core.convert import Octets
 from libevent_py._core.dispatch import live
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
@@ -33,14 +41,22 @@ if TYPE_CHECKING:
     from libevent_py._ffi import CData, Memory
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
+#: What a bufferevent has called with what it has read: ``callback(bev, data)``; what it returns is
+#: written, unless it is None.
+OnDataCallback: TypeAlias = Callable[["BufferEvent", bytes], "Octets | None"]
+
+
+#: From this size on, in bytes, a `bytes` object is kept instead of being copied to the arena.
+HELD = 8 * 1024
+
 
 class Arena(Handle):
     """The memory that the bufferevents of a base read and write through."""
 
-    __slots__ = ("bev", "input", "output", "room", "unread", "unsent")
+    __slots__ = ("bev", "held", "input", "output", "room", "unread", "unsent")
 
     def __init__(self) -> None:
-        super().__init__(new_owned(lib.evpy_arena_free, lib.evpy_arena_new))
+        super().__init__(new_owned(lib.evpy_arena_free, lib.evpy_arena_new, id(self)))
         self.input: Memory = ffi.buffer(self.pointer.input)
         self.output: Memory = ffi.buffer(self.pointer.output)
         #: The eager bufferevent whose read callback runs.
@@ -49,10 +65,17 @@ class Arena(Handle):
         self.unread: int = 0
         #: How many bytes in `output` it has written.
         self.unsent: int = 0
+        #: The bytes that it has written instead, to be sent from where they are.
+        self.held: bytes | None = None
         #: How many bytes it may write to `output`: 0 if writing is not held back.
         self.room: int = 0
 
     # For the bufferevent whose read callback runs.
+
+    @property
+    def unwritten(self) -> int:
+        """How many bytes it has written that are not in its output."""
+        return self.unsent + (0 if self.held is None else len(self.held))
 
     def reclaim(self) -> None:
         """Move its bytes to its own buffers, where users of those expect them."""
@@ -66,10 +89,11 @@ class Arena(Handle):
 
     def spill(self) -> None:
         """Move the bytes that it has written to libevent's output."""
-        bev = self.bev
-        unsent, self.unsent = self.unsent, 0
-        if unsent and lib.evpy_eager_spill(bev.pointer, bev._eager.hook, unsent):
-            raise MemoryError(f"{unsent} bytes of output are lost")
+        size = self.unwritten
+        data = self.pointer.output if self.held is None else self.held
+        self.unsent, self.held = 0, None
+        if size and lib.evpy_eager_spill(self.bev.pointer, data, size):
+            raise MemoryError(f"{size} bytes of output are lost")
 
     def settle(self) -> None:
         """Return to libevent's usual way, before something changes that EAGER relies on."""
@@ -77,6 +101,20 @@ class Arena(Handle):
         self.room = 0
         bev = self.bev
         errors.call(lib.evpy_eager_uncork, bev.pointer, bev._eager.hook)
+
+
+def reclaim(bev: BufferEvent) -> None:
+    """Move *bev*'s bytes from the arena to its buffers, where users of those expect them."""
+    arena = bev.base._arena
+    if arena.bev is bev:
+        arena.reclaim()
+
+
+def settle(bev: BufferEvent) -> None:
+    """Return to libevent's usual way, before something changes that EAGER relies on."""
+    arena = bev.base._arena
+    if arena.bev is bev:
+        arena.settle()
 
 
 class Eager:
@@ -128,29 +166,79 @@ class Eager:
         return both
 
 
-# hot: called for every message.
-@ffi.def_extern(onerror=errors.kept, error=-1)
-def evpy_eager_read(key: int, unread: int, room: int) -> int:
-    bev = live.objects.get(key)  # a signal handler may raise here: with -1 C keeps the input
-    if bev is None:
-        return -1
-    arena = bev.base._arena
-    arena.unread = unread
-    arena.unsent = 0
-    arena.room = room
-    arena.bev = bev
+def answered(bev: BufferEvent, answer: Octets) -> None:
+    """Write what the function given as `BufferEvent.on_data` has returned."""
+    if not isinstance(answer, (bytes, bytearray, memoryview)):
+        raise TypeError(f"on_data must return bytes or None, not {answer!r}")
+    bev.write(answer)
+
+
+class OnData:
+    """A function given as `BufferEvent.on_data`, called as an ``on_read``."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: OnDataCallback) -> None:
+        self.callback = callback
+
+    @classmethod
+    def calling(cls, callback: OnDataCallback | None) -> OnData | None:
+        """Return what calls *callback*, or None; `TypeError` if it can't be called."""
+        if callback is None:
+            return None
+        convert.callback(callback, "on_data")
+        return cls(callback)
+
+    @staticmethod
+    def of(on_read: object) -> OnDataCallback | None:
+        """Return the function that *on_read* calls if it is of this class, else None."""
+        return on_read.callback if isinstance(on_read, OnData) else None
+
+    def _with_data(self, bev: BufferEvent) -> None:
+        """Do what C does for an EAGER one."""
+        if data := bev.read():
+            answer = self.callback(bev, data)
+            if answer is not None:
+                answered(bev, answer)
+
+    __call__ = _with_data
+
+
+# C calls these, too.
+
+
+def _unread(bev: BufferEvent) -> None:
+    """Put back what *bev*'s callback has not read."""
+    if not bev.base._forked and not bev.closed:
+        bev._reclaim()
+
+
+def _failed(bev: BufferEvent, error: BaseException) -> None:
+    """Report what *bev*'s callback has raised; the input has been read by now."""
+    error = explained_as(error, ON_DATA if isinstance(bev._on_read, OnData) else ON_READ)
     try:
-        try:
-            on_read = bev._on_read
-            on_read(bev)
-        finally:
-            if arena.unread and bev.base._parked is None and not bev.closed:
-                bev._reclaim()
-    except BaseException as error:
-        try:
-            bev.base._report(error, bev)
-        except BaseException as interrupt:  # from a signal handler; the input has been read by now
-            errors.keep(interrupt)
-    finally:
-        arena.bev = None
-    return arena.unsent if bev.base._parked is None else -2
+        bev.base._report(error, bev)
+    except BaseException as interrupt:  # from a signal handler
+        errors.keep(interrupt)
+
+
+def _parked(bev: BufferEvent) -> bool:
+    """Tell whether *bev* is that of a forked child's parent."""
+    return bev.base._forked
+
+
+def _kept(_: None, error: BaseException) -> None:
+    errors.keep(error)
+
+
+_for_c = {
+    "live": live,
+    "OnData": OnData,
+    "kept": _kept,
+    "eager_failed": _failed,
+    "eager_parked": _parked,
+    "eager_unread": _unread,
+    "eager_write": answered,
+}
+if lib.evpy_python_set(id(_for_c)):  # it has printed why
+    raise ImportError("libevent_py can't tell C what to call")

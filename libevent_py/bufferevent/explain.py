@@ -68,18 +68,31 @@ def _peer(bev: BufferEvent) -> str:
 
 
 def _sizes(bev: BufferEvent, pointer: CData) -> Iterator[str]:
-    arena = bev.base._arena
-    unread, unsent = (arena.unread, arena.unsent) if arena.bev is bev else (0, 0)
-    if unread := unread + lib.evbuffer_get_length(pointer.input):
+    unread, unsent = _waiting(bev, pointer)
+    if unread:
         yield f"{unread} bytes to be read from it"
-    if unsent := unsent + lib.evbuffer_get_length(pointer.output):
+    if unsent:
         yield f"{unsent} bytes to write"
     if bev._tls is not None:
         yield "TLS"
 
 
+def _waiting(bev: BufferEvent, pointer: CData) -> tuple[int, int]:
+    """Return how many bytes are to be read from it, and to be written."""
+    arena = bev.base._arena
+    unread, unsent = (arena.unread, arena.unwritten) if arena.bev is bev else (0, 0)
+    return (
+        unread + int(lib.evbuffer_get_length(pointer.input)),
+        unsent + int(lib.evbuffer_get_length(pointer.output)),
+    )
+
+
 def _callbacks(bev: BufferEvent) -> Iterator[str]:
-    names = ("on_read", bev._on_read), ("on_write", bev._on_write), ("on_event", bev._on_event)
+    names = (
+        ("on_read", bev.on_data or bev._on_read),
+        ("on_write", bev._on_write),
+        ("on_event", bev._on_event),
+    )
     told = [f"{name} {callback_text(callback)}" for name, callback in names if callback is not None]
     if told:
         yield f"calls {', '.join(told)}"
@@ -101,6 +114,7 @@ def _reasons(bev: BufferEvent, pointer: CData) -> Iterator[str]:
         yield "its TLS handshake is not done: nothing is read or written before"
     yield from _reading(bev, pointer)
     yield from _writing(bev, pointer)
+    yield from _not_called(bev, pointer)
 
 
 def _nowhere(bev: BufferEvent, pointer: CData) -> str | None:
@@ -138,11 +152,45 @@ def _writing(bev: BufferEvent, pointer: CData) -> Iterator[str]:
     elif not lib.evbuffer_get_length(pointer.output):
         return
     elif bev._layers.below is not None:
-        yield "writing is suspended by the layer below, or by its filter: it goes on when those do"
+        yield _held_up(bev._layers.below)
     elif bev._layers.paired:
         yield "writing waits for the other half to be enabled to read, or to read what it has"
     elif _stopped(bev, pointer, WRITE):
         yield "writing is suspended by libevent: its group's turn, or a layer, has to come first"
+
+
+def _held_up(below: BufferEvent) -> str:
+    """Return why the output of the bufferevent on top of *below* stays where it is."""
+    pointer = pointer_of(below)
+    high = pointer.wm_write.high
+    if 0 < high <= lib.evbuffer_get_length(pointer.output):
+        mark = f"the high watermark of BufferEvent #{below._key} below it, {high} bytes"
+        return f"writing is suspended by {mark}: it goes on when that has written some"
+    return "writing is suspended by the layer below, or by its filter: it goes on when those do"
+
+
+def _not_called(bev: BufferEvent, pointer: CData) -> Iterator[str]:
+    """Yield why a callback isn't called, whatever is read and written."""
+    unread, unsent = _waiting(bev, pointer)
+    low, high, above = pointer.wm_read.low, pointer.wm_read.high, bev._layers.above
+    if above is not None:
+        reader = f"BufferEvent #{above._key}"
+    elif bev._given_to is not None:
+        reader = f"its {type(bev._given_to).__name__}"
+    else:
+        reader = "on_read"
+    if reader == "on_read" and bev._on_read is None:
+        if unread:
+            yield "nothing is called for the bytes to be read: it has no on_read"
+    elif 0 < high < low:
+        marks = f"its low watermark, {low} bytes, is above its high one, {high}"
+        yield f"{reader} waits for ever: {marks}"
+    elif unread < low:
+        awaited = f"{low} bytes to be read from it (low watermark)"
+        yield f"{reader} waits for {awaited}: {unread} are there"
+    low = pointer.wm_write.low
+    if bev._on_write is not None and 0 < low < unsent:
+        yield f"on_write waits until {low} bytes or less are to be written (low watermark)"
 
 
 def _stopped(bev: BufferEvent, pointer: CData, what: int) -> bool:

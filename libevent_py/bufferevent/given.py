@@ -1,8 +1,9 @@
-"""Bufferevents that are given to HTTP: they can be asked, but not used.
+"""Bufferevents that others use: those given to HTTP can be asked, but not used.
 
 evhttp counts the bytes that it sends and receives, and asserts that their state is as it left it.
 With a byte more in the output, or one less in the input, a peer takes one message for another. With
-a timeout or a watermark that evhttp doesn't know of, it waits for ever.
+a timeout or a watermark that evhttp doesn't know of, it waits for ever. An `aio.Stream` owns only
+the callbacks and the watermarks of its bufferevent.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from libevent_py._core.handle import Role, subclass_of
+from libevent_py._ffi import lib
 from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.enums import BufferEventOption
 
@@ -39,6 +41,22 @@ def check_may_act(bev: BufferEvent) -> None:
     """Raise `ThreadError` in another thread than the owner's, or what `check_not_given` raises."""
     bev.base._check_thread()
     check_not_given(bev)
+
+
+def check_not_kept(bev: BufferEvent) -> None:
+    """Raise `ValueError` if something else has the callbacks and the watermarks of *bev*."""
+    if bev._kept_by is not None:
+        raise ValueError(
+            f"this {type(bev).__name__} belongs to a {type(bev._kept_by).__name__}, which owns its "
+            "callbacks and its watermarks, and reads and writes it"
+        )
+
+
+def mark(bev: BufferEvent, what: int, low: int, high: int) -> None:
+    """Set the watermarks of *bev*, for its user or for what it is kept by."""
+    bev.base._call(lib.evpy_bufferevent_setwatermark, bev.pointer, what, low, high)
+    if not bev.closed:  # by a callback
+        bev._set_callbacks()
 
 
 def check_givable(bev: BufferEvent) -> None:

@@ -269,7 +269,7 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
     if ask:
         pointer = bev.pointer
         arena = bev.base._arena
-        unread, unsent = (arena.unread, arena.unsent) if arena.bev is bev else (0, 0)
+        unread, unsent = (arena.unread, arena.unwritten) if arena.bev is bev else (0, 0)
         size = lib.evbuffer_get_length
         fd = int(lib.bufferevent_getfd(pointer))
         yield f"fd {fd}"

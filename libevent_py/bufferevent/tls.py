@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
+#: What to do about a bufferevent without TLS.
+MAKE_IT = "make it by BufferEvent.tls() or BufferEvent.tls_filter()"
+SHUTDOWN_INSTEAD = (
+    "shutdown() sends TLS's closing notice; shut the socket down by "
+    "socket.socket(fileno=os.dup(bev.fd)), when the output is empty"
+)
+
+
 class TlsContext(Handle):
     """The settings that TLS connections share: certificates, whom to trust, protocols, versions.
 
@@ -241,13 +249,10 @@ class Session:
         return cls(owned(lib.SSL_free, lib.evpy_tls_hold, context), state)
 
     @classmethod
-    def only_of(cls, bev: BufferEvent) -> Session:
-        """Return the session of *bev*, or raise `ValueError` if it has none."""
+    def only_of(cls, bev: BufferEvent, instead: str) -> Session:
+        """Return the session of *bev*; if it has none, raise `ValueError` that says *instead*."""
         if bev._tls is None:
-            raise ValueError(
-                f"this {type(bev).__name__} has no TLS: make it by BufferEvent.tls() or "
-                "BufferEvent.tls_filter()"
-            )
+            raise ValueError(f"this {type(bev).__name__} has no TLS: {instead}")
         return bev._tls
 
     def making(self, plan: Plan, fd: int, below: BufferEvent | None) -> Making:

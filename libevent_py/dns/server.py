@@ -7,6 +7,7 @@ import fcntl
 import functools
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import FileDescriptor, HostAndPort
 from libevent_py._core.dispatch import live, next_key
 from libevent_py._core.handle import came_to_be
+from libevent_py._core.sockets import lent
 from libevent_py._ffi import ffi, lib
 from libevent_py.dns.server_request import SERVERFAILED, DnsServerRequest, respond
 from libevent_py.event.base import EventBase
@@ -179,6 +181,7 @@ def _bound(address: HostAndPort) -> socket.socket:
     target = convert.sockaddr(address)
     made = socket.socket(target.pointer.sa_family, socket.SOCK_DGRAM)
     try:
+        made.setblocking(False)  # whatever the default timeout is
         _guard(made)
         made.bind(address)
     except OSError as error:
@@ -195,25 +198,14 @@ def _checked(fd: FileDescriptor) -> int:
     if not isinstance(fd, (int, socket.socket)):
         raise TypeError(f"address must be (host, port), a descriptor or a socket, not {fd!r}")
     number = convert.descriptor(fd, "address")
-    copies: list[Any] = []  # an interrupt may close the copy, not the caller's
-    sockets: list[Any] = []
-    try:
-        errors.noted(copies.append, os.dup, number)
-        try:  # a type of C's, so that nothing comes between making and noting it
-            errors.noted(sockets.append, functools.partial(socket.SocketType, fileno=copies[0]))
-        except OSError:
-            raise ValueError(f"address must be a socket, not {fd!r}") from None
-        borrowed = sockets[0]
+    if not stat.S_ISSOCK(os.fstat(number).st_mode):
+        raise ValueError(f"address must be a socket, not {fd!r}")
+    with lent(number) as borrowed:
         if borrowed.type != socket.SOCK_DGRAM:
             raise ValueError(f"address must be a UDP socket, not {fd!r}")
         if borrowed.family != socket.AF_UNIX and borrowed.getsockname()[1] == 0:
             raise ValueError(f"address must be a bound socket, not {fd!r}")
         _guard(borrowed)
-    finally:
-        if sockets:
-            sockets[0].close()
-        elif copies:
-            os.close(copies[0])
     return number
 
 

@@ -404,7 +404,8 @@ class EventBase(Root):
         """Run the loop until something stops it or no events are left.
 
         Return True when `loopexit` or `loopbreak` stopped it, False when there were no events.
-        Raises what a callback raised. Stands for ``event_base_dispatch``.
+        Raises what a callback raised. Wraps ``event_base_loop``. Stands for
+        ``event_base_dispatch``.
         """
         return self.loop()
 
@@ -439,7 +440,7 @@ class EventBase(Root):
         too. Return False when there were no events to wait for, nor a timeout. Raises as `loop`
         does. A program of its own loop puts it into ``with base.turns()``, which makes it several
         times as fast. In the block a `loopexit` with a time ends the turn that it comes in, and the
-        block forgets it at its end.
+        block forgets it at its end. Wraps ``event_base_loop``.
         """
         if self._opened is None:
             with Turns(self, sys._getframe(1), waits=timeout != 0) as turns:
@@ -465,7 +466,7 @@ class EventBase(Root):
         of the loop. If the loop ends before the block, calls that wait, and later ones, fail.
 
         Entering it raises as `loop` does; `RuntimeError` in such a block, and `ThreadError` for a
-        base made with NOLOCK.
+        base made with NOLOCK. Wraps ``event_base_loop``.
         """
         return InThread(self)
 

@@ -106,7 +106,7 @@ class Event(Child):
     ) -> E:
         """Make an event that fires after the timeout given to `add`; with *persist*, repeatedly.
 
-        Stands for ``evtimer_new``.
+        Wraps ``event_new``. Stands for ``evtimer_new``.
         """
         if cls is not Event:
             return cls(base, -1, lib_PERSIST if persist else 0, callback)
@@ -123,14 +123,17 @@ class Event(Child):
     ) -> E:
         """Make an event that fires when the process gets *signum*, in place of Python's handler.
 
-        Stands for ``evsignal_new``.
+        Wraps ``event_new``. Stands for ``evsignal_new``.
         """
         what = EventFlag.SIGNAL | EventFlag.PERSIST if persist else EventFlag.SIGNAL
         return cls(base, signum, what, callback)
 
     @classmethod
     def user(cls: type[E], base: EventBase, callback: EventCallback) -> E:
-        """Make an event that only `active` fires. Stands for ``evuser_new``."""
+        """Make an event that only `active` fires.
+
+        Wraps ``event_new``. Stands for ``evuser_new``.
+        """
         if cls is not Event:
             return cls(base, -1, 0, callback)
         return _make(new_object(cls), base, -1, 0, callback)
@@ -329,7 +332,7 @@ class Event(Child):
 
     @property
     def signum(self) -> int | None:
-        """The signal number, or None. Stands for ``event_get_signal``."""
+        """The signal number, or None. Wraps ``event_get_fd``. Stands for ``event_get_signal``."""
         return int(lib.event_get_fd(self._pointer_here())) if self._what & lib_SIGNAL else None
 
     @property

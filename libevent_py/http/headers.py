@@ -55,7 +55,7 @@ class Headers(Handle):
     def __init__(self, items: Pairs = ()) -> None:
         self._check_unmade()
         super().__init__(new_owned(lib.evpy_headers_free, lib.evpy_headers_new))
-        for name, value in pairs_of(items):
+        for name, value in checked_pairs(items, "items"):
             self.add(name, value)
 
     @classmethod
@@ -347,6 +347,18 @@ def _parse(
 def pairs_of(items: Pairs) -> Iterable[tuple[Text, Text]]:
     """Return the names and values of *items*."""
     return items.items() if isinstance(items, (Mapping, Headers)) else items
+
+
+def checked_pairs(items: Pairs, name: str) -> Iterator[tuple[Text, Text]]:
+    """Yield the names and values of *items*, or raise an error that names the argument."""
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise TypeError(f"{name} must be a mapping or pairs of name and value, not {items!r}")
+    for pair in pairs_of(items):
+        try:
+            key, value = pair
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be pairs of name and value, not {pair!r}") from None
+        yield key, value
 
 
 def _folded(headers: Headers) -> list[tuple[str, str]]:

@@ -151,8 +151,9 @@ class HttpServer(Child):
         """Accept connections on *host* and *port*; return the socket, which knows its address.
 
         None for *host* means all addresses, 0 for *port* any free port. A name is looked up at
-        once, and the loop waits meanwhile. Raises `OSError` when the address can't be bound. Stands
-        for ``evhttp_bind_socket``, ``evhttp_bind_socket_with_handle``.
+        once, and the loop waits meanwhile. Raises `OSError` when the address can't be bound. Wraps
+        ``evconnlistener_new``, ``evhttp_bind_listener``. Stands for ``evhttp_bind_socket``,
+        ``evhttp_bind_socket_with_handle``.
         """
         number = convert.integer(port, "port", 0, 65535)
         return self._take_over(lambda: listener_at(self.base, host, number))
@@ -161,7 +162,8 @@ class HttpServer(Child):
         """Accept connections on the socket *fd*, which must be listening; the server closes it.
 
         *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set to
-        non-blocking. Stands for ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
+        non-blocking. Wraps ``evconnlistener_new``, ``evhttp_bind_listener``. Stands for
+        ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
         """
         return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
 

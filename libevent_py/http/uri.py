@@ -274,7 +274,7 @@ def uridecode(text: Text, *, decode_plus: bool = False) -> bytes:
 def encode_uri(text: Text) -> str:
     """Percent-encode *text* as `uriencode` does; raise `ValueError` for a NUL in it.
 
-    Stands for ``evhttp_encode_uri``.
+    Wraps ``evhttp_uriencode``. Stands for ``evhttp_encode_uri``.
     """
     source = uri_text(text, "text")
     return _text_from(lib.evpy_http_uriencode, source, -1, False).decode("ascii")

@@ -286,7 +286,10 @@ class Rpc(Context, Child):
                 self._over()
 
     def fail(self) -> None:
-        """Answer with 503 that the call has failed, even if a hook has paused it."""
+        """Answer with 503 that the call has failed, even if a hook has paused it.
+
+        Wraps ``evrpc_request_done``.
+        """
         if self._paused:
             self.base._check_thread()
         else:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from libevent_py.aio.loop import EventLoop
+from libevent_py.event.base import EventBase
 from libevent_py.serve.config import Config
 from libevent_py.serve.engine import ClientDisconnected, Exchange, logger
 from libevent_py.serve.lifespan import Lifespan
@@ -39,7 +40,7 @@ class AsgiRunner:
         self._application = application
         self._config = config
         self.loop: EventLoop = EventLoop()
-        self.base = self.loop.base
+        self.base: EventBase = self.loop.base
         self.base.on_error = tell
         self._lifespan = Lifespan(application, self.loop, config.lifespan)
         self._stopped = False

@@ -146,6 +146,7 @@ class Child:
         self.ready: bool = False
         self.ending: bool = False
         self.deadline: float | None = None
+        self.channel: socket.socket
         self.channel, theirs = socket.socketpair()
         self.channel.setblocking(False)
 

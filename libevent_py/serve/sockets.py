@@ -9,6 +9,8 @@ import socket
 import stat
 from collections.abc import Iterator
 
+from libevent_py._core.sockets import adopted
+
 #: How many connections may wait to be accepted.
 BACKLOG = 1024
 
@@ -101,7 +103,7 @@ def inherited(fd: int) -> socket.socket:
     The socket owns *fd*.
     """
     try:
-        sock = socket.socket(fileno=fd)
+        sock = adopted(fd)
     except OSError as error:
         raise ValueError(f"fd {fd} is no socket: {error.strerror}") from None
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -2,10 +2,16 @@
 
 import sys
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Run the test that the arguments name."""
     sys.path[0] = ""  # as with python -m pytest, and not this folder
     import pytest
 
     for sink in sys.stdout, sys.stderr:
         sink.reconfigure(write_through=True)  # type: ignore[union-attr]  # a crash loses nothing
     sys.exit(pytest.main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from libevent_py._core.described import described
+from libevent_py._core.sockets import lent
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.dns.base import DnsBase
@@ -210,14 +211,10 @@ def local(address: Any) -> str | tuple[str, int]:
 
 
 @contextmanager
-def socket_of(bev: BufferEvent) -> Iterator[socket.socket]:
+def socket_of(bev: BufferEvent) -> Iterator[socket.SocketType]:
     """Lend the socket of *bev*, which may be closed by its peer already."""
-    with socket.socket(fileno=bev.fd) as peer:
-        try:
-            with suppress(OSError):
-                yield peer
-        finally:
-            peer.detach()
+    with lent(bev.fd) as peer, suppress(OSError):
+        yield peer
 
 
 def shut_down(bev: BufferEvent) -> None:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from libevent_py.enums import EventBaseCount, EventFlag, LoopFlag
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
 from libevent_py.event.explain import callback_text
-
-if TYPE_CHECKING:
-    from libevent_py.testing.traces import LibeventTrace
+from libevent_py.testing.traces import LibeventTrace, OwnCalls
 
 T = TypeVar("T")
 
-#: How often a condition is tried while nothing happens, in seconds.
-TICK = 0.01
-
 #: How many of the last lines of a trace are shown.
-LINES = 20
+LINES = 30
 
 
 class Until:
@@ -43,20 +38,23 @@ class Until:
         __tracebackhide__ = True
         seconds = self.timeout if timeout is None else timeout
         end = time.monotonic() + seconds
-        if value := condition():
+        own = OwnCalls(self._trace)
+        if value := own.asked(condition):
             return value
-        with Event(self._base, -1, EventFlag.PERSIST, lambda *_: None) as tick:
-            tick.add(TICK)
-            while not (value := condition()):
+        with own.timer(self._base) as tick:
+            while not (value := own.asked(condition)):
                 if time.monotonic() >= end:
-                    tick.delete()
+                    with own.calls():
+                        tick.delete()
                     raise AssertionError(self._told(condition, seconds))
-                self._base.loop(LoopFlag.ONCE)
+                with own.loop():
+                    self._base.loop(LoopFlag.ONCE)
         return value
 
     def _told(self, condition: Callable[[], object], seconds: float) -> str:
         # First of all, as what is asked below is traced, too.
-        calls = [] if self._trace is None else ["the last calls:", *self._trace.lines[-LINES:]]
+        last = [] if self._trace is None else self._trace._last(LINES)
+        calls = ["the last calls:", *last] if last else []
         parts = [
             f"{callback_text(condition)} did not hold within {seconds} seconds",
             self._base.explain(),

@@ -208,7 +208,8 @@ static inline struct evconnlistener *listen_on(struct event_base *base, const ch
 {
 	struct evutil_addrinfo *found = find_address(host, port);
 	struct evconnlistener *listener = evconnlistener_new_bind(base, on_accept, arg,
-	    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, -1, found->ai_addr, found->ai_addrlen);
+	    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, -1, found->ai_addr,
+	    found->ai_addrlen);
 
 	evutil_freeaddrinfo(found);
 	if (listener == NULL)

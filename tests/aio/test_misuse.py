@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 
-from libevent_py import ClosedError, DnsError, EventBase, HttpError, ThreadError, aio
+from libevent_py import (
+    BufferEvent,
+    ClosedError,
+    DnsBase,
+    DnsError,
+    Event,
+    EventBase,
+    HttpCommand,
+    HttpConnection,
+    HttpError,
+    ThreadError,
+    aio,
+)
 from tests.kit.awaited import SCENES, Scene
 from tests.kit.coroutines import here, runs, soon
 from tests.kit.support import PATIENCE, run_python
@@ -48,6 +63,122 @@ async def test_closing_what_is_waited_for_ends_the_wait(name: str, what: str, ho
         assert waiting.done(), "it waits for ever"
         with pytest.raises(ENDS):
             await waiting
+
+
+class Things(NamedTuple):
+    """What is misused."""
+
+    stream: aio.Stream
+    bev: BufferEvent
+    dns: DnsBase
+    event: Event
+    connection: HttpConnection
+    base: EventBase
+
+
+#: The same functions, which are called with what type checkers refuse.
+untyped: Any = aio
+GET = HttpCommand.GET
+CLIENT = "127.0.0.1", 9
+
+#: What is done with wrong arguments, and what is said of it.
+WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda s: s.stream.read("x"), TypeError, "size must be an integer, not 'x'"),
+    (lambda s: s.stream.read(1.5), TypeError, "size must be an integer, not 1.5"),
+    (lambda s: s.stream.readexactly("x"), TypeError, "size must be an integer, not 'x'"),
+    (lambda s: s.stream.readexactly(-1), ValueError, "size must be from 0 to "),
+    (lambda s: s.stream.readuntil("x"), TypeError, "separator must be bytes or have the buffer"),
+    (lambda s: s.stream.readuntil(b""), ValueError, "separator must have at least one byte"),
+    (lambda s: s.stream.readln("x"), ValueError, "eol must be an EolStyle, not 'x'"),
+    (lambda s: s.stream.write("x"), TypeError, "data must be bytes or have the buffer protocol"),
+    (lambda s: untyped.Stream(5), TypeError, "bev must be a BufferEvent, not 5"),
+    (lambda s: untyped.Stream(s.bev, limit="x"), TypeError, "limit must be an integer, not 'x'"),
+    (lambda s: untyped.Stream(s.bev, limit=0), ValueError, "limit must be from 1 to "),
+    (
+        lambda s: untyped.connect("127.0.0.1:80"),
+        ValueError,
+        "host must have no port in it, not '127.0.0.1:80': give '127.0.0.1', and 80 as port",
+    ),
+    (lambda s: untyped.connect("[::1]:80", 80), ValueError, "give '::1', and 80 as port"),
+    (lambda s: untyped.connect("127.0.0.1"), ValueError, "port must be from 1 to 65535, not 0"),
+    (lambda s: untyped.connect("127.0.0.1", "x"), TypeError, "port must be an integer, not 'x'"),
+    (lambda s: untyped.connect(5, 80), TypeError, "host must be str or bytes, not 5"),
+    (lambda s: untyped.connect(path=5), TypeError, "path must be str, bytes or os.PathLike, not 5"),
+    (lambda s: untyped.connect(path="127.0.0.1:80"), ValueError, "looks like a host"),
+    (lambda s: untyped.connect(*CLIENT, tls=5), TypeError, "tls must be a TlsContext, a client's"),
+    (lambda s: untyped.connect(*CLIENT, dns=5), TypeError, "dns must be a DnsBase, not 5"),
+    (lambda s: untyped.connect(*CLIENT, family="x"), ValueError, "family must be AF_UNSPEC, "),
+    (lambda s: untyped.connect(*CLIENT, limit="x"), TypeError, "limit must be an integer, not 'x'"),
+    (lambda s: untyped.connect(*CLIENT, limit=0), ValueError, "limit must be from 1 to "),
+    (lambda s: untyped.listen("127.0.0.1:80"), ValueError, "give '127.0.0.1', and 80 as port"),
+    (lambda s: untyped.listen("127.0.0.1", "x"), TypeError, "port must be an integer, not 'x'"),
+    (lambda s: untyped.listen(path=5), TypeError, "path must be str, bytes or os.PathLike, not 5"),
+    (lambda s: untyped.listen("", 0, tls=5), TypeError, "tls must be a TlsContext, a server's"),
+    (lambda s: untyped.listen("", 0, limit="x"), TypeError, "limit must be an integer, not 'x'"),
+    (lambda s: untyped.listen("", 0, limit=0), ValueError, "limit must be from 1 to "),
+    (lambda s: untyped.wait(5), TypeError, "event must be an Event, not 5"),
+    (
+        lambda s: untyped.wait(s.event, "x"),
+        TypeError,
+        "timeout must be a number of seconds, not 'x'",
+    ),
+    (lambda s: untyped.wait(s.event, -1), ValueError, "timeout must be from 0 to "),
+    (lambda s: untyped.getaddrinfo(5, "a", 80), TypeError, "dns must be a DnsBase, not 5"),
+    (lambda s: untyped.getaddrinfo(s.dns, 5, 80), TypeError, "host must be str or bytes, not 5"),
+    (lambda s: untyped.getaddrinfo(s.dns, "a:80", 80), ValueError, "give 'a', and 80 as port"),
+    (lambda s: untyped.request(5, GET, "/"), TypeError, "connection must be an HttpConnection"),
+    (
+        lambda s: untyped.request(s.connection, "GET", "/"),
+        TypeError,
+        "command must be of HttpCommand",
+    ),
+    (lambda s: untyped.request(s.connection, GET, 5), TypeError, "uri must be str or bytes, not 5"),
+    (
+        lambda s: untyped.request(s.connection, GET, "/", headers="x"),
+        TypeError,
+        "headers must be a mapping or pairs of name and value, not 'x'",
+    ),
+    (
+        lambda s: untyped.request(s.connection, GET, "/", headers=["x"]),
+        TypeError,
+        "headers must be pairs of name and value, not 'x'",
+    ),
+    (
+        lambda s: untyped.request(s.connection, GET, "/", body="x"),
+        TypeError,
+        "body must be bytes or an asynchronous iterable of bytes, not 'x'",
+    ),
+    (
+        lambda s: untyped.request(s.connection, GET, "/", limit="x"),
+        TypeError,
+        "limit must be an integer, not 'x'",
+    ),
+    (
+        lambda s: untyped.Selector(s.base).select("x"),
+        TypeError,
+        "timeout must be a number of seconds",
+    ),
+]
+
+
+@runs
+async def test_an_argument_that_is_wrong_is_named() -> None:
+    base = here()
+    ours, theirs = BufferEvent.pair(base)
+    with (
+        DnsBase(base, 0) as dns,
+        Event.timer(base, print) as event,
+        HttpConnection(base, *CLIENT) as connection,
+        BufferEvent(base) as bev,
+    ):
+        async with aio.Stream(ours) as stream:
+            things = Things(stream, bev, dns, event, connection, base)
+            for use, error, said in WRONG:
+                with pytest.raises(error, match=re.escape(said)):
+                    result = use(things)
+                    await asyncio.wait_for(result, 5)
+            assert bev._kept_by is None  # what has failed has taken nothing
+        theirs.close()
 
 
 #: Each is a Python of its own: `make test` takes a sample.

@@ -16,7 +16,7 @@ import pytest
 
 from libevent_py import ClosedError, Event, EventBase, aio
 from libevent_py._core.dispatch import live
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -175,7 +175,8 @@ def test_asyncio_s_own_loop_runs_on_it(base: EventBase) -> None:
     assert ran == ["event"]
 
 
-def test_the_selector_misuses_no_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_the_selector_misuses_no_memory(valgrind: bool) -> None:
     run_python(
         """
         import selectors, socket
@@ -197,5 +198,5 @@ def test_the_selector_misuses_no_memory() -> None:
         left.close()
         right.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

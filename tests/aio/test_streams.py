@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -464,5 +465,53 @@ def test_a_loop_without_a_base_is_refused() -> None:
 
 def test_limits_must_make_sense(event_base: EventBase) -> None:
     one, other = BufferEvent.pair(event_base)
-    with one, other, pytest.raises(ValueError, match="limit must be at least 1 byte, not 0"):
+    with one, other, pytest.raises(ValueError, match=r"limit must be from 1 to \d+, not 0"):
         aio.Stream(one, limit=0)
+
+
+@runs
+async def test_a_stream_s_bufferevent_keeps_its_callbacks_and_watermarks() -> None:
+    """With a low watermark of somebody else's, what is read would never be told."""
+    ours, theirs = BufferEvent.pair(here())
+    async with aio.Stream(ours) as stream, aio.Stream(theirs) as other:
+        bev = stream.bufferevent
+        refused = (
+            "this BufferEvent belongs to a Stream, which owns its callbacks and its watermarks"
+        )
+        uses: list[Callable[[], object]] = [
+            lambda: bev.setwatermark(READ, 10, 0),
+            lambda: bev.setcb(None, None, None),
+            lambda: setattr(bev, "on_read", print),
+            lambda: setattr(bev, "on_write", None),
+            lambda: setattr(bev, "on_event", None),
+            lambda: aio.Stream(bev),
+        ]
+        for use in uses:
+            with pytest.raises(ValueError, match=refused):
+                use()
+        assert bev.getwatermark(READ)[0] == 0
+        other.write(b"123456789")
+        assert await asyncio.wait_for(stream.read(4), 5) == b"1234"
+        other.write(b"0" * 200_000)  # it sets its own meanwhile
+        assert len(await asyncio.wait_for(stream.readexactly(150_000), 5)) == 150_000
+
+
+@runs
+async def test_a_stream_s_bufferevent_may_be_closed_with_what_is_left_to_write() -> None:
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    with far:
+        stream = aio.Stream(BufferEvent(here(), near))
+        stream.write(b"the last words")
+        stream.bufferevent.close(flush=True)
+        loop = asyncio.get_running_loop()
+        assert await asyncio.wait_for(loop.sock_recv(far, 100), 5) == b"the last words"
+
+
+@runs
+async def test_a_layer_may_be_put_on_a_stream_s_bufferevent() -> None:
+    ours, theirs = BufferEvent.pair(here())
+    below = aio.Stream(ours)
+    async with aio.Stream(BufferEvent.filter(below.bufferevent, None, None)) as stream:
+        aio.Stream(theirs).write(b"through both\n")
+        assert await asyncio.wait_for(stream.readline(), 5) == b"through both\n"

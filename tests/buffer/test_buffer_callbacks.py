@@ -25,7 +25,7 @@ from libevent_py import (
 )
 from libevent_py._core.dispatch import live
 from tests.kit.peers import Pair, settle
-from tests.kit.support import PATIENCE, run_python, shown
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python, shown
 
 
 def recorded(buffer: Buffer) -> list[BufferInfo]:
@@ -377,7 +377,8 @@ def test_the_result_is_that_of_the_call_whatever_the_callback_does() -> None:
     assert not buffer
 
 
-def test_callbacks_may_do_anything_to_the_buffers_they_are_called_for() -> None:
+@VALGRIND_TAKES_LONG
+def test_callbacks_may_do_anything_to_the_buffers_they_are_called_for(valgrind: bool) -> None:
     run_python(
         """
         import gc
@@ -493,7 +494,7 @@ def test_callbacks_may_do_anything_to_the_buffers_they_are_called_for() -> None:
                     except Exception as error:  # several of them
                         assert hasattr(error, "exceptions"), error
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -559,7 +560,8 @@ def test_two_threads_may_use_one_buffer_with_callbacks() -> None:
     assert total[0] - total[1] == len(buffer)
 
 
-def test_close_waits_for_nobody_and_nobody_is_left_without_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_close_waits_for_nobody_and_nobody_is_left_without_memory(valgrind: bool) -> None:
     run_python(
         """
         import threading
@@ -591,7 +593,7 @@ def test_close_waits_for_nobody_and_nobody_is_left_without_memory() -> None:
                 thread.join(60)
                 assert not thread.is_alive()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -22,7 +22,7 @@ from libevent_py import (
     lib,
 )
 from tests.kit.peers import Pair, settle
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 
 def deferring(base: EventBase, data: bytes = b"") -> tuple[Buffer, list[BufferInfo]]:
@@ -242,7 +242,8 @@ def test_another_thread_may_not_use_it_while_the_loop_runs(base: EventBase) -> N
     assert buffer.closed
 
 
-def test_another_thread_may_drop_it_while_the_loop_runs() -> None:
+@VALGRIND_TAKES_LONG
+def test_another_thread_may_drop_it_while_the_loop_runs(valgrind: bool) -> None:
     run_python(
         """
         import gc, threading
@@ -276,7 +277,7 @@ def test_another_thread_may_drop_it_while_the_loop_runs() -> None:
         assert not base._ledger, base._ledger
         base.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -18,7 +18,7 @@ from libevent_py import (
     FileSegment,
     LibeventError,
 )
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 
 def test_what_is_committed_is_appended() -> None:
@@ -341,7 +341,8 @@ def test_a_buffer_may_end_with_what_it_belongs_to_while_memory_is_reserved() -> 
             len(buffer)
 
 
-def test_memory_is_reserved_over_a_fork() -> None:
+@VALGRIND_TAKES_LONG
+def test_memory_is_reserved_over_a_fork(valgrind: bool) -> None:
     code = """
         import os
         from libevent_py import Buffer, BufferEvent, EventBase, ForkError
@@ -388,7 +389,7 @@ def test_memory_is_reserved_over_a_fork() -> None:
         check(True)
         check(False)
     """
-    run_python(code, valgrind=True)
+    run_python(code, valgrind=valgrind)
 
 
 def test_what_is_kept_of_the_view_does_not_write_to_the_buffer() -> None:

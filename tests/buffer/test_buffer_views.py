@@ -23,7 +23,7 @@ from libevent_py import (
     LibeventError,
     ffi,
 )
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 
 def pieces(*contents: bytes) -> Buffer:
@@ -411,7 +411,8 @@ def test_two_threads_may_look_at_one_buffer_and_change_it() -> None:
     assert buffer.copyout().count(b"abcdefgh") * 8 == len(buffer)
 
 
-def test_no_view_ever_shows_memory_that_is_not_there() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_view_ever_shows_memory_that_is_not_there(valgrind: bool) -> None:
     code = """
         import gc, os, random, threading
         from libevent_py import Buffer, BufferEvent, EventBase, FileSegment
@@ -468,7 +469,7 @@ def test_no_view_ever_shows_memory_that_is_not_there() -> None:
             buffer.drain(1)
         assert not references, references
     """
-    run_python(code, valgrind=True)
+    run_python(code, valgrind=valgrind)
     run_python(code, env={"STEPS": "6000"})
 
 

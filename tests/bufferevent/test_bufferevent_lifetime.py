@@ -27,7 +27,7 @@ from libevent_py import (
 from tests.kit.bufferevents import OPTIONS
 from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 # Whose descriptor it is.
 
@@ -349,7 +349,8 @@ def test_a_subclass_may_be_a_connection(base: EventBase, pair: Pair) -> None:
     assert isinstance(connection, Connection)
 
 
-def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
+@VALGRIND_TAKES_LONG
+def test_closing_everywhere_touches_no_memory_that_is_freed(valgrind: bool) -> None:
     run_python(
         """
         import gc, itertools, os, socket
@@ -442,7 +443,7 @@ def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
                 except ZeroDivisionError:
                     print("raised", end=" ")
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -23,7 +23,7 @@ from libevent_py import (
 )
 from tests.kit.flags import CLOSE, DEFER, NO_OPTION
 from tests.kit.peers import nobody_accepts, nobody_listens, run_until, settle
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
 
@@ -263,7 +263,8 @@ def test_closing_cancels_the_lookup(
     assert story.told == []
 
 
-def test_a_lookup_that_is_never_answered_touches_no_memory_that_is_freed() -> None:
+@VALGRIND_TAKES_LONG
+def test_a_lookup_that_is_never_answered_touches_no_memory_that_is_freed(valgrind: bool) -> None:
     run_python(
         """
         import gc, socket, weakref
@@ -302,7 +303,7 @@ def test_a_lookup_that_is_never_answered_touches_no_memory_that_is_freed() -> No
                 assert bev.closed == closing
                 assert not told
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -22,7 +22,7 @@ from tests.kit.dns_peers import SILENCE, NameServer, client_of
 from tests.kit.flags import CLOSE, NO_OPTION
 from tests.kit.http_peers import OK, Asked, Server
 from tests.kit.peers import nobody_listens, run_until, settle
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
 OPTIONS = [NO_OPTION, CLOSE, CLOSE | BufferEventOption.DEFER_CALLBACKS]
@@ -311,6 +311,7 @@ SWEEP = """
 """
 
 
+@VALGRIND_TAKES_LONG
 @pytest.mark.parametrize("part", ["bufferevent", "bufferevent_with_a_socket", "http", "pool"])
-def test_nothing_is_left_of_lookups_that_are_ended(part: str) -> None:
-    run_python(SWEEP, part, valgrind=True)
+def test_nothing_is_left_of_lookups_that_are_ended(part: str, valgrind: bool) -> None:
+    run_python(SWEEP, part, valgrind=valgrind)

@@ -25,7 +25,7 @@ from libevent_py import (
 )
 from tests.kit.flags import READ, WRITE
 from tests.kit.peers import Pair, exactly, reset, rest, run_until, settle, tcp_pair
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 EAGER = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.EAGER
 DEFERRED = EAGER | BufferEventOption.DEFER_CALLBACKS
@@ -562,7 +562,8 @@ def test_a_child_that_comes_back_from_the_callback_sends_nothing(reads: bool) ->
     )
 
 
-def test_no_memory_is_misused_whatever_the_callback_does() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_memory_is_misused_whatever_the_callback_does(valgrind: bool) -> None:
     run_python(
         """
         import gc, os, socket
@@ -630,5 +631,5 @@ def test_no_memory_is_misused_whatever_the_callback_does() -> None:
                         base.close()
                     b.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

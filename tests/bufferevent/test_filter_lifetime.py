@@ -29,7 +29,7 @@ from libevent_py.bufferevent.end import close_all
 from tests.kit.filters import OPTIONS, Halves, shift
 from tests.kit.flags import CLOSE, DEFER, EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 OK, FLUSH = FilterResult.OK, FlushMode.FLUSH
 
@@ -400,7 +400,8 @@ def test_another_thread_may_not_make_one_while_the_loop_runs(
     assert not bev.closed
 
 
-def test_no_order_of_closing_touches_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_closing_touches_freed_memory(valgrind: bool) -> None:
     run_python(
         """
         import gc, itertools, os, socket
@@ -505,7 +506,7 @@ def test_no_order_of_closing_touches_freed_memory() -> None:
         top.close()
         one.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

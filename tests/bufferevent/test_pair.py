@@ -24,7 +24,7 @@ from libevent_py import (
 )
 from tests.kit.flags import EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
 from tests.kit.peers import run_until, settle
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 Halves = tuple[BufferEvent, BufferEvent]
 
@@ -320,7 +320,8 @@ def test_a_subclass_makes_pairs_of_its_own_kind(base: EventBase) -> None:
     assert one.partner is other
 
 
-def test_no_order_of_closing_touches_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_closing_touches_freed_memory(valgrind: bool) -> None:
     run_python(
         """
         import gc, itertools, os
@@ -380,5 +381,5 @@ def test_no_order_of_closing_touches_freed_memory() -> None:
         os.wait()
         base.loop(LoopFlag.NONBLOCK)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

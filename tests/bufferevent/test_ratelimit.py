@@ -35,7 +35,7 @@ from tests.kit.certificates import HOST, Authority
 from tests.kit.flags import CLOSE, READ
 from tests.kit.peers import Pair, run_until, settle
 from tests.kit.processes import in_child
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
 
 UNLIMITED = lib.EV_RATE_LIMIT_MAX
@@ -1036,7 +1036,8 @@ def test_replacing_limits_and_members_leaks_nothing() -> None:
     assert int(output) < 2**18  # 20,000 leaks would be more
 
 
-def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it() -> None:
+@VALGRIND_TAKES_LONG
+def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it(valgrind: bool) -> None:
     """libevent lets a pair's bytes pass in the midst, and tells who watches the buffer."""
     run_python(
         """
@@ -1125,7 +1126,7 @@ def test_what_is_called_while_a_limit_changes_may_change_it_or_end_it() -> None:
                     assert play(outer, inner, where) == (True, True)
                 assert not play(outer, join, where)[0]
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -1228,5 +1229,6 @@ def test_no_order_of_calls_crashes() -> None:
     run_python(WALKS, "100", "160")
 
 
-def test_no_order_of_calls_touches_memory_that_is_freed() -> None:
-    run_python(WALKS, "1", "9", valgrind=True)
+@VALGRIND_TAKES_LONG
+def test_no_order_of_calls_touches_memory_that_is_freed(valgrind: bool) -> None:
+    run_python(WALKS, "1", "9", valgrind=valgrind)

@@ -31,7 +31,7 @@ from tests.kit.peers import (
     run_until,
     settle,
 )
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 from tests.kit.tls_peers import (
     End,
     client_context,
@@ -417,8 +417,9 @@ def test_what_a_callback_raises_comes_out(base: EventBase, authority: Authority)
         base.loop()
 
 
+@VALGRIND_TAKES_LONG
 def test_closing_in_a_callback_of_its_buffers_touches_no_freed_memory(
-    authority: Authority,
+    authority: Authority, valgrind: bool
 ) -> None:
     run_python(
         """
@@ -444,12 +445,13 @@ def test_closing_in_a_callback_of_its_buffers_touches_no_freed_memory(
                 left.close()
                 right.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
+@VALGRIND_TAKES_LONG
 def test_closing_in_any_callback_at_any_moment_touches_no_freed_memory(
-    authority: Authority,
+    authority: Authority, valgrind: bool
 ) -> None:
     run_python(
         f"""
@@ -530,7 +532,7 @@ def test_closing_in_any_callback_at_any_moment_touches_no_freed_memory(
         assert one.connected and other.connected
         base.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -272,5 +272,7 @@ def test_what_has_no_tls_says_so(base: EventBase) -> None:
     for method in (bev.renegotiate, bev.shutdown, bev.tls_errors):
         with pytest.raises(ValueError, match="this BufferEvent has no TLS"):
             method()
+    with pytest.raises(ValueError, match=r"shut the socket down by .*os\.dup\(bev\.fd\)"):
+        bev.shutdown()
     with pytest.raises(ValueError, match="this BufferEvent has no TLS"):
         bev.allow_dirty_shutdown = True

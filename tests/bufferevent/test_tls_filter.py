@@ -27,7 +27,7 @@ from libevent_py import (
 from tests.kit.certificates import HOST, Authority
 from tests.kit.flags import EAGER
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
 
 Ends = tuple[End, End]
@@ -288,7 +288,8 @@ def test_a_lock_above_that_is_not_below_is_refused(
     below.close()
 
 
-def test_a_lock_above_and_below_ends_with_the_last(authority: Authority) -> None:
+@VALGRIND_TAKES_LONG
+def test_a_lock_above_and_below_ends_with_the_last(authority: Authority, valgrind: bool) -> None:
     run_python(
         f"""
         import itertools, socket
@@ -313,7 +314,7 @@ def test_a_lock_above_and_below_ends_with_the_last(authority: Authority) -> None
                 left.close()
                 right.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -404,7 +405,10 @@ def test_a_descriptor_can_be_taken_from_below(base: EventBase, authority: Author
     os.close(fd)
 
 
-def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(authority: Authority) -> None:
+@VALGRIND_TAKES_LONG
+def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(
+    authority: Authority, valgrind: bool
+) -> None:
     run_python(
         f"""
         import socket
@@ -470,11 +474,12 @@ def test_what_is_below_can_not_reach_tls_while_openssl_is_at_work(authority: Aut
             assert tried
             assert top.received + data == peer.received == 4 * data
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
-def test_any_order_of_closing_touches_no_freed_memory(authority: Authority) -> None:
+@VALGRIND_TAKES_LONG
+def test_any_order_of_closing_touches_no_freed_memory(authority: Authority, valgrind: bool) -> None:
     run_python(
         f"""
         import gc, itertools, socket
@@ -527,7 +532,7 @@ def test_any_order_of_closing_touches_no_freed_memory(authority: Authority) -> N
                 else:
                     base.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

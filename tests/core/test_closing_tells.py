@@ -35,7 +35,7 @@ from libevent_py import (
 )
 from libevent_py._core.dispatch import roots
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, answer
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 GET = HttpCommand.GET
 
@@ -263,19 +263,24 @@ def sweep(deeds: dict[str, Any], tells: tuple[str, ...], step: int) -> None:
 RUN = "from tests.core.test_closing_tells import *; sweep({}, {}, {})"
 
 
-def test_whatever_is_made_while_the_base_closes_is_refused_or_closed() -> None:
+@VALGRIND_TAKES_LONG
+def test_whatever_is_made_while_the_base_closes_is_refused_or_closed(valgrind: bool) -> None:
     run_python(RUN.format("MAKERS", ("base",), 1))
-    run_python(RUN.format("MAKERS", ("base",), 17), valgrind=True)
+    run_python(RUN.format("MAKERS", ("base",), 17), valgrind=valgrind)
 
 
-def test_whatever_is_made_by_those_who_are_told_of_a_close_is_there_or_refused() -> None:
+@VALGRIND_TAKES_LONG
+def test_whatever_is_made_by_those_who_are_told_of_a_close_is_there_or_refused(
+    valgrind: bool,
+) -> None:
     run_python(RUN.format("MAKERS", ("owner",), 1))
-    run_python(RUN.format("MAKERS", ("owner",), 19), valgrind=True)
+    run_python(RUN.format("MAKERS", ("owner",), 19), valgrind=valgrind)
 
 
-def test_those_who_are_told_of_a_close_may_close_anything() -> None:
+@VALGRIND_TAKES_LONG
+def test_those_who_are_told_of_a_close_may_close_anything(valgrind: bool) -> None:
     run_python(RUN.format("CLOSERS", ("base", "owner"), 1))
-    run_python(RUN.format("CLOSERS", ("base", "owner"), 3), valgrind=True)
+    run_python(RUN.format("CLOSERS", ("base", "owner"), 3), valgrind=valgrind)
 
 
 def test_an_rpc_server_is_not_made_while_the_base_closes() -> None:

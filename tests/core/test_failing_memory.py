@@ -10,7 +10,7 @@ import pytest
 
 from tests.kit.memory_sweeps import swept
 from tests.kit.operations import OPERATIONS
-from tests.kit.support import PATIENCE, ROOT, run_python
+from tests.kit.support import PATIENCE, ROOT, VALGRIND_TAKES_LONG, run_python
 
 #: Each is a Python of its own.
 pytestmark = pytest.mark.slow
@@ -49,12 +49,19 @@ def test_every_operation_fails_by_memory_error_and_leaves_nothing(
         assert f"{kind}: " in printed
 
 
-@pytest.mark.parametrize("most", [1, pytest.param(8, marks=pytest.mark.more)])
-def test_what_openssl_gets_no_memory_for_fails_and_leaves_nothing(most: int) -> None:
+@pytest.mark.parametrize(
+    ("kinds", "most"),
+    [
+        (["TlsContext", "HttpConnection"], 1),
+        pytest.param(["TlsContext", "BufferEvent", "HttpConnection"], 8, marks=pytest.mark.more),
+    ],
+)
+def test_what_openssl_gets_no_memory_for_fails_and_leaves_nothing(
+    kinds: list[str], most: int
+) -> None:
     """A sample: OpenSSL asks for memory thousands of times."""
     printed = failed_in_turn(
-        *("TlsContext", "BufferEvent", "HttpConnection", "--source", "OPENSSL"),
-        *("--sample", "--most", str(most)),
+        *(*kinds, "--source", "OPENSSL", "--sample", "--most", str(most)),
         env={"LIBEVENT_PY_COUNT_MEMORY": "1"},
     )
     assert "TlsContext: " in printed
@@ -490,8 +497,11 @@ def test_a_resolver_leaves_memory_functions_as_they_are() -> None:
     assert printed == "5 []\n"
 
 
+@VALGRIND_TAKES_LONG
 @pytest.mark.parametrize("made", ["pool", "bufferevent"])
-def test_without_memory_what_looks_a_name_up_ends_with_its_lookup(made: str) -> None:
+def test_without_memory_what_looks_a_name_up_ends_with_its_lookup(
+    made: str, valgrind: bool
+) -> None:
     run_python(
         f"""
         import socket
@@ -528,5 +538,5 @@ def test_without_memory_what_looks_a_name_up_ends_with_its_lookup(made: str) -> 
                 dns.close()
         silent.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

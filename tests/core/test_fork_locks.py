@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.support import library_of, run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, library_of, run_python
 
 DEBUG = pytest.mark.parametrize("debug", ["", "lock_debugging"], ids=["plain", "lock debugging"])
 
@@ -433,7 +433,8 @@ def test_a_child_can_use_a_base_that_another_thread_was_waking() -> None:
     )
 
 
-def test_what_another_thread_holds_for_long_is_lost_in_the_child() -> None:
+@VALGRIND_TAKES_LONG
+def test_what_another_thread_holds_for_long_is_lost_in_the_child(valgrind: bool) -> None:
     """A8: an error at once, instead of waiting for ever; what else there is can be used."""
     run(
         """
@@ -489,7 +490,7 @@ def test_what_another_thread_holds_for_long_is_lost_in_the_child() -> None:
         child(lambda: buffer.add(b"y"))
         assert bytes(buffer) == b"x"
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

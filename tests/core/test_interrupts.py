@@ -56,14 +56,17 @@ MOST = {"BufferEvent": 1}
 
 #: So many are tried of those that take some seconds, or by `make more`.
 LONG = ["Buffer", "BufferEvent", "HttpConnection", "HttpRequest", "HttpServer", "HttpServerRequest"]
-SAMPLE, MORE = 4, 16
+SAMPLE, MORE = 2, 16
+#: And one of so many of a class's operations.
+SHARES = {"BufferEvent": 3}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", OPERATIONS)
 def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path) -> None:
     some = ["--most", str(MOST.get(kind, SAMPLE))] if kind in LONG else []
-    swept(tmp_path, kind, "--act", "interrupt", *some)
+    share = str(SHARES.get(kind, 1))
+    swept(tmp_path, kind, "--act", "interrupt", *some, "--share", share)
 
 
 @pytest.mark.more

@@ -54,6 +54,14 @@ def test_what_has_not_been_built_says_so(elsewhere: Path) -> None:
     assert "pip install ." in said
 
 
+def test_a_python_that_counts_no_references_is_told_so() -> None:
+    """PyPy, which builds it; CPython without the function stands in for it."""
+    code = "import sys; del sys.getrefcount; sys.implementation.name = 'pypy'; import libevent_py"
+    said = failure(PACKAGE.parent, "-c", code)
+    assert said.startswith("ImportError: libevent_py needs CPython: ")
+    assert said.endswith("and pypy doesn't count them")
+
+
 def test_importing_loads_nothing_that_takes_long_and_is_seldom_needed() -> None:
     run_python("""
     import sys

@@ -202,6 +202,29 @@ def test_only_the_nth_allocation_fails_or_all_from_it_on() -> None:
     assert printed == "[0] [2] [2, 3, 4, 5] []\n[0] []\n7\n"
 
 
+def test_what_cannot_be_put_aside_is_counted_as_refused() -> None:
+    told = run_python(
+        """
+        from libevent_py import BufferEvent, EventBase, Listener, MemorySource, debug
+        debug.count_memory()
+        with EventBase() as base, Listener(base, ("127.0.0.1", 0), None) as listener:
+            sources = MemorySource.ANY, MemorySource.LIBEVENT, MemorySource.OURS
+            before = [debug.memory(source) for source in sources]
+            with BufferEvent(base) as bev:
+                with debug.FailingMemory(1, onwards=True, put_aside=False) as failing:
+                    for tries in 1, 2:
+                        try:
+                            bev.connect(listener.address)
+                        except MemoryError:
+                            print(tries, failing.refused)
+            for source, then in zip(sources, before):
+                now = debug.memory(source)
+                print(source.name, now.refused - then.refused)
+        """
+    )
+    assert told == "1 1\n2 2\nANY 2\nLIBEVENT 0\nOURS 2\n"
+
+
 def test_memory_fails_in_one_block_at_a_time() -> None:
     printed = run_python(
         """

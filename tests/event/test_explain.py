@@ -362,6 +362,116 @@ def test_why_a_bufferevent_of_a_socket_is_suspended(base: EventBase) -> None:
     other.close()
 
 
+def of_a_kind(base: EventBase, kind: str) -> tuple[BufferEvent, BufferEvent]:
+    """Return a bufferevent of *kind*, and one that writes to it."""
+    if "pair" in kind:
+        writer, reader = BufferEvent.pair(base)
+    else:
+        one, other = tcp_pair()
+        writer, reader = BufferEvent(base, one), BufferEvent(base, other)
+    if "filter" in kind:
+        reader = BufferEvent.filter(reader, None, None)
+    return writer, reader
+
+
+KINDS = pytest.mark.parametrize("kind", ["socket", "pair", "filter", "filter of a pair"])
+
+
+@KINDS
+def test_a_low_watermark_that_isn_t_reached_is_told(base: EventBase, kind: str) -> None:
+    writer, bev = of_a_kind(base, kind)
+    waits = "on_read waits for 10 bytes to be read from it (low watermark): "
+    with writer, bev:
+        bev.on_read = nothing
+        bev.setwatermark(READ, 10, 0)
+        told = reasons(base, bev)
+        assert waits + "0 are there" in told
+        assert "reading is suspended, as it isn't enabled: enable(READ)" in told
+        bev.enable(READ)
+        writer.write(b"123456789")
+        run_until(base, lambda: len(bev.input) == 9)
+        told = reasons(base, bev)
+        assert waits + "9 are there" in told and "reading is suspended" not in told
+        assert ", 9 bytes to be read from it" in base.explain()
+        bev.disable(READ)
+        told = reasons(base, bev)
+        assert waits + "9 are there" in told and "as it isn't enabled: enable(READ)" in told
+        bev.enable(READ)
+        writer.write(b"0")
+        run_until(base, lambda: len(bev.input) == 10)
+        assert "waits for" not in reasons(base, bev)
+
+
+@KINDS
+def test_marks_that_can_never_be_reached_are_told(base: EventBase, kind: str) -> None:
+    writer, bev = of_a_kind(base, kind)
+    with writer, bev:
+        bev.on_read = nothing
+        bev.setwatermark(READ, 10, 5)
+        bev.enable(READ)
+        writer.write(b"123456789")
+        run_until(base, lambda: len(bev.input) >= 5)
+        told = reasons(base, bev)
+        waits = "on_read waits for ever: its low watermark, 10 bytes, is above its high one, 5"
+        assert waits in told
+        assert "reading is suspended by the high watermark, 5 bytes" in told
+
+
+@KINDS
+def test_bytes_that_nobody_is_called_for_are_told(base: EventBase, kind: str) -> None:
+    writer, bev = of_a_kind(base, kind)
+    told = "nothing is called for the bytes to be read: it has no on_read"
+    with writer, bev:
+        bev.setwatermark(READ, 10, 0)
+        bev.enable(READ)
+        assert told not in base.explain() and "waits for 10" not in base.explain()
+        writer.write(b"1")
+        run_until(base, lambda: len(bev.input) == 1)
+        assert told in reasons(base, bev) and "waits for 10" not in base.explain()
+        bev.on_read = nothing
+        assert told not in base.explain()
+
+
+@pytest.mark.parametrize("kind", ["filter", "filter of a pair"])
+def test_a_mark_below_a_filter_is_told_as_what_the_filter_waits_for(
+    base: EventBase, kind: str
+) -> None:
+    writer, bev = of_a_kind(base, kind)
+    below = bev.underlying
+    assert below is not None
+    with writer, bev:
+        bev.on_read = nothing
+        below.setwatermark(READ, 10, 0)
+        bev.enable(READ)
+        writer.write(b"123456789")
+        run_until(base, lambda: len(below.input) == 9)
+        expected = f"BufferEvent #{bev._key} waits for 10 bytes to be read from it (low watermark)"
+        assert f"{expected}: 9 are there" in reasons(base, below)
+        assert "waits for 10" not in reasons(base, bev)
+        below.setwatermark(WRITE, 0, 4)
+        below.disable(WRITE)
+        bev.write(b"123456789")
+        expected = f"writing is suspended by the high watermark of BufferEvent #{below._key} below"
+        assert expected in reasons(base, bev)
+
+
+@KINDS
+def test_what_on_write_waits_for_is_told(base: EventBase, kind: str) -> None:
+    _, bev = of_a_kind(base, kind)
+    waits = "on_write waits until 4 bytes or less are to be written (low watermark)"
+    with bev:
+        bev.disable(WRITE)
+        bev.setwatermark(WRITE, 4, 0)
+        bev.write(b"12345")
+        assert waits not in reasons(base, bev)  # nobody does
+        bev.on_write = nothing
+        told = reasons(base, bev)
+        assert waits in told and "5 bytes to write" in base.explain()
+        assert "writing is suspended, as it isn't enabled: enable(WRITE)" in told
+        bev.setwatermark(WRITE, 5, 0)
+        assert "on_write waits" not in reasons(base, bev)
+
+
 def test_which_limit_a_bufferevent_is_suspended_by(base: EventBase) -> None:
     one, other = tcp_pair()
     with BufferEvent(base, one) as bev, RateLimitGroup(base, RateLimit(5, 5, tick=50)) as group:

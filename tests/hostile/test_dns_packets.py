@@ -38,7 +38,7 @@ from tests.kit.dns_packets import (
 )
 from tests.kit.dns_peers import NameServer, Question
 from tests.kit.peers import run_until, settle
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 NAME = b"bad.example"
 NUMBER = 1
@@ -327,7 +327,8 @@ def test_a_client_survives_it_as_an_answer(base: EventBase, packet: bytes) -> No
     send_to_client(base, packet)
 
 
-def test_none_has_libevent_touch_memory_that_is_not_its_own() -> None:
+@VALGRIND_TAKES_LONG
+def test_none_has_libevent_touch_memory_that_is_not_its_own(valgrind: bool) -> None:
     run_python(
         """
         from libevent_py import EventBase
@@ -337,5 +338,5 @@ def test_none_has_libevent_touch_memory_that_is_not_its_own() -> None:
                 send_to_server(base, packet)
                 send_to_client(base, packet)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

@@ -26,7 +26,7 @@ from tests.kit.hostile_http import (
     UNFINISHED,
     coded,
 )
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 REFUSALS = {name: (raw, status) for status, group in REFUSED.items() for name, raw in group.items()}
 
@@ -193,8 +193,9 @@ print("all")
 """
 
 
-def test_none_of_them_touches_memory_that_is_not_the_servers() -> None:
-    assert run_python(ALL, valgrind=True, stderr=None) == "all\n"
+@VALGRIND_TAKES_LONG
+def test_none_of_them_touches_memory_that_is_not_the_servers(valgrind: bool) -> None:
+    assert run_python(ALL, valgrind=valgrind, stderr=None) == "all\n"
 
 
 def test_a_library_that_has_all_holes_goes_on_as_well(unpatched: Path) -> None:

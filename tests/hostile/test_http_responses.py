@@ -23,7 +23,7 @@ from libevent_py import (
     HttpRequestError,
     LoopFlag,
 )
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 #: What the client takes at most, in bytes.
 HEADERS, BODY = 8192, 65536
@@ -404,8 +404,9 @@ print("all")
 """
 
 
-def test_none_of_them_touches_memory_that_is_not_the_clients() -> None:
-    assert run_python(ALL, valgrind=True, stderr=None) == "all\n"
+@VALGRIND_TAKES_LONG
+def test_none_of_them_touches_memory_that_is_not_the_clients(valgrind: bool) -> None:
+    assert run_python(ALL, valgrind=valgrind, stderr=None) == "all\n"
 
 
 def test_a_library_that_has_all_holes_goes_on_as_well(unpatched: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, TagError, tag
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 #: How each kind of item is taken, when one of tag 1 is asked for.
 TAKERS: dict[str, Callable[[Buffer], Any]] = {
@@ -192,7 +192,8 @@ def test_a_good_item_is_read_after_a_bad_one_was_dropped(name: str) -> None:
     assert tag.unmarshal_int(buffer, 1) == 5
 
 
-def test_none_of_them_reads_what_is_not_there() -> None:
+@VALGRIND_TAKES_LONG
+def test_none_of_them_reads_what_is_not_there(valgrind: bool) -> None:
     refused = run_python(
         """
         from libevent_py import TagError, tag
@@ -213,7 +214,7 @@ def test_none_of_them_reads_what_is_not_there() -> None:
                         pass
         print(refused)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
     kinds = [kind for kind, _ in CASES.values()]
     assert int(refused) == 2 * (kinds.count("any") * len(TAKERS) + len(KINDS))

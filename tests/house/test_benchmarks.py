@@ -20,7 +20,7 @@ if not sys.platform.startswith("linux"):
     pytest.skip("the benchmarks are for Linux", allow_module_level=True)
 
 from benchmarks import tracing
-from benchmarks.jobs import JOBS
+from benchmarks.jobs import JOBS, Job
 from benchmarks.measures import Ask, not_empty
 from benchmarks.plot import curve_of, curves
 from benchmarks.process import Sample
@@ -29,17 +29,27 @@ from benchmarks.runner import missing_packages, missing_tools, taking_part
 from tests.kit.once import once
 from tests.kit.support import PATIENCE, ROOT
 
-#: What a quick run prints and writes.
-Quick = tuple[str, dict[str, Any]]
+#: What a quick run prints and writes, and of which jobs.
+Quick = tuple[str, dict[str, Any], list[Job]]
 
 RAW_ECHO = next(job for job in JOBS if job.name == "raw-echo-64B")
 PACKAGES = {
     *("aiohttp", "asyncio", "granian", "httptools", "libevent_py", "uvicorn", "uvloop"),
     "waitress",
 }
-#: The jobs that can be done here, and those that can't for want of a program.
-TOOLS = missing_tools(JOBS)
-DONE = [job for job in JOBS if job.measure.tool not in TOOLS]
+#: Those that `make test` runs, where `make more` runs all: one of each kind.
+SAMPLE = ("dispatch", "raw-echo-64B", "http-hello-32")
+
+
+def packages(jobs: list[Job]) -> set[str]:
+    """Return what the contenders of *jobs* want to be installed."""
+    return {name for job in jobs for contender in job.contenders for name in contender.packages}
+
+
+def done(jobs: list[Job]) -> list[Job]:
+    """Return those of *jobs* for which no program is missing here."""
+    tools = missing_tools(jobs)
+    return [job for job in jobs if job.measure.tool not in tools]
 
 
 def benchmarks(*arguments: str) -> str:
@@ -53,25 +63,31 @@ def benchmarks(*arguments: str) -> str:
     ).stdout
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    """What a quick run of everything prints, and what it writes."""
+@pytest.fixture(scope="module", params=["some", pytest.param("all", marks=pytest.mark.more)])
+def quick(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Quick:
+    """What a quick run prints, and what it writes."""
+    chosen = [] if request.param == "all" else [f"--job={name}" for name in SAMPLE]
 
     def make(place: Path) -> None:
-        printed = benchmarks("--quick", "--json", str(place / "result.json"))
+        printed = benchmarks("--quick", "--json", str(place / "result.json"), *chosen)
         (place / "printed").write_text(printed)
 
-    place = once(tmp_path_factory, "benchmarks", make)
-    return (place / "printed").read_text(), json.loads((place / "result.json").read_text())
+    place = once(tmp_path_factory, f"benchmarks-{request.param}", make)
+    jobs = [job for job in JOBS if not chosen or job.name in SAMPLE]
+    return (place / "printed").read_text(), json.loads((place / "result.json").read_text()), jobs
 
 
 def test_the_list_names_every_job() -> None:
     assert [line.split()[0] for line in benchmarks("--list").splitlines()] == [j.name for j in JOBS]
 
 
+def test_the_contenders_want_what_is_known() -> None:
+    assert packages(list(JOBS)) == PACKAGES
+
+
 def test_every_job_gives_a_result_and_a_table(quick: Quick) -> None:
-    printed, report = quick
-    assert [result["job"] for result in report["jobs"]] == [job.name for job in DONE]
+    printed, report, jobs = quick
+    assert [result["job"] for result in report["jobs"]] == [job.name for job in done(jobs)]
     for result in report["jobs"]:
         assert table(result) in printed
 
@@ -79,21 +95,22 @@ def test_every_job_gives_a_result_and_a_table(quick: Quick) -> None:
 def test_every_contender_whose_package_is_there_takes_part_and_the_others_are_named(
     quick: Quick,
 ) -> None:
-    printed, report = quick
-    missing = {package for package in PACKAGES if not find_spec(package)}
-    assert set(report["missing"]) == {*missing, *TOOLS}
+    printed, report, jobs = quick
+    missing = {package for package in packages(jobs) if not find_spec(package)}
+    tools = missing_tools(jobs)
+    assert set(report["missing"]) == {*missing, *tools}
     for package in missing:
         assert f"LEFT OUT: {package}" in printed
-    for tool in TOOLS:
+    for tool in tools:
         assert f"LEFT OUT: jobs with {tool}" in printed
-    for job, result in zip(DONE, report["jobs"], strict=True):
+    for job, result in zip(done(jobs), report["jobs"], strict=True):
         expected = [c.name for c in job.contenders if not missing.intersection(c.packages)]
         assert [row["contender"] for row in result["contenders"]] == expected
 
 
 def test_every_sample_counts_what_was_done(quick: Quick) -> None:
-    _, report = quick
-    for job, result in zip(DONE, report["jobs"], strict=True):
+    _, report, jobs = quick
+    for job, result in zip(done(jobs), report["jobs"], strict=True):
         for row in result["contenders"]:
             (sample,) = row["samples"]
             assert sample.keys() == {"amount", "operations"}
@@ -164,7 +181,7 @@ def test_jobs_and_rounds_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_what_it_was_measured_on_is_written_with_the_samples(quick: Quick) -> None:
-    _, report = quick
+    _, report, _ = quick
     machine = report["machine"]
     assert machine["libevent"] == machine["libevent in the package"]
     assert machine["method"] == machine["method in the package"]

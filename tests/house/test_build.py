@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -92,6 +93,44 @@ def test_headers_for_another_kind_of_machine_are_fetched_anew(foreign: Path) -> 
     assert done.returncode == 0, done.stderr
     config = Path("vendor", "include", "event2", "event-config.h")
     assert (foreign / config).read_text() == (ROOT / config).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(struct.calcsize("P") != 8, reason="it is for 64 bits")
+def test_what_is_made_for_event_config_says_what_the_real_one_says(foreign: Path) -> None:
+    """With either, libevent declares the same, and what its headers ask has the same value."""
+    include = foreign / "vendor" / "include"
+    config = include / "event2" / "event-config.h"
+    names = sorted(path.name for path in (include / "event2").glob("*.h"))
+    names = [name for name in names if not name.startswith("event-config")]
+    source = "".join(f"#include <event2/{name}>\n" for name in names)
+    used = {
+        name
+        for header in names
+        for name in re.findall(r"\bEVENT__\w+", (include / "event2" / header).read_text())
+    }
+    source += "".join(f"ASK {name}_IS {name}\n" for name in sorted(used))
+
+    def told() -> list[str]:
+        command = ["gcc", "-E", "-P", "-D_GNU_SOURCE", "-I", str(include), "-x", "c", "-"]
+        done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        # Not what the system's own headers declare: that depends on which was included first.
+        ours = r"^ASK .*|^.*\b(?:ev|ev\w*_|bufferevent\w*)\w+ ?\(.*"
+        return re.findall(ours, done.stdout, re.MULTILINE)
+
+    shutil.copy2(ROOT / "vendor" / "include" / "event2" / "event-config.h", config)
+    real = told()
+    config.unlink()
+    command = "from vendor import fetch; fetch.complete(); import build_ffi; "
+    command += "print(build_ffi.fits(fetch.VENDORED))"
+    shutil.copy2(ROOT / "vendor" / "event-config.h.in", foreign / "vendor")
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=foreign, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "True\n", done.stderr
+    assert len(real) > 400
+    assert told() == real
 
 
 @pytest.mark.slow

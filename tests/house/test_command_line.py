@@ -234,13 +234,63 @@ def test_a_sample_is_copied_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"{copy} is there already" in capsys.readouterr().err
 
 
+def test_several_samples_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["samples", "show", "pair", "methods"]) == 0
+    texts = [(ROOT / "samples" / f"{name}.py").read_text() for name in ("pair", "methods")]
+    assert capsys.readouterr().out == "\n".join(texts)
+    assert main(["samples", "show", "pair", "no_such"]) == 2
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.slow
-def test_a_twin_that_was_copied_compiles(tmp_path: Path) -> None:
-    assert main(["samples", "copy", "--c", "pair", str(tmp_path)]) == 0
-    command = ["cc", "-o", "pair", "pair.c", "-levent_core"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE)
-    done = subprocess.run([tmp_path / "pair"], capture_output=True, timeout=PATIENCE)
+@pytest.mark.parametrize(
+    ("name", "headers", "libraries"),
+    [
+        ("pair", ["sample.h"], "-levent_core"),
+        ("upper_delimited", ["sample.h"], "-levent_core"),
+        ("filter_zlib", ["sample.h"], "-levent_core -lz"),
+        ("dns_example", ["names.h", "sample.h"], "-levent_extra -levent_core"),
+        ("le_proxy", ["sample.h", "tls.h"], "-levent_openssl -levent_core -lssl -lcrypto"),
+    ],
+)
+def test_a_twin_is_copied_with_what_it_includes_and_how_it_is_compiled(
+    name: str,
+    headers: list[str],
+    libraries: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "my samples"
+    assert main(["samples", "copy", "--c", name, str(place)]) == 0
+    *files, compiling = capsys.readouterr().out.splitlines()
+    copies = {f"{name}.c", *headers}
+    assert {Path(file).name for file in files} == copies == {each.name for each in place.iterdir()}
+    command = compiling.removeprefix("Compile it by: ")
+    assert command.endswith(f".c' {libraries}")
+    subprocess.run(command, shell=True, check=True, timeout=PATIENCE)
+    done = subprocess.run([place / name, "--help"], capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0
+
+
+def test_each_twin_is_linked_with_what_it_includes(tmp_path: Path) -> None:
+    for twin in (ROOT / "samples" / "c").glob("*.c"):
+        found = samples_command.files(twin.stem, True)
+        assert "-levent_core" in samples_command.compiling(found, tmp_path)
+        assert all(file.exists() for file in found)
+
+
+def test_headers_that_are_there_are_left_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = tmp_path / "sample.h"
+    assert main(["samples", "copy", "--c", "pair", str(tmp_path)]) == 0
+    assert main(["samples", "copy", "--c", "methods", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert (said.out.count(f"{header}\n"), said.err) == (1, "")
+    header.write_text("mine")
+    assert main(["samples", "copy", "--c", "priorities", str(tmp_path)]) == 0
+    assert f"{header} is another one, and is left as it is" in capsys.readouterr().err
+    assert header.read_text() == "mine"
 
 
 def test_a_copy_that_can_not_be_written_is_told(

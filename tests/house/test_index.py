@@ -133,7 +133,7 @@ def test_each_place_has_the_name_of_the_class_that_it_is_in(
             Place("f", f"{tmp_path.name}/two.py", 1),
         ],
         "a_do": [Place("f", f"{tmp_path.name}/two.py", 1)],
-        "a_dup": [Place("f", f"{tmp_path.name}/two.py", 1, stands=True)],
+        "a_dup": [Place("f", f"{tmp_path.name}/two.py", 1, True, ("a_do", "a_free"))],
     }
 
 
@@ -203,7 +203,8 @@ def test_it_says_so_of_each_place_a_line(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_it_knows_what_a_macro_has_become(capsys: pytest.CaptureFixture[str]) -> None:
     (place,) = places()["evsignal_new"]
-    expected = f"Event.signal stands for it  libevent_py/event/event.py:{place.line}\n"
+    where = f"libevent_py/event/event.py:{place.line}"
+    expected = f"Event.signal stands for it, and calls event_new  {where}\n"
     assert run(capsys, "evsignal_new") == (0, expected, "")
 
 
@@ -213,7 +214,8 @@ def test_it_says_how_to_call_a_function_that_something_else_stands_for(
     (place,) = places()["evbuffer_readln"]
     assert run(capsys, "evbuffer_readln") == (
         0,
-        f"Buffer.readln stands for it  libevent_py/buffer/buffer.py:{place.line}\n"
+        "Buffer.readln stands for it, and calls evbuffer_search_eol, evbuffer_copyout, "
+        f"evbuffer_drain  libevent_py/buffer/buffer.py:{place.line}\n"
         "libevent's own can be called as libevent_py.lib.evbuffer_readln.\n",
         "",
     )

@@ -87,12 +87,14 @@ def test_the_sdist_has_the_headers_and_what_builds_and_nothing_built(dist: Path)
         "samples/upper_listener.py",
         "setup.py",
         "tests/house/test_packaging.py",
+        "vendor/event-config.h.in",
         "vendor/fetch.py",
-        "vendor/include/event2/event-config.h",
         "vendor/include/event2/event.h",
         "vendor/libevent.toml",
     }
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
+    # It is for the machine that made the sdist: a build takes or makes its own.
+    assert not [name for name in names if "event-config" in name and not name.endswith(".in")]
 
 
 def test_the_wheel_is_for_every_python_from_3_10_on_and_has_only_the_package(dist: Path) -> None:
@@ -232,9 +234,10 @@ def test_nearly_every_public_name_has_a_known_type(tmp_path: Path) -> None:
     unknown = [
         symbol["name"]
         for symbol in told["symbols"]
-        if symbol["isExported"] and not symbol["isTypeKnown"]
+        if symbol["isExported"] and (not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"])
     ]
-    assert told["completenessScore"] >= 0.98, unknown
+    assert len(told["symbols"]) > 2000
+    assert told["completenessScore"] >= 0.99, unknown
 
 
 def test_the_wheel_works_in_a_fresh_environment(

@@ -20,7 +20,7 @@ import pytest
 from libevent_py import _ffi
 from libevent_py._ffi import ffi, lib
 from tests.kit.cdefs import C, cdef, declarations, function_name, not_declared, without_comments
-from tests.kit.support import ROOT, run_python
+from tests.kit.support import ROOT, VALGRIND_TAKES_LONG, run_python
 
 if sys.version_info >= (3, 11):
     pass
@@ -204,7 +204,8 @@ def test_a_libevent_without_secure_rng_add_bytes_can_take_the_place_of_one_with(
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, check=True, timeout=60)
 
 
-def test_a_program_of_libevent_1_can_be_written_with_its_functions() -> None:
+@VALGRIND_TAKES_LONG
+def test_a_program_of_libevent_1_can_be_written_with_its_functions(valgrind: bool) -> None:
     """They are for one event base, that of event_init, and one evdns base, that of evdns_init."""
     run_python(
         """
@@ -249,5 +250,5 @@ def test_a_program_of_libevent_1_can_be_written_with_its_functions() -> None:
         lib.event_base_free(base)
         assert lib.EVBUFFER_EOF == lib.BEV_EVENT_EOF
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

@@ -41,7 +41,8 @@ def test_every_name_of_the_headers_went_somewhere() -> None:
 def test_the_index_has_all_that_the_package_and_its_tables_know() -> None:
     listed = {one.name for one in c_names.names().values()}
     assert len(listed) > 850
-    assert in_c.prototypes().keys() <= listed
+    theirs = {name for name, one in in_c.prototypes().items() if one.header.startswith("event2/")}
+    assert theirs <= listed
     assert find.places().keys() <= listed
     assert not_declared("functions") | not_declared("macros") <= listed
     constants = {name for name in dir(lib) if find.is_constant(name)}

@@ -154,6 +154,54 @@ def test_installed_headers_are_copied_and_nothing_beside_them(
     assert list(fetch.VENDOR.iterdir()) == [fetch.VENDORED]
 
 
+@pytest.fixture
+def partial(bare: Path, include: Path) -> Path:
+    """The headers of an sdist on a bare machine: all that are the same everywhere."""
+    shutil.copytree(include, fetch.VENDORED)
+    for config in (fetch.VENDORED / "event2").glob("event-config*.h"):
+        config.unlink()
+    return fetch.VENDORED / "event2"
+
+
+def test_what_an_sdist_lacks_comes_from_what_is_installed(
+    partial: Path, include: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = include / "event2" / "event-config.h"
+    config.write_text(f"{config.read_text()}/* installed */\n")
+    monkeypatch.setattr(fetch, "PLACES", [include])
+    fetch.headers()
+    assert (partial / "event-config.h").read_text().endswith("/* installed */\n")
+
+
+@pytest.mark.parametrize("installed", ["nothing", "what is refused"])
+def test_what_an_sdist_lacks_is_made_without_a_network(
+    partial: Path,
+    include: Path,
+    installed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (include / "event2" / "dns.h").write_text("")
+    monkeypatch.setattr(fetch, "PLACES", [include] if installed != "nothing" else [])
+    assert fetch.verify(fetch.headers()) == RELEASE
+    said = capsys.readouterr().err
+    assert (f"own copy of the headers, as {include}/event2/dns.h is not" in said) == (
+        installed != "nothing"
+    )
+    made = (partial / "event-config.h").read_text()
+    number = "".join(f"{int(part):02x}" for part in RELEASE.partition("-")[0].split("."))
+    assert f"#define EVENT__NUMERIC_VERSION 0x{number}00\n" in made
+    assert "@" not in made
+    assert list(fetch.VENDOR.iterdir()) == [fetch.VENDORED]
+
+
+def test_the_headers_of_an_sdist_are_verified_before_they_are_completed(partial: Path) -> None:
+    (partial / "event.h").write_text("")
+    with pytest.raises(fetch.HeadersError, match=f"event.h is not .* Or delete {fetch.VENDORED}"):
+        fetch.headers()
+    assert not (partial / "event-config.h").exists()
+
+
 def test_pkg_config_says_where_the_headers_are(bare: Path, include: Path) -> None:
     command(
         bare, "pkg-config", f'[ "$*" = "--variable=includedir libevent_core" ] && echo {include}'

@@ -21,7 +21,7 @@ from libevent_py import (
 from tests.kit.certificates import Authority
 from tests.kit.http_peers import OK, Asked, Server, ask, client
 from tests.kit.peers import run_until
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 from tests.kit.tls_peers import client_context, server_context
 from tests.kit.web import Client, where
 
@@ -175,7 +175,8 @@ def test_trailer_fields_become_no_headers_where_libevent_is_mended(base: EventBa
     assert [name for name, _ in answered.headers] == ["Transfer-Encoding", *trailer]
 
 
-def test_the_filter_touches_no_memory_that_is_not_its_own() -> None:
+@VALGRIND_TAKES_LONG
+def test_the_filter_touches_no_memory_that_is_not_its_own(valgrind: bool) -> None:
     run_python(
         """
         from libevent_py import *
@@ -192,5 +193,5 @@ def test_the_filter_touches_no_memory_that_is_not_its_own() -> None:
                     run_until(base, lambda: asked.ended)
                 server.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

@@ -24,7 +24,7 @@ from libevent_py._core.dispatch import live
 from tests.kit.http_peers import NOTHING, OK, Asked, Server, ask, chunked, client
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
 from tests.kit.processes import in_child
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 
 GET = HttpCommand.GET
 
@@ -352,7 +352,8 @@ PEERS = """
 """
 
 
-def test_ending_everything_everywhere_touches_no_memory_that_is_freed() -> None:
+@VALGRIND_TAKES_LONG
+def test_ending_everything_everywhere_touches_no_memory_that_is_freed(valgrind: bool) -> None:
     run_python(
         PEERS
         + """
@@ -403,7 +404,7 @@ def test_ending_everything_everywhere_touches_no_memory_that_is_freed() -> None:
                     del base
                     gc.collect()
     """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -35,7 +35,7 @@ from tests.kit.http_peers import (
     then_close,
 )
 from tests.kit.peers import nobody_listens, run_until, settle
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 from tests.kit.tls_peers import client_context, openssl_server, server_context
 
 
@@ -236,7 +236,10 @@ def test_openssls_own_server_answers(
     assert b"Ciphers" in asked.body
 
 
-def test_ending_https_everywhere_touches_no_memory_that_is_freed(authority: Authority) -> None:
+@VALGRIND_TAKES_LONG
+def test_ending_https_everywhere_touches_no_memory_that_is_freed(
+    authority: Authority, valgrind: bool
+) -> None:
     own = authority.server
     run_python(
         """
@@ -285,5 +288,5 @@ def test_ending_https_everywhere_touches_no_memory_that_is_freed(authority: Auth
         str(own.certfile),
         str(own.keyfile),
         str(authority.ca.certfile),
-        valgrind=True,
+        valgrind=valgrind,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 # Memory.
 
@@ -107,7 +107,8 @@ def test_a_relay_to_who_reads_nothing_holds_little_memory(what: str, framing: st
     assert grown < 4 * 2**20, f"{grown} bytes for {passed} that were relayed"
 
 
-def test_what_is_paused_limited_and_in_parts_touches_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_what_is_paused_limited_and_in_parts_touches_no_freed_memory(valgrind: bool) -> None:
     code = """
         import gc, socket, time
         from libevent_py import (
@@ -186,7 +187,7 @@ def test_what_is_paused_limited_and_in_parts_touches_no_freed_memory() -> None:
         gc.collect()
         print("done")
     """
-    assert run_python(code, valgrind=True) == "done\n"
+    assert run_python(code, valgrind=valgrind) == "done\n"
 
 
 def test_everything_dropped_while_it_is_paused_and_limited_is_collected() -> None:

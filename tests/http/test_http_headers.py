@@ -71,6 +71,23 @@ def test_what_is_not_there_is_the_default_or_a_key_error() -> None:
         headers.pop("Gone")
 
 
+@pytest.mark.parametrize("kind", [Headers, Query])
+def test_what_is_neither_a_mapping_nor_pairs_is_told(kind: type[Headers]) -> None:
+    wrong: list[tuple[Any, str]] = [
+        ("a=b", "items must be a mapping or pairs of name and value, not 'a=b'"),
+        (5, "items must be a mapping or pairs of name and value, not 5"),
+        (["name"], "items must be pairs of name and value, not 'name'"),
+        ([("a", "b", "c")], r"items must be pairs of name and value, not \('a', 'b', 'c'\)"),
+        ([5], "items must be pairs of name and value, not 5"),
+    ]
+    headers = kind([("a", "b")])
+    for items, said in wrong:
+        for use in kind, headers.update:
+            with pytest.raises(TypeError, match=said):
+                use(items)
+    assert headers.items() == [("a", "b")]
+
+
 def test_adding_keeps_what_is_there_and_setting_replaces_all_of_the_name() -> None:
     headers = Headers(COOKIES)
     headers.add("Set-Cookie", "z=3")

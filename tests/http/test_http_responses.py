@@ -24,7 +24,7 @@ from libevent_py import (
 from tests.kit.certificates import Authority
 from tests.kit.http_peers import OK, Asked, Server, ask, client, response, then_close
 from tests.kit.peers import run_until, settle
-from tests.kit.support import PATIENCE, run_python
+from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
 from tests.kit.tls_peers import client_context, server_context
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nContent-Length: 99\r\n\r\n"
@@ -205,8 +205,9 @@ def test_on_informational_may_end_everything(base: EventBase, what: str) -> None
         assert ask(connection).body == b"hello"
 
 
+@VALGRIND_TAKES_LONG
 @pytest.mark.parametrize("what", ["cancel", "close", "drop", "base"])
-def test_ending_in_on_informational_is_safe_under_valgrind(what: str) -> None:
+def test_ending_in_on_informational_is_safe_under_valgrind(what: str, valgrind: bool) -> None:
     run_python(
         """
         import sys
@@ -232,7 +233,7 @@ def test_ending_in_on_informational_is_safe_under_valgrind(what: str) -> None:
         print(len(ended))
         """,
         what,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -75,6 +75,11 @@ LEFT_OUT = {
         "tests/core/test_fork_locks.py::"
         "test_other_processes_can_be_begun_while_another_thread_runs_a_loop[fork]": "what is "
         "on the other thread's stack looks like a leak in the child",
+        "tests/event/test_threads.py::"
+        "test_a_forked_child_leaves_the_thread_and_its_calls_to_the_parent": "the same",
+        "tests/event/test_threads.py::"
+        "test_a_block_that_is_never_left_ends_with_the_process": "the thread ends after leaks have "
+        "been looked for",
         "tests/vulnerabilities/test_vulnerabilities.py::"
         "test_without_a_loopback_interface_what_needs_it_is_unknown": "its probes bring libevent's "
         "known faults about, which the sanitizer prints",

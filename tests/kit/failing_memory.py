@@ -245,8 +245,7 @@ class Starving:
         known = error is None or isinstance(error, REFUSED) or kind_of(error) is usual
         if not known:
             self.fail(what, f"it raised {told(error)}")  # type: ignore[arg-type]
-        refused = one.refusals or one.bare
-        if error is not None and not refused and kind_of(error) is not usual:
+        if error is not None and not one.refusals and kind_of(error) is not usual:
             self.fail(what, f"nothing has failed, but it raised {told(error)}")
         if isinstance(error, REFUSED) and tried_again(one.kind, one.name):
             again = one.again

@@ -11,9 +11,11 @@ import contextlib
 import gc
 import itertools
 import json
+import mmap
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,11 +24,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.progress import Progress
 from tests.kit.support import PATIENCE
 from tests.kit.troubles import WORLDS, prepare, program
 
 #: How much of what a failing program has said is shown, in characters.
 SHOWN = 12_000
+#: After how many seconds it is looked how far the jobs are.
+POLLED = 0.05
 
 
 class Runner:
@@ -101,10 +106,30 @@ def programs(
             yield worlds[seed % len(worlds)], seed
 
 
-def work(arguments: argparse.Namespace, job: int, place: Path) -> int:
+class Counts:
+    """How many programs a job has run, and how many failed: in memory that all jobs share.
+
+    That takes no descriptor, which the programs would inherit and count.
+    """
+
+    FORMAT = struct.Struct("QQ")
+
+    def __init__(self, shared: mmap.mmap, job: int) -> None:
+        self._shared, self._at = shared, job * self.FORMAT.size
+
+    def get(self) -> tuple[int, int]:
+        programs, failures = self.FORMAT.unpack_from(self._shared, self._at)
+        return programs, failures
+
+    def set(self, programs: int, failures: int) -> None:
+        self.FORMAT.pack_into(self._shared, self._at, programs, failures)
+
+
+def work(arguments: argparse.Namespace, job: int, place: Path, shared: mmap.mmap) -> int:
     """Run the programs of one job, tell what they did, and return how many failed."""
     runner = Runner(arguments.steps, place)
     end = time.monotonic() + 60 * arguments.minutes if arguments.minutes else None
+    counts = Counts(shared, job)
     number = -1 if end else arguments.programs
     done: Counter[str] = Counter()
     for world, seed in programs(
@@ -120,9 +145,38 @@ def work(arguments: argparse.Namespace, job: int, place: Path) -> int:
             shown = (
                 f"--world {world} --first {seed} --programs 1 --steps {arguments.steps}: {wrong}"
             )
-            print(shown, flush=True)
+            with open(place / "failures", "a") as failures:  # at once, so that none is cut in two
+                failures.write(f"{shown}\n")
+        counts.set(done["programs"], done["failures"])
     (place / f"job-{job}").write_text(json.dumps(done))
     return done["failures"]
+
+
+def watch(pids: list[int], arguments: argparse.Namespace, place: Path, shared: mmap.mmap) -> int:
+    """Show how far the jobs are, and each failure, until they end; return how many broke off."""
+    (place / "failures").touch()
+    left, broken, began = set(pids), 0, time.monotonic()
+    timed = bool(arguments.minutes)
+    total = 60 * arguments.minutes if timed else arguments.programs
+    with (
+        Progress("fuzz", total, "s" if timed else "programs") as progress,
+        open(place / "failures") as failures,
+    ):
+        while left:
+            for pid in sorted(left):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    left.remove(pid)
+                    broken += bool(status)
+            if shown := failures.read():
+                progress.say(shown.rstrip("\n"))
+            counts = [Counts(shared, job).get() for job in range(arguments.jobs)]
+            programs, failed = (sum(each) for each in zip(*counts, strict=True))
+            done = time.monotonic() - began if timed else programs
+            said = f"{programs:,} programs, {failed} failures" if timed else f"{failed} failures"
+            progress.reach(done, said)
+            time.sleep(POLLED if left else 0)
+    return broken
 
 
 def main() -> None:
@@ -145,13 +199,14 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         pids = []
+        shared = mmap.mmap(-1, arguments.jobs * Counts.FORMAT.size)
         for job in range(arguments.jobs):
             pid = os.fork()
             if not pid:
-                work(arguments, job, place)
+                work(arguments, job, place, shared)
                 os._exit(0)
             pids.append(pid)
-        broken = [pid for pid in pids if os.waitpid(pid, 0)[1]]
+        broken = watch(pids, arguments, place, shared)
         done: Counter[str] = Counter()
         for job in range(arguments.jobs):
             done.update(json.loads((place / f"job-{job}").read_text()))

@@ -1,4 +1,4 @@
-"""Programs that are traced by ``python -m libevent_py trace``."""
+"""Programs that are traced by ``python -m libevent_py trace``, and compared."""
 
 from __future__ import annotations
 
@@ -48,6 +48,20 @@ def run(
     )
     assert status is None or done.returncode == status, done.stderr[-3000:]
     return done
+
+
+def compared(*arguments: str) -> tuple[int, list[str]]:
+    """Run ``compare`` with *arguments*; return its exit status and the lines that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "libevent_py", "compare", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert not done.stderr or done.returncode == 2, done.stderr
+    return done.returncode, (done.stdout or done.stderr).splitlines()
 
 
 def traced(place: Path, *arguments: str, status: int | None = 0) -> Traced:

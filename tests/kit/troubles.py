@@ -214,7 +214,8 @@ class Troubled(World):
                 except (errors.ClosedError, errors.ForkError):
                     pass
                 except BaseException as error:
-                    if not self.stolen:
+                    starving = "without_memory" in self.around and isinstance(error, MemoryError)
+                    if not self.stolen and not starving:
                         self.faults.append(error)
                 time.sleep(chance.random() * 0.0003)
 

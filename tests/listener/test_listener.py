@@ -147,11 +147,17 @@ def test_the_accepted_socket_does_not_block_unless_asked(
             assert os.get_blocking(accepted.calls[-1][1]) == blocking
 
 
-def test_a_child_process_inherits_the_accepted_socket_unless_told_otherwise(
+def test_no_child_process_inherits_the_accepted_socket_unless_told_otherwise(
     base: EventBase, accepted: Accepted
 ) -> None:
-    for options, inheritable in ((CLOSE, True), (CLOSE | ListenerOption.CLOSE_ON_EXEC, False)):
-        with Listener(base, ANYWHERE, accepted, options=options) as server:
+    own: tuple[dict[str, Any], ...] = (
+        {},
+        {"options": CLOSE | ListenerOption.CLOSE_ON_EXEC},
+        {"options": CLOSE},
+    )
+    for options, inheritable in zip(own, (False, False, True), strict=True):
+        with Listener(base, ANYWHERE, accepted, **options) as server:
+            assert not os.get_inheritable(server.fd)
             with connected(server.address):
                 before = len(accepted)
                 run_until(base, lambda before=before: len(accepted) > before)  # type: ignore[misc]

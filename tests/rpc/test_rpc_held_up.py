@@ -24,7 +24,7 @@ from libevent_py import (
 )
 from tests.kit.peers import connected, nobody_listens, run_until, settle
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, World, answer, new_world
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 INPUT, OUTPUT = RpcHook.INPUT, RpcHook.OUTPUT
 CONTINUE, PAUSE, TERMINATE = RpcHookResult.CONTINUE, RpcHookResult.PAUSE, RpcHookResult.TERMINATE
@@ -371,11 +371,14 @@ def test_what_is_held_up_ends_once_whatever_is_done_when_it_goes_on(at: str, num
     run_python(f"from tests.rpc.test_rpc_held_up import sweep; sweep({at!r}, {number})")
 
 
+@VALGRIND_TAKES_LONG
 @pytest.mark.parametrize("number", range(3), ids=["input", "output", "both"])
 @pytest.mark.parametrize("at", ["server", "pool"])
-def test_what_is_held_up_touches_no_memory_that_is_freed(at: str, number: int) -> None:
+def test_what_is_held_up_touches_no_memory_that_is_freed(
+    at: str, number: int, valgrind: bool
+) -> None:
     code = f"from tests.rpc.test_rpc_held_up import sweep; sweep({at!r}, {number}, 13)"
-    run_python(code, valgrind=True)
+    run_python(code, valgrind=valgrind)
 
 
 # One by one.

@@ -176,6 +176,7 @@ def test_the_configuration_serves_under_load_while_servers_come_and_go(
             first.send(signal.SIGHUP)
             first.until("2 new workers serve")
             wait_until(lambda: seen & set(first.workers()))
+            wait_until(lambda: len(first.workers()) == 2)  # the old ones have ended
             second.send(signal.SIGTERM)
             assert second.wait() == 0
             assert sum(one.result() for one in asked) > 100

@@ -117,6 +117,7 @@ def test_what_a_test_leaves_on_its_base_is_told(tmp_path: Path) -> None:
 BACKENDS = """
     import unittest
     import pytest
+    from libevent_py import EventBase
 
     def test_all(event_base, libevent_backend):
         assert libevent_backend in (None, event_base.method)
@@ -138,6 +139,23 @@ BACKENDS = """
     def test_late(request):
         request.getfixturevalue("event_base")
 
+    @pytest.mark.backends("poll", "select")
+    def test_its_own(libevent_backend):
+        with EventBase(method=libevent_backend) as base:
+            assert base.method == libevent_backend
+
+    @pytest.mark.backends("poll")
+    def test_any():
+        EventBase().close()
+
+    @pytest.mark.backends("poll")
+    class TestMarked:
+        def test_with(self, event_base):
+            assert event_base.method == "poll"
+
+        def test_without(self):  # it is not marked itself
+            pass
+
     @pytest.mark.backends("poll")
     @pytest.mark.usefixtures("event_base")
     class TestCase(unittest.TestCase):
@@ -158,11 +176,18 @@ def test_tests_run_on_the_backends_that_are_marked(tmp_path: Path) -> None:
         "test_some[select-1]": "passed",
         "test_some[select-2]": "passed",
         "test_fails[poll]": "failed",
-        "test_late": "failed",
+        "test_late": "error",
+        "test_its_own[poll]": "passed",
+        "test_its_own[select]": "passed",
+        "test_any": "error",
+        "TestMarked::test_with[poll]": "passed",
+        "TestMarked::test_without": "passed",
         "TestCase::test_once": "error",
         "test_without": "passed",
     }
-    assert ran.said.count("\nthe mark backends needs a test that can run more than once") == 2
+    assert ran.said.count("\nthe mark backends needs a test that can run more than once") == 1
+    asks = "\nthe mark backends needs a test that asks for event_base or libevent_backend"
+    assert ran.said.count(asks) == 2
     assert ran.said.count("this libevent has no kqueue here") == 1
     assert "2 skipped" in ran.said
 
@@ -176,7 +201,10 @@ def test_all_tests_run_on_the_backends_of_the_option(tmp_path: Path) -> None:
         "test_each[select]": "passed",
         "test_some[select-1]": "passed",
         "test_some[select-2]": "passed",
-        "test_late": "failed",
+        "test_late": "error",
+        "test_its_own[select]": "passed",
+        "test_any": "error",
+        "TestMarked::test_without": "passed",
         "TestCase::test_once": "error",
         "test_without": "passed",
     }
@@ -195,6 +223,8 @@ def test_a_table_has_the_results_by_backend(tmp_path: Path, workers: int) -> Non
         ("test_it.py::test_some[1]", "-", "-", "passed"),
         ("test_it.py::test_some[2]", "-", "-", "passed"),
         ("test_it.py::test_fails", "-", "FAILED", "-"),
+        ("test_it.py::test_its_own", "-", "passed", "passed"),
+        ("test_it.py::TestMarked::test_with", "-", "passed", "-"),
     } or "kqueue" in str(rows)
 
 
@@ -299,6 +329,7 @@ def test_tests_run_on_another_build(tmp_path: Path, copied: Path, how: str) -> N
     assert re.search(rf"^libevent: 2\.1\.\S+, {re.escape(str(copied))}/", ran.said, re.MULTILINE)
 
 
+@pytest.mark.more
 def test_two_builds_are_compared(tmp_path: Path, copied: Path) -> None:
     ran = pytest_of(tmp_path, WHERE, "--libevent-compare", str(copied), env={"COPIED": str(copied)})
     assert ran.status == pytest.ExitCode.TESTS_FAILED
@@ -317,6 +348,7 @@ def test_builds_that_behave_alike_are_the_same(tmp_path: Path, copied: Path) -> 
     assert ran.said.endswith("1 tests are the same, 0 differ\n")
 
 
+@pytest.mark.more
 def test_a_comparison_runs_what_failed_last_on_both(tmp_path: Path, copied: Path) -> None:
     (tmp_path / "test_it.py").write_text(textwrap.dedent(WHERE))
     done = subprocess.run(

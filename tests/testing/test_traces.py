@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from libevent_py.testing import LibeventTrace, TracedCall
 from tests.kit.pytests import pytest_of
 
@@ -20,13 +22,60 @@ TRACED = """
         assert str(call).startswith("bufferevent_setwatermark(bev#")
         assert str(call) in libevent_trace.lines
 
-    def test_until_shows_the_last_calls(libevent_trace, event_base, until):
-        with Event.timer(event_base, print) as timer:
-            timer.add(50)
+    def test_until_leaves_its_own_calls_out(libevent_trace, event_base, bufferevent_pair, until):
+        left, right = bufferevent_pair
+        ticks = []
+        right.on_read = lambda bev: None
+        with Event.timer(event_base, lambda *_: ticks.append(event_base.n_priorities)) as timer:
+            event_base.loop(3)  # what the package makes for a loop is there
+            libevent_trace.clear()
+            right.setwatermark(EventFlag.READ, 10, 0)
+            timer.add(0.02)
+            right.enable(EventFlag.READ)
+            left.write(b"123456789")
             with pytest.raises(AssertionError) as caught:
-                until(lambda: False, timeout=0.05)
-        told = str(caught.value).partition("the last calls:")[2]
-        assert "event_base_loop(base#1, EVLOOP_ONCE <unfinished ...>" in told
+                until(lambda: len(right.input) == 10, timeout=0.06)
+            told = str(caught.value).partition("the last calls:\\n")[2].splitlines()
+            assert [line for line in told if "setwatermark" in line]
+            assert [line for line in told if "bufferevent_write" in line]
+            at = told.index("<- callback(-1, EV_TIMEOUT)")
+            assert told[at + 1] == "  event_base_get_npriorities(base#1) = 1"
+            assert told[at + 2] == "-> callback"
+            assert "get_length(input of" not in told[-1]  # what the condition asks again and again
+            assert len(ticks) == 1
+            assert libevent_trace.callbacks() == ["callback(-1, EV_TIMEOUT)"] + [
+                each for each in libevent_trace.callbacks()[1:] if "ev#" in each  # of explain()
+            ]
+            assert [str(call) for call in libevent_trace.calls("event_add")] == [
+                f"event_add({libevent_trace.calls('event_add')[0].args[0]}, {{0.020000 s}}) = 0"
+            ]
+            calls = libevent_trace.calls("event_new", "event_free", "event_del", "event_base_loop")
+            assert calls == []
+            assert len(libevent_trace.calls("evbuffer_get_length")) > 3  # the condition's stay
+            event_base.turn(0)
+            assert len(libevent_trace.calls("event_base_loop")) == 1  # the test's own
+
+    def test_what_happens_in_the_loop_stays(libevent_trace, bufferevent_pair, until):
+        left, right = bufferevent_pair
+        got = []
+        right.on_read = lambda bev: got.append(bev.read())
+        right.enable(EventFlag.READ)
+        libevent_trace.clear()
+        left.write(b"hello")
+        until(lambda: got)
+        left.write(b"world")
+        until(lambda: len(got) == 2)
+        lines = [line for line in libevent_trace.lines if "on_read" in line or "_remove(" in line]
+        begin, remove, end = lines[:3]
+        assert begin.startswith("<- on_read(bev#") and end == "-> on_read"
+        assert remove.startswith("  evbuffer_remove(input of") and "hello" in remove
+        assert len(lines) == 6 and len(libevent_trace.calls("evbuffer_remove")) == 2
+        assert [call.depth for call in libevent_trace.calls("evbuffer_remove")] == [1, 1]
+        assert not libevent_trace.calls("event_base_loop")
+
+    def test_a_function_that_there_is_not(libevent_trace):
+        with pytest.raises(ValueError, match="did you mean evbuffer_add"):
+            libevent_trace.calls("evbufer_add")
 
     def test_both(libevent_trace, libevent_debug_mode, event_base):
         assert libevent_trace.calls("event_base_new*")[0].result == "base#1"
@@ -37,11 +86,14 @@ TRACED = """
 """
 
 
+@pytest.mark.more
 def test_a_test_sees_its_calls(tmp_path: Path) -> None:
     ran = pytest_of(tmp_path, TRACED)
     assert ran.outcomes == {
         "test_calls": "passed",
-        "test_until_shows_the_last_calls": "passed",
+        "test_until_leaves_its_own_calls_out": "passed",
+        "test_what_happens_in_the_loop_stays": "passed",
+        "test_a_function_that_there_is_not": "passed",
         "test_both": "passed",
         "test_crash": "failed",
     }, ran.said

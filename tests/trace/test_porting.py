@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kit.peers import exactly
+from tests.kit.pytests import pytest_of
 from tests.kit.samples import Server
 from tests.kit.support import PATIENCE, ROOT, program_of
 
@@ -36,15 +37,32 @@ def shown(command: str) -> str:
 def test_the_code_is_that_of_the_sample_and_its_twin() -> None:
     for language, source in SOURCES.items():
         text = (ROOT / source).read_text()
-        pieces = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+        pieces = re.findall(rf"```{language}\n(?!# test_server)(.*?)```", PAGE, re.DOTALL)
         assert len(pieces) == 5
         for piece in pieces:
             assert piece in text, piece
 
 
 def test_what_names_are_in_c_is_printed_so() -> None:
-    command = "c BufferEvent.read on_accept"
+    command = "c BufferEvent.disable on_accept"
     assert printed(*command.split(), status=0) == shown(command)
+
+
+@pytest.mark.slow
+def test_the_same_tests_run_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(# test_server\.py\n.*?)```", PAGE, re.DOTALL)
+    source = (ROOT / SOURCES["c"]).read_text()
+    program_of(source, tmp_path, f"-I{ROOT}/samples/c").rename(tmp_path / "upper_delimited")
+    faulty = source.replace("capitalize(packet, size);", "")
+    assert faulty != source
+    program_of(faulty, tmp_path, f"-I{ROOT}/samples/c").rename(tmp_path / "faulty")
+    monkeypatch.delenv("SERVER", raising=False)
+    for server, outcome in ("", "passed"), ("upper_delimited", "passed"), ("faulty", "failed"):
+        if server:
+            monkeypatch.setenv("SERVER", str(tmp_path / server))
+        ran = pytest_of(tmp_path, code)
+        expected = {"test_packets_in_pieces": outcome, "test_it_stops_when_told": "passed"}
+        assert ran.outcomes == expected, ran.said
 
 
 def traced(place: Path, name: str, **how: Any) -> None:

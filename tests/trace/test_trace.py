@@ -494,6 +494,81 @@ def test_calls_fail_from_one_on(tmp_path: Path) -> None:
     assert done.calls("evbuffer_add")[1].endswith(" = -1 ENOMEM (INJECTED)")
 
 
+ADDS = """
+    from libevent_py import lib
+    buffer = lib.evbuffer_new()
+    print([lib.evbuffer_add(buffer, b"x", 1) for _ in range(4)])
+"""
+
+
+def test_several_faults_of_a_function_each_count_its_calls(tmp_path: Path) -> None:
+    faults = [f"--inject=evbuffer_add:error={-n}:when={n}" for n in (1, 3, 4)]
+    done = traced(tmp_path, *faults, written(tmp_path, ADDS))
+    assert done.out == "[-1, 0, -3, -4]\n"
+
+
+@pytest.mark.parametrize(
+    ("inject", "said"),
+    [
+        ("evbuffer_add:error=-1:when=5+", "evbuffer_add was called 4 times"),
+        ("evbuffer_new:error=NULL:when=7", "evbuffer_new was called 1 time"),
+        (
+            "evconnlistener_new_bind:error=NULL",
+            "evconnlistener_new_bind was called 0 times (in Python, Listener calls "
+            "evconnlistener_new)",
+        ),
+        ("malloc:when=100000+", "libevent has allocated [1-9][0-9]* times"),
+    ],
+)
+def test_an_injection_that_never_took_place_is_told(tmp_path: Path, inject: str, said: str) -> None:
+    missed = re.escape(f"--inject {inject} never took place: ")
+    missed += said if "[" in said else re.escape(said)
+    file = tmp_path / "trace"
+    options = ["-o", str(file), "-e", "evbuffer_add", "--inject", inject]
+    done = run(*options, written(tmp_path, ADDS), status=2)
+    assert done.stdout == "[0, 0, 0, 0]\n"
+    assert re.fullmatch(rf"libevent_py: trace: {missed}\n", done.stderr)
+    *_, line, last = file.read_text().splitlines()
+    assert re.fullmatch(rf"\+\+\+ {missed} \+\+\+", line)
+    assert last == "+++ exited with 0 +++"
+
+
+def test_on_stderr_it_is_told_once_and_as_json_when_asked(tmp_path: Path) -> None:
+    options = ["-e", "evbuffer_add", "--inject", "evbuffer_add:error=-1:when=9"]
+    program = written(tmp_path, ADDS)
+    assert run(*options, program, status=2).stderr.count("never took place") == 1
+    lines = run("--json", *options, program, status=2).stderr.splitlines()
+    told = [each for each in map(json.loads, lines) if "missed" in each]
+    assert told == [
+        {"missed": f"{' '.join(options[2:])} never took place: evbuffer_add was called 4 times"}
+    ]
+
+
+def test_only_what_never_took_place_is_told_and_a_program_s_status_stays(tmp_path: Path) -> None:
+    program = written(tmp_path, ADDS + "    raise SystemExit(3)\n")
+    options = [f"--inject=evbuffer_add:error=-1:when={n}" for n in (2, 9)]
+    done = traced(tmp_path, *options, program, status=3)
+    assert done.out == "[0, -1, 0, 0]\n"
+    assert [line for line in done.lines if "never took place" in line] == done.lines[-2:-1]
+    assert "when=9 never took place" in done.lines[-2]
+
+
+def test_what_child_processes_call_is_counted_when_they_are_traced(tmp_path: Path) -> None:
+    code = """
+        import os
+        from libevent_py import lib
+        for each in range(3):
+            if os.fork() == 0:
+                lib.evbuffer_new()
+                os._exit(0)
+            os.wait()
+    """
+    options = ["--inject", "evbuffer_new:error=NULL:when=2", written(tmp_path, code)]
+    done = traced(tmp_path, "-f", *options, status=2)
+    assert "evbuffer_new was called 3 times" in done.lines[-2]  # once in each
+    assert "evbuffer_new was called 0 times" in traced(tmp_path, *options, status=2).lines[-2]
+
+
 def test_what_libevent_allocates_fails_as_it_is_told_to(tmp_path: Path) -> None:
     code = """
         from libevent_py import Buffer
@@ -592,14 +667,35 @@ def test_another_backend_is_used(tmp_path: Path) -> None:
         (["--backend", "kqueue", "true"], "there is no backend kqueue: there are "),
         (["--libevent", "/", "true"], "there is no libevent in /: give the directory"),
         (["--inject", "event_add", "true"], "say what the function is to return, as error=-1"),
-        (["--inject", "event_add:error=x", "true"], "is none of error=VALUE"),
-        (["--inject", "event_add:error=-1:errno=errorcode", "true"], "is none of error=VALUE"),
+        (["--inject", "event_add:error=x", "true"], "error=x is no value: give a number, or NULL"),
+        (["--inject", "event_add:error=-1:no=1", "true"], "'no=1' is none of error=VALUE"),
+        (
+            ["--inject", "event_add:error=-1:errno=EFOO", "true"],
+            "--inject event_add:error=-1:errno=EFOO: unknown errno 'EFOO': give its name",
+        ),
+        (["--inject", "event_add:error=-1:errno=ENOMEN", "true"], "did you mean ENOMEM"),
+        (["--inject", "event_add:error=-1:errno=12", "true"], "give its name, such as ENOMEM"),
+        (
+            ["--inject", "event_add:error=-1:errno=errorcode", "true"],
+            "unknown errno 'errorcode': give its name",
+        ),
+        (
+            ["--inject", "event_add:error=-1:when=x", "true"],
+            "when=x says no call: give its number as N, N+ for all from it on, or N..M",
+        ),
         (["--inject", "malloc:when=0", "true"], "when=0 is no call: the first one is 1"),
         (["--inject", "malloc:when=3..2", "true"], "when=3..2 is no call: the first one is 1"),
         (["-o", "a\nb", "true"], "the path must be in one line"),
         (["--inject", "malloc:error=-1", "true"], "malloc() can only return NULL"),
         (33 * ["--inject", "malloc:when=1"] + ["true"], "there are 33, and at most 32 can be"),
-        (["--inject", "malloc_:error=NULL", "true"], "libevent has no function or family malloc_"),
+        (["--inject", "malloc_:error=NULL", "true"], "libevent has no function malloc_ that can"),
+        (["--inject", "evbuffer:error=NULL", "true"], "libevent has no function evbuffer that can"),
+        (["--inject", "accept4:error=-1", "true"], "system calls can't be made to fail"),
+        (
+            ["-e", "listener", "true"],
+            "(families are bufferevent, ev, evbuffer, evconnlistener, evdns, event, evhttp, evrpc, "
+            "evtag, evthread, evutil, libevent, and longer beginnings such as event_base)",
+        ),
     ],
 )
 def test_bad_input_is_told_with_what_to_do(arguments: list[str], said: str) -> None:
@@ -643,6 +739,7 @@ def test_every_public_function_that_has_a_body_is_traced() -> None:
     assert not [name for name in found if name.startswith("evpy_")]
 
 
+@pytest.mark.more
 def test_the_library_compiles_without_a_warning() -> None:
     code = "import build_trace; print(*build_trace.include_dirs(), sep='\\n')"
     command = [sys.executable, "-c", code]

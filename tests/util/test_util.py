@@ -451,6 +451,7 @@ def test_a_lookup_that_the_system_failed_raises_its_errno(monkeypatch: pytest.Mo
     ("arguments", "error", "complaint"),
     [
         ((1, 80), TypeError, "host must be str or bytes, not 1"),
+        (("127.0.0.1:80", 80), ValueError, "host must have no port in it, not '127.0.0.1:80'"),
         (("a\0b", 80), ValueError, "host must not contain a NUL"),
         (("a..ü", 80), ValueError, r"host must be a name for IDNA, not 'a\.\.ü'"),
         (("\ud800", 80), ValueError, "host must be a name for IDNA"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.support import run_python
+from tests.kit.support import VALGRIND_TAKES_LONG, run_python
 
 
 @pytest.mark.parametrize("first", [1, 21])
@@ -13,6 +13,7 @@ def test_no_order_of_calls_crashes_or_leaks(first: int) -> None:
     run_python(code, stderr=None)
 
 
-def test_no_order_of_calls_touches_memory_that_is_not_its_own() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_calls_touches_memory_that_is_not_its_own(valgrind: bool) -> None:
     code = "from tests.kit.worlds import walks; walks(range(101, 105), 200)"
-    run_python(code, stderr=None, valgrind=True)
+    run_python(code, stderr=None, valgrind=valgrind)

@@ -153,6 +153,24 @@ class EvhttpExchange(Exchange):
 
     __slots__ = ("_body", "_request", "_state", "_waiting")
 
+    # As in the base class, where not all type checkers look for what is set here.
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str
+    memo: dict[str, Any]
+    handler: Any
+    complete: bool
+    gone: bool
+    ended: bool
+    started: bool
+    upgrades: bool
+    status: int
+    sent: int
+
     def __init__(self, state: State, request: HttpServerRequest, head: Head, body: bytes) -> None:
         self._state = state
         self._request = request

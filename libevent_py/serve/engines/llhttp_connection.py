@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from libevent_py._core.sockets import lent
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag
 from libevent_py.serve.engines.llhttp_checks import METHODS, NOTED, REASONS, RefusedError, check
@@ -617,8 +618,5 @@ class Connection:
 
 def half_close(fd: int) -> None:
     """Tell the peer of the socket *fd* that nothing more will be sent."""
-    sock = socket.socket(fileno=fd)
-    try:
+    with lent(fd) as sock:
         sock.shutdown(socket.SHUT_WR)
-    finally:
-        sock.detach()

@@ -8,6 +8,8 @@ from libevent_py.serve.engine import Exchange, Headers
 from libevent_py.serve.framing import CHUNKED, LENGTH, NOTHING, head
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from libevent_py.serve.engines.llhttp_connection import Connection
 
 #: How much of a body is kept for an application that doesn't take it.
@@ -28,6 +30,16 @@ class LlhttpExchange(Exchange):
     #: A head that waits for the body's first bytes, or b"".
     _head = b""
     _mode = _left = 0
+
+    # As in the base class, where not all type checkers look for what is set here.
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str
+    memo: dict[str, Any]
+    ended: bool
+    started: bool
+    status: int
+    sent: int
 
     # hot: once for each request.
     def __init__(

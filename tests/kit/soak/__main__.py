@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks.progress import Progress
 from tests.kit.certificates import Authority
 from tests.kit.support import ROOT
 
@@ -181,11 +182,14 @@ def soak(seconds: float, length: float, held: int, number: int, warm: int) -> di
         clients.tell("hold", held)
         clients.read()
         begin = time.monotonic()
-        while len(rests) < warm + 2 or time.monotonic() < begin + seconds:
-            clients.tell("round", length, number)
-            done = clients.read()
-            rests.append(servers.rest())
-            say(rests[-1])
+        # Each round says how it went; that is enough where there is no bar.
+        with Progress("soak", max(seconds, (warm + 2) * length), every=None) as progress:
+            while len(rests) < warm + 2 or time.monotonic() < begin + seconds:
+                clients.tell("round", length, number)
+                done = clients.read()
+                rests.append(servers.rest())
+                progress.say(told(rests[-1]))
+                progress.reach(time.monotonic() - begin, f"{rests[-1]['served']:,} served")
         check(rests[warm:])
         clients.end()
         end = servers.end()
@@ -194,13 +198,12 @@ def soak(seconds: float, length: float, held: int, number: int, warm: int) -> di
     return {"held": held, "clients": done, "servers": end, "samples": servers.samples, "warm": warm}
 
 
-def say(rest: dict[str, Any]) -> None:
-    print(
+def told(rest: dict[str, Any]) -> str:
+    return (
         f"{rest['seconds']:8.1f} s: {rest['memory'] >> 10:,} KiB,"
         f" {rest['descriptors']} descriptors, {rest['objects']} objects,"
         f" {rest['blocks of libevent']} blocks of libevent,"
-        f" {rest['served']:,} served",
-        flush=True,
+        f" {rest['served']:,} served"
     )
 
 

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.progress import Progress
 from libevent_py import (
     BufferEvent,
     DnsBase,
@@ -320,11 +321,15 @@ async def soak(seconds: float, length: float, number: int, warm: int) -> dict[st
         async with contextlib.AsyncExitStack() as stack:
             company = Company(stack, Path(directory))
             await company.serve()
-            while len(rests) < warm + 2 or time.monotonic() < company.begin + seconds:
-                await company.round(length, number)
-                rests.append(await company.rest())
-                said = ", ".join(f"{name} {rests[-1][name]:,}" for name in rests[-1])
-                print(f"{said}, {sum(company.done.values()):,} clients", flush=True)
+            # Each round says how it went; that is enough where there is no bar.
+            with Progress("soak", max(seconds, (warm + 2) * length), every=None) as progress:
+                while len(rests) < warm + 2 or time.monotonic() < company.begin + seconds:
+                    await company.round(length, number)
+                    rests.append(await company.rest())
+                    said = ", ".join(f"{name} {rests[-1][name]:,}" for name in rests[-1])
+                    clients = f"{sum(company.done.values()):,} clients"
+                    progress.say(f"{said}, {clients}")
+                    progress.reach(time.monotonic() - company.begin, clients)
             check(rests[warm:], SAME)
             for task in company.serving:
                 task.cancel()

@@ -1,0 +1,3 @@
+/* Ours. */
+
+int evpy_python_set(uintptr_t names);
