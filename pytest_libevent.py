@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         LocalDnsServer,
         LocalHttpServer,
         LocalListener,
+        Settle,
         Snapshot,
         TlsAuthority,
         Until,
@@ -309,6 +310,14 @@ def until(event_base: EventBase, request: pytest.FixtureRequest) -> Until:
     if "libevent_trace" in request.fixturenames:
         trace = request.getfixturevalue("libevent_trace")
     return Until(event_base, trace)
+
+
+@pytest.fixture
+def settle(event_base: EventBase) -> Settle:
+    """A function that runs the loop of `event_base` until nothing is left to do."""
+    from libevent_py.testing import Settle
+
+    return Settle(event_base)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ extensions = [
     "reference",
     "c_index",
     "departures",
+    "examples",
     "links",
     "pictures",
 ]

@@ -91,7 +91,9 @@ class MemoryBlock(NamedTuple):
     number: int
     #: Its size in bytes.
     size: int
+    #: Who has asked for it.
     source: MemorySource
+    #: Where it is.
     address: int
 
 

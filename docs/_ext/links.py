@@ -2,6 +2,9 @@
 
 A page is plain Markdown, so it links to ``../samples/pair.py``, as everywhere else. On the site
 that becomes a page with the file's text; and a folder's a list of its files.
+
+There are no files of Markdown on the site, so a link whose text is such a file's name has the
+page's title there, and a name in backquotes leads to the page.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.highlighting import PygmentsBridge
@@ -33,6 +37,9 @@ FENCE = re.compile(r"^(```+).*?^\1`*$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {".py": "python", ".c": "c", ".h": "c", ".toml": "toml", ".rpc": "text", ".md": "md"}
 #: Names of files in backquotes that lead to their page, too.
 FILE = re.compile(r"(?:samples|benchmarks)/[\w/]+\.(?:py|c|h)|tests/house/users_program\.py")
+
+#: How a page is called where its name stands for it.
+PAGE = re.compile(r"[\w./-]+\.md")
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +101,43 @@ def noted(app: Sphinx, doctree: nodes.document) -> None:
             here.add(uri.removeprefix("repo:"))
 
 
+def titled(app: Sphinx, doctree: nodes.document) -> None:
+    """Let links to pages have the titles of these, where they had the names of their files."""
+    for link in doctree.findall(addnodes.pending_xref):
+        if link.get("refdomain") == "doc" and PAGE.fullmatch(link.astext()):
+            link["refexplicit"] = False
+    for literal in [*doctree.findall(nodes.literal)]:
+        page = page_named(app.env, literal.astext())
+        if page is not None and page != app.env.docname and not linked(literal):
+            literal.replace_self(to_page(literal, page, app.env.docname))
+
+
+def page_named(env: BuildEnvironment, name: str) -> str | None:
+    """Return the page that a file such as ``docs/safety.md`` becomes, or None."""
+    name = SHOWN.get(name, name)
+    page = name.removeprefix("docs/").removesuffix(".md")
+    return page if PAGE.fullmatch(name) and page in env.found_docs else None
+
+
+def to_page(literal: nodes.literal, page: str, docname: str) -> nodes.Node:
+    """Return a file's name as a link to its page."""
+    return addnodes.pending_xref(
+        "",
+        nodes.inline("", "", literal.deepcopy()),
+        refdomain="doc",
+        reftype="myst",
+        reftarget=page,
+        reftargetid=None,
+        refdoc=docname,
+        refexplicit=True,
+    )
+
+
 def linked(node: nodes.Node) -> bool:
     """Tell whether a node is within a link or a heading."""
     return any(
-        isinstance(above, (nodes.reference, nodes.title, nodes.Titular)) for above in parents(node)
+        isinstance(above, (nodes.reference, addnodes.pending_xref, nodes.title, nodes.Titular))
+        for above in parents(node)
     )
 
 
@@ -165,6 +205,13 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield page_of(name), context, "page.html"
 
 
+def finished(app: Sphinx, error: Exception | None) -> None:
+    """Remove the folder that Sphinx makes for the sources, which the site doesn't have."""
+    place = Path(app.outdir, "_sources")
+    if error is None and place.is_dir() and not app.config.html_copy_source:
+        place.rmdir()
+
+
 def relative(app: Sphinx, name: str, other: str) -> str:
     """Return the way from the page of one file to that of another."""
     return app.builder.get_relative_uri(page_of(name), page_of(other))
@@ -185,6 +232,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("include-read", included)
     app.connect("env-purge-doc", purge)
     app.connect("doctree-read", noted)
+    app.connect("doctree-read", titled)
     app.connect("doctree-resolved", resolved)
     app.connect("html-collect-pages", pages)
+    app.connect("build-finished", finished)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -65,7 +65,7 @@ class Public(SphinxDirective):
         """Return the directive of autodoc's for *name*."""
         full = f"libevent_py.{name}"
         found = thing(full)
-        if inspect.ismodule(found):
+        if inspect.ismodule(found) and name != "lib":  # which cffi makes look like one
             return f".. automodule:: {full}\n"
         if isinstance(found, type) and issubclass(found, enum.Enum):
             return f".. autoclass:: {full}\n   :class-doc-from: class\n\n{enumerated(found)}"
@@ -73,6 +73,8 @@ class Public(SphinxDirective):
             members = ", ".join(names.members(found))
             own = issubclass(found, tuple)  # whose __new__ says nothing
             shown = f"   :members: {members}\n   :undoc-members:\n" if members else ""
+            if special := names.special(found):
+                shown += f"   :special-members: {', '.join(special)}\n"
             kind = "   :class-doc-from: class\n" if own else ""
             return f".. autoclass:: {full}\n{kind}{shown}"
         kind = "function" if callable(found) and not hasattr(found, "__args__") else "data"
@@ -220,6 +222,9 @@ def may_link(literal: nodes.literal) -> bool:
 def told(_app: Sphinx, _what: str, name: str, obj: Any, _options: Any, lines: list[str]) -> None:
     """Give attributes the docstrings that they have elsewhere; complain where there is none."""
     parent, _, last = name.rpartition(".")
+    of_type = not isinstance(obj, type) and getattr(obj, "__doc__", None) == type(obj).__doc__
+    if of_type or any(line.startswith("Alias for field number") for line in lines):
+        lines.clear()  # that is Python's own, and says nothing of the name
     if not any(lines):
         lines[:] = inherited(parent, last)
         if not any(lines):
@@ -237,10 +242,13 @@ def enumerated(kind: type[enum.Enum]) -> str:
     return "\n".join(parts)
 
 
-#: What is said of the door to C, which has no docstrings.
+#: What is said of values and of the door to C, which have no docstrings.
 DOOR = {
     "ffi": "cffi's ``ffi`` for libevent: types, memory and callbacks of C.",
     "lib": "All of libevent's functions and constants, as they are in C.",
+    "libevent_version": "The version of the libevent in use. Wraps ``event_get_version``.",
+    "libevent_version_number": "The same as a number, such as 0x02010c00 for 2.1.12. "
+    "Wraps ``event_get_version_number``.",
 }
 
 

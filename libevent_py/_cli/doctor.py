@@ -31,7 +31,7 @@ PACKAGE = Path(__file__).parent.parent
 EXTRAS = {
     "serve": "libevent_py.serve: its default engine, and WebSocket",
     "reload": "serve --reload without looking at files again and again",
-    "testing": "libevent_py.testing and its pytest plugin",
+    "testing": "pytest for the fixtures; trustme for those of TLS alone",
     "completion": "completion for shells",
 }
 

@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from libevent_py import EventBase
 from libevent_py._cli.find import places, public
@@ -296,9 +296,41 @@ def parser() -> argparse.ArgumentParser:
         "allocates: malloc[:when=N|N+|N..M]",
     )
     add_where(made)
-    add("program", help="a .py file or an executable")
-    add("arguments", nargs=argparse.REMAINDER)
+    program_and_arguments = [
+        add("program", help="a .py file or an executable"),
+        add("arguments", nargs=argparse.REMAINDER),
+    ]
+    add(
+        "-m",
+        dest="module",
+        action=Module,
+        nargs=argparse.REMAINDER,
+        instead_of=program_and_arguments,
+        help="run a module, as python -m does: its name, and all that follows as its arguments",
+    )
     return made
+
+
+class Module(argparse.Action):
+    """The option ``-m``, which takes all that follows, and stands for other arguments."""
+
+    def __init__(self, *args: Any, instead_of: Sequence[argparse.Action], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.instead_of = instead_of
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the module and its arguments; the program is no longer required."""
+        if not values:
+            parser.error("-m: say which module is to be run, as -m pytest")
+        namespace.module = values
+        for action in self.instead_of:
+            action.required = False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -319,7 +351,11 @@ def trace(given: argparse.Namespace) -> int:
     faults = [fault(text) for text in given.inject]
     if len(faults) > FAULTS:
         raise TraceError(f"--inject: there are {len(faults)}, and at most {FAULTS} can be")
-    command = command_of(given.program, given.arguments)
+    if given.module:
+        after = ["--", given.program, *given.arguments] if given.program else []
+        command = [*python(), "-m", *given.module, *after]
+    else:
+        command = command_of(given.program, given.arguments)
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shared = place / "shared"

@@ -12,7 +12,9 @@ from libevent_py.enums import LogSeverity
 class LogMessage(NamedTuple):
     """A message that libevent has logged."""
 
+    #: How bad it is.
     severity: LogSeverity
+    #: What libevent says, without a newline.
     text: str
 
 

@@ -23,10 +23,12 @@ class AllocationFailure:
     before: debug.MemoryUse
     nth: int
 
-    def __init__(self, nth: int, onwards: bool, source: MemorySource) -> None:
+    def __init__(self, nth: int, onwards: bool, source: MemorySource, put_aside: bool) -> None:
         self.nth = nth
         self._source = source
-        self._failing = debug.FailingMemory(nth, onwards=onwards, source=source)
+        self._failing = debug.FailingMemory(
+            nth, onwards=onwards, source=source, put_aside=put_aside
+        )
 
     @property
     def _used(self) -> bool:
@@ -66,24 +68,35 @@ class Allocations:
         debug.count_memory()
 
     def __call__(
-        self, nth: int = 1, *, onwards: bool = False, source: int = MemorySource.LIBEVENT
+        self,
+        nth: int = 1,
+        *,
+        onwards: bool = False,
+        source: int = MemorySource.LIBEVENT,
+        put_aside: bool = True,
     ) -> AllocationFailure:
         """Return a block in which the *nth* allocation of *source* fails, the first being 1.
 
-        With *onwards*, so do all later ones. Raises `ValueError` for a number below 1.
+        With *onwards*, so do all later ones. With *put_aside* false, the memory that the package
+        has put aside is not there to help, as in `debug.FailingMemory`. Raises `ValueError` for a
+        number below 1.
         """
-        return AllocationFailure(nth, onwards, MemorySource(source))
+        return AllocationFailure(nth, onwards, MemorySource(source), put_aside)
 
     def each(
-        self, *, onwards: bool = False, source: int = MemorySource.LIBEVENT
+        self,
+        *,
+        onwards: bool = False,
+        source: int = MemorySource.LIBEVENT,
+        put_aside: bool = True,
     ) -> Iterator[AllocationFailure]:
         """Yield blocks in which the first, second, third … allocation fails, as many as there are.
 
-        The last block is the first in which nothing has failed. Raises `RuntimeError` if one was
-        not used in ``with``.
+        The last block is the first in which nothing has failed. *onwards*, *source* and *put_aside*
+        are those of a call. Raises `RuntimeError` if one was not used in ``with``.
         """
         for nth in itertools.count(1):
-            failure = self(nth, onwards=onwards, source=source)
+            failure = self(nth, onwards=onwards, source=source, put_aside=put_aside)
             yield failure
             if not failure._used:
                 raise RuntimeError(f"what is to fail must be in a with block: allocation {nth}")

@@ -126,7 +126,8 @@ class BadNetwork:
         """Return a port of 127.0.0.1 behind which *address* is, with a bad network in between.
 
         So any program can be a peer. *address* is a port of this machine, ``(host, port)``, or the
-        path of a UNIX socket. The rest is as above; *to_server* is for what clients send.
+        path of a UNIX socket. *faults*, or *settings* by the names of `Faults`, are those of both
+        directions of each connection; *to_server*, if given, those of what clients send.
         """
         back = _settled(faults, settings)
         place = local(address)

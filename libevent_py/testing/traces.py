@@ -25,6 +25,7 @@ LOOP = "event_base_loop"
 class TracedCall(NamedTuple):
     """A call to a function of libevent's."""
 
+    #: Which function it is, as ``"event_add"``.
     name: str
     #: As C writes them, ``ev#1`` or ``"text"``; those that the call has filled in come last.
     args: tuple[str, ...]

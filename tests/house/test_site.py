@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 import libevent_py
-from libevent_py import aio, lib, testing
+from libevent_py import Buffer, aio, lib, testing
 from libevent_py._cli import find, in_c
-from tests.kit import c_names
+from tests.kit import c_names, examples
 from tests.kit.cdefs import not_declared
-from tests.kit.names import sections
+from tests.kit.names import sections, special
 from tests.kit.support import ROOT
 from tests.kit.tutorial import Program, programs
 
@@ -105,16 +105,35 @@ def test_a_guide_s_program_prints_what_the_page_says(program: Program) -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """What a page links to, and the anchors that it has."""
+    """What a page links to, the anchors that it has, and the files of Markdown that it names."""
+
+    #: What has no end.
+    EMPTY = ("area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: list[str] = []
         self.ids: set[str] = set()
+        self.files: list[str] = []  # where the page shows no code
+        self._within: list[str] = []
         self.feed(path.read_text())
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note what has ended."""
+        while tag in self._within and self._within.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        """Note names of files, with what they are in."""
+        if not {"pre", "script", "style", "title"} & {*self._within}:
+            within = [tag for tag in ("a", "code") if tag in self._within]
+            for name in re.findall(r"[\w./-]*\w\.md\b", data):
+                self.files.append(" ".join([*within, name]))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the links and the anchors."""
+        if tag not in self.EMPTY:
+            self._within.append(tag)
         for name, value in attrs:
             if value and name == "id":
                 self.ids.add(value)
@@ -180,6 +199,31 @@ def test_every_public_name_is_in_the_reference(site: Site) -> None:
 
 
 @pytest.mark.more
+def test_what_is_reached_by_syntax_is_in_the_reference_too(site: Site) -> None:
+    found = site.objects("py:method")
+    for name in ("testing.Until.__call__", "testing.Settle.__call__", "testing.Snapshot.__sub__"):
+        assert f"libevent_py.{name}" in found
+    assert {f"libevent_py.Buffer.{name}" for name in special(Buffer)} <= found
+    assert "__contains__" in special(Buffer)
+    text = (site.folder / "reference" / "testing.html").read_text()
+    assert "condition" in text.partition('id="libevent_py.testing.Until.__call__"')[2][:2000]
+
+
+@pytest.mark.more
+def test_each_name_of_the_reference_has_links_to_examples(site: Site) -> None:
+    found = set()
+    for page in (site.folder / "reference").glob("*.html"):
+        text = page.read_text()
+        for name in re.finditer(r'<dt class="sig[^>]* id="libevent_py\.([\w.]+)"', text):
+            following = text.find('<dt class="sig', name.end())
+            links = text[name.end() : following if following > 0 else None]
+            if re.search(r'<p class="examples">Examples?: <a ', links):
+                found.add(name[1])
+    assert examples.public().keys() - found == set()
+    assert len(found) > 900
+
+
+@pytest.mark.more
 def test_every_name_of_the_headers_is_in_the_c_index(site: Site) -> None:
     assert c_names.names().keys() <= site.page("c-index").ids
     assert c_names.names().keys() == site.objects("std:cname")
@@ -223,6 +267,24 @@ def test_every_link_leads_somewhere(site: Site) -> None:
     assert len(outside) > 20
     well_formed = re.compile(r"https?://[a-z0-9.-]+\.[a-z0-9]+(:\d+)?(/[\w./%~#?=&+:-]*)?")
     assert [link for link in sorted(outside) if not well_formed.fullmatch(link)] == []
+
+
+@pytest.mark.more
+def test_no_page_names_a_file_that_the_site_does_not_have(site: Site) -> None:
+    named = {
+        path.relative_to(site.folder).as_posix(): page.files
+        for path, page in site.pages.items()
+        if "files" not in path.parts[len(site.folder.parts) :]
+    }
+    # Only as code that leads to the page; other links have titles.
+    assert [
+        (path, name)
+        for path, names in named.items()
+        for name in names
+        if not name.startswith("a code ")
+    ] == []
+    assert "a code docs/names.md" in named["contributing.html"]
+    assert not (site.folder / "_sources").exists()
 
 
 @pytest.mark.more

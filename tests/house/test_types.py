@@ -17,6 +17,8 @@ import pytest
 
 import libevent_py
 from libevent_py import debug, dns, log, rpc, tag, types, util
+from tests.kit.support import ROOT
+from tests.kit.tutorial import programs
 
 PROGRAM = Path(__file__).with_name("users_program.py")
 
@@ -136,8 +138,13 @@ def test_a_user_s_program_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_user_s_program_passes_mypy_with_all_its_checks(tmp_path: Path) -> None:
     checks = "--strict", "--extra-checks", "--warn-unreachable", "--cache-dir", tmp_path / "cache"
+    shown = []
+    for program in programs(ROOT / "docs" / "examples" / "types.md"):
+        shown.append(tmp_path / f"shown_{program.line}.py")
+        shown[-1].write_text(program.code)
+    assert len(shown) == 2
     for version in ("3.10", "3.13"):
-        run("-m", "mypy", *checks, "--python-version", version, PROGRAM, cwd=tmp_path)
+        run("-m", "mypy", *checks, "--python-version", version, PROGRAM, *shown, cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ HEAD = """\
 # The public names
 
 What a program may use, and nothing else: every name without an underscore. A test compares this
-list with what `dir()` shows. When you add or rename something, document it, add it to CHANGELOG.md
-if users must know, and write this file anew with `python -m tests.kit.names`.
+list with what `dir()` shows. When you add or rename something, document it, add it to
+`CHANGELOG.md` if users must know, and write this file anew with `python -m tests.kit.names`.
 
 Of these, `pointer`, `lib` and `ffi` lead to C itself: what a program does by them is checked no
 more than in C. `pointer` is for reading only.
@@ -43,6 +43,22 @@ def members(kind: type) -> list[str]:
         for name in dir(base)
     }
     return [name for name in dir(kind) if not name.startswith("_") and name not in inherited]
+
+
+#: Methods by which Python's own syntax reaches an object: what they do needs telling.
+SYNTAX = {"__bytes__", "__call__", "__contains__", "__delitem__", "__eq__", "__getitem__"}
+SYNTAX |= {"__iadd__", "__iter__", "__len__", "__setitem__", "__str__", "__sub__"}
+
+
+def special(kind: type) -> list[str]:
+    """Return the methods of *kind* for Python's syntax that a docstring of ours tells of."""
+    return [
+        name
+        for above in kind.__mro__
+        if above.__module__.startswith("libevent_py")
+        for name, method in vars(above).items()
+        if name in SYNTAX and getattr(method, "__doc__", None)
+    ]
 
 
 def own(module: ModuleType) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from libevent_py import (
     Buffer,
     BufferEvent,
+    BufferEventOption,
     DnsResult,
     Event,
     EventBase,
@@ -33,6 +35,7 @@ from libevent_py.testing import (
     LocalDnsServer,
     LocalHttpServer,
     LocalListener,
+    Settle,
     Snapshot,
     TlsAuthority,
     Until,
@@ -65,6 +68,85 @@ def test_until_lets_out_what_a_callback_raises(event_base: EventBase, until: Unt
         timer.add(0)
         with pytest.raises(ValueError, match="from the callback"):
             until(lambda: False)
+
+
+def test_settle_runs_what_is_due_and_what_that_makes_due(
+    event_base: EventBase, socket_pair: tuple[socket.socket, socket.socket], settle: Settle
+) -> None:
+    ran: list[str] = []
+    near, far = (sock.detach() for sock in socket_pair)
+    deferred = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.DEFER_CALLBACKS
+    with (
+        BufferEvent(event_base, near) as left,
+        BufferEvent(event_base, far, deferred, on_read=lambda bev: ran.append("read")) as right,
+        Event.timer(event_base, lambda *_: ran.append("timer")) as timer,
+        Event.timer(event_base, lambda *_: ran.append("later")) as later,
+    ):
+        right.enable(READ)
+        timer.add(0)
+        later.add(3600)
+        event_base.defer(lambda: event_base.defer(left.write, b"sent in the second turn"))
+        settle()
+        assert sorted(ran) == ["read", "timer"]
+        settle()
+        assert len(ran) == 2
+
+
+def test_settle_runs_all_priorities(settle: Settle, event_base: EventBase) -> None:
+    with EventBase(priorities=3) as base:
+        ran: list[int] = []
+        for priority in (2, 0, 1):
+            event = Event(base, -1, EventFlag(0), lambda *_, p=priority: ran.append(p))
+            event.priority = priority
+            event.active(EventFlag.TIMEOUT)
+        Settle(base)()
+        assert ran == [0, 1, 2]
+
+
+def test_settle_waits_until_others_have_been_quiet(
+    event_base: EventBase, socket_pair: tuple[socket.socket, socket.socket], settle: Settle
+) -> None:
+    near, far = socket_pair
+    got: list[bytes] = []
+
+    def send() -> None:
+        for _ in range(3):
+            time.sleep(0.05)
+            near.send(b"x")
+
+    sender = threading.Thread(target=send)
+    with Event(
+        event_base, far, READ | EventFlag.PERSIST, lambda *_: got.append(far.recv(9))
+    ) as event:
+        event.add()
+        sender.start()
+        settle(0.5)
+        assert got == [b"x"] * 3
+        sender.join()
+        begun = time.monotonic()
+        settle(0.02)
+        assert time.monotonic() - begun >= 0.01  # by a coarse clock
+        settle()
+
+
+def test_settle_fails_where_there_is_no_end(event_base: EventBase, settle: Settle) -> None:
+    settle.timeout = 0.05
+    with Event.timer(event_base, lambda event, *_: event.add(0)) as timer:
+        timer.add(0)
+        for quiet in (0.0, 0.01):
+            with pytest.raises(AssertionError, match=r"to do after 0\.05 seconds") as caught:
+                settle(quiet)
+            assert "1 event keeps it alive" in str(caught.value)
+    with pytest.raises(ValueError, match="quiet must be a number of seconds, not -1"):
+        settle(-1)
+
+
+def test_settle_lets_out_what_a_callback_raises(event_base: EventBase, settle: Settle) -> None:
+    for quiet in (0.0, 0.01):
+        event_base.defer(lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            settle(quiet)
+        settle()
 
 
 def test_until_fails_with_what_the_base_has(event_base: EventBase, until: Until) -> None:
@@ -290,6 +372,19 @@ def test_later_allocations_fail_as_well(fail_allocation: Allocations) -> None:
             with pytest.raises(MemoryError):
                 Buffer()
     assert failure.refused == 3
+
+
+def test_nothing_that_was_put_aside_helps(
+    event_base: EventBase, listener: LocalListener, fail_allocation: Allocations
+) -> None:
+    with BufferEvent(event_base) as client:
+        with fail_allocation(1, source=MemorySource.ANY) as helped:
+            client.connect(listener.address)
+        assert helped.refused == 1
+    anything: dict[str, Any] = {"onwards": True, "source": MemorySource.ANY, "put_aside": False}
+    for block in (fail_allocation(1, **anything), next(fail_allocation.each(**anything))):
+        with BufferEvent(event_base) as client, block, pytest.raises(MemoryError):
+            client.connect(listener.address)
 
 
 def test_blocks_must_be_entered(fail_allocation: Allocations) -> None:

@@ -445,6 +445,27 @@ def test_each_thread_has_its_own_indentation(tmp_path: Path) -> None:
     assert sum("begins" in one for one in found) == sum("ends" in one for one in found) >= 400
 
 
+def test_a_module_is_traced_with_all_that_follows(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "__main__.py").write_text(
+        "import sys\nfrom libevent_py import EventBase\nEventBase().close()\nprint(sys.argv[1:])\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    given = ["-c", "x", "-m", "--json", "--", "-x", "y"]
+    done = run("-e", "event_base_free", "-m", "part", *given, env=env)
+    assert done.stdout == f"{given}\n"
+    assert done.stderr == "event_base_free(base#1)\n+++ exited with 0 +++\n"
+
+
+def test_a_module_must_be_named() -> None:
+    assert "-m: say which module is to be run" in run("-c", "-m", status=2).stderr
+
+
+def test_a_program_s_own_option_m_is_its_own(tmp_path: Path) -> None:
+    program = written(tmp_path, "import sys; print(sys.argv[1:])")
+    assert run(program, "-m", "x").stdout == "['-m', 'x']\n"
+
+
 @pytest.mark.parametrize(
     ("inject", "raised"),
     [

@@ -1,0 +1,1 @@
+"""What each Python imports whose programs tell which public names they use."""
