@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from docutils import nodes
+from links import to_page
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
@@ -42,16 +43,7 @@ def link(place: str, docname: str) -> nodes.Node:
     page, _, anchor = place.partition("#")
     title = examples.title(place).removeprefix("Examples: ")
     title = title[:1].upper() + title[1:]
-    return addnodes.pending_xref(
-        "",
-        nodes.inline(title, title),
-        refdomain="doc",
-        reftype="myst",
-        reftarget=page,
-        reftargetid=anchor,
-        refdoc=docname,
-        refexplicit=True,
-    )
+    return to_page(nodes.inline(title, title), page, docname, anchor)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -109,7 +109,8 @@ def titled(app: Sphinx, doctree: nodes.document) -> None:
     for literal in [*doctree.findall(nodes.literal)]:
         page = page_named(app.env, literal.astext())
         if page is not None and page != app.env.docname and not linked(literal):
-            literal.replace_self(to_page(literal, page, app.env.docname))
+            shown = nodes.inline("", "", literal.deepcopy())
+            literal.replace_self(to_page(shown, page, app.env.docname))
 
 
 def page_named(env: BuildEnvironment, name: str) -> str | None:
@@ -119,15 +120,15 @@ def page_named(env: BuildEnvironment, name: str) -> str | None:
     return page if PAGE.fullmatch(name) and page in env.found_docs else None
 
 
-def to_page(literal: nodes.literal, page: str, docname: str) -> nodes.Node:
-    """Return a file's name as a link to its page."""
+def to_page(shown: nodes.inline, page: str, docname: str, anchor: str | None = None) -> nodes.Node:
+    """Return what is *shown* as a link to a page, or to its *anchor*."""
     return addnodes.pending_xref(
         "",
-        nodes.inline("", "", literal.deepcopy()),
+        shown,
         refdomain="doc",
         reftype="myst",
         reftarget=page,
-        reftargetid=None,
+        reftargetid=anchor,
         refdoc=docname,
         refexplicit=True,
     )

@@ -45,6 +45,7 @@ def test_every_example_is_tested(page: str) -> None:
     [(page, n) for page, printed in PRINTED.items() for n in range(len(printed))],
 )
 def test_an_example_does_what_it_says(page: str, number: int) -> None:
+    # Python 3.10 has no asyncio.timeout; the example beside it, by wait_for, runs there, too.
     if "asyncio.timeout(" in examples(page)[number] and sys.version_info < (3, 11):
         pytest.skip("the page says that this needs Python 3.11")
     assert run_python(examples(page)[number], stderr=None) == PRINTED[page][number]

@@ -520,6 +520,7 @@ def test_ctrl_c_wakes_a_loop_that_waits(loop: aio.EventLoop) -> None:
         loop.run_until_complete(asyncio.sleep(0))
 
 
+# Python 3.10's run() handles no SIGINT itself: KeyboardInterrupt is raised wherever it comes.
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio itself cancels by it from 3.11 on")
 def test_ctrl_c_cancels_what_run_runs(base: EventBase) -> None:
     ended: list[str] = []
@@ -856,6 +857,7 @@ def test_a_reader_of_what_is_closed_can_be_removed(loop: aio.EventLoop) -> None:
 
 
 def test_a_descriptor_that_the_backend_refuses_is_told_of_at_once(loop: aio.EventLoop) -> None:
+    # Where there is no epoll (macOS), other backends take any descriptor, and C reports nothing.
     if loop.base.method != "epoll":
         pytest.skip("only epoll refuses files")
     with open(os.devnull) as null, pytest.raises(PermissionError):
@@ -918,6 +920,7 @@ async def nested(coroutine: Any) -> None:
 
 
 def test_the_class_is_a_factory_for_asyncio_s_runner() -> None:
+    # Python 3.10 has no such class: there is nothing that could take the factory.
     if sys.version_info < (3, 11):
         pytest.skip("asyncio.Runner is of 3.11")
     with asyncio.Runner(loop_factory=aio.EventLoop) as runner:
