@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from libevent_py import BufferEvent, BufferEventOption, ClosedError, EventBase, LoopFlag
+from libevent_py import (
+    BufferEvent,
+    BufferEventOption,
+    ClosedError,
+    EventBase,
+    LoopFlag,
+)
 from tests.kit.certificates import Authority
 from tests.kit.flags import READ, WRITE
 from tests.kit.peers import run_until, settle
@@ -473,3 +479,44 @@ def test_no_memory_is_misused_whatever_it_does(valgrind: bool) -> None:
         """,
         valgrind=valgrind,
     )
+
+
+@pytest.mark.parametrize("returns", [False, True])
+@pytest.mark.parametrize("size", [4_000, 5_000_000])
+def test_without_memory_for_what_the_socket_does_not_take_it_is_told(
+    size: int, returns: bool
+) -> None:
+    run_python(f"""
+        import socket
+        from libevent_py import *
+        from libevent_py import debug
+        debug.count_memory()
+        answer, told = b"x" * {size}, []
+
+        def on_data(bev, data):
+            if {returns}:
+                return answer
+            bev.write(answer)
+
+        one, other = socket.socketpair()
+        other.setblocking(False)
+        with EventBase() as base, other:
+            bev = BufferEvent(base, one, 1 | BufferEventOption.EAGER)
+            bev.on_data = on_data
+            bev.on_event = lambda bev, what: told.append(what)
+            bev.enable(EventFlag.READ)
+            base.loop(LoopFlag.NONBLOCK)
+            other.send(b"?")
+            raised = []
+            with debug.FailingMemory(1, onwards=True):
+                try:
+                    base.loop(LoopFlag.NONBLOCK)
+                except MemoryError as error:
+                    raised.append(error)
+            if {size} > 1_000_000:
+                assert told == [BufferEventFlag.WRITING | BufferEventFlag.ERROR], told
+                assert "got no memory in the loop" in str(*raised)
+            else:
+                assert (told, raised) == ([], [])
+                assert other.recv(2 * {size}) == answer
+    """)
