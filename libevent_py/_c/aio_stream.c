@@ -588,38 +588,6 @@ static const char *const evpy_handle_names[] = {"_callback", "_args", "_context"
 #define EVPY_HANDLE_MEMBERS (sizeof(struct evpy_handle) / sizeof(PyObject *))
 #define EVPY_TIMER_MEMBERS (EVPY_HANDLE_MEMBERS + sizeof(struct evpy_timer) / sizeof(PyObject *))
 
-/* Make a class derived from asyncio's handles, with members of ours after those. It inherits from the class
- * everything else, how it is traversed, cleared and freed, too. */
-static PyTypeObject *evpy_handle_class(
-    const char *name, PyObject *base, int n, PyType_Slot *slots, Py_ssize_t *at)
-{
-	PyMemberDef members[EVPY_TIMER_MEMBERS + 1];
-	PyType_Spec spec = {name, 0, 0, Py_TPFLAGS_DEFAULT, slots};
-	PyObject *size = PyObject_GetAttrString(base, "__basicsize__"), *bases, *made;
-	int i;
-
-	*at = size == NULL ? -1 : PyLong_AsSsize_t(size);
-	Py_XDECREF(size);
-	bases = PyTuple_New(1);
-	if (*at < 0 || bases == NULL) {
-		Py_XDECREF(bases);
-		return NULL;
-	}
-	memset(members, 0, sizeof members);
-	for (i = 0; i < n; ++i) {
-		members[i].name = evpy_handle_names[i];
-		members[i].type = T_OBJECT_EX;
-		members[i].offset = *at + i * (Py_ssize_t)sizeof(PyObject *);
-	}
-	spec.basicsize = (int)(*at + n * (Py_ssize_t)sizeof(PyObject *));
-	slots[0].slot = Py_tp_members;
-	slots[0].pfunc = members;
-	PyTuple_SetItem(bases, 0, evpy_new_ref(base));
-	made = PyType_FromSpecWithBases(&spec, bases);
-	Py_DECREF(bases);
-	return (PyTypeObject *)made;
-}
-
 static PyObject *evpy_imported(const char *module, const char *name)
 {
 	PyObject *imported = PyImport_ImportModule(module);
@@ -644,10 +612,12 @@ static int evpy_aio_make(void)
 		evpy_aio.monotonic = evpy_imported("time", "monotonic");
 		evpy_aio.heappush = evpy_imported("heapq", "heappush");
 		evpy_aio.heappop = evpy_imported("heapq", "heappop");
-		evpy_aio.handle = evpy_handle_class("libevent_py.aio.native.Handle", handle,
-		    EVPY_HANDLE_MEMBERS, plain, &evpy_aio.handle_at);
-		evpy_aio.timer = evpy_handle_class("libevent_py.aio.native.TimerHandle", timer,
-		    EVPY_TIMER_MEMBERS, ordered, &evpy_aio.timer_at);
+		evpy_aio.handle =
+		    evpy_extended("libevent_py.aio.native.Handle", handle, evpy_handle_names,
+			EVPY_HANDLE_MEMBERS, plain, Py_TPFLAGS_DEFAULT, &evpy_aio.handle_at);
+		evpy_aio.timer =
+		    evpy_extended("libevent_py.aio.native.TimerHandle", timer, evpy_handle_names,
+			EVPY_TIMER_MEMBERS, ordered, Py_TPFLAGS_DEFAULT, &evpy_aio.timer_at);
 		evpy_aio.core = (PyTypeObject *)PyType_FromSpec(&evpy_core_spec);
 		evpy_aio.stream = (PyTypeObject *)PyType_FromSpec(&evpy_stream_spec);
 	}

@@ -264,7 +264,8 @@ static Py_ssize_t evpy_eager_call(
 	size_t room = eager->corked ? sizeof arena->output : 0;
 	int forks = evpy_forks;
 	PyGILState_STATE gil = PyGILState_Ensure();
-	PyObject *bev = evpy_live_object(eager->key), *answer = NULL;
+	PyObject *key = PyLong_FromUnsignedLongLong(eager->key), *answer = NULL;
+	PyObject *bev = key == NULL ? NULL : evpy_live_object(key);
 	PyObject *on_read = bev == NULL ? NULL : PyObject_GetAttr(bev, evpy_attribute.on_read);
 	PyObject *input = on_read == NULL ? NULL : evpy_eager_data(eager, on_read, unread);
 	Py_ssize_t result = EVPY_UNREAD;
@@ -289,6 +290,7 @@ static Py_ssize_t evpy_eager_call(
 	Py_XDECREF(input);
 	Py_XDECREF(on_read);
 	Py_XDECREF(bev);
+	Py_XDECREF(key);
 	if (answer != NULL && result > EVPY_COPIED) {
 		*data = PyBytes_AsString(answer);
 		*held = answer;

@@ -66,24 +66,174 @@ static void evpy_event_end(uintptr_t key)
 		event_free(ev);
 }
 
-/* Call Python, and once more if an interrupt has come before it did anything. */
-static int evpy_event_once_more(uintptr_t key, short what)
-{
-	int done = evpy_event(key, what);
+/* The members of an Event that C reads and sets; see EventState in event/event.py. */
+struct evpy_event_state {
+	PyObject *armed, *callback, *fd, *then, *what;
+};
 
-	return done == 0 ? evpy_event(key, what) : done;
+static struct {
+	PyTypeObject *type;
+	Py_ssize_t at; /* where the members begin in an event */
+} evpy_event_class;
+
+static struct evpy_event_state *evpy_state_of(PyObject *event)
+{
+	return (struct evpy_event_state *)((char *)event + evpy_event_class.at);
+}
+
+/* Put EventState, which derives from `names["Child"]`, into the dictionary at that address. Return 0, or -1 when it has
+ * printed why not. */
+static int evpy_event_classes(uintptr_t names)
+{
+	static const char *const members[] = {"_armed", "_callback", "_fd", "_then", "_what"};
+	PyGILState_STATE gil = PyGILState_Ensure();
+	PyObject *child = PyDict_GetItemString((PyObject *)names, "Child");
+	PyType_Slot slots[] = {{0, NULL}, {0, NULL}};
+
+	if (child != NULL)
+		evpy_event_class.type = evpy_extended("libevent_py.event.event.EventState", child,
+		    members, (int)(sizeof members / sizeof *members), slots,
+		    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, &evpy_event_class.at);
+	if (evpy_event_class.type != NULL)
+		PyDict_SetItemString(
+		    (PyObject *)names, "EventState", (PyObject *)evpy_event_class.type);
+	if (PyErr_Occurred())
+		PyErr_Print();
+	PyGILState_Release(gil);
+	return evpy_event_class.type == NULL ? -1 : 0;
+}
+
+static void evpy_set_member(PyObject **member, PyObject *value)
+{
+	PyObject *before = *member;
+
+	Py_INCREF(value);
+	*member = value;
+	Py_XDECREF(before);
+}
+
+/* Call the callback: between the steps of C no signal handler of Python's runs, so that no interrupt can come before the
+ * callback has begun. */
+static void evpy_event_callback(PyObject *event, struct evpy_event_state *state, short what)
+{
+	PyObject *callback = state->callback, *fd = state->fd, *done;
+
+	evpy_set_member(&state->armed, state->then);
+	Py_INCREF(callback);
+	Py_INCREF(fd);
+	done = PyObject_CallFunctionObjArgs(
+	    callback, event, fd, PyTuple_GetItem(evpy_python.event_flags, what), NULL);
+	Py_DECREF(fd);
+	Py_DECREF(callback);
+	if (done == NULL)
+		evpy_tell(evpy_python.event_raised, event);
+	else
+		Py_DECREF(done);
+}
+
+/* Remove a key from the dictionary that is this attribute of a base's. */
+static int evpy_forget_key(PyObject *base, PyObject *attribute, PyObject *key)
+{
+	PyObject *kept = PyObject_GetAttr(base, attribute);
+	int found = kept == NULL ? -1 : PyDict_Contains(kept, key);
+
+	if (found > 0)
+		found = PyDict_DelItem(kept, key);
+	Py_XDECREF(kept);
+	return found;
+}
+
+/* Whether nothing in Python refers to the event any more, and this thread may free it. */
+static int evpy_event_is_dropped(PyObject *event, PyObject *base)
+{
+	PyObject *parked, *thread;
+	int dropped;
+
+	if (Py_REFCNT(event) != 1 || (PyObject *)Py_TYPE(event) != evpy_python.event)
+		return 0;
+	parked = PyObject_GetAttr(base, evpy_attribute.parked);
+	thread = PyObject_GetAttr(base, evpy_attribute.thread);
+	dropped = parked == Py_None && thread != NULL &&
+	    PyLong_AsUnsignedLong(thread) == PyThread_get_thread_ident();
+	Py_XDECREF(parked);
+	Py_XDECREF(thread);
+	return dropped;
+}
+
+/* Once it has fired for the last time, take it out of what C may call. Return 1 if C is to free the event, as nothing
+ * in Python refers to it. */
+static int evpy_event_fired_once(PyObject *event, PyObject *key)
+{
+	PyObject *base = PyObject_GetAttr(event, evpy_attribute.base);
+	int dropped = 0;
+
+	if (base != NULL && evpy_forget_key(base, evpy_attribute.live, key) >= 0 &&
+	    evpy_event_is_dropped(event, base) &&
+	    evpy_forget_key(base, evpy_attribute.ledger, key) >= 0 &&
+	    PyObject_SetAttr(event, evpy_attribute.pointer, NULL) == 0 &&
+	    PyObject_SetAttr(event, evpy_attribute.class_, evpy_python.event_closed) == 0)
+		dropped = 1;
+	Py_XDECREF(base);
+	return dropped;
+}
+
+/* Have Python ask whether libevent has more calls for it: once more, if an interrupt has come. */
+static void evpy_event_fired_last(PyObject *event)
+{
+	PyObject *done = PyObject_CallFunctionObjArgs(evpy_python.event_fired_last, event, NULL);
+
+	if (done == NULL) {
+		evpy_tell(evpy_python.kept, Py_None);
+		done = PyObject_CallFunctionObjArgs(evpy_python.event_fired_last, event, NULL);
+	}
+	Py_XDECREF(done);
+}
+
+/* Note that the event has fired. Return 1 if C is to free it. */
+static int evpy_event_fired(PyObject *event, struct evpy_event_state *state, PyObject *key)
+{
+	if (state->armed == Py_True || PyObject_IsTrue(state->armed))
+		return 0;
+	if (PyLong_AsLong(state->what) & (EV_SIGNAL | EV_PERSIST)) {
+		evpy_event_fired_last(event);
+		return 0;
+	}
+	evpy_set_member(&state->armed, Py_False);
+	return evpy_event_fired_once(event, key);
+}
+
+/* Call Python. Return 1 if C is to free the event. */
+static int evpy_event(uintptr_t key, short what)
+{
+	PyGILState_STATE gil = PyGILState_Ensure();
+	PyObject *number = PyLong_FromUnsignedLongLong(key);
+	PyObject *event = number == NULL ? NULL : evpy_live_object(number);
+	int dropped = 0;
+
+	if (event != NULL) { /* or libevent is late */
+		struct evpy_event_state *state = evpy_state_of(event);
+
+		evpy_event_callback(event, state, what);
+		dropped = evpy_event_fired(event, state, number);
+		Py_DECREF(event);
+	}
+	Py_XDECREF(number);
+	if (PyErr_Occurred())
+		evpy_tell(evpy_python.kept, Py_None);
+	PyGILState_Release(gil);
+	return dropped;
 }
 
 static void evpy_on_event(evutil_socket_t fd, short what, void *key)
 {
 	struct evpy_running running = {(uintptr_t)key, evpy_running};
-	int done;
+	int dropped;
 
 	(void)fd;
 	evpy_running = &running;
-	EVPY_CALL(done = evpy_event_once_more((uintptr_t)key, what));
+	EVPY_CALL(dropped = evpy_event((uintptr_t)key, what));
 	evpy_running = running.outer;
-	if (done == 2)
+	if (dropped)
 		evpy_event_end((uintptr_t)key);
 }
 

@@ -1,18 +1,62 @@
 /* Calling Python by its own API, for what is called too often for cffi: docs/decisions/016-asyncio-in-c.md. */
 
 #include <Python.h>
+#include <structmember.h>
 
-/* What of Python's C refers to, for good; bufferevent/eager.py gives it. */
+/* What of Python's C refers to, for good. */
 static struct {
 	PyObject *live; /* where objects are found by their keys */
+	PyObject *kept; /* errors.keep, with an argument before the error */
+	/* event/event.py: */
+	PyObject *event, *event_closed; /* classes */
+	PyObject *event_flags; /* a tuple: an EventFlag for each number */
+	PyObject *event_raised, *event_fired_last; /* functions */
+	/* bufferevent/eager.py: */
 	PyObject *on_data; /* the class of BufferEvent.on_data */
-	PyObject *kept, *eager_failed, *eager_parked, *eager_unread, *eager_write; /* functions */
+	PyObject *eager_failed, *eager_parked, *eager_unread, *eager_write; /* functions */
 } evpy_python;
 
 /* The names of attributes, which Python looks up by their addresses first. */
 static struct {
-	PyObject *objects, *bev, *unread, *unsent, *held, *room, *on_read, *callback;
+	PyObject *objects, *base, *live, *ledger, *parked, *thread, *pointer, *class_;
+	PyObject *bev, *unread, *unsent, *held, *room, *on_read, *callback;
 } evpy_attribute;
+
+#define EVPY_MOST_MEMBERS 10
+
+/* Make a class derived from `base`, with members of ours after that one's own, from `*at` on: Python's slots would be out
+ * of C's reach. It inherits everything else, how it is traversed, cleared and freed, too. `slots` begins with
+ * an empty one. */
+static PyTypeObject *evpy_extended(const char *name, PyObject *base, const char *const *names,
+    int n, PyType_Slot *slots, unsigned flags, Py_ssize_t *at)
+{
+	PyMemberDef members[EVPY_MOST_MEMBERS + 1];
+	PyType_Spec spec = {name, 0, 0, flags, slots};
+	PyObject *size = PyObject_GetAttrString(base, "__basicsize__"), *bases, *made;
+	int i;
+
+	*at = size == NULL ? -1 : PyLong_AsSsize_t(size);
+	Py_XDECREF(size);
+	bases = PyTuple_New(1);
+	if (*at < 0 || bases == NULL) {
+		Py_XDECREF(bases);
+		return NULL;
+	}
+	memset(members, 0, sizeof members);
+	for (i = 0; i < n; ++i) {
+		members[i].name = names[i];
+		members[i].type = T_OBJECT_EX;
+		members[i].offset = *at + i * (Py_ssize_t)sizeof(PyObject *);
+	}
+	spec.basicsize = (int)(*at + n * (Py_ssize_t)sizeof(PyObject *));
+	slots[0].slot = Py_tp_members;
+	slots[0].pfunc = members;
+	Py_INCREF(base);
+	PyTuple_SetItem(bases, 0, base);
+	made = PyType_FromSpecWithBases(&spec, bases);
+	Py_DECREF(bases);
+	return (PyTypeObject *)made;
+}
 
 /* The exception that is set, as an object, with its traceback. */
 static PyObject *evpy_take_error(void)
@@ -46,72 +90,96 @@ static void evpy_tell(PyObject *function, PyObject *about)
 }
 
 /* What C may call by that key, a new reference; or NULL, perhaps with an exception. */
-static PyObject *evpy_live_object(uintptr_t key)
+static PyObject *evpy_live_object(PyObject *key)
 {
-	PyObject *number = PyLong_FromUnsignedLongLong(key);
-	PyObject *objects =
-	    number == NULL ? NULL : PyObject_GetAttr(evpy_python.live, evpy_attribute.objects);
-	PyObject *found = NULL;
+	PyObject *objects = PyObject_GetAttr(evpy_python.live, evpy_attribute.objects), *found;
 
-	if (objects == NULL) {
-		Py_XDECREF(number);
+	if (objects == NULL)
 		return NULL;
-	}
 	if (PyDict_CheckExact(objects)) {
-		found = PyDict_GetItemWithError(objects, number);
+		found = PyDict_GetItemWithError(objects, key);
 		Py_XINCREF(found);
 	} else {
-		found = PyObject_GetItem(objects, number);
+		found = PyObject_GetItem(objects, key);
 		if (found == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
 			PyErr_Clear();
 	}
 	Py_DECREF(objects);
-	Py_DECREF(number);
 	return found;
 }
 
-/* Take what is in the dictionary at that address. Return 0, or -1 when it has printed why not. */
+/* Make the names of attributes, once. Return 0, or -1 with an exception. */
+static int evpy_name_attributes(void)
+{
+	struct {
+		const char *name;
+		PyObject **place;
+	} attribute[] = {
+	    {"objects", &evpy_attribute.objects},
+	    {"base", &evpy_attribute.base},
+	    {"_live", &evpy_attribute.live},
+	    {"_ledger", &evpy_attribute.ledger},
+	    {"_parked", &evpy_attribute.parked},
+	    {"_thread", &evpy_attribute.thread},
+	    {"pointer", &evpy_attribute.pointer},
+	    {"__class__", &evpy_attribute.class_},
+	    {"bev", &evpy_attribute.bev},
+	    {"unread", &evpy_attribute.unread},
+	    {"unsent", &evpy_attribute.unsent},
+	    {"held", &evpy_attribute.held},
+	    {"room", &evpy_attribute.room},
+	    {"_on_read", &evpy_attribute.on_read},
+	    {"callback", &evpy_attribute.callback},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof attribute / sizeof *attribute; ++i)
+		if (*attribute[i].place == NULL) {
+			*attribute[i].place = PyUnicode_InternFromString(attribute[i].name);
+			if (*attribute[i].place == NULL)
+				return -1;
+		}
+	return 0;
+}
+
+/* Take what is in the dictionary at that address. Return 0, or -1 if it holds anything that C doesn't know, or when it
+ * has printed why not. */
 static int evpy_python_set(uintptr_t names)
 {
 	PyGILState_STATE gil = PyGILState_Ensure();
 	struct {
 		const char *name;
 		PyObject **place;
-	} object[] =
-	    {
-		{"live", &evpy_python.live},
-		{"OnData", &evpy_python.on_data},
-		{"kept", &evpy_python.kept},
-		{"eager_failed", &evpy_python.eager_failed},
-		{"eager_parked", &evpy_python.eager_parked},
-		{"eager_unread", &evpy_python.eager_unread},
-		{"eager_write", &evpy_python.eager_write},
-	    },
-	  attribute[] = {
-	      {"objects", &evpy_attribute.objects},
-	      {"bev", &evpy_attribute.bev},
-	      {"unread", &evpy_attribute.unread},
-	      {"unsent", &evpy_attribute.unsent},
-	      {"held", &evpy_attribute.held},
-	      {"room", &evpy_attribute.room},
-	      {"_on_read", &evpy_attribute.on_read},
-	      {"callback", &evpy_attribute.callback},
-	  };
-	int i, result = 0;
+	} object[] = {
+	    {"live", &evpy_python.live},
+	    {"kept", &evpy_python.kept},
+	    {"Event", &evpy_python.event},
+	    {"closed_event", &evpy_python.event_closed},
+	    {"event_flags", &evpy_python.event_flags},
+	    {"event_raised", &evpy_python.event_raised},
+	    {"event_fired_last", &evpy_python.event_fired_last},
+	    {"OnData", &evpy_python.on_data},
+	    {"eager_failed", &evpy_python.eager_failed},
+	    {"eager_parked", &evpy_python.eager_parked},
+	    {"eager_unread", &evpy_python.eager_unread},
+	    {"eager_write", &evpy_python.eager_write},
+	};
+	Py_ssize_t unknown = PyDict_Size((PyObject *)names);
+	size_t i;
 
-	for (i = 0; i < (int)(sizeof object / sizeof *object); ++i) {
+	for (i = 0; i < sizeof object / sizeof *object; ++i) {
 		PyObject *found = PyDict_GetItemString((PyObject *)names, object[i].name);
 
-		Py_XINCREF(found);
-		*object[i].place = found;
-		result |= found == NULL;
+		if (found != NULL) {
+			Py_INCREF(found);
+			*object[i].place = found;
+			--unknown;
+		}
 	}
-	for (i = 0; i < (int)(sizeof attribute / sizeof *attribute); ++i) {
-		*attribute[i].place = PyUnicode_InternFromString(attribute[i].name);
-		result |= *attribute[i].place == NULL;
-	}
-	if (PyErr_Occurred())
+	if (evpy_name_attributes() < 0) {
 		PyErr_Print();
+		unknown = -1;
+	}
 	PyGILState_Release(gil);
-	return -result;
+	return unknown == 0 ? 0 : -1;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 ON_READ, ON_DATA = "on_read(bev)", "on_data(bev, data)"
+ON_EVENT = "callback(event, fd, what)"
 
 #: How a callback is called, by the function of the package's that calls it; where it calls several,
 #: with the name of the class before it.
@@ -23,7 +24,6 @@ CALLS = {
     "evpy_bufferevent_read": ON_READ,
     "evpy_bufferevent_write": "on_write(bev)",
     "evpy_dns_query": "callback(request)",
-    "evpy_event": "callback(event, fd, what)",
     "evpy_http_request": "handler(request)",
     "evpy_once_fired": "callback(fd, what)",
 }

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
 from libevent_py._core.frames import Function
-from libevent_py._ffi import ffi
+from libevent_py._ffi import ffi, lib
 
 if TYPE_CHECKING:
     from libevent_py._core.child import Child
@@ -134,6 +134,19 @@ def from_c(
         return function
 
     return decorate
+
+
+def give_to_c(**objects: object) -> None:
+    """Have C refer to *objects*, for good, by names that ``_c/python.c`` lists."""
+    if lib.evpy_python_set(id(objects)):  # it has printed why, unless it doesn't know one
+        raise ImportError(f"libevent_py can't give C what it needs: {', '.join(objects)}")
+
+
+def _kept(_: None, error: BaseException) -> None:
+    errors.keep(error)
+
+
+give_to_c(live=live, kept=_kept)
 
 
 def _after_fork() -> None:

@@ -85,6 +85,7 @@ STANDS_FOR = {
     "evpy_eager_unhook": "bufferevent_setcb",
     "evpy_event_active_as": "event_active",
     "evpy_event_add_timeval": "event_add",
+    "evpy_event_classes": "event_new",
     "evpy_event_keys": "event_base_foreach_event",
     "evpy_event_rouse": "event_add",
     "evpy_event_running": "event_base_get_running_event",

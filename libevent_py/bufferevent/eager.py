@@ -31,7 +31,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.called import ON_DATA, ON_READ, explained_as
 from libevent_py._core.convert import Octets
-from libevent_py._core.dispatch import live
+from libevent_py._core.dispatch import give_to_c
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
@@ -227,18 +227,10 @@ def _parked(bev: BufferEvent) -> bool:
     return bev.base._forked
 
 
-def _kept(_: None, error: BaseException) -> None:
-    errors.keep(error)
-
-
-_for_c = {
-    "live": live,
-    "OnData": OnData,
-    "kept": _kept,
-    "eager_failed": _failed,
-    "eager_parked": _parked,
-    "eager_unread": _unread,
-    "eager_write": answered,
-}
-if lib.evpy_python_set(id(_for_c)):  # it has printed why
-    raise ImportError("libevent_py can't tell C what to call")
+give_to_c(
+    OnData=OnData,
+    eager_failed=_failed,
+    eager_parked=_parked,
+    eager_unread=_unread,
+    eager_write=answered,
+)

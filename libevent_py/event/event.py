@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from sys import getrefcount
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from libevent_py import debug, errors
 from libevent_py._core import convert, signals
+from libevent_py._core.called import ON_EVENT, explained_as
 from libevent_py._core.child import UNUSED, Child, Rank
 from libevent_py._core.convert import FileDescriptor, Seconds, Timeout
-from libevent_py._core.dispatch import from_c, live, next_key
+from libevent_py._core.dispatch import from_c, give_to_c, next_key
 from libevent_py._core.frames import any_thread
 from libevent_py._core.handle import without_pointer
 from libevent_py._core.owner import get_ident, weak
@@ -49,7 +49,27 @@ _MAX_SECONDS = convert.MAX_SECONDS
 _MICROSECOND = 1e-6  # C may round a shorter timeout to 0
 
 
-class Event(Child):
+if TYPE_CHECKING:
+
+    class EventState(Child):
+        """What C reads and sets of an event: see ``struct evpy_event_state`` in ``_c/event.c``."""
+
+        #: Whether C may call the event. None while its callback runs and this may be the last call;
+        #: UNUSED, which is false too, until the event is added or made active.
+        _armed: bool | tuple[()] | None
+        _then: bool | None  # what _armed becomes when it fires: True when it stays pending
+        _callback: Callable[..., object]
+        _fd: int  # or the signal number
+        _what: int
+
+else:
+    _classes = {"Child": Child}
+    if lib.evpy_event_classes(id(_classes)):  # it has printed why
+        raise ImportError("libevent_py can't make the class of events")
+    EventState = _classes["EventState"]
+
+
+class Event(EventState):
     """Something to wait for on a base, and a callback for it; usable in ``with``, which closes it.
 
     A pending event stays alive by itself; any other is freed with the last reference to it. An
@@ -57,16 +77,9 @@ class Event(Child):
     ``python -X dev`` shows.
     """
 
-    __slots__ = ("_armed", "_callback", "_fd", "_file", "_then", "_what")
+    __slots__ = ("_file",)
 
-    #: Whether C may call the event. None while its callback runs and this may be the last call;
-    #: UNUSED, which is false too, until the event is added or made active.
-    _armed: bool | tuple[()] | None
-    _then: bool | None  # what _armed becomes when it fires: True when it stays pending
-    _callback: Callable[..., object]
-    _fd: int  # or the signal number
     _file: FileDescriptor | None
-    _what: int
 
     _rank = Rank.EVENT
     _free = staticmethod(lib.event_free)
@@ -454,15 +467,10 @@ class Event(Child):
             self._disarm()
 
 
-#: What a closed event's class is, and how many references `evpy_event` itself has to an event.
-CLOSED: type[Event] = without_pointer(Event)
-ALONE = 2
-
 #: Members of EventFlag as plain ints, which combine ten times as fast.
 lib_SIGNAL: Final = int(EventFlag.SIGNAL)
 lib_PERSIST: Final = int(EventFlag.PERSIST)
 lib_WAITS: Final = int(IO | EventFlag.SIGNAL)
-lib_STAYS: Final = lib_SIGNAL | lib_PERSIST
 lib_FOR_GOOD = 2
 
 
@@ -518,49 +526,24 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     return event
 
 
-# hot: `benchmarks` has a job that does nothing else.
-@ffi.def_extern(onerror=errors.kept, error=0)
-def evpy_event(key: int, what: int) -> int:
-    """Return 1 when done: with 0, which an interrupt returns, C calls once more.
-
-    With 2, C frees the event: nothing in Python refers to it any longer.
-    """
-    try:
-        event = live.objects[key]
-    except KeyError:  # libevent is late
-        return 1
-    callback = event._callback
-    event._armed = event._then
-    try:
-        try:
-            callback(event, event._fd, FLAGS[what])
-        except BaseException as error:
-            event.base._report(error, event)
-        if not event._armed:
-            if event._what & lib_STAYS:
-                event._fired_last()
-            else:
-                event._armed = False
-                base = event.base
-                base._live.pop(key, None)  # hot: may_not_call()
-                if (
-                    getrefcount(event) == ALONE
-                    and event.__class__ is Event
-                    and base._parked is None
-                    and base._thread == get_ident()
-                ):  # hot: Child.__del__()
-                    base._ledger.pop(key, None)  # no call from here on
-                    del event.pointer
-                    event.__class__ = CLOSED
-                    return 2
-    except BaseException as interrupt:
-        errors.keep(interrupt)  # first: whatever comes now, it isn't lost
-        if not event._armed:
-            event._fired_last()
-    return 1
-
-
 @from_c()
 def evpy_finalize(event: Event) -> None:
     event._disarm()
     event._callback(event)
+
+
+# C calls these, too: it calls an event's callback itself (`evpy_event` in ``_c/event.c``).
+
+
+def _raised(event: Event, error: BaseException) -> None:
+    """Report what *event*'s callback has raised."""
+    event.base._report(explained_as(error, ON_EVENT), event)
+
+
+give_to_c(
+    Event=Event,
+    closed_event=without_pointer(Event),
+    event_flags=FLAGS,
+    event_raised=_raised,
+    event_fired_last=Event._fired_last,
+)
