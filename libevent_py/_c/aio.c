@@ -171,12 +171,16 @@ static void evpy_core_report(struct evpy_core *core)
 	int tries;
 
 	for (tries = 0; tries < 3 && PyErr_Occurred(); ++tries) {
+		struct evpy_handled outer;
 		PyObject *error = evpy_take_error();
-		PyObject *done =
-		    PyObject_CallMethodObjArgs((PyObject *)core, evpy_names.report, error, NULL);
 
-		Py_XDECREF(error);
-		Py_XDECREF(done);
+		if (error == NULL)
+			return;
+		evpy_except_begin(&outer, error);
+		Py_XDECREF(
+		    PyObject_CallMethodObjArgs((PyObject *)core, evpy_names.report, error, NULL));
+		evpy_except_end(&outer);
+		Py_DECREF(error);
 	}
 	if (PyErr_Occurred())
 		PyErr_WriteUnraisable((PyObject *)core);
@@ -202,6 +206,7 @@ static int evpy_handle_run(struct evpy_core *core, PyObject *handle)
 {
 	struct evpy_handle *ours = evpy_handle_of(handle);
 	PyObject *args, *done, *error, *told;
+	struct evpy_handled outer;
 	Py_ssize_t n, i;
 
 	if (ours == NULL || ours->context == NULL || ours->callback == NULL || ours->args == NULL ||
@@ -235,9 +240,13 @@ static int evpy_handle_run(struct evpy_core *core, PyObject *handle)
 	if (evpy_ends())
 		return -1;
 	error = evpy_take_error();
+	if (error == NULL)
+		return -1;
+	evpy_except_begin(&outer, error);
 	told = PyObject_CallMethodObjArgs(
 	    (PyObject *)core, evpy_names.handle_failed, handle, error, NULL);
-	Py_XDECREF(error);
+	evpy_except_end(&outer);
+	Py_DECREF(error);
 	Py_XDECREF(told);
 	return told == NULL ? -1 : 0;
 }

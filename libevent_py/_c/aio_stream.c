@@ -229,6 +229,7 @@ static int evpy_stream_call(
     struct evpy_stream_object *stream, PyObject *function, PyObject *argument)
 {
 	PyObject *context = stream->context, *failed, *done, *error;
+	struct evpy_handled outer;
 
 	if (function == NULL || context == NULL || argument == NULL) {
 		Py_XDECREF(argument);
@@ -243,8 +244,13 @@ static int evpy_stream_call(
 	if (done == NULL && failed != NULL && !evpy_ends()) {
 		Py_INCREF(failed);
 		error = evpy_take_error();
-		done = PyObject_CallFunctionObjArgs(evpy_aio.run, context, failed, error, NULL);
-		Py_XDECREF(error);
+		if (error != NULL) {
+			evpy_except_begin(&outer, error);
+			done = PyObject_CallFunctionObjArgs(
+			    evpy_aio.run, context, failed, error, NULL);
+			evpy_except_end(&outer);
+			Py_DECREF(error);
+		}
 		Py_DECREF(failed);
 	}
 	Py_DECREF(context);

@@ -1,17 +1,49 @@
 /* Trampolines of struct bufferevent; `arg` is a key, as in event.c. */
 
+/* The object's on_read or on_write, a new reference; NULL if there is none, or not any more. */
+static PyObject *evpy_data_callback(PyObject *bev, int writing)
+{
+	struct evpy_bufferevent_state *state = EVPY_STATE(bufferevent, bev);
+	PyObject *callback = writing ? state->on_write : state->on_read;
+
+	if (callback == NULL || callback == Py_None)
+		return NULL;
+	Py_INCREF(callback);
+	return callback;
+}
+
+/* Call on_read or on_write, by Python's own API: docs/decisions/017-events-called-by-c.md. */
+static void evpy_bufferevent_data(uintptr_t key, int writing)
+{
+	PyGILState_STATE gil = PyGILState_Ensure();
+	PyObject *number = PyLong_FromUnsignedLongLong(key);
+	PyObject *bev = number == NULL ? NULL : evpy_live_object(number, &evpy_bufferevent_class);
+	PyObject *callback = bev == NULL ? NULL : evpy_data_callback(bev, writing), *done;
+
+	if (callback != NULL) { /* or libevent is late */
+		done = PyObject_CallFunctionObjArgs(callback, bev, NULL);
+		if (done == NULL)
+			evpy_tell(
+			    writing ? evpy_python.write_raised : evpy_python.read_raised, bev);
+		Py_XDECREF(done);
+		Py_DECREF(callback);
+	}
+	Py_XDECREF(bev);
+	Py_XDECREF(number);
+	evpy_keep_error();
+	PyGILState_Release(gil);
+}
+
 static void evpy_on_bufferevent_read(struct bufferevent *bev, void *key)
 {
 	(void)bev;
-	EVPY_CALL(
-	    (void)(evpy_bufferevent_read((uintptr_t)key) || evpy_bufferevent_read((uintptr_t)key)));
+	EVPY_CALL(evpy_bufferevent_data((uintptr_t)key, 0));
 }
 
 static void evpy_on_bufferevent_write(struct bufferevent *bev, void *key)
 {
 	(void)bev;
-	EVPY_CALL((void)(evpy_bufferevent_write((uintptr_t)key) ||
-	    evpy_bufferevent_write((uintptr_t)key)));
+	EVPY_CALL(evpy_bufferevent_data((uintptr_t)key, 1));
 }
 
 /* errno says why, but only until another function is called (F14). */

@@ -162,8 +162,6 @@ bufferevent_rate_limit_group_reset_totals(
 
 /* Ours. */
 
-extern "Python" int evpy_bufferevent_read(uintptr_t key);
-extern "Python" int evpy_bufferevent_write(uintptr_t key);
 extern "Python" int evpy_bufferevent_event(uintptr_t key, int what, int error);
 
 void evpy_bufferevent_setcb(

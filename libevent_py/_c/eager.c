@@ -117,63 +117,58 @@ static void evpy_eager_flush(
 	}
 }
 
-/* The arena's numbers are Python's: `BufferEvent.read` and `write` look there. */
-static int evpy_arena_set(struct evpy_arena *arena, PyObject *name, size_t value)
+static struct evpy_arena_state *evpy_arena_state(struct evpy_arena *arena)
 {
-	PyObject *number = PyLong_FromSize_t(value);
-	int result = number == NULL ? -1 : PyObject_SetAttr(arena->object, name, number);
-
-	Py_XDECREF(number);
-	return result;
+	return EVPY_STATE(arena, arena->object);
 }
 
-/* Return such a number, or -1 with an exception. */
-static Py_ssize_t evpy_arena_get(struct evpy_arena *arena, PyObject *name)
+/* The arena's numbers are Python's: `BufferEvent.read` and `write` look there. */
+static int evpy_arena_set(PyObject **member, size_t value)
 {
-	PyObject *number = PyObject_GetAttr(arena->object, name);
-	Py_ssize_t value = number == NULL ? -1 : PyLong_AsSsize_t(number);
+	PyObject *number = PyLong_FromSize_t(value), *before = *member;
 
-	Py_XDECREF(number);
-	return value;
+	if (number == NULL)
+		return -1;
+	*member = number;
+	Py_XDECREF(before);
+	return 0;
 }
 
 /* Have the arena be used by the bufferevent whose callback is to run. */
 static int evpy_arena_lend(struct evpy_arena *arena, PyObject *bev, size_t unread, size_t room)
 {
-	return evpy_arena_set(arena, evpy_attribute.unread, unread) < 0 ||
-		evpy_arena_set(arena, evpy_attribute.unsent, 0) < 0 ||
-		evpy_arena_set(arena, evpy_attribute.room, room) < 0 ||
-		PyObject_SetAttr(arena->object, evpy_attribute.bev, bev) < 0
-	    ? -1
-	    : 0;
+	struct evpy_arena_state *state = evpy_arena_state(arena);
+
+	if (evpy_arena_set(&state->unread, unread) < 0 || evpy_arena_set(&state->unsent, 0) < 0 ||
+	    evpy_arena_set(&state->room, room) < 0)
+		return -1;
+	evpy_set_member(&state->bev, bev);
+	return 0;
 }
 
 /* Take the bytes that the callback has left to be sent from where they are: a new reference, or NULL for none. */
 static PyObject *evpy_arena_take_held(struct evpy_arena *arena)
 {
-	PyObject *held = PyObject_GetAttr(arena->object, evpy_attribute.held);
+	struct evpy_arena_state *state = evpy_arena_state(arena);
+	PyObject *held = state->held;
 
-	if (held == Py_None) {
-		Py_DECREF(held);
+	if (held == Py_None)
 		return NULL;
-	}
-	if (held != NULL)
-		(void)PyObject_SetAttr(arena->object, evpy_attribute.held, Py_None);
+	Py_INCREF(Py_None);
+	state->held = Py_None;
 	return held;
 }
 
 /* Tell whether what on_data returns is all that there is to be sent, and may be. */
 static int evpy_eager_is_all(struct evpy_eager *eager, PyObject *answer)
 {
-	PyObject *held;
+	struct evpy_arena_state *state;
 
-	if (!PyBytes_Check(answer) || eager->freed ||
-	    evpy_arena_get(eager->arena, evpy_attribute.room) <= 0 ||
-	    evpy_arena_get(eager->arena, evpy_attribute.unsent) != 0)
+	if (!PyBytes_Check(answer) || eager->freed)
 		return 0;
-	held = PyObject_GetAttr(eager->arena->object, evpy_attribute.held);
-	Py_XDECREF(held);
-	return held == Py_None;
+	state = evpy_arena_state(eager->arena);
+	return state->held == Py_None && PyLong_AsSsize_t(state->room) > 0 &&
+	    PyLong_AsSsize_t(state->unsent) == 0;
 }
 
 /* Call on_data with the input. Return what it returns if that is all that is to be sent, else None, or NULL with an
@@ -199,11 +194,11 @@ static void evpy_eager_unread(struct evpy_eager *eager, PyObject *bev)
 {
 	PyObject *done;
 
-	if (evpy_arena_get(eager->arena, evpy_attribute.unread) != 0) {
+	if (PyLong_AsSsize_t(evpy_arena_state(eager->arena)->unread) != 0) {
 		done = PyObject_CallFunctionObjArgs(evpy_python.eager_unread, bev, NULL);
 		Py_XDECREF(done);
 		if (PyErr_Occurred())
-			evpy_tell(evpy_python.eager_failed, bev);
+			evpy_tell(evpy_python.read_raised, bev);
 	}
 }
 
@@ -228,7 +223,7 @@ static PyObject *evpy_eager_callback(
 	if (data == NULL && unread > 0)
 		evpy_eager_unread(eager, bev);
 	if (error != NULL) {
-		done = PyObject_CallFunctionObjArgs(evpy_python.eager_failed, bev, error, NULL);
+		done = evpy_except(evpy_python.read_raised, bev, error);
 		Py_XDECREF(done);
 		Py_DECREF(error);
 		if (done == NULL)
@@ -265,8 +260,8 @@ static Py_ssize_t evpy_eager_call(
 	int forks = evpy_forks;
 	PyGILState_STATE gil = PyGILState_Ensure();
 	PyObject *key = PyLong_FromUnsignedLongLong(eager->key), *answer = NULL;
-	PyObject *bev = key == NULL ? NULL : evpy_live_object(key);
-	PyObject *on_read = bev == NULL ? NULL : PyObject_GetAttr(bev, evpy_attribute.on_read);
+	PyObject *bev = key == NULL ? NULL : evpy_live_object(key, &evpy_bufferevent_class);
+	PyObject *on_read = bev == NULL ? NULL : evpy_data_callback(bev, 0);
 	PyObject *input = on_read == NULL ? NULL : evpy_eager_data(eager, on_read, unread);
 	Py_ssize_t result = EVPY_UNREAD;
 
@@ -281,10 +276,10 @@ static Py_ssize_t evpy_eager_call(
 			answer = evpy_arena_take_held(arena);
 		}
 		result = answer != NULL ? PyBytes_Size(answer)
-					: evpy_arena_get(arena, evpy_attribute.unsent);
+					: PyLong_AsSsize_t(evpy_arena_state(arena)->unsent);
 		if (evpy_forks != forks && evpy_eager_is_parked(bev))
 			result = EVPY_PARENT_S;
-		(void)PyObject_SetAttr(arena->object, evpy_attribute.bev, Py_None);
+		evpy_set_member(&evpy_arena_state(arena)->bev, Py_None);
 		Py_DECREF(arena->object);
 	}
 	Py_XDECREF(input);
@@ -299,8 +294,7 @@ static Py_ssize_t evpy_eager_call(
 			memcpy(arena->output, PyBytes_AsString(answer), (size_t)result);
 		Py_DECREF(answer);
 	}
-	if (PyErr_Occurred()) /* there is no memory for a number */
-		evpy_tell(evpy_python.kept, Py_None);
+	evpy_keep_error(); /* there is no memory for a number */
 	PyGILState_Release(gil);
 	return result;
 }
@@ -377,7 +371,7 @@ static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
 	int unread = -1;
 
 	if (eager->arena->busy) { /* inside another bufferevent's callback, or its own */
-		EVPY_CALL(evpy_bufferevent_read(eager->key));
+		EVPY_CALL(evpy_bufferevent_data(eager->key, 0));
 		return;
 	}
 	evpy_eager_hook(bev, 0);
@@ -449,7 +443,7 @@ static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg)
 static void evpy_on_eager_write(struct bufferevent *bev, void *arg)
 {
 	(void)bev;
-	EVPY_CALL(evpy_bufferevent_write(((struct evpy_eager *)arg)->key));
+	EVPY_CALL(evpy_bufferevent_data(((struct evpy_eager *)arg)->key, 1));
 }
 
 static void evpy_on_eager_event(struct bufferevent *bev, short what, void *arg)

@@ -66,52 +66,6 @@ static void evpy_event_end(uintptr_t key)
 		event_free(ev);
 }
 
-/* The members of an Event that C reads and sets; see EventState in event/event.py. */
-struct evpy_event_state {
-	PyObject *armed, *callback, *fd, *then, *what;
-};
-
-static struct {
-	PyTypeObject *type;
-	Py_ssize_t at; /* where the members begin in an event */
-} evpy_event_class;
-
-static struct evpy_event_state *evpy_state_of(PyObject *event)
-{
-	return (struct evpy_event_state *)((char *)event + evpy_event_class.at);
-}
-
-/* Put EventState, which derives from `names["Child"]`, into the dictionary at that address. Return 0, or -1 when it has
- * printed why not. */
-static int evpy_event_classes(uintptr_t names)
-{
-	static const char *const members[] = {"_armed", "_callback", "_fd", "_then", "_what"};
-	PyGILState_STATE gil = PyGILState_Ensure();
-	PyObject *child = PyDict_GetItemString((PyObject *)names, "Child");
-	PyType_Slot slots[] = {{0, NULL}, {0, NULL}};
-
-	if (child != NULL)
-		evpy_event_class.type = evpy_extended("libevent_py.event.event.EventState", child,
-		    members, (int)(sizeof members / sizeof *members), slots,
-		    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, &evpy_event_class.at);
-	if (evpy_event_class.type != NULL)
-		PyDict_SetItemString(
-		    (PyObject *)names, "EventState", (PyObject *)evpy_event_class.type);
-	if (PyErr_Occurred())
-		PyErr_Print();
-	PyGILState_Release(gil);
-	return evpy_event_class.type == NULL ? -1 : 0;
-}
-
-static void evpy_set_member(PyObject **member, PyObject *value)
-{
-	PyObject *before = *member;
-
-	Py_INCREF(value);
-	*member = value;
-	Py_XDECREF(before);
-}
-
 /* Call the callback: between the steps of C no signal handler of Python's runs, so that no interrupt can come before the
  * callback has begun. */
 static void evpy_event_callback(PyObject *event, struct evpy_event_state *state, short what)
@@ -207,19 +161,18 @@ static int evpy_event(uintptr_t key, short what)
 {
 	PyGILState_STATE gil = PyGILState_Ensure();
 	PyObject *number = PyLong_FromUnsignedLongLong(key);
-	PyObject *event = number == NULL ? NULL : evpy_live_object(number);
+	PyObject *event = number == NULL ? NULL : evpy_live_object(number, &evpy_event_class);
 	int dropped = 0;
 
 	if (event != NULL) { /* or libevent is late */
-		struct evpy_event_state *state = evpy_state_of(event);
+		struct evpy_event_state *state = EVPY_STATE(event, event);
 
 		evpy_event_callback(event, state, what);
 		dropped = evpy_event_fired(event, state, number);
 		Py_DECREF(event);
 	}
 	Py_XDECREF(number);
-	if (PyErr_Occurred())
-		evpy_tell(evpy_python.kept, Py_None);
+	evpy_keep_error();
 	PyGILState_Release(gil);
 	return dropped;
 }

@@ -154,7 +154,6 @@ void libevent_global_shutdown(void);
 
 /* Ours. */
 
-int evpy_event_classes(uintptr_t names);
 extern "Python" void evpy_finalize(uintptr_t key);
 extern "Python" int evpy_wake(uintptr_t key);
 extern "Python" int evpy_once_fired(uintptr_t key, int what);

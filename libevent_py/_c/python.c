@@ -2,6 +2,7 @@
 
 #include <Python.h>
 #include <structmember.h>
+#include <string.h>
 
 /* What of Python's C refers to, for good. */
 static struct {
@@ -11,15 +12,15 @@ static struct {
 	PyObject *event, *event_closed; /* classes */
 	PyObject *event_flags; /* a tuple: an EventFlag for each number */
 	PyObject *event_raised, *event_fired_last; /* functions */
-	/* bufferevent/eager.py: */
+	/* bufferevent/: */
 	PyObject *on_data; /* the class of BufferEvent.on_data */
-	PyObject *eager_failed, *eager_parked, *eager_unread, *eager_write; /* functions */
+	PyObject *read_raised, *write_raised; /* functions */
+	PyObject *eager_parked, *eager_unread, *eager_write; /* functions */
 } evpy_python;
 
 /* The names of attributes, which Python looks up by their addresses first. */
 static struct {
-	PyObject *objects, *base, *live, *ledger, *parked, *thread, *pointer, *class_;
-	PyObject *bev, *unread, *unsent, *held, *room, *on_read, *callback;
+	PyObject *base, *live, *ledger, *parked, *thread, *pointer, *class_, *callback;
 } evpy_attribute;
 
 #define EVPY_MOST_MEMBERS 10
@@ -72,40 +73,169 @@ static PyObject *evpy_take_error(void)
 	return error;
 }
 
-/* Have `function` told of the exception that is set. What a signal handler raises meanwhile is told instead: its context
- * has the other. */
+/* What is being handled around. */
+struct evpy_handled {
+	PyObject *type, *error, *traceback;
+};
+
+/* From here on `error` is being handled, as in an `except` clause: `sys.exc_info()` has it, and what is raised meanwhile has
+ * it as its context. */
+static void evpy_except_begin(struct evpy_handled *outer, PyObject *error)
+{
+	PyErr_GetExcInfo(&outer->type, &outer->error, &outer->traceback);
+	Py_INCREF(Py_TYPE(error));
+	Py_INCREF(error);
+	PyErr_SetExcInfo((PyObject *)Py_TYPE(error), error, PyException_GetTraceback(error));
+}
+
+static void evpy_except_end(struct evpy_handled *outer)
+{
+	PyErr_SetExcInfo(outer->type, outer->error, outer->traceback);
+}
+
+static PyObject *evpy_except(PyObject *function, PyObject *about, PyObject *error)
+{
+	struct evpy_handled outer;
+	PyObject *done;
+
+	evpy_except_begin(&outer, error);
+	done = PyObject_CallFunctionObjArgs(function, about, error, NULL);
+	evpy_except_end(&outer);
+	return done;
+}
+
+/* Have `function` told of the exception that is set. What a signal handler raises meanwhile is told next. */
 static void evpy_tell(PyObject *function, PyObject *about)
 {
 	int tries;
 
 	for (tries = 0; tries < 3 && PyErr_Occurred(); ++tries) {
 		PyObject *error = evpy_take_error();
-		PyObject *done = PyObject_CallFunctionObjArgs(function, about, error, NULL);
 
-		Py_XDECREF(error);
-		Py_XDECREF(done);
+		if (error == NULL)
+			return;
+		Py_XDECREF(evpy_except(function, about, error));
+		Py_DECREF(error);
 	}
 	if (PyErr_Occurred())
 		PyErr_WriteUnraisable(function);
 }
 
-/* What C may call by that key, a new reference; or NULL, perhaps with an exception. */
-static PyObject *evpy_live_object(PyObject *key)
-{
-	PyObject *objects = PyObject_GetAttr(evpy_python.live, evpy_attribute.objects), *found;
+/* What C reads and sets of Python's objects by itself. An attribute asked for by its name costs a hundred instructions. */
+struct evpy_live_state {
+	PyObject *objects;
+};
 
-	if (objects == NULL)
-		return NULL;
+struct evpy_event_state {
+	PyObject *armed, *callback, *fd, *then, *what;
+};
+
+struct evpy_bufferevent_state {
+	PyObject *on_read, *on_write;
+};
+
+struct evpy_arena_state {
+	PyObject *bev, *held, *room, *unread, *unsent;
+};
+
+/* Python's classes with these members, in the same order. */
+static struct evpy_class {
+	const char *name;
+	const char *members[EVPY_MOST_MEMBERS + 1];
+	PyTypeObject *type;
+	Py_ssize_t at; /* where the members begin in an object */
+} evpy_live_class = {"libevent_py._core.dispatch.LiveState", {"objects"}, NULL, 0},
+  evpy_event_class = {"libevent_py.event.event.EventState",
+      {"_armed", "_callback", "_fd", "_then", "_what"}, NULL, 0},
+  evpy_bufferevent_class = {"libevent_py.bufferevent.callbacks.BufferEventState",
+      {"_on_read", "_on_write"}, NULL, 0},
+  evpy_arena_class = {"libevent_py.bufferevent.eager.ArenaState",
+      {"bev", "held", "room", "unread", "unsent"}, NULL, 0};
+
+#define EVPY_STATE(kind, object) \
+	((struct evpy_##kind##_state *)((char *)(object) + evpy_##kind##_class.at))
+
+static PyObject *evpy_class_make(struct evpy_class *class, PyObject *base)
+{
+	PyType_Slot slots[] = {{0, NULL}, {0, NULL}};
+	int n = 0;
+
+	while (class->members[n] != NULL)
+		++n;
+	class->type = evpy_extended(class->name, base, class->members, n, slots,
+	    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, &class->at);
+	return (PyObject *)class->type;
+}
+
+/* In the dictionary at that address, put in the place of each class the one that C derives from it: by the name of the
+ * latter. Return 0, or -1 if it holds any other name, or when it has printed why not. */
+static int evpy_python_extend(uintptr_t names)
+{
+	struct evpy_class *const classes[] = {
+	    &evpy_live_class, &evpy_event_class, &evpy_bufferevent_class, &evpy_arena_class};
+	PyGILState_STATE gil = PyGILState_Ensure();
+	PyObject *dict = (PyObject *)names;
+	Py_ssize_t left = PyDict_Size(dict);
+	size_t i;
+
+	for (i = 0; i < sizeof classes / sizeof *classes; ++i) {
+		const char *name = strrchr(classes[i]->name, '.') + 1;
+		PyObject *base = PyDict_GetItemString(dict, name);
+		PyObject *made = base == NULL ? NULL : evpy_class_make(classes[i], base);
+
+		if (made != NULL && PyDict_SetItemString(dict, name, made) == 0)
+			--left;
+	}
+	if (PyErr_Occurred())
+		PyErr_Print();
+	PyGILState_Release(gil);
+	return left == 0 ? 0 : -1;
+}
+
+static void evpy_set_member(PyObject **member, PyObject *value)
+{
+	PyObject *before = *member;
+
+	Py_INCREF(value);
+	*member = value;
+	Py_XDECREF(before);
+}
+
+/* What C may call by that key, a new reference; or NULL, perhaps with an exception. */
+static PyObject *evpy_live_anything(PyObject *key)
+{
+	PyObject *objects = EVPY_STATE(live, evpy_python.live)->objects, *found;
+
 	if (PyDict_CheckExact(objects)) {
 		found = PyDict_GetItemWithError(objects, key);
 		Py_XINCREF(found);
-	} else {
-		found = PyObject_GetItem(objects, key);
-		if (found == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
-			PyErr_Clear();
+		return found;
 	}
+	Py_INCREF(objects); /* looking there runs code of Python's */
+	found = PyObject_GetItem(objects, key);
 	Py_DECREF(objects);
+	if (found == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
+		PyErr_Clear();
 	return found;
+}
+
+/* Do the same for an object of that class. */
+static PyObject *evpy_live_object(PyObject *key, const struct evpy_class *class)
+{
+	PyObject *found = evpy_live_anything(key);
+
+	if (found == NULL || PyObject_TypeCheck(found, class->type))
+		return found;
+	PyErr_Format(PyExc_TypeError, "C calls %R as a %s", found, class->name);
+	Py_DECREF(found);
+	return NULL;
+}
+
+/* Keep an exception that is set until the Python call that has entered C raises it. */
+static void evpy_keep_error(void)
+{
+	if (PyErr_Occurred())
+		evpy_tell(evpy_python.kept, Py_None);
 }
 
 /* Make the names of attributes, once. Return 0, or -1 with an exception. */
@@ -115,7 +245,6 @@ static int evpy_name_attributes(void)
 		const char *name;
 		PyObject **place;
 	} attribute[] = {
-	    {"objects", &evpy_attribute.objects},
 	    {"base", &evpy_attribute.base},
 	    {"_live", &evpy_attribute.live},
 	    {"_ledger", &evpy_attribute.ledger},
@@ -123,12 +252,6 @@ static int evpy_name_attributes(void)
 	    {"_thread", &evpy_attribute.thread},
 	    {"pointer", &evpy_attribute.pointer},
 	    {"__class__", &evpy_attribute.class_},
-	    {"bev", &evpy_attribute.bev},
-	    {"unread", &evpy_attribute.unread},
-	    {"unsent", &evpy_attribute.unsent},
-	    {"held", &evpy_attribute.held},
-	    {"room", &evpy_attribute.room},
-	    {"_on_read", &evpy_attribute.on_read},
 	    {"callback", &evpy_attribute.callback},
 	};
 	size_t i;
@@ -159,7 +282,8 @@ static int evpy_python_set(uintptr_t names)
 	    {"event_raised", &evpy_python.event_raised},
 	    {"event_fired_last", &evpy_python.event_fired_last},
 	    {"OnData", &evpy_python.on_data},
-	    {"eager_failed", &evpy_python.eager_failed},
+	    {"read_raised", &evpy_python.read_raised},
+	    {"write_raised", &evpy_python.write_raised},
 	    {"eager_parked", &evpy_python.eager_parked},
 	    {"eager_unread", &evpy_python.eager_unread},
 	    {"eager_write", &evpy_python.eager_write},

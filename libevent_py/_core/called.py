@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 ON_READ, ON_DATA = "on_read(bev)", "on_data(bev, data)"
+ON_WRITE = "on_write(bev)"
 ON_EVENT = "callback(event, fd, what)"
 
 #: How a callback is called, by the function of the package's that calls it; where it calls several,
@@ -21,8 +22,6 @@ CALLS = {
     "evpy_accept": "callback(listener, fd, address)",
     "evpy_accept_error": "on_error(listener, error)",
     "evpy_bufferevent_event": "on_event(bev, what)",
-    "evpy_bufferevent_read": ON_READ,
-    "evpy_bufferevent_write": "on_write(bev)",
     "evpy_dns_query": "callback(request)",
     "evpy_http_request": "handler(request)",
     "evpy_once_fired": "callback(fd, what)",

@@ -25,8 +25,9 @@ from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from libevent_py import errors
+from libevent_py._core.for_c import extended, give
 from libevent_py._core.frames import Function
-from libevent_py._ffi import ffi, lib
+from libevent_py._ffi import ffi
 
 if TYPE_CHECKING:
     from libevent_py._core.child import Child
@@ -36,10 +37,27 @@ if TYPE_CHECKING:
 next_key = itertools.count(1).__next__
 
 
-class Live:
+class _Entered:
+    __slots__ = ("bases",)
+
+
+if TYPE_CHECKING:
+
+    class LiveState(_Entered):
+        """What C reads of `live`."""
+
+        objects: MutableMapping[int, Any]
+
+else:
+    LiveState = extended("LiveState", _Entered)
+
+
+class Live(LiveState):
     """The bases that have been entered: the trampolines look for objects there."""
 
-    __slots__ = ("bases", "objects")
+    __slots__ = ()
+
+    bases: tuple[Root, ...]
 
     def __init__(self) -> None:
         self.set(())
@@ -62,7 +80,7 @@ class Live:
     def set(self, bases: tuple[Root, ...]) -> None:
         """Look in *bases* from now on."""
         #: The objects that C may call, by key; with one base, as nearly always, its own dict.
-        self.objects: MutableMapping[int, Any] = (
+        self.objects = (
             bases[0]._live if len(bases) == 1 else ChainMap(*(base._live for base in bases))
         )
         #: Replaced, never changed, so that a trampoline in another thread can walk it meanwhile.
@@ -136,17 +154,11 @@ def from_c(
     return decorate
 
 
-def give_to_c(**objects: object) -> None:
-    """Have C refer to *objects*, for good, by names that ``_c/python.c`` lists."""
-    if lib.evpy_python_set(id(objects)):  # it has printed why, unless it doesn't know one
-        raise ImportError(f"libevent_py can't give C what it needs: {', '.join(objects)}")
-
-
 def _kept(_: None, error: BaseException) -> None:
     errors.keep(error)
 
 
-give_to_c(live=live, kept=_kept)
+give(live=live, kept=_kept)
 
 
 def _after_fork() -> None:

@@ -39,7 +39,12 @@ from libevent_py.bufferevent import (
     plans,
     tls,
 )
-from libevent_py.bufferevent.callbacks import BufferEventCallback, DataCallback, checked_callbacks
+from libevent_py.bufferevent.callbacks import (
+    BufferEventCallback,
+    BufferEventState,
+    DataCallback,
+    checked_callbacks,
+)
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
 from libevent_py.bufferevent.eager import HELD, Eager, OnData, OnDataCallback
 from libevent_py.bufferevent.layers import ALONE, FilterCallback, Layers
@@ -62,7 +67,7 @@ Self = TypeVar("Self", bound="BufferEvent")
 
 
 @described(error="The last error, an `OSError`, or None; set before `on_event` is called.")
-class BufferEvent(Child):
+class BufferEvent(BufferEventState):
     """A stream socket that libevent reads from and writes to; usable in ``with``, which closes it.
 
     It stays alive until it or its base is closed, even if nothing refers to it.
@@ -79,8 +84,6 @@ class BufferEvent(Child):
         "_lent_output",
         "_limits",
         "_on_event",
-        "_on_read",
-        "_on_write",
         "_options",
         "_sends_files",
         "_tls",
@@ -376,7 +379,7 @@ class BufferEvent(Child):
     def _copied(self) -> BufferEvent:
         """Return a copy of this object, without the pointer and the buffers that it has lent."""
         copy = BufferEvent.__new__(BufferEvent)
-        for name in ("base", "_key", *BufferEvent.__slots__):
+        for name in ("base", "_key", "_on_read", "_on_write", *BufferEvent.__slots__):
             setattr(copy, name, getattr(self, name))
         copy._lent_input = copy._lent_output = copy._kept_by = None
         return copy

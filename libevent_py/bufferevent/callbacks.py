@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from libevent_py import errors
-from libevent_py._core import convert
-from libevent_py._core.dispatch import from_c, live
-from libevent_py._ffi import ffi, lib
+from libevent_py._core import convert, for_c
+from libevent_py._core.called import ON_WRITE, explained_as
+from libevent_py._core.child import Child
+from libevent_py._core.dispatch import from_c
+from libevent_py._ffi import lib
 from libevent_py.bufferevent.tls import os_error
 from libevent_py.enums import BufferEventFlag, EventFlag
 
@@ -22,6 +24,17 @@ DataCallback: TypeAlias = Callable[["BufferEvent"], object]
 #: What a bufferevent has called as anything else has happened: ``callback(bev, what)``:
 #: ``bufferevent_event_cb``.
 BufferEventCallback: TypeAlias = Callable[["BufferEvent", BufferEventFlag], object]
+
+if TYPE_CHECKING:
+
+    class BufferEventState(Child):
+        """What C reads of a bufferevent."""
+
+        _on_read: DataCallback | None
+        _on_write: DataCallback | None
+
+else:
+    BufferEventState = for_c.extended("BufferEventState", Child)
 
 Callbacks = tuple[DataCallback | None, DataCallback | None, BufferEventCallback | None]
 
@@ -88,42 +101,12 @@ def expect(bev: BufferEvent) -> None:
     bev._set_callbacks()
 
 
-def _reported(bev: BufferEvent, error: BaseException) -> None:
+def reported(bev: BufferEvent, error: BaseException) -> None:
     """Report what a callback has raised; an interrupt must not have C call that once more."""
     try:
         bev.base._report(error, bev)
     except BaseException as interrupt:
         errors.keep(interrupt)
-
-
-# hot: called for every message.
-@ffi.def_extern(onerror=errors.kept, error=0)
-def evpy_bufferevent_read(key: int) -> int:
-    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    bev = live.objects.get(key)
-    if bev is not None:
-        on_read = bev._on_read
-        try:
-            if on_read is not None:
-                on_read(bev)
-        except BaseException as error:
-            _reported(bev, error)
-    return 1
-
-
-# hot: called for every message that has been written.
-@ffi.def_extern(onerror=errors.kept, error=0)
-def evpy_bufferevent_write(key: int) -> int:
-    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    bev = live.objects.get(key)
-    if bev is not None:
-        on_write = bev._on_write
-        try:
-            if on_write is not None:
-                on_write(bev)
-        except BaseException as error:
-            _reported(bev, error)
-    return 1
 
 
 @from_c(late=1, raised=0)
@@ -136,5 +119,13 @@ def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> int:
         try:
             on_event(bev, flags)
         except BaseException as raised:
-            _reported(bev, raised)
+            reported(bev, raised)
     return 1
+
+
+def _write_raised(bev: BufferEvent, error: BaseException) -> None:
+    """Report what *bev*'s ``on_write`` has raised."""
+    reported(bev, explained_as(error, ON_WRITE))
+
+
+for_c.give(write_raised=_write_raised)

@@ -28,13 +28,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
-from libevent_py._core import convert
+from libevent_py._core import convert, for_c
 from libevent_py._core.called import ON_DATA, ON_READ, explained_as
 from libevent_py._core.convert import Octets
-from libevent_py._core.dispatch import give_to_c
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
+from libevent_py.bufferevent.callbacks import reported
 from libevent_py.enums import BufferEventOption
 
 if TYPE_CHECKING:
@@ -50,25 +50,37 @@ OnDataCallback: TypeAlias = Callable[["BufferEvent", bytes], "Octets | None"]
 HELD = 8 * 1024
 
 
-class Arena(Handle):
+if TYPE_CHECKING:
+
+    class ArenaState(Handle):
+        """What C reads and sets of an arena."""
+
+        #: The eager bufferevent whose read callback runs.
+        bev: Any
+        #: The bytes that it has written, to be sent from where they are.
+        held: bytes | None
+        #: How many bytes it may write to `output`: 0 if writing is not held back.
+        room: int
+        #: How many bytes in `input` it has not read yet.
+        unread: int
+        #: How many bytes in `output` it has written.
+        unsent: int
+
+else:
+    ArenaState = for_c.extended("ArenaState", Handle)
+
+
+class Arena(ArenaState):
     """The memory that the bufferevents of a base read and write through."""
 
-    __slots__ = ("bev", "held", "input", "output", "room", "unread", "unsent")
+    __slots__ = ("input", "output")
 
     def __init__(self) -> None:
         super().__init__(new_owned(lib.evpy_arena_free, lib.evpy_arena_new, id(self)))
         self.input: Memory = ffi.buffer(self.pointer.input)
         self.output: Memory = ffi.buffer(self.pointer.output)
-        #: The eager bufferevent whose read callback runs.
-        self.bev: Any = None
-        #: How many bytes in `input` that bufferevent has not read yet.
-        self.unread: int = 0
-        #: How many bytes in `output` it has written.
-        self.unsent: int = 0
-        #: The bytes that it has written instead, to be sent from where they are.
-        self.held: bytes | None = None
-        #: How many bytes it may write to `output`: 0 if writing is not held back.
-        self.room: int = 0
+        self.bev = self.held = None
+        self.room = self.unread = self.unsent = 0
 
     # For the bufferevent whose read callback runs.
 
@@ -213,13 +225,10 @@ def _unread(bev: BufferEvent) -> None:
         bev._reclaim()
 
 
-def _failed(bev: BufferEvent, error: BaseException) -> None:
-    """Report what *bev*'s callback has raised; the input has been read by now."""
-    error = explained_as(error, ON_DATA if isinstance(bev._on_read, OnData) else ON_READ)
-    try:
-        bev.base._report(error, bev)
-    except BaseException as interrupt:  # from a signal handler
-        errors.keep(interrupt)
+def _read_raised(bev: BufferEvent, error: BaseException) -> None:
+    """Report what *bev*'s read callback has raised."""
+    how = ON_DATA if isinstance(bev._on_read, OnData) else ON_READ
+    reported(bev, explained_as(error, how))
 
 
 def _parked(bev: BufferEvent) -> bool:
@@ -227,9 +236,9 @@ def _parked(bev: BufferEvent) -> bool:
     return bev.base._forked
 
 
-give_to_c(
+for_c.give(
     OnData=OnData,
-    eager_failed=_failed,
+    read_raised=_read_raised,
     eager_parked=_parked,
     eager_unread=_unread,
     eager_write=answered,

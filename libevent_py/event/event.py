@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from libevent_py import debug, errors
-from libevent_py._core import convert, signals
+from libevent_py._core import convert, for_c, signals
 from libevent_py._core.called import ON_EVENT, explained_as
 from libevent_py._core.child import UNUSED, Child, Rank
 from libevent_py._core.convert import FileDescriptor, Seconds, Timeout
-from libevent_py._core.dispatch import from_c, give_to_c, next_key
+from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import any_thread
 from libevent_py._core.handle import without_pointer
 from libevent_py._core.owner import get_ident, weak
@@ -52,7 +52,7 @@ _MICROSECOND = 1e-6  # C may round a shorter timeout to 0
 if TYPE_CHECKING:
 
     class EventState(Child):
-        """What C reads and sets of an event: see ``struct evpy_event_state`` in ``_c/event.c``."""
+        """What C reads and sets of an event."""
 
         #: Whether C may call the event. None while its callback runs and this may be the last call;
         #: UNUSED, which is false too, until the event is added or made active.
@@ -63,10 +63,7 @@ if TYPE_CHECKING:
         _what: int
 
 else:
-    _classes = {"Child": Child}
-    if lib.evpy_event_classes(id(_classes)):  # it has printed why
-        raise ImportError("libevent_py can't make the class of events")
-    EventState = _classes["EventState"]
+    EventState = for_c.extended("EventState", Child)
 
 
 class Event(EventState):
@@ -540,7 +537,7 @@ def _raised(event: Event, error: BaseException) -> None:
     event.base._report(explained_as(error, ON_EVENT), event)
 
 
-give_to_c(
+for_c.give(
     Event=Event,
     closed_event=without_pointer(Event),
     event_flags=FLAGS,

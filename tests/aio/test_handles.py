@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import socket
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from libevent_py import aio
+from tests.kit.support import PATIENCE
 
 #: How each is called so that it calls back soon, as a function of the loop and the rest.
 WAYS: dict[str, Callable[..., asyncio.Handle]] = {
@@ -155,6 +158,47 @@ def test_a_callback_s_exception_goes_to_the_handler_as_asyncio_tells_it(
     assert "fail(" in context["message"] and context["handle"] is handle
     assert str(context["exception"]) == "because"
     assert context["exception"].__traceback__.tb_next is not None or not loop.get_debug()
+
+
+class Failing(asyncio.Protocol):
+    """A protocol that can do nothing with data."""
+
+    def data_received(self, data: bytes) -> None:
+        raise ValueError(data)
+
+
+@pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, aio.EventLoop])
+@pytest.mark.parametrize("what", ["call_soon", "call_later", "data_received"])
+def test_the_exception_handler_is_called_while_the_error_is_handled(
+    what: str, make: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """As by asyncio's loops: so `logging.exception` finds it."""
+    handled: list[bool] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        handled.append(sys.exc_info()[1] is context["exception"])
+        loop.stop()
+
+    one, peer = socket.socketpair()
+    one.setblocking(False)
+    with peer, contextlib.closing(make()) as loop:
+        loop.set_exception_handler(handler)
+        transport, _ = loop.run_until_complete(loop.connect_accepted_socket(Failing, one))
+        if what == "call_soon":
+            loop.call_soon(fail)
+        elif what == "call_later":
+            loop.call_later(0.001, fail)
+        else:
+            peer.send(b"x")
+        late = loop.call_later(PATIENCE, loop.stop)
+        loop.run_forever()
+        late.cancel()
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))
+    assert handled == [True]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -14,10 +14,13 @@ from typing import Any, NoReturn
 import pytest
 
 from libevent_py import (
+    BufferEvent,
+    BufferEventOption,
     ClosedError,
     DnsError,
     Event,
     EventBase,
+    EventFlag,
     ForkError,
     HttpCommand,
     HttpConnection,
@@ -386,6 +389,37 @@ def test_what_on_error_raises_comes_out_with_what_it_was_called_for(base: EventB
     base.once(raising(first))
     with pytest.raises(Oops, match="worse"):
         base.dispatch()
+    assert worse.__context__ is first
+
+
+@pytest.mark.parametrize("eager", [0, BufferEventOption.EAGER], ids=["plain", "EAGER"])
+@pytest.mark.parametrize("what", ["event", "on_read", "on_data", "on_write"])
+def test_on_error_is_called_while_the_error_is_handled(
+    base: EventBase, what: str, eager: int
+) -> None:
+    """As by ``except``: `logging.exception` finds it, and it is what another was raised amid."""
+    first, worse = Oops("first"), Oops("worse")
+    handled: list[object] = []
+
+    def on_error(error: Exception, source: object) -> None:
+        handled.append(sys.exc_info()[1])
+        raise worse
+
+    base.on_error = on_error
+    one, peer = socket.socketpair()
+    one.setblocking(False)
+    with peer, BufferEvent(base, one, BufferEventOption.CLOSE_ON_FREE | eager) as bev:
+        if what == "event":
+            Event.timer(base, raising(first)).add(0)
+        else:
+            setattr(bev, what, raising(first))
+            bev.enable(EventFlag.READ)
+            peer.send(b"x")
+            bev.write(b"x")
+        with pytest.raises(Oops, match="worse"):
+            base.loop(LoopFlag.ONCE)
+            base.loop(LoopFlag.NONBLOCK)
+    assert handled == [first] and sys.exc_info()[1] is None
     assert worse.__context__ is first
 
 

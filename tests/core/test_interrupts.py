@@ -1176,7 +1176,8 @@ def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_befor
         if interposer.where is None:
             break
         number += 1
-    assert number > 1
+    # Where C itself calls, nothing of Python's comes before the callback.
+    assert number == 0 if what in ("on_read", "on_write") else number > 1
 
 
 REPLIES = {

@@ -30,7 +30,7 @@ LONGEST_FUNCTION = 60
 FLOORS = """
     _ffi
 
-    _core.names _core.called
+    _core.names _core.called _core.for_c
     errors enums
     _core.load _core.convert _core.addrinfo _core.references _core.rank _core.described
     _core.pointers _core.sockets
@@ -45,8 +45,8 @@ FLOORS = """
     buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
     buffer.owned buffer
 
-    bufferevent.given bufferevent.limits bufferevent.tls bufferevent.eager bufferevent.layers
-    bufferevent.connect bufferevent.callbacks bufferevent.plans bufferevent.end bufferevent.lock
+    bufferevent.given bufferevent.limits bufferevent.tls bufferevent.callbacks bufferevent.eager
+    bufferevent.layers bufferevent.connect bufferevent.plans bufferevent.end bufferevent.lock
     bufferevent.bufferevent bufferevent.explain bufferevent
 
     listener
