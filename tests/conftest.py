@@ -19,7 +19,7 @@ from tests.kit import debian
 from tests.kit.certificates import Authority
 from tests.kit.once import once
 from tests.kit.processes import descriptors
-from tests.kit.support import end_valgrind
+from tests.kit.support import end_forking
 from vendor import builds
 
 BACKENDS = EventBase.supported_methods()
@@ -85,9 +85,9 @@ def in_slow_folder(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _end() -> Iterator[None]:
-    """End the process that has run scripts under valgrind; leave the collector as it was."""
+    """End the processes that have forked for scripts; leave the collector as it was."""
     yield
-    end_valgrind()
+    end_forking()
     gc.unfreeze()
 
 
