@@ -24,6 +24,10 @@ from vendor import builds
 
 BACKENDS = EventBase.supported_methods()
 
+# A shell has what it starts in the background ignore SIGINT, and so would all that waits for one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take the length of the model test."""
