@@ -4,9 +4,10 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from shutil import which
 from typing import Protocol
@@ -153,11 +154,9 @@ class Wrk(Measure):
         command.append(url(process, self.scheme))
         before = process.processor_time()
         with subprocess.Popen(pinned(LOAD_CPU, *command), stdout=subprocess.PIPE) as wrk:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 wrk.wait(seconds)
-            except subprocess.TimeoutExpired:
-                wrk.send_signal(signal.SIGINT)  # it says what it has done, however long that took
-            said, _ = wrk.communicate(timeout=TIMEOUT)
+            said = end_of(wrk)
         taken = process.processor_time() - before
         if not said and wrk.returncode == -signal.SIGINT:  # it had not begun
             return Sample(taken, 0)
@@ -165,6 +164,22 @@ class Wrk(Measure):
         if not done or b"Socket errors" in said or b"Non-2xx" in said:
             raise RuntimeError(f"{process.name}: wrk says {said.decode()}")
         return Sample(taken, int(done[1]))
+
+
+def end_of(wrk: subprocess.Popen[bytes]) -> bytes:
+    """Interrupt *wrk*, and return what it says that it has done, however long that took.
+
+    It ignores the interrupt from its start until all its threads run, and then, before it sleeps,
+    takes note of it and sleeps nevertheless: so it is interrupted until it ends.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        wrk.send_signal(signal.SIGINT)
+        try:
+            return wrk.communicate(timeout=0.1)[0]
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from pathlib import Path
 from types import CodeType
@@ -15,14 +15,18 @@ import pytest
 from libevent_py import EventBase, EventConfig, errors
 from libevent_py._core.dispatch import live, roots
 from libevent_py._core.wakeup import wakeup
-from tests.kit import debian
+from tests.kit import dealing, debian
 from tests.kit.certificates import Authority
 from tests.kit.once import once
 from tests.kit.processes import descriptors
-from tests.kit.support import end_valgrind
+from tests.kit.support import end_forking
 from vendor import builds
 
 BACKENDS = EventBase.supported_methods()
+
+# A shell has what it starts in the background ignore SIGINT, and so would all that waits for one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,25 +61,47 @@ def mentions(part: object, word: str) -> bool:
     return isinstance(part, tuple) and any(mentions(each, word) for each in part)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what takes long by its folder, fixtures or valgrind, and begin with the longest.
-
-    A long test that begins last would keep one process busy while the others have nothing to do.
-    """
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Mark as slow what takes long by its folder, fixtures or valgrind, and begin with that."""
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
         if in_slow_folder(item) or needs_valgrind(item.function) or needs_long(item):
             item.add_marker("slow")
-    items.sort(key=lambda item: (not needs_long(item), not in_slow_folder(item)))
+    yield  # what is not asked for is left out
+    long = [item for item in items if item.get_closest_marker("slow")]
+    rest = [item for item in items if not item.get_closest_marker("slow")]
+    long.sort(key=lambda item: (not under_valgrind(item), not needs_long(item), at_last(item)))
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealing.in_order(dealing.shares(long, workers, needed), rest)
 
 
-def needs_long(item: pytest.Item) -> bool:
-    """Tell whether the test *item* needs one of `LONG`."""
-    if not isinstance(item, pytest.Function):
+def under_valgrind(item: pytest.Item) -> bool:
+    """Tell whether the test *item* has something run under valgrind, and does so here."""
+    if not isinstance(item, pytest.Function) or not needs_valgrind(item.function):
         return False
+    return not hasattr(item, "callspec") or item.callspec.params.get("valgrind") is not False
+
+
+def needed(item: pytest.Item) -> str | None:
+    """Return what the test *item* needs that is made once for each process, or for all of them."""
+    return "valgrind" if under_valgrind(item) else needs_long(item)
+
+
+def needs_long(item: pytest.Item) -> str | None:
+    """Return which of `LONG` the test *item* needs, if any."""
+    if not isinstance(item, pytest.Function):
+        return None
     own = item.callspec.params if hasattr(item, "callspec") else {}  # may be called the same
-    return not LONG.isdisjoint({*item.fixturenames} - {*own})
+    return min(LONG.intersection({*item.fixturenames} - {*own}), default=None)
+
+
+def at_last(item: pytest.Item) -> bool:
+    """Tell whether the test *item* is slow only beside most others: by its folder, as samples."""
+    return item.path.parent.name == "samples"
 
 
 def in_slow_folder(item: pytest.Item) -> bool:
@@ -85,9 +111,9 @@ def in_slow_folder(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _end() -> Iterator[None]:
-    """End the process that has run scripts under valgrind; leave the collector as it was."""
+    """End the processes that have forked for scripts; leave the collector as it was."""
     yield
-    end_valgrind()
+    end_forking()
     gc.unfreeze()
 
 

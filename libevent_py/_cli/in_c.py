@@ -179,12 +179,15 @@ def known_as(name: str) -> str:
     return f"{VARIABLES[before]}.{member}" if before in VARIABLES else name
 
 
-def by_place() -> Iterator[tuple[bool, str, str]]:
-    """Yield whether it stands for it, each function of C's, and each public name that has it."""
-    for function, where in places().items():
-        for place in where:
-            for known in public(place.name):
-                yield place.stands, function, known
+@functools.cache
+def by_place() -> list[tuple[bool, str, str]]:
+    """Return whether it stands for it, each function of C's, and each public name that has it."""
+    return [
+        (place.stands, function, known)
+        for function, where in places().items()
+        for place in where
+        for known in public(place.name)
+    ]
 
 
 def rank(function: str, makes: set[str]) -> tuple[bool, bool, int]:

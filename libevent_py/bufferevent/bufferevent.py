@@ -318,25 +318,10 @@ class BufferEvent(BufferEventState):
         self._set_callbacks()
         base._may_call(key, self)
 
-    # Parts that all bufferevents share until one needs its own.
-
-    def _own_layers(self) -> Layers:
-        made = Layers()
-        if self._layers is ALONE:  # no call from here on: other code may have made some
-            self._layers = made
-        return self._layers
-
-    def _own_limits(self) -> Limits:
-        made = Limits(in_int=self._tls is not None)
-        if self._limits is UNLIMITED_YET:  # no call from here on, as above
-            self._limits = made
-        return self._limits
-
-    def _own_connection(self) -> Connection:
-        made = Connection()
-        if self._connection is UNCONNECTED:  # no call from here on, as above
-            self._connection = made
-        return self._connection
+    #: Its own part, made when it is first needed, instead of the one that all bufferevents share.
+    _own_layers = layers.own
+    _own_limits = limits.own
+    _own_connection = connect.own
 
     # The end.
 
@@ -1055,23 +1040,9 @@ class BufferEvent(BufferEventState):
 
     # Giving the bufferevent to HTTP, which frees it (F10, O11, P8).
 
-    def _give(self, owner: Handle) -> CData:
-        """Give C's object to *owner*, whose C object will free it, and return its pointer.
-
-        Until `_taken_back` the bufferevent can be asked, but not used: it belongs to *owner*, which
-        lists it in its `_lent`. Raises `ValueError` if evhttp could not use or free it.
-        """
-        pointer = self._give_up()
-        given.check_givable(self)
-        if self._given_to is not None or self._layers.above is not None:  # by other code
-            self._check_unmanaged()
-        self._given_to = owner  # no call before this
-        self._check_usable()  # other code may have closed it by now
-        given.become_given(self)
-        lib.evpy_bufferevent_setcb(pointer, False, False, False, self._key)
-        self._on_read = self._on_write = self._on_event = None
-        self.base._forget(self._key)
-        return pointer
+    #: Let HTTP use and free C's object, and become closed when it has.
+    _give = given.give
+    _taken_back = given.taken_back
 
     @classmethod
     def _borrowed(
@@ -1082,11 +1053,3 @@ class BufferEvent(BufferEventState):
         plan = Plan(plans.with_arena(base), CLOSE_ON_FREE, owner=owner)
         bev._start(plan, next_key(), pointer, tls=tls)
         return bev
-
-    def _taken_back(self) -> None:
-        """Become closed, because C has freed the object that was given to it."""
-        for handle in self._lent():
-            handle._take()
-        self._take()
-        self.base._forget(self._key)
-        self._limits.forget_group(self._key)

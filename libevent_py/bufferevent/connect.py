@@ -154,6 +154,14 @@ class Unconnected(Connection):
 UNCONNECTED = Unconnected()
 
 
+def own(bev: BufferEvent) -> Connection:
+    """Return what *bev* has of its own, made now if it has shared `UNCONNECTED` so far."""
+    made = Connection()
+    if bev._connection is UNCONNECTED:  # no call from here on: other code may have made some
+        bev._connection = made
+    return bev._connection
+
+
 def owns(bev: BufferEvent, fd: int) -> bool:
     """Tell whether closing *bev* closes the descriptor *fd*."""
     owner = bev._connection.made_here or BufferEventOption.CLOSE_ON_FREE in bev._options

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from libevent_py._core.handle import Role, subclass_of
+from libevent_py._core.handle import Handle, Role, subclass_of
 from libevent_py._ffi import lib
 from libevent_py.buffer.owned import BorrowedBuffer
 from libevent_py.enums import BufferEventOption
 
 if TYPE_CHECKING:
+    from libevent_py._ffi import CData
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
 B = TypeVar("B", bound="BufferEvent")
@@ -116,3 +117,31 @@ def become_given(bev: BufferEvent) -> None:
 def given(kind: type[B]) -> type[B]:
     """Return the subclass of *kind* whose objects are `Given`, made when first needed."""
     return subclass_of(kind, Given)
+
+
+def give(bev: BufferEvent, owner: Handle) -> CData:
+    """Give C's object to *owner*, whose C object will free it, and return its pointer.
+
+    Until `taken_back` *bev* can be asked, but not used: it belongs to *owner*, which lists it in
+    its `_lent`. Raises `ValueError` if evhttp could not use or free it.
+    """
+    pointer = bev._give_up()
+    check_givable(bev)
+    if bev._given_to is not None or bev._layers.above is not None:  # by other code
+        bev._check_unmanaged()
+    bev._given_to = owner  # no call before this
+    bev._check_usable()  # other code may have closed it by now
+    become_given(bev)
+    lib.evpy_bufferevent_setcb(pointer, False, False, False, bev._key)
+    bev._on_read = bev._on_write = bev._on_event = None
+    bev.base._forget(bev._key)
+    return pointer
+
+
+def taken_back(bev: BufferEvent) -> None:
+    """Become closed, because C has freed the object that was given to it."""
+    for handle in bev._lent():
+        handle._take()
+    bev._take()
+    bev.base._forget(bev._key)
+    bev._limits.forget_group(bev._key)

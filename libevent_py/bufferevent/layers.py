@@ -181,6 +181,14 @@ class Alone(Layers):
 ALONE = Alone()
 
 
+def own(bev: BufferEvent) -> Layers:
+    """Return what *bev* has of its own, made now if it has shared `ALONE` so far."""
+    made = Layers()
+    if bev._layers is ALONE:  # no call from here on: other code may have made some
+        bev._layers = made
+    return bev._layers
+
+
 def bottom(bev: BufferEvent) -> BufferEvent:
     """Return the lowest layer of *bev*, which has the descriptor; *bev* itself if it has none."""
     while bev._layers.below is not None:

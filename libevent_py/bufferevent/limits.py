@@ -336,6 +336,14 @@ class Unlimited(Limits):
 UNLIMITED_YET = Unlimited()
 
 
+def own(bev: BufferEvent) -> Limits:
+    """Return what *bev* has of its own, made now if it has shared `UNLIMITED_YET` so far."""
+    made = Limits(in_int=bev._tls is not None)
+    if bev._limits is UNLIMITED_YET:  # no call from here on: other code may have made some
+        bev._limits = made
+    return bev._limits
+
+
 def check_limitable(bev: BufferEvent) -> None:
     """Raise `ValueError` if libevent can't limit *bev*.
 

@@ -16,7 +16,8 @@ import pytest
 
 from libevent_py import ClosedError, Event, EventBase, aio
 from libevent_py._core.dispatch import live
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import PATIENCE, run_python
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

@@ -24,8 +24,9 @@ from libevent_py import (
     lib,
 )
 from libevent_py._core.dispatch import live
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python, shown
+from tests.kit.support import PATIENCE, run_python, shown
 
 
 def recorded(buffer: Buffer) -> list[BufferInfo]:

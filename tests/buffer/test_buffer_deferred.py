@@ -21,8 +21,9 @@ from libevent_py import (
     ThreadError,
     lib,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 
 def deferring(base: EventBase, data: bytes = b"") -> tuple[Buffer, list[BufferInfo]]:

@@ -18,7 +18,8 @@ from libevent_py import (
     FileSegment,
     LibeventError,
 )
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import PATIENCE, run_python
 
 
 def test_what_is_committed_is_appended() -> None:

@@ -23,7 +23,8 @@ from libevent_py import (
     LibeventError,
     ffi,
 )
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import PATIENCE, run_python
 
 
 def pieces(*contents: bytes) -> Buffer:

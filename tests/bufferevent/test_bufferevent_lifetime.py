@@ -26,8 +26,9 @@ from libevent_py import (
 )
 from tests.kit.bufferevents import OPTIONS
 from tests.kit.flags import CLOSE, DEFER, NO_OPTION, READ
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 # Whose descriptor it is.
 

@@ -22,8 +22,9 @@ from libevent_py import (
     lib,
 )
 from tests.kit.flags import CLOSE, DEFER, NO_OPTION
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import nobody_accepts, nobody_listens, run_until, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
 

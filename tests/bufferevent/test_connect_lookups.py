@@ -21,8 +21,9 @@ from libevent_py import (
 from tests.kit.dns_peers import SILENCE, NameServer, client_of
 from tests.kit.flags import CLOSE, NO_OPTION
 from tests.kit.http_peers import OK, Asked, Server
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import nobody_listens, run_until, settle
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 
 CONNECTED, ERROR = BufferEventFlag.CONNECTED, BufferEventFlag.ERROR
 OPTIONS = [NO_OPTION, CLOSE, CLOSE | BufferEventOption.DEFER_CALLBACKS]

@@ -24,8 +24,9 @@ from libevent_py import (
     ThreadError,
 )
 from tests.kit.flags import READ, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair, exactly, reset, rest, run_until, settle, tcp_pair
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 EAGER = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.EAGER
 DEFERRED = EAGER | BufferEventOption.DEFER_CALLBACKS

@@ -28,8 +28,9 @@ from libevent_py.bufferevent.connect import owns
 from libevent_py.bufferevent.end import close_all
 from tests.kit.filters import OPTIONS, Halves, shift
 from tests.kit.flags import CLOSE, DEFER, EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 OK, FLUSH = FilterResult.OK, FlushMode.FLUSH
 

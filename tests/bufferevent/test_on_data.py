@@ -21,8 +21,9 @@ from libevent_py import (
 )
 from tests.kit.certificates import Authority
 from tests.kit.flags import READ, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until, settle
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 from tests.kit.tls_peers import connected_ends
 
 PLAIN = BufferEventOption.CLOSE_ON_FREE

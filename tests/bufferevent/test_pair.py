@@ -23,8 +23,9 @@ from libevent_py import (
     ThreadError,
 )
 from tests.kit.flags import EAGER, NO_OPTION, READ, THREADSAFE, UNLOCK, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 Halves = tuple[BufferEvent, BufferEvent]
 

@@ -33,9 +33,10 @@ from libevent_py import (
 )
 from tests.kit.certificates import HOST, Authority
 from tests.kit.flags import CLOSE, READ
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair, run_until, settle
 from tests.kit.processes import in_child
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
 
 UNLIMITED = lib.EV_RATE_LIMIT_MAX

@@ -26,12 +26,13 @@ from libevent_py import (
     lib,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import (
     is_open,
     run_until,
     settle,
 )
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 from tests.kit.tls_peers import (
     End,
     client_context,

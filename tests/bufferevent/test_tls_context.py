@@ -177,7 +177,8 @@ def test_without_libevent_openssl_the_package_works_and_a_context_says_what_is_m
                     bev.cipher
                 except ValueError as error:
                     print(error)
-            """
+            """,
+            fresh=True,
         ).splitlines()
         assert len(printed) == 3
         assert said in printed[0] and said in printed[1]

@@ -26,8 +26,9 @@ from libevent_py import (
 )
 from tests.kit.certificates import HOST, Authority
 from tests.kit.flags import EAGER
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair, is_open, nobody_listens, run_until, settle
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 from tests.kit.tls_peers import End, client_context, connected_ends, server_context
 
 Ends = tuple[End, End]

@@ -34,8 +34,9 @@ from libevent_py import (
     TlsContext,
 )
 from libevent_py._core.dispatch import roots
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, answer
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 
 GET = HttpCommand.GET
 

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.memory_sweeps import swept
 from tests.kit.operations import OPERATIONS
-from tests.kit.support import PATIENCE, ROOT, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, ROOT, run_python
 
 #: Each is a Python of its own.
 pytestmark = pytest.mark.slow

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.support import VALGRIND_TAKES_LONG, library_of, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import library_of, run_python
 
 DEBUG = pytest.mark.parametrize("debug", ["", "lock_debugging"], ids=["plain", "lock debugging"])
 
@@ -808,9 +809,9 @@ for kind in (0, RECURSIVE):
 
 def test_the_locks_do_what_libevent_s_own_do() -> None:
     """A2: recursive ones and others, trying, waiting in conditions, and what is an error."""
-    expected = run_python(SCENARIO, "libevent's")
+    expected = run_python(SCENARIO, "libevent's", fresh=True)
     assert expected.count("\n") > 20
-    assert run_python(SCENARIO, "ours") == expected
+    assert run_python(SCENARIO, "ours", fresh=True) == expected
 
 
 def test_locks_that_somebody_else_has_set_are_used() -> None:
@@ -834,7 +835,8 @@ def test_locks_that_somebody_else_has_set_are_used() -> None:
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
         assert len(buffer) == 0
-        """
+        """,
+        fresh=True,
     )
 
 

@@ -63,10 +63,11 @@ def test_a_python_that_counts_no_references_is_told_so() -> None:
 
 
 def test_importing_loads_nothing_that_takes_long_and_is_seldom_needed() -> None:
-    run_python("""
+    code = """
     import sys
     import libevent_py
     seldom = {"asyncio", "email", "http", "multiprocessing", "ssl"}
     seldom |= {"subprocess", "tempfile", "unittest", "urllib"}
     assert seldom.isdisjoint(sys.modules), seldom & set(sys.modules)
-    """)
+    """
+    run_python(code, fresh=True)

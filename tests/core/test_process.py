@@ -186,7 +186,8 @@ def test_libevent_still_works_when_the_process_ends() -> None:
 
         kept = EventBase()
         kept.once(lambda fd, what: print("kept"))
-        """
+        """,
+        fresh=True,
     )
     assert printed == "fired\nkept\n"
 

@@ -16,7 +16,7 @@ import pytest
 from libevent_py import BufferEvent, DnsServer, EventBase, aio, util
 from libevent_py._core.sockets import adopted, lent
 from libevent_py.serve import sockets
-from libevent_py.serve.engines.llhttp_connection import half_close
+from libevent_py.serve.engines.llhttp_writing import half_close
 from libevent_py.testing import peers
 
 PAIR = tuple[socket.socket, socket.socket]

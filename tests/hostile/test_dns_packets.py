@@ -37,8 +37,9 @@ from tests.kit.dns_packets import (
     record,
 )
 from tests.kit.dns_peers import NameServer, Question
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until, settle
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 
 NAME = b"bad.example"
 NUMBER = 1

@@ -26,7 +26,8 @@ from tests.kit.hostile_http import (
     UNFINISHED,
     coded,
 )
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import PATIENCE, run_python
 
 REFUSALS = {name: (raw, status) for status, group in REFUSED.items() for name, raw in group.items()}
 

@@ -23,7 +23,8 @@ from libevent_py import (
     HttpRequestError,
     LoopFlag,
 )
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import PATIENCE, run_python
 
 #: What the client takes at most, in bytes.
 HEADERS, BODY = 8192, 65536

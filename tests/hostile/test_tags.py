@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from libevent_py import Buffer, TagError, tag
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import run_python
 
 #: How each kind of item is taken, when one of tag 1 is asked for.
 TAKERS: dict[str, Callable[[Buffer], Any]] = {

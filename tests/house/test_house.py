@@ -71,9 +71,9 @@ FLOORS = """
     aio.streams aio.peers aio.requests aio
 
     serve.config serve.errors serve.engine serve.access serve.framing
-    serve.engines.llhttp_checks serve.engines.llhttp_exchange serve.engines.llhttp_connection
-    serve.engines.llhttp serve.engines.evhttp serve.engines serve.lifespan serve.websocket
-    serve.asgi serve.wsgi
+    serve.engines.llhttp_checks serve.engines.llhttp_exchange serve.engines.llhttp_writing
+    serve.engines.llhttp_connection serve.engines.llhttp serve.engines.evhttp serve.engines
+    serve.lifespan serve.websocket serve.asgi serve.wsgi
     serve.loading serve.worker serve.sockets serve.launch
     serve.counters serve.systemd serve.watching serve.children serve.master serve
 

@@ -20,7 +20,8 @@ import pytest
 from libevent_py import _ffi
 from libevent_py._ffi import ffi, lib
 from tests.kit.cdefs import C, cdef, declarations, function_name, not_declared, without_comments
-from tests.kit.support import ROOT, VALGRIND_TAKES_LONG, run_python
+from tests.kit.marks import VALGRIND_TAKES_LONG
+from tests.kit.support import ROOT, run_python
 
 if sys.version_info >= (3, 11):
     pass

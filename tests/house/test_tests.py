@@ -6,9 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped]
 
+from tests.kit.dealing import in_order, shares
 from tests.kit.support import ROOT, run_python
 
 TESTS = ROOT / "tests"
@@ -158,3 +162,56 @@ def test_a_script_under_valgrind_finds_what_one_of_a_new_python_does() -> None:
     """
     for _ in range(2):
         assert run_python(code, "one", "two", valgrind=True) == "done\n"
+
+
+# In which order they run.
+
+
+class Worker:
+    """What pytest-xdist's scheduler knows of a worker, and what it has been given."""
+
+    def __init__(self, name: str) -> None:
+        self.gateway = SimpleNamespace(id=name)
+        self.shutting_down = False
+        self.given: list[int] = []
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        """Take what is to be run."""
+        self.given += indices
+
+    def send_steal(self, indices: list[int]) -> None:
+        """Give nothing back."""
+
+    def shutdown(self) -> None:
+        """End when all is done."""
+        self.shutting_down = True
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_each_worker_begins_with_its_own_share_of_what_takes_long(number: int) -> None:
+    long = [*("valgrind" for _ in range(9)), "dist", "dist", *(f"long {n}" for n in range(12))]
+    begun_with = shares(long, number, lambda name: None if name.startswith("long") else name)
+    order = in_order(begun_with, [f"fast {n}" for n in range(100)])
+    assert len(order) == len({*order}) + 9 and sorted(order)[:3] == ["dist", "dist", "fast 0"]
+    config: Any = SimpleNamespace(getvalue=lambda name: [f"{number}*popen"])
+    scheduler = WorkStealingScheduling(config)
+    workers: list[Any] = [Worker(f"gw{n}") for n in range(number)]
+    for worker in workers:
+        scheduler.add_node(worker)
+        scheduler.add_node_collection(worker, [f"{n} {name}" for n, name in enumerate(order)])
+    scheduler.schedule()
+    for worker, own in zip(workers, begun_with, strict=True):
+        assert [order[index] for index in worker.given[: len(own)]] == own
+        assert all(order[index].startswith("fast") for index in worker.given[len(own) :])
+    assert [own.count("valgrind") for own in begun_with] == [9] + [0] * (number - 1)
+    assert sorted(own.count("dist") for own in begun_with) == [0] * (number - 1) + [2]
+    if number > 1:
+        assert set(begun_with[0]) == {"valgrind"}
+        others = [len(own) for own in begun_with[1:]]
+        assert max(others) - min(others) <= 1
+
+
+def test_more_that_takes_long_than_a_worker_gets_at_first_is_not_lost() -> None:
+    assert in_order([[1, 2, 3, 4], []], [5, 6]) == [1, 2, 3, 4, 5, 6]
+    assert in_order([[], [1, 2]], [3]) == [3, 1, 2]
+    assert in_order([[1], [2]], []) == [1, 2]

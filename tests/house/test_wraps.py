@@ -82,6 +82,7 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
             yield from running(child)
 
 
+@cache
 def imported(module: ast.Module) -> set[str]:
     """Return the modules of the package that *module* imports from."""
     names = set()
@@ -91,6 +92,7 @@ def imported(module: ast.Module) -> set[str]:
     return (names & modules().keys()) - {"libevent_py"}
 
 
+@cache
 def used(module: ast.Module) -> set[str]:
     """Return the names of ``lib`` that *module* uses for more than to name an error."""
     naming = set()

@@ -20,8 +20,9 @@ from libevent_py import (
 )
 from tests.kit.certificates import Authority
 from tests.kit.http_peers import OK, Asked, Server, ask, client
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 from tests.kit.tls_peers import client_context, server_context
 from tests.kit.web import Client, where
 

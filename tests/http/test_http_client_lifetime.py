@@ -22,9 +22,10 @@ from libevent_py import (
 )
 from libevent_py._core.dispatch import live
 from tests.kit.http_peers import NOTHING, OK, Asked, Server, ask, chunked, client
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import is_open, nobody_listens, run_until, settle
 from tests.kit.processes import in_child
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 
 GET = HttpCommand.GET
 

@@ -34,8 +34,9 @@ from tests.kit.http_peers import (
     response,
     then_close,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import nobody_listens, run_until, settle
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 from tests.kit.tls_peers import client_context, openssl_server, server_context
 
 

@@ -23,8 +23,9 @@ from libevent_py import (
 )
 from tests.kit.certificates import Authority
 from tests.kit.http_peers import OK, Asked, Server, ask, client, response, then_close
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until, settle
-from tests.kit.support import PATIENCE, VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import PATIENCE, run_python
 from tests.kit.tls_peers import client_context, server_context
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nContent-Length: 99\r\n\r\n"

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from libevent_py import EventBase, EventConfig
+from tests.kit.forking import Forking
 from tests.kit.valgrind import ENVIRONMENT, VALGRIND, Valgrind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -47,12 +46,6 @@ WARNINGS = [
 ]
 
 
-#: For a test with ``valgrind=valgrind``: `make test` runs it plain, `make more` under valgrind.
-VALGRIND_TAKES_LONG = pytest.mark.parametrize(
-    "valgrind",
-    [pytest.param(False, id="plain"), pytest.param(True, id="valgrind", marks=pytest.mark.more)],
-)
-
 #: What asyncio says in Python's development mode of a callback on a machine that has much to do.
 BUSY = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)
 
@@ -64,58 +57,85 @@ def run_python(
     status: int = 0,
     stderr: str | None = "",
     env: dict[str, str] | None = None,
+    fresh: bool = False,
 ) -> str:
     """Run *code* in a Python of its own and return what it printed.
 
     It must exit with *status* and print *stderr* there, or with None anything. With *valgrind* it
     runs once more under valgrind, where an access to memory that isn't its own is an error. (With a
-    sanitizer, it is one already.)
+    sanitizer, it is one already.) Its process is forked from one that has imported the package, and
+    nothing else, unless it is to be *fresh*, or has an environment of its own, *env*.
     """
     code = textwrap.dedent(code)
     environment = {**os.environ, "MALLOC_PERTURB_": "165", **(env or {})}
-    command = [sys.executable, "-X", "dev", *WARNINGS, "-c", code, *arguments]
-    output = _run(command, environment, status, stderr)
+    server = None if fresh or env is not None or SANITIZED else _forking("plain", environment)
+    if server is None:
+        command = [sys.executable, "-X", "dev", *WARNINGS, "-c", code, *arguments]
+        output = _run(command, environment, status, stderr)
+    else:
+        done = server.run(code, arguments, environment, 5 * PATIENCE)
+        output = _checked(done.status, done.stdout, done.stderr, status, stderr)
     if valgrind and not SANITIZED:
         _check(code, arguments, environment, status, starts=env is not None)
     return output
 
 
-_checkers: list[Valgrind] = []
+#: The Pythons that fork, and the environment that each was started in.
+_started: dict[str, tuple[Forking, dict[str, str]]] = {}
+
+
+def _forking(kind: str, environment: Mapping[str, str]) -> Forking | None:
+    """Return the Python of *kind* that forks, or None where it was started in another environment.
+
+    Variables may be for the loader, or be read when something is imported.
+    """
+    env = {name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"}
+    server, began = _started.pop(kind, (None, env))
+    if server is not None and not server.runs:
+        server.close()
+        server = None
+    if server is None:
+        if kind == "valgrind":
+            server = Valgrind(WARNINGS, ROOT, env)
+        else:
+            server = Forking([sys.executable, "-X", "dev", *WARNINGS], ["libevent_py"], ROOT, env)
+        began = env
+    _started[kind] = server, began
+    return server if env == began else None
 
 
 def _check(
     code: str, arguments: Sequence[str], env: dict[str, str], status: int, starts: bool
 ) -> None:
-    """Run *code* under valgrind: where it *starts* in another environment, in a Python so started.
-
-    Variables may be for the loader, or be read when something is imported.
-    """
+    """Run *code* under valgrind, in a new Python where it *starts* in an environment of its own."""
     env = {**env, **ENVIRONMENT}
-    if starts:
+    server = None if starts else _forking("valgrind", env)
+    if server is None:
         _run([*VALGRIND, sys.executable, *WARNINGS, "-c", code, *arguments], env, status, None)
-        return
-    while _checkers and not _checkers[0].runs:
-        _checkers.pop().close()
-    if not _checkers:
-        _checkers.append(Valgrind(WARNINGS, ROOT, env))
-    done = _checkers[0].run(code, arguments, env, 5 * PATIENCE)
-    assert done.status == status, f"exit status {done.status}\n{done.told}"
+    else:
+        done = server.run(code, arguments, env, 5 * PATIENCE)
+        _checked(done.status, done.stdout, done.stderr, status, None)
 
 
-def end_valgrind() -> None:
-    """End the Python under valgrind, if there is one."""
-    while _checkers:
-        _checkers.pop().close()
+def end_forking() -> None:
+    """End the Pythons that fork, if there are any."""
+    while _started:
+        _started.popitem()[1][0].close()
+
+
+def _checked(ended: int, stdout: str, told: str, status: int, stderr: str | None) -> str:
+    """Return *stdout* of a Python that has *ended* with *status*, and *told* just *stderr*."""
+    assert ended == status, f"exit status {ended}\n{stdout}{told}"
+    if stderr is not None:
+        assert BUSY.sub("", told) == stderr
+    return stdout
 
 
 def _run(command: Sequence[str], env: dict[str, str], status: int, stderr: str | None) -> str:
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT, env=env
     )
-    assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
-    if stderr is not None:
-        assert BUSY.sub("", done.stderr) == stderr
-    return done.stdout
+    return _checked(done.returncode, done.stdout, done.stderr, status, stderr)
 
 
 def run_c(source: str, place: Path, *libraries: str) -> str:

@@ -373,9 +373,9 @@ class Sweep:
                 for first in (True, False):  # the first time, something may be made for good
                     _, acts = self.attempt(kind, scene, name, "close it", -1, first=first)
                 for act in self.chosen(kind, scene, name, acts):
-                    faulthandler.dump_traceback_later(PATIENCE, exit=True)
                     if arguments.act and act != arguments.act:
                         continue
+                    faulthandler.dump_traceback_later(PATIENCE, exit=True)  # starts a thread
                     steps, _ = self.attempt(kind, scene, name, act, -1)
                     if arguments.step is not None:
                         self.attempt(kind, scene, name, act, arguments.step)

@@ -22,9 +22,10 @@ from libevent_py import (
     RpcHookResult,
     RpcStatus,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, nobody_listens, run_until, settle
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, World, answer, new_world
-from tests.kit.support import VALGRIND_TAKES_LONG, run_python
+from tests.kit.support import run_python
 
 INPUT, OUTPUT = RpcHook.INPUT, RpcHook.OUTPUT
 CONTINUE, PAUSE, TERMINATE = RpcHookResult.CONTINUE, RpcHookResult.PAUSE, RpcHookResult.TERMINATE

@@ -9,27 +9,21 @@ pipelined requests need no deep stack, and answers keep their order.
 a slice's requests in memory. What hasn't been parsed waits in `_rest`, and while anything does,
 nothing is read. It refuses most of what is ambiguous; what it leaves to us is in llhttp_checks.py.
 
-*Ends.* An answer is sent before the connection is closed. If the client may still be sending, its
-input is read and dropped for a while, as the kernel would otherwise reset the connection, and the
-client might lose the answer.
+What it sends, and how it ends, is in llhttp_writing.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from libevent_py._core.sockets import lent
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag
-from libevent_py.serve.engines.llhttp_checks import METHODS, NOTED, REASONS, RefusedError, check
+from libevent_py.serve.engines.llhttp_checks import METHODS, NOTED, RefusedError, check
 from libevent_py.serve.engines.llhttp_exchange import HELD, LlhttpExchange
-from libevent_py.serve.framing import head
+from libevent_py.serve.engines.llhttp_writing import UNSENT, Writing
 
 if TYPE_CHECKING:
     from libevent_py.serve.engines.llhttp import LlhttpEngine
@@ -43,21 +37,15 @@ SECURE = BufferEventOption.CLOSE_ON_FREE
 #: How much is parsed at once: of heads, which become objects, and of a body.
 SLICE = 16384
 BODY_SLICE = 65536
-#: How much output is kept before `Exchange.send` returns False.
-UNSENT = 65536
 #: How much is read and dropped of a body that nobody wants, to keep the connection.
 DROPPED = 262144
-#: How long, in seconds, a connection is read that is only waiting for the client to close it.
-LINGER = 2.0
-#: How long a client may take for its first request when the worker ends.
-FIRST = 0.5
 #: The most that is written at once.
 WRITE_AT_ONCE = 262144
 
 FOREVER = float("inf")
 
 
-class Connection:
+class Connection(Writing):
     """A connection: its bufferevent, its parser, and the requests that it has brought."""
 
     client: tuple[str, int] | None
@@ -147,22 +135,6 @@ class Connection:
                 self.advance()
         finally:
             self._inside = self._advancing = False
-
-    def _on_write(self, bev: BufferEvent) -> None:
-        """Go on when all output is sent."""
-        self._unsent = 0
-        if self._lingering:
-            self._part()
-            return
-        current = self._current
-        if self._draining:
-            self._draining = False
-            bev.on_write = None
-            self.set_deadline()
-            if current is None:
-                self.advance()
-            elif current._begun:
-                current.handler.on_writable()
 
     def _on_event(self, _bev: BufferEvent, what: BufferEventFlag) -> None:
         if what & FAILED:
@@ -407,14 +379,6 @@ class Connection:
         if started:
             self.close()
 
-    def _refuse(self, status: int) -> None:
-        """Answer with an error, and close."""
-        text = b"%d %b\n" % (status, REASONS.get(status, b"Refused"))
-        headers = [(b"Content-Type", b"text/plain")]
-        data, *_ = head("GET", "1.1", False, status, headers, None, len(text))
-        self.write(data + text)
-        self._shut()
-
     def ended(self, exchange: LlhttpExchange) -> None:
         """Go on after an answer is complete."""
         exchange.handler = None  # or the collector would have to find them both
@@ -477,43 +441,7 @@ class Connection:
         else:
             self.close()
 
-    # Output and input.
-
-    def write(self, data: bytes) -> None:
-        """Send *data*, now or soon."""
-        if self._closed:
-            return
-        size = len(data)
-        if self._inside:
-            self._unsent += size
-            self._bev.write(data)
-            return
-        if self.scheme == "http":
-            if self._unsent:
-                self._unsent = len(self._bev.output)
-            if not self._unsent:
-                try:
-                    done = os.write(self.fd, data)
-                except OSError:  # libevent gets the same error, and tells
-                    done = 0
-                if done == size:
-                    return
-                data = data[done:]
-                size -= done
-        self._unsent += size
-        self._bev.write(data)
-
-    def has_room(self) -> bool:
-        """Tell whether more may be written now; otherwise `on_writable` will be called."""
-        if self._unsent <= UNSENT or self._closed:
-            return True
-        self._unsent = len(self._bev.output)
-        if self._unsent <= UNSENT:
-            return True
-        self._draining = True
-        self._bev.on_write = self._on_write
-        self.set_deadline()
-        return False
+    # Input that has to wait, and what is no HTTP.
 
     def _pause(self, wanted: bool) -> None:
         """Stop reading, or go on."""
@@ -522,14 +450,6 @@ class Connection:
             self._bev.disable(READ)
         else:
             self._bev.enable(READ)
-
-    def go_raw(self, data: bytes) -> None:
-        """Pass on what comes as it is, from now on, after sending *data*."""
-        self._raw = True
-        self.write(data)
-        self.set_deadline()
-        if not self._advancing:
-            self.advance()
 
     def _pass_on(self, current: LlhttpExchange) -> bool:
         """Give the handler what has come; return whether there was any."""
@@ -543,55 +463,6 @@ class Connection:
         return True
 
     # The end.
-
-    def finish(self) -> None:
-        """Close when what is in flight is done, as the worker ends."""
-        current = self._current
-        if current is not None:
-            current._keep_alive = False
-            if self._raw:
-                current.handler.on_finish()
-        elif self._lingering or self._in_head:
-            pass
-        elif self._incoming is None:  # its first request may be on the way
-            self.deadline = min(self.deadline, self._engine.now + FIRST)
-        else:
-            self._shut()
-
-    def _shut(self) -> None:
-        """Close when all output is sent."""
-        if self._closed or self._lingering:
-            return
-        self._lingering = True
-        self._torn = self._torn or bool(self._rest)
-        self._rest = b""
-        self._refusal = 0
-        self._unsent = len(self._bev.output)
-        if self._unsent:
-            self._draining = True
-            self.deadline = self._engine.now + self._engine.config.write_timeout
-            self._bev.on_write = self._on_write
-        else:
-            self._part()
-
-    def _part(self) -> None:
-        """Close, if need be after the client has."""
-        self._draining = False
-        incoming = self._incoming
-        torn = self._torn or self._in_head or (incoming is not None and not incoming.complete)
-        if self._ended or not torn:
-            if self._engine.tls is not None and not len(self._bev.output):
-                self._bev.shutdown()
-            self.close()
-            return
-        self.deadline = self._engine.now + LINGER
-        self._bev.on_write = None
-        if self._engine.tls is not None:
-            self._bev.shutdown()
-        with contextlib.suppress(OSError):  # the client has gone
-            half_close(self.fd)
-        if self._paused:
-            self._pause(False)
 
     def close(self) -> None:
         """Close the connection at once."""
@@ -614,9 +485,3 @@ class Connection:
                 current.handler.on_gone()
             current.handler = None
         current.ended = current.gone = True
-
-
-def half_close(fd: int) -> None:
-    """Tell the peer of the socket *fd* that nothing more will be sent."""
-    with lent(fd) as sock:
-        sock.shutdown(socket.SHUT_WR)
