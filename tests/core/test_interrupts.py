@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import os
@@ -1177,6 +1178,33 @@ def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_befor
             break
         number += 1
     assert number > 1
+
+
+def test_what_has_returned_as_an_interrupt_comes_is_not_called_again() -> None:
+    """CPython looks for signals between that and its caller, where no `Interposer` can act."""
+    send = ctypes.pythonapi.PyErr_SetInterruptEx
+    send.argtypes = [ctypes.c_int, *[ctypes.py_object] * 3]  # those of a trace function
+
+    def traced(frame: FrameType, _event: str, _argument: object) -> Any:
+        if frame.f_code.co_name != "evpy_bufferevent_event":
+            return None
+        frame.f_trace_lines = False  # it is called when the function returns, and in C
+        return functools.partial(send, signal.SIGINT)
+
+    with EventBase() as base:
+        called: list[int] = []
+        bev, peer = BufferEvent.pair(base)
+        bev.setcb(None, None, lambda _, what: called.append(what))
+        bev.enable(EventFlag.READ)
+        peer.close(flush=True)
+        sys.settrace(traced)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                base.loop(LoopFlag.NONBLOCK)
+        finally:
+            sys.settrace(None)
+        base.loop(LoopFlag.NONBLOCK)
+        assert len(called) == 1
 
 
 REPLIES = {
