@@ -102,6 +102,32 @@ def interrupted(function: Callable[[], object]) -> int:
         return number
 
 
+def test_steps_are_counted_from_the_first_run_in_a_process_on() -> None:
+    """Pythons differ in when they begin to tell of instructions."""
+    told = run_python(
+        """
+        from libevent_py import EventBase
+        from tests.kit.interposing import Interposer
+
+        def once(function):
+            # Have all that is made for the first base made.
+            function()
+
+        def steps(function):
+            interposer = Interposer(int, -1, signals=True)
+            interposer.run(function)
+            return interposer.steps
+
+        for by in once, steps, steps:
+            with EventBase() as base:
+                base.defer(int)
+                print(by(base.dispatch))
+        """
+    )
+    _, first, second = told.split()
+    assert int(first) == int(second) > 20
+
+
 def test_a_base_that_is_interrupted_while_it_is_made_leaves_no_descriptor() -> None:
     EventBase().close()
     gc.collect()
