@@ -7,7 +7,7 @@ VERSIONS := 3.10 3.11 3.12 3.13
 # Debian's names; .ci/packages adds Python's own where they are needed.
 BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := bind9-dnsutils curl debootstrap haproxy memcached netcat-openbsd nginx-light openssl \
-	pgbouncer redis-server strace tmux valgrind zlib1g-dev
+	pgbouncer postgresql redis-server strace tmux valgrind zlib1g-dev
 BENCH_PACKAGES := curl wrk
 SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 FUZZ_PACKAGES := clang libclang-rt-dev
