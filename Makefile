@@ -7,7 +7,7 @@ VERSIONS := 3.10 3.11 3.12 3.13
 # Debian's names; .ci/packages adds Python's own where they are needed.
 BUILD_PACKAGES := gcc libc6-dev libevent-dev libffi-dev libssl-dev
 TEST_PACKAGES := bind9-dnsutils curl debootstrap haproxy memcached netcat-openbsd nginx-light openssl \
-	pgbouncer redis-server strace tmux valgrind zlib1g-dev
+	pgbouncer postgresql redis-server strace tmux valgrind zlib1g-dev
 BENCH_PACKAGES := curl wrk
 SOURCE_PACKAGES := gcc libc6-dev libssl-dev make patch
 FUZZ_PACKAGES := clang libclang-rt-dev
@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The versions of Python share one libevent_py/_ffi.abi3.so.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: run test more quick test-all bench docs soak fuzz fuzz-parsers lint build release-check samples-c clean $(OTHER_BUILDS:%=test-%)
+.PHONY: run test more others quick test-all bench docs soak fuzz fuzz-parsers lint build release-check samples-c clean $(OTHER_BUILDS:%=test-%)
 
 run: .venv/installed
 	@$(BIN)/python -m samples.upper_listener
@@ -50,9 +50,15 @@ run: .venv/installed
 test: .venv/installed build/test-packages lint
 	. $(BIN)/activate && $(PYTEST) -m 'not more' --durations 15
 
-# What make test takes a sample of, or leaves out.
+# What make test takes a sample of, or leaves out; and what depends on Python most, on the other versions.
 more: .venv/docs build/test-packages
 	. $(BIN)/activate && $(PYTEST) -m more --durations 15
+	$(MAKE) --no-print-directory others
+
+# Asyncio, C that knows Python's objects, and what is interrupted: two minutes or so for each version that is found.
+OTHERS := tests/aio tests/serve tests/bufferevent tests/event tests/core/test_interrupts.py
+OWN = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+others: build/test-packages $(patsubst %,others-%,$(filter-out $(OWN),$(VERSIONS)))
 
 # What takes a second or less: no valgrind, no random walks, no samples; and without the checks on
 # Python's own memory, which take a fifth of the time.
@@ -72,14 +78,19 @@ test-all: build/build-packages build/test-packages $(VERSIONS:%=test-%)
 find = $(firstword $(wildcard $(PYENV_ROOT)/versions/$(1).*/bin/python$(1)) \
 	$(shell command -v python$(1)))
 
-test-%:
-	@$(if $(call find,$*),$(MAKE) --no-print-directory venv=.venvs/$* \
-		interpreter=$(call find,$*) test-in,echo 'Python $*: not found, left out')
+in = @$(if $(call find,$*),$(MAKE) --no-print-directory interpreter=$(call find,$*) \
+	.venvs/$*/installed && . .venvs/$*/bin/activate && python --version && $(1),echo 'Python $*: not found, left out')
 
-.PHONY: test-in
-test-in:
-	$(interpreter) -m venv $(venv)
-	. $(venv)/bin/activate && $(PIP) $(EDITABLE) '.[test]' && python --version && $(PYTEST) -m 'not more'
+test-%:
+	$(call in,$(PYTEST) -m 'not more')
+
+others-%:
+	$(call in,$(PYTEST) -m 'not slow and not more' $(OTHERS) && $(PYTEST) -m 'not more' tests/aio/test_cpython.py)
+
+.venvs/%/installed: build/build-packages $(SOURCES)
+	test -x $(@D)/bin/python || $(interpreter) -m venv $(@D)
+	. $(@D)/bin/activate && $(PIP) $(EDITABLE) '.[test]'
+	touch $@
 
 $(OTHER_BUILDS:%=test-%): test-%: .venv/installed build/test-packages build/source-packages
 	. $(BIN)/activate && MALLOC_PERTURB_=165 python -m tests.kit.builds $* \

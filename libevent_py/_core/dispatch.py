@@ -117,6 +117,17 @@ class _Call:
     """The default of `from_c`'s *forked*: call the function in a forked child, too."""
 
 
+def _returned(function: Function, error: BaseException) -> bool:
+    """Tell whether *error* is an interrupt that came when *function* had returned.
+
+    The function that catches *error* has called it.
+    """
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    within = inner is not None and inner.tb_frame.f_code is function.__code__
+    # Without memory or room for its frame it has not begun.
+    return not within and not isinstance(error, (MemoryError, RecursionError))
+
+
 def from_c(
     *,
     find: Callable[[int], Any] | None = None,
@@ -127,9 +138,10 @@ def from_c(
     """Make C's ``extern "Python"`` function of the same name call the decorated function.
 
     C passes a key first; the function gets the object with that key instead: what *find* finds by
-    it, or else what C may call. C gets the function's result; *late* if the object is gone;
-    *raised* if the function raises, after the exception has gone to the object's base; and *forked*
-    in a forked child that has not called `EventBase.reinit`.
+    it, or else what C may call. C gets the function's result; *late* if the object is gone, or the
+    function has returned and an interrupt has come in place of its result; *raised* if the function
+    raises, after the exception has gone to the object's base; and *forked* in a forked child that
+    has not called `EventBase.reinit`.
 
     If a benchmark shows that one more frame is too slow, the trampoline is written out, below a
     comment that begins with "hot:".
@@ -145,8 +157,9 @@ def from_c(
             try:
                 return function(thing, *arguments)
             except BaseException as error:
+                done = _returned(function, error)
                 thing.base._report(error, thing)
-                return raised
+                return late if done else raised
 
         ffi.def_extern(name=function.__name__, onerror=errors.kept, error=raised)(called)
         return function

@@ -289,6 +289,8 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         args: tuple[object, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
+        if when is None:  # Python 3.10 only asserts that it isn't
+            raise TypeError("when cannot be None")
         timer = super(Core, self).call_at(when, callback, *args, context=context)
         if timer._source_traceback:  # type: ignore[attr-defined]
             del timer._source_traceback[-1]  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import os
@@ -99,6 +100,32 @@ def interrupted(function: Callable[[], object]) -> int:
             number += 1
             continue
         return number
+
+
+def test_steps_are_counted_from_the_first_run_in_a_process_on() -> None:
+    """Pythons differ in when they begin to tell of instructions."""
+    told = run_python(
+        """
+        from libevent_py import EventBase
+        from tests.kit.interposing import Interposer
+
+        def once(function):
+            # Have all that is made for the first base made.
+            function()
+
+        def steps(function):
+            interposer = Interposer(int, -1, signals=True)
+            interposer.run(function)
+            return interposer.steps
+
+        for by in once, steps, steps:
+            with EventBase() as base:
+                base.defer(int)
+                print(by(base.dispatch))
+        """
+    )
+    _, first, second = told.split()
+    assert int(first) == int(second) > 20
 
 
 def test_a_base_that_is_interrupted_while_it_is_made_leaves_no_descriptor() -> None:
@@ -1178,6 +1205,33 @@ def test_what_the_loop_calls_is_called_once_though_an_interrupt_comes_just_befor
         number += 1
     # Where C itself calls, nothing of Python's comes before the callback.
     assert number == 0 if what in ("on_read", "on_write") else number > 1
+
+
+def test_what_has_returned_as_an_interrupt_comes_is_not_called_again() -> None:
+    """CPython looks for signals between that and its caller, where no `Interposer` can act."""
+    send = ctypes.pythonapi.PyErr_SetInterruptEx
+    send.argtypes = [ctypes.c_int, *[ctypes.py_object] * 3]  # those of a trace function
+
+    def traced(frame: FrameType, _event: str, _argument: object) -> Any:
+        if frame.f_code.co_name != "evpy_bufferevent_event":
+            return None
+        frame.f_trace_lines = False  # it is called when the function returns, and in C
+        return functools.partial(send, signal.SIGINT)
+
+    with EventBase() as base:
+        called: list[int] = []
+        bev, peer = BufferEvent.pair(base)
+        bev.setcb(None, None, lambda _, what: called.append(what))
+        bev.enable(EventFlag.READ)
+        peer.close(flush=True)
+        sys.settrace(traced)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                base.loop(LoopFlag.NONBLOCK)
+        finally:
+            sys.settrace(None)
+        base.loop(LoopFlag.NONBLOCK)
+        assert len(called) == 1
 
 
 REPLIES = {

@@ -81,6 +81,12 @@ LOOKING = {
     "RESUME",
 }
 
+#: Those before which Python 3.10 looks at no signal: what they begin would not be ended.
+BEGINNING = {"BEFORE_ASYNC_WITH", "SETUP_FINALLY", "SETUP_WITH", "YIELD_FROM"}
+
+#: The target of an instruction where no signal is looked at.
+NOWHERE = -2
+
 #: What each instruction of a code is: whether it is quiet, whether it looks, and what handles what
 #: is raised there.
 Kinds = dict[int, tuple[bool, bool, int]]
@@ -126,8 +132,12 @@ def kinds(code: CodeType) -> Kinds:
     known = _kinds.get(code)
     if known is None:
         handled = handlers(code)
+        late = BEGINNING if sys.version_info < (3, 11) else ()
         known = {
-            one.offset: (is_quiet(one), one.opname in LOOKING, handled.get(one.offset, -1))
+            one.offset: (
+                *(is_quiet(one), one.opname in LOOKING),
+                NOWHERE if one.opname in late else handled.get(one.offset, -1),
+            )
             for one in dis.get_instructions(code)
         }
         _kinds[code] = known
@@ -170,6 +180,8 @@ class Interposer:
         # Else the collector may run finalizers of earlier tests here, which would be acted in.
         collects = gc.isenabled()
         gc.disable()
+        # Python 3.12 tells of instructions only if some frame has asked before it traces anything.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(traced)
         try:
             return function(*arguments)
@@ -183,21 +195,20 @@ class Interposer:
         name = frame.f_globals.get("__name__", "")
         if not name.startswith(PACKAGE):
             return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
         known, signals, lines = kinds(frame.f_code), self.signals, self.lines
-        # Where a function begins CPython looks, too; but what was under way before this has begun.
-        beginning = min(known)
         was_quiet, looked, handler, line = False, False, -1, -1
 
         def step(frame: FrameType, event: str, _argument: Any) -> Any:
             nonlocal was_quiet, looked, handler, line
             if event != "opcode":
-                was_quiet = False  # an exception has been made
+                # An exception has been made. Where it is handled Python 3.10 looks for signals, so
+                # that an interrupt can come before a `finally` begins, and nothing helps there;
+                # those after it don't look.
+                was_quiet = looked = False
                 return step
             quiet, looks, now = known[frame.f_lasti]
-            looked = looked or frame.f_lasti == beginning
             possible = looked and now == handler if signals else not (quiet and was_quiet)
-            was_quiet, looked, handler = quiet, looks, now
+            was_quiet, looked, handler = quiet, looks, now if now != NOWHERE else -1
             if not possible or (lines and frame.f_lineno == line):
                 return step
             line = frame.f_lineno
@@ -208,4 +219,7 @@ class Interposer:
                 self.act()
             return step
 
+        # Python 3.13 tells of none in a code's first run if the frame's function is set later.
+        frame.f_trace = step
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return step
