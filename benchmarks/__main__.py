@@ -8,11 +8,12 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks.build import PROGRAMS, build
 from benchmarks.jobs import JOBS
 from benchmarks.machine import facts
-from benchmarks.plot import curve_of, plot
+from benchmarks.plot import plot
 from benchmarks.process import CPUS
 from benchmarks.progress import Progress
 from benchmarks.report import figures, table
@@ -26,8 +27,11 @@ def main() -> None:
         sys.exit(f"benchmarks: no job is called {' or '.join(options.job)}: see --list")
     if options.plot and not find_spec("matplotlib"):
         sys.exit("benchmarks: --plot needs matplotlib, which is not installed")
-    if options.plot and not any(curve_of(job.name) for job in jobs):
-        sys.exit("benchmarks: --plot draws the jobs scale-echo and scale-hello, and none is run")
+    if options.drawn_from:
+        if not options.plot:
+            sys.exit("benchmarks: --drawn-from needs --plot")
+        plot(earlier(options.drawn_from, {job.name for job in jobs}), options.plot)
+        return
     if options.list:
         print(*(f"{job.name:24} {job.title}" for job in jobs), sep="\n")
         return
@@ -58,11 +62,11 @@ def main() -> None:
             results.append(figures(job, run(job, number, options.quick, missing, progress)))
             progress.say(table(results[-1]))
 
-    report = {"machine": machine, "quick": options.quick, "jobs": results}
-    report["missing"] = [*missing, *tools]
+    report = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "quick": options.quick}
+    report |= {"jobs": results, "missing": [*missing, *tools]}
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.plot:
-        plot(results, options.plot)
+        plot(report, options.plot)
     print(f"{time.monotonic() - start:.0f} s; every sample is in {options.json}")
 
 
@@ -75,10 +79,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="to see that all works; no figures")
     parser.add_argument("--json", type=Path, metavar="FILE", default=PROGRAMS / "result.json")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the costs by connections, as SVG"
+        "--plot", type=Path, metavar="FILE", help="draw the costs as bars and curves, as SVG"
+    )
+    parser.add_argument(
+        "--drawn-from",
+        type=Path,
+        metavar="JSON",
+        help="with --plot: the FILE of an earlier run",
     )
     parser.add_argument("--list", action="store_true", help="say which jobs there are")
     return parser.parse_args()
+
+
+def earlier(path: Path, names: set[str]) -> dict[str, Any]:
+    """Return the report of an earlier run, with the jobs called *names* that it has."""
+    report: dict[str, Any] = json.loads(path.read_text())
+    report["jobs"] = [job for job in report["jobs"] if job["job"] in names]
+    if not report["jobs"]:
+        sys.exit(f"benchmarks: {path} has no samples of {', '.join(sorted(names))}")
+    return report
 
 
 def allow_descriptors(wanted: int) -> None:

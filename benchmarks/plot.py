@@ -1,9 +1,12 @@
-"""Curves: what an operation costs on few connections and on many."""
+"""Pictures: what an operation costs, as bars, and on few connections and on many, as curves."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+#: How many pictures stand beside each other.
+COLUMNS = 2
 
 NAME = re.compile(r"(?P<curve>scale-\w+)-(?P<connections>\d+)")
 
@@ -26,16 +29,36 @@ def curves(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, list[tuple[
     return found
 
 
-def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw the curves into the SVG *path*, one picture beside the other."""
+def bars(results: Iterable[dict[str, Any]]) -> dict[str, list[tuple[str, float, float]]]:
+    """Return the bars of each job that is no point of a curve: contender, median and spread."""
+    return {
+        result["job"]: [
+            (row["contender"], row["median"], row["spread"]) for row in result["contenders"]
+        ]
+        for result in results
+        if curve_of(result["job"]) is None
+    }
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Draw a report's curves and bars into the SVG *path*, with what they were measured on."""
     import matplotlib
 
     matplotlib.use("svg")
+    # The same figures make the same file, and text stays text.
+    matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
-    drawn = curves(results)
-    figure, pictures = pyplot.subplots(1, len(drawn), figsize=(6 * len(drawn), 5), squeeze=False)
-    for picture, (name, contenders) in zip(pictures[0], drawn.items(), strict=True):
+    results = report["jobs"]
+    titles = {result["job"]: result for result in results}
+    lines, blocks = curves(results), bars(results)
+    rows = -(-(len(lines) + len(blocks)) // COLUMNS)
+    figure, pictures = pyplot.subplots(
+        rows, COLUMNS, figsize=(6 * COLUMNS, 3.6 * rows + 0.5), squeeze=False
+    )
+    places = iter(pictures.flat)
+    for name, contenders in lines.items():
+        picture = next(places)
         for contender, points in contenders.items():
             picture.plot(*zip(*sorted(points), strict=True), marker="o", label=contender)
         picture.set(title=name, xscale="log", xlabel="connections")
@@ -43,6 +66,25 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
         picture.set_ylim(bottom=0)
         picture.grid(alpha=0.3)
         picture.legend()
-    figure.tight_layout()
+    for name, row in blocks.items():
+        picture = next(places)
+        contenders, medians, spreads = zip(*reversed(row), strict=True)
+        colours = ["tab:blue" if "libevent_py" in one else "tab:gray" for one in contenders]
+        picture.barh(contenders, medians, color=colours, xerr=[half / 2 for half in spreads])
+        picture.set(title=name)
+        picture.set(xlabel=f"{titles[name]['unit']} per {titles[name]['operation']}")
+        picture.grid(alpha=0.3, axis="x")
+    for unused in places:
+        unused.set_axis_off()
+    figure.tight_layout(rect=(0, 0.5 / (3.6 * rows + 0.5), 1, 1))
+    figure.text(0.01, 0.01, caption(report), va="bottom", size="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def caption(report: dict[str, Any]) -> str:
+    """Return what is drawn, and when and on what it was measured."""
+    machine = report["machine"]
+    on = [machine["platform"], machine["processor"], f"{machine['cores']} cores"]
+    on += [machine["python"], f"libevent {machine['libevent']}"]
+    return f"Medians, and the distance between the quartiles. {', '.join([report['date'], *on])}"

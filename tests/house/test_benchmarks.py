@@ -22,7 +22,7 @@ if not sys.platform.startswith("linux"):
 from benchmarks import tracing
 from benchmarks.jobs import JOBS, Job
 from benchmarks.measures import Ask, not_empty
-from benchmarks.plot import curve_of, curves
+from benchmarks.plot import bars, caption, curve_of, curves
 from benchmarks.process import Sample
 from benchmarks.report import figures, table
 from benchmarks.runner import missing_packages, missing_tools, taking_part
@@ -228,6 +228,8 @@ def test_curves_are_made_of_the_jobs_that_differ_in_their_connections() -> None:
     ]
     results.append({"job": "raw-echo-64B", "contenders": []})
     assert curves(results) == {"scale-echo": {"C": [(1000, 1000.0), (10, 10.0)]}}
+    results[-1]["contenders"] = [{"contender": "C", "median": 1.0, "spread": 0.5, "samples": []}]
+    assert bars(results) == {"raw-echo-64B": [("C", 1.0, 0.5)]}
     assert {curve_of(job.name) for job in JOBS} >= {("scale-echo", 10_000), ("scale-hello", 10)}
 
 
@@ -244,11 +246,24 @@ def test_a_plot_is_drawn_or_says_what_it_needs(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "matplotlib, which is not installed" in done.stderr
     if find_spec("matplotlib"):
-        done = subprocess.run(
-            [*command, "timers"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
-        )
-        assert done.returncode == 1
-        assert "none is run" in done.stderr
+        again = [sys.executable, "-m", "benchmarks", "--drawn-from", str(tmp_path / "json")]
+        for job, said in (("scale-echo-10", ""), ("timers", "has no samples of timers")):
+            drawn = tmp_path / f"{job}.svg"
+            done = subprocess.run(
+                [*again, "--plot", str(drawn), "--job", job],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            assert (done.returncode == 0) == drawn.exists() == (not said)
+            assert said in done.stderr
+
+
+def test_a_picture_says_when_and_on_what_it_was_measured() -> None:
+    machine = {"platform": "Linux", "processor": "Fast", "cores": 2, "python": "CPython 3"}
+    said = caption({"date": "2026-01-02", "machine": machine | {"libevent": "2.1.12-stable"}})
+    assert said.endswith(". 2026-01-02, Linux, Fast, 2 cores, CPython 3, libevent 2.1.12-stable")
 
 
 def test_what_took_no_time_by_the_clock_has_no_rate() -> None:
