@@ -39,7 +39,9 @@ def put_loop() -> None:
     """Have asyncio, and its tests, make our loops."""
     for module in (asyncio, unix_events):
         vars(module)["SelectorEventLoop"] = vars(module)["EventLoop"] = SelectorEventLoop
-    policy: Any = asyncio.DefaultEventLoopPolicy
+    # From Python 3.14 on, the public name is deprecated, for which warnings are errors.
+    names = vars(unix_events)
+    policy: Any = names.get("_DefaultEventLoopPolicy") or names["DefaultEventLoopPolicy"]
     policy._loop_factory = SelectorEventLoop
 
 

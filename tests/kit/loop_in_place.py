@@ -16,7 +16,9 @@ from libevent_py import aio
 if os.environ.get("LIBEVENT_PY_PLACE") != "none":
     for module in (asyncio, unix_events):
         vars(module)["SelectorEventLoop"] = vars(module)["EventLoop"] = aio.EventLoop
-    policy: Any = asyncio.DefaultEventLoopPolicy
+    # From Python 3.14 on, the public name is deprecated, for which warnings are errors.
+    names = vars(unix_events)
+    policy: Any = names.get("_DefaultEventLoopPolicy") or names["DefaultEventLoopPolicy"]
     policy._loop_factory = aio.EventLoop
 
 
