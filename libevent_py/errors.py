@@ -185,6 +185,7 @@ def _chain(error: BaseException, context: BaseException) -> None:
     for link in _contexts(context).values():
         if id(link.__context__) in chain:
             link.__context__ = None
+            break  # what follows is the chain itself
     oldest.__context__ = context
 
 

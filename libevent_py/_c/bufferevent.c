@@ -3,15 +3,13 @@
 static void evpy_on_bufferevent_read(struct bufferevent *bev, void *key)
 {
 	(void)bev;
-	EVPY_CALL(
-	    (void)(evpy_bufferevent_read((uintptr_t)key) || evpy_bufferevent_read((uintptr_t)key)));
+	EVPY_TELL(evpy_bufferevent_read((uintptr_t)key));
 }
 
 static void evpy_on_bufferevent_write(struct bufferevent *bev, void *key)
 {
 	(void)bev;
-	EVPY_CALL((void)(evpy_bufferevent_write((uintptr_t)key) ||
-	    evpy_bufferevent_write((uintptr_t)key)));
+	EVPY_TELL(evpy_bufferevent_write((uintptr_t)key));
 }
 
 /* errno says why, but only until another function is called (F14). */
@@ -20,8 +18,7 @@ static void evpy_on_bufferevent_event(struct bufferevent *bev, short what, void 
 	int error = errno;
 
 	(void)bev;
-	EVPY_CALL((void)(evpy_bufferevent_event((uintptr_t)key, what, error) ||
-	    evpy_bufferevent_event((uintptr_t)key, what, error)));
+	EVPY_TELL(evpy_bufferevent_event((uintptr_t)key, what, error));
 }
 
 static void evpy_bufferevent_setcb(

@@ -375,7 +375,7 @@ static void evpy_on_eager_read(struct bufferevent *bev, void *arg)
 	int unread = -1;
 
 	if (eager->arena->busy) { /* inside another bufferevent's callback, or its own */
-		EVPY_CALL(evpy_bufferevent_read(eager->key));
+		EVPY_TELL(evpy_bufferevent_read(eager->key));
 		return;
 	}
 	evpy_eager_hook(bev, 0);
@@ -447,7 +447,7 @@ static void evpy_on_eager_readable(evutil_socket_t fd, short what, void *arg)
 static void evpy_on_eager_write(struct bufferevent *bev, void *arg)
 {
 	(void)bev;
-	EVPY_CALL(evpy_bufferevent_write(((struct evpy_eager *)arg)->key));
+	EVPY_TELL(evpy_bufferevent_write(((struct evpy_eager *)arg)->key));
 }
 
 static void evpy_on_eager_event(struct bufferevent *bev, short what, void *arg)
@@ -457,7 +457,7 @@ static void evpy_on_eager_event(struct bufferevent *bev, short what, void *arg)
 
 	if (what & BEV_EVENT_CONNECTED)
 		evpy_eager_hook(bev, 1);
-	EVPY_CALL(evpy_bufferevent_event(eager->key, what, error));
+	EVPY_TELL(evpy_bufferevent_event(eager->key, what, error));
 }
 
 static void evpy_eager_setcb(struct bufferevent *bev, int read, int write, struct evpy_eager *eager)

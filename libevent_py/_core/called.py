@@ -11,6 +11,7 @@ ON_READ, ON_DATA = "on_read(bev)", "on_data(bev, data)"
 CALLS = {
     "AddrInfoLookup._tell": "callback(lookup, error, found)",
     "DnsLookup._tell": "callback(lookup, result, ttl, found)",
+    "_accept_failed": "on_error(listener, error)",
     "_call": "on_end(request)",
     "_changed": "callback(buffer, info)",
     "_ended": "callback(call)",
@@ -18,7 +19,6 @@ CALLS = {
     "_handle": "handler(rpc)",
     "_with_data": ON_DATA,
     "evpy_accept": "callback(listener, fd, address)",
-    "evpy_accept_error": "on_error(listener, error)",
     "evpy_bufferevent_event": "on_event(bev, what)",
     "evpy_bufferevent_read": ON_READ,
     "evpy_bufferevent_write": "on_write(bev)",

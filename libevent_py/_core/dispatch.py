@@ -22,11 +22,11 @@ import threading
 import weakref
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py import errors
-from libevent_py._core.frames import Function
-from libevent_py._ffi import ffi
+from libevent_py._core.frames import Function, came_within
+from libevent_py._ffi import ffi, lib
 
 if TYPE_CHECKING:
     from libevent_py._core.child import Child
@@ -95,8 +95,23 @@ def not_closed(key: int) -> Child | None:
     return None
 
 
+#: What C gets instead of a result if an interrupt has kept the user's function from being called:
+#: it calls once more.
+NOT_CALLED: Final = int(lib.EVPY_NOT_CALLED)
+
+
 class _Call:
     """The default of `from_c`'s *forked*: call the function in a forked child, too."""
+
+
+def keep_late(interrupt: BaseException, function: Callable[..., object]) -> None:
+    """Keep *interrupt* if *function*, called where it is caught, had returned; else raise it again.
+
+    For a *function* that raises only what comes before it has called the user's.
+    """
+    if came_within(interrupt, function):
+        raise interrupt
+    errors.keep(interrupt)
 
 
 def from_c(
@@ -113,6 +128,11 @@ def from_c(
     *raised* if the function raises, after the exception has gone to the object's base; and *forked*
     in a forked child that has not called `EventBase.reinit`.
 
+    An interrupt may come before the user's function is called, be it where a function of ours
+    begins. So with what is *raised* C knows that, and calls once more: it is 0, or `NOT_CALLED` for
+    what has a result. What the user's function itself raises must not get out then, nor an
+    interrupt that comes later: see `keep_late`.
+
     If a benchmark shows that one more frame is too slow, the trampoline is written out, below a
     comment that begins with "hot:".
     """
@@ -127,8 +147,11 @@ def from_c(
             try:
                 return function(thing, *arguments)
             except BaseException as error:
-                thing.base._report(error, thing)
-                return raised
+                try:
+                    thing.base._report(error, thing)
+                except BaseException as interrupt:
+                    errors.keep(interrupt)
+                return raised if came_within(error, function) else late
 
         ffi.def_extern(name=function.__name__, onerror=errors.kept, error=raised)(called)
         return function

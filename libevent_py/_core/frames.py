@@ -141,6 +141,15 @@ def came_at_entry(error: BaseException) -> bool:
     return inner.tb_lasti <= _beginning(inner.tb_frame.f_code)
 
 
+def came_within(error: BaseException, function: Callable[..., object]) -> bool:
+    """Tell whether *error* came in *function*, and not after that had returned.
+
+    The function that catches *error* has called it.
+    """
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    return inner is not None and inner.tb_frame.f_code is function.__code__
+
+
 def _beginning(code: CodeType) -> int:
     """Return the offset of the first instruction of *code* after CPython's own."""
     for before, one in itertools.pairwise(dis.get_instructions(code)):

@@ -88,14 +88,6 @@ def expect(bev: BufferEvent) -> None:
     bev._set_callbacks()
 
 
-def _reported(bev: BufferEvent, error: BaseException) -> None:
-    """Report what a callback has raised; an interrupt must not have C call that once more."""
-    try:
-        bev.base._report(error, bev)
-    except BaseException as interrupt:
-        errors.keep(interrupt)
-
-
 # hot: called for every message.
 @ffi.def_extern(onerror=errors.kept, error=0)
 def evpy_bufferevent_read(key: int) -> int:
@@ -107,7 +99,10 @@ def evpy_bufferevent_read(key: int) -> int:
             if on_read is not None:
                 on_read(bev)
         except BaseException as error:
-            _reported(bev, error)
+            try:
+                bev.base._report(error, bev)
+            except BaseException as interrupt:  # it must not have C call once more
+                errors.keep(interrupt)
     return 1
 
 
@@ -122,7 +117,10 @@ def evpy_bufferevent_write(key: int) -> int:
             if on_write is not None:
                 on_write(bev)
         except BaseException as error:
-            _reported(bev, error)
+            try:
+                bev.base._report(error, bev)
+            except BaseException as interrupt:  # as above
+                errors.keep(interrupt)
     return 1
 
 
@@ -136,5 +134,8 @@ def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> int:
         try:
             on_event(bev, flags)
         except BaseException as raised:
-            _reported(bev, raised)
+            try:
+                bev.base._report(raised, bev)
+            except BaseException as interrupt:  # as above
+                errors.keep(interrupt)
     return 1

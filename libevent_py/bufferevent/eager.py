@@ -215,10 +215,11 @@ def _unread(bev: BufferEvent) -> None:
 
 def _failed(bev: BufferEvent, error: BaseException) -> None:
     """Report what *bev*'s callback has raised; the input has been read by now."""
-    error = explained_as(error, ON_DATA if isinstance(bev._on_read, OnData) else ON_READ)
     try:
-        bev.base._report(error, bev)
+        on_data = isinstance(bev._on_read, OnData)
+        bev.base._report(explained_as(error, ON_DATA if on_data else ON_READ), bev)
     except BaseException as interrupt:  # from a signal handler
+        errors._chain(interrupt, error)
         errors.keep(interrupt)
 
 
