@@ -314,7 +314,11 @@ class DnsServerRequest(Child):
         finally:
             del port
             if self.__class__ is not kind:  # else an interrupt came before
-                self.base._forget(self._key)
+                try:
+                    self.base._forget(self._key)
+                except BaseException:  # one that comes now: a base that is dropped waits for it
+                    self.base._forget(self._key)
+                    raise
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""

@@ -584,12 +584,23 @@ CLOSES = {
     "eager": ("BufferEvent(base, options=BufferEventOption.EAGER)", "thing.close()"),
     "limited": ("limited(base)", "thing.close()"),
     "newly limited": ("BufferEvent(base)", "setattr(thing, 'rate_limit', RateLimit(10))"),
+    "limited anew": ("limited(base)", "setattr(thing, 'rate_limit', RateLimit(20))"),
+    "limited no more": ("limited(base)", "setattr(thing, 'rate_limit', None)"),
+    "limited by the loop": ("limited(base)", "later(setattr, thing, 'rate_limit', RateLimit(20))"),
+    "let go by the loop": ("limited(base)", "later(setattr, thing, 'rate_limit', None)"),
+    "group's limit": (
+        "RateLimitGroup(base, RateLimit(10))",
+        "setattr(thing, 'limit', RateLimit(20))",
+    ),
     "filter": ("BufferEvent.filter(BufferEvent(base), None, None)", "thing.close()"),
     "TLS": ("BufferEvent.tls(base, -1, tls_contexts()[1])", "thing.close()"),
     "TLS filter": ("BufferEvent.tls_filter(BufferEvent(base), tls_contexts()[1])", "thing.close()"),
     "listener": ("Listener(base, ('127.0.0.1', 0), print)", "thing.close()"),
     "resolver": ("DnsBase(base, 0)", "thing.close()"),
     "DNS server": ("DnsServer(base, ('127.0.0.1', 0), print)", "thing.close()"),
+    "DNS request": ("asked(base)", "thing.close()"),
+    "DNS request with its server": ("asked(base)", "thing.server.close()"),
+    "DNS answer": ("asked(base)", "thing.respond()"),
     "RPC server": ("RpcServer(HttpServer(base))", "thing.close()"),
     "pool": ("pooled(base)", "thing.close()"),
     "filled pool": ("RpcPool(base)", "thing.add_connection(client(base))"),
@@ -615,6 +626,16 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
         bev = BufferEvent(base)
         bev.rate_limit = RateLimit(10)
         return bev
+
+    def asked(base):
+        got = []
+        server = DnsServer(base, ("127.0.0.1", 0), got.append)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            query = b"\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\1a\\0\\0\\1\\0\\1"
+            client.sendto(query, server.address)
+            while not got:
+                base.loop(LoopFlag.ONCE)
+        return got[0]
 
     def written(base):
         left, right = socket.socketpair()
@@ -642,6 +663,7 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     def once(number):
         told = []
         keep = lambda things: told.extend(things) or things
+        later = lambda *job: (base.defer(*job), base.loop(LoopFlag.NONBLOCK))
         base = EventBase()
         thing = {make}
         interposer = Interposer(interrupt, number, signals=True)
@@ -651,7 +673,7 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
             base.loop()
             assert told == [thing], interposer.where
         getattr(thing, "close", base.close)()
-        del thing, told  # and so the base is freed
+        del thing, told, later  # and so the base is freed
         return interposer.where
 
     debug.count_memory()
