@@ -563,15 +563,14 @@ def evpy_event(key: int, what: int) -> int:
 @from_c(late=1, raised=0)
 def evpy_finalize(event: Event) -> int:
     """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    base, key = event.base, event._key
-    event._armed = False
-    if key in base._live:
-        del base._live[key]  # no call from here to the callback's own
-    try:
-        event._callback(event)
-    except BaseException as error:
+    if event._armed:
+        event._armed = False  # no call from here to the callback's own
         try:
-            base._report(error, event)
-        except BaseException as interrupt:
-            errors.keep(interrupt)
+            event._callback(event)
+        except BaseException as error:
+            try:
+                event.base._report(error, event)
+            except BaseException as interrupt:
+                errors.keep(interrupt)
+    event._disarm()
     return 1

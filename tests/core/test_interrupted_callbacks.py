@@ -35,9 +35,8 @@ from libevent_py import (
     LoopFlag,
     errors,
 )
-from tests.core.test_interrupts import Within
 from tests.kit.http_peers import OK, Answer, Server, client, then_close
-from tests.kit.interposing import interrupt
+from tests.kit.interposing import Within, interrupt
 from tests.kit.peers import ANYWHERE
 
 #: How long a try may take, in seconds: if something is lost, it takes that long.

@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ from libevent_py._core.dispatch import live, roots
 from libevent_py._core.handle import WithoutPointer
 from libevent_py._core.wakeup import wakeup
 from tests.kit.certificates import HOST
-from tests.kit.interposing import Interposer, interrupt
+from tests.kit.interposing import Interposer, Within, interrupt
 from tests.kit.operations import OPERATIONS
 from tests.kit.peers import is_open
 from tests.kit.rpc_messages import REQUEST, Kill
@@ -324,17 +323,6 @@ def test_a_base_waits_for_what_an_exception_keeps_from_being_let_go() -> None:
 # What C calls.
 
 
-class Within(Interposer):
-    """One that acts only in functions of the names *names*."""
-
-    names: tuple[str, ...] = ()
-
-    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_name not in self.names:
-            return None
-        return super()._called(frame, event, argument)
-
-
 def dispatch(base: EventBase, names: str, number: int, told: list[Any]) -> bool:
     """Run the loop until it is *told*, interrupting *names* at *number*; tell whether that came."""
     interposer = Within(interrupt, number, signals=True)
@@ -476,8 +464,7 @@ def test_connecting_is_tried_again_once_though_the_end_of_a_try_is_interrupted()
         """
     import contextlib
     from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest
-    from tests.core.test_interrupts import Within
-    from tests.kit.interposing import interrupt
+    from tests.kit.interposing import Within, interrupt
     from tests.kit.peers import nobody_accepts
 
     def once(number):

@@ -209,3 +209,14 @@ class Interposer:
             return step
 
         return step
+
+
+class Within(Interposer):
+    """One that acts only in functions of the names *names*."""
+
+    names: tuple[str, ...] = ()
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_name not in self.names:
+            return None
+        return super()._called(frame, event, argument)
