@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.dispatch import from_c, live
+from libevent_py._core.frames import came_at_entry
 from libevent_py._ffi import ffi, lib
+from libevent_py.bufferevent.eager import OnData
 from libevent_py.bufferevent.tls import os_error
 from libevent_py.enums import BufferEventFlag, EventFlag
 
@@ -99,6 +101,8 @@ def evpy_bufferevent_read(key: int) -> int:
             if on_read is not None:
                 on_read(bev)
         except BaseException as error:
+            if on_read.__class__ is OnData and came_at_entry(error):
+                raise
             try:
                 bev.base._report(error, bev)
             except BaseException as interrupt:  # it must not have C call once more

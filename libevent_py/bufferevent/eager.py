@@ -32,10 +32,11 @@ from libevent_py._core import convert
 from libevent_py._core.called import ON_DATA, ON_READ, explained_as
 from libevent_py._core.convert import Octets
 from libevent_py._core.dispatch import live
+from libevent_py._core.frames import at_beginning
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
-from libevent_py.enums import BufferEventOption
+from libevent_py.enums import BufferEventOption, EventFlag, TriggerOption
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData, Memory
@@ -217,6 +218,9 @@ def _failed(bev: BufferEvent, error: BaseException) -> None:
     """Report what *bev*'s callback has raised; the input has been read by now."""
     try:
         on_data = isinstance(bev._on_read, OnData)
+        begun = error.__traceback__
+        if on_data and begun is not None and at_beginning(begun) and not bev.closed:
+            bev.trigger(EventFlag.READ, TriggerOption.DEFER_CALLBACKS)  # nothing is read yet
         bev.base._report(explained_as(error, ON_DATA if on_data else ON_READ), bev)
     except BaseException as interrupt:  # from a signal handler
         errors._chain(interrupt, error)

@@ -464,6 +464,24 @@ def test_what_has_raised_is_not_called_again_though_an_interrupt_comes(what: str
     assert number > 0
 
 
+@pytest.mark.parametrize("options", [0, EAGER], ids=str)
+def test_on_data_is_called_though_an_interrupt_comes_just_before(options: int) -> None:
+    """A function of ours reads what is not EAGER, or too much for that, and may be interrupted."""
+    got = bytearray()
+    sent = bytes(1_000_000)
+    with EventBase() as base:
+        bev = BufferEvent(base, options=options)
+        bev.on_data = lambda _bev, data: got.extend(data)
+        bev.input.prepend(sent)
+        base.defer(bev.trigger, EventFlag.READ)
+        interposer = Within(interrupt, 0, signals=True)
+        interposer.names = ("_with_data",)
+        with contextlib.suppress(KeyboardInterrupt):
+            interposer.run(run, base, lambda: got == sent)
+        assert interposer.where is not None
+        run(base, lambda: got == sent, interposer.where)
+
+
 def test_a_child_that_does_without_reinit_is_told_though_an_interrupt_comes() -> None:
     """Its loop would wait on its parent's epoll set."""
     number, told = 0, 1
