@@ -259,7 +259,8 @@ def handed(
 def surely(function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]) -> None:
     """Enter C by *function*, as `call` does, even if an interrupt comes before that is done.
 
-    For what frees something that nobody else knows.
+    For what frees something that nobody else knows. One that comes where this begins is the
+    caller's to survive: see `came_at_entry`.
     """
     done: list[object] = []
     try:

@@ -24,7 +24,7 @@ from libevent_py._core import convert, signals
 from libevent_py._core import fork as fork  # registers what is done at a fork
 from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.dispatch import live, next_key
-from libevent_py._core.frames import any_thread, in_the_middle, is_alive, outside
+from libevent_py._core.frames import any_thread, came_at_entry, in_the_middle, is_alive, outside
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import Root, get_ident
 from libevent_py._core.pointers import text_from
@@ -795,8 +795,13 @@ class EventBase(Root):
             if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
                 break
             function, args = self._quiet[0]
-            del self._quiet[0]  # no call from here to the function
-            function(*args)
+            try:
+                del self._quiet[0]  # no call from here to the function
+                function(*args)
+            except BaseException as error:
+                if came_at_entry(error):
+                    self._quiet.appendleft((function, args))
+                raise
             ran = True
         return ran
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from libevent_py import errors
 from libevent_py._core.dispatch import from_c, keep_late, live
-from libevent_py._core.frames import goes_on
+from libevent_py._core.frames import came_at_entry, goes_on
 from libevent_py._core.handle import Handle
 from libevent_py._ffi import ffi, lib
 from libevent_py.event.base import EventBase
@@ -71,7 +71,12 @@ class Requests:
     def dropped(self, key: int, _ref: object) -> None:
         """Answer the request *key*, which its user has dropped."""
         if key in self.waiting:
-            self._base._bury(key, self._abandon, key)
+            try:
+                self._base._bury(key, self._abandon, key)
+            except BaseException as error:
+                if came_at_entry(error):
+                    self._base._bury(key, self._abandon, key)
+                raise
 
     @goes_on
     def _abandon(self, key: int) -> None:

@@ -11,6 +11,7 @@ from libevent_py._core import convert
 from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.dispatch import NOT_CALLED, from_c, live, next_key
+from libevent_py._core.frames import came_at_entry
 from libevent_py._core.handle import Handle, Making
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
@@ -701,6 +702,10 @@ def _free(requests: Requests, connections: Connections, _kept: object, pointer: 
     finally:
         try:
             errors.surely(lib.evhttp_free, pointer)
+        except BaseException as error:
+            if came_at_entry(error):
+                errors.surely(lib.evhttp_free, pointer)
+            raise
         finally:
             try:
                 connections.free_given()

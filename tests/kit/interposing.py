@@ -185,8 +185,9 @@ class Interposer:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         known, signals, lines = kinds(frame.f_code), self.signals, self.lines
-        # Where a function begins CPython looks, too; but what was under way before this has begun.
-        beginning = min(known)
+        # Where a function begins CPython looks, too; from 3.11 on no instruction there is traced.
+        if signals:
+            self._step(name, frame)
         was_quiet, looked, handler, line = False, False, -1, -1
 
         def step(frame: FrameType, event: str, _argument: Any) -> Any:
@@ -195,20 +196,23 @@ class Interposer:
                 was_quiet = False  # an exception has been made
                 return step
             quiet, looks, now = known[frame.f_lasti]
-            looked = looked or frame.f_lasti == beginning
             possible = looked and now == handler if signals else not (quiet and was_quiet)
             was_quiet, looked, handler = quiet, looks, now
             if not possible or (lines and frame.f_lineno == line):
                 return step
             line = frame.f_lineno
-            number, self.steps = self.steps, self.steps + 1
-            if number == self.number:
-                sys.settrace(None)
-                self.where = f"{name}:{line}, in {frame.f_code.co_name}"
-                self.act()
+            self._step(name, frame)
             return step
 
         return step
+
+    def _step(self, name: str, frame: FrameType) -> None:
+        """Count a step, and act if it is the one."""
+        number, self.steps = self.steps, self.steps + 1
+        if number == self.number:
+            sys.settrace(None)
+            self.where = f"{name}:{frame.f_lineno}, in {frame.f_code.co_name}"
+            self.act()
 
 
 class Within(Interposer):
