@@ -68,9 +68,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
         picture.legend()
     for name, row in blocks.items():
         picture = next(places)
-        contenders, medians, spreads = zip(*reversed(row), strict=True)
-        colours = ["tab:blue" if "libevent_py" in one else "tab:gray" for one in contenders]
-        picture.barh(contenders, medians, color=colours, xerr=[half / 2 for half in spreads])
+        names, medians, spreads = zip(*reversed(row), strict=True)
+        colours = ["tab:blue" if "libevent_py" in one else "tab:gray" for one in names]
+        picture.barh(names, medians, color=colours, xerr=[half / 2 for half in spreads])
         picture.set(title=name)
         picture.set(xlabel=f"{titles[name]['unit']} per {titles[name]['operation']}")
         picture.grid(alpha=0.3, axis="x")

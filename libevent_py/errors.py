@@ -185,6 +185,7 @@ def _chain(error: BaseException, context: BaseException) -> None:
     for link in _contexts(context).values():
         if id(link.__context__) in chain:
             link.__context__ = None
+            break  # what follows is the chain itself
     oldest.__context__ = context
 
 
@@ -258,7 +259,8 @@ def handed(
 def surely(function: Callable[[Unpack[Arguments]], object], *arguments: Unpack[Arguments]) -> None:
     """Enter C by *function*, as `call` does, even if an interrupt comes before that is done.
 
-    For what frees something that nobody else knows.
+    For what frees something that nobody else knows. One that comes where this begins is the
+    caller's to survive: see `came_at_entry`.
     """
     done: list[object] = []
     try:

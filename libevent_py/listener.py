@@ -15,7 +15,7 @@ from libevent_py import errors, log
 from libevent_py._core import convert
 from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import Address, AddressLike, FileDescriptor, HasFileno
-from libevent_py._core.dispatch import callable_here, from_c, live, next_key
+from libevent_py._core.dispatch import NOT_CALLED, callable_here, from_c, keep_late, live, next_key
 from libevent_py._core.handle import Making, came_to_be
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
@@ -224,11 +224,18 @@ class Listener(Child):
 
     def _accept_failed(self, code: int) -> None:
         """Call `on_error` for the errno *code*; without it, log the error and rest."""
-        error = OSError(code, f"accept: {os.strerror(code)}")
-        if self._on_error is not None:
-            self._on_error(self, error)
+        failure = OSError(code, f"accept: {os.strerror(code)}")
+        on_error = self._on_error
+        if on_error is not None:
+            try:
+                on_error(self, failure)
+            except BaseException as error:
+                try:
+                    self.base._report(error, self)
+                except BaseException as interrupt:  # it must not have C call once more
+                    errors.keep(interrupt)
             return
-        log.logger.warning("listener on %s rests for %s s: %s", self.address, REST, error)
+        log.logger.warning("listener on %s rests for %s s: %s", self.address, REST, failure)
         self.disable()
         self._resting = True
         self.base.once(self._rested, timeout=REST)
@@ -323,18 +330,30 @@ def _bound(address: AddressLike, flags: ListenerOption) -> socket.socket:
 
 
 # hot: called for every connection; also, `_kept` must run after the error is gone.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_accept(key: int, fd: int, address: CData, length: int) -> bool:
-    listener = live.objects.get(key)
+@ffi.def_extern(onerror=errors.kept, error=NOT_CALLED)
+def evpy_accept(key: int, fd: int, address: CData, length: int) -> int:
+    """Return whether Python has taken the connection, or `NOT_CALLED`, as after an interrupt."""
+    listener, begun = live.objects.get(key), False
     if listener is None:
         return False
     try:
-        listener._callback(listener, fd, convert.unpack_address(address, length))
+        peer = convert.unpack_address(address, length)
+        begun = True  # no call from here to the callback's own
+        listener._callback(listener, fd, peer)
     except BaseException as error:
-        listener.base._report(error, listener)
+        if not begun and not isinstance(error, ValueError):
+            raise  # an interrupt
+        try:
+            listener.base._report(error, listener)
+        except BaseException as interrupt:
+            errors.keep(interrupt)
     else:
         return True
-    return _kept(fd)  # the error is gone, and with it the objects that it alone kept alive
+    try:  # the error is gone, and with it the objects that it alone kept alive
+        return _kept(fd)
+    except BaseException as interrupt:
+        errors.keep(interrupt)
+    return _kept(fd)
 
 
 def _kept(fd: int) -> bool:
@@ -363,9 +382,14 @@ def _closes(fd: int, thing: Any) -> bool:
     return False
 
 
-@from_c()
-def evpy_accept_error(listener: Listener, code: int) -> None:
-    listener._accept_failed(code)
+@from_c(late=1, raised=0)
+def evpy_accept_error(listener: Listener, code: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
+    try:
+        listener._accept_failed(code)
+    except BaseException as interrupt:
+        keep_late(interrupt, Listener._accept_failed)
+    return 1
 
 
 @explains(Listener)

@@ -14,7 +14,7 @@ static void evpy_on_buffer(struct evbuffer *buf, const struct evbuffer_cb_info *
 	if (buf == evpy_hushed)
 		return;
 	++evpy_changes;
-	EVPY_CALL(
+	EVPY_TELL(
 	    evpy_buffer_changed((uintptr_t)key, info->orig_size, info->n_added, info->n_deleted));
 	--evpy_changes;
 }

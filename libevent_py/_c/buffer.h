@@ -135,7 +135,7 @@ size_t evbuffer_add_iovec(struct evbuffer * buffer, struct evbuffer_iovec * vec,
 
 struct evbuffer *evpy_buffer_new(void);
 struct evbuffer_cb_entry *evpy_buffer_add_cb(struct evbuffer *buf, uintptr_t key);
-extern "Python" void evpy_buffer_changed(
+extern "Python" int evpy_buffer_changed(
     uintptr_t key, size_t orig_size, size_t n_added, size_t n_deleted);
 int evpy_buffer_frozen(struct evbuffer *buf, int at_front);
 ev_ssize_t evpy_buffer_copyout(struct evbuffer *buf, size_t start, void *out, size_t size);

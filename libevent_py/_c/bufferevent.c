@@ -52,8 +52,7 @@ static void evpy_on_bufferevent_event(struct bufferevent *bev, short what, void 
 	int error = errno;
 
 	(void)bev;
-	EVPY_CALL((void)(evpy_bufferevent_event((uintptr_t)key, what, error) ||
-	    evpy_bufferevent_event((uintptr_t)key, what, error)));
+	EVPY_TELL(evpy_bufferevent_event((uintptr_t)key, what, error));
 }
 
 static void evpy_bufferevent_setcb(

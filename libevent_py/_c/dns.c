@@ -7,8 +7,7 @@ static void evpy_on_resolved(int result, char type, int count, int ttl, void *ad
 {
 	(void)type;
 	/* Calls once more if an interrupt has kept Python from noting that C frees the handle. */
-	EVPY_CALL((void)(evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses) ||
-	    evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses)));
+	EVPY_TELL(evpy_dns_resolved((uintptr_t)key, result, count, ttl, addresses));
 }
 
 static ev_uint16_t *evpy_port_of(struct sockaddr *address)
@@ -37,8 +36,7 @@ static int evpy_lookup_result(int result, struct evutil_addrinfo *found)
 static void evpy_on_addrinfo(int result, struct evutil_addrinfo *res, void *key)
 {
 	result = evpy_lookup_result(result, res);
-	EVPY_CALL((void)(evpy_dns_addrinfo((uintptr_t)key, result, res) ||
-	    evpy_dns_addrinfo((uintptr_t)key, result, res)));
+	EVPY_TELL(evpy_dns_addrinfo((uintptr_t)key, result, res));
 	if (res != NULL)
 		evutil_freeaddrinfo(res);
 }

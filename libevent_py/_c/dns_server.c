@@ -90,6 +90,9 @@ static void evpy_on_dns_ready(evutil_socket_t fd, short what, void *arg)
 		++server->given;
 		EVPY_CALL(evpy_dns_query(server->key, request, request->nquestions, asked->name,
 		    asked->type, asked->dns_question_class, &taken));
+		if (!taken) /* perhaps an interrupt has kept Python from it */
+			EVPY_CALL(evpy_dns_query(server->key, request, request->nquestions,
+			    asked->name, asked->type, asked->dns_question_class, &taken));
 		if (!taken)
 			evpy_dns_drop(server, request);
 	}

@@ -453,7 +453,7 @@ static void evpy_on_eager_event(struct bufferevent *bev, short what, void *arg)
 
 	if (what & BEV_EVENT_CONNECTED)
 		evpy_eager_hook(bev, 1);
-	EVPY_CALL(evpy_bufferevent_event(eager->key, what, error));
+	EVPY_TELL(evpy_bufferevent_event(eager->key, what, error));
 }
 
 static void evpy_eager_setcb(struct bufferevent *bev, int read, int write, struct evpy_eager *eager)

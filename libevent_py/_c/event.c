@@ -31,8 +31,17 @@ static void evpy_note_fork(void)
 		call; \
 		evpy_guarding = guarding; \
 		if (evpy_forks != forks_before) \
-			evpy_forked(); \
+			(void)(evpy_forked() || evpy_forked()); \
 	} while (0)
+
+/* An interrupt may come where Python's function begins, before any of it has run. Then a function that returns 1 has
+ * returned 0, and is called once more. */
+#define EVPY_TELL(call) EVPY_CALL((void)((call) || (call)))
+
+/* The same for one whose result counts. It must be an int. */
+#define EVPY_NOT_CALLED -4
+#define EVPY_ASK(result, call) \
+	EVPY_CALL((void)(((result) = (call)) != EVPY_NOT_CALLED || ((result) = (call))))
 
 /* The events whose callbacks this thread runs, the innermost first: more than one when a callback
  * runs another base's loop. event_base_get_running_event() can't be asked between callbacks (B8). */
@@ -193,7 +202,7 @@ static void evpy_on_event(evutil_socket_t fd, short what, void *key)
 static void evpy_on_finalize(struct event *ev, void *key)
 {
 	(void)ev;
-	EVPY_CALL(evpy_finalize((uintptr_t)key));
+	EVPY_TELL(evpy_finalize((uintptr_t)key));
 }
 
 /* Not static: by its name a trace tells the base's own events from a program's. */
@@ -202,7 +211,7 @@ void evpy_on_wake(evutil_socket_t fd, short what, void *key)
 {
 	(void)fd;
 	(void)what;
-	EVPY_CALL((void)(evpy_wake((uintptr_t)key) || evpy_wake((uintptr_t)key)));
+	EVPY_TELL(evpy_wake((uintptr_t)key));
 }
 
 /* Without memory, libevent goes on without the base's lock, or with a worse backend. */
@@ -581,7 +590,7 @@ void evpy_on_once(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	evpy_once_free(arg);
-	EVPY_CALL((void)(evpy_once_fired(key, what) || evpy_once_fired(key, what)));
+	EVPY_TELL(evpy_once_fired(key, what));
 }
 
 static int evpy_once_add(

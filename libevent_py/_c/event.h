@@ -154,10 +154,12 @@ void libevent_global_shutdown(void);
 
 /* Ours. */
 
-extern "Python" void evpy_finalize(uintptr_t key);
+extern "Python" int evpy_finalize(uintptr_t key);
 extern "Python" int evpy_wake(uintptr_t key);
 extern "Python" int evpy_once_fired(uintptr_t key, int what);
-extern "Python" void evpy_forked(void);
+extern "Python" int evpy_forked(void);
+
+#define EVPY_NOT_CALLED ...
 
 void evpy_note_fork(void);
 struct event_base *evpy_event_base_new_with_config(const struct event_config *config);

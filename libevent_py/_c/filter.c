@@ -7,9 +7,11 @@ static enum bufferevent_filter_result evpy_run_filter(void *key, int outward,
     enum bufferevent_flush_mode mode)
 {
 	size_t before = evbuffer_get_length(source), room = evbuffer_get_length(destination);
-	int result = BEV_ERROR;
+	int result;
 
-	EVPY_CALL(result = evpy_filter((uintptr_t)key, outward, limit, mode));
+	EVPY_ASK(result, evpy_filter((uintptr_t)key, outward, limit, mode));
+	if (result == EVPY_NOT_CALLED)
+		return BEV_ERROR;
 	if (result == BEV_OK && evbuffer_get_length(source) == before &&
 	    evbuffer_get_length(destination) == room)
 		return BEV_NEED_MORE;

@@ -63,8 +63,7 @@ static void evpy_on_client_done(struct evhttp_request *req, void *key)
 	int why = evpy_client_why;
 
 	/* Calls once more if an interrupt has kept Python from noting that evhttp is finished with the request. */
-	EVPY_CALL((void)(evpy_client_done((uintptr_t)key, req != NULL, why) ||
-	    evpy_client_done((uintptr_t)key, req != NULL, why)));
+	EVPY_TELL(evpy_client_done((uintptr_t)key, req != NULL, why));
 }
 
 /* A 1xx is no answer, except 101. libevent knows only 100, takes the others for the answer, and keeps the
@@ -73,9 +72,9 @@ static void evpy_on_client_done(struct evhttp_request *req, void *key)
 static int evpy_client_informational(struct evhttp_request *req, uintptr_t key)
 {
 	struct bufferevent *bev;
-	int result = -1;
+	int result;
 
-	EVPY_CALL(result = evpy_client_informed(key, req->response_code));
+	EVPY_ASK(result, evpy_client_informed(key, req->response_code));
 	if (result < 0)
 		return -1;
 	evhttp_clear_headers(req->input_headers);
@@ -199,7 +198,7 @@ static int evpy_client_take_headers(struct evhttp_request *req, uintptr_t key)
 		return evpy_client_informational(req, key);
 	refusal = evpy_client_refusal(req);
 	if (refusal != NULL) {
-		EVPY_CALL(evpy_client_refused(key, refusal));
+		EVPY_TELL(evpy_client_refused(key, refusal));
 		return -1;
 	}
 	/* Otherwise libevent leaves its body unread. */
@@ -219,22 +218,20 @@ static int evpy_on_client_header_told(struct evhttp_request *req, void *key)
 {
 	int result = evpy_client_take_headers(req, (uintptr_t)key);
 
-	if (result > 0) {
-		result = -1;
-		EVPY_CALL(result = evpy_client_header((uintptr_t)key));
-	}
-	return result;
+	if (result > 0)
+		EVPY_ASK(result, evpy_client_header((uintptr_t)key));
+	return result < 0 ? -1 : result;
 }
 
 static void evpy_on_client_chunk(struct evhttp_request *req, void *key)
 {
 	evpy_http_rejoin(req);
-	EVPY_CALL(evpy_client_chunk((uintptr_t)key));
+	EVPY_TELL(evpy_client_chunk((uintptr_t)key));
 }
 
 static void evpy_on_client_error(enum evhttp_request_error code, void *key)
 {
-	EVPY_CALL(evpy_client_error((uintptr_t)key, code));
+	EVPY_TELL(evpy_client_error((uintptr_t)key, code));
 }
 
 static void evpy_on_client_closed(struct evhttp_connection *evcon, void *arg)
@@ -243,7 +240,7 @@ static void evpy_on_client_closed(struct evhttp_connection *evcon, void *arg)
 
 	(void)evcon;
 	evpy_client_note_counts(flow);
-	EVPY_CALL(evpy_client_closed(flow->key));
+	EVPY_TELL(evpy_client_closed(flow->key));
 }
 
 /* The body must stay as it was when the request was made, because its length has been announced. */
@@ -498,7 +495,7 @@ static void evpy_on_client_ready(struct bufferevent *bev, void *arg)
 	struct evpy_http_flow *flow = arg;
 
 	if (flow->asked != NULL && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
-		EVPY_CALL(evpy_client_ready((uintptr_t)flow->asked->cb_arg));
+		EVPY_TELL(evpy_client_ready((uintptr_t)flow->asked->cb_arg));
 }
 
 static void evpy_on_client_body_failed(struct bufferevent *bev, short what, void *arg)
@@ -850,8 +847,7 @@ static void evpy_on_client_late_event(struct bufferevent *bev, short what, void 
 {
 	(void)what;
 	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
-	EVPY_CALL(
-	    (void)(evpy_client_settled((uintptr_t)key) || evpy_client_settled((uintptr_t)key)));
+	EVPY_TELL(evpy_client_settled((uintptr_t)key));
 }
 
 /* A bufferevent with deferred callbacks may still have callbacks queued for the connection that evhttp has closed,

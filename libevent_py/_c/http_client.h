@@ -7,12 +7,12 @@ struct evpy_client;
 extern "Python" int evpy_client_done(uintptr_t key, int answered, int error);
 extern "Python" int evpy_client_header(uintptr_t key);
 extern "Python" int evpy_client_informed(uintptr_t key, int code);
-extern "Python" void evpy_client_refused(uintptr_t key, const char *reason);
-extern "Python" void evpy_client_chunk(uintptr_t key);
-extern "Python" void evpy_client_error(uintptr_t key, int code);
-extern "Python" void evpy_client_closed(uintptr_t key);
+extern "Python" int evpy_client_refused(uintptr_t key, const char *reason);
+extern "Python" int evpy_client_chunk(uintptr_t key);
+extern "Python" int evpy_client_error(uintptr_t key, int code);
+extern "Python" int evpy_client_closed(uintptr_t key);
 extern "Python" int evpy_client_settled(uintptr_t key);
-extern "Python" void evpy_client_ready(uintptr_t key);
+extern "Python" int evpy_client_ready(uintptr_t key);
 
 struct evhttp_request *evpy_client_request_new(uintptr_t key, int header, int chunk);
 int evpy_client_frame(struct evhttp_request *req, int command);

@@ -155,7 +155,7 @@ static void evpy_on_http_chunk(struct evhttp_request *req, void *http)
 
 	(void)http;
 	evpy_http_rejoin(req);
-	EVPY_CALL(evpy_http_part(flow->key));
+	EVPY_TELL(evpy_http_part(flow->key));
 }
 
 static void evpy_http_take_chunks(struct evhttp_request *req)
@@ -200,7 +200,7 @@ static int evpy_on_http_headers(struct evhttp_request *req, void *http)
 	if (evpy_http_is_misread(req, chunked))
 		evpy_http_take_chunks(req);
 	else
-		EVPY_CALL(evpy_http_headers(flow->key, req));
+		EVPY_TELL(evpy_http_headers(flow->key, req));
 	return 0;
 }
 

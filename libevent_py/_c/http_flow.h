@@ -1,7 +1,7 @@
 /* Ours. */
 
-extern "Python" void evpy_http_headers(uintptr_t key, struct evhttp_request *request);
-extern "Python" void evpy_http_part(uintptr_t key);
+extern "Python" int evpy_http_headers(uintptr_t key, struct evhttp_request *request);
+extern "Python" int evpy_http_part(uintptr_t key);
 
 struct evpy_http_flow;
 

@@ -22,9 +22,12 @@ static int evpy_http_is_allowed(const struct evhttp_request *req, void *key)
 	int allowed = 1;
 
 	if (req->type == EVHTTP_REQ_HEAD || req->type == EVHTTP_REQ_CONNECT)
-		EVPY_CALL(allowed = evpy_http_allowed((uintptr_t)key, req->type));
-	return allowed;
+		EVPY_ASK(allowed, evpy_http_allowed((uintptr_t)key, req->type));
+	return allowed > 0;
 }
+
+/* In `begun`, that Python has the request. */
+#define EVPY_TAKEN 1
 
 static void evpy_on_http_request(struct evhttp_request *req, void *key)
 {
@@ -36,7 +39,9 @@ static void evpy_on_http_request(struct evhttp_request *req, void *key)
 		evpy_http_reply_error(req, HTTP_BADREQUEST, NULL);
 	else {
 		EVPY_CALL(evpy_http_request((uintptr_t)key, req, &begun));
-		if (!begun) /* an interrupt has kept Python from taking it */
+		if (begun != EVPY_TAKEN) /* an interrupt has kept Python from taking it */
+			EVPY_CALL(evpy_http_request((uintptr_t)key, req, &begun));
+		if (begun != EVPY_TAKEN)
 			evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
 	}
 }
@@ -58,8 +63,7 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 	if (type == EVPY_REFUSED_CONNECT)
 		req->type = EVHTTP_REQ_CONNECT;
 	/* Calls once more if an interrupt has kept Python from noting that C frees the request. */
-	EVPY_CALL(
-	    (void)(evpy_http_completed(flow->key, req) || evpy_http_completed(flow->key, req)));
+	EVPY_TELL(evpy_http_completed(flow->key, req));
 	req->type = type;
 	evpy_http_expect(flow);
 }
@@ -67,7 +71,7 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 static void evpy_on_http_written(struct evhttp_connection *evcon, void *key)
 {
 	(void)evcon;
-	EVPY_CALL((void)(evpy_http_written((uintptr_t)key) || evpy_http_written((uintptr_t)key)));
+	EVPY_TELL(evpy_http_written((uintptr_t)key));
 }
 
 /* evhttp frees the bufferevent after this; by then its limit and its group may be gone (J1, J3). */
@@ -79,7 +83,7 @@ static void evpy_on_http_closed(struct evhttp_connection *evcon, void *arg)
 	bufferevent_remove_from_rate_limit_group(flow->bev);
 	evpy_bufferevent_unlimit(flow->bev, 1);
 	/* Calls once more if an interrupt has kept Python from noting that C frees the connection. */
-	EVPY_CALL((void)(evpy_http_closed(flow->key) || evpy_http_closed(flow->key)));
+	EVPY_TELL(evpy_http_closed(flow->key));
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	evpy_http_flow_free(flow);
 }
@@ -126,7 +130,7 @@ static struct bufferevent *evpy_on_http_bev(struct event_base *base, void *key)
 	struct bufferevent *bev = NULL;
 	int refused;
 
-	EVPY_CALL(refused = evpy_http_bev((uintptr_t)key, &bev));
+	EVPY_ASK(refused, evpy_http_bev((uintptr_t)key, &bev));
 	return bev == NULL && refused ? evpy_http_refuse(base) : bev;
 }
 
@@ -136,7 +140,7 @@ static void evpy_on_http_accept_error(struct evconnlistener *listener, void *htt
 	int error = errno;
 
 	(void)http;
-	EVPY_CALL(evpy_http_accept_error(listener, error));
+	EVPY_TELL(evpy_http_accept_error(listener, error));
 }
 
 /* Send bytes as soon as they are ready: the second of two chunks must not wait until the peer acknowledges the

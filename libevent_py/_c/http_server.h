@@ -7,7 +7,7 @@ extern "Python" int evpy_http_completed(uintptr_t key, struct evhttp_request *re
 extern "Python" int evpy_http_written(uintptr_t key);
 extern "Python" int evpy_http_closed(uintptr_t key);
 extern "Python" int evpy_http_bev(uintptr_t key, struct bufferevent **place);
-extern "Python" void evpy_http_accept_error(struct evconnlistener *listener, int error);
+extern "Python" int evpy_http_accept_error(struct evconnlistener *listener, int error);
 
 int evpy_http_bind(
     struct evhttp *http, struct evconnlistener *listener, struct evhttp_bound_socket **bound);
@@ -19,6 +19,7 @@ void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, size_t mo
 void evpy_http_set_timeout(struct evhttp *http, double seconds);
 
 #define EVPY_ORPHAN ...
+#define EVPY_TAKEN ...
 int evpy_http_reply(struct evhttp_request *req, int code, const char *reason, const void *body,
     size_t size);
 int evpy_http_reply_with(struct evhttp_request *req, int code, const char *reason,

@@ -13,9 +13,9 @@ static void evpy_on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	memset(&then, 0, sizeof then);
 	fstat(fd, &then);
 	evpy_accepted = &accepted;
-	EVPY_CALL(taken = evpy_accept((uintptr_t)key, fd, address, length));
+	EVPY_ASK(taken, evpy_accept((uintptr_t)key, fd, address, length));
 	evpy_accepted = accepted.outer;
-	if (!taken && !accepted.closing && fstat(fd, &now) == 0 && now.st_dev == then.st_dev &&
+	if (taken <= 0 && !accepted.closing && fstat(fd, &now) == 0 && now.st_dev == then.st_dev &&
 	    now.st_ino == then.st_ino)
 		evutil_closesocket(fd);
 }
@@ -25,7 +25,7 @@ static void evpy_on_accept_error(struct evconnlistener *listener, void *key)
 	int error = errno;
 
 	(void)listener;
-	EVPY_CALL(evpy_accept_error((uintptr_t)key, error));
+	EVPY_TELL(evpy_accept_error((uintptr_t)key, error));
 }
 
 /* As in C, connections wait in the kernel until there is a first callback. */

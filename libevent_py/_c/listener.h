@@ -33,7 +33,7 @@ void evconnlistener_set_error_cb(struct evconnlistener *lev,
 /* Ours. */
 
 extern "Python" int evpy_accept(uintptr_t key, int fd, struct sockaddr *address, int length);
-extern "Python" void evpy_accept_error(uintptr_t key, int error);
+extern "Python" int evpy_accept_error(uintptr_t key, int error);
 
 struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_socket_t fd,
     unsigned flags, int backlog, int callback, uintptr_t key);

@@ -171,22 +171,27 @@ static int evpy_rpc_unregister(struct evrpc_base *base, struct evhttp *http, con
 
 /* Hooks. Python has its own list for each end, which may change while it is walked. */
 
+static int evpy_rpc_ask(
+    void *key, int type, void *context, struct evhttp_request *request, struct evbuffer *data)
+{
+	int result = EVPY_NOT_CALLED;
+
+	EVPY_CALL(evpy_rpc_hook((uintptr_t)key, type, context, request, data, &result));
+	if (result == EVPY_NOT_CALLED) /* perhaps an interrupt has kept Python from it */
+		EVPY_CALL(evpy_rpc_hook((uintptr_t)key, type, context, request, data, &result));
+	return result == EVPY_NOT_CALLED ? EVRPC_TERMINATE : result;
+}
+
 static int evpy_on_rpc_input(
     void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
 {
-	int result = EVRPC_TERMINATE;
-
-	EVPY_CALL(evpy_rpc_hook((uintptr_t)key, EVRPC_INPUT, context, request, data, &result));
-	return result;
+	return evpy_rpc_ask(key, EVRPC_INPUT, context, request, data);
 }
 
 static int evpy_on_rpc_output(
     void *context, struct evhttp_request *request, struct evbuffer *data, void *key)
 {
-	int result = EVRPC_TERMINATE;
-
-	EVPY_CALL(evpy_rpc_hook((uintptr_t)key, EVRPC_OUTPUT, context, request, data, &result));
-	return result;
+	return evpy_rpc_ask(key, EVRPC_OUTPUT, context, request, data);
 }
 
 /* evrpc asserts that it gets memory. */
@@ -279,8 +284,7 @@ static void evpy_on_call_done(struct evrpc_status *status, void *request, void *
 	call->http = NULL;
 	__atomic_add_fetch(&call->held, 1, __ATOMIC_ACQ_REL);
 	/* Calls once more if an interrupt has kept Python from telling of the end. */
-	EVPY_CALL((void)(evpy_rpc_done(call->key, status->error, status->http_req, call->reply) ||
-	    evpy_rpc_done(call->key, status->error, status->http_req, call->reply)));
+	EVPY_TELL(evpy_rpc_done(call->key, status->error, status->http_req, call->reply));
 	evpy_call_let_go(call);
 	evpy_call_free(call);
 }

@@ -13,6 +13,7 @@ ON_EVENT = "callback(event, fd, what)"
 CALLS = {
     "AddrInfoLookup._tell": "callback(lookup, error, found)",
     "DnsLookup._tell": "callback(lookup, result, ttl, found)",
+    "_accept_failed": "on_error(listener, error)",
     "_call": "on_end(request)",
     "_changed": "callback(buffer, info)",
     "_ended": "callback(call)",
@@ -20,7 +21,6 @@ CALLS = {
     "_handle": "handler(rpc)",
     "_with_data": ON_DATA,
     "evpy_accept": "callback(listener, fd, address)",
-    "evpy_accept_error": "on_error(listener, error)",
     "evpy_bufferevent_event": "on_event(bev, what)",
     "evpy_dns_query": "callback(request)",
     "evpy_http_request": "handler(request)",

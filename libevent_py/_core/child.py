@@ -230,4 +230,4 @@ def _at_exit() -> None:
     """Leave the rest to the system: finalizers would run when what they need is already gone."""
     forget_all()
     for kind in (Root, Child, Fresh):
-        kind.__del__ = left_alone  # type: ignore[method-assign]
+        kind.__del__ = left_alone  # type: ignore[assignment,method-assign]

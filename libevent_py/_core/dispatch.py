@@ -22,12 +22,12 @@ import threading
 import weakref
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py import errors
 from libevent_py._core.for_c import extended, give
-from libevent_py._core.frames import Function
-from libevent_py._ffi import ffi
+from libevent_py._core.frames import Function, came_within
+from libevent_py._ffi import ffi, lib
 
 if TYPE_CHECKING:
     from libevent_py._core.child import Child
@@ -113,19 +113,23 @@ def not_closed(key: int) -> Child | None:
     return None
 
 
+#: What C gets instead of a result if an interrupt has kept the user's function from being called:
+#: it calls once more.
+NOT_CALLED: Final = int(lib.EVPY_NOT_CALLED)
+
+
 class _Call:
     """The default of `from_c`'s *forked*: call the function in a forked child, too."""
 
 
-def _returned(function: Function, error: BaseException) -> bool:
-    """Tell whether *error* is an interrupt that came when *function* had returned.
+def keep_late(interrupt: BaseException, function: Callable[..., object]) -> None:
+    """Keep *interrupt* if *function*, called where it is caught, had returned; else raise it again.
 
-    The function that catches *error* has called it.
+    For a *function* that raises only what comes before it has called the user's.
     """
-    inner = error.__traceback__ and error.__traceback__.tb_next
-    within = inner is not None and inner.tb_frame.f_code is function.__code__
-    # Without memory or room for its frame it has not begun.
-    return not within and not isinstance(error, (MemoryError, RecursionError))
+    if came_within(interrupt, function):
+        raise interrupt
+    errors.keep(interrupt)
 
 
 def from_c(
@@ -143,6 +147,11 @@ def from_c(
     raises, after the exception has gone to the object's base; and *forked* in a forked child that
     has not called `EventBase.reinit`.
 
+    An interrupt may come before the user's function is called, be it where a function of ours
+    begins. So with what is *raised* C knows that, and calls once more: it is 0, or `NOT_CALLED` for
+    what has a result. What the user's function itself raises must not get out then, nor an
+    interrupt that comes later: see `keep_late`.
+
     If a benchmark shows that one more frame is too slow, the trampoline is written out, below a
     comment that begins with "hot:".
     """
@@ -157,9 +166,11 @@ def from_c(
             try:
                 return function(thing, *arguments)
             except BaseException as error:
-                done = _returned(function, error)
-                thing.base._report(error, thing)
-                return late if done else raised
+                try:
+                    thing.base._report(error, thing)
+                except BaseException as interrupt:
+                    errors.keep(interrupt)
+                return raised if came_within(error, function) else late
 
         ffi.def_extern(name=function.__name__, onerror=errors.kept, error=raised)(called)
         return function

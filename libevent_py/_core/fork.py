@@ -56,11 +56,16 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 # Not `from_c`: it is about no object.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_forked() -> None:
-    """End the loop of a forked child whose callback returns without calling `reinit`."""
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_forked() -> int:
+    """End the loop of a forked child whose callback returns without calling `reinit`.
+
+    Return 1 when done: with 0, which an interrupt returns, C calls once more.
+    """
     if any(isinstance(error, errors.ForkError) for error in errors.entered.here.raised):
-        return  # the callback has been refused something itself, and that ends the loop
+        return 1  # the callback has been refused something itself, and that ends the loop
     for base in live.bases:
         if base._parked and base._thread == get_ident():  # _parked is empty if it is being closed
-            raise base._unusable()
+            errors.keep(base._unusable())
+            break
+    return 1

@@ -12,7 +12,7 @@ import dis
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -136,9 +136,24 @@ def came_at_entry(error: BaseException) -> bool:
     The function that catches *error* has called it.
     """
     inner = error.__traceback__ and error.__traceback__.tb_next
-    if inner is None:  # the interrupt came after the call, or the call was one of C
-        return False
-    return inner.tb_lasti <= _beginning(inner.tb_frame.f_code)
+    # Without it the interrupt came after the call, or the call was one of C.
+    return inner is not None and at_beginning(inner)
+
+
+def at_beginning(place: TracebackType) -> bool:
+    """Tell whether *place*, of a traceback, is where its function begins."""
+    return place.tb_lasti <= _beginning(place.tb_frame.f_code)
+
+
+def came_within(error: BaseException, function: Callable[..., object]) -> bool:
+    """Tell whether *error* came in *function*, and not after that had returned.
+
+    The function that catches *error* has called it.
+    """
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    if inner is None:  # without memory or room for its frame it has not begun
+        return isinstance(error, (MemoryError, RecursionError))
+    return inner.tb_frame.f_code is function.__code__
 
 
 def _beginning(code: CodeType) -> int:

@@ -24,7 +24,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeAlias, TypeVar, final
 
 from libevent_py import errors
 from libevent_py._core.described import NOT_MADE, described
@@ -339,8 +339,9 @@ class Making:
 Made: TypeAlias = "CData | Making"
 
 
-def left_alone(_handle: Handle) -> None:
-    """Do nothing, in place of a finalizer."""
+#: Does nothing, in place of a finalizer. It is implemented in C: an interrupt may come where a
+#: function of Python's begins, and in a finalizer Python would only print it.
+left_alone: Final[Callable[..., object]] = bool
 
 
 #: Finalizers that have nothing to do without a pointer.

@@ -797,13 +797,17 @@ class Buffer(Handle):
         """Tell whether any callback is enabled."""
         return any(callback._enabled for callback in self._callbacks)
 
-    def _changed(self, info: BufferInfo) -> None:
+    def _changed(self, info: BufferInfo, left: list[BufferCallback]) -> None:
+        """Call the callbacks that are *left*, each once; after an interrupt, go on."""
         running.depth += 1
         try:
-            for callback in self._callbacks:
-                if callback.enabled and not self.closed:
+            while left:
+                callback = left[0]
+                enabled = callback.enabled and not self.closed
+                del left[0]  # no call from here to the callback's own
+                if enabled:
                     try:
-                        callback.callback(self, info)
+                        callback._callback(self, info)
                     except BaseException as error:
                         self._report(error)
         finally:

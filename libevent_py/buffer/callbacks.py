@@ -109,8 +109,15 @@ class BufferCallback:
 
 
 # hot: called for every change of a buffer; and a buffer has no base to tell.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_buffer_changed(key: int, orig_size: int, n_added: int, n_deleted: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_buffer_changed(key: int, orig_size: int, n_added: int, n_deleted: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     buffer = watched.get(key)
     if buffer is not None:
-        buffer._changed(BufferInfo(orig_size, n_added, n_deleted))
+        info, left = BufferInfo(orig_size, n_added, n_deleted), [*buffer._callbacks]
+        try:
+            buffer._changed(info, left)
+        except BaseException as interrupt:
+            errors.keep(interrupt)
+            buffer._changed(info, left)
+    return 1

@@ -105,9 +105,9 @@ class Deferring(Attached):
         if not self._called():
             self._owner.base._may_not_call(self._key)
 
-    def _changed(self, info: BufferInfo) -> None:
+    def _changed(self, info: BufferInfo, left: list[BufferCallback]) -> None:
         self._owner.base._may_not_call(self._key)
-        super()._changed(info)
+        super()._changed(info, left)
 
 
 class Deferral(Child):

@@ -59,9 +59,9 @@ class BorrowedBuffer(Attached, Buffer):
             self._owner._expect_callbacks()
             super()._watch(callbacks)
 
-    def _changed(self, info: BufferInfo) -> None:
+    def _changed(self, info: BufferInfo, left: list[BufferCallback]) -> None:
         with self._owner._holding_tls():
-            super()._changed(info)
+            super()._changed(info, left)
 
     def freeze(self, at_front: bool) -> None:
         """Raise `ValueError`: libevent freezes a bufferevent's buffers itself."""  # D15

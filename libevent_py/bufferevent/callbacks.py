@@ -101,14 +101,6 @@ def expect(bev: BufferEvent) -> None:
     bev._set_callbacks()
 
 
-def reported(bev: BufferEvent, error: BaseException) -> None:
-    """Report what a callback has raised; an interrupt must not have C call that once more."""
-    try:
-        bev.base._report(error, bev)
-    except BaseException as interrupt:
-        errors.keep(interrupt)
-
-
 @from_c(late=1, raised=0)
 def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> int:
     """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
@@ -119,13 +111,16 @@ def evpy_bufferevent_event(bev: BufferEvent, what: int, error: int) -> int:
         try:
             on_event(bev, flags)
         except BaseException as raised:
-            reported(bev, raised)
+            try:
+                bev.base._report(raised, bev)
+            except BaseException as interrupt:  # it must not have C call once more
+                errors.keep(interrupt)
     return 1
 
 
 def _write_raised(bev: BufferEvent, error: BaseException) -> None:
     """Report what *bev*'s ``on_write`` has raised."""
-    reported(bev, explained_as(error, ON_WRITE))
+    bev.base._report(explained_as(error, ON_WRITE), bev)
 
 
 for_c.give(write_raised=_write_raised)

@@ -31,11 +31,11 @@ from libevent_py import errors
 from libevent_py._core import convert, for_c
 from libevent_py._core.called import ON_DATA, ON_READ, explained_as
 from libevent_py._core.convert import Octets
+from libevent_py._core.frames import at_beginning
 from libevent_py._core.handle import Handle
 from libevent_py._core.pointers import new_owned
 from libevent_py._ffi import ffi, lib
-from libevent_py.bufferevent.callbacks import reported
-from libevent_py.enums import BufferEventOption
+from libevent_py.enums import BufferEventOption, EventFlag, TriggerOption
 
 if TYPE_CHECKING:
     from libevent_py._ffi import CData, Memory
@@ -227,8 +227,16 @@ def _unread(bev: BufferEvent) -> None:
 
 def _read_raised(bev: BufferEvent, error: BaseException) -> None:
     """Report what *bev*'s read callback has raised."""
-    how = ON_DATA if isinstance(bev._on_read, OnData) else ON_READ
-    reported(bev, explained_as(error, how))
+    on_data, at = isinstance(bev._on_read, OnData), error.__traceback__
+    if (
+        on_data
+        and at is not None
+        and at.tb_frame.f_code is OnData._with_data.__code__
+        and at_beginning(at)
+        and not bev.closed
+    ):  # an interrupt, before anything is read
+        bev.trigger(EventFlag.READ, TriggerOption.DEFER_CALLBACKS)
+    bev.base._report(explained_as(error, ON_DATA if on_data else ON_READ), bev)
 
 
 def _parked(bev: BufferEvent) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from libevent_py import errors
 from libevent_py._core import convert
-from libevent_py._core.dispatch import live
+from libevent_py._core.dispatch import NOT_CALLED, keep_late, live
 from libevent_py._core.handle import WithoutPointer, slot
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
@@ -151,18 +151,33 @@ class Layers:
 
     # Filters.
 
-    def filter(self, bev: BufferEvent, outward: int, limit: int, mode: int) -> int:
-        """Call the filter of one direction for the bytes between *bev* and the layer below."""
-        most, below = None if limit < 0 else limit, self.below
+    def filter(
+        self, bev: BufferEvent, outward: int, limit: int, mode: int, verdict: list[int]
+    ) -> None:
+        """Call the filter of one direction for the bytes between *bev* and the layer below.
+
+        *verdict* gets what C is to get. What is raised has come before the filter was called.
+        """
+        most, below, begun = None if limit < 0 else limit, self.below, False
         assert below is not None
-        with holding_tls(bev):
-            if outward:
-                result = self._output_filter(bev.output, below.output, most, MODES[mode])
-            else:
-                result = self._input_filter(below.input, bev.input, most, MODES[mode])
-        if not isinstance(result, FilterResult):
-            raise TypeError(f"a filter must return a FilterResult, not {result!r}")
-        return result
+        try:
+            with holding_tls(bev):
+                if outward:
+                    function, source, target = self._output_filter, bev.output, below.output
+                else:
+                    function, source, target = self._input_filter, below.input, bev.input
+                begun = True  # no call from here to the filter's own
+                result: Any = function(source, target, most, MODES[mode])
+                if result.__class__ is not FilterResult:
+                    raise TypeError(f"a filter must return a FilterResult, not {result!r}")
+                verdict[0] = result  # no call since the filter's own
+        except BaseException as error:
+            if not begun:
+                raise
+            try:
+                bev.base._report(error, bev)
+            except BaseException as interrupt:
+                errors.keep(interrupt)
 
 
 class Alone(Layers):
@@ -296,12 +311,17 @@ def facts(bev: BufferEvent, ask: bool) -> Iterator[str]:
 
 
 # hot: called for every message that passes a filter.
-@ffi.def_extern(onerror=errors.kept, error=ERROR)
+@ffi.def_extern(onerror=errors.kept, error=NOT_CALLED)
 def evpy_filter(key: int, outward: int, limit: int, mode: int) -> int:
+    """Return what the filter does, or `NOT_CALLED`, as after an interrupt."""
     bev = live.objects.get(key)
-    if bev is not None:
-        try:
-            return int(bev._layers.filter(bev, outward, limit, mode))
-        except BaseException as error:
-            bev.base._report(error, bev)
-    return ERROR
+    if bev is None:
+        return ERROR
+    verdict = [ERROR]
+    try:
+        bev._layers.filter(bev, outward, limit, mode, verdict)
+    except (errors.LibeventError, RuntimeError) as error:  # it, or a layer, can't be used
+        bev.base._report(error, bev)
+    except BaseException as interrupt:
+        keep_late(interrupt, Layers.filter)
+    return verdict[0]

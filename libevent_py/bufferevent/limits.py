@@ -20,6 +20,7 @@ from libevent_py._core import convert
 from libevent_py._core.child import Child, Rank
 from libevent_py._core.described import described, if_made
 from libevent_py._core.dispatch import next_key
+from libevent_py._core.frames import came_at_entry
 from libevent_py._core.handle import Making, slot
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.given import check_may_act, check_not_given
@@ -550,7 +551,12 @@ class RateLimitGroup(Child):
             finally:  # even after an interrupt
                 # A member may be in the graveyard, before the group; and libevent may still return
                 # to the group from a callback.
-                base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
+                try:
+                    base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
+                except BaseException as error:
+                    if came_at_entry(error):
+                        base._once_clean(lib.bufferevent_rate_limit_group_free, pointer)
+                    raise
             if not base._busy():
                 base._exhume()
             elif not base.closed:

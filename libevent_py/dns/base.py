@@ -29,6 +29,7 @@ from libevent_py._core import addrinfo, convert
 from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import HostAndPort, Seconds
 from libevent_py._core.dispatch import next_key
+from libevent_py._core.frames import came_at_entry
 from libevent_py._core.handle import Making
 from libevent_py._ffi import ffi, lib
 from libevent_py.dns.lookup import (
@@ -474,7 +475,12 @@ class DnsBase(Child):
                     self._tell_users()
             finally:
                 if taken:
-                    base._bury(self._key, free, taken[0])
+                    try:
+                        base._bury(self._key, free, taken[0])
+                    except BaseException as error:
+                        if came_at_entry(error):
+                            base._bury(self._key, free, taken[0])
+                        raise
 
     def _tell_users(self) -> None:
         """Make all objects on the base that use this `DnsBase` do without it."""
@@ -499,7 +505,12 @@ def _free(base: EventBase, lookups: dict[int, Lookup], dropped: bool, pointer: C
         _cancel(lookups, pointer)
         raise
     finally:
-        base._when_quiet(_freed, lookups, pointer, now=not dropped)
+        try:
+            base._when_quiet(_freed, lookups, pointer, now=not dropped)
+        except BaseException as error:
+            if came_at_entry(error):
+                base._when_quiet(_freed, lookups, pointer, now=not dropped)
+            raise
 
 
 def _cancel(lookups: dict[int, Lookup], pointer: CData) -> None:

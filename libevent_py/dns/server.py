@@ -236,7 +236,7 @@ def _guard(sock: socket.SocketType) -> None:
 def evpy_dns_query(
     key: int, pointer: CData, count: int, name: CData, type: int, dns_class: int, taken: CData
 ) -> None:
-    """Handle the query; set *taken*, or C drops the request, as after an interrupt."""
+    """Handle the query; set *taken*, or C calls once more, and then drops the request."""
     server = live.objects.get(key)
     if server is None or server.base._forked:
         return
@@ -244,11 +244,17 @@ def evpy_dns_query(
     taken[0] = True
     try:
         request._begin(server, pointer, count, ffi.string(name), type, dns_class)
-    except BaseException:
+    except BaseException as interrupt:
         taken[0] = came_to_be(request)
-        raise
+        if not taken[0]:
+            raise
+        errors.keep(interrupt)  # the request is whole, as its pointer comes last
     try:
         server._callback(request)
     except BaseException as error:
-        server.base._report(error, request)
-        request._fail()
+        try:
+            server.base._report(error, request)
+            request._fail()
+        except BaseException as interrupt:
+            errors.keep(interrupt)
+            request._fail()

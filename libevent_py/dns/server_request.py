@@ -87,7 +87,6 @@ class DnsServerRequest(Child):
         #: The length of the answer with all names written out, and these names.
         self._size = 18 + len(name)
         self._names: tuple[bytes, ...] = (name,)
-        super().__init__(server.base, next_key(), pointer)
         self.questions: list[DnsQuestion] = [_question(name, type, dns_class)]
         self._asked = self.questions[0].name
         for number in range(1, count):
@@ -95,6 +94,7 @@ class DnsServerRequest(Child):
             name = bytes(ffi.string(ffi.cast("char *", more.name)))
             self._take_room(4, name)
             self.questions.append(_question(name, more.type, more.dns_question_class))
+        super().__init__(server.base, next_key(), pointer)  # last: with it, the request is whole
 
     def _end_word(self) -> str:
         return "closed, answered or dropped"
@@ -314,7 +314,11 @@ class DnsServerRequest(Child):
         finally:
             del port
             if self.__class__ is not kind:  # else an interrupt came before
-                self.base._forget(self._key)
+                try:
+                    self.base._forget(self._key)
+                except BaseException:  # one that comes now: a base that is dropped waits for it
+                    self.base._forget(self._key)
+                    raise
 
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""

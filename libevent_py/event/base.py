@@ -24,7 +24,7 @@ from libevent_py._core import convert, signals
 from libevent_py._core import fork as fork  # registers what is done at a fork
 from libevent_py._core.convert import FileDescriptor, Timeout
 from libevent_py._core.dispatch import live, next_key
-from libevent_py._core.frames import any_thread, in_the_middle, is_alive, outside
+from libevent_py._core.frames import any_thread, came_at_entry, in_the_middle, is_alive, outside
 from libevent_py._core.handle import Making
 from libevent_py._core.owner import Root, get_ident
 from libevent_py._core.pointers import text_from
@@ -42,8 +42,8 @@ from libevent_py.event.config import (
     unmakable,
 )
 from libevent_py.event.explain import account
-from libevent_py.event.threads import Call, InThread, Jobs, fail_calls, was_lost
-from libevent_py.event.turns import Turns
+from libevent_py.event.threads import Call, InThread, Jobs, closed_first, fail_calls, was_lost
+from libevent_py.event.turns import Turns, short
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -499,7 +499,7 @@ class EventBase(Root):
         """Return what the loop in C has returned, and report what it has added to that."""
         if result >= lib.EVPY_RAN_SHORT - 1:
             result -= lib.EVPY_RAN_SHORT
-            self._report(_unwatched() or _short(), self)
+            self._report(_unwatched() or short(), self)
         return result
 
     def _end_run(self, before: list[int]) -> None:
@@ -558,7 +558,7 @@ class EventBase(Root):
     def _logged(self) -> None:
         wakeup().log.take()
         if lib.evpy_loop_missed():
-            self._report(_short(), self)
+            self._report(short(), self)
         if unwatched := _unwatched():
             self._report(unwatched, self)
         log.flush()
@@ -790,13 +790,16 @@ class EventBase(Root):
 
     def _use_quiet(self, pointer: CData) -> bool:
         """Run what waits for a quiet moment if this is one; return whether anything has run."""
-        ran = False
-        while self._quiet and self._is_clean():
-            if lib.event_base_get_num_events(pointer, EventBaseCount.ACTIVE):
-                break
-            function, args = self._quiet[0]
-            del self._quiet[0]  # no call from here to the function
-            function(*args)
+        ran, active = False, lib.event_base_get_num_events
+        while self._quiet and self._is_clean() and not active(pointer, EventBaseCount.ACTIVE):
+            waiting = self._quiet[0]
+            try:
+                del self._quiet[0]  # no call from here to the function
+                waiting[0](*waiting[1])
+            except BaseException as error:
+                if came_at_entry(error):
+                    self._quiet.appendleft(waiting)
+                raise
             ran = True
         return ran
 
@@ -878,7 +881,7 @@ class EventBase(Root):
     def _free(self, pointer: CData) -> None:
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""
         self._once_callbacks.clear()
-        fail_calls(self._jobs, _closed_first)
+        fail_calls(self._jobs, closed_first)
         self._jobs.clear()
         # An interrupt may come after each call; then this method runs once more.
         if self._onces is not None:
@@ -921,14 +924,6 @@ def _unwatched() -> OSError | None:
     """Return the error if the kernel has refused to watch something, and nobody was told."""
     code = lib.evpy_loop_unwatched()
     return OSError(code, f"event_base_loop: {os.strerror(code)}") if code else None
-
-
-def _closed_first() -> errors.ClosedError:
-    return errors.ClosedError("the event base was closed before its loop came to this call")
-
-
-def _short() -> MemoryError:
-    return MemoryError("libevent got no memory in the loop, and has used what was put aside")
 
 
 # hot: called for every turn of the loop that something wakes; and its key is a base's own.

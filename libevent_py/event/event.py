@@ -523,10 +523,20 @@ def _make(event: E, base: EventBase, fd: int, what: int, callback: EventCallback
     return event
 
 
-@from_c()
-def evpy_finalize(event: Event) -> None:
+@from_c(late=1, raised=0)
+def evpy_finalize(event: Event) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
+    if event._armed:
+        event._armed = False  # no call from here to the callback's own
+        try:
+            event._callback(event)
+        except BaseException as error:
+            try:
+                event.base._report(error, event)
+            except BaseException as interrupt:
+                errors.keep(interrupt)
     event._disarm()
-    event._callback(event)
+    return 1
 
 
 # C calls these, too: it calls an event's callback itself (`evpy_event` in ``_c/event.c``).

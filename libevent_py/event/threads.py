@@ -333,3 +333,8 @@ def _end_all() -> None:
 
 
 atexit.register(_end_all)
+
+
+def closed_first() -> errors.ClosedError:
+    """Return why a call is never made."""
+    return errors.ClosedError("the event base was closed before its loop came to this call")

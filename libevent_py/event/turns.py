@@ -118,3 +118,8 @@ class Turns:
         if base._quiet:
             base._use_quiet(pointer)
         return result == 0
+
+
+def short() -> MemoryError:
+    """Return the error of a turn in which libevent lacked memory."""
+    return MemoryError("libevent got no memory in the loop, and has used what was put aside")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
-from libevent_py._core.dispatch import callable_here
+from libevent_py._core.dispatch import callable_here, keep_late
 from libevent_py._core.handle import Handle, slot, take
 from libevent_py._core.owner import askable
 from libevent_py._core.pointers import copied, when_let_go
@@ -171,12 +171,14 @@ def _check_mended() -> None:
 
 
 # Not `from_c`: evhttp's listener has no key, as its argument is evhttp's own.
-@ffi.def_extern(onerror=errors.kept)
-def evpy_http_accept_error(pointer: CData, code: int) -> None:
+@ffi.def_extern(onerror=errors.kept, error=0)
+def evpy_http_accept_error(pointer: CData, code: int) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     for thing in callable_here():
         if isinstance(thing, Listener) and not thing.closed and slot(thing) == pointer:
             try:
                 thing._accept_failed(code)
-            except BaseException as error:
-                thing.base._report(error, thing)
-            return
+            except BaseException as interrupt:
+                keep_late(interrupt, Listener._accept_failed)
+            break
+    return 1

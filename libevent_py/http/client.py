@@ -52,6 +52,7 @@ class HttpConnection(Flow, Child):
 
     __slots__ = (
         "_address",
+        "_close_untold",
         "_defers",
         "_ends_itself",
         "_initial_retry",
@@ -119,6 +120,8 @@ class HttpConnection(Flow, Child):
         self._retries: int | None = 0
         self._initial_retry = 2.0
         self._on_close: HttpConnectionCallback | None = None
+        #: Whether `on_close` is to be called for a connection that has ended.
+        self._close_untold = False
         self._settings: dict[str, Any] = {}
         #: The process that has made it.
         self._process = os.getpid()
@@ -437,11 +440,15 @@ class HttpConnection(Flow, Child):
         self._on_close = None if callback is None else convert.callback(callback, "on_close")
 
     def _was_closed(self) -> None:
-        if self._on_close is not None and not self.closed:
-            try:
-                self._on_close(self)
-            except BaseException as error:
-                self.base._report(error, self)
+        on_close = self._on_close
+        try:
+            if on_close is not None and self._close_untold and not self.closed:
+                self._close_untold = False  # no call from here to the callback's own
+                on_close(self)
+        except BaseException as error:
+            self.base._report(error, self)
+            if self._close_untold:  # an interrupt has come before
+                self.base.defer(self._was_closed)
 
     def free_on_completion(self) -> None:
         """Close the connection as soon as the last of its requests has ended.
@@ -499,7 +506,10 @@ def _free(link: CData | None, sent: CData | None, process: int, pointer: CData) 
             forget(ffi.NULL, sent)
 
 
-@from_c(find=not_closed, forked=None)
-def evpy_client_closed(connection: HttpConnection) -> None:
+@from_c(find=not_closed, late=1, raised=0, forked=1)
+def evpy_client_closed(connection: HttpConnection) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     if connection._on_close is not None:
+        connection._close_untold = True  # it may be deferred twice
         connection.base.defer(connection._was_closed)
+    return 1

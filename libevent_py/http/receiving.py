@@ -7,11 +7,11 @@ answer has been written.
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from libevent_py import errors
-from libevent_py._core.dispatch import from_c, live
-from libevent_py._core.frames import goes_on
+from libevent_py._core.dispatch import from_c, keep_late, live
+from libevent_py._core.frames import came_at_entry, goes_on
 from libevent_py._core.handle import Handle
 from libevent_py._ffi import ffi, lib
 from libevent_py.event.base import EventBase
@@ -71,7 +71,12 @@ class Requests:
     def dropped(self, key: int, _ref: object) -> None:
         """Answer the request *key*, which its user has dropped."""
         if key in self.waiting:
-            self._base._bury(key, self._abandon, key)
+            try:
+                self._base._bury(key, self._abandon, key)
+            except BaseException as error:
+                if came_at_entry(error):
+                    self._base._bury(key, self._abandon, key)
+                raise
 
     @goes_on
     def _abandon(self, key: int) -> None:
@@ -152,65 +157,89 @@ class Route:
         self.on_end: HttpHandler | None = on_end
 
 
-def _all_read(root: HttpServer, server: HttpServer, pointer: CData) -> HttpServerRequest | None:
-    """Return the object for C's request *pointer* if *server* still has to handle it, else None.
+def _all_read(
+    root: HttpServer, server: HttpServer, pointer: CData, begun: CData
+) -> tuple[HttpServerConnection | None, HttpServerRequest | None]:
+    """Return the connection, if known, and the request *pointer* if *server* has to handle it.
 
-    The whole body has come. If `on_headers` has not been called for it, it is called now.
+    The whole body has come. If `on_headers` has not been called for it, it is called now. *begun*
+    says how far an earlier call has come that an interrupt has ended.
     """
     where = address_of(lib.evhttp_request_get_connection(pointer))
     known = root._connections.known
     connection = known.get(where)
     request = None if connection is None else connection._reading
     if request is None and (connection is None or not connection.closed):
-        request = _read_late(root, pointer)
+        request = _read_late(root, pointer, begun)
         connection = known.get(where)
-    if connection is not None:
-        connection._reading = None
-    if request is None or request.closed:
-        return None
-    if connection is not None and connection.closed:
+    cut = connection is not None and connection.closed
+    if request is not None and request.closed:
+        request = None
+    elif request is not None and cut:
         request._end()
-        return None
-    request._state = UNANSWERED
-    request.server = server
-    return request
+        request = None
+    if request is not None:
+        request._state = UNANSWERED
+        request.server = server
+    return connection, request
 
 
-def _read_late(root: HttpServer, pointer: CData) -> HttpServerRequest:
-    """Call `on_headers` and `on_chunk` for C's request *pointer*, which has come as a whole."""
-    request = root._requests.current = made(root.base, root, root, pointer)
-    request._state = READING
-    request._tell_headers()
+def _read_late(root: HttpServer, pointer: CData, begun: CData) -> HttpServerRequest:
+    """Call `on_headers` and `on_chunk` for C's request *pointer*, which has come as a whole.
+
+    *begun* gets `HEARD` and `DELIVERED`, so that each is called once in spite of an interrupt.
+    """
+    request = root._requests.current
+    if request is None or begun[0] == 0:
+        request = root._requests.current = made(root.base, root, root, pointer)
+        request._state = READING
+        try:
+            request._tell_headers()
+        except BaseException as interrupt:
+            keep_late(interrupt, HttpServerRequest._tell_headers)
+        begun[0] = HEARD
     if request._on_chunk is not None and not request._is_cut():
-        request._part_came()
+        if begun[0] == HEARD:
+            try:
+                request._part_came()
+            except BaseException as interrupt:
+                keep_late(interrupt, HttpServerRequest._part_came)
+            begun[0] = DELIVERED
         if not request._is_cut():
             request.input_buffer.drain(len(request.input_buffer))
     return request
 
 
+#: What `evpy_http_request` says of a request: it is taken; its headers are told; its body is, too.
+TAKEN: Final = int(lib.EVPY_TAKEN)
+HEARD, DELIVERED = TAKEN + 1, TAKEN + 2
+
+
 # hot: called for every request; and of a `Route`, which has no base to tell.
 @ffi.def_extern(onerror=errors.kept)
 def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
-    """Handle the request; set *begun*, or C answers it, as after an interrupt."""
+    """Handle the request; set *begun* to `TAKEN`, or C calls once more, and then answers it."""
     route = live.objects.get(key)
     if route is None:  # the server is closed, and about to be freed with its requests
-        begun[0] = True
+        begun[0] = TAKEN
         return
     server = root = route.server
     while root._parent is not None:
         root = root._parent
     doomed, requests = root._connections.doomed, root._requests
     if doomed and address_of(lib.evhttp_request_get_connection(pointer)) in doomed:
-        begun[0] = True
+        begun[0] = TAKEN
         return  # the connection is closed, too, and about to be freed
     if root._streams:
-        request = _all_read(root, server, pointer)
-        begun[0] = True
+        connection, request = _all_read(root, server, pointer, begun)
+        begun[0] = TAKEN
+        if connection is not None:
+            connection._reading = None
         if request is None:  # on_headers or on_chunk has closed the connection
             return
     else:
         request = made(server.base, server, root, pointer)
-        begun[0] = True  # no call from here to the try, which answers for a handler that raises
+        begun[0] = TAKEN  # no call from here to the try, which answers for a handler that raises
     requests.current = request
     try:
         if request.error is not None:
@@ -222,24 +251,37 @@ def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
         if request._state != ANSWERED and request._is_waiting():
             request._wait(pointer)
     except BaseException as error:
-        request._raised(error)
+        try:
+            request._raised(error)
+        except BaseException as interrupt:
+            request._raised(interrupt)
     finally:
         requests.current = None
 
 
-@from_c()
-def evpy_http_headers(connection: HttpServerConnection, pointer: CData) -> None:
+@from_c(late=1, raised=0)
+def evpy_http_headers(connection: HttpServerConnection, pointer: CData) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     if not connection.closed:
         server = connection.server
         request = connection._reading = made(server.base, server, server, pointer)
         request._state = READING
-        request._tell_headers()
+        try:
+            request._tell_headers()
+        except BaseException as interrupt:
+            keep_late(interrupt, HttpServerRequest._tell_headers)
+    return 1
 
 
-@from_c()
-def evpy_http_part(connection: HttpServerConnection) -> None:
+@from_c(late=1, raised=0)
+def evpy_http_part(connection: HttpServerConnection) -> int:
+    """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
     if connection._reading is not None:
-        connection._reading._part_came()
+        try:
+            connection._reading._part_came()
+        except BaseException as interrupt:
+            keep_late(interrupt, HttpServerRequest._part_came)
+    return 1
 
 
 # hot: called for every request whose end somebody is told of.

@@ -16,7 +16,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.convert import Octets
 from libevent_py._core.described import described, known_as
-from libevent_py._core.dispatch import from_c, next_key
+from libevent_py._core.dispatch import NOT_CALLED, from_c, keep_late, next_key
 from libevent_py._core.frames import tells
 from libevent_py._core.handle import Fresh, Handle
 from libevent_py._core.owner import askable
@@ -90,8 +90,8 @@ class RequestBuffer(BorrowedBuffer):
         with self._callable():  # C's callback entry stays as long as the request does
             Buffer._watch(self, callbacks)
 
-    def _changed(self, info: BufferInfo) -> None:
-        Buffer._changed(self, info)
+    def _changed(self, info: BufferInfo, left: list[BufferCallback]) -> None:
+        Buffer._changed(self, info, left)
 
     _told_length = Buffer._told_length
 
@@ -603,22 +603,25 @@ class HttpRequest(Request, Fresh):
 
     # What its connection calls.
 
-    def _has_informed(self, code: int) -> int:
-        """Call `on_informational`; return -1 to end the request, also after too many of them."""
-        self._informed += 1
-        if self._informed > MOST_INFORMATIONAL:
+    def _has_informed(self, code: int, verdict: list[int]) -> None:
+        """Call `on_informational`; *verdict* is 0 unless that, or too many of them, ends it."""
+        if self._informed == MOST_INFORMATIONAL:
             self._refused = f"more than {MOST_INFORMATIONAL} informational responses have come"
-            return -1
+            return
+        told = not self._cancelled and self._on_informational is not None
+        headers = Headers._received(self.input_headers) if told else None
+        self._informed += 1  # no call from here to the callback's own
         try:
-            if not self._cancelled and self._on_informational is not None:
-                headers = Headers._received(self.input_headers)
-                self._on_informational(self, code, headers)
+            if headers is not None:
+                self._on_informational(self, code, headers)  # type: ignore[misc]
             connection = self._connection
             if connection is not None and connection._queue.current is self:
-                return 0
+                verdict[0] = 0
         except BaseException as error:
-            self.base._report(error, self)
-        return -1
+            try:
+                self.base._report(error, self)
+            except BaseException as interrupt:
+                errors.keep(interrupt)
 
     @tells
     def _finish(self, error: HttpError | None) -> None:
@@ -699,32 +702,56 @@ def _unsent(data: Body | None) -> Exception:
 # What C calls.
 
 
-@from_c(late=-1, raised=-1, forked=0)
+@from_c(late=-1, raised=NOT_CALLED, forked=0)
 def evpy_client_informed(request: HttpRequest, code: int) -> int:
-    return request._has_informed(code)
+    verdict = [-1]
+    try:
+        request._has_informed(code, verdict)
+    except BaseException as interrupt:
+        keep_late(interrupt, HttpRequest._has_informed)
+    return verdict[0]
 
 
-@from_c(forked=None)
-def evpy_client_refused(request: HttpRequest, reason: CData) -> None:
+# These return 1 when they are done: with 0, which an interrupt returns, C calls once more.
+
+
+@from_c(late=1, raised=0, forked=1)
+def evpy_client_refused(request: HttpRequest, reason: CData) -> int:
     request._refused = convert.text(reason)
+    return 1
 
 
-@from_c(forked=None)
-def evpy_client_chunk(request: HttpRequest) -> None:
-    if not request._cancelled and request._on_chunk is not None:
-        request._on_chunk(request)
-
-
-@from_c(forked=None)
-def evpy_client_ready(request: HttpRequest) -> None:
-    if not request._cancelled and request._on_write is not None:
+@from_c(late=1, raised=0, forked=1)
+def evpy_client_chunk(request: HttpRequest) -> int:
+    on_chunk = request._on_chunk
+    if not request._cancelled and on_chunk is not None:
         try:
-            request._on_write(request)
+            on_chunk(request)
+        except BaseException as error:
+            try:
+                request.base._report(error, request)
+            except BaseException as interrupt:
+                errors.keep(interrupt)
+    return 1
+
+
+@from_c(late=1, raised=0, forked=1)
+def evpy_client_ready(request: HttpRequest) -> int:
+    on_write = request._on_write
+    if not request._cancelled and on_write is not None:
+        try:
+            on_write(request)
         except BaseException as error:  # nobody will send the rest
-            request.base._report(error, request)
-            request.cancel()
+            try:
+                request.base._report(error, request)
+                request.cancel()
+            except BaseException as interrupt:
+                errors.keep(interrupt)
+                request.cancel()
+    return 1
 
 
-@from_c(forked=None)
-def evpy_client_error(request: HttpRequest, code: int) -> None:
+@from_c(late=1, raised=0, forked=1)
+def evpy_client_error(request: HttpRequest, code: int) -> int:
     request._code = code
+    return 1

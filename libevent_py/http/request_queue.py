@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from libevent_py import errors
-from libevent_py._core.dispatch import from_c
+from libevent_py._core.dispatch import NOT_CALLED, from_c, keep_late
 from libevent_py._ffi import lib
 from libevent_py.enums import HttpCommand, HttpRequestError
 from libevent_py.errors import HttpError
@@ -164,15 +164,17 @@ class RequestQueue:
 
     # How a request ends.
 
-    def headers_came(self, request: HttpRequest) -> int:
-        """Call `on_header` for the headers that have come; return -1 to end the request."""
+    def headers_came(self, request: HttpRequest, verdict: list[int]) -> None:
+        """Call `on_header` for the headers that have come; unless that ends it, *verdict* is 0."""
         self.tries = 0
         try:
             if not request._cancelled and request._on_header(request) is not False:  # type: ignore[misc]
-                return 0 if self.current is request else -1
+                verdict[0] = 0 if self.current is request else -1
         except BaseException as error:
-            request.base._report(error, request)
-        return -1
+            try:
+                request.base._report(error, request)
+            except BaseException as interrupt:
+                errors.keep(interrupt)
 
     def ended(
         self, connection: HttpConnection, request: HttpRequest, answered: bool, why: int
@@ -403,11 +405,17 @@ def evpy_client_done(request: HttpRequest, answered: int, why: int) -> int:
 
 
 @from_c(
-    late=-1, raised=-1, forked=0
+    late=-1, raised=NOT_CALLED, forked=0
 )  # refusing the response would shut the parent's connection down
 def evpy_client_header(request: HttpRequest) -> int:
     connection = request._connection
-    return -1 if connection is None else connection._queue.headers_came(request)
+    verdict = [-1]
+    if connection is not None:
+        try:
+            connection._queue.headers_came(request, verdict)
+        except BaseException as interrupt:
+            keep_late(interrupt, RequestQueue.headers_came)
+    return verdict[0]
 
 
 @from_c(late=1, raised=0, forked=1)

@@ -10,7 +10,8 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import FileDescriptor, Timeout
-from libevent_py._core.dispatch import from_c, live, next_key
+from libevent_py._core.dispatch import NOT_CALLED, from_c, live, next_key
+from libevent_py._core.frames import came_at_entry
 from libevent_py._core.handle import Handle, Making
 from libevent_py._ffi import ffi, lib
 from libevent_py.bufferevent.bufferevent import BufferEvent
@@ -494,9 +495,8 @@ class HttpServer(Child):
         called = self._bevcb is not None or self._greets()
         lib.evpy_http_set_bevcb(self.pointer, called, self._key, self._most)
 
-    def _new_bev(self, place: CData) -> None:
-        """Store C's bufferevent for a new connection in *place*, unless it is libevent's own."""
-        bev = None if self._bevcb is None else self._bevcb(self.base)
+    def _new_bev(self, bev: BufferEvent | None, place: CData) -> None:
+        """Store C's bufferevent for a new connection in *place*: *bev*'s, or one of its own."""
         self._check_usable()  # the callback may have closed the server
         most = self._most
         if bev is None and self._greets():
@@ -702,6 +702,10 @@ def _free(requests: Requests, connections: Connections, _kept: object, pointer: 
     finally:
         try:
             errors.surely(lib.evhttp_free, pointer)
+        except BaseException as error:
+            if came_at_entry(error):
+                errors.surely(lib.evhttp_free, pointer)
+            raise
         finally:
             try:
                 connections.free_given()
@@ -711,8 +715,9 @@ def _free(requests: Requests, connections: Connections, _kept: object, pointer: 
 
 
 # hot: called for every request; and of a `Route`, which has no base to tell.
-@ffi.def_extern(onerror=errors.kept, error=0)
+@ffi.def_extern(onerror=errors.kept, error=NOT_CALLED)
 def evpy_http_allowed(key: int, method: int) -> int:
+    """Return whether the method is allowed, or `NOT_CALLED`, as after an interrupt."""
     found = live.objects.get(key)
     if found is None:
         return 0
@@ -722,11 +727,20 @@ def evpy_http_allowed(key: int, method: int) -> int:
     return method & root._methods
 
 
-@from_c(late=1, raised=1)
+@from_c(late=1, raised=NOT_CALLED)
 def evpy_http_bev(server: HttpServer, place: CData) -> int:
     """Return 1 to refuse the connection, unless there is a bufferevent in *place*.
 
     Otherwise it would go on without TLS if making that has failed.
     """
-    server._new_bev(place)
+    bevcb = server._bevcb
+    try:  # no call before this
+        bev = None if bevcb is None else bevcb(server.base)
+        server._new_bev(bev, place)
+    except BaseException as error:
+        try:
+            server.base._report(error, server)
+        except BaseException as interrupt:  # it must not have C call once more
+            errors.keep(interrupt)
+        return 1
     return 0

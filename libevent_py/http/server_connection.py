@@ -16,6 +16,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
+from libevent_py._core.frames import came_at_entry
 from libevent_py._core.handle import Handle
 from libevent_py._core.owner import askable
 from libevent_py._ffi import ffi, lib
@@ -338,6 +339,10 @@ class Connections:
             requests.end(pointer)  # those that a handler has left unanswered since
             try:
                 errors.surely(lib.evhttp_connection_free, pointer)
+            except BaseException as error:
+                if came_at_entry(error):
+                    errors.surely(lib.evhttp_connection_free, pointer)
+                raise
             finally:
                 connection = self.known.get(where)
                 if connection is not None:  # C's callback finds it only while the loop runs

@@ -417,7 +417,10 @@ class HttpServerRequest(Request):
             try:
                 self._on_chunk(self)
             except BaseException as error:
-                self._cannot_read("on_chunk", error)
+                try:
+                    self._cannot_read("on_chunk", error)
+                except BaseException as interrupt:
+                    self._interrupted("on_chunk", interrupt)
 
     def _cannot_read(self, who: str, error: BaseException) -> None:
         """Discard the rest of the body and let the client get 500, as *who* has raised."""
@@ -426,6 +429,13 @@ class HttpServerRequest(Request):
             lib.evpy_http_take_chunks(self.pointer)
         self.base._report(error, self)
 
+    def _interrupted(self, who: str, interrupt: BaseException) -> None:
+        """Go on with `_cannot_read` after an *interrupt*, which must not have C call once more."""
+        if self.error is None:
+            self._cannot_read(who, interrupt)
+        else:
+            errors.keep(interrupt)
+
     def _tell_headers(self) -> None:
         """Call the server's `HttpServer.on_headers` for the request."""
         callback = self._root._on_headers
@@ -433,7 +443,10 @@ class HttpServerRequest(Request):
             try:
                 callback(self)
             except BaseException as error:
-                self._cannot_read("on_headers", error)
+                try:
+                    self._cannot_read("on_headers", error)
+                except BaseException as interrupt:
+                    self._interrupted("on_headers", interrupt)
 
     # How it ends.
 

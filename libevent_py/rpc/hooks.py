@@ -320,9 +320,10 @@ class End(Child):
 def evpy_rpc_hook(
     end: End, when: int, pointer: CData, request: CData, data: CData, result: CData
 ) -> None:
-    """Store what C is to do in *result*, which says TERMINATE unless that is changed."""
+    """Store what C is to do in *result*; if nothing is stored, C calls once more."""
+    which = RpcHook(when)
     end._depth += 1
     try:
-        end._hook(RpcHook(when), pointer, request, data, result)
+        end._hook(which, pointer, request, data, result)
     finally:
         end._depth -= 1

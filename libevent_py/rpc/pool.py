@@ -371,6 +371,7 @@ class RpcPool(End):
     ) -> None:
         """Store the hooks' result for the call whose context is *pointer*."""
         if self.closed:
+            result[0] = TERMINATE
             return
         call = self._made.calls[lib.evpy_call_at_hand()]
         if when is RpcHook.OUTPUT:
@@ -384,6 +385,7 @@ class RpcPool(End):
             result[0] = PAUSE  # to C alone: the user's hooks are asked later
             put_off(late)  # no call from the line above to here
         else:
+            result[0] = TERMINATE  # what C does if a hook raises
             result[0] = self._ask_for(call, when, request, data)
 
     def _ask_for(self, call: RpcCall, when: RpcHook, request: CData, data: CData) -> RpcHookResult:

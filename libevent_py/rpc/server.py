@@ -500,6 +500,7 @@ class RpcServer(End):
         self, when: RpcHook, pointer: CData, request: CData, data: CData, result: CData
     ) -> None:
         """Store the hooks' result for the call whose context is *pointer*."""
+        result[0] = TERMINATE  # what C does if this raises
         if not self._hooks[when]:
             result[0] = CONTINUE
             return

@@ -45,7 +45,7 @@ from libevent_py._core.dispatch import live, roots
 from libevent_py._core.handle import WithoutPointer
 from libevent_py._core.wakeup import wakeup
 from tests.kit.certificates import HOST
-from tests.kit.interposing import Interposer, interrupt
+from tests.kit.interposing import Interposer, Within, interrupt
 from tests.kit.operations import OPERATIONS
 from tests.kit.peers import is_open
 from tests.kit.rpc_messages import REQUEST, Kill
@@ -351,17 +351,6 @@ def test_a_base_waits_for_what_an_exception_keeps_from_being_let_go() -> None:
 # What C calls.
 
 
-class Within(Interposer):
-    """One that acts only in functions of the names *names*."""
-
-    names: tuple[str, ...] = ()
-
-    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_name not in self.names:
-            return None
-        return super()._called(frame, event, argument)
-
-
 def dispatch(base: EventBase, names: str, number: int, told: list[Any]) -> bool:
     """Run the loop until it is *told*, interrupting *names* at *number*; tell whether that came."""
     interposer = Within(interrupt, number, signals=True)
@@ -503,8 +492,7 @@ def test_connecting_is_tried_again_once_though_the_end_of_a_try_is_interrupted()
         """
     import contextlib
     from libevent_py import EventBase, HttpCommand, HttpConnection, HttpRequest
-    from tests.core.test_interrupts import Within
-    from tests.kit.interposing import interrupt
+    from tests.kit.interposing import Within, interrupt
     from tests.kit.peers import nobody_accepts
 
     def once(number):
@@ -611,12 +599,23 @@ CLOSES = {
     "eager": ("BufferEvent(base, options=BufferEventOption.EAGER)", "thing.close()"),
     "limited": ("limited(base)", "thing.close()"),
     "newly limited": ("BufferEvent(base)", "setattr(thing, 'rate_limit', RateLimit(10))"),
+    "limited anew": ("limited(base)", "setattr(thing, 'rate_limit', RateLimit(20))"),
+    "limited no more": ("limited(base)", "setattr(thing, 'rate_limit', None)"),
+    "limited by the loop": ("limited(base)", "later(setattr, thing, 'rate_limit', RateLimit(20))"),
+    "let go by the loop": ("limited(base)", "later(setattr, thing, 'rate_limit', None)"),
+    "group's limit": (
+        "RateLimitGroup(base, RateLimit(10))",
+        "setattr(thing, 'limit', RateLimit(20))",
+    ),
     "filter": ("BufferEvent.filter(BufferEvent(base), None, None)", "thing.close()"),
     "TLS": ("BufferEvent.tls(base, -1, tls_contexts()[1])", "thing.close()"),
     "TLS filter": ("BufferEvent.tls_filter(BufferEvent(base), tls_contexts()[1])", "thing.close()"),
     "listener": ("Listener(base, ('127.0.0.1', 0), print)", "thing.close()"),
     "resolver": ("DnsBase(base, 0)", "thing.close()"),
     "DNS server": ("DnsServer(base, ('127.0.0.1', 0), print)", "thing.close()"),
+    "DNS request": ("asked(base)", "thing.close()"),
+    "DNS request with its server": ("asked(base)", "thing.server.close()"),
+    "DNS answer": ("asked(base)", "thing.respond()"),
     "RPC server": ("RpcServer(HttpServer(base))", "thing.close()"),
     "pool": ("pooled(base)", "thing.close()"),
     "filled pool": ("RpcPool(base)", "thing.add_connection(client(base))"),
@@ -642,6 +641,16 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
         bev = BufferEvent(base)
         bev.rate_limit = RateLimit(10)
         return bev
+
+    def asked(base):
+        got = []
+        server = DnsServer(base, ("127.0.0.1", 0), got.append)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            query = b"\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\1a\\0\\0\\1\\0\\1"
+            client.sendto(query, server.address)
+            while not got:
+                base.loop(LoopFlag.ONCE)
+        return got[0]
 
     def written(base):
         left, right = socket.socketpair()
@@ -669,6 +678,7 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
     def once(number):
         told = []
         keep = lambda things: told.extend(things) or things
+        later = lambda *job: (base.defer(*job), base.loop(LoopFlag.NONBLOCK))
         base = EventBase()
         thing = {make}
         interposer = Interposer(interrupt, number, signals=True)
@@ -678,7 +688,7 @@ def test_what_an_interrupted_close_has_begun_is_freed(kind: str) -> None:
             base.loop()
             assert told == [thing], interposer.where
         getattr(thing, "close", base.close)()
-        del thing, told  # and so the base is freed
+        del thing, told, later  # and so the base is freed
         return interposer.where
 
     debug.count_memory()

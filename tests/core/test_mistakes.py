@@ -86,6 +86,14 @@ def listener(base: EventBase) -> object:
     return made, client
 
 
+def refusing(base: EventBase) -> object:
+    listener = Listener(base, ANYWHERE, print)
+    listener.on_error = nothing  # type: ignore[assignment]
+    with socket.socket(fileno=os.dup(listener.fd)) as same:
+        same.shutdown(socket.SHUT_RDWR)  # so that accept() fails
+    return listener
+
+
 def changed(base: EventBase) -> object:
     buffer = Buffer()
     buffer.add_cb(nothing)  # type: ignore[arg-type]
@@ -177,6 +185,7 @@ def reply(base: EventBase) -> object:
         (lambda base: bufferevent(base, "on_write"), "on_write(bev)"),
         (lambda base: bufferevent(base, "on_event"), "on_event(bev, what)"),
         (listener, "callback(listener, fd, address)"),
+        (refusing, "on_error(listener, error)"),
         (changed, "callback(buffer, info)"),
         (handler, "handler(request)"),
         (on_end, "on_end(request)"),

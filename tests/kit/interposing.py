@@ -196,6 +196,9 @@ class Interposer:
         if not name.startswith(PACKAGE):
             return None
         known, signals, lines = kinds(frame.f_code), self.signals, self.lines
+        # Where a function begins CPython looks, too; from 3.11 on no instruction there is traced.
+        if signals:
+            self._step(name, frame)
         was_quiet, looked, handler, line = False, False, -1, -1
 
         def step(frame: FrameType, event: str, _argument: Any) -> Any:
@@ -212,14 +215,29 @@ class Interposer:
             if not possible or (lines and frame.f_lineno == line):
                 return step
             line = frame.f_lineno
-            number, self.steps = self.steps, self.steps + 1
-            if number == self.number:
-                sys.settrace(None)
-                self.where = f"{name}:{line}, in {frame.f_code.co_name}"
-                self.act()
+            self._step(name, frame)
             return step
 
         # Python 3.13 tells of none in a code's first run if the frame's function is set later.
         frame.f_trace = step
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return step
+
+    def _step(self, name: str, frame: FrameType) -> None:
+        """Count a step, and act if it is the one."""
+        number, self.steps = self.steps, self.steps + 1
+        if number == self.number:
+            sys.settrace(None)
+            self.where = f"{name}:{frame.f_lineno}, in {frame.f_code.co_name}"
+            self.act()
+
+
+class Within(Interposer):
+    """One that acts only in functions of the names *names*."""
+
+    names: tuple[str, ...] = ()
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_name not in self.names:
+            return None
+        return super()._called(frame, event, argument)
