@@ -50,12 +50,12 @@ run: .venv/installed
 test: .venv/installed build/test-packages lint
 	. $(BIN)/activate && $(PYTEST) -m 'not more' --durations 15
 
-# What make test takes a sample of, or leaves out; and what depends on Python most, on the other versions.
+# What make test takes a sample of, or leaves out.
 more: .venv/docs build/test-packages
 	. $(BIN)/activate && $(PYTEST) -m more --durations 15
-	$(MAKE) --no-print-directory others
 
-# Asyncio, C that knows Python's objects, and what is interrupted: two minutes or so for each version that is found.
+# What depends on Python most: asyncio, C that knows Python's objects, and what is interrupted. Two minutes or so for each
+# other version that is found.
 OTHERS := tests/aio tests/serve tests/bufferevent tests/event tests/core/test_interrupts.py
 OWN = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 others: build/test-packages $(patsubst %,others-%,$(filter-out $(OWN),$(VERSIONS)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.kit import dealing, debian
 from tests.kit.certificates import Authority
 from tests.kit.once import once
 from tests.kit.processes import descriptors
-from tests.kit.support import end_forking
+from tests.kit.support import PATIENCE, end_forking
 from vendor import builds
 
 BACKENDS = EventBase.supported_methods()
@@ -131,8 +133,12 @@ def _nothing_is_left() -> Iterator[None]:
     assert errors.entered.here.raised == []
     left = [root for root in roots if root not in bases_before and not root.closed]
     assert not left, f"left open: {left}, with {[root._live for root in left]}"
-    leaked = {fd: what for fd, what in descriptors().items() if open_before.get(fd) != what}
-    assert not leaked, f"descriptors leaked: {leaked}"
+    end = time.monotonic() + PATIENCE
+    while leaked := {fd: what for fd, what in descriptors().items() if open_before.get(fd) != what}:
+        # A module's server that isn't ours closes its end of a connection in a thread of its own.
+        assert threading.active_count() > 1, f"descriptors leaked: {leaked}"
+        assert time.monotonic() < end, f"descriptors leaked: {leaked}"
+        time.sleep(0.001)
     changed = {n for n, handler in handlers.items() if signal.getsignal(n) is not handler}
     assert not changed, f"signal handlers changed: {changed}"
 
