@@ -1,4 +1,5 @@
-/* Calling Python by its own API, for what is called too often for cffi: docs/decisions/016-asyncio-in-c.md. */
+/* Calling Python by its own API, for what is called too often for cffi: docs/decisions/016-asyncio-in-c.md and
+ * 017-events-called-by-c.md. */
 
 #include <Python.h>
 #include <structmember.h>

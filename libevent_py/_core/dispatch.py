@@ -150,7 +150,8 @@ def from_c(
     An interrupt may come before the user's function is called, be it where a function of ours
     begins. So with what is *raised* C knows that, and calls once more: it is 0, or `NOT_CALLED` for
     what has a result. What the user's function itself raises must not get out then, nor an
-    interrupt that comes later: see `keep_late`.
+    interrupt that comes later: see `keep_late`. Reporting is written out in each of them, as a
+    function for it would itself begin where an interrupt may come, outside its own ``try``.
 
     If a benchmark shows that one more frame is too slow, the trampoline is written out, below a
     comment that begins with "hot:".
