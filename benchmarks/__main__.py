@@ -41,7 +41,8 @@ def main() -> None:
     allow_descriptors(12_000)
     build()
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    machine, missing, results = facts(), missing_packages(jobs), []
+    machine, missing = facts(), missing_packages(jobs)
+    results: list[dict[str, Any]] = []
     print(*(f"{name}: {fact}" for name, fact in machine.items()), sep="\n", end="\n\n")
     for package in missing:
         print(f"LEFT OUT: {package}, which is not installed (pip install {package})\n")
@@ -57,14 +58,14 @@ def main() -> None:
         if job.measure.tool not in tools
     ]
     total = sum(number * len(taking_part(job, missing)) for job, number in rounds)
+    report = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "quick": options.quick}
+    report |= {"jobs": results, "missing": [*missing, *tools]}
     with Progress("benchmarks", total, "samples") as progress:
         for job, number in rounds:
             results.append(figures(job, run(job, number, options.quick, missing, progress)))
             progress.say(table(results[-1]))
-
-    report = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "quick": options.quick}
-    report |= {"jobs": results, "missing": [*missing, *tools]}
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
+            # After each, so that a run that is cut short isn't lost.
+            options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.plot:
         plot(report, options.plot)
     print(f"{time.monotonic() - start:.0f} s; every sample is in {options.json}")
