@@ -15,6 +15,11 @@
 struct evpy_arena {
 	PyObject *object; /* what Python sees of it, which owns it */
 	int busy;
+	/* Who may use it, as it has been lent: that thread, unless it has forked since, for an object that still has
+	 * that class. A closed one has another. */
+	unsigned long thread;
+	int forks;
+	PyTypeObject *class;
 	char input[EVPY_ARENA];
 	char output[EVPY_ARENA];
 };
@@ -143,7 +148,93 @@ static int evpy_arena_lend(struct evpy_arena *arena, PyObject *bev, size_t unrea
 	    evpy_arena_set(&state->room, room) < 0)
 		return -1;
 	evpy_set_member(&state->bev, bev);
+	arena->thread = PyThread_get_thread_ident();
+	arena->forks = evpy_forks;
+	arena->class = Py_TYPE(bev);
+	Py_INCREF(arena->object);
+	EVPY_STATE(bufferevent, bev)->lent = arena->object;
 	return 0;
+}
+
+/* Have it be used by nobody: the callback has returned. */
+static void evpy_arena_return(struct evpy_arena *arena, PyObject *bev)
+{
+	evpy_set_member(&evpy_arena_state(arena)->bev, Py_None);
+	EVPY_STATE(bufferevent, bev)->lent = NULL;
+	Py_DECREF(arena->object);
+}
+
+/* The arena that is lent to that bufferevent, if this thread may use it; else NULL. The object that is lent keeps the
+ * memory, even in a child forked by another thread, which closes its base. */
+static struct evpy_arena *evpy_arena_lent(PyObject *bev)
+{
+	PyObject *lent = EVPY_STATE(bufferevent, bev)->lent;
+	struct evpy_arena *arena =
+	    lent == NULL ? NULL : PyLong_AsVoidPtr(EVPY_STATE(arena, lent)->address);
+
+	return arena != NULL && arena->forks == evpy_forks && arena->class == Py_TYPE(bev) &&
+		arena->thread == PyThread_get_thread_ident()
+	    ? arena
+	    : NULL;
+}
+
+/* Take the input of the bufferevent whose callback runs: what BufferEvent.read() returns, or None where it isn't all in the
+ * arena. */
+static PyObject *evpy_arena_read(PyObject *self, PyObject *bev)
+{
+	struct evpy_arena *arena = evpy_arena_lent(bev);
+	Py_ssize_t unread = arena == NULL ? 0 : PyLong_AsSsize_t(evpy_arena_state(arena)->unread);
+	PyObject *data;
+
+	(void)self;
+	if (unread <= 0)
+		Py_RETURN_NONE; /* no number of ours is too large */
+	data = PyBytes_FromStringAndSize(arena->input, unread);
+	if (data != NULL && evpy_arena_set(&evpy_arena_state(arena)->unread, 0) < 0)
+		Py_CLEAR(data);
+	return data;
+}
+
+/* Take bytes that the bufferevent whose callback runs is to send: what BufferEvent.write() does. Return True, or False where
+ * they don't go by the arena. */
+static PyObject *evpy_arena_write(PyObject *self, PyObject *const *arguments, Py_ssize_t n)
+{
+	struct evpy_arena *arena = n == 2 ? evpy_arena_lent(arguments[0]) : NULL;
+	PyObject *data = n == 2 ? arguments[1] : NULL;
+	struct evpy_arena_state *state;
+	Py_ssize_t size, room, unsent;
+
+	(void)self;
+	if (arena == NULL || !PyBytes_CheckExact(data))
+		Py_RETURN_FALSE;
+	state = evpy_arena_state(arena);
+	size = PyBytes_Size(data);
+	room = PyLong_AsSsize_t(state->room);
+	unsent = PyLong_AsSsize_t(state->unsent);
+	if (state->held != Py_None || room == 0)
+		Py_RETURN_FALSE;
+	if (unsent == 0 && size >= EVPY_COPIED) {
+		evpy_set_member(&state->held, data);
+		Py_RETURN_TRUE;
+	}
+	if (size > room - unsent)
+		Py_RETURN_FALSE;
+	memcpy(arena->output + unsent, PyBytes_AsString(data), (size_t)size);
+	if (evpy_arena_set(&state->unsent, (size_t)(unsent + size)) < 0)
+		return NULL;
+	Py_RETURN_TRUE;
+}
+
+/* Put these two into the dictionary at that address, by these names. */
+static int evpy_arena_functions(uintptr_t names)
+{
+	static PyMethodDef functions[] = {
+	    {"read", evpy_arena_read, METH_O, NULL},
+	    {"write", (PyCFunction)(void (*)(void))evpy_arena_write, METH_FASTCALL, NULL},
+	    {NULL, NULL, 0, NULL},
+	};
+
+	return evpy_python_add(names, functions);
 }
 
 /* Take the bytes that the callback has left to be sent from where they are: a new reference, or NULL for none. */
@@ -279,7 +370,7 @@ static Py_ssize_t evpy_eager_call(
 					: PyLong_AsSsize_t(evpy_arena_state(arena)->unsent);
 		if (evpy_forks != forks && evpy_eager_is_parked(bev))
 			result = EVPY_PARENT_S;
-		evpy_set_member(&evpy_arena_state(arena)->bev, Py_None);
+		evpy_arena_return(arena, bev);
 		Py_DECREF(arena->object);
 	}
 	Py_XDECREF(input);

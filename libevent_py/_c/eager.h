@@ -16,6 +16,7 @@ struct evpy_eager {
 
 struct evpy_arena *evpy_arena_new(uintptr_t object);
 void evpy_arena_free(struct evpy_arena *arena);
+int evpy_arena_functions(uintptr_t names);
 int evpy_arena_take(struct bufferevent *bev, struct evpy_arena *arena);
 struct evpy_eager *evpy_eager_new(struct evpy_arena *arena, uintptr_t key, int deferred);
 void evpy_eager_setcb(

@@ -132,11 +132,12 @@ struct evpy_event_state {
 };
 
 struct evpy_bufferevent_state {
+	PyObject *lent; /* the arena, while its read callback runs */
 	PyObject *on_read, *on_write;
 };
 
 struct evpy_arena_state {
-	PyObject *bev, *held, *room, *unread, *unsent;
+	PyObject *address, *bev, *held, *room, *unread, *unsent;
 };
 
 /* Python's classes with these members, in the same order. */
@@ -149,9 +150,9 @@ static struct evpy_class {
   evpy_event_class = {"libevent_py.event.event.EventState",
       {"_armed", "_callback", "_fd", "_then", "_what"}, NULL, 0},
   evpy_bufferevent_class = {"libevent_py.bufferevent.callbacks.BufferEventState",
-      {"_on_read", "_on_write"}, NULL, 0},
+      {"_lent_arena", "_on_read", "_on_write"}, NULL, 0},
   evpy_arena_class = {"libevent_py.bufferevent.eager.ArenaState",
-      {"bev", "held", "room", "unread", "unsent"}, NULL, 0};
+      {"address", "bev", "held", "room", "unread", "unsent"}, NULL, 0};
 
 #define EVPY_STATE(kind, object) \
 	((struct evpy_##kind##_state *)((char *)(object) + evpy_##kind##_class.at))
@@ -237,6 +238,27 @@ static void evpy_keep_error(void)
 {
 	if (PyErr_Occurred())
 		evpy_tell(evpy_python.kept, Py_None);
+}
+
+/* Put functions of C's, up to one without a name, into the dictionary at that address. Return 0, or -1 when it has printed
+ * why not. */
+static int evpy_python_add(uintptr_t names, PyMethodDef *functions)
+{
+	PyGILState_STATE gil = PyGILState_Ensure();
+	int done = 0;
+
+	for (; functions->ml_name != NULL && done == 0; ++functions) {
+		PyObject *function = PyCFunction_NewEx(functions, NULL, NULL);
+
+		done = function == NULL
+		    ? -1
+		    : PyDict_SetItemString((PyObject *)names, functions->ml_name, function);
+		Py_XDECREF(function);
+	}
+	if (done != 0)
+		PyErr_Print();
+	PyGILState_Release(gil);
+	return done;
 }
 
 /* Make the names of attributes, once. Return 0, or -1 with an exception. */

@@ -7,6 +7,9 @@ objects that it can reach without asking for attributes by their names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from libevent_py._ffi import lib
 
 
@@ -14,6 +17,14 @@ def give(**objects: object) -> None:
     """Have C refer to *objects*, for good, by names that ``_c/python.c`` lists."""
     if lib.evpy_python_set(id(objects)):  # it has printed why, unless it doesn't know one
         raise ImportError(f"libevent_py can't give C what it needs: {', '.join(objects)}")
+
+
+def functions(put: Callable[[int], int]) -> dict[str, Any]:
+    """Return the functions that *put*, a function of C's, puts into a dictionary by their names."""
+    made: dict[str, Any] = {}
+    if put(id(made)):  # it has printed why
+        raise ImportError("libevent_py can't make functions of C's")
+    return made
 
 
 def extended(name: str, base: type) -> type:

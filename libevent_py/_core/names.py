@@ -18,6 +18,7 @@ STANDS_FOR = {
     "evpy_add_reference": "evbuffer_add_reference",
     "evpy_aio_classes": "event_base_new",
     "evpy_arena_free": "bufferevent_free",
+    "evpy_arena_functions": "bufferevent_socket_new",
     "evpy_arena_new": "bufferevent_socket_new",
     "evpy_arena_take": "bufferevent_read",
     "evpy_asides_forget": "event_set_mem_functions",

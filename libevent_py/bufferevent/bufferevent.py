@@ -46,7 +46,7 @@ from libevent_py.bufferevent.callbacks import (
     checked_callbacks,
 )
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
-from libevent_py.bufferevent.eager import HELD, Eager, OnData, OnDataCallback
+from libevent_py.bufferevent.eager import Eager, OnData, OnDataCallback, read_arena, write_arena
 from libevent_py.bufferevent.layers import ALONE, FilterCallback, Layers
 from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup
 from libevent_py.bufferevent.lock import locked
@@ -479,16 +479,16 @@ class BufferEvent(BufferEventState):
         Wraps ``evbuffer_remove``. Stands for ``bufferevent_read``.
         """
         # hot: once for each message, from the arena or by a single call of C.
+        if size is None:
+            data = read_arena(self)
+            if data is not None:
+                return data
         base = self.base
         if base._thread != get_ident():
             base._check_thread()  # it belongs to another thread, or to none
         elif size is None and not self._calls_back:
             arena = base._arena
-            pointer = self.pointer
-            if arena.bev is self and arena.unread:
-                length, arena.unread = arena.unread, 0
-                return arena.input[:length]  # type: ignore[no-any-return]
-            length = take(pointer, arena.pointer)
+            length = take(self.pointer, arena.pointer)
             if length >= 0:
                 return arena.input[:length]  # type: ignore[no-any-return]
         return self.input.remove(size)
@@ -499,6 +499,8 @@ class BufferEvent(BufferEventState):
         Wraps ``bufferevent_write``.
         """
         # hot: once for each message, into the arena or by a single call of C.
+        if write_arena(self, data):
+            return
         base = self.base
         if base._thread != get_ident():
             base._check_thread()
@@ -508,16 +510,6 @@ class BufferEvent(BufferEventState):
         else:
             data, size = convert.octets(data)
         pointer = self.pointer
-        if arena.bev is self and arena.held is None:
-            unsent = arena.unsent
-            end = unsent + size
-            if end <= arena.room and (size < HELD or unsent or type(data) is not bytes):
-                arena.output[unsent:end] = data if type(data) is bytes else ffi.buffer(data)
-                arena.unsent = end
-                return
-            if arena.room and not unsent and type(data) is bytes:
-                arena.held = data
-                return
         if arena.bev is self:
             arena.spill()
         if self._calls_back:

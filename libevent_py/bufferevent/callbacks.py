@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     class BufferEventState(Child):
         """What C reads of a bufferevent."""
 
+        #: The arena while `on_read` runs, if it may use that.
+        _lent_arena: object
         _on_read: DataCallback | None
         _on_write: DataCallback | None
 

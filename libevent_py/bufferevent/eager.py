@@ -5,8 +5,8 @@ What a callback writes it sends only in the loop's next turn, and for that it as
 report when the socket is writable, and afterwards to stop reporting. An EAGER bufferevent avoids
 this. Around each call of its read callback, `_c/eager.c`
 
-- reads what the kernel has, up to `max_single_read`, into the base's arena instead of the input, so
-  that `BufferEvent.read` finds it without entering C;
+- reads what the kernel has, up to `max_single_read`, into the base's arena instead of the input,
+  where `BufferEvent.read` finds it;
 - holds writing back while `BufferEvent.write` copies to the arena, or keeps a large `bytes` object
   as it is, and sends it all at once when the callback returns. What the socket doesn't take goes to
   the output, and is sent the usual way.
@@ -46,39 +46,44 @@ if TYPE_CHECKING:
 OnDataCallback: TypeAlias = Callable[["BufferEvent", bytes], "Octets | None"]
 
 
-#: From this size on, in bytes, a `bytes` object is kept instead of being copied to the arena.
-HELD = 8 * 1024
-
-
 if TYPE_CHECKING:
 
     class ArenaState(Handle):
         """What C reads and sets of an arena."""
 
+        #: Where it is in C.
+        address: int
         #: The eager bufferevent whose read callback runs.
         bev: Any
         #: The bytes that it has written, to be sent from where they are.
         held: bytes | None
-        #: How many bytes it may write to `output`: 0 if writing is not held back.
+        #: How many bytes it may write: 0 if writing is not held back.
         room: int
         #: How many bytes in `input` it has not read yet.
         unread: int
-        #: How many bytes in `output` it has written.
+        #: How many bytes it has written that are not sent yet, without those.
         unsent: int
 
 else:
     ArenaState = for_c.extended("ArenaState", Handle)
 
 
+of_c = for_c.functions(lib.evpy_arena_functions)
+#: Return the input of the bufferevent whose read callback runs; None where it isn't in the arena.
+read_arena: Callable[[BufferEvent], bytes | None] = of_c["read"]
+#: Keep bytes until its callback returns, and then send them; return False where that can't be.
+write_arena: Callable[[BufferEvent, Octets], bool] = of_c["write"]
+
+
 class Arena(ArenaState):
     """The memory that the bufferevents of a base read and write through."""
 
-    __slots__ = ("input", "output")
+    __slots__ = ("input",)
 
     def __init__(self) -> None:
         super().__init__(new_owned(lib.evpy_arena_free, lib.evpy_arena_new, id(self)))
         self.input: Memory = ffi.buffer(self.pointer.input)
-        self.output: Memory = ffi.buffer(self.pointer.output)
+        self.address = int(ffi.cast("uintptr_t", self.pointer))
         self.bev = self.held = None
         self.room = self.unread = self.unsent = 0
 

@@ -68,6 +68,34 @@ def test_what_a_callback_writes_is_sent_at_once_when_it_returns(
     assert talk(base, packets, on_read) == [b"one two three four"]
 
 
+def test_all_kinds_of_bytes_are_sent_together_in_the_order_of_writing(
+    base: EventBase, packets: Pair
+) -> None:
+    class Mine(bytes):
+        pass
+
+    def on_read(bev: BufferEvent) -> None:
+        bev.read()
+        for data in (b"a", bytearray(b"b"), b"c", memoryview(b"d"), Mine(b"e"), b"", b"f"):
+            bev.write(data)
+
+    assert talk(base, packets, on_read) == [b"abcdef"]
+
+
+def test_an_object_whose_class_is_changed_meanwhile_reads_and_writes_on(
+    base: EventBase, packets: Pair
+) -> None:
+    class Mine(BufferEvent):
+        __slots__ = ()
+
+    def on_read(bev: BufferEvent) -> None:
+        bev.write(b"before, ")
+        bev.__class__ = Mine
+        bev.write(bev.read())
+
+    assert talk(base, packets, on_read) == [b"before, message"]
+
+
 def test_without_the_option_it_is_sent_in_the_next_turn(base: EventBase, packets: Pair) -> None:
     bev = BufferEvent(base, packets[0], on_read=lambda bev: bev.write(bev.read()))
     bev.enable(READ)
