@@ -155,9 +155,9 @@ class WsgiRunner:
         target = exchange.target
         environ["REQUEST_METHOD"] = exchange.method
         environ["REQUEST_URI"] = path = target.decode("latin-1")
-        if b"?" in target:
+        if target.find(b"?") >= 0:  # `in` tries first whether it is a number
             path, _, environ["QUERY_STRING"] = path.partition("?")
-        if b"%" in target:
+        if target.find(b"%") >= 0:
             path = unquote_to_bytes(path).decode("latin-1")
         environ["PATH_INFO"] = path
         if exchange.version != "1.1":
@@ -227,6 +227,25 @@ def status_of(status: str) -> tuple[int, bytes | None]:
     return int(number), reason.encode("latin-1")
 
 
+#: Headers that were sent lately, as the application gave them and as bytes; and how many at most.
+ENCODED: dict[Any, list[tuple[bytes, bytes]]] = {}
+MOST_ENCODED = 256
+
+
+def as_bytes(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return *headers* as bytes."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return *headers* as bytes, and remember them: many an answer has the same."""
+    made = as_bytes(headers)
+    if len(ENCODED) >= MOST_ENCODED:
+        ENCODED.clear()
+    ENCODED[tuple(headers)] = made
+    return made
+
+
 class Answering:
     """What an application does with its request: `start_response` and `write`."""
 
@@ -250,9 +269,10 @@ class Answering:
         if type(headers) is not list:
             raise TypeError(f"start_response() takes a list of headers, not {headers!r}")
         self._status, self._reason = STATUSES.get(status) or status_of(status)
-        self._headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
-        ]
+        try:
+            self._headers = ENCODED.get(tuple(headers)) or encoded(headers)
+        except TypeError:  # they can't be a key, as pairs that are lists can't
+            self._headers = as_bytes(headers)
         return self.write
 
     def _start_again(self, exc_info: ExcInfo | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from libevent_py.serve.engines.llhttp_connection import Connection
 from tests.kit.serving import GET, Site, rest_of, serving, statuses, until, wait_until
 
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -181,6 +182,38 @@ def test_a_body_nobody_has_taken_is_no_request() -> None:
         got = site.talk(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body + CLOSE)
     assert statuses(got) == [200, 200]
     assert b"smuggled" not in got
+
+
+def test_another_protocol_is_refused_wherever_it_comes() -> None:
+    ask = b"OPTIONS /rtsp RTSP/1.1\r\nHost: a\r\n\r\n"
+    for before in (0, 1, 700):  # more than is parsed at once
+        with serving(echo_path) as site:
+            got = site.talk(GET * before + ask)
+        assert statuses(got) == [200] * before + [505]
+        assert b"/rtsp" not in got
+
+
+def test_a_fault_of_the_engine_is_logged_and_no_fault_of_the_client(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object) -> None:
+        raise LookupError("in the engine")
+
+    monkeypatch.setattr(Connection, "on_message_complete", fault)
+    with serving(echo_path) as site:
+        assert statuses(site.talk(GET)) == [500]
+    assert "LookupError: in the engine" in caplog.text
+
+
+def test_an_interrupt_while_a_request_is_parsed_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("on_url", "on_header", "on_headers_complete", "on_message_complete"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Connection, name, interrupted)
+            with serving(echo_path) as site:
+                site.talk(GET)
 
 
 async def echo_path(scope: Any, receive: Any, send: Any) -> None:

@@ -374,3 +374,32 @@ def test_threads_that_do_not_end_are_left(caplog: pytest.LogCaptureFixture) -> N
         assert rest_of(sock) == b""
     go.set()
     assert "leaving 1 threads" in caplog.text
+
+
+def test_pairs_of_headers_may_be_lists_and_change_from_answer_to_answer() -> None:
+    numbers = iter(range(1000))
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        headers: list[Any] = [("X-Same", "always"), ["X-List", "yes"]]
+        if environ["PATH_INFO"] == "/many":
+            headers = [("X-Same", "always"), ("X-Number", str(next(numbers)))]
+        start_response("200 OK", headers)
+        return [b"."]
+
+    many = b"GET /many HTTP/1.1\r\nHost: a\r\n\r\n"
+    with serving(app, threads=0) as site:
+        got = site.talk(GET + many * 600 + CLOSE)
+    assert (got.count(b"X-Same: always\r\n"), got.count(b"X-List: yes\r\n")) == (602, 2)
+    assert [f"X-Number: {number}\r\n".encode() in got for number in range(600)] == [True] * 600
+
+
+def test_answers_before_one_that_exits_are_sent() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/exit":
+            raise SystemExit(3)
+        start_response("200 OK", [])
+        return [environ["PATH_INFO"].encode()]
+
+    end = b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n"
+    with pytest.raises(SystemExit, match="3"), serving(app, threads=0) as site:
+        assert statuses(site.talk(GET * 3 + end + GET)) == [200, 200, 200]

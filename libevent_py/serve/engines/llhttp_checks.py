@@ -30,6 +30,7 @@ REASONS = {
     413: b"Content Too Large",
     417: b"Expectation Failed",
     431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
     501: b"Not Implemented",
     503: b"Service Unavailable",
     505: b"HTTP Version Not Supported",

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.eager import OnData
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag
+from libevent_py.serve.engine import logger
 from libevent_py.serve.engines.llhttp_checks import METHODS, NOTED, RefusedError, check
 from libevent_py.serve.engines.llhttp_exchange import HELD, LlhttpExchange
 from libevent_py.serve.engines.llhttp_writing import UNSENT, Writing
@@ -94,18 +96,20 @@ class Connection(Writing):
         self._ended = self._raw = self._lingering = self._paused = False
         #: Whether it has sent what wasn't parsed to its end.
         self._torn = False
+        #: What `_on_data` is to return.
+        self._answer: bytes | None = None
         #: At least as much as there is unsent.
         self._unsent = 0
         self._parser: Any = httptools.HttpRequestParser(self)
         if engine.tls is None:
             self._bev = BufferEvent(
-                engine.base, fd, PLAIN, on_read=self._on_read, on_event=self._on_event
+                engine.base, fd, PLAIN, on_read=OnData(self._on_data), on_event=self._on_event
             )
         else:
             self._bev = BufferEvent.tls(
                 *(engine.base, fd, engine.tls),
                 options=SECURE,
-                on_read=self._on_read,
+                on_read=OnData(self._on_data),
                 on_event=self._on_event,
             )
             self._bev.allow_dirty_shutdown = True
@@ -115,12 +119,9 @@ class Connection(Writing):
     # What the bufferevent tells.
 
     # hot: once for each request.
-    def _on_read(self, bev: BufferEvent) -> None:
-        data = bev.read()
-        if self._rest:
-            self._rest = bytes(self._rest) + data
-        else:
-            self._rest = data
+    def _on_data(self, _bev: BufferEvent, data: bytes) -> bytes | None:
+        """Read *data*, and do what can be done; return what is to be sent."""
+        self._rest = bytes(self._rest) + data if self._rest else data
         self._inside = self._advancing = True
         try:
             # What `advance` would do first with a whole request, without its frames.
@@ -133,8 +134,13 @@ class Connection(Writing):
             self._advancing = False
             if self._current is not None or self._rest or self._queue or self._refusal:
                 self.advance()
+        except BaseException:
+            self._send_answer()
+            raise
         finally:
             self._inside = self._advancing = False
+        answer, self._answer = self._answer, None
+        return answer
 
     def _on_event(self, _bev: BufferEvent, what: BufferEventFlag) -> None:
         if what & FAILED:
@@ -201,10 +207,10 @@ class Connection(Writing):
             self._noted != ()
             or version != "1.1"
             or self._url[:1] != b"/"
-            or b"#" in self._url
+            or self._url.find(b"#") >= 0  # `in` tries first whether it is a number
             or len(self._data) + self._silent > engine.most_head
             or len(headers) > engine.most_headers
-            or b" RTSP/" in self._data
+            or self._data.find(b" RTSP/") >= 0
         ):
             check(self, incoming)
         self._incoming = incoming
@@ -322,6 +328,7 @@ class Connection(Writing):
         if len(data) > SLICE:
             data = self._slice(data)
         else:
+            data = bytes(data)  # it may be a view of a slice's rest
             self._rest = b""
         self._heard = False
         self._data = data
@@ -352,12 +359,28 @@ class Connection(Writing):
         return bytes(view[:most])
 
     def _misread(self, error: Exception) -> None:
-        """Note that the client has sent what is no request, or one that is refused."""
+        """Note that the client has sent what is no request, or one that is refused.
+
+        Raises what interrupts: the parser holds back whatever its callbacks raise.
+        """
         cause = error if isinstance(error, RefusedError) else error.__context__
-        self._refusal = cause.status if isinstance(cause, RefusedError) else 400
+        held = isinstance(error, httptools.HttpParserCallbackError)
+        if isinstance(cause, RefusedError):
+            self._refusal = cause.status
+        else:
+            self._refusal = 500 if held else 400
         self._rest = b""
         self._torn = True
         self._engine.refused += 1
+        self._forget_incoming()
+        if not held or isinstance(cause, RefusedError):
+            return
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause
+        logger.error("parsing a request", exc_info=cause)
+
+    def _forget_incoming(self) -> None:
+        """End the exchange whose request can't be read to its end, if it isn't only a head yet."""
         incoming = self._incoming
         if incoming is None or incoming.complete or self._in_head:
             return
@@ -471,6 +494,7 @@ class Connection(Writing):
         self._closed = True
         self._queue.clear()
         self._rest = b""
+        self._answer = None
         self._parser = None
         if not self._bev.closed:
             self._bev.close()

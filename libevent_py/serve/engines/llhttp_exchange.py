@@ -98,7 +98,8 @@ class LlhttpExchange(Exchange):
     def respond(
         self, status: int, headers: Headers, body: bytes, reason: bytes | None = None
     ) -> None:
-        self._check_unstarted()
+        if self.started:
+            raise self._answered()
         data, mode, _, keep_alive = head(
             self.method,
             self.version,
@@ -115,11 +116,16 @@ class LlhttpExchange(Exchange):
         self.status = status
         self._keep_alive = keep_alive
         connection = self._connection
-        connection.write(data)
+        if connection._inside and connection._answer is None and not connection._closed:
+            connection._unsent += len(data)  # as `write` does
+            connection._answer = data
+        else:
+            connection.write(data)
         connection.ended(self)
 
     def start(self, status: int, headers: Headers, reason: bytes | None = None) -> None:
-        self._check_unstarted()
+        if self.started:
+            raise self._answered()
         self._head, self._mode, self._left, self._keep_alive = head(
             self.method,
             self.version,
@@ -132,9 +138,8 @@ class LlhttpExchange(Exchange):
         self.started = True
         self.status = status
 
-    def _check_unstarted(self) -> None:
-        if self.started:
-            raise RuntimeError("this request has an answer already")
+    def _answered(self) -> Exception:
+        return RuntimeError("this request has an answer already")
 
     def send(self, data: bytes, more: bool) -> bool:
         if self.ended:
@@ -178,7 +183,8 @@ class LlhttpExchange(Exchange):
     def upgrade(self, head: bytes) -> None:
         if not self.upgrades:
             raise RuntimeError("this connection can't be upgraded")
-        self._check_unstarted()
+        if self.started:
+            raise self._answered()
         self.started, self.status = True, 101
         self.complete = False
         self._connection.go_raw(head)

@@ -1,9 +1,9 @@
 """What a connection of the default engine sends: answers, refusals, and its end.
 
-*Writing.* Inside a callback of the bufferevent, output is only added: libevent sends it when the
-callback returns, the answers to pipelined requests together. Elsewhere, as an application answers
-late, the socket is tried at once, and libevent gets what the kernel doesn't take. TLS always goes
-through libevent.
+*Writing.* Inside the callback that reads, output is only kept: it is sent when the callback
+returns, the answers to pipelined requests together, the last of them as what it returns. Elsewhere,
+as an application answers late, the socket is tried at once, and libevent gets what the kernel
+doesn't take. TLS always goes through libevent.
 
 *Room.* `_unsent` is at least as much as there is unsent: it is only counted when it seems too much,
 or before the socket is tried. A client that doesn't read its answers is sent no more of them, nor
@@ -60,6 +60,7 @@ class Writing(ABC):
     _rest: Any
     _refusal: int
     _in_head: bool
+    _answer: bytes | None
     _unsent: int
     _closed: bool
     _inside: bool
@@ -96,7 +97,9 @@ class Writing(ABC):
         size = len(data)
         if self._inside:
             self._unsent += size
-            self._bev.write(data)
+            if self._answer is not None:
+                self._send_answer()
+            self._answer = data
             return
         if self.scheme == "http":
             if self._unsent:
@@ -113,10 +116,17 @@ class Writing(ABC):
         self._unsent += size
         self._bev.write(data)
 
+    def _send_answer(self) -> None:
+        """Have libevent send what `_on_data` would have returned."""
+        if self._answer is not None:
+            answer, self._answer = self._answer, None
+            self._bev.write(answer)
+
     def has_room(self) -> bool:
         """Tell whether more may be written now; otherwise `on_writable` will be called."""
         if self._unsent <= UNSENT or self._closed:
             return True
+        self._send_answer()
         self._unsent = len(self._bev.output)
         if self._unsent <= UNSENT:
             return True
@@ -181,6 +191,7 @@ class Writing(ABC):
         self._torn = self._torn or bool(self._rest)
         self._rest = b""
         self._refusal = 0
+        self._send_answer()
         self._unsent = len(self._bev.output)
         if self._unsent:
             self._draining = True
