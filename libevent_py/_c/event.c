@@ -94,33 +94,23 @@ static void evpy_event_callback(PyObject *event, struct evpy_event_state *state,
 		Py_DECREF(done);
 }
 
-/* Remove a key from the dictionary that is this attribute of a base's. */
-static int evpy_forget_key(PyObject *base, PyObject *attribute, PyObject *key)
+/* Remove a key from a dictionary of a base's. */
+static int evpy_forget_key(PyObject *kept, PyObject *key)
 {
-	PyObject *kept = PyObject_GetAttr(base, attribute);
-	int found = kept == NULL ? -1 : PyDict_Contains(kept, key);
-
-	if (found > 0)
-		found = PyDict_DelItem(kept, key);
-	Py_XDECREF(kept);
-	return found;
+	if (PyDict_DelItem(kept, key) == 0)
+		return 0;
+	if (!PyErr_ExceptionMatches(PyExc_KeyError))
+		return -1;
+	PyErr_Clear();
+	return 0;
 }
 
 /* Whether nothing in Python refers to the event any more, and this thread may free it. */
-static int evpy_event_is_dropped(PyObject *event, PyObject *base)
+static int evpy_event_is_dropped(PyObject *event, const struct evpy_root_state *state)
 {
-	PyObject *parked, *thread;
-	int dropped;
-
-	if (Py_REFCNT(event) != 1 || (PyObject *)Py_TYPE(event) != evpy_python.event)
-		return 0;
-	parked = PyObject_GetAttr(base, evpy_attribute.parked);
-	thread = PyObject_GetAttr(base, evpy_attribute.thread);
-	dropped = parked == Py_None && thread != NULL &&
-	    PyLong_AsUnsignedLong(thread) == PyThread_get_thread_ident();
-	Py_XDECREF(parked);
-	Py_XDECREF(thread);
-	return dropped;
+	return Py_REFCNT(event) == 1 && (PyObject *)Py_TYPE(event) == evpy_python.event &&
+	    state->parked == Py_None &&
+	    PyLong_AsUnsignedLong(state->thread) == PyThread_get_thread_ident();
 }
 
 /* Once it has fired for the last time, take it out of what C may call. Return 1 if C is to free the event, as nothing
@@ -128,11 +118,11 @@ static int evpy_event_is_dropped(PyObject *event, PyObject *base)
 static int evpy_event_fired_once(PyObject *event, PyObject *key)
 {
 	PyObject *base = PyObject_GetAttr(event, evpy_attribute.base);
+	const struct evpy_root_state *state = base == NULL ? NULL : EVPY_STATE(root, base);
 	int dropped = 0;
 
-	if (base != NULL && evpy_forget_key(base, evpy_attribute.live, key) >= 0 &&
-	    evpy_event_is_dropped(event, base) &&
-	    evpy_forget_key(base, evpy_attribute.ledger, key) >= 0 &&
+	if (base != NULL && evpy_forget_key(state->live, key) >= 0 &&
+	    evpy_event_is_dropped(event, state) && evpy_forget_key(state->ledger, key) >= 0 &&
 	    PyObject_SetAttr(event, evpy_attribute.pointer, NULL) == 0 &&
 	    PyObject_SetAttr(event, evpy_attribute.class_, evpy_python.event_closed) == 0)
 		dropped = 1;

@@ -21,7 +21,7 @@ static struct {
 
 /* The names of attributes, which Python looks up by their addresses first. */
 static struct {
-	PyObject *base, *live, *ledger, *parked, *thread, *pointer, *class_, *callback;
+	PyObject *base, *pointer, *class_, *callback;
 } evpy_attribute;
 
 #define EVPY_MOST_MEMBERS 10
@@ -127,6 +127,10 @@ struct evpy_live_state {
 	PyObject *objects;
 };
 
+struct evpy_root_state {
+	PyObject *ledger, *live, *parked, *thread;
+};
+
 struct evpy_event_state {
 	PyObject *armed, *callback, *fd, *then, *what;
 };
@@ -147,6 +151,8 @@ static struct evpy_class {
 	PyTypeObject *type;
 	Py_ssize_t at; /* where the members begin in an object */
 } evpy_live_class = {"libevent_py._core.dispatch.LiveState", {"objects"}, NULL, 0},
+  evpy_root_class = {"libevent_py._core.owner.RootState",
+      {"_ledger", "_live", "_parked", "_thread"}, NULL, 0},
   evpy_event_class = {"libevent_py.event.event.EventState",
       {"_armed", "_callback", "_fd", "_then", "_what"}, NULL, 0},
   evpy_bufferevent_class = {"libevent_py.bufferevent.callbacks.BufferEventState",
@@ -173,8 +179,8 @@ static PyObject *evpy_class_make(struct evpy_class *class, PyObject *base)
  * latter. Return 0, or -1 if it holds any other name, or when it has printed why not. */
 static int evpy_python_extend(uintptr_t names)
 {
-	struct evpy_class *const classes[] = {
-	    &evpy_live_class, &evpy_event_class, &evpy_bufferevent_class, &evpy_arena_class};
+	struct evpy_class *const classes[] = {&evpy_live_class, &evpy_root_class, &evpy_event_class,
+	    &evpy_bufferevent_class, &evpy_arena_class};
 	PyGILState_STATE gil = PyGILState_Ensure();
 	PyObject *dict = (PyObject *)names;
 	Py_ssize_t left = PyDict_Size(dict);
@@ -261,6 +267,23 @@ static int evpy_python_add(uintptr_t names, PyMethodDef *functions)
 	return done;
 }
 
+static PyObject *evpy_weak(PyObject *self, PyObject *object)
+{
+	(void)self;
+	return PyWeakref_NewRef(object, NULL);
+}
+
+/* Put there a function that makes weak references: called as a class, Python's own takes twice as long. */
+static int evpy_python_functions(uintptr_t names)
+{
+	static PyMethodDef functions[] = {
+	    {"weak", evpy_weak, METH_O, NULL},
+	    {NULL, NULL, 0, NULL},
+	};
+
+	return evpy_python_add(names, functions);
+}
+
 /* Make the names of attributes, once. Return 0, or -1 with an exception. */
 static int evpy_name_attributes(void)
 {
@@ -269,10 +292,6 @@ static int evpy_name_attributes(void)
 		PyObject **place;
 	} attribute[] = {
 	    {"base", &evpy_attribute.base},
-	    {"_live", &evpy_attribute.live},
-	    {"_ledger", &evpy_attribute.ledger},
-	    {"_parked", &evpy_attribute.parked},
-	    {"_thread", &evpy_attribute.thread},
 	    {"pointer", &evpy_attribute.pointer},
 	    {"__class__", &evpy_attribute.class_},
 	    {"callback", &evpy_attribute.callback},

@@ -52,6 +52,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from libevent_py import errors
+from libevent_py._core import for_c
 from libevent_py._core.dispatch import live, roots
 from libevent_py._core.frames import (
     at_work,
@@ -71,6 +72,7 @@ from libevent_py._core.handle import (
 )
 from libevent_py._core.rank import Rank as Rank
 from libevent_py._core.references import references, release_to
+from libevent_py._ffi import lib
 
 if TYPE_CHECKING:
     from libevent_py._core.child import Child
@@ -83,7 +85,10 @@ _claiming = threading.RLock()  # held while a thread checks a base's owner and t
 # Looked up once, for code that runs for every event made and freed.
 get_ident = threading.get_ident
 getrefcount = sys.getrefcount
-weak = weakref.ref
+if TYPE_CHECKING:
+    weak = weakref.ref
+else:
+    weak = for_c.functions(lib.evpy_python_functions)["weak"]
 
 #: How many frames closing a base may need: with fewer left, it isn't begun.
 HEADROOM = 60
@@ -94,7 +99,25 @@ def askable(base: Root) -> bool:
     return base._parked is None and get_ident() == base._thread
 
 
-class Root(Handle):
+if TYPE_CHECKING:
+
+    class RootState(Handle):
+        """What C reads of a base."""
+
+        #: Everything made on this base and not closed, by key.
+        _ledger: dict[int, weakref.ref[Child]]
+        #: What C may call, by key.
+        _live: dict[int, Any]
+        #: After a fork, the pointers of this base and everything on it, by `id`; else None.
+        _parked: dict[int, tuple[Handle, CData]] | None
+        #: The owner thread, which alone may use this base.
+        _thread: int
+
+else:
+    RootState = for_c.extended("RootState", Handle)
+
+
+class Root(RootState):
     """An event base, as the owner of everything made on it."""
 
     __slots__ = (
@@ -107,34 +130,26 @@ class Root(Handle):
         "_gate",
         "_graveyard",
         "_holds",
-        "_ledger",
-        "_live",
         "_lost",
-        "_parked",
         "_running",
-        "_thread",
     )
 
     def __init__(self, making: Making) -> None:
-        #: What C may call, by key.
-        self._live: dict[int, Any] = {}
-        #: Everything made on this base and not closed, by key.
-        self._ledger: dict[int, weakref.ref[Child]] = {}
+        self._live = {}
+        self._ledger = {}
         #: What is called when an event or a bufferevent is closed, by its key.
         self._closings: dict[int, Callable[[], object]] = {}
         #: The keys of closed objects that are freed only when their pointers are dropped.
         self._awaited: set[int] = set()
         #: What is to be freed at the next clean moment: functions with their arguments.
         self._graveyard: deque[tuple[Callable[[Any], object], Any]] = deque()
-        #: The owner thread, which alone may use this base.
         self._thread = get_ident()
         #: Whether the loop runs. There is no lock: between a test and a plain assignment, CPython
         #: runs neither another thread nor a signal handler; between a lock and its ``try``, it may.
         self._running = False
         #: Held while a thread other than the owner uses the pointer.
         self._gate = threading.RLock()  # a signal handler may call while its own thread holds it
-        #: After a fork, the pointers of this base and everything on it, by `id`; else None.
-        self._parked: dict[int, tuple[Handle, CData]] | None = None
+        self._parked = None
         #: Whether another thread was using the base when this process was forked.
         self._lost = False
         #: How many calls that may call back are inside C, outside the loop.

@@ -163,6 +163,17 @@ class Event(EventState):
         if base._thread != get_ident():
             base._check_thread()
         what = self._what
+        if not what and type(timeout) is float and _MICROSECOND <= timeout <= _MAX_SECONDS:
+            if event_add(self.pointer, timeout):
+                raise self._refused()
+            self._armed = True
+            base._live[self._key] = self  # hot: may_call()
+            try:
+                self.pointer  # noqa: B018  (hot: as below)
+            except errors.ClosedError:
+                self._disarm()
+                raise
+            return self
         if type(timeout) is float and 0.0 <= timeout <= _MAX_SECONDS:
             seconds = timeout
         elif isinstance(timeout, CommonTimeout):
