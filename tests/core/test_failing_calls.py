@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.kit.failing_calls import PRELOADED, PROGRAMS, compiled
+from tests.kit.failing_calls import PROGRAMS, compiled, preloading
 from tests.kit.once import once
 from tests.kit.support import PATIENCE, ROOT, run_python
 
@@ -27,7 +27,7 @@ GROUPS = [
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment in which the compiled library is preloaded."""
     library = once(tmp_path_factory, "failing_calls", compiled) / "failing_calls.so"
-    return {PRELOADED: str(library), "LD_PRELOAD": str(library)}
+    return preloading(str(library))
 
 
 def run(preloaded: dict[str, str], *arguments: str) -> str:
@@ -85,7 +85,7 @@ def test_the_library_sees_the_calls_of_libevent_openssl_and_ours_alone(
         import socket
         from libevent_py import EventBase
 
-        calls = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        calls = ctypes.CDLL(os.environ["LIBEVENT_PY_FAILING_CALLS"])
         calls.failing_calls_begin(0)
         for end in socket.socketpair():
             end.close()
@@ -117,7 +117,7 @@ def test_a_dns_answer_that_a_signal_interrupts_is_sent(preloaded: dict[str, str]
         from libevent_py import DnsServer, EventBase, LoopFlag
         from tests.kit.dns_packets import query
 
-        calls = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        calls = ctypes.CDLL(os.environ["LIBEVENT_PY_FAILING_CALLS"])
         calls.failing_calls_begin(0)
         with EventBase() as base, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             asked = []
@@ -150,7 +150,7 @@ def test_a_descriptor_that_the_kernel_will_not_watch_is_told(
         import socket
         from libevent_py import BufferEvent, EventBase, LoopFlag
 
-        calls = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        calls = ctypes.CDLL(os.environ["LIBEVENT_PY_FAILING_CALLS"])
         calls.failing_calls_begin(0)
         here, there = socket.socketpair()
         told = []
@@ -187,7 +187,7 @@ def test_an_event_that_the_kernel_will_not_watch_is_told_once(preloaded: dict[st
         import socket
         from libevent_py import Event, EventBase, LoopFlag
 
-        calls = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        calls = ctypes.CDLL(os.environ["LIBEVENT_PY_FAILING_CALLS"])
         calls.failing_calls_begin(0)
         here, there = socket.socketpair()
         with EventBase() as base, here, there:

@@ -69,6 +69,13 @@ SOURCE = Path(__file__).with_suffix(".c")
 #: The variable in the environment that names the compiled library.
 PRELOADED = "LIBEVENT_PY_FAILING_CALLS"
 
+
+def preloading(library: str) -> dict[str, str]:
+    """Return the environment in which *library* is preloaded: a sanitizer's must come before it."""
+    before = os.environ.get("LD_PRELOAD", "")
+    return {PRELOADED: library, "LD_PRELOAD": f"{before} {library}".lstrip()}
+
+
 DATA = bytes(range(256)) * 4
 
 
@@ -670,7 +677,7 @@ def main() -> None:
         sys.exit(bool(work(arguments)))
     with tempfile.TemporaryDirectory() as directory:
         library = str(compiled(Path(directory)))
-        environment = {**os.environ, PRELOADED: library, "LD_PRELOAD": library}
+        environment = {**os.environ, **preloading(library)}
         command = [sys.executable, "-X", "faulthandler", "-m", "tests.kit.failing_calls"]
         sys.exit(subprocess.run([*command, *sys.argv[1:]], env=environment).returncode)
 
