@@ -51,6 +51,11 @@ class BoundSocket(Handle):
         self.server = server
         self._listener = listener
 
+    @property
+    def _owner(self) -> HttpServer:
+        """What shows that a method of it uses the server's base."""
+        return self.server
+
     def _may_ask(self) -> bool:
         return askable(self.server.base)
 
