@@ -21,19 +21,24 @@ static void evpy_headers_free(struct evkeyvalq *headers)
 	evpy_free(headers);
 }
 
-/* A copy of the first value of that name, for the caller to free. NULL with errno 0: there is none. */
-static char *evpy_headers_find(struct evkeyvalq *headers, const char *name)
+struct evpy_header {
+	ev_ssize_t size; /* -1: there is none */
+	char text[248]; /* unless that is too little */
+};
+
+/* The first value of that name, as a whole: a copy that Python had to free could be lost by an interrupt. */
+static struct evpy_header evpy_headers_find(struct evkeyvalq *headers, const char *name)
 {
+	struct evpy_header header;
 	const char *found;
-	char *copy = NULL;
 
 	evpy_memory_hold();
 	found = evhttp_find_header(headers, name);
-	errno = 0;
-	if (found != NULL)
-		copy = evpy_strdup(found);
+	header.size = found == NULL ? -1 : (ev_ssize_t)strlen(found);
+	if (found != NULL && (size_t)header.size < sizeof header.text)
+		memcpy(header.text, found, (size_t)header.size + 1);
 	evpy_memory_leave();
-	return copy;
+	return header;
 }
 
 static size_t evpy_append(char *packed, size_t at, const char *string)

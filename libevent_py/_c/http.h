@@ -218,7 +218,11 @@ char *evhttp_uri_join(struct evhttp_uri *uri, char *buf, size_t limit);
 
 struct evkeyvalq *evpy_headers_new(void);
 void evpy_headers_free(struct evkeyvalq *headers);
-char *evpy_headers_find(struct evkeyvalq *headers, const char *name);
+struct evpy_header {
+	ev_ssize_t size;
+	char text[...];
+};
+struct evpy_header evpy_headers_find(struct evkeyvalq *headers, const char *name);
 char *evpy_headers_pack(struct evkeyvalq *headers, const char *name, size_t *size);
 int evpy_headers_add(struct evkeyvalq *headers, const char *name, const char *value);
 int evpy_headers_set(struct evkeyvalq *headers, const char *name, const char *value);

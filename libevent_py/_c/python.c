@@ -21,7 +21,7 @@ static struct {
 
 /* The names of attributes, which Python looks up by their addresses first. */
 static struct {
-	PyObject *base, *pointer, *class_, *callback;
+	PyObject *base, *pointer, *class_, *callback, *finalize;
 } evpy_attribute;
 
 #define EVPY_MOST_MEMBERS 10
@@ -267,6 +267,42 @@ static int evpy_python_add(uintptr_t names, PyMethodDef *functions)
 	return done;
 }
 
+/* What a class has as __del__: it calls `_finalize`, once more if that raises. An interrupt that came where a finalizer of
+ * Python's begins would leave C's object to nobody. */
+static PyObject *evpy_del(PyObject *self, PyObject *nothing)
+{
+	PyObject *done = PyObject_CallMethodObjArgs(self, evpy_attribute.finalize, NULL);
+	PyObject *type, *error, *traceback;
+
+	(void)nothing;
+	if (done != NULL)
+		return done;
+	PyErr_Fetch(&type, &error, &traceback);
+	done = PyObject_CallMethodObjArgs(self, evpy_attribute.finalize, NULL);
+	if (done == NULL)
+		PyErr_WriteUnraisable(self);
+	Py_XDECREF(done);
+	PyErr_Restore(type, error, traceback);
+	return NULL;
+}
+
+/* Give the class at that address such a finalizer. Return 0, or -1 when it has printed why not. */
+static int evpy_python_finalize(uintptr_t class)
+{
+	static PyMethodDef definition = {"__del__", evpy_del, METH_NOARGS, NULL};
+	PyGILState_STATE gil = PyGILState_Ensure();
+	PyObject *method = PyDescr_NewMethod((PyTypeObject *)class, &definition);
+	int done = method == NULL
+	    ? -1
+	    : PyObject_SetAttrString((PyObject *)class, definition.ml_name, method);
+
+	Py_XDECREF(method);
+	if (done != 0)
+		PyErr_Print();
+	PyGILState_Release(gil);
+	return done;
+}
+
 static PyObject *evpy_weak(PyObject *self, PyObject *object)
 {
 	(void)self;
@@ -295,6 +331,7 @@ static int evpy_name_attributes(void)
 	    {"pointer", &evpy_attribute.pointer},
 	    {"__class__", &evpy_attribute.class_},
 	    {"callback", &evpy_attribute.callback},
+	    {"_finalize", &evpy_attribute.finalize},
 	};
 	size_t i;
 

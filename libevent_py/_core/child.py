@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
+from libevent_py._core import for_c
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import roots
 from libevent_py._core.handle import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from libevent_py.event.base import EventBase
 
 
+@for_c.finalizing
 @described(
     base="The `EventBase` that the object is made on.",
 )
@@ -75,6 +77,9 @@ class Child(Handle):
                 base._ledger.pop(key, None)
 
     if TYPE_CHECKING:
+
+        def __del__(self) -> None:
+            """Call `_finalize`."""
 
         @property
         def _free(self) -> Callable[[CData], object]:
@@ -178,14 +183,11 @@ class Child(Handle):
     def _may_ask(self) -> bool:
         return askable(self.base)
 
-    def __del__(self) -> None:
+    def _finalize(self) -> None:
         try:
             slot(self)
         except AttributeError:  # it is closed, or was never made
             return
-        except BaseException:  # an interrupt, which can't leave a finalizer anyway
-            self._dispose()
-            raise
         complaint: str | bool = False
         try:
             complaint = self._armed is UNUSED and self._complaint()
@@ -195,6 +197,8 @@ class Child(Handle):
             except BaseException:
                 if not isinstance(self, WithoutPointer):
                     self._dispose()
+                elif self.base._condemned is not None:  # it may have to free the base, too
+                    self.base._has_buried()
                 raise
         if complaint:
             warnings.warn(complaint, ResourceWarning, stacklevel=2, source=self)

@@ -64,8 +64,9 @@ class HasFileno(Protocol):
 #: What may be given as a descriptor: its number, or what has it.
 FileDescriptor: TypeAlias = int | HasFileno
 
-#: The longest timeout that fits into every platform's timeval, in seconds: 68 years.
-MAX_SECONDS = 2**31 - 1
+#: The longest timeout in seconds: 68 years, or 34 where a `time_t` has 32 bits, as libevent adds
+#: the time since the machine has started.
+MAX_SECONDS = 2**31 - 1 if ffi.sizeof("time_t") > 4 else 2**30
 
 Flags = TypeVar("Flags", bound=enum.IntFlag)
 Value = TypeVar("Value")
@@ -99,6 +100,12 @@ def timeval(value: Seconds, name: str = "timeout") -> CData:
 def from_timeval(tv: CData) -> float:
     """Return the seconds in a ``struct timeval``."""
     return float(tv.tv_sec + tv.tv_usec / 1e6)
+
+
+def from_unix_time(tv: CData) -> float:
+    """Return the Unix time in a ``struct timeval``: one after 2038 is negative in 32 bits."""
+    time = from_timeval(tv)
+    return time if time >= 0 else time + 2**32
 
 
 #: All named bits of each class of flags, cached: walking through the members is slow.

@@ -8,9 +8,11 @@ objects that it can reach without asking for attributes by their names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from libevent_py._ffi import lib
+
+Kind = TypeVar("Kind")
 
 
 def give(**objects: object) -> None:
@@ -25,6 +27,13 @@ def functions(put: Callable[[int], int]) -> dict[str, Any]:
     if put(id(made)):  # it has printed why
         raise ImportError("libevent_py can't make functions of C's")
     return made
+
+
+def finalizing(kind: type[Kind]) -> type[Kind]:
+    """Have C finalize *kind* by calling its `_finalize`: no interrupt keeps it from that."""
+    if lib.evpy_python_finalize(id(kind)):  # it has printed why
+        raise ImportError(f"libevent_py can't finalize {kind.__name__}")
+    return kind
 
 
 def extended(name: str, base: type) -> type:

@@ -178,6 +178,7 @@ STANDS_FOR = {
     "evpy_parse_sockaddr_port": "evutil_parse_sockaddr_port",
     "evpy_peek": "evbuffer_peek",
     "evpy_python_extend": "event_new",
+    "evpy_python_finalize": "event_free",
     "evpy_python_functions": "event_new",
     "evpy_python_set": "event_new",
     "evpy_pullup": "evbuffer_pullup",

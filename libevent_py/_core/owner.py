@@ -117,6 +117,7 @@ else:
     RootState = for_c.extended("RootState", Handle)
 
 
+@for_c.finalizing
 class Root(RootState):
     """An event base, as the owner of everything made on it."""
 
@@ -133,6 +134,11 @@ class Root(RootState):
         "_lost",
         "_running",
     )
+
+    if TYPE_CHECKING:
+
+        def __del__(self) -> None:
+            """Call `_finalize`."""
 
     def __init__(self, making: Making) -> None:
         self._live = {}
@@ -647,19 +653,13 @@ class Root(RootState):
             errors.run(self._free, pointer)
         finally:
             self._running = self._closing = False
-            self._live.clear()
             try:
+                self._live.clear()
                 live.remove(self)
             except BaseException:  # an interrupt came before it was removed
+                self._live.clear()
                 live.remove(self)
                 raise
-
-    def __del__(self) -> None:
-        try:
-            self._finalize()
-        except BaseException:  # an interrupt, which can't leave a finalizer anyway
-            self._finalize()
-            raise
 
     def _finalize(self) -> None:
         self._condemn()

@@ -113,7 +113,7 @@ def reclaim(base: Root) -> None:
         pointer = event.pointer
         timeout = -1.0
         if lib.event_pending(pointer, lib.EV_TIMEOUT, tv):
-            timeout = max(0.0, convert.from_timeval(tv) - time.time())
+            timeout = max(0.0, convert.from_unix_time(tv) - time.time())
         lib.evpy_event_del(pointer, -1)
         errors.call(lib.evpy_event_add, pointer, timeout)
 

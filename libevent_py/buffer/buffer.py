@@ -11,6 +11,7 @@ raised.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from libevent_py._core.dispatch import next_key
 from libevent_py._core.fork import lost_buffers
 from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
 from libevent_py._core.owner import get_ident
-from libevent_py._core.pointers import owned, unshare
+from libevent_py._core.pointers import owned, shared, unshare
 from libevent_py._core.references import references, release
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.callbacks import (
@@ -696,8 +697,16 @@ class Buffer(Handle):
         kind = type(self)
         deferred, key = subclass_of(kind, Deferring), self._key or next_key()
         base_pointer, pointer = base.pointer, self.pointer
-        unshare(pointer)
-        owner = Deferral(base, key, pointer, self)
+        made: list[Deferral] = []  # where an interrupt can't lose it
+        try:
+            unshare(pointer)
+            list(map(made.append, itertools.starmap(Deferral, ((base, key, pointer, self),))))
+        except BaseException:
+            Deferral.undo(base, key)
+            unshare(pointer)  # all of it: it may have been cut short
+            shared(pointer, evbuffer_free)
+            raise
+        owner = made[0]
         if self.__class__ is kind:  # no call from here on: nobody sees the half of it
             self._key, self._owner, self._plain = key, owner, False
             self.__class__ = deferred

@@ -129,6 +129,13 @@ class Deferral(Child):
         buffer = self._buffer()
         return [] if buffer is None else [buffer]
 
+    @staticmethod
+    def undo(base: EventBase, key: int) -> None:
+        """Give up the buffer of the one with that key, if there is one."""
+        deferral = base._child(key) if base._knows(key) else None
+        if isinstance(deferral, Deferral):
+            deferral.leave()
+
     def leave(self) -> None:
         """Give up the buffer without freeing it: another owner frees it."""
         self.base._forget(self._key)

@@ -336,7 +336,7 @@ class Event(EventState):
         tv = ffi.new("struct timeval *")
         if not lib.event_pending(self._pointer_here(), _TIMEOUT, tv):
             return None
-        return convert.from_timeval(tv)
+        return convert.from_unix_time(tv)
 
     @property
     def initialized(self) -> bool:

@@ -33,6 +33,8 @@ FORBIDDEN = re.compile(rb"[\0\r\n]")
 # Looked up once: an attribute of lib costs as much as a short call.
 find: Final = lib.evpy_headers_find
 string: Final = ffi.string
+#: Up to how long values come as a whole.
+ROOM: Final = ffi.sizeof(ffi.typeof("struct evpy_header").fields[1][1].type)
 free: Final = lib.free
 
 
@@ -89,15 +91,15 @@ class Headers(Handle):
 
     def get(self, name: Text, default: Default | None = None) -> str | Default | None:
         """Return the first value of *name*, or *default*. Wraps ``evhttp_find_header``."""
-        value = find(self.pointer, self._key(name))
-        if not value:
-            if ffi.errno:
-                raise errors.failed(lib.evhttp_find_header)
+        key = self._key(name)
+        found = find(self.pointer, key)
+        size = found.size
+        if size < 0:
             return default
-        try:
-            return str(string(value), self._charset, self._errors)
-        finally:
-            free(value)
+        if size < ROOM:
+            return str(string(found.text), self._charset, self._errors)
+        values = self._packed(key)  # other code may have removed it since
+        return values[0] if values else default
 
     def get_all(self, name: Text) -> list[str]:
         """Return all values of *name* in order, for instance of ``Set-Cookie``."""

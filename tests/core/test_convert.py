@@ -68,7 +68,9 @@ def test_what_is_no_number_is_refused_as_seconds(value: Any) -> None:
     "value", [-1, -1e-9, convert.MAX_SECONDS + 1, float("inf"), float("nan"), 10**400, -(10**400)]
 )
 def test_seconds_that_no_timeval_holds_are_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="pause must be from 0 to 2147483647 seconds, not "):
+    with pytest.raises(
+        ValueError, match=f"pause must be from 0 to {convert.MAX_SECONDS} seconds, not "
+    ):
         convert.seconds(value, "pause")
 
 

@@ -73,6 +73,24 @@ FOUND = [
 ]
 
 
+#: And within a line.
+FOUND_WITHIN = [
+    # A server that was freed although a method of a socket of its was under way.
+    ("BoundSocket", "", "__enter__", "close http"),
+    ("BoundSocket", "", "port", "close http"),
+    # What a finalizer left to nobody, as the interrupt came where it begins.
+    ("Event", "of a descriptor", "__del__", "interrupt"),
+    ("DnsServerRequest", "", "__del__", "interrupt"),
+    ("HttpConnection", "idle", "__del__", "interrupt"),
+    ("RpcPool", "idle", "__del__", "interrupt"),
+    # A base that was never freed, as the finalizer of the last thing on it had been interrupted.
+    ("EventBase", "", "__del__", "interrupt"),
+    # A buffer between two owners, and a copy that Python had to free.
+    ("Buffer", "", "defer_callbacks", "interrupt"),
+    ("Headers", "", "get", "interrupt"),
+]
+
+
 @pytest.mark.parametrize(
     ("kind", "share"),
     [
@@ -92,6 +110,14 @@ def test_what_has_crashed_or_been_left_is_not_at_any_line(
     kind: str, scene: str, operation: str, act: str, tmp_path: Path
 ) -> None:
     swept(tmp_path, kind, "--scene", scene, "--only", operation, "--act", act)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "scene", "operation", "act"), FOUND_WITHIN)
+def test_what_has_crashed_or_been_left_is_not_at_any_instruction(
+    kind: str, scene: str, operation: str, act: str, tmp_path: Path
+) -> None:
+    swept(tmp_path, kind, "--scene", scene, "--only", operation, "--act", act, lines=False)
 
 
 # Whether there is an operation for everything.

@@ -33,6 +33,7 @@ from libevent_py import (
     libevent_version_number,
     log,
 )
+from libevent_py._core.convert import MAX_SECONDS
 from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, WRITE
 from tests.kit.peers import Pair
 from tests.kit.support import only, run_python
@@ -392,7 +393,7 @@ def test_a_base_has_room_for_256_common_timeouts(base: EventBase) -> None:
     Event.timer(base, print).add(timeouts[255])
 
 
-@pytest.mark.parametrize("seconds", [0.9999996, 1.9999999, 2**31 - 1.0000001, 1e-9])
+@pytest.mark.parametrize("seconds", [0.9999996, 1.9999999, MAX_SECONDS - 0.0000001, 1e-9])
 def test_no_timeout_of_the_user_s_looks_like_a_common_one(base: EventBase, seconds: float) -> None:
     """B10: microseconds that round up to a million would carry the mark."""
     base.init_common_timeout(5)

@@ -23,6 +23,7 @@ from libevent_py import (
     LibeventError,
     ThreadError,
 )
+from libevent_py._core.convert import MAX_SECONDS
 from tests.kit.flags import CLOSED, ET, NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT, WRITE
 from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
@@ -278,11 +279,11 @@ def test_removing_the_timer_of_a_timer_deletes_it(base: EventBase) -> None:
 
 def test_the_longest_timeout_waits(base: EventBase) -> None:
     fired = Fired()
-    event = Event.timer(base, fired).add(2**31 - 1)
+    event = Event.timer(base, fired).add(MAX_SECONDS)
     base.loopexit(0.02)
     assert base.dispatch()
     assert fired == []
-    assert event.expires is not None and event.expires > time.time() + 2**31 - 100
+    assert event.expires is not None and event.expires > time.time() + MAX_SECONDS - 100
 
 
 def test_events_of_a_base_can_be_listed_and_changed_in_a_callback(

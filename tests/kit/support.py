@@ -168,8 +168,11 @@ def _compile(source: str, made: Path, *flags: str) -> Path:
     return made
 
 
-def swept(tmp_path: Path, kind: str, *arguments: str) -> None:
-    """Have `tests/kit/sweep.py` try *kind* by its lines, in a process of its own."""
+def swept(tmp_path: Path, kind: str, *arguments: str, lines: bool = True) -> None:
+    """Have `tests/kit/sweep.py` try *kind* by its *lines*, in a process of its own.
+
+    Otherwise it is tried by its instructions, of which there are many more.
+    """
     state = tmp_path / "state"
     state.write_bytes(bytes(4096))
     environment = {
@@ -180,7 +183,7 @@ def swept(tmp_path: Path, kind: str, *arguments: str) -> None:
     }
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.kit.sweep", kind]
     done = subprocess.run(
-        [*command, "--lines", *arguments],
+        [*command, *(["--lines"] if lines else []), *arguments],
         env=environment,
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libevent_py import BufferEvent, EventBase, LibeventError, errors
+from libevent_py import BufferEvent, EventBase, LibeventError, debug, errors
 from libevent_py._core import pointers
 from libevent_py._core.dispatch import live, roots
 from libevent_py._core.references import references, release
@@ -96,9 +96,7 @@ class Try:
     def acts(self) -> list[str]:
         """Return what can happen in this scene."""
         scene = self.scene
-        names = ["drop", *(f"close {name}" for name in scene.closes)]
-        if (self.kind, self.name) != ("EventBase", "__del__"):  # where it begins, nothing can help
-            names.append("interrupt")
+        names = ["drop", *(f"close {name}" for name in scene.closes), "interrupt"]
         if len(scene.closes) > 1:
             names.append("close all")
         return names + (["base.close", "base.loop"] if scene.base is not None else [])
@@ -306,6 +304,7 @@ class Sweep:
         self.state.note(what)
         self.tries += 1
         steps, acts = 0, []
+        blocks = debug.memory().blocks
         one = Try(kind, scene, name, act)
         try:
             acts = one.acts()
@@ -334,6 +333,9 @@ class Sweep:
             if not first and now[text] != before:
                 self.fail(what, one, f"{text}: {before} before, {now[text]} afterwards")
         self.before = leftovers()
+        more = debug.memory().blocks - blocks
+        if act == "interrupt" and not first and more > 0:
+            self.fail(what, one, f"memory: {more} blocks more afterwards")
         return steps, acts
 
     def note_outcome(self, name: str, error: BaseException) -> None:
@@ -400,6 +402,7 @@ def main() -> None:
     add("--outcomes", action="store_true", help="tell in the end what has been raised")
     arguments = parser.parse_args()
     wakeup()
+    debug.count_memory()
     sys.unraisablehook = note_unraisable
     sweep = Sweep(arguments)
     accept_all()
