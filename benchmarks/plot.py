@@ -63,9 +63,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
             picture.plot(*zip(*sorted(points), strict=True), marker="o", label=contender)
         picture.set(title=name, xscale="log", xlabel="connections")
         picture.set(ylabel="µs of processor time an operation")
-        picture.set_ylim(bottom=0)
+        picture.set_ylim(0, picture.get_ylim()[1] * 1.5)  # with room for the legend
         picture.grid(alpha=0.3)
-        picture.legend()
+        picture.legend(loc="upper left", ncols=2)
     for name, row in blocks.items():
         picture = next(places)
         names, medians, spreads = zip(*reversed(row), strict=True)
