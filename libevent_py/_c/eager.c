@@ -168,10 +168,12 @@ static void evpy_arena_return(struct evpy_arena *arena, PyObject *bev)
  * memory, even in a child forked by another thread, which closes its base. */
 static struct evpy_arena *evpy_arena_lent(PyObject *bev)
 {
-	PyObject *lent = EVPY_STATE(bufferevent, bev)->lent;
-	struct evpy_arena *arena =
-	    lent == NULL ? NULL : PyLong_AsVoidPtr(EVPY_STATE(arena, lent)->address);
+	PyObject *lent = NULL;
+	struct evpy_arena *arena;
 
+	if (PyObject_TypeCheck(bev, evpy_bufferevent_class.type)) /* BufferEvent.read(anything) */
+		lent = EVPY_STATE(bufferevent, bev)->lent;
+	arena = lent == NULL ? NULL : PyLong_AsVoidPtr(EVPY_STATE(arena, lent)->address);
 	return arena != NULL && arena->forks == evpy_forks && arena->class == Py_TYPE(bev) &&
 		arena->thread == PyThread_get_thread_ident()
 	    ? arena
@@ -188,7 +190,7 @@ static PyObject *evpy_arena_read(PyObject *self, PyObject *bev)
 
 	(void)self;
 	if (unread <= 0)
-		Py_RETURN_NONE; /* no number of ours is too large */
+		Py_RETURN_NONE;
 	data = PyBytes_FromStringAndSize(arena->input, unread);
 	if (data != NULL && evpy_arena_set(&evpy_arena_state(arena)->unread, 0) < 0)
 		Py_CLEAR(data);

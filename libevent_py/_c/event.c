@@ -113,15 +113,30 @@ static int evpy_event_is_dropped(PyObject *event, const struct evpy_root_state *
 	    PyLong_AsUnsignedLong(state->thread) == PyThread_get_thread_ident();
 }
 
+/* What C reads of a base; NULL with an exception if that is something else, which an attribute may be set to. */
+static const struct evpy_root_state *evpy_root_state(PyObject *base)
+{
+	const struct evpy_root_state *state;
+
+	if (PyObject_TypeCheck(base, evpy_root_class.type)) {
+		state = EVPY_STATE(root, base);
+		if (state->live != NULL && state->ledger != NULL && state->thread != NULL)
+			return state;
+	}
+	PyErr_Format(PyExc_TypeError, "an event's base must be an EventBase, not an object of %R",
+	    (PyObject *)Py_TYPE(base));
+	return NULL;
+}
+
 /* Once it has fired for the last time, take it out of what C may call. Return 1 if C is to free the event, as nothing
  * in Python refers to it. */
 static int evpy_event_fired_once(PyObject *event, PyObject *key)
 {
 	PyObject *base = PyObject_GetAttr(event, evpy_attribute.base);
-	const struct evpy_root_state *state = base == NULL ? NULL : EVPY_STATE(root, base);
+	const struct evpy_root_state *state = base == NULL ? NULL : evpy_root_state(base);
 	int dropped = 0;
 
-	if (base != NULL && evpy_forget_key(state->live, key) >= 0 &&
+	if (state != NULL && evpy_forget_key(state->live, key) >= 0 &&
 	    evpy_event_is_dropped(event, state) && evpy_forget_key(state->ledger, key) >= 0 &&
 	    PyObject_SetAttr(event, evpy_attribute.pointer, NULL) == 0 &&
 	    PyObject_SetAttr(event, evpy_attribute.class_, evpy_python.event_closed) == 0)

@@ -96,6 +96,15 @@ def test_an_object_whose_class_is_changed_meanwhile_reads_and_writes_on(
     assert talk(base, packets, on_read) == [b"before, message"]
 
 
+def test_what_is_no_bufferevent_neither_reads_nor_writes() -> None:
+    other: Any
+    for other in (object(), 7, "text", EventBase):
+        with pytest.raises(AttributeError, match="has no attribute"):
+            BufferEvent.read(other)
+        with pytest.raises(AttributeError, match="has no attribute"):
+            BufferEvent.write(other, b"x")
+
+
 def test_without_the_option_it_is_sent_in_the_next_turn(base: EventBase, packets: Pair) -> None:
     bev = BufferEvent(base, packets[0], on_read=lambda bev: bev.write(bev.read()))
     bev.enable(READ)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,6 +276,19 @@ def test_removing_the_timer_of_a_timer_deletes_it(base: EventBase) -> None:
     assert event.pending == 0
     assert base._live == {}
     event.remove_timer()
+
+
+@pytest.mark.parametrize(
+    "other", [object(), 7, EventBase.__new__(EventBase)], ids=["object", "int", "unmade"]
+)
+def test_a_base_that_is_replaced_by_something_else_is_told(base: EventBase, other: Any) -> None:
+    def replace(event: Event, fd: int, what: int) -> None:
+        event.base = other
+
+    event = Event.timer(base, replace).add(0.0001)
+    with pytest.raises(TypeError, match="an event's base must be an EventBase, not an object of"):
+        base.dispatch()
+    event.base = base
 
 
 def test_the_longest_timeout_waits(base: EventBase) -> None:
