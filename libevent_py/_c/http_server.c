@@ -559,23 +559,52 @@ static ev_int64_t evpy_http_missing(const struct evhttp_request *req)
 	return req->evcon == NULL || req->ntoread < 0 ? 0 : req->ntoread;
 }
 
+/* Whether the end of a begun reply would also end the request, and may free the connection, before C returns (O4). */
+static int evpy_http_ends_at_once(const struct evhttp_request *req)
+{
+	struct bufferevent *bev;
+
+	if (req->evcon == NULL || req->chunked)
+		return 0;
+	bev = evhttp_connection_get_bufferevent(req->evcon);
+	return evbuffer_get_length(bufferevent_get_output(bev)) == 0;
+}
+
 static int evpy_http_reply_end(struct evhttp_request *req)
 {
 	struct bufferevent *bev;
 
 	if (req->evcon == NULL)
 		return evpy_http_result(req, EVPY_ORPHAN);
-	bev = evhttp_connection_get_bufferevent(req->evcon);
-	if (!req->chunked && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+	if (evpy_http_ends_at_once(req)) {
 		/* The reply ends in the next call, and then libevent may read the next request. */
 		req->flags |= EVHTTP_REQ_DEFER_FREE;
 		evhttp_send_reply_end(req);
 		req->evcon = NULL;
 		return evpy_http_result(req, EVPY_ORPHAN);
 	}
+	bev = evhttp_connection_get_bufferevent(req->evcon);
 	evhttp_send_reply_end(req);
 	evpy_http_read_no_further(bev);
 	return evpy_http_result(req, 0);
+}
+
+/* The same for a reply that would end at once, while a method may be using the connection: evpy_http_end_kept() does
+ * the rest. Until then C doesn't free the request, whatever becomes of the connection. */
+static int evpy_http_keep(struct evhttp_request *req)
+{
+	req->flags |= EVHTTP_REQ_DEFER_FREE;
+	return evpy_http_result(req, 0);
+}
+
+static void evpy_http_end_kept(struct evhttp_request *req)
+{
+	if (req->evcon != NULL && !(req->flags & EVHTTP_REQ_NEEDS_FREE)) {
+		evhttp_send_reply_end(req);
+		req->evcon = NULL;
+	}
+	req->flags &= ~(EVHTTP_REQ_DEFER_FREE | EVHTTP_REQ_NEEDS_FREE);
+	evhttp_request_free(req);
 }
 
 /* Nothing more is sent, read or reported until the connection can be freed, even if libevent resumes reading and

@@ -32,7 +32,10 @@ int evpy_http_reply_chunk(struct evhttp_request *req, const void *data, size_t s
     uintptr_t key);
 int evpy_http_reply_chunk_buffer(struct evhttp_request *req, struct evbuffer *data, int called,
     uintptr_t key);
+int evpy_http_ends_at_once(const struct evhttp_request *req);
 int evpy_http_reply_end(struct evhttp_request *req);
+int evpy_http_keep(struct evhttp_request *req);
+void evpy_http_end_kept(struct evhttp_request *req);
 ev_int64_t evpy_http_missing(const struct evhttp_request *req);
 void evpy_http_mute(struct evhttp_connection *evcon);
 struct bufferevent *evpy_http_hold(struct evhttp_connection *evcon);

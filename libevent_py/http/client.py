@@ -252,6 +252,7 @@ class HttpConnection(Flow, Child):
         if bev is None:
             bev = BufferEvent._borrowed(self.base, pointer, self, self._tls)
             self._lent_bev = weakref.ref(bev)
+            self._if_open(bev)
         return bev
 
     def _lent(self) -> list[Handle]:

@@ -77,6 +77,16 @@ class Flow(Handle):
         """Return C's bufferevent; raises `ClosedError`."""
         return lib.evhttp_connection_get_bufferevent(self.pointer)
 
+    def _if_open(self, bev: BufferEvent) -> BufferEvent:
+        """Return *bev*, just made for C's; raises `ClosedError`, and closes it, too.
+
+        Whoever closes the connection while it is made doesn't find it.
+        """
+        if self.closed:
+            bev._taken_back()
+        self._check_usable()
+        return bev
+
     # Pausing.
 
     def pause(self) -> None:

@@ -258,7 +258,7 @@ class Request(Handle):
         Wraps ``evhttp_request_get_input_buffer``.
         """
         self.base._check_thread()
-        pointer, lent = self.pointer, self._input
+        lent, pointer = self._input, self.pointer  # last, as it raises if the request is closed
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._lend(lib.evhttp_request_get_input_buffer(pointer))
@@ -272,7 +272,7 @@ class Request(Handle):
         Wraps ``evhttp_request_get_output_buffer``.
         """
         self.base._check_thread()
-        pointer, lent = self.pointer, self._output
+        lent, pointer = self._output, self.pointer  # last, as it raises if the request is closed
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._lend(lib.evhttp_request_get_output_buffer(pointer))

@@ -673,7 +673,7 @@ class HttpServer(Child):
         try:
             super().close()
         finally:
-            self._connections.clear()
+            self._connections.doomed.clear()  # C frees them with the server
 
     def _take_lent(self) -> list[CData]:
         super()._take_lent()
@@ -708,9 +708,9 @@ def _free(requests: Requests, connections: Connections, _kept: object, pointer: 
             raise
         finally:
             try:
-                connections.free_given()
+                connections.forget_all()
             except BaseException:  # as above
-                connections.free_given()
+                connections.forget_all()
                 raise
 
 

@@ -113,7 +113,6 @@ class HttpServerConnection(Flow):
         self.base._may_call(self._key, self)
         if server.closed:  # by other code, before it knew this connection
             self.base._may_not_call(self._key)
-            known.pop(self._where, None)
             self._end()
 
     def _may_ask(self) -> bool:
@@ -172,6 +171,7 @@ class HttpServerConnection(Flow):
         if self._bev is None:
             bev = lib.evhttp_connection_get_bufferevent(pointer)
             self._bev = BufferEvent._borrowed(self.base, bev, self)
+            self._if_open(self._bev)
         return self._bev
 
     @property
@@ -250,7 +250,7 @@ class Connections:
 
     def __init__(self, base: EventBase) -> None:
         self.base: EventBase = base
-        #: The objects, by their addresses in C.
+        #: The objects, by their addresses in C; also those that are closed, until C frees them.
         self.known: dict[int, HttpServerConnection] = {}
         #: The pointers that are to be freed at the next clean moment, by their addresses.
         self.doomed: dict[int, CData] = {}
@@ -376,18 +376,17 @@ class Connections:
         for bev, _ in list(self._given.values()):
             bev._taken_back()
 
-    def clear(self) -> None:
-        """Forget all connections."""
-        self.known.clear()
-        self.doomed.clear()
-
     def forget_limits(self) -> None:
         """Leave all rate limit groups before C frees the connections with the server."""
         for connection in list(self.known.values()):
             connection._pace.forget_limits()
 
-    def free_given(self) -> None:
-        """Drop bufferevents that no connection adopted before the server was freed."""
+    def forget_all(self) -> None:
+        """Forget the connections of a server that has been freed.
+
+        Drop the bufferevents, too, that no connection has adopted.
+        """
+        self.known.clear()
         free_all(self._given, lib.bufferevent_decref)
 
 

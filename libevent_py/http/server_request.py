@@ -355,7 +355,8 @@ class HttpServerRequest(Request):
 
         Raises `RuntimeError` before `send_reply_start`, when C would send nothing at all, and
         `ValueError` when the body is shorter than its Content-Length: send the rest, or `close`
-        the request. Wraps ``evhttp_send_reply_end``.
+        the request. Unlike in C, `on_complete` is never called inside the callback that ends the
+        reply. Wraps ``evhttp_send_reply_end``.
         """
         self.base._check_thread()
         pointer = self.pointer
@@ -366,7 +367,24 @@ class HttpServerRequest(Request):
         connection = self._known()
         if connection is not None:
             connection._writing = None  # C won't call it any more
-        self.base._call(self._sent, lib.evpy_http_reply_end)
+        if lib.evpy_http_ends_at_once(pointer) and self.base._busy():
+            self._end_when_clean(copied(pointer))
+        else:
+            self.base._call(self._sent, lib.evpy_http_reply_end)
+
+    def _end_when_clean(self, pointer: CData) -> None:
+        """End the reply where no method can be using the connection, which C may free (O4)."""
+        base, kept = self.base, [pointer]
+        note = base._notes_once_clean(functools.partial(_end_kept, base), kept)
+        try:
+            note()
+            base._call(self._sent, lib.evpy_http_keep)
+        except BaseException as error:  # other code has ended it, or an interrupt came before
+            if isinstance(error, errors.ClosedError) or self.__class__ is not Answered:
+                kept.clear()
+            raise
+        finally:
+            base._wake()
 
     @property
     def on_complete(self) -> HttpHandler | None:
@@ -564,17 +582,21 @@ class HttpServerRequest(Request):
         pointer, state, waiting = self.pointer, self._state, self._settled()
         if self.__class__ is Answered:  # other code has ended it
             raise self._unusable()
+        key, entry = self._key, None
         try:
             self._state = ANSWERED  # no call from here to C's: without it, nobody would answer
-            if self._key in waiting:
-                del waiting[self._key]
-            self._key = 0
+            if key in waiting:
+                entry = waiting[key]
+                del waiting[key]
             del self.pointer  # what `_take` does
             self.__class__ = Answered
+            self._key = 0
             result = function(pointer, *arguments)
             if result:
                 self._unsent(pointer, state)
-        except (AttributeError, KeyError):  # other code has just ended it, and C has freed it
+        except (AttributeError, KeyError):  # other code has just ended it
+            if entry is not None and self._key:  # and has closed the server, which frees it
+                waiting[key] = entry
             raise self._unusable() from None
         except BaseException:  # an interrupt
             self._unsent(pointer, state)
@@ -730,6 +752,11 @@ def free_orphan(base: EventBase, pointer: CData) -> None:
             base._wake()
         else:
             base._exhume()
+
+
+def _end_kept(base: EventBase, kept: list[CData]) -> None:
+    """End the reply to the request in *kept*."""
+    base._tell(_let_go, kept, lib.evpy_http_end_kept)
 
 
 def write_at_last(base: EventBase, evcon: CData) -> None:

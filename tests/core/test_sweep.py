@@ -88,6 +88,13 @@ FOUND_WITHIN = [
     # A buffer between two owners, and a copy that Python had to free.
     ("Buffer", "", "defer_callbacks", "interrupt"),
     ("Headers", "", "get", "interrupt"),
+    # A connection that a closed server had forgotten, but not freed yet, and that C frees itself.
+    ("HttpServerRequest", "waiting", "connection", "close http"),
+    ("HttpServerRequest", "whose reply has all been written", "connection", "close reply"),
+    # A bufferevent that was lent by a connection while that was closed, and given a limit.
+    ("HttpConnection", "idle", "rate_limit=", "close dns"),
+    # A request that nobody had to free any more, as its server was closed while it ended.
+    ("HttpServerRequest", "of a client that has gone", "close", "close http"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 from collections.abc import Callable
@@ -15,11 +16,16 @@ from libevent_py import (
     ClosedError,
     EventBase,
     EventFlag,
+    HttpCommand,
+    HttpConnection,
     HttpServer,
     HttpServerConnection,
     HttpServerRequest,
     LibeventError,
+    TlsContext,
 )
+from tests.kit.certificates import HOST
+from tests.kit.http_peers import Asked
 from tests.kit.peers import run_until, settle
 from tests.kit.web import Client, ask, curl, get, parsed, where
 
@@ -567,6 +573,53 @@ def test_on_complete_may_be_called_inside_send_reply_end(
     assert told == ["/x"]
     assert held[0].closed
     client.rest()
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "closed"])
+def test_in_the_loop_a_reply_ends_only_after_the_callback(
+    base: EventBase, server: HttpServer, context: dict[str, TlsContext] | None, keeps: bool
+) -> None:
+    """A method that is under way may be using the connection, which C would free at once."""
+    told: list[object] = []
+    connections: set[object] = set()
+
+    def end_when_written(request: HttpServerRequest) -> None:
+        connection = request.connection
+        assert connection is not None
+        if connection.bufferevent.output:
+            base.once(functools.partial(wait, request), timeout=0.001)
+            return
+        request.on_complete = lambda request: told.append(request.uri)
+        request.send_reply_end()
+        told.append("ended")
+        assert request.closed
+        assert not connection.closed
+
+    def wait(request: HttpServerRequest, _fd: int, _what: EventFlag) -> None:
+        end_when_written(request)
+
+    def handler(request: HttpServerRequest) -> None:
+        assert request.connection is not None
+        connections.add(request.connection.peer)
+        request.output_headers["Content-Length"] = "4"
+        if not keeps:
+            request.output_headers["Connection"] = "close"
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"body", end_when_written)
+
+    server.set_gencb(handler)
+    tls: Any = {}
+    if context is not None:
+        server.tls = context["server"]
+        tls = {"tls": context["client"], "server_hostname": HOST}
+    client = HttpConnection(base, *where(server), **tls)
+    asked = [Asked(), Asked()]
+    for one, uri in zip(asked, ("/a", "/b"), strict=True):
+        client.make_request(one.request, HttpCommand.GET, uri)
+    run_until(base, lambda: len(told) == 4)
+    assert [one.body for one in asked] == [b"body", b"body"]
+    assert told == ["ended", "/a", "ended", "/b"]
+    assert len(connections) == (1 if keeps else 2)
 
 
 def test_what_on_complete_raises_is_reported(server: HttpServer, reports: Reports) -> None:

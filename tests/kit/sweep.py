@@ -334,7 +334,7 @@ class Sweep:
                 self.fail(what, one, f"{text}: {before} before, {now[text]} afterwards")
         self.before = leftovers()
         more = debug.memory().blocks - blocks
-        if act == "interrupt" and not first and more > 0:
+        if not first and more > 0:
             self.fail(what, one, f"memory: {more} blocks more afterwards")
         return steps, acts
 
