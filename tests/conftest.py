@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model-steps",
         type=int,
         metavar="N",
-        help="take N steps, at random, in walks/test_buffer_model.py; else 10000, always the same",
+        help="take N steps, at random, in walks/test_buffer_model.py; else always the same",
     )
 
 

@@ -37,6 +37,7 @@ from libevent_py import (
 )
 from libevent_py._core.wakeup import wakeup
 from tests.kit.flags import CLOSE, PERSIST, READ, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import PATIENCE, run_python
 
 
@@ -1081,7 +1082,8 @@ def test_a_child_that_returns_from_its_fork_leaves_the_loop() -> None:
     )
 
 
-def test_the_loop_misuses_no_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_the_loop_misuses_no_memory(valgrind: bool) -> None:
     run_python(
         """
         import asyncio, os, socket
@@ -1119,7 +1121,7 @@ def test_the_loop_misuses_no_memory() -> None:
         loop.run_forever()
         loop.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

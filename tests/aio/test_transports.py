@@ -23,6 +23,7 @@ import pytest
 from libevent_py import EventBase, MemorySource, aio
 from libevent_py.aio.transports import SocketTransport
 from libevent_py.testing import Allocations
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import PATIENCE, run_python
 
 LARGE = os.urandom(3 << 20)
@@ -721,7 +722,8 @@ def test_a_child_forked_while_something_is_held_back_does_not_send_it() -> None:
 
 
 @pytest.mark.slow
-def test_the_transports_misuse_no_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_the_transports_misuse_no_memory(valgrind: bool) -> None:
     run_python(
         """
         import asyncio, gc, os, socket, warnings
@@ -786,5 +788,5 @@ def test_the_transports_misuse_no_memory() -> None:
         base.close()
         gc.collect()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

@@ -1001,7 +1001,7 @@ def test_a_child_process_may_share_them_in_the_end(
     in_child(child)
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_replacing_limits_and_members_leaks_nothing() -> None:
     output = run_python(
         """

@@ -137,7 +137,8 @@ def test_a_child_that_was_forked_in_a_callback_of_a_buffer_can_use_the_buffer(de
     )
 
 
-def test_a_child_may_close_or_drop_a_buffer_in_whose_callback_it_was_forked() -> None:
+@VALGRIND_TAKES_LONG
+def test_a_child_may_close_or_drop_a_buffer_in_whose_callback_it_was_forked(valgrind: bool) -> None:
     """D2: as its parent may."""
     run(
         """
@@ -165,7 +166,7 @@ def test_a_child_may_close_or_drop_a_buffer_in_whose_callback_it_was_forked() ->
             assert bytes(buffer) == b"x"
             buffer.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -55,9 +55,23 @@ from tests.kit.tls_peers import tls_contexts
 #: How many steps of each method are tried at most, where all of them would take too long.
 MOST = {"BufferEvent": 1}
 
-#: So many are tried of those that take some seconds, or by `make more`.
-LONG = ["Buffer", "BufferEvent", "HttpConnection", "HttpRequest", "HttpServer", "HttpServerRequest"]
-SAMPLE, MORE = 2, 16
+#: How many steps `make more` tries of what takes some seconds (0: all), and `make test`.
+LONG = {
+    "Buffer": 16,
+    "BufferEvent": 16,
+    "DnsBase": 0,
+    "EventBase": 0,
+    "Headers": 0,
+    "HttpConnection": 16,
+    "HttpRequest": 16,
+    "HttpServer": 16,
+    "HttpServerConnection": 0,
+    "HttpServerRequest": 16,
+    "Rpc": 0,
+    "RpcCall": 0,
+    "RpcPool": 0,
+}
+SAMPLE = 2
 #: And one of so many of a class's operations.
 SHARES = {"BufferEvent": 3}
 
@@ -73,7 +87,7 @@ def test_an_interrupt_leaves_nothing_wherever_it_comes(kind: str, tmp_path: Path
 @pytest.mark.more
 @pytest.mark.parametrize("kind", LONG)
 def test_an_interrupt_leaves_nothing_at_more_steps(kind: str, tmp_path: Path) -> None:
-    swept(tmp_path, kind, "--act", "interrupt", "--most", str(MORE))
+    swept(tmp_path, kind, "--act", "interrupt", "--most", str(LONG[kind]))
 
 
 @pytest.fixture(autouse=True)
@@ -1091,7 +1105,10 @@ def test_an_interrupt_loses_nothing_that_a_callback_has_raised(how: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["failed", "continued", "paused"])
+@pytest.mark.parametrize(
+    "how",
+    ["failed", *(pytest.param(how, marks=pytest.mark.more) for how in ("continued", "paused"))],
+)
 def test_a_call_is_answered_once_wherever_an_interrupt_comes(how: str) -> None:
     """C frees it as soon as it is answered, and each end of the call has something of it."""
     run_python(

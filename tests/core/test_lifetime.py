@@ -28,6 +28,7 @@ from libevent_py import (
 )
 from libevent_py._core.dispatch import roots
 from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.once import once
 from tests.kit.peers import Pair
 from tests.kit.support import run_python
@@ -75,7 +76,8 @@ def test_things_may_be_closed_in_any_order(pair: Pair, order: tuple[str, ...]) -
     assert descriptors() == before
 
 
-def test_every_order_of_closing_and_dropping_is_clean_under_valgrind() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_closing_and_dropping_touches_freed_memory(valgrind: bool) -> None:
     """B2, C2: freed after its base, an event would be read after it was freed."""
     run_python(
         """
@@ -114,7 +116,7 @@ def test_every_order_of_closing_and_dropping_is_clean_under_valgrind() -> None:
                     gc.collect()
                 far.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -345,9 +347,10 @@ def test_the_collector_may_finalize_in_any_order() -> None:
     run_python(CYCLE.replace("STEP", "1"))
 
 
-def test_the_collector_s_order_is_clean_under_valgrind() -> None:
+@VALGRIND_TAKES_LONG
+def test_the_collector_s_order_touches_no_freed_memory(valgrind: bool) -> None:
     """B2, C2: nobody reads what was freed."""
-    run_python(CYCLE.replace("STEP", "2"), valgrind=True)
+    run_python(CYCLE.replace("STEP", "2"), valgrind=valgrind)
 
 
 def test_a_finalizer_of_the_user_s_may_bring_an_event_back(base: EventBase) -> None:
@@ -638,7 +641,8 @@ def test_a_base_closed_in_a_callback_of_its_bufferevents_waits(base: EventBase) 
     assert base.num_events(EventBaseCount.ACTIVE) == 0
 
 
-def test_finalizers_find_the_buffers_and_views_of_their_cycle_alive() -> None:
+@VALGRIND_TAKES_LONG
+def test_finalizers_find_the_buffers_and_views_of_their_cycle_alive(valgrind: bool) -> None:
     run_python(
         """
         import gc
@@ -676,5 +680,5 @@ def test_finalizers_find_the_buffers_and_views_of_their_cycle_alive() -> None:
             assert buffer.remove(7) == b"content"
         kept.clear()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

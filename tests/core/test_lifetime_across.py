@@ -21,6 +21,7 @@ from libevent_py import (
     RpcStatus,
 )
 from tests.kit.dns_peers import SILENCE, NameServer, Told, client_of
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until, settle
 from tests.kit.rpc_messages import REQUEST, Kill, new_world
 from tests.kit.support import run_python
@@ -84,7 +85,8 @@ def test_a_pool_is_closed_with_the_resolver_of_a_connection(
     settle(base)
 
 
-def test_no_connection_of_a_pool_uses_a_resolver_that_is_freed() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_connection_of_a_pool_uses_a_resolver_that_is_freed(valgrind: bool) -> None:
     run_python(
         """
         from libevent_py import *
@@ -112,7 +114,7 @@ def test_no_connection_of_a_pool_uses_a_resolver_that_is_freed() -> None:
                 assert len(told) == 4
                 settle(base)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -215,7 +217,8 @@ def test_name_servers_are_added_later_at_their_own_addresses(
     assert sorted(dns.nameservers) == addresses
 
 
-def test_what_connects_by_a_name_may_be_collected_after_its_resolver() -> None:
+@VALGRIND_TAKES_LONG
+def test_what_connects_by_a_name_may_be_collected_after_its_resolver(valgrind: bool) -> None:
     run_python(
         """
         import gc
@@ -247,5 +250,5 @@ def test_what_connects_by_a_name_may_be_collected_after_its_resolver() -> None:
                 gc.collect()
         silence.socket.close()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

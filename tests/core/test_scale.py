@@ -125,7 +125,7 @@ def signalled(base: EventBase, sock: socket.socket) -> Callable[[], object]:
     return lambda: event.add().delete()
 
 
-@pytest.mark.slow
+@pytest.mark.more
 @pytest.mark.parametrize("name", CYCLES)
 def test_two_hundred_thousand_cycles_leave_no_growth_in_memory(base: EventBase, name: str) -> None:
     turns = 20_000 if name in {"fired", "finalized", "signalled"} else 200_000

@@ -23,6 +23,7 @@ from libevent_py import (
     ThreadError,
     lib,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
 from tests.kit.uses import USES
@@ -366,7 +367,8 @@ def test_an_event_dropped_in_another_thread_waits_for_a_loop_that_can_t_be_woken
     assert freed == [threading.get_ident()] * 2
 
 
-def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events() -> None:
+@VALGRIND_TAKES_LONG
+def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events(valgrind: bool) -> None:
     """C2: an event dereferences its base when it is freed."""
     run_python(
         """
@@ -415,7 +417,7 @@ def test_a_base_is_not_freed_while_another_thread_frees_one_of_its_events() -> N
         closing.join(60)
         assert order == ["event", "base"]
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

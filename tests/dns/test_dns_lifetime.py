@@ -30,6 +30,7 @@ from libevent_py import (
 )
 from libevent_py._core.dispatch import live
 from tests.kit.dns_peers import SILENCE, NameServer, Told, client_of
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import run_until, settle
 from tests.kit.support import run_python
 
@@ -315,7 +316,8 @@ def test_a_resolver_may_be_closed_by_what_it_connects(base: EventBase, server: N
     settle(base)
 
 
-def test_an_http_connection_is_closed_with_its_resolver() -> None:
+@VALGRIND_TAKES_LONG
+def test_an_http_connection_is_closed_with_its_resolver(valgrind: bool) -> None:
     run_python(
         """
         from libevent_py import *
@@ -352,7 +354,7 @@ def test_an_http_connection_is_closed_with_its_resolver() -> None:
                 run_until(base, lambda: len(ended) == 3)
                 assert ended[2][1] is None
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -479,7 +481,8 @@ def test_live_holds_only_what_is_looked_up(base: EventBase, server: NameServer) 
 # Memory.
 
 
-def test_no_order_of_ends_touches_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_ends_touches_freed_memory(valgrind: bool) -> None:
     run_python(
         """
         import gc, itertools
@@ -548,11 +551,12 @@ def test_no_order_of_ends_touches_freed_memory() -> None:
             cycle(moment)
             gc.collect()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
-def test_a_probed_server_is_not_cleared_below_its_answer() -> None:
+@VALGRIND_TAKES_LONG
+def test_a_probed_server_is_not_cleared_below_its_answer(valgrind: bool) -> None:
     run_python(
         """
         import time
@@ -606,7 +610,7 @@ def test_a_probed_server_is_not_cleared_below_its_answer() -> None:
                 settle(base)
                 assert len(told.told) == 400, len(told.told)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -24,6 +24,7 @@ from libevent_py import (
 from tests.kit.dns_packets import NAME, Client, query, read
 from tests.kit.dns_uses import EVERYTHING
 from tests.kit.interposing import Interposer, interrupt
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import ANYWHERE, is_open, run_until, settle
 from tests.kit.processes import in_child
 from tests.kit.support import run_python
@@ -426,8 +427,9 @@ print("fine")
 """
 
 
-def test_no_misuse_touches_memory_that_is_freed() -> None:
-    assert run_python(MISUSE, valgrind=True) == "fine\n"
+@VALGRIND_TAKES_LONG
+def test_no_misuse_touches_memory_that_is_freed(valgrind: bool) -> None:
+    assert run_python(MISUSE, valgrind=valgrind) == "fine\n"
 
 
 def test_a_port_that_outlives_its_server_calls_nobody() -> None:

@@ -26,6 +26,7 @@ from libevent_py import (
 )
 from libevent_py._core.convert import MAX_SECONDS
 from tests.kit.flags import CLOSED, ET, NONBLOCK, ONCE, PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, run_python
 
@@ -370,7 +371,8 @@ def test_a_bad_signal_or_a_huge_descriptor_is_refused_when_the_event_is_made(
     assert base._ledger == {}
 
 
-def test_events_and_their_base_may_be_closed_in_any_order() -> None:
+@VALGRIND_TAKES_LONG
+def test_events_and_their_base_may_be_closed_in_any_order(valgrind: bool) -> None:
     """C2: event_free dereferences the base, and a second event_free the event."""
     run_python(
         """
@@ -416,7 +418,7 @@ def test_events_and_their_base_may_be_closed_in_any_order() -> None:
         del events  # and the base with them
         gc.collect()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

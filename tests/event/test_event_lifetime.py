@@ -22,6 +22,7 @@ import pytest
 
 from libevent_py import ClosedError, Event, EventBase, EventFlag, LoopFlag, debug, errors, ffi, lib
 from tests.kit.flags import PERSIST, READ, SIGNAL, TIMEOUT, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import Pair
 from tests.kit.support import run_python
 
@@ -245,7 +246,8 @@ def test_what_is_kept_alive_is_what_libevent_may_call(pair: Pair, seed: int) -> 
             turn_at_random(rng, base, pair[0])
 
 
-def test_nothing_done_at_random_touches_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_nothing_done_at_random_touches_freed_memory(valgrind: bool) -> None:
     run_python(
         """
         import random, socket
@@ -260,7 +262,7 @@ def test_nothing_done_at_random_touches_freed_memory() -> None:
                 with EventBase() as base:
                     turn_at_random(rng, base, left)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -436,7 +438,8 @@ def test_an_event_keeps_the_object_that_has_its_descriptor(
         assert reference() is None
 
 
-def test_another_thread_may_drop_the_last_reference_while_the_loop_runs() -> None:
+@VALGRIND_TAKES_LONG
+def test_another_thread_may_drop_the_last_reference_while_the_loop_runs(valgrind: bool) -> None:
     run_python(
         """
         import threading
@@ -463,7 +466,7 @@ def test_another_thread_may_drop_the_last_reference_while_the_loop_runs() -> Non
             assert base._ledger == {}, base._ledger
             assert not base._graveyard
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
@@ -939,7 +942,10 @@ def test_a_finalizer_keeps_its_place_from_a_new_callback(base: EventBase) -> Non
     assert finalized == [event]
 
 
-def test_finalizers_and_closing_in_the_middle_of_calls_touch_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_finalizers_and_closing_in_the_middle_of_calls_touch_no_freed_memory(
+    valgrind: bool,
+) -> None:
     run_python(
         """
         import gc, signal
@@ -991,7 +997,7 @@ def test_finalizers_and_closing_in_the_middle_of_calls_touch_no_freed_memory() -
         del base
         gc.collect()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

@@ -49,6 +49,7 @@ from libevent_py import (
 )
 from libevent_py.rpc.message import Int
 from tests.kit.flags import PERSIST, READ, WRITE
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import ANYWHERE, Pair, run_until, settle, tcp_pair
 from tests.kit.support import ROOT, run_python
 
@@ -811,8 +812,9 @@ EVERYTHING = """
 
 
 @pytest.mark.slow
-def test_every_callback_may_ask_and_memory_is_only_read() -> None:
-    assert "done" in run_python(EVERYTHING, valgrind=True, stderr=None)
+@VALGRIND_TAKES_LONG
+def test_every_callback_may_ask_and_memory_is_only_read(valgrind: bool) -> None:
+    assert "done" in run_python(EVERYTHING, valgrind=valgrind, stderr=None)
 
 
 # The signal.

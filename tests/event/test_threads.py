@@ -27,6 +27,7 @@ from libevent_py import (
     ThreadError,
 )
 from tests.kit.flags import READ
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import PATIENCE, run_python
 
 
@@ -616,7 +617,8 @@ def test_a_block_that_is_never_left_ends_with_the_process() -> None:
 
 
 @pytest.mark.slow
-def test_calls_and_closing_from_many_threads_touch_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_calls_and_closing_from_many_threads_touch_no_freed_memory(valgrind: bool) -> None:
     run_python(
         """
         import threading
@@ -644,7 +646,7 @@ def test_calls_and_closing_from_many_threads_touch_no_freed_memory() -> None:
             for future in futures:
                 assert future.exception(60) is not None or future.result() == (3, 1)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

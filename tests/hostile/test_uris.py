@@ -15,6 +15,7 @@ from libevent_py import (
     uridecode,
     uriencode,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import run_python
 
 SITE = b"http://example.com"
@@ -289,7 +290,8 @@ def test_html_of_nothing_but_what_is_escaped_has_room() -> None:
     assert htmlescape("'" * LONG) == "&#039;" * LONG
 
 
-def test_none_of_them_reads_what_is_not_there() -> None:
+@VALGRIND_TAKES_LONG
+def test_none_of_them_reads_what_is_not_there(valgrind: bool) -> None:
     seen = run_python(
         """
         from libevent_py import Uri, UriFlag, decode_uri, parse_query, parse_query_str, uridecode
@@ -315,6 +317,6 @@ def test_none_of_them_reads_what_is_not_there() -> None:
                     pass
         print(seen)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )
     assert int(seen) == 7 * sum(map(len, (BAD, LAX, ODD, QUERIES)))

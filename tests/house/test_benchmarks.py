@@ -133,7 +133,13 @@ def test_a_sample_in_which_nothing_was_done_is_taken_again_for_longer() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        signal.SIGINT,
+        *(pytest.param(one, marks=pytest.mark.more) for one in (signal.SIGTERM, signal.SIGKILL)),
+    ],
+)
 def test_no_contender_outlives_the_runner(signum: signal.Signals) -> None:
     command = [sys.executable, "-m", "benchmarks", "--job", "raw-echo-64B", "--rounds", "10000"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as runner:

@@ -17,6 +17,9 @@ import pytest
 from tests.kit.once import once
 from tests.kit.support import ROOT
 
+#: It takes a minute to build it all.
+pytestmark = pytest.mark.more
+
 VERSION = importlib.metadata.version("libevent_py")
 SCRIPT = """
 import libevent_py

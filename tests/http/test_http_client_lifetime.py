@@ -409,7 +409,8 @@ def test_ending_everything_everywhere_touches_no_memory_that_is_freed(valgrind: 
     )
 
 
-def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
+@VALGRIND_TAKES_LONG
+def test_failing_to_connect_touches_no_memory_that_is_freed(valgrind: bool) -> None:
     run_python(
         PEERS
         + """
@@ -469,7 +470,7 @@ def test_failing_to_connect_touches_no_memory_that_is_freed() -> None:
         asked.on(connection)
     base.close()
     """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 

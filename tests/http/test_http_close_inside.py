@@ -28,6 +28,7 @@ from libevent_py import (
     RpcServer,
 )
 from tests.kit.certificates import Authority
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, run_until, settle
 from tests.kit.rpc_messages import REQUEST, Kill, Msg, answer
 from tests.kit.support import run_python
@@ -314,7 +315,8 @@ def test_a_dns_server_closed_in_its_callback_answers_and_takes_no_more(base: Eve
     assert len(asked) == 1
 
 
-def test_closing_inside_touches_no_memory_that_is_freed() -> None:
+@VALGRIND_TAKES_LONG
+def test_closing_inside_touches_no_memory_that_is_freed(valgrind: bool) -> None:
     run_python(
         """
         import itertools, socket
@@ -358,5 +360,5 @@ def test_closing_inside_touches_no_memory_that_is_freed() -> None:
         for what, how in itertools.product(("connection", "server"), hows):
             run(what, how)
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

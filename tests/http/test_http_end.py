@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from libevent_py import ClosedError, EventBase, HttpError, HttpServer, HttpServerRequest
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import reset, run_until, settle
 from tests.kit.processes import in_child
 from tests.kit.support import run_python
@@ -433,7 +434,8 @@ def test_a_child_is_told_of_nothing_before_reinit(base: EventBase, server: HttpS
     assert told.errors == [None]
 
 
-def test_whatever_is_closed_inside_touches_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_whatever_is_closed_inside_touches_no_freed_memory(valgrind: bool) -> None:
     code = """
         import gc, sys, time
         from libevent_py import EventBase, HttpServer, LoopFlag
@@ -480,7 +482,7 @@ def test_whatever_is_closed_inside_touches_no_freed_memory() -> None:
                 assert len(ends) >= 1, (closes, name)
         print("done")
     """
-    assert run_python(code, valgrind=True) == "done\n"
+    assert run_python(code, valgrind=valgrind) == "done\n"
 
 
 def test_the_connection_of_a_client_that_has_gone_is_none_in_on_end(

@@ -13,6 +13,7 @@ import pytest
 
 from libevent_py import EventBase, HttpCommand, HttpServer, HttpServerRequest, Rpc, RpcServer
 from tests.kit.certificates import Authority
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, rest, run_until, settle
 from tests.kit.rpc_messages import REQUEST, Kill, Msg
 from tests.kit.support import PATIENCE, run_python
@@ -309,7 +310,10 @@ def test_an_rpcs_caller_has_got_503_when_the_exception_comes_out(
 # Memory.
 
 
-def test_raising_touches_no_memory_that_is_freed_and_a_child_answers_for_nobody() -> None:
+@VALGRIND_TAKES_LONG
+def test_raising_touches_no_memory_that_is_freed_and_a_child_answers_for_nobody(
+    valgrind: bool,
+) -> None:
     run_python(
         """
         import os, socket
@@ -354,5 +358,5 @@ def test_raising_touches_no_memory_that_is_freed_and_a_child_answers_for_nobody(
             client.close()
             if "fork" in mode: os.wait()
         """,
-        valgrind=True,
+        valgrind=valgrind,
     )

@@ -23,6 +23,7 @@ from libevent_py import (
     ThreadError,
 )
 from tests.kit.certificates import Authority
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, reset, run_until, settle
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
@@ -527,7 +528,8 @@ MISUSES = """
 """
 
 
-def test_what_is_answered_twice_or_late_or_never_touches_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_what_is_answered_twice_or_late_or_never_touches_no_freed_memory(valgrind: bool) -> None:
     run_python(
         MISUSES
         + """
@@ -574,11 +576,12 @@ def test_what_is_answered_twice_or_late_or_never_touches_no_freed_memory() -> No
                 run(handler, close=close, end=end)
                 run(handler, close=close, end=end, data=b"GET / HTTP/1.0\\r\\n\\r\\n")
     """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
-def test_what_is_closed_inside_its_callbacks_touches_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_what_is_closed_inside_its_callbacks_touches_no_freed_memory(valgrind: bool) -> None:
     run_python(
         MISUSES
         + """
@@ -652,11 +655,12 @@ def test_what_is_closed_inside_its_callbacks_touches_no_freed_memory() -> None:
         base.close()
         sock.close()
     """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
-def test_bufferevents_given_to_connections_touch_no_freed_memory() -> None:
+@VALGRIND_TAKES_LONG
+def test_bufferevents_given_to_connections_touch_no_freed_memory(valgrind: bool) -> None:
     run_python(
         MISUSES
         + """
@@ -699,11 +703,14 @@ def test_bufferevents_given_to_connections_touch_no_freed_memory() -> None:
                     gc.collect()
                     sock.close()
     """,
-        valgrind=True,
+        valgrind=valgrind,
     )
 
 
-def test_https_touches_no_freed_memory_whatever_ends_first(authority: Authority) -> None:
+@VALGRIND_TAKES_LONG
+def test_https_touches_no_freed_memory_whatever_ends_first(
+    valgrind: bool, authority: Authority
+) -> None:
     run_python(
         MISUSES
         + """
@@ -763,5 +770,5 @@ def test_https_touches_no_freed_memory_whatever_ends_first(authority: Authority)
     """,
         str(authority.server.certfile),
         str(authority.server.keyfile),
-        valgrind=True,
+        valgrind=valgrind,
     )

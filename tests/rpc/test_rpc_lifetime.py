@@ -27,6 +27,7 @@ from libevent_py import (
     RpcStatus,
     ThreadError,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, run_until, settle
 from tests.kit.processes import in_child
 from tests.kit.rpc_messages import REPLY, REQUEST, Kill, Msg, World, answer, new_world
@@ -520,8 +521,9 @@ MISUSE = """
 """
 
 
-def test_closing_everywhere_touches_no_memory_that_is_freed() -> None:
-    run_python(MISUSE, valgrind=True)
+@VALGRIND_TAKES_LONG
+def test_closing_everywhere_touches_no_memory_that_is_freed(valgrind: bool) -> None:
+    run_python(MISUSE, valgrind=valgrind)
 
 
 LEFT = """
@@ -568,5 +570,6 @@ LEFT = """
 """
 
 
-def test_whatever_is_left_of_calls_is_freed_with_them() -> None:
-    run_python(LEFT, valgrind=True)
+@VALGRIND_TAKES_LONG
+def test_whatever_is_left_of_calls_is_freed_with_them(valgrind: bool) -> None:
+    run_python(LEFT, valgrind=valgrind)

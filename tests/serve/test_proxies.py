@@ -128,7 +128,7 @@ def answers(proxy: Proxy) -> bool:
     return False
 
 
-@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+@pytest.mark.parametrize("kind", ["nginx", pytest.param("haproxy", marks=pytest.mark.more)])
 def test_the_configuration_serves_under_load_while_servers_come_and_go(
     tmp_path: Path, kind: str
 ) -> None:

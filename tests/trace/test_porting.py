@@ -74,7 +74,7 @@ def traced(place: Path, name: str, **how: Any) -> None:
         server.interrupt()
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_the_port_is_compared_as_shown(tmp_path: Path) -> None:
     traced(tmp_path, "python.trace")
     traced(tmp_path, "c.trace", language="c")

@@ -62,6 +62,7 @@ def test_the_library_mended_under_the_same_version_number_has_all_but_two_fixed(
     assert found == dict.fromkeys(MENDED, "fixed") | dict.fromkeys(NOT_MENDED, "vulnerable")
 
 
+@pytest.mark.more
 def test_the_probes_touch_no_memory_but_their_own_where_the_holes_are(unpatched: Path) -> None:
     output = run_python(
         """

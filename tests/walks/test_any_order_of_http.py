@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import run_python
 
 
@@ -10,6 +11,9 @@ def test_no_order_of_calls_on_http_and_rpc_crashes_leaks_or_leaves_somebody_wait
     run_python(code, stderr=None)
 
 
-def test_no_order_of_calls_on_http_and_rpc_touches_memory_that_is_not_its_own() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_calls_on_http_and_rpc_touches_memory_that_is_not_its_own(
+    valgrind: bool,
+) -> None:
     code = "from tests.kit.worlds_of_http import walks; walks(range(100, 102), 100)"
-    run_python(code, stderr=None, valgrind=True)
+    run_python(code, stderr=None, valgrind=valgrind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import run_python
 
 
@@ -10,6 +11,7 @@ def test_no_order_of_calls_on_names_crashes_or_leaks() -> None:
     run_python(code, stderr=None)
 
 
-def test_no_order_of_calls_on_names_touches_memory_that_is_not_its_own() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_calls_on_names_touches_memory_that_is_not_its_own(valgrind: bool) -> None:
     code = "from tests.kit.worlds_of_names import walks; walks(range(100, 104), 200)"
-    run_python(code, stderr=None, valgrind=True)
+    run_python(code, stderr=None, valgrind=valgrind)

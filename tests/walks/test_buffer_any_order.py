@@ -27,6 +27,7 @@ from libevent_py import (
     LoopFlag,
     errors,
 )
+from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.support import run_python
 
 #: What calls are refused with, where they make no sense.
@@ -274,6 +275,7 @@ def test_no_order_of_calls_crashes_or_leaks(first: int) -> None:
     run_python(code)
 
 
-def test_no_order_of_calls_touches_memory_that_is_not_its_own() -> None:
+@VALGRIND_TAKES_LONG
+def test_no_order_of_calls_touches_memory_that_is_not_its_own(valgrind: bool) -> None:
     code = "from tests.walks.test_buffer_any_order import walks; walks(range(101, 105), 200)"
-    run_python(code, valgrind=True)
+    run_python(code, valgrind=valgrind)
