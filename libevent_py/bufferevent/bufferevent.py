@@ -48,7 +48,7 @@ from libevent_py.bufferevent.callbacks import (
 from libevent_py.bufferevent.connect import UNCONNECTED, Connection, adopt, detach, set_fd, usable
 from libevent_py.bufferevent.eager import Eager, OnData, OnDataCallback, read_arena, write_arena
 from libevent_py.bufferevent.layers import ALONE, FilterCallback, Layers
-from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup
+from libevent_py.bufferevent.limits import UNLIMITED_YET, Limits, RateLimit, RateLimitGroup, level
 from libevent_py.bufferevent.lock import locked
 from libevent_py.bufferevent.plans import CLOSE_ON_FREE, DEFER_CALLBACKS, EAGER, LAYER_OPTIONS, Plan
 from libevent_py.bufferevent.tls import MAKE_IT, Session, TlsContext
@@ -849,7 +849,7 @@ class BufferEvent(BufferEventState):
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_read_limit``.
         """
-        return int(lib.bufferevent_get_read_limit(self._pointer_here()))
+        return level(lib.bufferevent_get_read_limit(self._pointer_here()))
 
     @property
     def write_limit(self) -> int:
@@ -857,7 +857,7 @@ class BufferEvent(BufferEventState):
 
         Without a limit, the largest number there is. Wraps ``bufferevent_get_write_limit``.
         """
-        return int(lib.bufferevent_get_write_limit(self._pointer_here()))
+        return level(lib.bufferevent_get_write_limit(self._pointer_here()))
 
     def decrement_read_limit(self, n: int) -> None:
         """Count *n* bytes as read; a negative number gives bytes back.

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 #: The number that means no limit.
 UNLIMITED: int = lib.EV_RATE_LIMIT_MAX
 
+#: What C gets instead. libevent gives a TLS connection that follows another what that has taken;
+#: beyond the largest number there is, it would count from below 0.
+BOUNDLESS = UNLIMITED // 2
+
 #: The largest limit in bytes: with a limit of exactly 2**32, libevent reads 0 bytes, and takes that
 #: for the end of the input.
 MOST = 2**32 - 1
@@ -142,7 +146,14 @@ def _numbers(limit: RateLimit) -> tuple[int, int, int, int, float]:
     They are looked at once more: what a user's subclass has instead could end the process.
     """
     reading, writing = (limit.read_rate, limit.read_burst), (limit.write_rate, limit.write_burst)
-    return _in_range(*reading, *writing, limit.tick)
+    *amounts, tick = _in_range(*reading, *writing, limit.tick)
+    first, second, third, fourth = (min(amount, BOUNDLESS) for amount in amounts)
+    return first, second, third, fourth, tick
+
+
+def level(left: int) -> int:
+    """Return how many bytes are *left* by C's count; `UNLIMITED` where there is no limit."""
+    return UNLIMITED if left > BOUNDLESS // 2 else left
 
 
 def _taken(n: SupportsIndex, level: int, burst: int) -> int:
@@ -474,7 +485,7 @@ class RateLimitGroup(Child):
         Wraps ``bufferevent_rate_limit_group_get_read_limit``.
         """
         self.base._check_thread()
-        return int(lib.bufferevent_rate_limit_group_get_read_limit(self.pointer))
+        return level(lib.bufferevent_rate_limit_group_get_read_limit(self.pointer))
 
     @property
     def write_limit(self) -> int:
@@ -483,7 +494,7 @@ class RateLimitGroup(Child):
         Wraps ``bufferevent_rate_limit_group_get_write_limit``.
         """
         self.base._check_thread()
-        return int(lib.bufferevent_rate_limit_group_get_write_limit(self.pointer))
+        return level(lib.bufferevent_rate_limit_group_get_write_limit(self.pointer))
 
     def decrement_read(self, n: int) -> None:
         """Count *n* bytes as read by a member; a negative number gives bytes back.

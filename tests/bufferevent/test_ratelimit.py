@@ -240,6 +240,16 @@ def test_it_begins_with_the_rate_and_can_save_up_to_the_burst(base: EventBase, p
     assert (bev.read_limit, bev.write_limit) == (500, 1000)
 
 
+def test_what_is_given_back_to_no_limit_is_no_limit(base: EventBase, bev: BufferEvent) -> None:
+    """As libevent does for a TLS connection that follows another one, whose bytes it takes off."""
+    bev.rate_limit = RateLimit(read_rate=1000)
+    assert lib.bufferevent_decrement_write_limit(bev.pointer, -1000) == 0
+    assert bev.write_limit == UNLIMITED
+    with RateLimitGroup(base, RateLimit(read_rate=1000)) as group:
+        assert lib.bufferevent_rate_limit_group_decrement_write(group.pointer, -1000) == 0
+        assert group.write_limit == UNLIMITED
+
+
 def test_the_levels_can_be_read(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
     assert (bev.read_limit, bev.write_limit) == (UNLIMITED, UNLIMITED)
     bev.rate_limit = TIGHT
