@@ -25,7 +25,7 @@ struct evpy_stream {
 struct evpy_stream_object {
 	PyObject ob_base;
 	struct evpy_core *core;
-	PyObject *context, *received, *otherwise, *failed, *unsent;
+	PyObject *context, *received, *transport;
 	struct evpy_stream *reading; /* NULL when nothing waits for it */
 	int fd;
 	char open; /* whether what is written may go to the socket without asking Python */
@@ -76,15 +76,15 @@ static ssize_t evpy_send(int fd, struct iovec *vector, int n, int *error)
 /* Give Python what was not sent, and why: 0 or EAGAIN when the socket took no more. Return -1 with an exception. */
 static int evpy_stream_give_back(struct evpy_stream_object *stream, PyObject *rest, int error)
 {
-	PyObject *why, *unsent = stream->unsent, *done = NULL;
+	PyObject *why, *transport = stream->transport, *done = NULL;
 
-	if (unsent == NULL) /* the transport is gone */
+	if (transport == NULL) /* it is gone */
 		return 0;
-	Py_INCREF(unsent);
+	Py_INCREF(transport);
 	why = PyLong_FromLong(error);
 	if (why != NULL)
-		done = PyObject_CallFunctionObjArgs(unsent, rest, why, NULL);
-	Py_DECREF(unsent);
+		done = PyObject_CallMethodObjArgs(transport, evpy_names.unsent, rest, why, NULL);
+	Py_DECREF(transport);
 	Py_XDECREF(why);
 	Py_XDECREF(done);
 	return done == NULL ? -1 : 0;
@@ -228,7 +228,7 @@ static PyObject *evpy_stream_flush_(PyObject *self, PyObject *none)
 static int evpy_stream_call(
     struct evpy_stream_object *stream, PyObject *function, PyObject *argument)
 {
-	PyObject *context = stream->context, *failed, *done, *error;
+	PyObject *context = stream->context, *transport, *failed, *done, *error;
 	struct evpy_handled outer;
 
 	if (function == NULL || context == NULL || argument == NULL) {
@@ -240,22 +240,40 @@ static int evpy_stream_call(
 	done = PyObject_CallFunctionObjArgs(evpy_aio.run, context, function, argument, NULL);
 	Py_DECREF(function);
 	Py_DECREF(argument);
-	failed = stream->failed;
-	if (done == NULL && failed != NULL && !evpy_ends()) {
-		Py_INCREF(failed);
+	transport = stream->transport;
+	if (done == NULL && transport != NULL && !evpy_ends()) {
+		Py_INCREF(transport);
 		error = evpy_take_error();
-		if (error != NULL) {
+		failed = error == NULL ? NULL : PyObject_GetAttr(transport, evpy_names.failed);
+		if (failed != NULL) {
 			evpy_except_begin(&outer, error);
 			done = PyObject_CallFunctionObjArgs(
 			    evpy_aio.run, context, failed, error, NULL);
 			evpy_except_end(&outer);
-			Py_DECREF(error);
+			Py_DECREF(failed);
 		}
-		Py_DECREF(failed);
+		Py_XDECREF(error);
+		Py_DECREF(transport);
 	}
 	Py_DECREF(context);
 	Py_XDECREF(done);
 	return done == NULL ? -1 : 0;
+}
+
+/* Tell the transport of the end of the input, or of an error. Return -1 with an exception that ends the program. */
+static int evpy_stream_end_input(struct evpy_stream_object *stream, int error)
+{
+	PyObject *ended;
+	int ends;
+
+	if (stream->transport == NULL)
+		return 0;
+	ended = PyObject_GetAttr(stream->transport, evpy_names.ended);
+	if (ended == NULL)
+		return -1;
+	ends = evpy_stream_call(stream, ended, PyLong_FromLong(error));
+	Py_DECREF(ended);
+	return ends;
 }
 
 /* After a callback that may have made something ready: run that, unless others were ready before it. */
@@ -299,8 +317,7 @@ static void evpy_stream_run(struct evpy_stream *reading)
 		ends = evpy_stream_call(
 		    stream, stream->received, PyBytes_FromStringAndSize(reading->bowl->bytes, got));
 	else
-		ends = evpy_stream_call(
-		    stream, stream->otherwise, PyLong_FromLong(got == 0 ? 0 : error));
+		ends = evpy_stream_end_input(stream, got == 0 ? 0 : error);
 	if (ends < 0)
 		evpy_core_report(core);
 	if (first)
@@ -380,9 +397,7 @@ static int evpy_stream_traverse(PyObject *self, visitproc visit, void *arg)
 	Py_VISIT((PyObject *)stream->core);
 	Py_VISIT(stream->context);
 	Py_VISIT(stream->received);
-	Py_VISIT(stream->otherwise);
-	Py_VISIT(stream->failed);
-	Py_VISIT(stream->unsent);
+	Py_VISIT(stream->transport);
 	return 0;
 }
 
@@ -403,9 +418,7 @@ static int evpy_stream_clear(PyObject *self)
 	Py_XDECREF(core);
 	Py_CLEAR(stream->context);
 	Py_CLEAR(stream->received);
-	Py_CLEAR(stream->otherwise);
-	Py_CLEAR(stream->failed);
-	Py_CLEAR(stream->unsent);
+	Py_CLEAR(stream->transport);
 	return 0;
 }
 
@@ -552,9 +565,7 @@ static PyType_Spec evpy_core_spec = {
 static PyMemberDef evpy_stream_members[] = {
     {"context", T_OBJECT, offsetof(struct evpy_stream_object, context), 0, NULL},
     {"received", T_OBJECT, offsetof(struct evpy_stream_object, received), 0, NULL},
-    {"otherwise", T_OBJECT, offsetof(struct evpy_stream_object, otherwise), 0, NULL},
-    {"failed", T_OBJECT, offsetof(struct evpy_stream_object, failed), 0, NULL},
-    {"unsent", T_OBJECT, offsetof(struct evpy_stream_object, unsent), 0, NULL},
+    {"transport", T_OBJECT, offsetof(struct evpy_stream_object, transport), 0, NULL},
     {"open", T_BOOL, offsetof(struct evpy_stream_object, open), 0, NULL},
     {"held", T_PYSSIZET, offsetof(struct evpy_stream_object, held), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -648,6 +659,9 @@ static void evpy_aio_name(void)
 	EVPY_NAME(handle_failed);
 	EVPY_NAME(report);
 	EVPY_NAME(remove_cancelled);
+	EVPY_NAME(ended);
+	EVPY_NAME(failed);
+	EVPY_NAME(unsent);
 	evpy_names.run_later = PyUnicode_InternFromString("_run");
 	evpy_names.break_ = PyUnicode_InternFromString("_break");
 	evpy_names.exit = PyUnicode_InternFromString("_exit");

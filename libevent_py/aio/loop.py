@@ -324,7 +324,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
         self._check_closed()
         number = sock.fileno()
         reading = Reading(self._base, number, stream)
-        reading.handle = asyncio.Handle(reads_for_a_transport, (), self, None)
+        reading.handle = asyncio.Handle(reads_for_a_transport, (), self, stream.context)
         self._readers.put(number, sock, reading, self._thread_id is not None)
 
     def _add_reader(

@@ -72,9 +72,7 @@ if TYPE_CHECKING:
 
         context: Context | None
         received: Callable[[bytes], object] | None
-        otherwise: Callable[[int], object] | None
-        failed: Callable[[BaseException], object] | None
-        unsent: Callable[[Any, int], object] | None
+        transport: object
         open: bool
         held: int
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         _read_ready_cb: object
         _sock: socket.socket
         _sock_fd: int
-        _write_ready: Callable[[], object]
 
         def __init__(
             self,
@@ -59,6 +58,9 @@ if TYPE_CHECKING:
         def _make_empty_waiter(self) -> asyncio.Future[None]: ...
         def _read_ready__on_eof(self) -> None: ...
         def _reset_empty_waiter(self) -> None: ...
+        def _write_ready(self) -> None: ...
+        def _write_send(self) -> None: ...
+        def _write_sendmsg(self) -> None: ...
 else:
     _Transport = selector_events._SelectorSocketTransport
 
@@ -81,9 +83,7 @@ class SocketTransport(_Transport):
     ) -> None:
         super().__init__(loop, sock, protocol, waiter, extra, server)
         self._stream = stream = Stream(loop, self._sock_fd)
-        stream.otherwise, stream.failed = self._ended, self._failed
-        stream.unsent = self._unsent
-        self._written, self._write_ready = self._write_ready, self._writable
+        stream.transport = self
         vars(self)["write"] = stream.write
         self._look()
 
@@ -153,8 +153,18 @@ class SocketTransport(_Transport):
             super().write(data)
             self._look()
 
-    def _writable(self) -> None:
-        self._written()
+    def _write_ready(self) -> None:
+        super()._write_ready()
+        self._look()
+
+    # What Python 3.12 and later have instead.
+
+    def _write_send(self) -> None:
+        super()._write_send()
+        self._look()
+
+    def _write_sendmsg(self) -> None:
+        super()._write_sendmsg()
         self._look()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -205,8 +215,6 @@ class SocketTransport(_Transport):
         """Let go of the stream, so that nothing is left that refers to itself."""
         stream, self._stream = self._stream, None
         vars(self).pop("write", None)
-        vars(self).pop("_written", None)
-        vars(self).pop("_write_ready", None)
         self._read_ready_cb = None
         if stream is not None:
             stream.end()

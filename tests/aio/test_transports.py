@@ -790,3 +790,36 @@ def test_the_transports_misuse_no_memory(valgrind: bool) -> None:
         """,
         valgrind=valgrind,
     )
+
+
+def test_a_connection_has_few_objects_for_the_collector() -> None:
+    """With thousands of connections, each full collection goes through what all of them have."""
+    count = 50
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        accepted: list[asyncio.Protocol] = []
+
+        def accept() -> asyncio.Protocol:
+            accepted.append(asyncio.Protocol())
+            return accepted[-1]
+
+        server = await loop.create_server(accept, "127.0.0.1", 0)
+        clients: list[socket.socket] = []
+        gc.collect()
+        before = len(gc.get_objects())
+        for _ in range(count):
+            clients.append(socket.socket())
+            clients[-1].setblocking(False)
+            await loop.sock_connect(clients[-1], server.sockets[0].getsockname())
+        while len(accepted) < count:
+            await asyncio.sleep(0.001)
+        gc.collect()
+        made = len(gc.get_objects()) - before - len(clients)
+        for client in clients:
+            client.close()
+        server.close()
+        await asyncio.sleep(0.05)
+        return made
+
+    assert aio.run(main()) < 18 * count
