@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
 #include <poll.h>
@@ -75,10 +76,14 @@ static const char *const libraries[] = {
     "_ffi.",
     "libssl.",
     "libcrypto.", /* by the beginning of the file's name */
+    "libasan.", /* the last one: it has functions of the same names, which call ours */
 };
+
+#define N_LIBRARIES ((int)(sizeof libraries / sizeof *libraries))
 
 static struct {
 	uintptr_t begin, end;
+	int library;
 } ranges[32];
 static int n_ranges, everybody;
 
@@ -86,20 +91,20 @@ static int note_library(struct dl_phdr_info *info, size_t size, void *unused)
 {
 	const char *slash = strrchr(info->dlpi_name, '/');
 	const char *name = slash == NULL ? info->dlpi_name : slash + 1;
-	size_t i;
-	int j;
+	int i, j;
 
 	(void)size;
 	(void)unused;
-	for (i = 0; i < sizeof libraries / sizeof *libraries; ++i)
+	for (i = 0; i < N_LIBRARIES; ++i)
 		if (strncmp(name, libraries[i], strlen(libraries[i])) == 0)
 			break;
-	if (i == sizeof libraries / sizeof *libraries)
+	if (i == N_LIBRARIES)
 		return 0;
 	for (j = 0; j < info->dlpi_phnum && n_ranges < 32; ++j)
 		if (info->dlpi_phdr[j].p_type == PT_LOAD && info->dlpi_phdr[j].p_flags & PF_X) {
 			ranges[n_ranges].begin = info->dlpi_addr + info->dlpi_phdr[j].p_vaddr;
 			ranges[n_ranges].end = ranges[n_ranges].begin + info->dlpi_phdr[j].p_memsz;
+			ranges[n_ranges].library = i;
 			++n_ranges;
 		}
 	return 0;
@@ -179,14 +184,31 @@ long failing_calls_failures(const char *name)
 	return plan == NULL ? -1 : plan->failures;
 }
 
-static int is_ours(const void *caller)
+/* Return which of the libraries has called, or -1. */
+static int library_of(const void *caller)
 {
 	int i;
 
 	for (i = 0; i < n_ranges; ++i)
 		if ((uintptr_t)caller >= ranges[i].begin && (uintptr_t)caller < ranges[i].end)
-			return 1;
-	return n_ranges > 0 && everybody;
+			return ranges[i].library;
+	return -1;
+}
+
+static int is_ours(const void *caller)
+{
+	int library = library_of(caller), i, n;
+	void *frames[16];
+
+	if (library == N_LIBRARIES - 1) { /* who has called the sanitizer? */
+		n = backtrace(frames, sizeof frames / sizeof *frames);
+		for (i = 1; i < n && library_of(frames[i]) != library; ++i)
+			; /* from 1 on, as backtrace() is called by the sanitizer, too */
+		while (i < n && library_of(frames[i]) == library)
+			++i;
+		library = i < n ? library_of(frames[i]) : -1;
+	}
+	return library >= 0 || (n_ranges > 0 && everybody);
 }
 
 /* Count a call; return whether it fails, with errno set. */
