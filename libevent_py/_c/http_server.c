@@ -601,7 +601,10 @@ static void evpy_http_end_kept(struct evhttp_request *req)
 {
 	if (req->evcon != NULL && !(req->flags & EVHTTP_REQ_NEEDS_FREE)) {
 		evhttp_send_reply_end(req);
-		req->evcon = NULL;
+		if (!(req->flags & EVHTTP_REQ_NEEDS_FREE)) { /* something was written meanwhile */
+			req->flags &= ~EVHTTP_REQ_DEFER_FREE;
+			return;
+		}
 	}
 	req->flags &= ~(EVHTTP_REQ_DEFER_FREE | EVHTTP_REQ_NEEDS_FREE);
 	evhttp_request_free(req);
