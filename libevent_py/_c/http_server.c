@@ -589,11 +589,13 @@ static int evpy_http_reply_end(struct evhttp_request *req)
 	return evpy_http_result(req, 0);
 }
 
-/* The same for a reply that would end at once, while a method may be using the connection: evpy_http_end_kept() does
- * the rest. Until then C doesn't free the request, whatever becomes of the connection. */
+/* The same for a reply that would end at once, while a method is using the connection: evpy_http_end_kept() does the
+ * rest. Until then C doesn't free the request, whatever becomes of the connection, nor does it notice that the client
+ * has gone, who has got all. */
 static int evpy_http_keep(struct evhttp_request *req)
 {
 	req->flags |= EVHTTP_REQ_DEFER_FREE;
+	bufferevent_disable(evhttp_connection_get_bufferevent(req->evcon), EV_READ);
 	return evpy_http_result(req, 0);
 }
 
@@ -672,13 +674,17 @@ static void evpy_http_free_orphan(struct evhttp_request *req)
 	}
 }
 
-static struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key)
+/* Puts into `place` what we keep about the connection, unless it is there. */
+static int evpy_http_watch(
+    struct evhttp_connection *evcon, uintptr_t key, struct evpy_http_flow **place)
 {
-	struct evpy_http_flow *flow = evpy_http_flow_new(evcon, key);
-
-	if (flow != NULL)
-		evhttp_connection_set_closecb(evcon, evpy_on_http_closed, flow);
-	return flow;
+	if (*place != NULL)
+		return 0;
+	*place = evpy_http_flow_new(evcon, key);
+	if (*place == NULL)
+		return -1;
+	evhttp_connection_set_closecb(evcon, evpy_on_http_closed, *place);
+	return 0;
 }
 
 static void evpy_http_await(struct evhttp_request *req, struct evpy_http_flow *flow)

@@ -45,6 +45,6 @@ int evpy_http_outcome(struct evhttp_request *req);
 int evpy_http_take_orphan(struct evhttp_request *req);
 void evpy_http_free_orphan(struct evhttp_request *req);
 
-struct evpy_http_flow *evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key);
+int evpy_http_watch(struct evhttp_connection *evcon, uintptr_t key, struct evpy_http_flow **place);
 void evpy_http_await(struct evhttp_request *req, struct evpy_http_flow *flow);
 struct evhttp_connection *evpy_http_connection_of(struct bufferevent *bev);

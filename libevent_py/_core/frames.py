@@ -101,6 +101,20 @@ def in_the_middle(base: object, frame: FrameType | None, until: FrameType | None
     return False
 
 
+def is_used(things: list[object], frame: FrameType | None) -> bool:
+    """Tell whether *frame* runs inside a method that uses one of *things*, and not called by C.
+
+    What a function of ours does that C calls, whose name begins with evpy_, C is prepared for.
+    """
+    for outer in frames(outside(frame)):
+        if is_ours(outer):
+            if outer.f_code.co_name.startswith("evpy_"):
+                return False
+            if any(mentions(outer, thing) for thing in things):
+                return True
+    return False
+
+
 def at_work(base: object, frame: FrameType | None) -> bool:
     """Tell whether another thread, at *frame*, is in a method that uses *base* or anything on it.
 

@@ -158,7 +158,7 @@ def level(left: int) -> int:
 
 def _taken(n: SupportsIndex, level: int, burst: int) -> int:
     """Return *n*, checked: a bucket beyond its burst would never be full again."""
-    return convert.integer(n, "n", min(0, level - burst), MOST)
+    return convert.integer(n, "n", min(0, level - min(burst, BOUNDLESS)), MOST)
 
 
 class Limits:

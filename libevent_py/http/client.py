@@ -247,13 +247,17 @@ class HttpConnection(Flow, Child):
         Wraps ``evhttp_connection_get_bufferevent``.
         """
         self.base._check_thread()
-        pointer, lent = self._below(), self._lent_bev
-        bev = None if lent is None else lent()
-        if bev is None:
-            bev = BufferEvent._borrowed(self.base, pointer, self, self._tls)
-            self._lent_bev = weakref.ref(bev)
-            self._if_open(bev)
-        return bev
+        while True:
+            pointer, lent = self._below(), self._lent_bev
+            bev = None if lent is None else lent()
+            if bev is not None:
+                return bev
+            made = BufferEvent._borrowed(self.base, pointer, self, self._tls)
+            ref = weakref.ref(made)
+            if self._lent_bev is lent:  # no call from here to the next line
+                self._lent_bev = ref
+                return self._if_open(made)
+            made._taken_back()  # other code has made one meanwhile
 
     def _lent(self) -> list[Handle]:
         """Return the bufferevent and its buffers, as far as they still exist."""

@@ -297,7 +297,8 @@ def evpy_http_completed(key: int, pointer: CData) -> int:
         reading._ends(f"libevent has answered it with {code}")
     if connection._awaiting is not None:
         request, connection._awaiting = connection._awaiting, None
-        request._told(pointer, request._on_complete)
+        if request._on_complete is not None:  # other code may have taken it back
+            request._told(pointer, request._on_complete)
     ending = connection._ending
     if ending is not None:
         ending.tell(None)

@@ -532,7 +532,7 @@ class HttpServer(Child):
         if group is not None and not group.closed:
             connection.rate_limit_group = group
         if self._on_headers is not None:
-            errors.call(lib.evpy_http_stream, connection._watch)
+            errors.call(lib.evpy_http_stream, connection._watched())
 
     # Virtual hosts.
 

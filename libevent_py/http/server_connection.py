@@ -61,8 +61,8 @@ class HttpServerConnection(Flow):
         "_key",
         "_on_close",
         "_pace",
+        "_place",
         "_reading",
-        "_watch",
         "_where",
         "_writing",
         "base",
@@ -90,9 +90,21 @@ class HttpServerConnection(Flow):
     def _of(
         cls, server: HttpServer, pointer: CData, bev: BufferEvent | None = None
     ) -> HttpServerConnection:
-        """Return a new object for *server*'s connection *pointer*, which goes through *bev*."""
-        connection = cls.__new__(cls)
-        connection._begin(server, pointer, bev)
+        """Return the object for *server*'s connection *pointer*, which goes through *bev*.
+
+        That is another one if other code has made one meanwhile.
+        """
+        made = cls.__new__(cls)
+        made._begin(server, pointer, bev)
+        connection = server._connections.known.setdefault(made._where, made)
+        if connection is not made:
+            made._take()
+            if bev is not None:
+                connection._adopt(bev)
+        connection._watched()
+        if server.closed:  # by other code, before it knew this connection
+            connection.base._may_not_call(connection._key)
+            connection._end()
         return connection
 
     def _begin(self, server: HttpServer, pointer: CData, bev: BufferEvent | None) -> None:
@@ -106,14 +118,16 @@ class HttpServerConnection(Flow):
         super().__init__(pointer)
         #: The address of C's object, by which the server finds this one.
         self._where = address_of(pointer)
-        #: What C keeps about the connection, until it ends.
-        self._watch = errors.new(lib.evpy_http_watch, pointer, self._key)
-        known = server._connections.known
-        known[self._where] = self
-        self.base._may_call(self._key, self)
-        if server.closed:  # by other code, before it knew this connection
-            self.base._may_not_call(self._key)
-            self._end()
+        self._place = ffi.new("struct evpy_http_flow **")
+
+    def _watched(self) -> CData:
+        """Return what C keeps about the connection, until it ends; made now if it isn't there."""
+        place = self._place
+        if not place[0] and not self.closed:
+            self.base._may_call(self._key, self)
+            errors.call(lib.evpy_http_watch, self.pointer, self._key, place)
+        flow: CData = place[0]
+        return flow
 
     def _may_ask(self) -> bool:
         return askable(self.base)
@@ -170,8 +184,11 @@ class HttpServerConnection(Flow):
         pointer = self.pointer
         if self._bev is None:
             bev = lib.evhttp_connection_get_bufferevent(pointer)
-            self._bev = BufferEvent._borrowed(self.base, bev, self)
-            self._if_open(self._bev)
+            made = BufferEvent._borrowed(self.base, bev, self)
+            if self._bev is None:  # no call from here to the next line
+                self._bev = made
+                return self._if_open(made)
+            made._taken_back()  # other code has made one meanwhile
         return self._bev
 
     @property

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 import re
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -18,6 +19,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
+from libevent_py._core.frames import is_used
 from libevent_py._core.handle import with_pointer, without_pointer
 from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import copied
@@ -149,6 +151,7 @@ class HttpServerRequest(Request):
         root = self._root
         known = root._connections.known.get(address_of(evcon))
         connection = HttpServerConnection._of(root, evcon) if known is None else known
+        connection._watched()
         self._check_usable()  # other code may have closed the server since
         return None if connection.closed else connection
 
@@ -355,8 +358,7 @@ class HttpServerRequest(Request):
 
         Raises `RuntimeError` before `send_reply_start`, when C would send nothing at all, and
         `ValueError` when the body is shorter than its Content-Length: send the rest, or `close`
-        the request. Unlike in C, `on_complete` is never called inside the callback that ends the
-        reply. Wraps ``evhttp_send_reply_end``.
+        the request. Wraps ``evhttp_send_reply_end``.
         """
         self.base._check_thread()
         pointer = self.pointer
@@ -367,10 +369,18 @@ class HttpServerRequest(Request):
         connection = self._known()
         if connection is not None:
             connection._writing = None  # C won't call it any more
-        if lib.evpy_http_ends_at_once(pointer) and self.base._busy():
+        if lib.evpy_http_ends_at_once(pointer) and self._is_used():
             self._end_when_clean(copied(pointer))
         else:
             self.base._call(self._sent, lib.evpy_http_reply_end)
+
+    def _is_used(self) -> bool:
+        """Tell whether a signal handler, or a finalizer, has come in the middle of a method."""
+        things: list[object] = [self, self._root, *self._lent()]
+        connection = self._known()
+        if connection is not None:
+            things += [connection, *connection._lent()]
+        return is_used(things, sys._getframe(1))
 
     def _end_when_clean(self, pointer: CData) -> None:
         """End the reply where no method can be using the connection, which C may free (O4)."""
@@ -510,7 +520,7 @@ class HttpServerRequest(Request):
         if callback is not None:
             another = functools.partial(made, self.base, self.server, self._root, pointer)
             connection._ending = Ending(self, callback, another)
-            lib.evpy_http_await(pointer, connection._watch)
+            lib.evpy_http_await(pointer, connection._watched())
 
     def _ends(self, text: str, cause: BaseException | None = None) -> None:
         """Note for `on_end` why the user won't answer."""
@@ -570,7 +580,7 @@ class HttpServerRequest(Request):
             connection = self.connection
             if connection is not None:
                 connection._awaiting = self
-                lib.evpy_http_await(pointer, connection._watch)
+                lib.evpy_http_await(pointer, connection._watched())
         if self._input is not None or self._output is not None:
             for buffer in self._lent():
                 buffer._take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import threading
@@ -17,12 +18,14 @@ from libevent_py import (
     EventBase,
     EventConfig,
     ForkError,
+    HttpConnection,
     HttpServer,
     HttpServerRequest,
     LoopFlag,
     ThreadError,
 )
 from tests.kit.certificates import Authority
+from tests.kit.interposing import Interposer
 from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, reset, run_until, settle
 from tests.kit.support import run_python
@@ -772,3 +775,36 @@ def test_https_touches_no_freed_memory_whatever_ends_first(
         str(authority.server.keyfile),
         valgrind=valgrind,
     )
+
+
+class Asking:
+    """Something that is asked for once more in the middle, at one of its steps."""
+
+    def __init__(self, ask: Callable[[], Any], number: int) -> None:
+        self.got: list[Any] = []
+        interposer = Interposer(lambda: self.got.append(ask()), number, signals=True)
+        self.got.append(interposer.run(ask))
+        self.done = interposer.where is None
+
+
+@pytest.mark.parametrize("what", ["connection", "its bufferevent", "a client's bufferevent"])
+def test_what_a_signal_handler_asks_for_in_the_middle_is_the_same_object(what: str) -> None:
+    """It is made when it is first asked for: of two, only one would be closed."""
+    asking, number = None, 0
+    while asking is None or not asking.done:
+        with EventBase() as base, HttpServer(base) as server:
+            server.bind_socket("127.0.0.1", 0)
+            client, request = held_by(server)
+            connection = None if what == "connection" else request.connection
+            other = HttpConnection(base, *where(server))
+            ask = {
+                "connection": functools.partial(getattr, request, "connection"),
+                "its bufferevent": functools.partial(getattr, connection, "bufferevent"),
+                "a client's bufferevent": functools.partial(getattr, other, "bufferevent"),
+            }[what]
+            asking = Asking(ask, number)
+            other.close()
+        client.sock.close()
+        assert all(one is asking.got[0] and one.closed for one in asking.got), number
+        number += 1
+    assert number > 5
