@@ -73,12 +73,20 @@ def pytest_collection_modifyitems(
             continue
         if in_slow_folder(item) or needs_valgrind(item.function) or needs_long(item):
             item.add_marker("slow")
+        if in_c(item):
+            item.add_marker("more")
     yield  # what is not asked for is left out
     long = [item for item in items if item.get_closest_marker("slow")]
     rest = [item for item in items if not item.get_closest_marker("slow")]
     long.sort(key=lambda item: (not under_valgrind(item), not needs_long(item), at_last(item)))
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     items[:] = dealing.in_order(dealing.shares(long, workers, needed), rest)
+
+
+def in_c(item: pytest.Function) -> bool:
+    """Tell whether the test *item* has a sample in C do what that in Python does."""
+    params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return item.path.parent.name == "samples" and "c" in params
 
 
 def under_valgrind(item: pytest.Item) -> bool:

@@ -247,7 +247,7 @@ def test_a_descriptor_can_be_taken_back(base: EventBase, both: Ends) -> None:
     assert isinstance(other.error, TlsError)
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_a_thousand_handshakes_leave_no_descriptor_and_no_memory(authority: Authority) -> None:
     run_python(
         f"""

@@ -22,7 +22,7 @@ from tests.kit.support import swept
 #: Of the acts of those that have very many scenes and operations, one of so many is tried here.
 SHARES = {
     "Buffer": 6,
-    "BufferEvent": 16,
+    "BufferEvent": 32,
     "HttpConnection": 6,
     "HttpRequest": 4,
     "HttpServer": 4,

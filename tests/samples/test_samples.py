@@ -166,6 +166,7 @@ def test_samples_say_what_they_are_when_asked() -> None:
             assert text == doc + "\n", name
 
 
+@pytest.mark.more
 def test_twins_take_the_same_arguments() -> None:
     for name in TWINS:
         doc = importlib.import_module(f"samples.{name}").__doc__ or ""

@@ -277,10 +277,11 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 #: Those that are run under valgrind in ``make test``: with TLS each takes some seconds.
+TRACED_ALWAYS = {"event_read_fifo", "filter_zlib", "hello_world", "rate_limit", "upper_listener"}
 VALGRIND_ALWAYS = {"filter_zlib", "le_proxy", "upper_event", "upper_listener"}
 
 
-@pytest.mark.parametrize("key", SCENARIOS)
+@pytest.mark.parametrize("key", sampled(SCENARIOS, TRACED_ALWAYS))
 def test_a_sample_and_its_twin_call_the_same(
     key: str, tmp_path: Path, authority: Authority
 ) -> None:

@@ -86,8 +86,8 @@ APART = """
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.more)])
+@pytest.mark.more
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_test_runs_in_a_process_of_its_own(tmp_path: Path, workers: int) -> None:
     ran = pytest_of(
         tmp_path, APART, f"-n{workers}", "--junitxml=results.xml", f"--basetemp={tmp_path / 'base'}"

@@ -97,6 +97,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.more
 def test_what_calls_c_says_so(called: dict[str, set[str]]) -> None:
     silent = {}
     for name, functions in called.items():
@@ -109,6 +110,7 @@ def test_what_calls_c_says_so(called: dict[str, set[str]]) -> None:
     assert len(called) > 400
 
 
+@pytest.mark.more
 def test_what_stands_for_a_function_says_what_it_calls_instead(called: dict[str, set[str]]) -> None:
     silent = {}
     for name, functions in called.items():

@@ -48,7 +48,7 @@ def test_what_names_are_in_c_is_printed_so() -> None:
     assert printed(*command.split(), status=0) == shown(command)
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_the_same_tests_run_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(# test_server\.py\n.*?)```", PAGE, re.DOTALL)
     source = (ROOT / SOURCES["c"]).read_text()

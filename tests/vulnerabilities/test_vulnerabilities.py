@@ -54,6 +54,7 @@ def test_the_library_of_2020_has_all_holes(unpatched: Path) -> None:
     assert found == dict.fromkeys(MENDED | NOT_MENDED, "vulnerable")
 
 
+@pytest.mark.more
 def test_the_library_mended_under_the_same_version_number_has_all_but_two_fixed(
     patched: Path,
 ) -> None:
