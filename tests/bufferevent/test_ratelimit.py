@@ -250,6 +250,15 @@ def test_what_is_given_back_to_no_limit_is_no_limit(base: EventBase, bev: Buffer
         assert group.write_limit == UNLIMITED
 
 
+def test_no_more_is_given_back_than_c_has_room_for(base: EventBase, bev: BufferEvent) -> None:
+    """Beyond its burst libevent would refill the bucket to less than nothing."""
+    bev.rate_limit = RateLimit(100, 200)
+    bev.rate_limit = RateLimit()
+    with pytest.raises(ValueError, match="n must be from"):
+        bev.decrement_read_limit(-(UNLIMITED - 100))
+    assert bev.read_limit > 0
+
+
 def test_the_levels_can_be_read(base: EventBase, bev: BufferEvent, pair: Pair) -> None:
     assert (bev.read_limit, bev.write_limit) == (UNLIMITED, UNLIMITED)
     bev.rate_limit = TIGHT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -808,3 +809,24 @@ def test_what_a_signal_handler_asks_for_in_the_middle_is_the_same_object(what: s
         assert all(one is asking.got[0] and one.closed for one in asking.got), number
         number += 1
     assert number > 5
+
+
+def test_on_complete_may_be_taken_back_in_the_middle_of_an_answer() -> None:
+    number, done = 0, False
+    while not done:
+        with EventBase() as base, HttpServer(base) as server:
+            server.bind_socket("127.0.0.1", 0)
+            client, request = held_by(server)
+            request.on_complete = lambda request: None
+            interposer = Interposer(
+                functools.partial(request.send_reply, 200), number, signals=True
+            )
+            with contextlib.suppress(ClosedError):
+                interposer.run(functools.partial(setattr, request, "on_complete", None))
+            done = interposer.where is None
+            if not done:
+                client.until(lambda received: b"\r\n\r\n" in received)
+                settle(base)
+        client.sock.close()
+        number += 1
+    assert number > 2
