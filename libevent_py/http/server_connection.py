@@ -94,14 +94,21 @@ class HttpServerConnection(Flow):
 
         That is another one if other code has made one meanwhile.
         """
-        made = cls.__new__(cls)
+        made, known = cls.__new__(cls), server._connections.known
         made._begin(server, pointer, bev)
-        connection = server._connections.known.setdefault(made._where, made)
-        if connection is not made:
-            made._take()
-            if bev is not None:
-                connection._adopt(bev)
-        connection._watched()
+        try:
+            connection = known.setdefault(made._where, made)
+            if connection is not made:
+                made._take()
+                if bev is not None:
+                    connection._adopt(bev)
+            connection._watched()
+        except BaseException:  # C won't tell of the end
+            if not made._place[0] and known.get(made._where) is made:
+                del known[made._where]
+                made.base._may_not_call(made._key)
+                made._take()
+            raise
         if server.closed:  # by other code, before it knew this connection
             connection.base._may_not_call(connection._key)
             connection._end()

@@ -830,3 +830,50 @@ def test_on_complete_may_be_taken_back_in_the_middle_of_an_answer() -> None:
         client.sock.close()
         number += 1
     assert number > 2
+
+
+@VALGRIND_TAKES_LONG
+@pytest.mark.parametrize("how", ["memory", "interrupt"])
+def test_a_connection_that_is_not_made_to_its_end_is_not_known(how: str, valgrind: bool) -> None:
+    """C doesn't tell of its end, after which the server would use it."""
+    run_python(
+        f"""
+        from libevent_py import *
+        from libevent_py import debug
+        debug.count_memory()
+        from tests.kit.interposing import Interposer, interrupt
+        from tests.kit.peers import run_until, settle
+        from tests.kit.web import Client, where
+
+        def once(number):
+            with EventBase() as base, HttpServer(base) as server:
+                server.bind_socket("127.0.0.1", 0)
+                held = []
+                server.set_gencb(held.append)
+                client = Client(base, where(server)).send(b"GET / HTTP/1.0\\r\\n\\r\\n")
+                run_until(base, lambda: held)
+                request = held.pop()
+                interposer = Interposer(interrupt, number, signals=True)
+                try:
+                    if {how!r} == "memory":
+                        with debug.FailingMemory(number + 1, source=debug.MemorySource.OURS):
+                            request.connection
+                    else:
+                        interposer.run(lambda: request.connection)
+                    ended = True
+                except (KeyboardInterrupt, MemoryError):
+                    ended = False
+                request.send_reply(200)
+                client.rest()
+                settle(base)
+                assert "HttpServerConnection" not in base.explain(), number
+            client.sock.close()
+            return ended
+
+        number = 0
+        while not once(number):
+            number += 1
+        assert number > 0
+        """,
+        valgrind=valgrind,
+    )
