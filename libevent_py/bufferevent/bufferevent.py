@@ -546,7 +546,10 @@ class BufferEvent(BufferEventState):
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._buffer_kind._borrowed(lib.bufferevent_get_input(pointer), self)
-            self._lent_input = weak(buffer)
+            ref = weak(buffer)
+            if self._lent_input is not lent:  # other code has made one meanwhile
+                return self.input
+            self._lent_input = ref
         return buffer
 
     @property
@@ -563,7 +566,10 @@ class BufferEvent(BufferEventState):
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._buffer_kind._borrowed(lib.bufferevent_get_output(pointer), self)
-            self._lent_output = weak(buffer)
+            ref = weak(buffer)
+            if self._lent_output is not lent:  # other code has made one meanwhile
+                return self.output
+            self._lent_output = ref
         return buffer
 
     @output.setter

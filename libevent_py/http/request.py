@@ -262,7 +262,10 @@ class Request(Handle):
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._lend(lib.evhttp_request_get_input_buffer(pointer))
-            self._input = weakref.ref(buffer)
+            ref = weakref.ref(buffer)
+            if self._input is not lent:  # other code has made one meanwhile
+                return self.input_buffer
+            self._input = ref
         return buffer
 
     @property
@@ -276,7 +279,10 @@ class Request(Handle):
         buffer = None if lent is None else lent()
         if buffer is None:
             buffer = self._lend(lib.evhttp_request_get_output_buffer(pointer))
-            self._output = weakref.ref(buffer)
+            ref = weakref.ref(buffer)
+            if self._output is not lent:  # other code has made one meanwhile
+                return self.output_buffer
+            self._output = ref
         return buffer
 
     @output_buffer.setter

@@ -788,7 +788,18 @@ class Asking:
         self.done = interposer.where is None
 
 
-@pytest.mark.parametrize("what", ["connection", "its bufferevent", "a client's bufferevent"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "connection",
+        "its bufferevent",
+        "a client's bufferevent",
+        "input_buffer",
+        "output_buffer",
+        "input",
+        "output",
+    ],
+)
 def test_what_a_signal_handler_asks_for_in_the_middle_is_the_same_object(what: str) -> None:
     """It is made when it is first asked for: of two, only one would be closed."""
     asking, number = None, 0
@@ -798,13 +809,15 @@ def test_what_a_signal_handler_asks_for_in_the_middle_is_the_same_object(what: s
             client, request = held_by(server)
             connection = None if what == "connection" else request.connection
             other = HttpConnection(base, *where(server))
-            ask = {
-                "connection": functools.partial(getattr, request, "connection"),
-                "its bufferevent": functools.partial(getattr, connection, "bufferevent"),
-                "a client's bufferevent": functools.partial(getattr, other, "bufferevent"),
-            }[what]
-            asking = Asking(ask, number)
+            whose, name = {
+                "its bufferevent": (connection, "bufferevent"),
+                "a client's bufferevent": (other, "bufferevent"),
+                "input": (bev := BufferEvent(base), "input"),
+                "output": (bev, "output"),
+            }.get(what, (request, what))
+            asking = Asking(functools.partial(getattr, whose, name), number)
             other.close()
+            bev.close()
         client.sock.close()
         assert all(one is asking.got[0] and one.closed for one in asking.got), number
         number += 1
