@@ -289,6 +289,16 @@ class Connections:
             *(handle for bev, _ in given for handle in (*bev._lent(), bev)),
         ]
 
+    def at(self, server: HttpServer, evcon: CData) -> HttpServerConnection | None:
+        """Return the object for *server*'s C connection *evcon*, made now if need be.
+
+        None if it has ended, as other code may have closed it since.
+        """
+        known = self.known.get(address_of(evcon))
+        connection = HttpServerConnection._of(server, evcon) if known is None else known
+        connection._watched()
+        return None if connection.closed else connection
+
     # Their bufferevents.
 
     def give(self, server: HttpServer, bev: BufferEvent, most: int, place: CData) -> None:

@@ -148,12 +148,9 @@ class HttpServerRequest(Request):
         evcon = lib.evhttp_request_get_connection(self.pointer)
         if not evcon:
             return None
-        root = self._root
-        known = root._connections.known.get(address_of(evcon))
-        connection = HttpServerConnection._of(root, evcon) if known is None else known
-        connection._watched()
+        connection = self._root._connections.at(self._root, evcon)
         self._check_usable()  # other code may have closed the server since
-        return None if connection.closed else connection
+        return connection
 
     def snapshot(self) -> HttpRequestSnapshot:
         """Return all that the client has sent, copied in one call of C.

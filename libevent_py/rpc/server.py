@@ -234,11 +234,17 @@ class Rpc(Context, Child):
     def http_request(self) -> HookedRequest:
         """The HTTP request of the call, with its headers, until the call is over."""
         self.base._check_thread()
-        pointer = self.pointer
-        http = None if self._http is None else self._http()
+        lent, pointer = self._http, self.pointer  # last, as it raises if the call is over
+        http = None if lent is None else lent()
         if http is None:
-            http = HookedRequest(self.base, lib.evpy_rpc_http_request(pointer), self)
-            self._http = weakref.ref(http)
+            made = HookedRequest(self.base, lib.evpy_rpc_http_request(pointer), self)
+            ref = weakref.ref(made)
+            if self._http is not lent:  # other code has made one meanwhile
+                made._take()
+                return self.http_request
+            self._http = ref
+            self._check_usable()
+            return made
         return http
 
     @property
@@ -252,8 +258,9 @@ class Rpc(Context, Child):
         evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(self.pointer))
         if not evcon:
             return None
-        known: HttpServerConnection | None = http._connections.known.get(number(evcon))
-        return HttpServerConnection._of(http, evcon) if known is None else known
+        connection = http._connections.at(http, evcon)
+        self._check_usable()  # other code may have ended the call since
+        return connection
 
     def _lent(self) -> list[Handle]:
         """Return the HTTP request and its buffers, as far as they still exist."""

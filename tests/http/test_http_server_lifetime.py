@@ -26,7 +26,7 @@ from libevent_py import (
     ThreadError,
 )
 from tests.kit.certificates import Authority
-from tests.kit.interposing import Interposer
+from tests.kit.interposing import Asking, Interposer
 from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, reset, run_until, settle
 from tests.kit.support import run_python
@@ -776,16 +776,6 @@ def test_https_touches_no_freed_memory_whatever_ends_first(
         str(authority.server.keyfile),
         valgrind=valgrind,
     )
-
-
-class Asking:
-    """Something that is asked for once more in the middle, at one of its steps."""
-
-    def __init__(self, ask: Callable[[], Any], number: int) -> None:
-        self.got: list[Any] = []
-        interposer = Interposer(lambda: self.got.append(ask()), number, signals=True)
-        self.got.append(interposer.run(ask))
-        self.done = interposer.where is None
 
 
 @pytest.mark.parametrize(

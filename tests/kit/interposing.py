@@ -233,6 +233,16 @@ class Interposer:
             self.act()
 
 
+class Asking:
+    """Something that is asked for once more in the middle, at one of its steps."""
+
+    def __init__(self, ask: Callable[[], Any], number: int) -> None:
+        self.got: list[Any] = []
+        interposer = Interposer(lambda: self.got.append(ask()), number, signals=True)
+        self.got.append(interposer.run(ask))
+        self.done = interposer.where is None
+
+
 class Within(Interposer):
     """One that acts only in functions of the names *names*."""
 

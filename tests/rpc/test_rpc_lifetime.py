@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -27,6 +28,7 @@ from libevent_py import (
     RpcStatus,
     ThreadError,
 )
+from tests.kit.interposing import Asking
 from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import connected, run_until, settle
 from tests.kit.processes import in_child
@@ -573,3 +575,19 @@ LEFT = """
 @VALGRIND_TAKES_LONG
 def test_whatever_is_left_of_calls_is_freed_with_them(valgrind: bool) -> None:
     run_python(LEFT, valgrind=valgrind)
+
+
+@pytest.mark.parametrize("what", ["connection", "http_request"])
+def test_what_a_signal_handler_asks_for_in_the_middle_is_the_same_object(what: str) -> None:
+    """It is made when it is first asked for: of two, only one would be closed."""
+    asking, number = None, 0
+    while asking is None or not asking.done:
+        with EventBase() as base:
+            world = new_world(base)
+            held = holding(world)
+            world.call("Hold", lambda call: None)
+            run_until(base, lambda held=held: held)  # type: ignore[misc]
+            asking = Asking(functools.partial(getattr, held[0], what), number)
+        assert all(one is asking.got[0] and one.closed for one in asking.got), number
+        number += 1
+    assert number > 5
