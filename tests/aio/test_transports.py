@@ -822,4 +822,5 @@ def test_a_connection_has_few_objects_for_the_collector() -> None:
         await asyncio.sleep(0.05)
         return made
 
-    assert aio.run(main()) < 18 * count
+    # What asyncio's own transport has differs from one Python to the next.
+    assert aio.run(main()) < asyncio.run(main()) + 5 * count
