@@ -15,6 +15,7 @@ from libevent_py._core.frames import came_at_entry, goes_on
 from libevent_py._core.handle import Handle
 from libevent_py._ffi import ffi, lib
 from libevent_py.event.base import EventBase
+from libevent_py.http.at_last import free_orphan
 from libevent_py.http.server_connection import (
     Connections,
     HttpServerConnection,
@@ -27,7 +28,6 @@ from libevent_py.http.server_request import (
     UNANSWERED,
     HttpHandler,
     HttpServerRequest,
-    free_orphan,
     made,
 )
 

@@ -7,8 +7,6 @@ reply takes the pointer out of the object first.
 from __future__ import annotations
 
 import functools
-import itertools
-import os
 import re
 import sys
 import weakref
@@ -28,6 +26,7 @@ from libevent_py.buffer.buffer import Buffer
 from libevent_py.buffer.failure import FRONT, failure, result_of
 from libevent_py.errors import HttpError
 from libevent_py.event.base import EventBase
+from libevent_py.http.at_last import free_orphan, note_end, write_at_last
 from libevent_py.http.end import GONE, Ending, ended_by, named
 from libevent_py.http.framing import MISFRAMED, misframed
 from libevent_py.http.headers import Headers, Pairs, Text
@@ -382,7 +381,7 @@ class HttpServerRequest(Request):
     def _end_when_clean(self, pointer: CData) -> None:
         """End the reply where no method can be using the connection, which C may free (O4)."""
         base, kept = self.base, [pointer]
-        note = base._notes_once_clean(functools.partial(_end_kept, base), kept)
+        note = note_end(base, kept)
         try:
             note()
             base._call(self._sent, lib.evpy_http_keep)
@@ -744,57 +743,6 @@ def made(
     request._sends_files = False if root._plain else None
     request.pointer = pointer
     return request
-
-
-def free_orphan(base: EventBase, pointer: CData) -> None:
-    """Free C's request *pointer*, if it is an `ORPHAN`, as soon as no method can be using it.
-
-    C says so once, and is asked in one step with noting it: so an interrupt neither loses it nor
-    frees it twice.
-    """
-    note = base._notes_once_clean(lib.evpy_http_free_orphan, pointer)
-    asked = map(lib.evpy_http_take_orphan, (pointer,))
-    if list(itertools.starmap(note, itertools.compress(((),), asked))) and not base._forked:
-        if base._busy():
-            base._wake()
-        else:
-            base._exhume()
-
-
-def _end_kept(base: EventBase, kept: list[CData]) -> None:
-    """End the reply to the request in *kept*."""
-    base._tell(_let_go, kept, lib.evpy_http_end_kept)
-
-
-def write_at_last(base: EventBase, evcon: CData) -> None:
-    """Make sure that the next reply on *evcon* is written, even if the loop ends before.
-
-    Only as much is written as the socket takes without waiting.
-    """
-    if evcon:
-        held: list[CData] = []
-        push = functools.partial(_push, base, os.getpid())
-        push.goes_on = True  # type: ignore[attr-defined]  # see `goes_on`
-        note = base._notes_once_clean(push, held)
-        try:
-            errors.put(held.append, lib.evpy_http_hold, evcon)
-        finally:
-            note()  # implemented in C: an interrupt can only come later
-
-
-def _push(base: EventBase, process: int, held: list[CData]) -> None:
-    """Write what waits on the bufferevent in *held*, and let it go; after an interrupt, go on."""
-    if process == os.getpid() and not base.closed:
-        base._tell(_let_go, held, lib.evpy_http_push)
-    else:  # the parent process writes it, or nothing is left to write
-        _let_go(held, lib.bufferevent_decref)
-
-
-def _let_go(held: list[CData], end: Callable[[CData], object]) -> None:
-    if held:
-        bev = held[0]
-        del held[0]  # no call from here to the next line
-        end(bev)
 
 
 def _ends(body: Body) -> list[tuple[Buffer, int]]:

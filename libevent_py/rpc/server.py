@@ -23,10 +23,10 @@ from libevent_py._core.handle import Handle, Making
 from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult
+from libevent_py.http.at_last import write_at_last
 from libevent_py.http.receiving import Requests
 from libevent_py.http.server import HttpServer
 from libevent_py.http.server_connection import HttpServerConnection
-from libevent_py.http.server_request import write_at_last
 from libevent_py.rpc.hooks import (
     CONTINUE,
     PAUSE,

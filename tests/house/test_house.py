@@ -56,8 +56,8 @@ FLOORS = """
     dns.lookup dns.base dns.server_request dns.server dns.explain dns
 
     http.headers http.framing http.uri http.flow http.request http.request_queue http.client
-    http.end http.packed http.server_connection http.server_request http.receiving http.bound_socket
-    http.server http.explain http
+    http.end http.packed http.at_last http.server_connection http.server_request http.receiving
+    http.bound_socket http.server http.explain http
 
     tag
 
