@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/select.h>
 #include <unistd.h>
+#include <event2/thread.h>
 #ifdef __linux__
 #include <sys/epoll.h>
 #endif
@@ -420,16 +421,58 @@ static int evpy_event_add_timeval(struct event *ev, const struct timeval *tv)
 	return ev->ev_events & EV_SIGNAL ? evpy_signal_add(ev, tv) : event_add(ev, tv);
 }
 
-/* Without memory for the backend, event_reinit() ends the process. Returns EVPY_NOT_BEGUN if none can be put aside. */
-static int evpy_event_reinit(struct event_base *base)
+/* What a base is woken by: by other threads, and by signals. */
+struct evpy_wakers {
+	const struct event *waker[2];
+	int length;
+};
+
+static int evpy_collect_waker(const struct event_base *base, const struct event *ev, void *arg)
 {
-	int before = evpy_guard(), result;
+	struct evpy_wakers *found = arg;
+
+	if (found->length < 2 && ev->ev_evcallback.evcb_flags & EVLIST_INTERNAL &&
+	    event_get_fd(ev) >= 0 && event_get_callback_arg(ev) == base)
+		found->waker[found->length++] = ev;
+	return 0;
+}
+
+/* Have the base forget that it has been woken, by what libevent calls when it sees that. */
+static void evpy_forget_waking(struct event_base *base)
+{
+	struct evpy_wakers found = {{NULL, NULL}, 0};
+
+	event_base_foreach_event(base, evpy_collect_waker, &found);
+	while (found.length-- > 0) {
+		const struct event *waker = found.waker[found.length];
+
+		event_get_callback(waker)(event_get_fd(waker), EV_READ, base);
+	}
+}
+
+/* Without memory for the backend, event_reinit() ends the process. Returns EVPY_NOT_BEGUN if none can be put aside.
+ *
+ * Where an event can't be added again, event_reinit() leaves the base without what other threads wake it by, unless
+ * it is `silent` and has none. And a thread that has woken the base, if the loop has not seen that yet, has woken it for
+ * good: libevent notes that, and the descriptor that would tell the loop is closed. */
+static int evpy_event_reinit(struct event_base *base, int silent)
+{
+	int before = evpy_guard(), result, error;
 
 	if (before < 0)
 		return EVPY_NOT_BEGUN;
 	errno = 0;
 	result = event_reinit(base);
+	error = errno;
+	if (!silent) {
+		if (evthread_make_base_notifiable(base) < 0 && result == 0) {
+			result = -1;
+			error = errno;
+		}
+		evpy_forget_waking(base);
+	}
 	evpy_unguard(before);
+	errno = error;
 	return result;
 }
 

@@ -197,6 +197,6 @@ char *evpy_dump_events(struct event_base *base);
 int evpy_loop_unwatched(void);
 #define EVPY_RAN_SHORT ...
 #define EVPY_NOT_BEGUN ...
-int evpy_event_reinit(struct event_base *base);
+int evpy_event_reinit(struct event_base *base, int silent);
 int evpy_loop(struct event_base *base, int flags, struct event *waker);
 int evpy_turn(struct event_base *base, double seconds, struct event *waker);

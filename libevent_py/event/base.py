@@ -366,21 +366,24 @@ class EventBase(Root):
 
         Until then they raise `ForkError`, because a child's changes would reach the parent's
         events. It may be called inside a callback. Raises `OSError` when an event could not be
-        added again; `ForkError` when at the time of the fork another thread ran the loop or was in
-        the middle of a call: then the base can only be closed. Wraps ``event_reinit``.
+        added again, or when there is no descriptor for other threads to wake the base by: the rest
+        goes on, and it can be called again. Raises `ForkError` when at the time of the fork another
+        thread ran the loop or was in the middle of a call: then the base can only be closed.
+        Unlike in C, other threads can wake the base even if an event could not be added again, or
+        if one had woken it just before. Wraps ``event_reinit``.
         """
         self._check_found()
         self._check_thread()
         pointer = self._pointer_though_forked()
         result = 0
         try:
-            result = errors.call(lib.evpy_event_reinit, pointer)
+            result = errors.call(lib.evpy_event_reinit, pointer, self._nolock)
         finally:
             if result != lib.EVPY_NOT_BEGUN:
                 self._unpark()
+                signals.reclaim(self)
         if result == lib.EVPY_NOT_BEGUN:
             raise errors.failed(lib.event_reinit)
-        signals.reclaim(self)
 
     def _check_selectable(self, fd: int) -> None:
         """Raise `OSError` if the backend is select and can't wait for *fd*; -1: the next one made.

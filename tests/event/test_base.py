@@ -6,8 +6,10 @@ import copy
 import gc
 import os
 import re
+import resource
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -345,6 +347,87 @@ def test_an_event_that_can_t_be_added_again_is_an_error_and_the_others_go_on() -
         right.close()
         os.close(other[0])
         os.close(other[1])
+
+
+def wakes(base: EventBase) -> bool:
+    """Tell whether another thread can wake the loop, which would else wait for seconds."""
+    late = Event.timer(base, lambda *_: None).add(5)
+    thread = threading.Thread(target=lambda: time.sleep(0.05) or base.defer(base.loopbreak))
+    thread.start()
+    began = time.monotonic()
+    base.dispatch()
+    thread.join()
+    late.close()
+    return time.monotonic() - began < 4
+
+
+def test_reinit_leaves_a_base_that_other_threads_can_wake_though_one_just_did(
+    backend_base: EventBase,
+) -> None:
+    """B9: C closes what was to tell the loop, and counts on it for ever; in a forked child, too."""
+    woken: list[bool] = []
+
+    def callback(fd: int, what: int) -> None:
+        thread = threading.Thread(target=backend_base.loopcontinue)
+        thread.start()
+        thread.join()
+        pid = os.fork()
+        backend_base.reinit()
+        woken.append(not pid or os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0)
+        backend_base.loopbreak()
+
+    parent = os.getpid()
+    backend_base.once(callback, timeout=0)
+    backend_base.dispatch()
+    if os.getpid() != parent:
+        os._exit(0 if wakes(backend_base) else 1)
+    assert woken == [True]
+    assert wakes(backend_base)
+
+
+def test_other_threads_can_wake_a_base_though_an_event_was_not_added_again() -> None:
+    """B9: C makes anew what a base is woken by only if all events could be added."""
+    with only("epoll") as base:
+        left, right = socket.socketpair()
+        gone = Event(base, left.fileno(), READ, print).add()
+        caught = list[int]()
+        signals = Event.signal(base, signal.SIGUSR1, lambda ev, fd, what: caught.append(fd)).add()
+        left.close()
+        with pytest.raises(OSError, match="event_reinit"):
+            base.reinit()
+        gone.close()
+        right.close()
+        assert wakes(base)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        base.loop(ONCE)
+        assert caught == [signal.SIGUSR1]
+        signals.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a base is not woken by an eventfd")
+def test_a_base_that_threads_can_t_wake_is_an_error_and_reinit_may_be_called_again() -> None:
+    """B9: here the number of the eventfd, the base's highest, is beyond the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = set(os.listdir("/proc/self/fd"))
+    with only("epoll") as base:
+        own = set(os.listdir("/proc/self/fd")) - before
+        own = {fd for fd in own if os.path.lexists(f"/proc/self/fd/{fd}")}
+        woken_by = [fd for fd in own if "eventfd" in os.readlink(f"/proc/self/fd/{fd}")]
+        assert len(woken_by) == 1
+        taken: list[int] = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(woken_by[0]), hard))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.dup(0))
+            with pytest.raises(OSError, match="event_reinit: Too many open files"):
+                base.reinit()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in taken:
+                os.close(fd)
+        base.reinit()
+        assert wakes(base)
 
 
 # B10: common timeouts.
