@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/select.h>
 #include <unistd.h>
+#include <event2/listener.h>
 #include <event2/thread.h>
 #ifdef __linux__
 #include <sys/epoll.h>
@@ -762,9 +763,39 @@ static int evpy_loop_unwatched(void)
 	return error;
 }
 
+/* Without some memory libevent crashes where it accepts a connection for evhttp, or makes ready for the next request on one.
+ * So what is kept for that may be used only if the loop ends with that callback, and only a little at once. */
+
+/* Whether the loop that this thread runs ends because of that, and the listener that accepts nothing until then. */
+static _Thread_local int evpy_ran_out;
+static _Thread_local struct evconnlistener *evpy_paused;
+
+/* Called right before libevent needs that memory. Return whether the loop ends: then there must be no second time. */
+static int evpy_loop_spend(void)
+{
+	if (!evpy_loop_spends())
+		return 0;
+	evpy_ran_out = 1;
+	event_base_loopbreak(evpy_base_run);
+	return 1;
+}
+
+/* The same inside a listener's callback: it would accept all that wait, in one call of libevent's own callback. */
+static void evpy_loop_spend_accepting(void)
+{
+	struct event *ev;
+
+	if (evpy_loop_spend()) {
+		ev = event_base_get_running_event(evpy_base_run);
+		evpy_paused = event_get_callback_arg(ev); /* every listener's event has it */
+		evconnlistener_disable(evpy_paused);
+	}
+}
+
 /* Run the base's loop. Its own timer `waker` is activated when libevent drops a reference to something that Python
  * keeps alive, as there may be no other event for long. EVPY_RAN_SHORT is added to the result if libevent has used
- * memory that was put aside, or evpy_loop_unwatched() has something to tell. */
+ * memory that was put aside, or evpy_loop_unwatched() has something to tell. Without memory the result is EVPY_NOT_BEGUN,
+ * too, if the loop has ended by evpy_loop_spend(). */
 #define EVPY_RAN_SHORT 16
 
 static int evpy_loop(struct event_base *base, int flags, struct event *waker)
@@ -772,7 +803,7 @@ static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 	struct event *outer = evpy_waker;
 	struct event_base *outer_base = evpy_base_run;
 	struct evpy_aside *outer_aside;
-	int result;
+	int result, missed, error;
 
 	if (evpy_loop_begin(&outer_aside) < 0)
 		return EVPY_NOT_BEGUN;
@@ -782,8 +813,19 @@ static int evpy_loop(struct event_base *base, int flags, struct event *waker)
 	result = event_base_loop(base, flags);
 	evpy_waker = outer;
 	evpy_base_run = outer_base;
-	if (evpy_loop_missed() > 0 || evpy_unwatched != 0)
+	error = errno;
+	missed = evpy_loop_missed();
+	if (evpy_paused != NULL)
+		evconnlistener_enable(evpy_paused);
+	evpy_paused = NULL;
+	errno = error;
+	if (evpy_ran_out) {
+		result = EVPY_NOT_BEGUN;
+		errno = ENOMEM;
+	} else if (missed > 0 || evpy_unwatched != 0) {
 		result += EVPY_RAN_SHORT;
+	}
+	evpy_ran_out = 0;
 	evpy_loop_end(outer_aside);
 	return result;
 }

@@ -26,6 +26,20 @@ static int evpy_http_is_allowed(const struct evhttp_request *req, void *key)
 	return allowed > 0;
 }
 
+/* libevent makes the connection's next request now, and crashes if there is no memory for that. */
+static void evpy_on_http_sent(struct evhttp_request *req, void *none)
+{
+	(void)req;
+	(void)none;
+	evpy_loop_spend();
+}
+
+static void evpy_http_on_sent(struct evhttp_request *req)
+{
+	if (req->on_complete_cb == NULL) /* else that has been asked for, and does the same */
+		evhttp_request_set_on_complete_cb(req, evpy_on_http_sent, NULL);
+}
+
 /* In `begun`, that Python has the request. */
 #define EVPY_TAKEN 1
 
@@ -33,6 +47,7 @@ static void evpy_on_http_request(struct evhttp_request *req, void *key)
 {
 	int begun = 0;
 
+	evpy_http_on_sent(req);
 	if (!evpy_http_is_allowed(req, key))
 		evpy_http_reply_error(req, HTTP_NOTIMPLEMENTED, NULL);
 	else if (evpy_http_is_misread(req, req->chunked))
@@ -51,6 +66,7 @@ static void evpy_on_http_nobody(struct evhttp_request *req, void *key)
 {
 	int allowed = evpy_http_is_allowed(req, key);
 
+	evpy_http_on_sent(req);
 	evpy_http_reply_error(req, allowed ? HTTP_NOTFOUND : HTTP_NOTIMPLEMENTED, NULL);
 }
 
@@ -66,6 +82,7 @@ static void evpy_on_http_completed(struct evhttp_request *req, void *arg)
 	EVPY_TELL(evpy_http_completed(flow->key, req));
 	req->type = type;
 	evpy_http_expect(flow);
+	evpy_on_http_sent(req, NULL);
 }
 
 static void evpy_on_http_written(struct evhttp_connection *evcon, void *key)
@@ -131,6 +148,7 @@ static struct bufferevent *evpy_on_http_bev(struct event_base *base, void *key)
 	int refused;
 
 	EVPY_ASK(refused, evpy_http_bev((uintptr_t)key, &bev));
+	evpy_loop_spend_accepting();
 	return bev == NULL && refused ? evpy_http_refuse(base) : bev;
 }
 
@@ -196,11 +214,22 @@ static void evpy_http_bound(struct bufferevent *bev, size_t most)
 
 static struct bufferevent *evpy_http_bounded(struct event_base *base, void *most)
 {
-	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+	struct bufferevent *bev;
 
+	evpy_loop_spend_accepting();
+	bev = bufferevent_socket_new(base, -1, 0);
 	if (bev != NULL)
 		evpy_http_bound(bev, (size_t)most);
 	return bev;
+}
+
+/* Have evhttp make the bufferevent. */
+static struct bufferevent *evpy_http_unbounded(struct event_base *base, void *none)
+{
+	(void)base;
+	(void)none;
+	evpy_loop_spend_accepting();
+	return NULL;
 }
 
 /* Give evhttp the bufferevent that it has asked for, with another reference for Python. As it is stored in `place`, an
@@ -226,7 +255,8 @@ static void evpy_http_set_bevcb(struct evhttp *http, int made, uintptr_t key, si
 	if (made)
 		evhttp_set_bevcb(http, evpy_on_http_bev, (void *)key);
 	else
-		evhttp_set_bevcb(http, most > 0 ? evpy_http_bounded : NULL, (void *)most);
+		evhttp_set_bevcb(
+		    http, most > 0 ? evpy_http_bounded : evpy_http_unbounded, (void *)most);
 }
 
 /* Negative seconds mean no timeout; libevent's own sign for that is 0. */

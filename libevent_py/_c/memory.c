@@ -52,16 +52,23 @@ struct evpy_block {
 static const struct {
 	int blocks;
 	size_t size;
-} evpy_asides[] = {{40, 2048}, {8, 20 * 1024}};
+} evpy_asides[] = {{136, 2048}, {8, 20 * 1024}};
 
 #define EVPY_ASIDES (sizeof evpy_asides / sizeof *evpy_asides)
-#define EVPY_ASIDE_MOST 40
+#define EVPY_ASIDE_MOST 136
+
+/* So many of the small ones are kept, in a loop, for what libevent doesn't survive without: see evpy_loop_spend(). And a
+ * few of these are for a struct evrpc_hook_meta: evrpc asserts that it gets one for each RPC that it got memory for. */
+#define EVPY_ASIDE_KEPT 20
+#define EVPY_ASIDE_FOR_META 4
+#define EVPY_SIZE_OF_META (3 * sizeof(void *))
 
 struct evpy_aside {
 	void *blocks[EVPY_ASIDES][EVPY_ASIDE_MOST];
 	int left[EVPY_ASIDES];
 	void *named; /* one more block, of a size that the caller has asked for */
 	size_t named_size;
+	int spent; /* in a loop: what is kept may be used, too */
 	int depth; /* how many guards there are, one inside the other */
 	int missed; /* how often malloc() has refused meanwhile */
 	int lacked; /* and which of these was the last for which there was nothing here, either */
@@ -135,6 +142,12 @@ static void evpy_unguard(int before);
 /* What ends something needs this many blocks of each size, at most. */
 #define EVPY_ASIDE_LEAST 6
 
+/* How many small blocks may be used. */
+static int evpy_aside_small(const struct evpy_aside *aside)
+{
+	return aside->left[0] - (aside == evpy_looping && !aside->spent ? EVPY_ASIDE_KEPT : 0);
+}
+
 static int evpy_guard_by(int least)
 {
 	struct evpy_aside *aside = evpy_guarding;
@@ -142,7 +155,8 @@ static int evpy_guard_by(int least)
 	if (aside == NULL)
 		aside = evpy_aside_get();
 	if (aside == NULL ||
-	    (!evpy_aside_fill(aside) && (aside->left[0] < least || aside->left[1] < least))) {
+	    (!evpy_aside_fill(aside) &&
+		(evpy_aside_small(aside) < least || aside->left[1] < least))) {
 		if (aside != NULL && aside->depth == 0)
 			evpy_aside_keep(aside);
 		if (evpy_refuses_all())
@@ -235,7 +249,19 @@ static int evpy_loop_begin(struct evpy_aside **outer)
 		return -1;
 	*outer = evpy_looping;
 	evpy_looping = evpy_guarding;
+	evpy_looping->spent = 0;
 	return 0;
+}
+
+/* Tell whether there is less than was put aside, and no memory for it: then all that is kept may be used from here on. */
+static int evpy_loop_spends(void)
+{
+	struct evpy_aside *aside = evpy_guarding;
+
+	if (aside == NULL || aside != evpy_looping || evpy_aside_fill(aside))
+		return 0;
+	aside->spent = 1;
+	return 1;
 }
 
 /* How often memory has run short in the loop since this was last asked. */
@@ -265,10 +291,11 @@ static void evpy_poke_loops(void);
 static void *evpy_aside_take(struct evpy_aside *aside, size_t size)
 {
 	void *memory = NULL;
+	int small = evpy_aside_small(aside) + (size == EVPY_SIZE_OF_META ? EVPY_ASIDE_FOR_META : 0);
 	size_t i;
 
 	for (i = 0; i < EVPY_ASIDES; ++i)
-		if (size <= evpy_asides[i].size && aside->left[i] > 0)
+		if (size <= evpy_asides[i].size && aside->left[i] > 0 && (i > 0 || small > 0))
 			return aside->blocks[i][--aside->left[i]];
 	if (aside->named != NULL && size <= aside->named_size) {
 		memory = aside->named;

@@ -94,6 +94,7 @@ static void evpy_on_rpc(struct evrpc_req_generic *rpc, void *key)
 {
 	int taken = 0;
 
+	evpy_http_on_sent(evpy_rpc_http_request(rpc));
 	EVPY_CALL(evpy_rpc((uintptr_t)key, rpc, &taken));
 	if (!taken) /* perhaps an interrupt has kept Python from it */
 		EVPY_CALL(evpy_rpc((uintptr_t)key, rpc, &taken));

@@ -10,6 +10,7 @@ or in the graveyard, the other when the time of `EventBase.loopexit` has come.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -499,7 +500,13 @@ class EventBase(Root):
             raise RuntimeError("the loop was run in the middle of another call about its base")
 
     def _told(self, result: int) -> int:
-        """Return what the loop in C has returned, and report what it has added to that."""
+        """Return what the loop in C has returned, and report what it has added to that.
+
+        Raises `MemoryError` if there was no memory to begin it, or to go on.
+        """
+        if result == lib.EVPY_NOT_BEGUN:
+            ffi.errno = errno.ENOMEM
+            raise errors.failed(lib.event_base_loop)
         if result >= lib.EVPY_RAN_SHORT - 1:
             result -= lib.EVPY_RAN_SHORT
             self._report(_unwatched() or short(), self)

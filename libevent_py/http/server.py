@@ -127,6 +127,7 @@ class HttpServer(Child):
         pointer = self.pointer
         lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
         lib.evpy_http_set_gencb(pointer, False, self._key)
+        self._set_bevcb()
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if self._parent is not None:

@@ -732,6 +732,137 @@ def test_a_loop_s_lack_of_memory_goes_to_on_error_and_it_runs_on() -> None:
     assert printed == "[200, 200, 200] {(<class 'MemoryError'>, True)}\n"
 
 
+#: In some turn of the loop much happens, and from the nth allocation on there is no memory.
+MUCH = """
+import itertools, socket, sys
+from libevent_py import *
+from libevent_py import debug
+from libevent_py.testing import LocalDnsServer
+
+NUMBER = 60
+kind = sys.argv[1]
+debug.count_memory()
+
+
+def turn(base):
+    try:
+        base.loop(LoopFlag.ONCE | LoopFlag.NONBLOCK)
+    except MemoryError:
+        return True
+    return False
+
+
+class Text(rpc_message.Message):
+    text = rpc_message.String(1)
+
+
+def request():
+    if kind != "rpc":
+        return b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n"
+    body = Buffer()
+    tag.marshal_string(body, 1, "hello")
+    start = f"POST /.rpc.Echo HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+    return start.encode() + body.remove(len(body))
+
+
+def ask(port, peers):
+    "Ask NUMBER times, on a connection each."
+    while len(peers) < NUMBER:
+        peers.append(socket.create_connection(("127.0.0.1", port)))
+        peers[-1].sendall(request())
+        peers[-1].setblocking(False)
+
+
+def echo(call):
+    call.reply.text = call.request.text
+    call.done()
+
+
+def answered(peer):
+    try:
+        return peer.recv(999).endswith(b"hello")
+    except OSError:
+        return False
+
+
+def serve(base):
+    server = HttpServer(base)
+    server.set_gencb(lambda request: request.send_reply(200, "OK", b"hello"))
+    if kind == "bounded":
+        server.max_headers_size = 4000
+    elif kind == "limited":
+        server.rate_limit = RateLimit(100_000)
+    elif kind == "rpc":
+        rpcs = RpcServer(server)
+        rpcs.register("Echo", Text, Text, echo)
+    port, peers, later = server.bind_socket("127.0.0.1", 0).port, [], []
+    ask(port, peers)
+    yield
+    for _ in range(20):
+        turn(base)
+    ask(port, later)
+    missing = set(later)
+    for _ in range(100):
+        turn(base)
+        missing = {peer for peer in missing if not answered(peer)}
+        if not missing:
+            break
+    else:
+        raise AssertionError(f"{len(missing)} clients have no answer")
+    for peer in peers + later:
+        peer.close()
+    server.close()
+
+
+def look_up(base):
+    names = LocalDnsServer(base)
+    dns = names.dns_base()
+    ended = []
+    names.names = {f"n{at}.test": "1.2.3.4" for at in range(NUMBER)}
+
+    def end(*told):
+        ended.append(told)
+
+    def begin(name):
+        if kind == "resolve":
+            return dns.resolve_ipv4(name, end)
+        return dns.getaddrinfo(name, 80, end)
+
+    lookups = [begin(name) for name in names.names]
+    yield
+    for _ in range(20):
+        turn(base)
+    for lookup in lookups:
+        lookup.cancel()
+    while len(ended) < NUMBER:
+        turn(base)
+    dns.close()
+    names.close()
+    assert len(ended) == NUMBER
+
+
+ran_out = 0
+for turns, nth in itertools.product(range(4), (1, 8, 36, 99)):
+    with EventBase() as base:
+        base.on_error = lambda error, source: None
+        work = (look_up if kind in ("resolve", "getaddrinfo") else serve)(base)
+        next(work)
+        for _ in range(turns):
+            turn(base)
+        with debug.FailingMemory(nth, onwards=True) as failing:
+            ran_out += sum(turn(base) for _ in range(4))
+        for _ in work:
+            pass
+print("it went on", ran_out > 0, debug.memory(MemorySource.LIBEVENT).blocks)
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "bounded", "limited", "rpc", "resolve", "getaddrinfo"])
+def test_the_loop_survives_a_turn_that_needs_more_than_was_put_aside(kind: str) -> None:
+    """Where libevent would crash, it ends the loop first; then new clients are served again."""
+    assert run_python(MUCH, kind, stderr=None) == "it went on True 0\n"
+
+
 def test_what_a_callback_itself_asks_for_is_refused() -> None:
     """Memory is put aside for libevent's own needs only."""
     printed = run_python(
