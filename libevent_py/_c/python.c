@@ -309,10 +309,20 @@ static PyObject *evpy_weak(PyObject *self, PyObject *object)
 	return PyWeakref_NewRef(object, NULL);
 }
 
-/* Put there a function that makes weak references: called as a class, Python's own takes twice as long. */
+/* The number of the interpreter that calls, 0 being the main one. cffi gives the GIL up where it calls C, and
+ * PyGILState_Ensure() takes it as the main interpreter: only a function that Python itself calls can tell. */
+static PyObject *evpy_interpreter(PyObject *self, PyObject *unused)
+{
+	(void)self;
+	(void)unused;
+	return PyLong_FromLongLong(PyInterpreterState_GetID(PyInterpreterState_Get()));
+}
+
+/* Put there that, and a function that makes weak references: called as a class, Python's own takes twice as long. */
 static int evpy_python_functions(uintptr_t names)
 {
 	static PyMethodDef functions[] = {
+	    {"interpreter", evpy_interpreter, METH_NOARGS, NULL},
 	    {"weak", evpy_weak, METH_O, NULL},
 	    {NULL, NULL, 0, NULL},
 	};

@@ -107,7 +107,13 @@ def compiled() -> bool:
 #: Whether the compiled module is that of libevent_py_binary, which has libraries of its own.
 is_binary = compiled()
 
+from libevent_py._core import for_c  # noqa: E402
 from libevent_py._ffi import ffi, lib  # noqa: E402
+
+# C refers to the objects of one interpreter: another one's would take their place, and the first
+# one's callbacks would no longer be called.
+if for_c.functions(lib.evpy_python_functions)["interpreter"]():
+    raise ImportError("libevent_py can be used in the main interpreter only, not in one made in it")
 
 #: The version of the library in use, which may differ from the one compiled against.
 libevent_version: str = ffi.string(lib.event_get_version()).decode()

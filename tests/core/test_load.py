@@ -71,3 +71,33 @@ def test_importing_loads_nothing_that_takes_long_and_is_seldom_needed() -> None:
     assert seldom.isdisjoint(sys.modules), seldom & set(sys.modules)
     """
     run_python(code, fresh=True)
+
+
+def test_another_interpreter_is_refused_and_leaves_the_main_one_alone() -> None:
+    """C refers to the objects of one: those of another took their place, and nothing was called."""
+    pytest.importorskip("_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters")
+    code = """
+    import sys
+    from libevent_py import Event, EventBase
+    if sys.version_info < (3, 13):
+        import _xxsubinterpreters as interpreters
+        other = interpreters.create(isolated=False)
+    else:
+        import _interpreters as interpreters
+        other = interpreters.create("legacy")
+    interpreters.run_string(other, '''if True:
+        try:
+            import libevent_py
+        except ImportError as error:
+            print("refused:", error, flush=True)
+    ''')
+    fired = []
+    with EventBase() as base:
+        Event.timer(base, lambda *_: fired.append(1)).add(0.01)
+        base.dispatch()
+    print(fired)
+    interpreters.destroy(other)
+    """
+    said = run_python(code, fresh=True)
+    assert said.startswith("refused: libevent_py can be used in the main interpreter only")
+    assert said.endswith("[1]\n")
