@@ -81,9 +81,15 @@ class Listener(Child):
         """
         self._check_unmade()
         flags = convert.flags(ListenerOption, options, "options")
+        backlog = convert.integer(backlog, "backlog", -1, 2**31 - 1)
         if backlog == 0:
             raise ValueError("backlog must not be 0: the socket doesn't listen yet")
         bound = _bound(address, flags)
+        try:
+            self._check_unmade()  # an argument's own method may have made it meanwhile
+        except BaseException:
+            bound.close()
+            raise
         try:
             flags |= ListenerOption.CLOSE_ON_FREE
             self._start(base, bound.fileno(), callback, backlog, flags)

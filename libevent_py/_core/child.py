@@ -62,6 +62,7 @@ class Child(Handle):
         cls._lends = cls._lent is not Child._lent
 
     def __init__(self, base: EventBase, key: int, pointer: Made) -> None:
+        self._check_unmade()  # an argument's own method may have made it meanwhile
         self.base: EventBase = base
         self._key = key
         ref = weak(self)

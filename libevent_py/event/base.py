@@ -140,6 +140,7 @@ class EventBase(Root):
         what = ffi.NULL if config is None else config.pointer
         failure = functools.partial(unmakable, config, method)
         make = lib.evpy_event_base_new_with_config
+        self._check_unmade()  # an argument's own method may have made it meanwhile
         self._begin(Making(make, what, failure=failure), nolock)
         if priorities is not None:
             errors.call(lib.event_base_priority_init, self.pointer, priorities)

@@ -98,10 +98,10 @@ class Event(EventState):
         naming what is wrong with an argument; unlike in C, also for READ, WRITE or CLOSED with -1
         or a descriptor that is closed. Wraps ``event_new``.
         """
-        if hasattr(self, "_key"):
-            raise RuntimeError(f"this {type(self).__name__} has been made already")
+        self._check_unkeyed()
         what = convert.flags(EventFlag, what, "what")
         number = _checked(fd, what)
+        self._check_unkeyed()  # the fileno() of *fd* may have made it meanwhile
         _make(self, base, number, int(what), callback)
         if fd is not number:
             self._file = fd
@@ -109,6 +109,11 @@ class Event(EventState):
             self._armed = False  # if this raises, nobody forgot to add the event: don't warn
             self.priority = priority
             self._armed = UNUSED
+
+    def _check_unkeyed(self) -> None:
+        """Raise `RuntimeError` if ``__init__`` has run before, even for an event that is closed."""
+        if hasattr(self, "_key"):
+            raise RuntimeError(f"this {type(self).__name__} has been made already")
 
     @classmethod
     def timer(

@@ -315,3 +315,78 @@ def test_a_call_is_refused_whose_pool_has_lost_its_last_connection_meanwhile(
         with pytest.raises(RuntimeError, match="the pool has no connection"):
             pool.call("Message", Sly(), Kill, print)
         connection.close()
+
+
+class Elsewhere:
+    """An argument whose own methods make what it is an argument for."""
+
+    def __init__(self, value: int, make: Callable[[], None]) -> None:
+        self.value, self.make = value, make
+
+    def __index__(self) -> int:
+        self.make()
+        return self.value
+
+    fileno = __index__
+
+
+def test_what_an_argument_makes_is_not_made_once_more() -> None:
+    """The first C object was lost: a base with its descriptors, or an event that nobody freed."""
+    code = """
+    import gc, os, socket
+    from libevent_py import (
+        BufferEvent, BufferEventOption, Event, EventBase, EventFlag, Listener, debug,
+    )
+    from tests.core.test_meanwhile import Elsewhere
+
+    HERE = "127.0.0.1", 0
+    NONE = BufferEventOption(0)
+
+    def of_a_base(base, fd):
+        made = EventBase.__new__(EventBase)
+        return made, dict(priorities=Elsewhere(3, made.__init__))
+
+    def of_an_event(base, fd):
+        made = Event.__new__(Event)
+        again = lambda: made.__init__(base, fd, EventFlag.READ, print)
+        return made, dict(
+            base=base, fd=Elsewhere(fd, again), what=EventFlag.READ, callback=print
+        )
+
+    def of_a_bufferevent(base, fd):
+        made = BufferEvent.__new__(BufferEvent)
+        again = lambda: made.__init__(base, fd, options=NONE)
+        return made, dict(base=base, fd=Elsewhere(fd, again), options=NONE)
+
+    def of_a_listener(base, fd):
+        made = Listener.__new__(Listener)
+        again = lambda: made.__init__(base, HERE, print)
+        return made, dict(base=base, address=HERE, callback=print, backlog=Elsewhere(5, again))
+
+    def left():
+        gc.collect()
+        return debug.memory().blocks, sorted(os.listdir("/proc/self/fd"))
+
+    debug.count_memory()
+    with EventBase() as base:
+        base.loop()  # makes what the process keeps
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    for kind in of_a_base, of_an_event, of_a_bufferevent, of_a_listener:
+        for again in range(2):
+            before = left()
+            with EventBase() as base:
+                made, arguments = kind(base, one.fileno())
+                try:
+                    made.__init__(**arguments)
+                except RuntimeError as error:
+                    assert "has been made already" in str(error), error
+                else:
+                    raise AssertionError(kind)
+                assert not made.closed
+                made.close()
+            del made, arguments, base
+        assert left() == before, (kind, before, left())
+    one.close(); other.close()
+    """
+    run_python(code)
