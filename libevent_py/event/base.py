@@ -886,8 +886,9 @@ class EventBase(Root):
     def _check_closable(self) -> None:
         """Raise an error unless this thread can close everything made on the base."""
         signals.check_closable(self)
-        if self._threaded is not None:
-            self._threaded._end_for_close(outside(sys._getframe(1)))
+        threaded = self._threaded
+        if threaded is not None:
+            threaded._end_for_close(outside(sys._getframe(1)))
 
     def _free(self, pointer: CData) -> None:
         """Free what `_equip` and the loop have made, drain the loop, and free the base (B2)."""

@@ -180,6 +180,8 @@ class InThread:
         #: Whether the block is at its end.
         self._leaving = False
         self._error: BaseException | None = None
+        #: Whether the block was left in its own thread, so that nobody has waited for its end.
+        self._abandoned = False
         #: The thread that has begun the block.
         self._entered = 0
         #: Why calls are refused, if they are.
@@ -223,6 +225,9 @@ class InThread:
     ) -> None:
         if os.getpid() != self._process:  # the thread is the parent process's
             return
+        if self._thread.ident == get_ident():
+            self._end_here(hurry=error is not None)
+            return
         try:
             self._end(hurry=error is not None)
         except BaseException:  # an interrupt
@@ -244,6 +249,13 @@ class InThread:
 
         In a *hurry*, after the callback that runs now; else after the calls that wait.
         """
+        self._ask_to_end(hurry)
+        if self._claimed:  # not by join() alone, after which an interrupted thread seems to be over
+            self._ended.wait()
+            self._thread.join()
+        self._forget()
+
+    def _ask_to_end(self, hurry: bool) -> None:
         base = self._base
         with base._gate:
             self._leaving = True
@@ -252,15 +264,25 @@ class InThread:
                 base._rouse()
                 if hurry:
                     base.loopbreak()
-        if self._claimed:  # not by join() alone, after which an interrupted thread seems to be over
-            self._ended.wait()
-            self._thread.join()
+
+    def _forget(self) -> None:
+        """Leave nothing of the block in the base."""
+        base = self._base
         with base._gate:
             for at in reversed(range(len(base._jobs))):  # the loop may not have come to it
                 if base._jobs[at] is self._stopper:
                     del base._jobs[at]
-        if base._threaded is self:
-            base._threaded = None
+            if base._threaded is self:
+                base._threaded = None
+
+    def _end_here(self, *, hurry: bool) -> None:
+        """End the loop as a callback of its own leaves the block, which can't wait for itself.
+
+        For instance, the garbage collector has closed a generator there.
+        """
+        with self._base._gate:
+            self._abandoned = True
+        self._ask_to_end(hurry)
 
     def _end_for_close(self, caller: FrameType | None) -> None:
         """End the loop as the block's own thread closes the base: if need be, this ends the block.
@@ -290,7 +312,8 @@ class InThread:
             self._begun.set()
             base.loop(LoopFlag.NO_EXIT_ON_EMPTY)
         except BaseException as error:
-            if os.getpid() != self._process:  # a callback has forked: nobody asks for it here
+            # In a forked child, and where the block was left in this thread, nobody asks for it.
+            if os.getpid() != self._process or self._abandoned:
                 raise
             self._error = error
         finally:
@@ -307,6 +330,8 @@ class InThread:
         try:
             if self._refusal:
                 fail_calls(base._jobs, self._refuses)
+            if self._abandoned:
+                self._forget()
             base._give(self._entered)
         finally:
             self._begun.set()

@@ -417,6 +417,58 @@ def test_a_second_thread_is_refused(base: EventBase) -> None:
     assert len(refused) == 5
 
 
+def test_a_block_that_its_own_thread_leaves_ends_without_waiting_for_itself(
+    base: EventBase,
+) -> None:
+    """That thread waited for its own end, for ever."""
+    block = base.in_thread()
+    thread = block.__enter__()
+
+    def leave() -> concurrent.futures.Future[int]:
+        future = base.call(me)
+        block.__exit__(None, None, None)
+        return future
+
+    assert base.call(leave).result(PATIENCE).result(PATIENCE) == thread.ident
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    with base.in_thread() as second:
+        assert base.call(me).result(PATIENCE) == second.ident
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_block_that_is_collected_in_its_own_thread_ends(base: EventBase) -> None:
+    """What comes out of the loop after that goes where a thread's exceptions go."""
+    kept: list[Any] = []
+    hooks: list[Any] = []
+
+    def holding() -> Iterator[threading.Thread]:
+        with base.in_thread() as thread:
+            kept.append(held)
+            yield thread
+
+    held = holding()
+    thread = next(held)
+    held = kept  # type: ignore[assignment]
+
+    def collect() -> None:
+        kept.clear()
+        raise KeyError("told")
+
+    before, threading.excepthook = threading.excepthook, hooks.append
+    try:
+        base.defer(collect)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    finally:
+        threading.excepthook = before
+    assert [hook.exc_type for hook in hooks] == [KeyError]
+    assert base._threaded is None
+    base.once(lambda *_: kept.append(me()))
+    base.dispatch()
+    assert kept == [me()]
+
+
 def test_what_cannot_be_run_by_another_thread_is_refused(base: EventBase) -> None:
     refused = pytest.raises(ThreadError, match="made with NOLOCK")
     with EventConfig(flags=EventBaseFlag.NOLOCK) as config, EventBase(config) as nolock, refused:
