@@ -602,11 +602,30 @@ class EventBase(Root):
         timeout = convert.seconds(timeout)
         with self._from_any_thread():
             self._check_usable()  # a closed base has no timer
-            moment = time.monotonic() + timeout
-            set_at = self._exit_at if lib.event_pending(self._exiter, TIMEOUT, ffi.NULL) else None
-            if set_at is None or moment < set_at:
-                errors.call(lib.evpy_event_add, self._exiter, timeout)
+            self._exit_by(time.monotonic() + timeout)
+
+    def _exit_by(self, moment: float) -> None:
+        """Have the timer stop the loop at *moment*, or before if it is set to that.
+
+        A signal handler may do the same in the middle of this; so the earliest moment is noted
+        first, and the timer is set again if it is another one afterwards.
+        """
+        before = self._exit_at
+        if before is not None and before <= moment:  # or it fires just now
+            return
+        self._exit_at = moment  # no call since it was asked for
+        try:
+            while (at := self._exit_at) is not None:
+                seconds = max(0.0, at - time.monotonic())
+                errors.call(lib.evpy_event_add, self._exiter, seconds)
+                if self._exit_at == at:
+                    return
+            if lib.event_pending(self._exiter, TIMEOUT, ffi.NULL):  # the loop has just ended
                 self._exit_at = moment
+        except BaseException:
+            if before is not None or not lib.event_pending(self._exiter, TIMEOUT, ffi.NULL):
+                self._exit_at = before  # never earlier than the timer's own
+            raise
 
     def _exit(self) -> None:
         self._exit_at = None

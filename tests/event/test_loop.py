@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from libevent_py import (
     LoopFlag,
 )
 from tests.kit.flags import NONBLOCK, ONCE, PERSIST, READ, TIMEOUT, WRITE
+from tests.kit.interposing import Within
 from tests.kit.peers import Pair
 from tests.kit.support import PATIENCE, only, run_c
 
@@ -249,6 +251,38 @@ def test_of_several_loopexits_the_first_counts(base: EventBase, order: tuple[flo
         base.loopexit(timeout)
     assert base.dispatch() is True
     assert base.got_exit
+
+
+class InExits(Within):
+    names = ("loopexit", "_exit_by", "_exit", "evpy_wake")
+
+
+def test_a_loopexit_amid_another_one_is_not_lost() -> None:
+    """The later time of the outer one replaced that of a signal handler."""
+    for number in itertools.count():
+        with EventBase() as base:
+            interposer = InExits(partial(base.loopexit, 0.001), number, signals=True)
+            interposer.run(base.loopexit, 1000)
+            if interposer.where is None:
+                break
+            base.once(lambda *_: base.loopbreak(), timeout=1)
+            base.dispatch()
+            assert base.got_exit, interposer.where
+    assert number > 3
+
+
+def test_a_loopexit_amid_the_end_of_an_earlier_one_stops_no_later_loop() -> None:
+    for number in itertools.count():
+        with EventBase() as base:
+            base.loopexit(0.0)
+            interposer = InExits(partial(base.loopexit, 0.02), number, signals=True)
+            interposer.run(base.loop, NO_EXIT_ON_EMPTY)
+            if interposer.where is None:
+                break
+            base.once(lambda *_: None, timeout=0.05)
+            base.dispatch()
+            assert not base.got_exit, interposer.where
+    assert number > 3
 
 
 def test_a_loopexit_lets_the_other_active_events_finish_and_a_loopbreak_does_not(
