@@ -213,6 +213,7 @@ class Root(RootState):
                 if is_alive(self._thread):
                     raise self._wrong_thread()
                 self._thread = get_ident()
+            self._taken_over()
 
     def take_over(self) -> None:
         """Make this thread the owner, which alone may use the base and what is made on it.
@@ -235,6 +236,10 @@ class Root(RootState):
             if busy or at_work(self, sys._current_frames().get(owner)):
                 self._thread = owner
                 raise self._wrong_thread()
+        self._taken_over()
+
+    def _taken_over(self) -> None:
+        """Do what is to be done as this thread has become the owner."""
 
     def _give(self, thread: int) -> None:
         """Make *thread* the owner, if this one is, which doesn't use the base any more."""

@@ -518,6 +518,8 @@ class EventBase(Root):
         wakeup().unwatch(before)
         self._end_callbacks()
         self._clean_up()
+        if self._opened is not None and self._opened._left:
+            self._opened.__exit__()
 
     def _watch_pipes(self, before: list[int]) -> None:
         """Watch the pipes that wake the loop: the log's, and in the main thread the signals'.
@@ -580,12 +582,16 @@ class EventBase(Root):
     def _clean_up(self) -> None:
         """Put the base into the state that the next run of the loop expects."""
         if not self._forked and not self.closed:
-            if self._exit_at is not None:
-                lib.event_del(self._exiter)
-                self._exit_at = None
+            self._forget_exit()
             self._exhume()
             self._use_quiet(self.pointer)
         log.flush()
+
+    def _forget_exit(self) -> None:
+        """Let the time given to `loopexit` stop no later run of the loop."""
+        if self._exit_at is not None and not self._forked and not self.closed:
+            lib.event_del(self._exiter)
+            self._exit_at = None
 
     @any_thread
     def loopexit(self, timeout: Timeout = None) -> None:
@@ -653,6 +659,11 @@ class EventBase(Root):
         if self._nolock and self._thread != get_ident() and is_alive(self._thread):
             raise self._wrong_thread()
         super()._claim()
+
+    def _taken_over(self) -> None:
+        if self._opened is not None:  # a block of the other thread
+            self._opened = None
+            self._forget_exit()
 
     def _from_any_thread(self) -> contextlib.AbstractContextManager[object]:
         """Return what keeps other threads from closing the base inside its ``with`` block."""

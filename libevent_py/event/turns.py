@@ -5,10 +5,15 @@ known. `Turns` does that once for all turns in its block. What can change betwee
 checked each time: the thread, a fork, a close, and whether the caller is in the middle of another
 call about the base. For the last, it would have to walk the stack; it needn't in the frame that has
 begun the block, whose callers can't have changed.
+
+A block may be left where its end can't be made: in a callback, in the middle of a call about the
+base, or after another thread has taken the base over. A generator with such a block is closed
+wherever it is dropped. Then whoever runs the loop makes what is left of that end.
 """
 
 from __future__ import annotations
 
+import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +22,7 @@ from libevent_py._core import convert
 from libevent_py._core.dispatch import live
 from libevent_py._core.frames import in_the_middle
 from libevent_py._core.owner import get_ident
+from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import lib
 
 if TYPE_CHECKING:
@@ -38,13 +44,15 @@ class Turns:
     need no wakeup descriptor.
     """
 
-    __slots__ = ("_base", "_before", "_caller", "_frame", "_waits")
+    __slots__ = ("_base", "_before", "_caller", "_frame", "_left", "_waits")
 
     def __init__(self, base: EventBase, caller: FrameType, *, waits: bool = True) -> None:
         self._base = base
         self._caller: FrameType | None = caller
         self._frame: FrameType | None = None
         self._before: list[int] = []
+        #: Whether it has been left amid a run of the loop, at whose end it ends.
+        self._left = False
         self._waits = waits
 
     def __enter__(self) -> Turns:
@@ -53,7 +61,7 @@ class Turns:
         base._check_usable()
         if base._thread != get_ident():
             base._claim()
-        base._check_runnable(caller)
+        base._check_runnable(sys._getframe(1))  # which *caller* need not have led to
         if base._opened is not None:
             return self
         if caller is not None and not caller.f_code.co_flags & RESUMED:
@@ -70,16 +78,40 @@ class Turns:
 
     def __exit__(self, *_: object) -> None:
         base = self._base
-        if base._opened is not self:
-            return
         self._frame = None
+        if base._opened is not self:
+            self._unwatch()  # another thread has taken the base over
+            return
+        if base._running:
+            self._left = True
+            return
+        self._left = False
+        if base._calls or in_the_middle(base, sys._getframe(1)):
+            self._end_amid()
+            return
         try:
             base._end_run(self._before)
         except BaseException:  # an interrupt
             base._end_run(self._before)
             raise
         finally:
+            self._before = []
             base._opened = None
+
+    def _end_amid(self) -> None:
+        """End the block where nothing can be freed: the base does that later."""
+        base = self._base
+        base._opened = None
+        self._unwatch()
+        base._forget_exit()
+        if not base._calls:
+            base._end_callbacks()
+
+    def _unwatch(self) -> None:
+        """Restore the wakeup descriptor, which another thread than the main one can't."""
+        if self._before and in_main_thread():
+            wakeup().unwatch(self._before)
+            self._before = []
 
     # hot: a program with a loop of its own calls it all the time.
     def run(self, timeout: Timeout, caller: FrameType | None) -> bool:
@@ -112,6 +144,8 @@ class Turns:
             raise
         finally:
             base._running, here.loop = False, outer
+            if self._left:
+                self.__exit__()
         if result < 0:
             raise errors.failed(lib.event_base_loop)
         base._exhume()

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -388,6 +388,100 @@ def test_a_block_in_a_generator_knows_its_caller_anew(base: EventBase) -> None:
     with pytest.raises(RuntimeError, match="in the middle of another call"):
         event.add(Number())  # type: ignore[arg-type]
     event.close()
+
+
+# A block that is left somewhere else.
+
+
+def in_a_generator(base: EventBase) -> Generator[None, None, None]:
+    """Hold a block of *base* until it is closed or dropped."""
+    with base.turns():
+        yield
+
+
+@pytest.mark.parametrize("way", ["dispatch", "turn"])
+def test_a_block_that_a_callback_leaves_ends_with_the_run(base: EventBase, way: str) -> None:
+    """The rest of the run called nothing: C found no objects any more."""
+    held = in_a_generator(base)
+    before = wakeup_fd()
+    next(held)
+    called: list[str] = []
+
+    def leave(*_: object) -> None:
+        base.loopexit(1000)
+        held.close()
+        called.append("left")
+
+    for name in "ab":
+        base.once(lambda *_, name=name: called.append(name), timeout=0.02)
+    base.once(leave, timeout=0.001)
+    if way == "dispatch":
+        base.loopexit(0.2)
+        base.dispatch()
+    else:
+        while len(called) < 3:
+            assert base.turn(PATIENCE)
+    assert called == ["left", "a", "b"]
+    assert (live.bases, wakeup_fd(), base._exit_at) == ((), before, None)
+
+
+def test_a_block_that_is_left_in_the_middle_of_a_call_frees_nothing(base: EventBase) -> None:
+    held = in_a_generator(base)
+    before = wakeup_fd()
+    next(held)
+    base.loopexit(0.01)
+    freed: list[object] = []
+
+    class Number:
+        def __float__(self) -> float:
+            base._once_clean(freed.append, self)
+            held.close()
+            assert (freed, live.bases, wakeup_fd()) == ([], (), before)
+            return 0.05
+
+    number = Number()
+    called: list[object] = []
+    event = Event.timer(base, lambda *_: called.append(1)).add(number)  # type: ignore[arg-type]
+    base.dispatch()  # which the time given to loopexit() doesn't stop
+    assert (freed, called) == ([number], [1])
+    event.close()
+
+
+def test_a_block_made_before_a_call_is_not_begun_in_the_middle_of_it(base: EventBase) -> None:
+    block = base.turns()
+
+    class Number:
+        def __float__(self) -> float:
+            with block:
+                raise AssertionError("it began")
+
+    event = Event.timer(base, print)
+    with pytest.raises(RuntimeError, match="in the middle of another call"):
+        event.add(Number())  # type: ignore[arg-type]
+    event.close()
+
+
+def test_a_block_may_end_while_another_thread_runs_the_loop(base: EventBase) -> None:
+    """That thread has taken the base over, and the end of the block made it call nothing more."""
+    called: list[str] = []
+    begun, left = threading.Event(), threading.Event()
+
+    def run() -> None:
+        base.take_over()
+        base.once(lambda *_: (begun.set(), left.wait(PATIENCE)))
+        base.once(lambda *_: called.append("later"), timeout=0.01)
+        base.dispatch()
+
+    before = wakeup_fd()
+    thread = threading.Thread(target=run)
+    with base.turns():
+        thread.start()
+        assert begun.wait(PATIENCE)
+    assert wakeup_fd() == before
+    left.set()
+    thread.join()
+    assert called == ["later"]
+    assert live.bases == ()
 
 
 def test_a_forked_child_needs_reinit_to_go_on() -> None:
