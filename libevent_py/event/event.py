@@ -399,7 +399,7 @@ class Event(EventState):
         """Delete and free the event; a second time does nothing.
 
         With *finalize*, the loop calls ``finalize(event)`` once the event's callback can't run any
-        more, at the latest when the base is closed.
+        more, at the latest when the base is closed; in a forked child, after `EventBase.reinit`.
         Wraps ``event_free``, ``event_free_finalize``.
         """
         if finalize is not None:
@@ -419,6 +419,9 @@ class Event(EventState):
                 if self.closed:
                     self.base._once_clean(Event._disarm, self)  # after it is freed
                 raise
+            finally:
+                if finalize is not None and self.closed:
+                    self.base._once_clean(self._tell_when_quiet, finalize)
             return
         taken: list[CData] = []
         try:
@@ -441,6 +444,16 @@ class Event(EventState):
         base._may_call(key, self)
         self._armed = True  # or the end of the event's own callback would disarm the finalizer
         self._callback = finalize
+
+    def _tell_when_quiet(self, finalize: FinalizeCallback) -> None:
+        """Have the loop call *finalize*, as the event that a forked child has closed is freed."""
+        self.base._when_quiet(self._tell, finalize, now=False)
+
+    def _tell(self, finalize: FinalizeCallback) -> None:
+        try:
+            finalize(self)
+        except BaseException as error:
+            self.base._report(error, self)
 
     def _what_to_do(self) -> str:
         if type(self).__init__ is not Event.__init__:

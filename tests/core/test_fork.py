@@ -783,3 +783,29 @@ def test_no_descriptor_of_libevent_s_is_inherited_by_another_program(
         base.loop(LoopFlag.NONBLOCK)
         assert inherited() == before
         caught.close()
+
+
+@pytest.mark.parametrize("way", ["the loop", "closing the base"])
+def test_a_finalizer_given_in_a_child_is_called_after_reinit(base: EventBase, way: str) -> None:
+    """Nobody called it."""
+    event = Event.timer(base, print).add(1000)
+
+    def child() -> None:
+        told: list[Event] = []
+
+        def finalize(event: Event) -> None:
+            told.append(event)
+            raise KeyError("told")
+
+        event.close(finalize)
+        event.close(finalize)
+        base.reinit()
+        assert told == []
+        with pytest.raises(KeyError, match="told"):
+            base.dispatch() if way == "the loop" else base.close()
+        assert told == [event]
+        base.close()
+        assert told == [event]
+
+    in_child(child)
+    event.close()
