@@ -214,6 +214,9 @@ def take(handles: Iterable[Handle]) -> list[CData]:
     return held
 
 
+#: What must be alike in two classes if an object is to go from one to the other.
+LAYOUT = "__basicsize__", "__dictoffset__", "__weakrefoffset__"
+
 #: The base class of a `Role` for type checkers: any class.
 _Anything: Any = object
 
@@ -245,10 +248,28 @@ def subclass_of(
     if issubclass(kind, role):  # for instance after a fork inside a block of `Buffer.reserve`
         return kind
     own = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
-    metaclass: type = type(kind)
-    made: type[H] = metaclass(kind.__name__, (role, kind), own | (members or {}))
-    setattr(kind, name, made)
+    made = _subclass(kind, role, own | (members or {}))
+    type.__setattr__(kind, name, made)
     return made
+
+
+def _subclass(kind: type[H], role: type[Role], members: dict[str, object]) -> type[H]:
+    """Return a new subclass of *kind*, whose objects can become ones of it.
+
+    A user's metaclass may need arguments of its own, refuse subclasses, or make another class than
+    it is asked for; then it is passed by, or an object could never be closed.
+    """
+    metaclass: type = type(kind)
+    arguments = kind.__name__, (role, kind), members
+    try:
+        made: type[H] = metaclass(*arguments)
+        if made.__bases__ == arguments[1] and all(
+            getattr(made, size) == getattr(kind, size) for size in LAYOUT
+        ):
+            return made
+    except Exception:
+        pass  # it has been asked, but it need not agree
+    return type.__new__(metaclass, *arguments)
 
 
 class WithoutPointer(Role):

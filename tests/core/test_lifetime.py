@@ -11,12 +11,14 @@ import subprocess
 import sys
 import sysconfig
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libevent_py import (
+    Buffer,
     BufferEvent,
     BufferEventOption,
     ClosedError,
@@ -682,3 +684,81 @@ def test_finalizers_find_the_buffers_and_views_of_their_cycle_alive(valgrind: bo
         """,
         valgrind=valgrind,
     )
+
+
+def metaclass_with_an_argument() -> type:
+    class Meta(type):
+        def __new__(cls, name: str, bases: Any, members: Any, *, table: str) -> Any:
+            return super().__new__(cls, name, bases, members)
+
+        def __init__(cls, name: str, bases: Any, members: Any, *, table: str) -> None:
+            super().__init__(name, bases, members)
+
+    return Meta
+
+
+def metaclass_of_final_classes() -> type:
+    class Meta(type):
+        def __new__(cls, name: str, bases: Any, members: Any) -> Any:
+            if any(isinstance(base, cls) for base in bases):
+                raise TypeError("final")
+            return super().__new__(cls, name, bases, members)
+
+    return Meta
+
+
+def metaclass_of_one_class_for_each_name() -> type:
+    made: dict[str, Any] = {}
+
+    class Meta(type):
+        def __new__(cls, name: str, bases: Any, members: Any) -> Any:
+            if name not in made:
+                made[name] = super().__new__(cls, name, bases, members)
+            return made[name]
+
+    return Meta
+
+
+def metaclass_that_adds_slots() -> type:
+    class Meta(type):
+        def __new__(cls, name: str, bases: Any, members: Any) -> Any:
+            slots = {"__slots__": (f"of_{len(bases)}",)}
+            return super().__new__(cls, name, bases, members | slots)
+
+    return Meta
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        metaclass_with_an_argument,
+        metaclass_of_final_classes,
+        metaclass_of_one_class_for_each_name,
+        metaclass_that_adds_slots,
+    ],
+)
+def test_objects_of_a_class_with_any_metaclass_can_be_closed(make: Callable[[], type]) -> None:
+    """They, and their base, could not: what they become when they are closed was not made."""
+    meta: Any = make()
+    arguments = {"table": "x"} if make is metaclass_with_an_argument else {}
+    kinds: list[Any] = [
+        meta(f"Of{kind.__name__}", (kind,), {}, **arguments) for kind in (Event, EventBase, Buffer)
+    ]
+    base = kinds[1]()
+    event, dropped = (kinds[0](base, -1, 0, print).add(1000) for _ in range(2))
+    event.close()
+    dropped.delete()
+    del dropped
+    assert base.events() == []
+    left = kinds[0](base, -1, 0, print).add(1000)
+    base.close()
+    buffer = kinds[2](b"a")
+    with buffer.reserve(1) as view:
+        view[:] = b"b"
+        buffer.commit(1)
+    assert bytes(buffer) == b"ab"
+    buffer.close()
+    for thing in base, event, left, buffer:
+        assert thing.closed
+        with pytest.raises(ClosedError):
+            thing.pointer  # noqa: B018
