@@ -119,9 +119,10 @@ def flags(kind: type[Flags], value: int, name: str) -> Flags:
     known = _known.get(kind)
     if known is None:
         known = _known[kind] = functools.reduce(operator.or_, map(int, kind), 0)
-    if int(value) & ~known:  # a flag's own ~ stays within the flag's bits
-        raise ValueError(f"{name} has bits that {kind.__name__} does not know: {value:#x}")
-    return value if type(value) is kind else kind(value)
+    number = operator.index(value)  # not int(), which a user's class may have as it likes
+    if number & ~known:  # a flag's own ~ stays within the flag's bits
+        raise ValueError(f"{name} has bits that {kind.__name__} does not know: {number:#x}")
+    return value if type(value) is kind else kind(number)
 
 
 def integer(value: SupportsIndex, name: str, low: int, high: int) -> int:
@@ -233,13 +234,14 @@ def descriptor(value: FileDescriptor, name: str = "fd") -> int:
             raise ValueError(f"{name} must be an open file descriptor: {error}") from None
         if not isinstance(fd, int):
             raise TypeError(f"{name}'s fileno() must return an integer, not {fd!r}")
+    fd = operator.index(fd)  # not int(), which a user's class may have as it likes
     if not 0 <= fd <= MAX_FD:
         raise ValueError(f"{name} must be an open file descriptor, not {fd}")
     try:
         os.get_inheritable(fd)  # the cheapest call that fails for a closed descriptor
     except OSError as error:
         raise OSError(error.errno, f"{name} {fd}: {error.strerror}") from None
-    return int(fd)
+    return fd
 
 
 def fd_with(fd: int, base: CData) -> str:

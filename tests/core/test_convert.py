@@ -404,3 +404,23 @@ def test_an_address_of_no_length_is_refused_unread() -> None:
 
 def test_text_from_c_is_utf_8_with_other_bytes_escaped() -> None:
     assert convert.text(ffi.new("char[]", b"caf\xc3\xa9 \xff")) == "café \\xff"
+
+
+class Lying(int):
+    """A number that says it is another one."""
+
+    def __int__(self) -> int:
+        return 1
+
+
+def test_a_number_that_lies_is_taken_for_what_it_is() -> None:
+    """Its int() was looked at, or was used, though C would get, or had been asked of, another."""
+    with pytest.raises(ValueError, match="0x1001"):
+        convert.flags(EventFlag, Lying(0x1001), "what")
+    assert convert.flags(EventFlag, Lying(2), "what") is EventFlag.READ
+    reader, writer = os.pipe()
+    try:
+        assert convert.descriptor(Lying(reader)) == reader
+    finally:
+        os.close(reader)
+        os.close(writer)
