@@ -99,7 +99,10 @@ class Wakeup:
     def unwatch(self, before: list[int]) -> None:
         """Undo `watch`, as far as it got; a second time does nothing else."""
         for number in before[1:]:
-            signal.set_wakeup_fd(number)
+            try:
+                signal.set_wakeup_fd(number)
+            except (OSError, ValueError):  # its owner has closed it, or made it blocking
+                signal.set_wakeup_fd(-1)
             self.signalled()  # passes on the signal that stopped the loop
         for number in before[:1]:
             self.previous = number

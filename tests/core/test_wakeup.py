@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from libevent_py import Event, EventBase, EventFlag, LoopFlag
+from libevent_py._core.dispatch import live
 from libevent_py._core.wakeup import wakeup
 from tests.kit.flags import NONBLOCK, ONCE
 from tests.kit.support import PATIENCE, run_python
@@ -371,6 +372,19 @@ def test_it_is_not_fed_with_what_came_before_it_was_there(base: EventBase, alarm
             signal.set_wakeup_fd(before)
         with pytest.raises(BlockingIOError):
             reader.recv(100)
+
+
+def test_one_that_was_closed_meanwhile_is_not_put_back(base: EventBase) -> None:
+    """The loop raised OSError instead of what it had to, and left ours in its place."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno())
+    try:
+        base.once(lambda *_: (reader.close(), writer.close()))
+        assert base.dispatch() is False
+        assert live.bases == ()
+    finally:
+        assert signal.set_wakeup_fd(before) == -1
 
 
 def test_without_one_of_the_user_s_there_is_none_afterwards(base: EventBase) -> None:
