@@ -14,7 +14,6 @@ import errno
 import functools
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -42,6 +41,7 @@ from libevent_py.event.config import (
     highest_reserved,
     unmakable,
 )
+from libevent_py.event.exits import exit_after, forget_exit
 from libevent_py.event.explain import account
 from libevent_py.event.threads import Call, InThread, Jobs, closed_first, fail_calls, was_lost
 from libevent_py.event.turns import Turns, short
@@ -582,16 +582,10 @@ class EventBase(Root):
     def _clean_up(self) -> None:
         """Put the base into the state that the next run of the loop expects."""
         if not self._forked and not self.closed:
-            self._forget_exit()
+            forget_exit(self)
             self._exhume()
             self._use_quiet(self.pointer)
         log.flush()
-
-    def _forget_exit(self) -> None:
-        """Let the time given to `loopexit` stop no later run of the loop."""
-        if self._exit_at is not None and not self._forked and not self.closed:
-            lib.event_del(self._exiter)
-            self._exit_at = None
 
     @any_thread
     def loopexit(self, timeout: Timeout = None) -> None:
@@ -608,30 +602,7 @@ class EventBase(Root):
         timeout = convert.seconds(timeout)
         with self._from_any_thread():
             self._check_usable()  # a closed base has no timer
-            self._exit_by(time.monotonic() + timeout)
-
-    def _exit_by(self, moment: float) -> None:
-        """Have the timer stop the loop at *moment*, or before if it is set to that.
-
-        A signal handler may do the same in the middle of this; so the earliest moment is noted
-        first, and the timer is set again if it is another one afterwards.
-        """
-        before = self._exit_at
-        if before is not None and before <= moment:  # or it fires just now
-            return
-        self._exit_at = moment  # no call since it was asked for
-        try:
-            while (at := self._exit_at) is not None:
-                seconds = max(0.0, at - time.monotonic())
-                errors.call(lib.evpy_event_add, self._exiter, seconds)
-                if self._exit_at == at:
-                    return
-            if lib.event_pending(self._exiter, TIMEOUT, ffi.NULL):  # the loop has just ended
-                self._exit_at = moment
-        except BaseException:
-            if before is not None or not lib.event_pending(self._exiter, TIMEOUT, ffi.NULL):
-                self._exit_at = before  # never earlier than the timer's own
-            raise
+            exit_after(self, timeout)
 
     def _exit(self) -> None:
         self._exit_at = None
@@ -663,7 +634,7 @@ class EventBase(Root):
     def _taken_over(self) -> None:
         if self._opened is not None:  # a block of the other thread
             self._opened = None
-            self._forget_exit()
+            forget_exit(self)
 
     def _from_any_thread(self) -> contextlib.AbstractContextManager[object]:
         """Return what keeps other threads from closing the base inside its ``with`` block."""
@@ -916,8 +887,7 @@ class EventBase(Root):
     def _check_closable(self) -> None:
         """Raise an error unless this thread can close everything made on the base."""
         signals.check_closable(self)
-        threaded = self._threaded
-        if threaded is not None:
+        if (threaded := self._threaded) is not None:
             threaded._end_for_close(outside(sys._getframe(1)))
 
     def _free(self, pointer: CData) -> None:

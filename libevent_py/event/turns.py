@@ -24,6 +24,7 @@ from libevent_py._core.frames import in_the_middle
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
 from libevent_py._ffi import lib
+from libevent_py.event.exits import forget_exit
 
 if TYPE_CHECKING:
     from libevent_py._core.convert import Timeout
@@ -103,7 +104,7 @@ class Turns:
         base = self._base
         base._opened = None
         self._unwatch()
-        base._forget_exit()
+        forget_exit(base)
         if not base._calls:
             base._end_callbacks()
 

@@ -254,7 +254,7 @@ def test_of_several_loopexits_the_first_counts(base: EventBase, order: tuple[flo
 
 
 class InExits(Within):
-    names = ("loopexit", "_exit_by", "_exit", "evpy_wake")
+    names = ("loopexit", "exit_after", "_exit", "evpy_wake")
 
 
 def test_a_loopexit_amid_another_one_is_not_lost() -> None:

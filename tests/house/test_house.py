@@ -39,8 +39,8 @@ FLOORS = """
 
     debug log util
 
-    event.config event.descriptor event.common_timeout event.explain event.turns event.threads
-    event.base event.event event.asked event
+    event.config event.descriptor event.common_timeout event.explain event.exits event.turns
+    event.threads event.base event.event event.asked event
 
     buffer.failure buffer.callbacks buffer.segment buffer.memory buffer.deferral buffer.buffer
     buffer.owned buffer
