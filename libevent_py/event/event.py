@@ -45,6 +45,7 @@ event_active: Final = lib.evpy_event_active  # an attribute of lib costs as much
 event_add: Final = lib.evpy_event_add
 event_del: Final = lib.evpy_event_del
 event_new: Final = lib.evpy_event_new
+event_stays: Final = lib.evpy_event_stays
 _MAX_SECONDS = convert.MAX_SECONDS
 _MICROSECOND = 1e-6  # C may round a shorter timeout to 0
 
@@ -213,7 +214,7 @@ class Event(EventState):
         if lib.evpy_event_add_timeval(pointer, tv):
             raise self._refused()
         self._armed = True
-        self.base._may_call(self._key, self)
+        self.base._live[self._key] = self  # hot: may_call()
         if self._what & lib_SIGNAL:
             signals.added(self._fd, self._key)
         self._check_open()
@@ -248,15 +249,20 @@ class Event(EventState):
         if event_del(pointer, -1 if block is None else bool(block)):
             raise errors.failed(lib.event_del, f"fd {self._fd}")
         self._disarm()
+        if event_stays(pointer):
+            self._rearm(pointer)
 
     def remove_timer(self) -> None:
         """Remove the timeout, and wait on without it. Wraps ``event_remove_timer``."""
         self.base._check_thread()
-        if lib.evpy_event_remove_timer(self.pointer):
+        pointer = self.pointer
+        if lib.evpy_event_remove_timer(pointer):
             raise errors.failed(lib.event_remove_timer)
         self._then = None
-        if not lib.evpy_event_stays(self.pointer):
+        if not event_stays(pointer):
             self._disarm()
+            if event_stays(pointer):
+                self._rearm(pointer)
 
     @any_thread
     def active(self, what: int = _TIMEOUT, ncalls: int = 1) -> None:
@@ -277,6 +283,8 @@ class Event(EventState):
             elif not self._armed:
                 self._arm_once()
             event_active(pointer)
+            if self._armed is False:
+                self._rearm(pointer)
         else:
             self._active_as(what, ncalls)
 
@@ -290,16 +298,19 @@ class Event(EventState):
         if not self._armed:
             self._arm_once()
         lib.evpy_event_active_as(pointer, *activation)
+        if self._armed is False:
+            self._rearm(pointer)
 
     def _arm_once(self) -> None:
         """Note that C will call the event, though it doesn't wait for anything."""
         if self._armed is not None:
             self._then = None
+            self._armed = True
             self.base._live[self._key] = self  # hot: may_call()
             self._check_open()
-        elif self._what & lib_SIGNAL:
-            return  # loopbreak() may cancel the calls that are left: _fired_last() asks C
-        self._armed = True
+        elif not self._what & lib_SIGNAL:
+            self._armed = True
+        # Else loopbreak() may cancel the calls that are left: _fired_last() asks C.
 
     def _check_open(self) -> None:
         """Disarm the event and raise `ClosedError` if a signal handler has closed it."""
@@ -470,6 +481,23 @@ class Event(EventState):
         if self._what & lib_SIGNAL:
             signals.removed(self._fd, self._key)
 
+    def _rearm(self, pointer: CData) -> None:
+        """Arm the event, which C may call although it has been disarmed.
+
+        A signal handler has added it, or made it active, in the middle of what disarms it; or has
+        deleted it in the middle of what makes it active.
+        """
+        if self.closed or self.base._forked:
+            return
+        self._then = None
+        self._armed = True
+        self.base._may_call(self._key, self)
+        if self._what & lib_SIGNAL and lib.event_pending(pointer, lib_SIGNAL, ffi.NULL):
+            signals.added(self._fd, self._key)
+            signals.reclaim(self.base)  # Python's own handler has been set again
+        if self.closed:
+            self._disarm()
+
     def _stay(self) -> CData:
         """Return the pointer, and have C find the event until it is deleted, added or not.
 
@@ -485,12 +513,19 @@ class Event(EventState):
         if self.base._forked:  # C can't be asked in a forked child
             self._armed = True
             return
-        stays = 0 if self.closed else lib.evpy_event_stays(self.pointer)
+        try:
+            pointer = self.pointer
+        except errors.ClosedError:
+            self._disarm()
+            return
+        stays = event_stays(pointer)
         if stays:
             self._armed = True
             self._then = stays == lib_FOR_GOOD or None
-        else:
-            self._disarm()
+            return
+        self._disarm()
+        if event_stays(pointer):
+            self._rearm(pointer)
 
 
 #: Members of EventFlag as plain ints, which combine ten times as fast.

@@ -6,8 +6,12 @@ under way: only one of the two may succeed.
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from libevent_py import (
     CommonTimeout,
     DnsLookup,
     DnsServerRequest,
+    Event,
     EventBase,
     EventFlag,
     HttpConnection,
@@ -28,6 +33,7 @@ from libevent_py import (
     HttpServerConnection,
     HttpServerRequest,
     Listener,
+    LoopFlag,
     RateLimit,
     RateLimitGroup,
     Rpc,
@@ -35,6 +41,7 @@ from libevent_py import (
     TlsContext,
 )
 from libevent_py._core.child import Child
+from tests.kit.interposing import Interposer
 from tests.kit.rpc_messages import REQUEST, Kill, Msg
 from tests.kit.support import run_python
 from tests.kit.web import Client, get, where
@@ -390,3 +397,47 @@ def test_what_an_argument_makes_is_not_made_once_more() -> None:
     one.close(); other.close()
     """
     run_python(code)
+
+
+#: What may be asked of an event in the middle of something else that is asked of it.
+ASKED: dict[str, Callable[[Event], object]] = {
+    "add": lambda event: event.add(0.001),
+    "active": Event.active,
+    "delete": Event.delete,
+    "remove_timer": Event.remove_timer,
+}
+
+
+@pytest.mark.parametrize("kind", ["timer", "signal"])
+@pytest.mark.parametrize("inner", ASKED)
+@pytest.mark.parametrize("outer", ASKED)
+def test_an_event_that_a_signal_handler_changes_meanwhile_is_not_lost(
+    outer: str, inner: str, kind: str
+) -> None:
+    """It was pending or active, and nobody was called: the outer call had noted the contrary."""
+    for number in itertools.count():
+        called: list[Event] = []
+
+        def callback(event: Event, *_: object, called: list[Event] = called) -> None:
+            called.append(event)
+
+        with EventBase() as base:
+            if kind == "timer":
+                event = Event.timer(base, callback)
+            else:
+                event = Event.signal(base, signal.SIGUSR1, callback)
+            event.add(1000)
+            interposer = Interposer(partial(ASKED[inner], event), number, signals=True)
+            interposer.run(ASKED[outer], event)
+            if interposer.where is None:
+                break
+            pending = event.pending
+            if EventFlag.SIGNAL in pending:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            if pending:
+                base.once(lambda *_: base.loopbreak(), timeout=1)
+                while not called and not base.got_break:
+                    base.loop(LoopFlag.ONCE)
+            if event.expires is None:
+                assert bool(called) == bool(pending), (interposer.where, pending)
+    assert number > 2
