@@ -162,8 +162,12 @@ class DnsServer(Child):
         """The function that closes the port."""
         return functools.partial(lib.evpy_dns_server_free, self._c)
 
-    def _abandon(self, pointer: CData) -> None:
-        """Answer SERVERFAILED to the request *pointer*, which nobody else will answer."""
+    def _abandon(self, pointer: CData, code: int = SERVERFAILED) -> int:
+        """Answer *code* to the request *pointer*, which nobody else will answer.
+
+        Return C's result, which is not 0 if the answer could not be sent.
+        """
+        result = 0
         #: None once it is closed: to answer its last request would use freed memory.
         port: CData | None = None
         try:
@@ -173,7 +177,8 @@ class DnsServer(Child):
             if port is None:
                 lib.evpy_dns_drop(self._c, pointer)
             else:
-                respond(self._c, pointer, SERVERFAILED)
+                result = respond(self._c, pointer, code)
+        return result
 
 
 def _bound(address: HostAndPort) -> socket.socket:

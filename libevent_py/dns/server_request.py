@@ -15,6 +15,8 @@ from libevent_py._core.convert import Octets
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import slot, without_pointer
+from libevent_py._core.owner import getrefcount
+from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import ffi, lib
 from libevent_py.enums import DnsClass, DnsFlag, DnsResult, DnsSection, DnsType
 
@@ -42,6 +44,8 @@ add_a: Final = lib.evdns_server_request_add_a_reply
 respond: Final = lib.evpy_dns_respond
 
 SERVERFAILED = int(DnsResult.SERVERFAILED)
+
+DROPPED = "a DNS answer is dropped: %s"
 
 
 @described(
@@ -94,7 +98,8 @@ class DnsServerRequest(Child):
             name = bytes(ffi.string(ffi.cast("char *", more.name)))
             self._take_room(4, name)
             self.questions.append(_question(name, more.type, more.dns_question_class))
-        super().__init__(server.base, next_key(), pointer)  # last: with it, the request is whole
+        # Last: with it, the request is whole. C's own reference to *pointer* would look like a use.
+        super().__init__(server.base, next_key(), copied(pointer))
 
     def _end_word(self) -> str:
         return "closed, answered or dropped"
@@ -272,18 +277,23 @@ class DnsServerRequest(Child):
 
         The request can't be used afterwards. Raises `BlockingIOError` when the socket's buffer is
         full. If the network doesn't take the answer, that is only logged, as in C. In both cases
-        the query stays unanswered. Wraps ``evdns_server_request_respond``.
+        the query stays unanswered. Called in the middle of another method of the request, as by the
+        handler of a signal, it answers when that method returns, and both are only logged.
+        Wraps ``evdns_server_request_respond``.
         """
         self.base._check_thread()
         self.pointer  # noqa: B018  (hot: raises if it has been answered)
         if err is not NONE:
             err = convert.integer(err, "err", 0, 15)
+        if getrefcount(self.pointer) > ALONE and self._is_in_use():
+            self._answer_later(int(err))
+            return
         result = self._answer(int(err))
         if result:
             failure = errors.failed(lib.evdns_server_request_respond)
             if result < 0:
                 raise failure
-            log.logger.warning("a DNS answer is dropped: %s", failure)
+            log.logger.warning(DROPPED, failure)
 
     def drop(self) -> None:
         """Leave the query unanswered. Wraps ``evdns_server_request_drop``."""
@@ -320,6 +330,11 @@ class DnsServerRequest(Child):
                     self.base._forget(self._key)
                     raise
 
+    def _answer_later(self, err: int) -> None:
+        """Answer with *err* once the method is done in whose middle this comes."""
+        self._free = functools.partial(_answer_late, self.server, err)
+        super().close()
+
     def _fail(self) -> None:
         """Answer SERVERFAILED, unless it has been answered."""
         if not self.closed and not self.base._forked:
@@ -330,6 +345,12 @@ class DnsServerRequest(Child):
         if isinstance(why, errors.ClosedError) and not self.server.closed:
             return errors.ClosedError("this DnsServerRequest has been answered or dropped")
         return why
+
+
+def _answer_late(server: DnsServer, err: int, pointer: CData) -> None:
+    """Answer *err* to the request *pointer*, and log it if the answer can't be sent."""
+    if server._abandon(pointer, err):
+        log.logger.warning(DROPPED, errors.failed(lib.evdns_server_request_respond))
 
 
 def _saved(names: tuple[bytes, ...]) -> int:

@@ -52,6 +52,7 @@ from tests.kit.dns_packets import (
     read,
 )
 from tests.kit.dns_uses import EVERYTHING, Answer
+from tests.kit.interposing import Within
 from tests.kit.peers import ANYWHERE, is_open, run_until, settle
 from tests.kit.support import PATIENCE, run_python
 
@@ -838,6 +839,24 @@ def test_an_answer_that_the_network_refuses_is_logged_and_gone(
         assert "a DNS answer is dropped: " in caplog.text
         requests.clear()  # SERVERFAILED doesn't go out either
         settle(base)
+
+
+def test_an_answer_in_the_middle_of_another_method_that_is_refused_is_logged(
+    base: EventBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests: list[DnsServerRequest] = []
+    server, sock = unix_pair(base, requests.append)
+    with server:
+        with sock:
+            sock.send(query(NAME))
+            settle(base)
+        request = requests.pop()
+        interposer = Within(request.respond, 0)
+        interposer.names = ("call",)  # of C, which has the pointer by then
+        with caplog.at_level(logging.WARNING, "libevent"):
+            interposer.run(request.add_ptr_reply, "127.0.0.1", NAME, 60)
+        assert interposer.where is not None
+        assert caplog.text.count("a DNS answer is dropped: ") == 1
 
 
 def test_an_error_of_an_earlier_answer_does_not_keep_the_next_from_going_out(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import threading
 import weakref
+from collections.abc import Callable
 
 import pytest
 
 from libevent_py import (
     ClosedError,
     DnsResult,
+    DnsSection,
     DnsServer,
     DnsServerRequest,
     EventBase,
@@ -487,3 +490,54 @@ def test_a_request_whose_answer_is_interrupted_is_freed_before_its_base() -> Non
             break
         number += 1
     assert told > 10
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda request: request.add_a_reply(NAME, ["127.0.0.1", "127.0.0.2"], 60),
+        lambda request: request.add_aaaa_reply(NAME, "::1", 60),
+        lambda request: request.add_ptr_reply("127.0.0.1", NAME, 60),
+        lambda request: request.add_cname_reply(NAME, "other.test", 60),
+        lambda request: request.add_reply(DnsSection.ANSWER, NAME, 16, 1, 60, b"text"),
+        lambda request: request.add_reply(DnsSection.ANSWER, NAME, 12, 1, 60, NAME, True),
+        lambda request: request.address,
+        repr,
+    ],
+)
+@pytest.mark.parametrize("in_callback", [False, True])
+def test_a_request_that_is_answered_in_the_middle_of_its_method_is_freed_afterwards(
+    base: EventBase, use: Callable[[DnsServerRequest], object], in_callback: bool
+) -> None:
+    """As a signal handler may answer it: the method would give C what is freed."""
+    asked: list[DnsServerRequest] = []
+    outcomes: list[Exception] = []
+    interposer = Interposer(gc.collect, -1)
+
+    def keep(request: DnsServerRequest) -> None:
+        asked.append(request)
+        if in_callback:
+            tried()
+
+    def tried() -> None:
+        try:
+            interposer.run(use, asked[0])
+        except Exception as error:
+            outcomes.append(error)
+
+    with DnsServer(base, ANYWHERE, keep) as server, Client(server) as client:
+        for number in itertools.count():
+            asked.clear()
+            interposer = Interposer(lambda: refuse(asked[0]), number)
+            client.send(query(NAME, number=number))
+            run_until(base, lambda: asked)
+            if not in_callback:
+                tried()
+            if interposer.where is None:
+                break
+            assert asked[0].closed
+            answer = read(client.answer())
+            assert (answer.number, answer.code) == (number, DnsResult.REFUSED), interposer.where
+        assert number > 5
+        assert all(type(error) is ClosedError for error in outcomes), outcomes
+        asked[0].drop()
