@@ -49,6 +49,20 @@ static void evpy_bufferevent_unlimit(struct bufferevent *bev, int busy)
 		bufferevent_set_rate_limit(bev, evpy_no_limit);
 }
 
+/* Take `n` bytes out of a bucket; 1 if there is none. libevent asserts that there is, and only here nothing can come
+ * between. */
+static int evpy_bufferevent_take(struct bufferevent *bev, int writing, ev_ssize_t n)
+{
+	int result = 1;
+
+	bufferevent_lock(bev);
+	if (evpy_limit_of(bev) != NULL)
+		result = writing ? bufferevent_decrement_write_limit(bev, n)
+				 : bufferevent_decrement_read_limit(bev, n);
+	bufferevent_unlock(bev);
+	return result;
+}
+
 static ev_ssize_t evpy_at_most(ev_ssize_t level, size_t most)
 {
 	return level > (ev_ssize_t)most ? (ev_ssize_t)most : level;

@@ -36,6 +36,7 @@ STANDS_FOR = {
     "evpy_bufferevent_calls": "bufferevent_getcb",
     "evpy_bufferevent_free_with_fd": "bufferevent_free",
     "evpy_bufferevent_free_without_fd": "bufferevent_free",
+    "evpy_bufferevent_take": "bufferevent_decrement_read_limit",
     "evpy_bufferevent_unlimit": "bufferevent_set_rate_limit",
     "evpy_bufferevent_write_data": "bufferevent_write",
     "evpy_call_abort": "evrpc_make_request_ctx",

@@ -47,6 +47,8 @@ SHORTEST, LONGEST = 0.001, 4_294_967.0
 #: The most that can be read or written at once.
 AT_ONCE = 2**31 - 1
 
+NO_LIMIT = "this bufferevent has no rate limit"
+
 errors.call(lib.evpy_ratelimit_init)
 
 
@@ -250,19 +252,25 @@ class Limits:
         """Count *n* bytes as read by *bev*, which must have its own limit."""
         check_not_given(bev)
         n = _taken(n, bev.read_limit, self._kept(bev).read_burst)
-        bev.base._call(lib.bufferevent_decrement_read_limit, bev.pointer, n)
+        self._take(bev, False, n)
 
     def take_from_writing(self, bev: BufferEvent, n: int) -> None:
         """Count *n* bytes as written by *bev*, which must have its own limit."""
         check_not_given(bev)
         n = _taken(n, bev.write_limit, self._kept(bev).write_burst)
-        bev.base._call(lib.bufferevent_decrement_write_limit, bev.pointer, n)
+        self._take(bev, True, n)
+
+    @staticmethod
+    def _take(bev: BufferEvent, writing: bool, n: int) -> None:
+        """Have C take *n* bytes, unless other code has removed the limit since it was asked for."""
+        if bev.base._call(lib.evpy_bufferevent_take, bev.pointer, writing, n):
+            raise ValueError(NO_LIMIT)
 
     def _kept(self, bev: BufferEvent) -> RateLimit:
         """Return the limit that C has, or raise `ValueError` if there is none."""
         limit = self.own
         if limit is None or not lib.bufferevent_get_token_bucket_cfg(bev.pointer):
-            raise ValueError("this bufferevent has no rate limit")
+            raise ValueError(NO_LIMIT)
         return self._kept_by_c(limit)
 
     # The group.

@@ -395,6 +395,33 @@ def test_nothing_is_counted_by_hand_without_a_limit(bev: BufferEvent, unlimited:
             count(1)
 
 
+@pytest.mark.parametrize("count", ["decrement_read_limit", "decrement_write_limit"])
+def test_a_limit_that_goes_while_it_is_counted_is_no_limit(count: str) -> None:
+    """As a signal handler, or the number's own code, may remove it: C would end the process."""
+    run_python(
+        f"""
+        import socket
+        from libevent_py import BufferEvent, EventBase, RateLimit
+
+        class Removing:
+            def __index__(self):
+                bev.rate_limit = None
+                return 5
+
+        here, far = socket.socketpair()
+        with EventBase() as base, far:
+            bev = BufferEvent(base, here)
+            bev.rate_limit = RateLimit(100)
+            try:
+                bev.{count}(Removing())
+            except ValueError as error:
+                assert str(error) == "this bufferevent has no rate limit", error
+            else:
+                raise AssertionError("nothing was raised")
+        """
+    )
+
+
 def test_an_exhausted_bufferevent_is_refilled_though_it_owes_several_ticks(
     base: EventBase, bev: BufferEvent, pair: Pair
 ) -> None:
