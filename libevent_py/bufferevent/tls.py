@@ -509,7 +509,10 @@ def _protocols(names: Iterable[str]) -> bytes:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"alpn_protocols must be text, not {name!r}")
-        encoded = name.encode("latin-1", "replace")
+        try:
+            encoded = name.encode("latin-1")
+        except UnicodeEncodeError:  # "?" in its place would be another protocol
+            raise ValueError(f"alpn_protocols must be of Latin-1, not {name!r}") from None
         if not 1 <= len(encoded) <= 255:
             raise ValueError(f"alpn_protocols must have 1 to 255 characters each, not {name!r}")
         result += bytes((len(encoded),)) + encoded
@@ -559,8 +562,9 @@ def _systems_certificates() -> tuple[Path | None, Path | None]:
 
 def _readable(path: Path) -> bytes:
     """Return *path* as bytes for C, or raise `OSError` if the file can't be read."""
-    with open(path, "rb"):
-        return os.fsencode(path)
+    encoded = os.fsencode(path)  # first: open() takes a descriptor, too, and would close it
+    with open(encoded, "rb"):
+        return encoded
 
 
 def why_no_tls() -> str | None:

@@ -57,6 +57,7 @@ from tests.kit.tls_peers import (
         ({"alpn_protocols": [b"h2"]}, TypeError, "alpn_protocols must be text"),
         ({"alpn_protocols": [""]}, ValueError, "alpn_protocols must have 1 to 255 characters"),
         ({"alpn_protocols": ["x" * 256]}, ValueError, "alpn_protocols must have 1 to 255"),
+        ({"alpn_protocols": ["h2", "\u20ac"]}, ValueError, "alpn_protocols must be of Latin-1"),
         ({"minimum_version": 7}, ValueError, "7 is not a valid TlsVersion"),
         (
             {"minimum_version": TlsVersion.TLSv1_3, "maximum_version": TlsVersion.TLSv1_2},
@@ -70,6 +71,16 @@ def test_a_context_refuses_by_name_what_it_can_not_use(
 ) -> None:
     with pytest.raises(error, match=said):
         TlsContext(**arguments)
+
+
+@pytest.mark.parametrize("argument", ["certfile", "keyfile", "cafile", "capath"])
+def test_a_descriptor_is_no_path_and_stays_open(argument: str) -> None:
+    with open(__file__, "rb") as file:
+        arguments: dict[str, Any] = {"certfile": __file__} if argument == "keyfile" else {}
+        arguments[argument] = file.fileno()
+        with pytest.raises((TypeError, NotADirectoryError)):
+            TlsContext(**arguments)
+        assert is_open(file.fileno())
 
 
 def test_a_key_must_be_the_certificates_own(authority: Authority) -> None:
