@@ -99,7 +99,7 @@ static int evpy_tag_marshal_buffer(struct evbuffer *buf, struct evbuffer *data, 
 	}
 	evbuffer_lock(data);
 	size = evbuffer_get_length(data);
-	if (size > INT_MAX)
+	if (size >= INT_MAX) /* as evtag_marshal() is given: it could not be removed again */
 		result = EVPY_TAG_PAYLOAD;
 	else
 		evtag_marshal_buffer(whole, tag, data);

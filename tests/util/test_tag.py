@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -215,6 +216,21 @@ def test_arguments_that_c_would_cut_are_refused_by_name() -> None:
             use()
     assert not buffer
     assert bytes(other) == b"x"
+
+
+def test_bytes_that_no_item_could_hold_stay_in_their_buffer() -> None:
+    """One byte less, and they could be removed again."""
+    size = 2**31 - 1
+    unused = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with unused as memory, Buffer() as buffer, Buffer() as data:
+        data.add_reference(memory)
+        with pytest.raises(ValueError, match=f"data must be shorter than {size} bytes"):
+            tag.marshal_buffer(buffer, 1, data)
+        assert (len(buffer), len(data)) == (0, size)
+        data.drain(1)
+        tag.marshal_buffer(buffer, 1, data)
+        tag.consume(buffer)
+        assert not buffer
 
 
 def test_a_frozen_buffer_is_left_as_it_is_and_says_so() -> None:
