@@ -49,7 +49,7 @@ class Listener(Child):
     It stays alive until it or its base is closed, even if nothing refers to it.
     """
 
-    __slots__ = ("_bound", "_callback", "_on_error", "_resting", "_socket")
+    __slots__ = ("_bound", "_callback", "_disowned", "_on_error", "_resting", "_socket")
 
     _callback: ListenerCallback | None
 
@@ -91,13 +91,17 @@ class Listener(Child):
             bound.close()
             raise
         try:
-            flags |= ListenerOption.CLOSE_ON_FREE
-            self._start(base, bound.fileno(), callback, backlog, flags)
-        finally:
-            if came_to_be(self):  # then C closes the socket, even after an interrupt
-                bound.detach()
-            else:
-                bound.close()
+            try:
+                flags |= ListenerOption.CLOSE_ON_FREE
+                self._start(base, bound.fileno(), callback, backlog, flags)
+            finally:
+                if came_to_be(self):  # then C closes the socket, even after an interrupt
+                    bound.detach()
+                else:
+                    bound.close()
+        except BaseException:
+            self._unmade()
+            raise
 
     @classmethod
     def from_fd(
@@ -124,12 +128,18 @@ class Listener(Child):
         if flags & ListenerOption.CLOSE_ON_FREE:
             convert.surrendered(fd)
         listener = cls.__new__(cls)
-        listener._start(base, number, callback, backlog, flags)
-        if not isinstance(fd, int):
-            if flags & ListenerOption.CLOSE_ON_FREE:
-                fd.detach()  # type: ignore[attr-defined]  # a socket: see `surrendered`
-            else:
-                listener._socket = fd
+        try:
+            listener._start(base, number, callback, backlog, flags)
+            if not isinstance(fd, int):
+                if flags & ListenerOption.CLOSE_ON_FREE:
+                    fd.detach()  # type: ignore[attr-defined]  # a socket: see `surrendered`
+                else:
+                    listener._socket = fd
+        except BaseException:  # an interrupt: the caller still has to close the descriptor
+            listener._unmade()
+            if came_to_be(listener) and (isinstance(fd, int) or fd.fileno() >= 0):
+                listener._disowned = True
+            raise
         return listener
 
     def _start(
@@ -140,7 +150,7 @@ class Listener(Child):
         base._check_thread()
         self._callback = None if callback is None else convert.callback(callback)
         self._on_error: ListenerErrorCallback | None = None
-        self._resting = False
+        self._resting = self._disowned = False
         self._socket: HasFileno | None = None
         #: The `BoundSocket` of the HTTP server that accepts its connections and frees it, or None.
         self._bound: BoundSocket | None = None
@@ -295,7 +305,9 @@ class Listener(Child):
     @property
     def _free(self) -> Callable[[CData], object]:
         """The function that frees the listener, unless it has been given away."""
-        return lib.evconnlistener_free if self._bound is None else _leave
+        if self._bound is not None:
+            return _leave
+        return lib.evpy_listener_free_without_fd if self._disowned else lib.evconnlistener_free
 
 
 def _leave(_pointer: CData) -> None:

@@ -54,3 +54,35 @@ static int evpy_listener_set_cb(struct evconnlistener *listener, int callback, u
 	evconnlistener_set_cb(listener, callback ? evpy_on_accept : NULL, (void *)key);
 	return 0;
 }
+
+struct evpy_listener_event {
+	struct evconnlistener *listener;
+	struct event *event;
+};
+
+static int evpy_note_listener_event(
+    const struct event_base *base, const struct event *ev, void *arg)
+{
+	struct evpy_listener_event *found = arg;
+
+	(void)base;
+	if (event_get_callback_arg(ev) == found->listener)
+		found->event = (struct event *)ev;
+	return found->event != NULL;
+}
+
+/* Frees a listener that could not be completed; its descriptor still belongs to the caller. libevent closes the one
+ * that the listener's event has. */
+static void evpy_listener_free_without_fd(struct evconnlistener *listener)
+{
+	struct evpy_listener_event found = {listener, NULL};
+
+	evconnlistener_set_cb(listener, evpy_on_accept, NULL); /* or the event may not be pending */
+	event_base_foreach_event(
+	    evconnlistener_get_base(listener), evpy_note_listener_event, &found);
+	if (found.event != NULL) {
+		event_del(found.event);
+		found.event->ev_fd = -1;
+	}
+	evconnlistener_free(listener);
+}

@@ -86,6 +86,11 @@ class Child(Handle):
         def _free(self) -> Callable[[CData], object]:
             """The function that frees the C object."""
 
+    def _unmade(self) -> None:
+        """Have C call it no more, as an interrupt has cut its making short: let go, it is freed."""
+        if came_to_be(self):
+            self.base._may_not_call(self._key)
+
     def _unusable(self) -> Exception:
         return self.base._why_unusable(self) or super()._unusable()
 

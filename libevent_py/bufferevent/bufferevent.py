@@ -131,6 +131,7 @@ class BufferEvent(BufferEventState):
         plan = plans.on(base, options, on_read, on_write, on_event, eager=True)
         number = usable(base, fd, plan.options)
         arguments = base.pointer, number, plan.for_c
+        self._check_unmade()  # an argument's own method may have made it meanwhile
         try:
             self._start(plan, next_key(), Making(lib.evpy_bufferevent_socket_new, *arguments))
             if EAGER in plan.options:
@@ -138,6 +139,7 @@ class BufferEvent(BufferEventState):
             self._sends_files = False
             adopt(self, fd)
         except BaseException:
+            self._unmade()
             if isinstance(fd, int) or fd.fileno() >= 0:  # the caller still has to close it
                 self._options = plan.alone
             raise
@@ -158,6 +160,7 @@ class BufferEvent(BufferEventState):
                 bev._start(plan, next_key(), pointer, Layers(partner=partner))
         except BaseException:
             for bev, pointer in zip((one, other), pointers, strict=True):
+                bev._unmade()
                 if pointer and not came_to_be(bev):
                     lib.evpy_bufferevent_free(pointer)
             raise
@@ -239,6 +242,7 @@ class BufferEvent(BufferEventState):
             bev._speak(session, plan, number)
             adopt(bev, fd)
         except BaseException:  # an interrupt
+            bev._unmade()
             connect.disown(bev, fd)
             raise
         return bev
@@ -282,9 +286,14 @@ class BufferEvent(BufferEventState):
     def _speak(self, session: Session, plan: Plan, fd: int, layers: Layers = ALONE) -> None:
         """Make it for *session*, through the socket *fd* or the layer below."""
         try:
-            self._start(plan, next_key(), session.making(plan, fd, layers.below), layers, session)
-        finally:
-            session.release()
+            try:
+                making = session.making(plan, fd, layers.below)
+                self._start(plan, next_key(), making, layers, session)
+            finally:
+                session.release()
+        except BaseException:
+            self._unmade()
+            raise
 
     def _give_up(self) -> CData:
         """Return the pointer for C to put a layer on; raise `ValueError` if there is one."""
@@ -315,8 +324,12 @@ class BufferEvent(BufferEventState):
         if owner is not None:  # the owner frees it
             base._forget(key)
             return
-        self._set_callbacks()
-        base._may_call(key, self)
+        try:
+            self._set_callbacks()
+            base._may_call(key, self)
+        except BaseException:
+            self._unmade()
+            raise
 
     #: Its own part, made when it is first needed, instead of the one that all bufferevents share.
     _own_layers = layers.own

@@ -78,29 +78,44 @@ class DnsServer(Child):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
         self._callback = convert.callback(callback)
+        self._c = None
+        begun: list[int] = []
+        try:
+            self._open(base, address, begun)
+        except BaseException:
+            if begun:  # else an argument's own method has made it meanwhile, or nobody has
+                self._unmade()
+            raise
+
+    def _open(
+        self, base: EventBase, address: HostAndPort | int | socket.socket, begun: list[int]
+    ) -> None:
+        """Use the socket *address*, or bind one; C closes it, even after an interrupt."""
         if not isinstance(address, tuple):
+            given = address if isinstance(address, socket.socket) else None
             try:
-                self._start(base, _checked(address))
+                self._start(base, _checked(address), begun)
             finally:
-                if isinstance(address, socket.socket) and getattr(self, "_c", None) is not None:
-                    address.detach()
+                if given is not None and begun and self._c is not None:  # no call before the next line
+                    given.detach()
             return
         bound = _bound(address)
         try:
-            self._start(base, bound.fileno())
+            self._start(base, bound.fileno(), begun)
         finally:
-            if getattr(self, "_c", None) is None:
+            if not begun or self._c is None:
                 bound.close()
-            else:  # C closes the socket, even after an interrupt
+            else:
                 bound.detach()
 
-    def _start(self, base: EventBase, fd: int) -> None:
+    def _start(self, base: EventBase, fd: int, begun: list[int]) -> None:
+        self._check_unmade()
         base._check_selectable(fd)
         errors.call(lib.evutil_make_socket_nonblocking, fd)
         # libevent wouldn't close descriptor 0 (N2).
         self._fd = fd or fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1)
         key = next_key()
-        self._c = None
+        begun.append(key)
         try:
             store = functools.partial(setattr, self, "_c")
             errors.put(store, lib.evpy_dns_server_new, base.pointer, self._fd, key)

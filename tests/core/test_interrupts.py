@@ -35,6 +35,7 @@ from libevent_py import (
     HttpServer,
     HttpServerRequest,
     Listener,
+    ListenerOption,
     LoopFlag,
     RpcPool,
     RpcServer,
@@ -47,8 +48,9 @@ from libevent_py._core.wakeup import wakeup
 from tests.kit.certificates import HOST
 from tests.kit.interposing import Interposer, Within, interrupt
 from tests.kit.operations import OPERATIONS
-from tests.kit.peers import is_open
+from tests.kit.peers import ANYWHERE, is_open
 from tests.kit.rpc_messages import REQUEST, Kill
+from tests.kit.scenes import ignore
 from tests.kit.support import PATIENCE, run_python, swept
 from tests.kit.tls_peers import tls_contexts
 
@@ -894,6 +896,68 @@ def test_tls_that_is_interrupted_while_it_is_made_leaves_the_descriptor_to_its_o
             break
         number += 1
     assert number > 50
+
+
+def bound(kind: int) -> socket.socket:
+    sock = socket.socket(type=kind)
+    sock.bind(ANYWHERE)
+    return sock
+
+
+def listening() -> socket.socket:
+    sock = bound(socket.SOCK_STREAM)
+    sock.listen()
+    return sock
+
+
+def of_number(base: EventBase, sock: socket.socket) -> Listener:
+    return Listener.from_fd(base, sock.fileno(), ignore)
+
+
+def of_another_s(base: EventBase, sock: socket.socket) -> Listener:
+    return Listener.from_fd(base, sock, ignore, options=ListenerOption(0))
+
+
+#: What makes an object, and the socket that it is given.
+FROM_SOCKETS: dict[str, tuple[Callable[[], socket.socket], Callable[..., Any]]] = {
+    "Listener": (listening, lambda base, sock: Listener(base, ANYWHERE, ignore)),
+    "Listener.from_fd": (listening, lambda base, sock: Listener.from_fd(base, sock, ignore)),
+    "Listener that waits": (listening, lambda base, sock: Listener.from_fd(base, sock, None)),
+    "Listener of a number": (listening, of_number),
+    "Listener of another's": (listening, of_another_s),
+    "DnsServer": (
+        lambda: bound(socket.SOCK_DGRAM),
+        lambda base, sock: DnsServer(base, sock, ignore),
+    ),
+    "BufferEvent": (lambda: bound(socket.SOCK_STREAM), BufferEvent),
+    "BufferEvent.pair": (listening, lambda base, sock: BufferEvent.pair(base)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # a socket that is just being made
+@pytest.mark.parametrize("what", FROM_SOCKETS)
+def test_what_an_interrupt_keeps_from_being_made_is_not_there(what: str) -> None:
+    """Nor does it close a descriptor that still is the caller's."""
+    open_socket, make = FROM_SOCKETS[what]
+    number = 0
+    where: str | None = ""
+    while where is not None:
+        base, sock = EventBase(), open_socket()
+        fd, made = sock.fileno(), None
+        interposer = Interposer(interrupt, number, signals=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            made = interposer.run(make, base, sock)
+        where = interposer.where
+        if made is None:
+            gc.collect()
+            assert not base._live, where
+        elif what == "Listener of a number":
+            sock.detach()
+        base.close()
+        assert made is not None or is_open(fd) == (sock.fileno() >= 0), where
+        sock.close()
+        number += 1
+    assert number > 20
 
 
 def test_a_pool_whose_close_is_interrupted_tells_its_calls() -> None:
