@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsIndex
 
@@ -84,9 +85,10 @@ class RateLimit:
         """Allow *read_rate* and *write_rate* bytes per *tick* seconds; None means no limit.
 
         A burst is the most bytes in one tick after a pause; None means the rate. The tick is one
-        second by default, and at least a millisecond. Raises `ValueError` for a burst that is less
-        than the rate, and for numbers that are not from 1 to 2**32 - 1, except
-        ``EV_RATE_LIMIT_MAX``, which means no limit.
+        second by default, and at least a millisecond; libevent counts whole ones, so that a part of
+        one counts as the next. Raises `ValueError` for a burst that is less than the rate, and for
+        numbers that are not from 1 to 2**32 - 1, except ``EV_RATE_LIMIT_MAX``, which means no
+        limit.
         """
         numbers = _in_range(read_rate, read_burst, write_rate, write_burst, tick)
         for name, value in zip(_FIELDS, numbers, strict=True):
@@ -150,7 +152,8 @@ def _numbers(limit: RateLimit) -> tuple[int, int, int, int, float]:
     reading, writing = (limit.read_rate, limit.read_burst), (limit.write_rate, limit.write_burst)
     *amounts, tick = _in_range(*reading, *writing, limit.tick)
     first, second, third, fourth = (min(amount, BOUNDLESS) for amount in amounts)
-    return first, second, third, fourth, tick
+    # The timer would wait for all of the tick; but what it adds is counted by whole milliseconds.
+    return first, second, third, fourth, math.ceil(round(tick * 1000, 3)) / 1000
 
 
 def level(left: int) -> int:

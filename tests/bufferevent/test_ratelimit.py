@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -393,6 +394,22 @@ def test_nothing_is_counted_by_hand_without_a_limit(bev: BufferEvent, unlimited:
     for count in (bev.decrement_read_limit, bev.decrement_write_limit):
         with pytest.raises(ValueError, match=r"^this bufferevent has no rate limit$"):
             count(1)
+
+
+def test_a_tick_of_a_part_of_a_millisecond_lets_no_more_through(
+    base: EventBase, bev: BufferEvent, pair: Pair
+) -> None:
+    """libevent waits for all of the tick, but counts 1 ms of it: it would add 1.9 times as much."""
+    got, tick = 0, 0.0019
+    bev.rate_limit = RateLimit(100, 10_000, tick=tick)
+    began = time.monotonic()
+    while (elapsed := time.monotonic() - began) < 0.3:
+        with contextlib.suppress(BlockingIOError):
+            pair[1].send(bytes(4096))
+        base.loop(LoopFlag.ONCE)
+        got += len(bev.read())
+    assert 0 < got < 1.2 * 100 * elapsed / tick + 200
+    assert bev.rate_limit.tick == tick
 
 
 @pytest.mark.parametrize("count", ["decrement_read_limit", "decrement_write_limit"])
