@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from libevent_py._core.convert import MAX_SECONDS
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag, FlushMode
 from libevent_py.event.base import EventBase
@@ -50,8 +51,10 @@ class Faults:
 
     def __post_init__(self) -> None:
         for name in ("delay", "jitter"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= MAX_SECONDS:
+                raise ValueError(
+                    f"{name} must be from 0 to {MAX_SECONDS} seconds, not {getattr(self, name)}"
+                )
         if self.fragment is not None and self.fragment < 1:
             raise ValueError(f"fragment must be at least 1 byte, not {self.fragment}")
         if not 0 <= self.corrupt <= 1:

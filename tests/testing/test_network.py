@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import time
@@ -295,8 +296,10 @@ def test_closing_the_network_closes_all(connect: Any, bad_network: BadNetwork) -
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"delay": -1}, "delay must not be negative, but is -1"),
-        ({"jitter": -0.5}, "jitter must not be negative"),
+        ({"delay": -1}, "delay must be from 0 to 2147483647 seconds, not -1"),
+        ({"delay": math.nan}, "delay must be from 0 .* not nan"),
+        ({"jitter": -0.5}, "jitter must be from 0 "),
+        ({"jitter": math.inf}, "jitter must be from 0 "),
         ({"fragment": 0}, "fragment must be at least 1 byte, not 0"),
         ({"corrupt": 2}, "corrupt must be a probability from 0 to 1, not 2"),
         ({"cut_after": -1}, "cut_after must be a number of bytes, not -1"),
