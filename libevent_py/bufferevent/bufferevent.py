@@ -1010,7 +1010,11 @@ class BufferEvent(BufferEventState):
         self._session().allow_dirty_shutdown(self.pointer, allow)
 
     def renegotiate(self) -> None:
-        """Begin another handshake, with TLS 1.2 or older; `on_event` gets CONNECTED when done.
+        """Begin another handshake, with TLS 1.2 or older; `on_event` gets CONNECTED.
+
+        A client gets it when that is done, a server once the client has been asked for one. Until
+        it is done, both should write nothing: OpenSSL may end the connection when a side that
+        writes finds the other's data amid the handshake.
 
         Raises `ValueError` with TLS 1.3, which can't renegotiate, and before the first handshake is
         done. Servers that use OpenSSL 3 refuse a client's request, unless their context has the

@@ -26,6 +26,7 @@ from libevent_py import (
     lib,
 )
 from tests.kit.certificates import HOST, Authority
+from tests.kit.flags import READ
 from tests.kit.marks import VALGRIND_TAKES_LONG
 from tests.kit.peers import (
     is_open,
@@ -322,6 +323,37 @@ def test_up_to_tls_1_2_a_connection_can_be_renegotiated(
     one.bev.write(b"with new keys")
     run_until(base, lambda: other.received)
     assert other.received == b"with new keys"
+
+
+def test_a_server_is_told_when_it_has_asked_its_client_to_renegotiate(
+    base: EventBase, authority: Authority
+) -> None:
+    client = client_context(authority, maximum_version=TlsVersion.TLSv1_2)
+    one, other = ends(base, client, server_context(authority))
+    run_until(base, lambda: one.connected and other.connected)
+    one.bev.disable(READ)  # it doesn't even learn of it
+    other.bev.renegotiate()
+    run_until(base, lambda: other.events == [BufferEventFlag.CONNECTED] * 2)
+    assert not one.bev.closed and one.events == [BufferEventFlag.CONNECTED]
+
+
+def test_data_amid_a_renegotiation_may_end_the_connection(
+    base: EventBase, authority: Authority
+) -> None:
+    """As the documentation says; with OpenSSL there is no way around it."""
+    client = client_context(authority, maximum_version=TlsVersion.TLSv1_2)
+    one, other = ends(base, client, server_context(authority))
+    run_until(base, lambda: one.connected and other.connected)
+    other.bev.disable(READ)
+    other.bev.renegotiate()
+    settle(base)  # the client has begun
+    one.bev.disable(READ)
+    other.bev.write(b"data")
+    settle(base)
+    one.bev.write(b"data, too")
+    run_until(base, lambda: one.events[1:])
+    assert one.events[1] & BufferEventFlag.ERROR
+    assert isinstance(one.bev.error, TlsError)
 
 
 def test_in_the_middle_of_a_renegotiation_it_keeps_its_socket(
