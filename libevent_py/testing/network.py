@@ -11,12 +11,14 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from libevent_py._core.convert import MAX_SECONDS
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.end import close_all
 from libevent_py.enums import BufferEventFlag, BufferEventOption, EventFlag, FlushMode
 from libevent_py.event.base import EventBase
 from libevent_py.event.event import Event
@@ -90,12 +92,13 @@ class BadNetwork:
 
     def close(self) -> None:
         """Close all connections with the bufferevents made for them, and what listens for more."""
-        for listener in self._listeners:
-            listener.close()
-        for link in self._links:
-            link.close()
-            if link.front is not None:
-                link.front.close()
+        with ExitStack() as stack:
+            for link in reversed(self._links):
+                if link.front is not None:
+                    stack.callback(close_all, link.front)
+                stack.callback(link.close)
+            for listener in reversed(self._listeners):
+                stack.callback(listener.close)
 
     def __call__(
         self,

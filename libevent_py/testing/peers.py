@@ -6,13 +6,14 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from libevent_py._core.described import described
 from libevent_py._core.sockets import lent
 from libevent_py.bufferevent.bufferevent import BufferEvent
+from libevent_py.bufferevent.end import close_all
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.dns.base import DnsBase
 from libevent_py.dns.server import DnsServer
@@ -31,11 +32,10 @@ TTL = 60
 def bufferevent_pair(base: EventBase) -> Iterator[tuple[BufferEvent, BufferEvent]]:
     """Yield two bufferevents that read what the other writes, and close them."""
     one, other = BufferEvent.pair(base)
-    try:
+    with ExitStack() as stack:
+        stack.callback(close_all, other)
+        stack.callback(close_all, one)
         yield one, other
-    finally:
-        one.close()
-        other.close()
 
 
 @described(
@@ -73,10 +73,11 @@ class LocalListener(Listener):
         return int(self.address[1])
 
     def close(self) -> None:
-        """Close the listener and the bufferevents that it has made."""
-        for bev in self.accepted:
-            bev.close()
-        super().close()
+        """Close the listener and the bufferevents that it has made, with all layers on top."""
+        with ExitStack() as stack:
+            stack.callback(super().close)
+            for bev in reversed(self.accepted):
+                stack.callback(close_all, bev)
 
 
 @described(

@@ -31,6 +31,7 @@ from libevent_py import (
 )
 from libevent_py.testing import (
     Allocations,
+    BadNetwork,
     LibeventLog,
     LocalDnsServer,
     LocalHttpServer,
@@ -40,6 +41,7 @@ from libevent_py.testing import (
     TlsAuthority,
     Until,
 )
+from libevent_py.testing.peers import HOST, bufferevent_pair
 from tests.kit.support import PATIENCE
 
 READ = EventFlag.READ
@@ -429,3 +431,21 @@ def test_snapshots_tell_what_has_changed(
 def test_a_mark_chooses_backends(event_base: EventBase, libevent_backend: str) -> None:
     assert event_base.method == libevent_backend
     event_base.loop(LoopFlag.NONBLOCK)
+
+
+def test_what_is_closed_after_a_test_is_closed_with_its_layers() -> None:
+    """As after STARTTLS: the bufferevent below can't be closed before the one on top."""
+    with EventBase() as base, BufferEvent(base) as client:
+        listener = LocalListener(base)
+        client.connect((HOST, listener.port))
+        Until(base)(lambda: listener.accepted)
+        pairs = bufferevent_pair(base)
+        network = BadNetwork(base)
+        one, other = next(pairs)
+        mine = network(BufferEvent.pair(base)[0])
+        tops = [BufferEvent.filter(bev, None, None) for bev in (listener.accepted[0], one, mine)]
+        listener.close()
+        assert next(pairs, None) is None
+        network.close()
+        assert all(bev.closed for bev in (listener.accepted[0], one, other, mine, *tops))
+        assert listener.closed
