@@ -342,24 +342,47 @@ static int evpy_http_fits(struct evhttp_request *req, int code, size_t size)
 /* The reply has no connection: libevent would free the request at once, while a method may be using it. */
 #define EVPY_ORPHAN 1
 
-/* The last request of this thread whose reply libevent has not taken, and why: an interrupt may keep Python from what
- * is returned. */
+/* The last requests of this thread whose replies libevent has not taken, and why: an interrupt may keep Python from
+ * what is returned, and a signal handler that comes before Python has used it may answer other requests. */
+#define EVPY_MOST_UNTAKEN 16
+
 static _Thread_local struct {
-	struct evhttp_request *req;
-	int result;
+	struct {
+		struct evhttp_request *req;
+		int result;
+	} of[EVPY_MOST_UNTAKEN];
+	unsigned next;
 } evpy_http_untaken;
+
+/* Where the request is, or EVPY_MOST_UNTAKEN. */
+static unsigned evpy_http_place(const struct evhttp_request *req)
+{
+	unsigned place = 0;
+
+	while (place < EVPY_MOST_UNTAKEN && evpy_http_untaken.of[place].req != req)
+		++place;
+	return place;
+}
 
 static int evpy_http_result(struct evhttp_request *req, int result)
 {
-	evpy_http_untaken.req = result ? req : NULL;
-	evpy_http_untaken.result = result;
+	unsigned place = evpy_http_place(req);
+
+	if (result != 0 && place == EVPY_MOST_UNTAKEN)
+		place = evpy_http_untaken.next++ % EVPY_MOST_UNTAKEN;
+	if (place < EVPY_MOST_UNTAKEN) {
+		evpy_http_untaken.of[place].req = result != 0 ? req : NULL;
+		evpy_http_untaken.of[place].result = result;
+	}
 	return result;
 }
 
 /* What the last function that was to end the request has returned. */
 static int evpy_http_outcome(struct evhttp_request *req)
 {
-	return evpy_http_untaken.req == req ? evpy_http_untaken.result : 0;
+	unsigned place = evpy_http_place(req);
+
+	return place < EVPY_MOST_UNTAKEN ? evpy_http_untaken.of[place].result : 0;
 }
 
 /* Whether the request is an orphan that nobody has taken yet: true once. */
@@ -367,7 +390,7 @@ static int evpy_http_take_orphan(struct evhttp_request *req)
 {
 	if (evpy_http_outcome(req) != EVPY_ORPHAN)
 		return 0;
-	evpy_http_untaken.req = NULL;
+	evpy_http_result(req, 0);
 	return 1;
 }
 

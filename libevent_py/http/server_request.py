@@ -23,7 +23,7 @@ from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import copied
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
-from libevent_py.buffer.failure import FRONT, failure, result_of
+from libevent_py.buffer.failure import FRONT, failure
 from libevent_py.errors import HttpError
 from libevent_py.event.base import EventBase
 from libevent_py.http.at_last import free_orphan, note_end, write_at_last
@@ -210,6 +210,8 @@ class HttpServerRequest(Request):
             waiting = self._settled()
             if self.__class__ is Answered:  # other code has ended it
                 raise self._unusable()
+            if self._state:  # or begun
+                raise self._begun("send_reply")
             try:  # hot: as in `_sent`
                 self._state = ANSWERED  # no call from here to C's
                 if self._key in waiting:
@@ -241,7 +243,7 @@ class HttpServerRequest(Request):
             size = arguments[1]
         arguments += octets, room, pairs
         self._check_unbegun("send_reply")
-        if result := base._call(self._sent, function, code, text, *arguments):
+        if result := base._call(self._sent, UNANSWERED, function, code, text, *arguments):
             raise self._not_sent(result, texts, size, *_ends(body))
 
     def send_error(self, code: int, reason: str | None = None) -> None:
@@ -255,7 +257,7 @@ class HttpServerRequest(Request):
         code = convert.integer(code, "code", 200, 999)
         text = _reasons[reason] if reason in _reasons else _phrase(reason)
         self._check_unbegun("send_error")
-        self.base._call(self._sent, lib.evpy_http_reply_error, code, text)
+        self.base._call(self._sent, UNANSWERED, lib.evpy_http_reply_error, code, text)
 
     def send_reply_start(self, code: int, reason: str | None = None) -> None:
         """Begin an answer with the status *code*; send the body with `send_reply_chunk`.
@@ -277,6 +279,10 @@ class HttpServerRequest(Request):
     def _start(self, pointer: CData, code: int, text: Given) -> int:
         """Begin the reply, as `_sent` ends it."""
         start = lib.evpy_http_reply_start
+        if self.__class__ is Answered:  # other code has ended it
+            raise self._unusable()
+        if self._state:  # or begun
+            raise self._begun("send_reply_start")
         try:
             self._state = STARTED  # no call from here to the next line
             result = int(start(pointer, code, text))
@@ -320,7 +326,7 @@ class HttpServerRequest(Request):
         connection = self._known() if callback is None else self.connection
         called = callback is not None and connection is not None
         key = connection._key if connection is not None else 0
-        sent = self.base._call(result_of, function, pointer, *arguments, called, key)
+        sent = self.base._call(self._add, function, pointer, *arguments, called, key)
         if sent == MISFRAMED:
             missing = lib.evpy_http_missing(pointer)
             raise ValueError(
@@ -336,6 +342,14 @@ class HttpServerRequest(Request):
         elif connection is not None and callback is not None:  # nothing was sent, so C won't call
             self.base.defer(self._passed_over, callback)
         return bool(lib.evhttp_request_get_connection(pointer))
+
+    def _add(self, function: Callable[..., int], *arguments: object) -> int:
+        """Send a part by *function*, unless other code has ended the reply since it was asked."""
+        if self._state == STARTED:  # no call from here to the next line
+            result = function(*arguments)
+            return -2 if result == -1 else result  # for which `errors.call` would look at errno
+        self._check_usable()
+        raise self._not_begun("send_reply_chunk")
 
     def _passed_over(self, callback: HttpHandler) -> None:
         if not self.closed:
@@ -368,7 +382,7 @@ class HttpServerRequest(Request):
         if lib.evpy_http_ends_at_once(pointer) and self._is_used():
             self._end_when_clean(copied(pointer))
         else:
-            self.base._call(self._sent, lib.evpy_http_reply_end)
+            self.base._call(self._sent, STARTED, lib.evpy_http_reply_end)
 
     def _is_used(self) -> bool:
         """Tell whether a signal handler, or a finalizer, has come in the middle of a method."""
@@ -384,7 +398,7 @@ class HttpServerRequest(Request):
         note = note_end(base, kept)
         try:
             note()
-            base._call(self._sent, lib.evpy_http_keep)
+            base._call(self._sent, STARTED, lib.evpy_http_keep)
         except BaseException as error:  # other code has ended it, or an interrupt came before
             if isinstance(error, errors.ClosedError) or self.__class__ is not Answered:
                 kept.clear()
@@ -567,7 +581,7 @@ class HttpServerRequest(Request):
             if connection is not None:  # None if other code has closed it in between
                 connection.close()
         else:
-            self.base._call(self._sent, lib.evpy_http_abandon)
+            self.base._call(self._sent, None, lib.evpy_http_abandon)
 
     def _settled(self) -> dict[int, Any]:
         """Prepare for a reply that C is about to send; return the requests that wait for one."""
@@ -583,11 +597,18 @@ class HttpServerRequest(Request):
             self._input = self._output = None
         return self._root._requests.waiting
 
-    def _sent(self, function: Callable[..., int], *arguments: object) -> int:
-        """Become closed as C's *function* ends the request; return 0, or below 0 if it can't."""
-        pointer, state, waiting = self.pointer, self._state, self._settled()
+    def _sent(self, state: int | None, function: Callable[..., int], *arguments: object) -> int:
+        """Become closed as C's *function* ends the request; return 0, or below 0 if it can't.
+
+        It must be in *state*, if that isn't None: other code may have begun its answer since.
+        """
+        pointer, waiting = self.pointer, self._settled()
         if self.__class__ is Answered:  # other code has ended it
             raise self._unusable()
+        if state is None:
+            state = self._state
+        elif state != self._state:
+            raise self._begun("send_reply")
         key, entry = self._key, None
         try:
             self._state = ANSWERED  # no call from here to C's: without it, nobody would answer
@@ -706,7 +727,7 @@ class HttpServerRequest(Request):
             ending.failed(error)
         if not self._state:
             write_at_last(self.base, lib.evhttp_request_get_connection(self.pointer))
-        self._sent(lib.evpy_http_abandon)
+        self._sent(None, lib.evpy_http_abandon)
 
     def _ended_by(self, text: str, cause: BaseException | None = None) -> HttpError:
         """Return the error that says why it has ended without an answer by the user."""

@@ -117,7 +117,7 @@ class Site:
                 lib.evhttp_send_reply(pointer, 200, FINE.encode(), ffi.NULL)
                 return 0
 
-            request._sent(send)
+            request._sent(None, send)
             return
         request.send_reply(200, FINE, b"" if "Empty" in self.headers else BODY)
 
