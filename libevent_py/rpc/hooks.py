@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from libevent_py import errors
@@ -12,8 +15,15 @@ from libevent_py._core.child import Child, Rank
 from libevent_py._core.convert import Octets
 from libevent_py._core.described import known_as
 from libevent_py._core.dispatch import from_c
-from libevent_py._core.frames import came_at_entry, in_the_middle
-from libevent_py._core.handle import Handle, Made
+from libevent_py._core.frames import (
+    came_at_entry,
+    frames,
+    in_the_middle,
+    is_ours,
+    mentions,
+    outside,
+)
+from libevent_py._core.handle import Handle, Made, without_pointer
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer
 from libevent_py.buffer.callbacks import BufferCallback
@@ -34,7 +44,16 @@ Thing = TypeVar("Thing")
 # Looked up once, so that nothing comes between what is noted and the call.
 resume_request: Final = lib.evpy_rpc_resume_request
 
+#: The code of what calls handlers: it is prepared for whatever they do to a call.
+handling: set[CodeType] = set()
+
 CONTINUE, TERMINATE, PAUSE = RpcHookResult.CONTINUE, RpcHookResult.TERMINATE, RpcHookResult.PAUSE
+
+
+def _here(process: int, function: Callable[[Thing], object], what: Thing) -> None:
+    """Call *function* with *what*, unless this is a forked child of *process*, which does so."""
+    if process == os.getpid():
+        function(what)
 
 
 def number(pointer: CData) -> int:
@@ -122,7 +141,36 @@ class Context(Handle):
             raise ValueError(f"result must be CONTINUE or TERMINATE, not {result!r}")
         if not self._paused:
             raise RuntimeError("this RPC isn't paused: a hook must have returned PAUSE")
-        self._go_on(pointer, result)
+        if self._is_used():
+            self._once_unused(self._resume_late, result)
+        else:
+            self._go_on(pointer, result)
+
+    def _resume_late(self, result: RpcHookResult) -> None:
+        if self._paused and not self.closed:
+            self._go_on(self.pointer, result)
+
+    def _is_used(self) -> bool:
+        """Tell whether a method is using it: a signal handler, or a finalizer, has come in between.
+
+        C frees its own part as soon as it is answered, and may do so as soon as it is resumed.
+        """
+        things = [self, *self._lent()]
+        for frame in frames(outside(sys._getframe(1))):
+            if is_ours(frame):
+                if frame.f_code in handling or frame.f_code.co_name.startswith("evpy_"):
+                    return False
+                if any(mentions(frame, thing) for thing in things):
+                    return True
+        return False
+
+    def _lent(self) -> list[Handle]:
+        """Return the lent handles, which end with it."""
+        return []
+
+    def _once_unused(self, function: Callable[[Thing], object], what: Thing) -> None:
+        """Call *function* with *what* at the next clean moment, in this process."""
+        self.base._free_later(functools.partial(_here, os.getpid(), function), what)
 
     def _go_on(self, pointer: CData, result: RpcHookResult) -> None:
         end = self.end.pointer
@@ -154,8 +202,8 @@ class Context(Handle):
         """
         self.base._check_thread()
         data, size = ffi.new("void **"), ffi.new("size_t *")
-        name = convert.string(key, "key")
-        if lib.evrpc_hook_find_meta(self.pointer, name, data, size):
+        name, pointer = convert.string(key, "key"), self.pointer
+        if lib.evrpc_hook_find_meta(pointer, name, data, size):
             return None
         return bytes(ffi.buffer(data[0], size[0]))
 
@@ -234,12 +282,16 @@ class End(Child):
         """
         late: list[Callable[[], object]] = []
         key, known = number(pointer), {} if ends is None else ends
+        bare = None if ends is None else without_pointer(type(rpc))
         outer, self._late = self._late, late
         try:
             # No call from here to C's, or nobody could resume it any more.
             rpc._paused = False  # type: ignore[misc]  # its subclasses have the slot
             if key in known:
                 del known[key]
+            if bare is not None and rpc.__class__ is not bare:  # C frees it
+                del rpc.pointer
+                rpc.__class__ = bare
             failed = resume_request(end, pointer, result, False)
         finally:  # even after an interrupt, or calls would never end
             self._late = outer

@@ -545,6 +545,7 @@ def evpy_rpc_done(call: RpcCall, status: int, http: CData, reply: CData) -> int:
     elif not call._put_off:
         if http:  # the call was paused, so C would free the request now
             http.flags &= ~lib.EVHTTP_USER_OWNED
+        call._take()  # C frees it, too, before the callback is called
         late, put_off = partial(pool._over_late, *ended), pool._late.append
         call._put_off = True  # no call from here to the next line
         put_off(late)

@@ -19,7 +19,7 @@ from libevent_py._core.child import Child, Rank
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import from_c, next_key
 from libevent_py._core.frames import goes_on, in_the_middle
-from libevent_py._core.handle import Handle, Making
+from libevent_py._core.handle import Handle, Making, without_pointer
 from libevent_py._core.pointers import ALONE, copied
 from libevent_py._ffi import lib
 from libevent_py.enums import RpcHook, RpcHookResult
@@ -35,6 +35,7 @@ from libevent_py.rpc.hooks import (
     End,
     HookedRequest,
     call_name,
+    handling,
     message_class,
     number,
     octets_of,
@@ -254,8 +255,8 @@ class Rpc(Context, Child):
         Wraps ``evrpc_hook_get_connection``.
         """
         self.base._check_thread()
-        http = self.end.http
-        evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(self.pointer))
+        http, pointer = self.end.http, self.pointer
+        evcon = lib.evhttp_request_get_connection(lib.evpy_rpc_http_request(pointer))
         if not evcon:
             return None
         connection = http._connections.at(http, evcon)
@@ -274,22 +275,45 @@ class Rpc(Context, Child):
         Wraps ``evrpc_request_done``.
         """
         self._check_open()
-        data, calls, pointer = bytes(self.reply), self.end._served.calls, self.pointer
+        data = bytes(self.reply)
+        if self._is_used():
+            self._check_open()  # the message's own code may have answered it
+            self._answered = True
+            self._once_unused(self._answer_late, data)
+        else:
+            self._answer(data)
+
+    def _answer_late(self, data: bytes) -> None:
+        if not self.closed:
+            self._answered = False
+            self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        self._check_open()
+        calls, pointer, bare = self.end._served.calls, self.pointer, without_pointer(type(self))
         errors.call(lib.evpy_rpc_fill, pointer, data, len(data))
 
         self.end._answering[self._number] = self
+        begun = False
 
         def answer() -> None:
-            self._answered = True
-            if self._number in calls:  # no call from here to C's, which frees it
+            nonlocal begun
+            self._check_open()  # as other code may have answered it
+            self.pointer  # noqa: B018  (or ended it: no call from here to C's, which frees it)
+            if self._answered:
+                raise RuntimeError("this RPC is answered already")
+            self._answered = begun = True
+            if self._number in calls:
                 del calls[self._number]
+            del self.pointer  # what `_take` does; `_hook` puts it back for the hooks
+            self.__class__ = bare
             lib.evpy_rpc_answer(pointer)
 
         try:
             self.end._enter(answer)
         finally:
             self.end._answering.pop(self._number, None)
-            if self._answered and not self._paused:
+            if begun and not self._paused:
                 self._over()
 
     def fail(self) -> None:
@@ -312,6 +336,14 @@ class Rpc(Context, Child):
                 later()
         else:
             self.end._enter(refuse, pointer)
+
+    def _fail_at_last(self) -> None:
+        """Answer that it has failed, even if the loop ends before that is written."""
+        pointer = self.pointer
+        http = lib.evpy_rpc_http_request(pointer)
+        write_at_last(self.base, lib.evhttp_request_get_connection(http))
+        if not self._answered:  # by other code, meanwhile
+            self.fail()
 
     def close(self) -> None:
         """Answer with 503, unless the call has been answered."""
@@ -343,6 +375,8 @@ class Rpc(Context, Child):
             ends = calls if self._answered or result is TERMINATE else None  # C frees the call
             known = calls.get(self._number)
             if not self.end._let_go_on(self, end, pointer, result, ends):
+                if ends is not None:
+                    self._put(pointer)
                 self._paused = True
                 if known is not None:
                     calls[self._number] = known
@@ -514,7 +548,11 @@ class RpcServer(End):
         key, calls = number(pointer), self._served.calls
         try:
             # An answered call is freed by C after the hooks, or later if they pause it.
-            rpc = Rpc._of(self, pointer) if when is RpcHook.INPUT else self._answering[key]
+            if when is RpcHook.INPUT:
+                rpc = Rpc._of(self, pointer)
+            else:
+                rpc = self._answering[key]
+                rpc._put(pointer)  # as long as the hooks are asked
             calls[key] = copied(pointer), weakref.ref(rpc)
             verdict = self._ask(when, rpc, request, data)
             if verdict is TERMINATE:
@@ -526,6 +564,7 @@ class RpcServer(End):
                 self._arriving[key] = rpc
             elif key in calls:
                 del calls[key]
+                rpc._lose()
             result[0] = verdict
         except BaseException:  # C terminates the call, and frees it
             known = calls[key][1]() if key in calls else None
@@ -565,9 +604,7 @@ class RpcServer(End):
             try:
                 self.base._report(error, rpc)
                 if not self.base._forked and not rpc.closed and not rpc._answered:
-                    http = lib.evpy_rpc_http_request(pointer)
-                    write_at_last(self.base, lib.evhttp_request_get_connection(http))
-                    rpc.fail()
+                    rpc._fail_at_last()
             except BaseException:  # an interrupt
                 rpc.close()
                 raise
@@ -584,6 +621,9 @@ class RpcServer(End):
         finally:
             if not taken[0] and not self.base._forked:
                 lib.evpy_rpc_refuse(pointer)
+
+
+handling.add(RpcServer._handle.__code__)
 
 
 @from_c()
