@@ -378,7 +378,7 @@ class HttpConnection(Flow, Child):
         self._check_unused("local_address")
         convert.sockaddr((address, 0))
         function = lib.evpy_client_connection_set_local_address
-        self._set("local_address", address, function, address.encode())
+        self._set_unused("local_address", address, function, address.encode())
 
     @property
     def local_port(self) -> int:
@@ -393,11 +393,25 @@ class HttpConnection(Flow, Child):
     def local_port(self, port: int) -> None:
         self._check_unused("local_port")
         port = convert.integer(port, "local_port", 0, 65535)
-        self._set("local_port", port, lib.evhttp_connection_set_local_port, port)
+        self._set_unused("local_port", port, lib.evhttp_connection_set_local_port, port)
 
     def _check_unused(self, name: str) -> None:
         if self._queue.used:  # (P7)
             raise RuntimeError(f"{name} must be set before the first request is made")
+
+    def _set_unused(
+        self, name: str, value: object, function: Callable[..., object], argument: object
+    ) -> None:
+        """Do as `_set`, unless other code has made a request since it was asked."""
+        self.base._check_thread()
+        pointer, queue, failed = self.pointer, self._queue, None
+        if not queue.used:  # no call from here to the next line
+            failed = function(pointer, argument)
+        else:
+            self._check_unused(name)
+        if failed == -1:
+            raise errors.failed(function)
+        self._settings[name] = value
 
     @property
     def retries(self) -> int | None:
