@@ -136,6 +136,8 @@ def listener_at(base: EventBase, host: str | None, port: int) -> Listener:
 
 def _bind(server: HttpServer, pointer: CData, listener: CData, place: CData) -> None:
     """Have C's server, *pointer*, accept by *listener*, unless it has become a virtual host."""
+    if server._ends:  # it is being closed, and this comes in the middle
+        raise server._unusable()
     if server._parent is not None:
         raise ValueError("a virtual host can't listen: its parent does")
     errors.call(lib.evpy_http_bind, pointer, listener, place)

@@ -66,6 +66,7 @@ class HttpServer(Child):
         "_bound",
         "_connections",
         "_content_type",
+        "_ends",
         "_flags",
         "_kept",
         "_max_body_size",
@@ -108,6 +109,8 @@ class HttpServer(Child):
         self._streams = False
         #: Whether all its connections go straight to a socket.
         self._plain = True
+        #: Whether `close` has begun, so that nothing more can be added to it.
+        self._ends = False
         #: Memory that C has pointers to.
         self._kept: list[object] = []
         # The settings, kept here because C has no getters for them.
@@ -216,16 +219,26 @@ class HttpServer(Child):
         pointer = self.pointer
         if what in self._routes:
             raise ValueError(f"path {path!r} has a handler already: del_cb() it first")
-        key = next_key()
-        if lib.evpy_http_set_cb(pointer, what, key):
+        key, route, failed = next_key(), Route(self, handler, on_end), None
+        routes, set_cb = self._routes, lib.evpy_http_set_cb
+        try:
+            self.base._may_call(key, route)  # first, as C may call it from then on
+            if what not in routes:  # else other code has set one
+                routes[what] = key  # no call from here to the next line
+                failed = set_cb(pointer, what, key)
+        finally:
+            if routes.get(what) != key:
+                self.base._may_not_call(key)
+        if failed is None:
+            raise ValueError(f"path {path!r} has a handler already: del_cb() it first")
+        if failed:
+            self.base._may_not_call(routes.pop(what))
             raise MemoryError("evhttp_set_cb: there is no memory for it")
-        self._routes[what] = key
-        self._route(key, Route(self, handler, on_end))
+        self._check_routed(key)
 
-    def _route(self, key: int, route: Route) -> None:
-        """Make *route* live, unless other code has closed the server since."""
-        self.base._may_call(key, route)
-        if self.closed:
+    def _check_routed(self, key: int) -> None:
+        """Raise `ClosedError` if other code has closed the server since it was asked."""
+        if self._ends or self.closed:
             self.base._may_not_call(key)
             raise self._unusable()
 
@@ -253,14 +266,24 @@ class HttpServer(Child):
                 convert.callback(callback, name)
         self.base._check_thread()
         pointer = self.pointer
-        old = self._routes.pop(None, None)
         key = self._key if handler is None else next_key()
-        lib.evpy_http_set_gencb(pointer, handler is not None, key)
-        if old is not None:
-            self.base._may_not_call(old)
+        routes, set_gencb, old = self._routes, lib.evpy_http_set_gencb, None
+        try:
+            if handler is not None:
+                self.base._may_call(key, Route(self, handler, on_end))  # as in `set_cb`
+            if None in routes:  # no call from here to C's
+                old = routes[None]
+                del routes[None]
+            if handler is not None:
+                routes[None] = key
+            set_gencb(pointer, handler is not None, key)
+        finally:
+            if old is not None:
+                self.base._may_not_call(old)
+            if handler is not None and routes.get(None) != key:
+                self.base._may_not_call(key)
         if handler is not None:
-            self._routes[None] = key
-            self._route(key, Route(self, handler, on_end))
+            self._check_routed(key)
 
     @property
     def on_headers(self) -> HttpHandler | None:
@@ -561,6 +584,8 @@ class HttpServer(Child):
             raise ValueError("vhost serves RPCs, which a virtual host can't do")
         if vhost is self or vhost in self._parents():
             raise ValueError("vhost must not be this server or one of its parents")
+        if self._ends or vhost._ends:  # by what this comes in the middle of
+            raise (self if self._ends else vhost)._unusable()
         if vhost._parent is not None:  # since it was looked at
             raise ValueError("vhost is a virtual host already")
         added = True
@@ -646,6 +671,7 @@ class HttpServer(Child):
             return
         base = self.base
         base._check_thread()
+        self._ends = True
         if not base._forked:
             for bound in self.bound_sockets:
                 bound.close()

@@ -420,6 +420,9 @@ class Connections:
 
         Drop the bufferevents, too, that no connection has adopted.
         """
+        for connection in list(self.known.values()):  # also those made as it was being closed
+            self.base._may_not_call(connection._key)
+            connection._end()
         self.known.clear()
         free_all(self._given, lib.bufferevent_decref)
 

@@ -12,8 +12,12 @@ from libevent_py import (
     HttpServer,
     HttpServerRequest,
     LibeventError,
+    Listener,
 )
-from tests.kit.interposing import Interposer
+from libevent_py import HttpCommand as HttpCommand
+from libevent_py import HttpConnection as HttpConnection
+from libevent_py import HttpRequest as HttpRequest
+from tests.kit.interposing import Interposer, interrupt
 from tests.kit.peers import reset as reset
 from tests.kit.peers import run_until, settle
 from tests.kit.support import run_python
@@ -157,5 +161,84 @@ def test_a_request_of_a_client_that_has_gone_is_freed_though_another_ends() -> N
                 assert debug.memory().blocks <= before, (number, at)
                 number += 1
             assert number > 10
+        """
+    )
+
+
+# Servers and connections.
+
+
+@pytest.mark.parametrize("what", ["set_cb", "set_gencb"])
+def test_a_path_has_its_handler_or_none_after_an_interrupt(what: str) -> None:
+    """C had the path, but Python no handler: so its clients waited for ever."""
+
+    def once(number: int) -> str | None:
+        with EventBase() as base, HttpServer(base) as server:
+            server.bind_socket("127.0.0.1", 0)
+            interposer = Interposer(interrupt, number, signals=True)
+            path = ("/path",) if what == "set_cb" else ()
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(
+                    getattr(server, what), *path, lambda request: request.send_reply(200)
+                )
+            received = Client(base, where(server)).send(get("/path")).rest()
+            known = b" 200 OK" in received
+            assert known or b" 404 Not Found" in received, (number, interposer.where)
+            if what == "set_cb":
+                with pytest.raises(ValueError) if known else contextlib.nullcontext():
+                    server.set_cb("/path", print)
+            return interposer.where
+
+    assert each_step(once) > 10
+
+
+@pytest.mark.parametrize("what", ["bind_socket", "add_virtual_host", "set_cb", "set_gencb"])
+def test_nothing_is_added_to_a_server_in_the_middle_of_its_close(what: str) -> None:
+    """It was not closed with the server, and used what C had freed."""
+
+    def once(number: int) -> str | None:
+        with EventBase() as base:
+            server, vhost = HttpServer(base), HttpServer(base)
+            server.bind_socket("127.0.0.1", 0)
+            added: list[Listener] = []
+            act: Callable[[], object] = {
+                "bind_socket": lambda: added.append(server.bind_socket("127.0.0.1", 0).listener),
+                "add_virtual_host": lambda: server.add_virtual_host("*.test", vhost),
+                "set_cb": lambda: server.set_cb("/path", print),
+                "set_gencb": lambda: server.set_gencb(print),
+            }[what]
+            at = in_the_middle(server.close, act, number)
+            assert server.closed
+            settle(base)
+            assert all(listener.closed for listener in added), (number, at)
+            assert vhost.closed or vhost.set_gencb(print) is None, (number, at)
+            vhost.close()
+            assert not [*base._live, *base._ledger], (number, at)
+            return at
+
+    assert each_step(once) > 10
+
+
+@pytest.mark.parametrize("name", ["local_address", "local_port"])
+def test_a_request_in_the_middle_of_a_setting_that_must_come_before_is_noticed(name: str) -> None:
+    """C asserts that there was none, which ended the process."""
+    run_python(
+        f"""
+        from tests.http.test_http_in_the_middle import *
+
+        def once(number):
+            with EventBase() as base, HttpServer(base) as server:
+                server.bind_socket("127.0.0.1", 0)
+                connection = HttpConnection(base, *where(server))
+                request = HttpRequest(print)
+                at = in_the_middle(
+                    lambda: setattr(connection, {name!r}, "127.0.0.1" if "addr" in {name!r} else 0),
+                    lambda: connection.make_request(request, HttpCommand.GET, "/"),
+                    number,
+                )
+                request.close()
+                return at
+
+        assert each_step(once) > 2
         """
     )
