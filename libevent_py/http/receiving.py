@@ -236,6 +236,7 @@ def evpy_http_request(key: int, pointer: CData, begun: CData) -> None:
         if connection is not None:
             connection._reading = None
         if request is None:  # on_headers or on_chunk has closed the connection
+            requests.current = None
             return
     else:
         request = made(server.base, server, root, pointer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +147,27 @@ def test_a_connection_that_came_before_tells_late_but_tells(
     client.send(get("/", method="POST", more="Content-Length: 5\r\n") + b"hello")
     client.rest()
     assert log == ["headers", b"hello", b""]
+
+
+def test_a_request_whose_connection_is_closed_as_it_tells_late_is_let_go(
+    base: EventBase, server: HttpServer
+) -> None:
+    """The server kept it until the next request."""
+    told: list[weakref.ref[HttpServerRequest]] = []
+
+    def on_headers(request: HttpServerRequest) -> None:
+        told.append(weakref.ref(request))
+        connection = request.connection
+        assert connection is not None
+        connection.close()
+
+    client = Client(base, where(server))
+    settle(base)
+    server.set_gencb(print)
+    server.on_headers = on_headers
+    client.send(get())
+    client.rest()
+    assert [ref() for ref in told] == [None]
 
 
 def test_without_on_chunk_the_body_is_collected(base: EventBase, server: HttpServer) -> None:
