@@ -14,6 +14,7 @@ from libevent_py import errors
 from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import callable_here, keep_late
+from libevent_py._core.frames import goes_on
 from libevent_py._core.handle import Handle, slot, take
 from libevent_py._core.owner import askable
 from libevent_py._core.pointers import copied, when_let_go
@@ -109,17 +110,34 @@ class BoundSocket(Handle):
             http, pointer = copied(server.pointer), copied(self.pointer)
         except AttributeError:
             raise RuntimeError("this BoundSocket is still being made") from None
-        held = self._end()
-        if self not in server._bound:  # other code has closed it in between
-            return
-        server._bound.remove(self)
-        when_let_go(held, functools.partial(lib.evhttp_del_accept_socket, http, pointer))
+        what = server, self, http, [pointer]
+        try:
+            when_let_go(self._end(), functools.partial(_stop, what))
+        except BaseException:  # an interrupt
+            server.base._free_later(_stop, what)
+            raise
 
     def _end(self) -> list[CData]:
         """Become closed before C closes the socket; return the pointers in use by a method."""
         held = take((self, self._listener))
         self._listener._taken_back()
         return held
+
+
+@goes_on
+def _stop(what: tuple[HttpServer, BoundSocket, CData, list[CData]]) -> None:
+    """Have C's server close its socket, whose pointer is in the list, unless that is done."""
+    server, bound, http, taken = what
+    bound._end()  # an interrupt may have come amid it
+    stop = lib.evhttp_del_accept_socket
+    if server.closed or bound not in server._bound:  # other code has closed it in between
+        return
+    if taken:
+        pointer = taken[0]
+        del taken[0]  # no call from here to the next line
+        stop(http, pointer)
+    if bound in server._bound:
+        server._bound.remove(bound)
 
 
 def listener_at(base: EventBase, host: str | None, port: int) -> Listener:

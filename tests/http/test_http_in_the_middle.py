@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -242,3 +243,23 @@ def test_a_request_in_the_middle_of_a_setting_that_must_come_before_is_noticed(n
         assert each_step(once) > 2
         """
     )
+
+
+def test_a_bound_socket_whose_close_is_interrupted_is_closed() -> None:
+    """It said that it was, but its server went on accepting."""
+
+    def once(number: int) -> str | None:
+        with EventBase() as base, HttpServer(base) as server:
+            bound = server.bind_socket("127.0.0.1", 0)
+            address = bound.address
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(bound.close)
+            bound.close()
+            settle(base)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, 5)
+            assert server.bound_sockets == [], (number, interposer.where)
+            return interposer.where
+
+    assert each_step(once) > 10
