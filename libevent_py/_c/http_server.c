@@ -707,14 +707,19 @@ static void evpy_http_push(struct bufferevent *bev)
 }
 
 /* For a request that the user won't answer any more. One whose answer has begun, so that it has become a response,
- * must not look complete to the client: so its connection is cut. When libevent notices that, it frees the
- * request, too, because `userdone` says that the user is done with it. */
+ * must not look complete to the client: so its connection is cut. When libevent is told of that, it frees the
+ * request, too, because `userdone` says that the user is done with it. It would not notice by itself where nothing is
+ * to be written, and nothing read: while the connection is paused, or a further request has been read already. */
 static int evpy_http_abandon(struct evhttp_request *req)
 {
+	struct bufferevent *bev;
+
 	if (req->evcon == NULL || req->kind == EVHTTP_REQUEST)
 		return evpy_http_reply_error(req, HTTP_INTERNAL, NULL);
 	req->userdone = 1;
-	shutdown(bufferevent_getfd(evhttp_connection_get_bufferevent(req->evcon)), SHUT_RDWR);
+	bev = evhttp_connection_get_bufferevent(req->evcon);
+	shutdown(bufferevent_getfd(bev), SHUT_RDWR);
+	bufferevent_trigger_event(bev, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
 	return evpy_http_result(req, 0);
 }
 

@@ -501,3 +501,36 @@ def test_the_connection_of_a_client_that_has_gone_is_none_in_on_end(
     client.close()
     run_until(base, lambda: seen)
     assert seen == [None]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("further", [0, 1])
+@pytest.mark.parametrize("how", ["close", "drop", "raise"])
+def test_a_begun_reply_that_is_given_up_ends_though_nothing_is_read(
+    base: EventBase, server: HttpServer, how: str, further: int, paused: bool
+) -> None:
+    """A paused connection, or one whose next request had been read, stayed open for ever."""
+    held: list[HttpServerRequest] = []
+    ended: list[HttpServerRequest] = []
+    base.on_error = lambda error, source: None
+    server.set_gencb(held.append, on_end=ended.append)
+    client = Client(base, where(server)).send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * (1 + further))
+    run_until(base, lambda: held)
+    request = held.pop()
+    request.send_reply_start(200)
+    request.send_reply_chunk(b"part")
+    client.until(lambda received: b"part" in received)
+    if paused:
+        connection = request.connection
+        assert connection is not None
+        connection.pause()
+        del connection
+    if how == "close":
+        request.close()
+    elif how == "raise":
+        request.send_reply_chunk(b"more", lambda request: 1 / 0)
+    del request
+    assert b"0\r\n\r\n" not in client.rest()
+    run_until(base, lambda: ended)
+    assert ended[0].error is not None
+    assert held == []
