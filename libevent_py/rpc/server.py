@@ -299,7 +299,7 @@ class Rpc(Context, Child):
         def answer() -> None:
             nonlocal begun
             self._check_open()  # as other code may have answered it
-            self.pointer  # noqa: B018  (or ended it: no call from here to C's, which frees it)
+            self.pointer  # noqa: B018  (hot: no call from here to C's, which frees it)
             if self._answered:
                 raise RuntimeError("this RPC is answered already")
             self._answered = begun = True
