@@ -12,7 +12,7 @@
 static struct {
 	PyObject *cancelled, *run_later, *when, *scheduled, *call_soon_slowly, *call_later_slowly,
 	    *call_at_slowly, *step_slowly, *rouse, *sooner, *break_, *exit, *handle_failed, *report,
-	    *remove_cancelled, *context, *time, *ended, *failed, *unsent;
+	    *remove_cancelled, *context, *time, *ended, *failed, *unsent, *data_received;
 } evpy_names;
 
 static struct {

@@ -25,7 +25,7 @@ struct evpy_stream {
 struct evpy_stream_object {
 	PyObject ob_base;
 	struct evpy_core *core;
-	PyObject *context, *received, *transport;
+	PyObject *context, *protocol, *transport;
 	struct evpy_stream *reading; /* NULL when nothing waits for it */
 	int fd;
 	char open; /* whether what is written may go to the socket without asking Python */
@@ -51,6 +51,7 @@ static void evpy_stream_unlink(struct evpy_stream_object *stream)
 		stream->next->previous = stream->previous;
 	stream->next = NULL;
 	stream->previous = NULL;
+	Py_DECREF(stream); /* whoever calls this has one more */
 }
 
 /* Send at once; like send(), but what is interrupted counts as not sent. */
@@ -160,7 +161,8 @@ static void evpy_uncork_all(struct evpy_core *core)
 	core->corking = 0;
 }
 
-/* Hold back a piece until the callback returns that writes it. */
+/* Hold back a piece until the callback returns that writes it. The list keeps the stream, and so its transport, which
+ * the callback may drop: what it has written is sent all the same. */
 static void evpy_stream_hold(struct evpy_stream_object *stream, PyObject *data, Py_ssize_t size)
 {
 	struct evpy_core *core = stream->core;
@@ -173,6 +175,7 @@ static void evpy_stream_hold(struct evpy_stream_object *stream, PyObject *data, 
 		if (stream->next != NULL)
 			stream->next->previous = &stream->next;
 		core->corked = stream;
+		Py_INCREF(stream);
 	}
 }
 
@@ -224,56 +227,55 @@ static PyObject *evpy_stream_flush_(PyObject *self, PyObject *none)
 	return evpy_new_ref(Py_None);
 }
 
-/* Call what the transport has for input, an end or an error. Return -1 with an exception that ends the program. */
-static int evpy_stream_call(
-    struct evpy_stream_object *stream, PyObject *function, PyObject *argument)
+/* Tell the transport of what its protocol has raised, which is set. Return -1 with an exception that ends the program. */
+static int evpy_stream_failed(struct evpy_stream_object *stream, PyObject *context)
 {
-	PyObject *context = stream->context, *transport, *failed, *done, *error;
+	PyObject *transport = stream->transport, *error, *failed, *done = NULL;
 	struct evpy_handled outer;
 
-	if (function == NULL || context == NULL || argument == NULL) {
-		Py_XDECREF(argument);
-		return PyErr_Occurred() ? -1 : 0;
+	if (transport == NULL || evpy_ends())
+		return -1;
+	Py_INCREF(transport);
+	error = evpy_take_error();
+	failed = error == NULL ? NULL : PyObject_GetAttr(transport, evpy_names.failed);
+	if (failed != NULL) {
+		evpy_except_begin(&outer, error);
+		done = PyObject_CallFunctionObjArgs(evpy_aio.run, context, failed, error, NULL);
+		evpy_except_end(&outer);
+		Py_DECREF(failed);
 	}
-	Py_INCREF(function);
-	Py_INCREF(context);
-	done = PyObject_CallFunctionObjArgs(evpy_aio.run, context, function, argument, NULL);
-	Py_DECREF(function);
-	Py_DECREF(argument);
-	transport = stream->transport;
-	if (done == NULL && transport != NULL && !evpy_ends()) {
-		Py_INCREF(transport);
-		error = evpy_take_error();
-		failed = error == NULL ? NULL : PyObject_GetAttr(transport, evpy_names.failed);
-		if (failed != NULL) {
-			evpy_except_begin(&outer, error);
-			done = PyObject_CallFunctionObjArgs(
-			    evpy_aio.run, context, failed, error, NULL);
-			evpy_except_end(&outer);
-			Py_DECREF(failed);
-		}
-		Py_XDECREF(error);
-		Py_DECREF(transport);
-	}
-	Py_DECREF(context);
+	Py_XDECREF(error);
+	Py_DECREF(transport);
 	Py_XDECREF(done);
 	return done == NULL ? -1 : 0;
 }
 
-/* Tell the transport of the end of the input, or of an error. Return -1 with an exception that ends the program. */
-static int evpy_stream_end_input(struct evpy_stream_object *stream, int error)
+/* Call the method of `object`, the protocol or the transport, that is told of input, an end or an error. It is looked
+ * up each time, as asyncio does: a program may have replaced it. Return -1 with an exception that ends the program. */
+static int evpy_stream_call(
+    struct evpy_stream_object *stream, PyObject *object, PyObject *name, PyObject *argument)
 {
-	PyObject *ended;
-	int ends;
+	PyObject *context = stream->context, *function, *done = NULL;
+	int result = 0;
 
-	if (stream->transport == NULL)
-		return 0;
-	ended = PyObject_GetAttr(stream->transport, evpy_names.ended);
-	if (ended == NULL)
-		return -1;
-	ends = evpy_stream_call(stream, ended, PyLong_FromLong(error));
-	Py_DECREF(ended);
-	return ends;
+	if (object == NULL || context == NULL || argument == NULL) {
+		Py_XDECREF(argument);
+		return PyErr_Occurred() ? -1 : 0;
+	}
+	Py_INCREF(object);
+	Py_INCREF(context);
+	function = PyObject_GetAttr(object, name);
+	if (function != NULL)
+		done =
+		    PyObject_CallFunctionObjArgs(evpy_aio.run, context, function, argument, NULL);
+	if (done == NULL)
+		result = evpy_stream_failed(stream, context);
+	Py_XDECREF(done);
+	Py_XDECREF(function);
+	Py_DECREF(argument);
+	Py_DECREF(context);
+	Py_DECREF(object);
+	return result;
 }
 
 /* After a callback that may have made something ready: run that, unless others were ready before it. */
@@ -314,10 +316,11 @@ static void evpy_stream_run(struct evpy_stream *reading)
 	core->idle = 0;
 	evpy_cork(core);
 	if (got > 0)
-		ends = evpy_stream_call(
-		    stream, stream->received, PyBytes_FromStringAndSize(reading->bowl->bytes, got));
+		ends = evpy_stream_call(stream, stream->protocol, evpy_names.data_received,
+		    PyBytes_FromStringAndSize(reading->bowl->bytes, got));
 	else
-		ends = evpy_stream_end_input(stream, got == 0 ? 0 : error);
+		ends = evpy_stream_call(stream, stream->transport, evpy_names.ended,
+		    PyLong_FromLong(got == 0 ? 0 : error));
 	if (ends < 0)
 		evpy_core_report(core);
 	if (first)
@@ -377,7 +380,7 @@ static void evpy_stream_free(struct event *ev)
 	event_del(ev);
 	event_debug_unassign(ev);
 	gil = PyGILState_Ensure();
-	if (reading->object != NULL)
+	if (reading->object != NULL && reading->object->reading == reading)
 		reading->object->reading = NULL;
 	reading->object = NULL;
 	evpy_bowl_leave(reading->bowl);
@@ -396,7 +399,7 @@ static int evpy_stream_traverse(PyObject *self, visitproc visit, void *arg)
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT((PyObject *)stream->core);
 	Py_VISIT(stream->context);
-	Py_VISIT(stream->received);
+	Py_VISIT(stream->protocol);
 	Py_VISIT(stream->transport);
 	return 0;
 }
@@ -417,7 +420,7 @@ static int evpy_stream_clear(PyObject *self)
 	stream->held = 0;
 	Py_XDECREF(core);
 	Py_CLEAR(stream->context);
-	Py_CLEAR(stream->received);
+	Py_CLEAR(stream->protocol);
 	Py_CLEAR(stream->transport);
 	return 0;
 }
@@ -564,7 +567,7 @@ static PyType_Spec evpy_core_spec = {
 
 static PyMemberDef evpy_stream_members[] = {
     {"context", T_OBJECT, offsetof(struct evpy_stream_object, context), 0, NULL},
-    {"received", T_OBJECT, offsetof(struct evpy_stream_object, received), 0, NULL},
+    {"protocol", T_OBJECT, offsetof(struct evpy_stream_object, protocol), 0, NULL},
     {"transport", T_OBJECT, offsetof(struct evpy_stream_object, transport), 0, NULL},
     {"open", T_BOOL, offsetof(struct evpy_stream_object, open), 0, NULL},
     {"held", T_PYSSIZET, offsetof(struct evpy_stream_object, held), READONLY, NULL},
@@ -666,6 +669,7 @@ static void evpy_aio_name(void)
 	evpy_names.break_ = PyUnicode_InternFromString("_break");
 	evpy_names.exit = PyUnicode_InternFromString("_exit");
 	evpy_names.time = PyUnicode_InternFromString("time");
+	evpy_names.data_received = PyUnicode_InternFromString("data_received");
 	evpy_names.context = PyUnicode_InternFromString("context");
 }
 

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         """What a transport reads and writes by."""
 
         context: Context | None
-        received: Callable[[bytes], object] | None
+        protocol: object
         transport: object
         open: bool
         held: int

@@ -113,7 +113,7 @@ class SocketTransport(_Transport):
         if self._stream is None:  # it is being made
             return
         if streams:
-            self._stream.received = protocol.data_received  # type: ignore[attr-defined]
+            self._stream.protocol = protocol
         if before != streams and self.is_reading():
             self._loop._remove_reader(self._sock_fd)
             self._add_reader(self._sock_fd, self._read_ready)  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ class SocketTransport(_Transport):
             super()._add_reader(fd, callback, *args)
         elif self.is_reading():
             stream.context = contextvars.copy_context()
-            stream.received = self._protocol.data_received
+            stream.protocol = self._protocol
             self._loop._add_stream(self._sock, stream)
 
     def _ended(self, error: int) -> None:
@@ -150,6 +150,8 @@ class SocketTransport(_Transport):
             failure = OSError(error, os.strerror(error))
             self._fatal_error(failure, "Fatal write error on socket transport")
         else:
+            if self._stream is not None:  # what pause_writing() writes comes after the data
+                self._stream.open = False
             super().write(data)
             self._look()
 
@@ -175,6 +177,11 @@ class SocketTransport(_Transport):
         """Return how many bytes are yet to be sent."""
         held = self._stream.held if self._stream is not None else 0
         return super().get_write_buffer_size() + held
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set how much may be left to write before the protocol is told to pause."""
+        self._flush()  # what is only held back is nothing to wait for
+        super().set_write_buffer_limits(high, low)
 
     def write_eof(self) -> None:
         """Have the peer read the end, after what is written."""

@@ -8,6 +8,7 @@ its loop from ending.
 from __future__ import annotations
 
 import asyncio
+import errno
 import selectors
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # Combined once: it costs a microsecond each time.
 READ = EventFlag.READ | EventFlag.PERSIST
 WRITE = EventFlag.WRITE | EventFlag.PERSIST
+
+#: Why an event can't be added whose descriptor was closed, or is that of a plain file by now.
+GONE = (errno.EBADF, errno.EPERM)
 
 
 def number_of(file: FileDescriptor) -> int:
@@ -73,7 +77,7 @@ class Watchers:
         """Have *handle* run when *file* is ready, and no other; with *waits*, from now on."""
         number = number_of(file)
         watcher = self._events.get(number)
-        if watcher is not None:
+        if type(watcher) is Watcher:  # and not a transport's, which runs no handle
             watcher.handle.cancel()
             watcher.handle, watcher.file = handle, file
             return
@@ -82,7 +86,7 @@ class Watchers:
         self.put(number, file, watcher, waits)
 
     def put(self, number: int, file: FileDescriptor, watcher: Watcher, waits: bool) -> None:
-        """Have *watcher* be called when *file* is ready, whose descriptor is *number*."""
+        """Have *watcher*, and no other, called when *file*, the descriptor *number*, is ready."""
         watcher.file, watcher.watchers = file, self
         try:
             watcher.add()  # tells, too, whether the backend takes it
@@ -91,7 +95,11 @@ class Watchers:
         except BaseException:
             watcher.close()
             raise
+        before = self._events.get(number)
         self._events[number] = watcher
+        if before is not None:  # a transport that is resumed before asyncio has it begin to read
+            before.close()
+            before.handle.cancel()
 
     def remove(self, file: FileDescriptor) -> bool:
         """Forget what runs when *file* is ready; return whether there was anything."""
@@ -114,9 +122,16 @@ class Watchers:
         return {n: (watcher.file, watcher.handle) for n, watcher in self._events.items()}
 
     def begin(self) -> None:
-        """Wait for all of them."""
+        """Wait for all of them, but for those whose descriptor was closed since the last run.
+
+        The kernel has forgotten these, as asyncio's own selector does: they must not end each run.
+        """
         for watcher in self._events.values():
-            watcher.add()
+            try:
+                watcher.add()
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
 
     def end(self) -> None:
         """Wait for none of them."""
