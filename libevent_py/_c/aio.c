@@ -286,6 +286,8 @@ static int evpy_core_arm(struct evpy_core *core)
 		return PyErr_Occurred() ? -1 : 0;
 	first = PyList_GetItem(core->scheduled, 0);
 	due = evpy_due(first);
+	if (PyErr_Occurred())
+		return -1;
 	if (due == core->armed)
 		return 0;
 	delay = due - evpy_core_now(core);
@@ -316,13 +318,15 @@ static int evpy_core_take_due(struct evpy_core *core)
 		int cancelled = evpy_is_cancelled(timer);
 
 		if (cancelled == 0) {
-			if (!(evpy_due(timer) < end)) {
+			double due = evpy_due(timer);
+
+			if (PyErr_Occurred() || due >= end) { /* a NaN is due, as in asyncio */
 				Py_DECREF(timer);
 				break;
 			}
 			done = PyObject_CallFunctionObjArgs(core->append, timer, NULL);
 			Py_XDECREF(done);
-		} else {
+		} else if (cancelled > 0) {
 			--core->cancelled_count;
 		}
 		if (!PyErr_Occurred()) {
@@ -438,7 +442,7 @@ static void evpy_step_free(struct event *ev)
 	event_del(ev);
 	event_debug_unassign(ev);
 	gil = PyGILState_Ensure();
-	if (step->core != NULL)
+	if (step->core != NULL && step->core->step == step) /* else it has begun anew */
 		step->core->step = NULL;
 	step->core = NULL;
 	step->freed = 1;

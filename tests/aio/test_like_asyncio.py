@@ -218,7 +218,37 @@ def test_a_protocol_without_data_received_fails_when_data_come(run: Run) -> None
     run(main())
 
 
-# Descriptors.
+# Timers and descriptors.
+
+
+def test_a_timer_for_no_number_is_due_at_once(run: Run) -> None:
+    async def main() -> None:
+        fired = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.call_at(float("nan"), fired.set)
+        await soon(fired.wait())
+        await soon(asyncio.sleep(0.01))  # and holds back no other
+
+    run(main())
+
+
+class Odd:
+    """Something that can be neither a number nor compared."""
+
+    def __float__(self) -> float:
+        raise TypeError("it is odd")
+
+
+@pytest.mark.parametrize("when", ["abc", Odd()], ids=["text", "odd"])
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, aio.EventLoop])
+def test_a_timer_for_what_is_no_time_is_a_type_error(kind: Any, when: Any) -> None:
+    with contextlib.closing(kind()) as loop:
+        loop.call_at(when, print)
+        with pytest.raises(TypeError):
+            loop.run_until_complete(asyncio.sleep(0.01))
+        loop._scheduled.clear()  # which can't be undone otherwise
+        loop.run_until_complete(asyncio.sleep(0.01))
 
 
 @pytest.mark.parametrize("becomes", ["closed", "a file"])
@@ -259,6 +289,19 @@ def test_a_descriptor_that_was_closed_ends_no_later_run(
     finally:
         for fd in files:
             os.close(fd)
+
+
+def test_a_loop_that_is_made_twice_works() -> None:
+    class Twice(aio.EventLoop):
+        def __init__(self) -> None:
+            super().__init__()
+            first = self._csock, self._ssock  # type: ignore[attr-defined]
+            super().__init__()
+            for sock in first:
+                sock.close()
+
+    with contextlib.closing(Twice()) as loop:
+        assert loop.run_until_complete(asyncio.wait_for(asyncio.sleep(0.01, 5), PATIENCE)) == 5
 
 
 # All that can be done to a transport, at random.
