@@ -279,11 +279,11 @@ class Cycle:
                 if not exchange.send(body, True):
                     await self._drain()
             else:
-                self._state = ENDED
                 if state == STARTED:
                     exchange.respond(self._status, self._headers, body)
                 else:
                     exchange.send(body, False)
+                self._state = ENDED  # only now: an application can go on after what those raise
                 wake(self._waiter)
         else:
             self._refuse(kind)

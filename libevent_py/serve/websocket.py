@@ -227,10 +227,11 @@ class WebSocket:
             self._disconnect(1006, "")
         elif self._state == DENYING and kind == "websocket.http.response.body":
             more = message.get("more_body", False)
-            if not more:
+            room = self._exchange.send(bytes(message.get("body", b"")), more)
+            if not more:  # only now: an application can go on after what those raise
                 self._state = CLOSED
                 self._disconnect(1006, "")
-            await self._drained(self._exchange.send(bytes(message.get("body", b"")), more))
+            await self._drained(room)
         elif self._state == OPEN and kind == "websocket.send":
             await self._drained(self._write(self._wire.send(encoded(message))))
         elif self._state == OPEN and kind == "websocket.close":

@@ -246,6 +246,15 @@ def encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return made
 
 
+def checked(part: Any) -> bytes:
+    """Return *part*, which an application has given for a part of its answer, as bytes."""
+    if type(part) is bytes:
+        return part
+    if not isinstance(part, (bytes, bytearray, memoryview)):
+        raise TypeError(f"the body must be bytes, not {part!r}")
+    return bytes(part)
+
+
 class Answering:
     """What an application does with its request: `start_response` and `write`."""
 
@@ -297,6 +306,11 @@ class Answering:
         if data:
             self._send(data)
 
+    def _part(self, part: Any) -> bytes:
+        """Return a *part* of the body; raise, before anything of it is sent, unless it can be."""
+        self._check_started()
+        return checked(part)
+
     def _send(self, data: bytes) -> bool:
         """Send *data*, and the head before it; return whether there is room for more."""
         raise NotImplementedError
@@ -311,7 +325,7 @@ class Answering:
         if self._sent or (type(result) is not list and type(result) is not tuple):
             return None
         self._check_started()
-        return result[0] if len(result) == 1 else b"".join(result)
+        return checked(result[0]) if len(result) == 1 else b"".join(result)
 
     def on_body(self) -> None:
         """There is more of the body."""
@@ -338,12 +352,16 @@ class Answering:
             exchange.respond(500, FAILED, ERROR)
 
 
+#: What comes after an answer's last part.
+END = object()
+
+
 class Inline(Answering):
     """A request that is answered in the base's thread."""
 
     _file: Any = None
     _result: Any = None
-    _parts: Iterator[bytes] | None = None
+    _parts: Iterator[Any] | None = None
     _pumping = False
 
     def on_body(self) -> None:
@@ -378,8 +396,11 @@ class Inline(Answering):
             result = self._result = runner.application(environ, self.start_response)
             if type(result) is list and len(result) == 1 and self._status and not self._sent:
                 # Most are so: what follows, without its frames. A list has nothing to close.
+                part = result[0]
+                if type(part) is not bytes:
+                    part = checked(part)
                 if not exchange.ended:
-                    exchange.respond(self._status, self._headers, result[0], self._reason)
+                    exchange.respond(self._status, self._headers, part, self._reason)
                 if self._file is not None:
                     self._file.close()
                 return
@@ -415,15 +436,15 @@ class Inline(Answering):
                 if exchange.ended:
                     self._close()
                     return
-                part = next(self._parts, None)
-                if part is None:
+                part = next(self._parts, END)
+                if part is END:
                     self._check_started()
                     if not self._sent:
                         self._start()
                     exchange.send(b"", False)
                     self._close()
                     return
-                self._check_started()
+                part = self._part(part)
                 if part and not self._send(part):
                     return
         except Exception as error:
@@ -489,9 +510,9 @@ class Threaded(Answering):
             whole = self._whole(result)
             if whole is None:
                 for part in result:
-                    self._check_started()
-                    if part:
-                        self._send(part)
+                    data = self._part(part)
+                    if data:
+                        self._send(data)
                 self._check_started()
                 end = self._send_end
             else:

@@ -359,3 +359,20 @@ def test_tasks_that_do_not_end_are_cancelled_in_time(caplog: pytest.LogCaptureFi
         assert not rest_of(sock)
     assert ended == ["cancelled"]
     assert "closing 1 connections with 1 requests in flight" in caplog.text
+
+
+@pytest.mark.parametrize("http", ["httptools", "evhttp"])
+@pytest.mark.parametrize(
+    "header", [(b"X", b"two\nlines"), (b"Content-Length", b"9")], ids=["line", "length"]
+)
+def test_an_answer_that_could_not_be_sent_is_not_complete(
+    http: str, header: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [header]})
+        with pytest.raises(ValueError, match=r"one line|must not contain|Content-Length"):
+            await send({"type": "http.response.body", "body": b"hello"})
+
+    with serving(app, http=http) as site:
+        assert statuses(site.talk(CLOSE)) == [500]
+    assert "the application has returned without a complete answer" in caplog.text

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -346,3 +346,19 @@ def test_raw_sockets_are_gone_after_the_end() -> None:
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
         assert rest_of(sock)[:1] == b"\x88"  # it was asked to close, and hasn't
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize("body", ["text", None])
+def test_a_denial_whose_body_is_no_bytes_closes_the_connection(body: Any, swallows: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        try:
+            await send({"type": "websocket.http.response.body", "body": body})
+        except TypeError:
+            if not swallows:
+                raise
+
+    with serving(app) as site, pytest.raises(InvalidMessage), client(site):
+        pass

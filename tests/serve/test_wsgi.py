@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import io
 import sys
 import threading
@@ -403,3 +404,59 @@ def test_answers_before_one_that_exits_are_sent() -> None:
     end = b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n"
     with pytest.raises(SystemExit, match="3"), serving(app, threads=0) as site:
         assert statuses(site.talk(GET * 3 + end + GET)) == [200, 200, 200]
+
+
+class Giving:
+    """An answer in parts, each asked for."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self.parts = iter(parts)
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.parts
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@THREADS
+@pytest.mark.parametrize("http", ["httptools", "evhttp"])
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "6")]], ids=["", "length"])
+@pytest.mark.parametrize("part", ["def", None, 3, [1, 2, 3]], ids=repr)
+def test_a_part_that_is_no_bytes_is_an_error_whenever_it_comes(
+    threads: int, http: str, headers: list[Any], part: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    given: list[Giving] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", headers)
+        whole = environ["PATH_INFO"] == "/whole"
+        given.append(Giving([part] if environ["PATH_INFO"] == "/first" else [b"abc", part, b"def"]))
+        return [part] if whole else given[-1]
+
+    with serving(app, threads=threads, http=http) as site:
+        for path in "/whole", "/first":
+            got = site.talk(CLOSE.replace(b"/", path.encode(), 1))
+            assert statuses(got) == [500]
+        caplog.clear()
+        got = site.talk(CLOSE)  # it is closed, and isn't complete
+        assert b"def" not in got
+        assert not got.endswith(b"0\r\n\r\n")
+        wait_until(lambda: all(one.closed for one in given[1:]))
+    assert f"the body must be bytes, not {part!r}" in caplog.text
+
+
+@THREADS
+def test_a_part_may_be_memory_of_larger_items(threads: int) -> None:
+    part = memoryview(array.array("i", [1, 2]))
+
+    def app(environ: Any, start_response: Any) -> list[Any]:
+        start_response("200 OK", [])
+        return [part]
+
+    with serving(app, threads=threads) as site:
+        head, _, body = site.talk(GET + CLOSE).partition(b"\r\n\r\n")
+        assert b"Content-Length: %d" % part.nbytes in head
+        assert body[: part.nbytes] == body[-part.nbytes :] == part.tobytes()
+        assert statuses(body[part.nbytes :]) == [200]
