@@ -109,11 +109,12 @@ class Selector(selectors._BaseSelectorImpl):
                 event.add()
         self._resting.clear()
         fired: dict[int, int] = {}
-        self._fired = fired
+        # One that is refused, inside a callback, must not take away what the outer one waits for.
+        outer, self._fired = self._fired, fired
         try:
             self._turn_until(fired, timeout)
         finally:
-            self._fired = None
+            self._fired = outer
         known = self._fd_to_key
         keys = ((known.get(fd), mask) for fd, mask in fired.items())
         return [(key, mask & key.events) for key, mask in keys if key and mask & key.events]

@@ -117,6 +117,27 @@ def test_a_select_inside_a_callback_is_refused(selector: aio.Selector) -> None:
     assert live.bases == ()
 
 
+def test_a_select_that_is_refused_takes_nothing_from_the_one_around_it(
+    selector: aio.Selector,
+) -> None:
+    left, right = socket.socketpair()
+    refused: list[str] = []
+
+    def inside(*_: object) -> None:
+        try:
+            selector.select(0)
+        except RuntimeError as error:
+            refused.append(str(error))
+        right.send(b"x")
+
+    with left, right:
+        selector.register(left, READ, "left")
+        selector.base.once(inside, timeout=0.001)
+        assert [key.data for key, _ in selector.select(PATIENCE)] == ["left"]
+        assert refused
+        selector.unregister(left)
+
+
 def test_what_the_backend_refuses_is_not_registered(base: EventBase) -> None:
     with aio.Selector(base) as selector, open(os.devnull) as null:
         with pytest.raises(PermissionError):
