@@ -61,8 +61,9 @@ class Handler(Protocol):
     def on_gone(self) -> None:
         """Note that the client has left, or that the connection has failed: `gone` is True.
 
-        Called once, and not after the answer is complete. An answer may still be tried, since a
-        client may end its own output and go on to read: it is dropped if nobody is there.
+        Not called after the answer is complete. An answer may still be tried, since a client may
+        end its own output and go on to read: it is dropped if nobody is there. Then it is called a
+        second time when the connection has ended, and `ended` is True: nobody must wait any more.
         """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -376,3 +377,27 @@ def test_an_answer_that_could_not_be_sent_is_not_complete(
     with serving(app, http=http) as site:
         assert statuses(site.talk(CLOSE)) == [500]
     assert "the application has returned without a complete answer" in caplog.text
+
+
+def test_who_sends_is_told_when_a_client_leaves_that_had_ended_its_output() -> None:
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        told.append(message)
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                body = {"type": "http.response.body", "body": b"x" * 65536, "more_body": True}
+                await send(body)
+        except ClientDisconnected as error:
+            told.append(error)
+
+    with serving(app) as site:
+        with site.connect() as sock:
+            sock.sendall(GET)
+            sock.shutdown(socket.SHUT_WR)
+            until(sock, b"x")
+            time.sleep(0.1)  # until send() waits
+        wait_until(lambda: len(told) == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import io
+import socket
 import sys
 import threading
 import time
@@ -460,3 +461,22 @@ def test_a_part_may_be_memory_of_larger_items(threads: int) -> None:
         assert b"Content-Length: %d" % part.nbytes in head
         assert body[: part.nbytes] == body[-part.nbytes :] == part.tobytes()
         assert statuses(body[part.nbytes :]) == [200]
+
+
+@THREADS
+def test_an_answer_is_closed_when_a_client_leaves_that_had_ended_its_output(threads: int) -> None:
+    given = Giving([b"x" * 65536] * 1000)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return given
+
+    with serving(app, threads=threads) as site:
+        with site.connect() as sock:
+            sock.sendall(GET)
+            sock.shutdown(socket.SHUT_WR)
+            until(sock, b"x")
+            time.sleep(0.1)  # until there is no room
+        wait_until(lambda: given.closed)
+        assert given.closed == 1
+        assert len(list(given.parts)) > 100  # not all were asked for

@@ -504,8 +504,7 @@ class Connection(Writing):
             return
         if current._begun:
             self._engine.count_out(current)
-            if not current.gone:
-                current.gone = current.ended = True
-                current.handler.on_gone()
+            current.gone = current.ended = True
+            current.handler.on_gone()  # again, if the client had ended only its own output
             current.handler = None
         current.ended = current.gone = True
