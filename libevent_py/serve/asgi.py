@@ -285,6 +285,7 @@ class Cycle:
                     exchange.send(body, False)
                 self._state = ENDED  # only now: an application can go on after what those raise
                 wake(self._waiter)
+                wake(self._writer)  # of another task: nothing tells it any more
         else:
             self._refuse(kind)
 
@@ -300,6 +301,8 @@ class Cycle:
         self._state = ENDED
         if error is None and state == ENDED:
             return
+        wake(self._waiter)  # of other tasks
+        wake(self._writer)
         if exchange.gone and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
             exchange.abort()
             return

@@ -58,6 +58,8 @@ class WebSocket:
         self._parts: list[Any] = []
         self._size = 0
         self._disconnected: Said | None = None
+        #: Whether the application has said all that it may.
+        self._done = False
         self._waiter: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -213,8 +215,8 @@ class WebSocket:
     async def send(self, message: Said) -> None:
         """Send a message, or an answer to the request."""
         kind = message["type"]
-        if self._state != CLOSED and self._disconnected is not None:
-            raise ClientDisconnected("the client has closed the WebSocket")
+        if not self._done and (self._state == CLOSED or self._disconnected is not None):
+            raise ClientDisconnected("the WebSocket is closed, and not by the application")
         if self._state == REQUESTED and kind == "websocket.accept":
             self._accept(message)
         elif self._state == REQUESTED and kind == "websocket.http.response.start":
@@ -222,14 +224,14 @@ class WebSocket:
             self._exchange.start(*self._denial)
             self._state = DENYING
         elif self._state == REQUESTED and kind == "websocket.close":
-            self._state = CLOSED
+            self._state, self._done = CLOSED, True
             self._exchange.respond(403, [], b"")
             self._disconnect(1006, "")
         elif self._state == DENYING and kind == "websocket.http.response.body":
             more = message.get("more_body", False)
             room = self._exchange.send(bytes(message.get("body", b"")), more)
             if not more:  # only now: an application can go on after what those raise
-                self._state = CLOSED
+                self._state, self._done = CLOSED, True
                 self._disconnect(1006, "")
             await self._drained(room)
         elif self._state == OPEN and kind == "websocket.send":
@@ -237,6 +239,7 @@ class WebSocket:
         elif self._state == OPEN and kind == "websocket.close":
             code = message.get("code", 1000)
             self._close(1000 if code is None else code, message.get("reason") or "")
+            self._done = True
         else:
             raise RuntimeError(f"the message {kind!r} was sent, but expected is {self._expected()}")
 
@@ -293,7 +296,7 @@ class WebSocket:
 
     def _ping_late(self) -> None:
         if not self._heard and self._state == OPEN:
-            self._exchange.abort()
+            self._give_up()
             self._disconnect(1006, "the client has not answered a ping")
             return
         assert self._config.ws_ping_interval is not None
@@ -311,7 +314,12 @@ class WebSocket:
         self._stop_timer()
         if not self._exchange.ended:
             self._write(data)
-            self._timer = self._loop.call_later(CLOSING, self._exchange.abort)
+            self._timer = self._loop.call_later(CLOSING, self._give_up)
+
+    def _give_up(self) -> None:
+        """Close the connection, as the client is late; nobody waits any more to send."""
+        self._exchange.abort()
+        wake(self._writer)
 
     def _end(self) -> None:
         """Close the connection when what was written is sent."""
@@ -319,6 +327,7 @@ class WebSocket:
         self._stop_timer()
         if not self._exchange.ended:
             self._exchange.send(b"", False)
+        wake(self._writer)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -327,7 +336,9 @@ class WebSocket:
 
     def end(self, error: BaseException | None) -> None:
         """The application has returned, or raised *error*."""
-        expected = isinstance(error, ClientDisconnected) and self._disconnected is not None
+        expected = isinstance(error, ClientDisconnected) and (
+            self._state == CLOSED or self._disconnected is not None
+        )
         if error is not None and not expected and not isinstance(error, asyncio.CancelledError):
             logger.error("the application has raised an exception", exc_info=error)
         if self._exchange.ended:

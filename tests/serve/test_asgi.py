@@ -401,3 +401,32 @@ def test_who_sends_is_told_when_a_client_leaves_that_had_ended_its_output() -> N
             until(sock, b"x")
             time.sleep(0.1)  # until send() waits
         wait_until(lambda: len(told) == 2)
+
+
+@pytest.mark.parametrize("end", ["return", "body", "raise"])
+def test_another_task_of_a_request_that_has_ended_waits_no_longer(end: str) -> None:
+    done: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        part = {"type": "http.response.body", "body": b"x" * 65536, "more_body": True}
+
+        async def flood() -> None:
+            try:
+                while True:
+                    await send(part)
+            except (ClientDisconnected, RuntimeError) as error:
+                done.append(error)
+
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+        task = asyncio.create_task(flood())
+        done.append(task)  # so that it isn't collected
+        await asyncio.sleep(0.1)  # until it waits
+        if end == "body":
+            await send({"type": "http.response.body"})
+        if end == "raise":
+            raise ZeroDivisionError
+
+    with serving(app) as site, site.connect() as sock:
+        sock.sendall(GET)
+        wait_until(lambda: len(done) == 2)

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from libevent_py.serve import ClientDisconnected
+from libevent_py.serve import ClientDisconnected, websocket
 from tests.kit.serving import Site, rest_of, serving, statuses, until, wait_until
 
 UPGRADE = (
@@ -362,3 +362,66 @@ def test_a_denial_whose_body_is_no_bytes_closes_the_connection(body: Any, swallo
 
     with serving(app) as site, pytest.raises(InvalidMessage), client(site):
         pass
+
+
+@pytest.mark.parametrize("way", ["close", "large", "ping"])
+def test_who_sends_waits_no_longer_once_the_websocket_is_closed(
+    way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def flood() -> None:
+            try:
+                while True:
+                    await send({"type": "websocket.send", "bytes": b"x" * 65536})
+            except ClientDisconnected as error:
+                told.append(error)
+                raise
+
+        task = asyncio.create_task(flood())
+        await asyncio.sleep(0.1)  # until it waits
+        told.append("flooded")
+        told.append(await receive())
+        await task
+
+    monkeypatch.setattr(websocket, "CLOSING", 0.1)
+    settings: dict[str, Any] = {"ws_max_size": 1000}
+    if way == "ping":
+        settings.update(ws_ping_interval=0.1, ws_ping_timeout=0.1)
+    with serving(app, **settings) as site, site.connect() as sock:
+        sock.sendall(UPGRADE)
+        wait_until(lambda: told)
+        if way == "close":
+            sock.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+        elif way == "large":
+            sock.sendall(b"\x82\xfe\x07\xd0\0\0\0\0" + b"z" * 2000)
+        wait_until(lambda: len(told) == 3)
+    assert told[1]["type"] == "websocket.disconnect"
+    assert not caplog.records
+
+
+def test_sending_after_the_client_has_closed_is_no_fault_of_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        told.append(await receive())
+        try:
+            await send({"type": "websocket.send", "text": "too late"})
+        except OSError as error:
+            told.append(error)
+            raise
+
+    with serving(app) as site:
+        with client(site) as ws:
+            ws.close()
+        wait_until(lambda: len(told) == 2)
+    assert isinstance(told[1], ClientDisconnected)
+    assert not caplog.records
