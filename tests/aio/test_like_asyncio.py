@@ -8,6 +8,7 @@ import gc
 import os
 import random
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -222,6 +223,9 @@ def test_a_protocol_without_data_received_fails_when_data_come(run: Run) -> None
 
 
 def test_a_timer_for_no_number_is_due_at_once(run: Run) -> None:
+    if run is asyncio.run and sys.version_info >= (3, 12):
+        pytest.skip("the selector of later releases refuses it")
+
     async def main() -> None:
         fired = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -339,7 +343,7 @@ class Acting(Noting):
                 transport.write(mark if chance < 0.7 else bytearray(mark))
             elif kind == "large":
                 transport.write(mark * self.random.choice([500, 30_000, 100_000]))
-            elif kind == "lines":
+            elif kind == "lines" and not transport.is_closing():  # where 3.13.0 has a fault
                 transport.writelines([mark, bytearray(mark)])
             elif kind == "close" and chance < 0.3:
                 transport.close()
@@ -357,8 +361,8 @@ class Acting(Noting):
                 transport.set_protocol(self)
             elif kind == "raise" and chance < 0.1:
                 raise ZeroDivisionError
-        except RuntimeError as error:
-            self.log.append(str(error))
+        except RuntimeError:  # whose text is not the same in all releases
+            self.log.append(f"refused {kind}")
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
