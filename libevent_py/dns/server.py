@@ -96,7 +96,7 @@ class DnsServer(Child):
             try:
                 self._start(base, _checked(address), begun)
             finally:
-                if given is not None and begun and self._c is not None:  # no call before the next line
+                if given is not None and begun and self._c is not None:  # no call before the next
                     given.detach()
             return
         bound = _bound(address)

@@ -10,7 +10,6 @@ or in the graveyard, the other when the time of `EventBase.loopexit` has come.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import sys
@@ -41,10 +40,10 @@ from libevent_py.event.config import (
     highest_reserved,
     unmakable,
 )
-from libevent_py.event.exits import exit_after, forget_exit
+from libevent_py.event.exits import exit_after, exit_now, forget_exit
 from libevent_py.event.explain import account
 from libevent_py.event.threads import Call, InThread, Jobs, closed_first, fail_calls, was_lost
-from libevent_py.event.turns import Turns, short
+from libevent_py.event.turns import Turns, refused, short
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -403,7 +402,7 @@ class EventBase(Root):
         """Make the base's own events and timers, once it has its priorities."""
         errors.put(functools.partial(setattr, self, "_onces"), lib.evpy_onces_new, self.pointer)
         self._make_timer("_waker", EventBase._work)
-        self._make_timer("_exiter", EventBase._exit)
+        self._make_timer("_exiter", exit_now)
 
     def dispatch(self) -> bool:
         """Run the loop until something stops it or no events are left.
@@ -506,8 +505,7 @@ class EventBase(Root):
         Raises `MemoryError` if there was no memory to begin it, or to go on.
         """
         if result == lib.EVPY_NOT_BEGUN:
-            ffi.errno = errno.ENOMEM
-            raise errors.failed(lib.event_base_loop)
+            raise refused()
         if result >= lib.EVPY_RAN_SHORT - 1:
             result -= lib.EVPY_RAN_SHORT
             self._report(_unwatched() or short(), self)
@@ -603,10 +601,6 @@ class EventBase(Root):
         with self._from_any_thread():
             self._check_usable()  # a closed base has no timer
             exit_after(self, timeout)
-
-    def _exit(self) -> None:
-        self._exit_at = None
-        self.loopexit()
 
     @any_thread
     def loopbreak(self) -> None:

@@ -39,6 +39,12 @@ def exit_after(base: EventBase, seconds: float) -> None:
         raise
 
 
+def exit_now(base: EventBase) -> None:
+    """Stop *base*'s loop, as its timer is due."""
+    base._exit_at = None
+    base.loopexit()
+
+
 def _is_set(base: EventBase) -> bool:
     return bool(lib.event_pending(base._exiter, lib.EV_TIMEOUT, ffi.NULL))
 

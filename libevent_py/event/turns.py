@@ -13,6 +13,7 @@ wherever it is dropped. Then whoever runs the loop makes what is left of that en
 
 from __future__ import annotations
 
+import errno
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from libevent_py._core.dispatch import live
 from libevent_py._core.frames import in_the_middle
 from libevent_py._core.owner import get_ident
 from libevent_py._core.wakeup import in_main_thread, wakeup
-from libevent_py._ffi import lib
+from libevent_py._ffi import ffi, lib
 from libevent_py.event.exits import forget_exit
 
 if TYPE_CHECKING:
@@ -153,6 +154,12 @@ class Turns:
         if base._quiet:
             base._use_quiet(pointer)
         return result == 0
+
+
+def refused() -> Exception:
+    """Return the error of a loop that is not begun, or has ended, as there is no memory."""
+    ffi.errno = errno.ENOMEM
+    return errors.failed(lib.event_base_loop)
 
 
 def short() -> MemoryError:
