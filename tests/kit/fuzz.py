@@ -88,10 +88,14 @@ def stacks(session: int) -> str:
         ["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True
     )
     command = ["gdb", "-batch", "-ex", "thread apply all bt 12", "-p"]
-    told = [
-        subprocess.run([*command, pid], capture_output=True, text=True).stdout
-        for pid in listed.stdout.split()
-    ]
+    told = []
+    for pid in listed.stdout.split():
+        with contextlib.suppress(subprocess.TimeoutExpired):  # gdb itself may wait for ever
+            told.append(
+                subprocess.run(
+                    [*command, pid], capture_output=True, text=True, timeout=PATIENCE
+                ).stdout
+            )
     frames = [line for text in told for line in text.splitlines() if line.startswith(("#", "Thr"))]
     return "\n".join(frame[:160] for frame in frames)
 
