@@ -341,7 +341,7 @@ def test_what_an_argument_makes_is_not_made_once_more() -> None:
     code = """
     import gc, os, socket
     from libevent_py import (
-        BufferEvent, BufferEventOption, Event, EventBase, EventFlag, Listener, debug,
+        BufferEvent, BufferEventOption, DnsServer, Event, EventBase, EventFlag, Listener, debug,
     )
     from tests.core.test_meanwhile import Elsewhere
 
@@ -369,6 +369,13 @@ def test_what_an_argument_makes_is_not_made_once_more() -> None:
         again = lambda: made.__init__(base, HERE, print)
         return made, dict(base=base, address=HERE, callback=print, backlog=Elsewhere(5, again))
 
+    def of_a_dns_server(base, fd):
+        made = DnsServer.__new__(DnsServer)
+        def again():  # the number is asked for twice
+            if not hasattr(made, "pointer"):
+                made.__init__(base, HERE, print)
+        return made, dict(base=base, address=("127.0.0.1", Elsewhere(0, again)), callback=print)
+
     def left():
         gc.collect()
         return debug.memory().blocks, sorted(os.listdir("/proc/self/fd"))
@@ -378,7 +385,7 @@ def test_what_an_argument_makes_is_not_made_once_more() -> None:
         base.loop()  # makes what the process keeps
     one, other = socket.socketpair()
     one.setblocking(False)
-    for kind in of_a_base, of_an_event, of_a_bufferevent, of_a_listener:
+    for kind in of_a_base, of_an_event, of_a_bufferevent, of_a_listener, of_a_dns_server:
         for again in range(2):
             before = left()
             with EventBase() as base:
