@@ -103,12 +103,12 @@ static void evpy_note_closing(evutil_socket_t fd)
 static int evpy_tls_setfd(struct bufferevent *bev, evutil_socket_t fd);
 #endif
 
-/* Closes the old descriptor if `bev` has owned it. *taken tells, in spite of an interrupt right after it, whether `bev`
- * has the new one now. */
+/* Closes the old descriptor if `bev` has owned it. taken[0] tells, in spite of an interrupt right after it, whether `bev`
+ * has the new one now, and taken[1] the old one: a signal handler may have replaced the one that Python knew. */
 static int evpy_bufferevent_setfd(
     struct bufferevent *bev, evutil_socket_t fd, int owned, int *taken)
 {
-	evutil_socket_t old = owned ? bufferevent_getfd(bev) : -1;
+	evutil_socket_t old = bufferevent_getfd(bev);
 	int result;
 
 #if LIBEVENT_PY_HAVE_TLS
@@ -116,8 +116,9 @@ static int evpy_bufferevent_setfd(
 #else
 	result = bufferevent_setfd(bev, fd);
 #endif
-	*taken = result == 0;
-	if (result == 0 && old >= 0)
+	taken[0] = result == 0;
+	taken[1] = (int)old;
+	if (result == 0 && owned && old >= 0)
 		evutil_closesocket(old);
 	return result;
 }

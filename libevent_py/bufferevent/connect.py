@@ -202,7 +202,7 @@ def _change_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
     old, owned = bev.fd, owns(bev, bev.fd)
     if number == old >= 0:
         raise ValueError(f"the bufferevent has fd {number} already")
-    taken = ffi.new("int *")
+    taken = ffi.new("int [2]")
     try:
         _replace(bev, number, owned, taken)
         adopt(bev, fd)
@@ -216,18 +216,20 @@ def _change_fd(bev: BufferEvent, fd: FileDescriptor) -> None:
 
 def detach(bev: BufferEvent) -> int:
     """Take the descriptor away from the lowest layer of *bev*, and return it."""
-    fd, lowest, taken = bev.fd, bottom(bev), ffi.new("int *")
+    bev.base._check_thread()
+    bev._check_usable()  # the lowest layer may be, though this one is closed
+    lowest, taken = bottom(bev), ffi.new("int [2]")
     try:
         _replace(lowest, -1, False, taken)
     except BaseException:  # an interrupt, after which nobody would know the descriptor
         if taken[0]:
-            errors.call(lib.evpy_bufferevent_setfd, lowest.pointer, fd, False, taken)
+            errors.call(lib.evpy_bufferevent_setfd, lowest.pointer, taken[1], False, taken)
         raise
     connection = lowest._connection
     if connection._kept is not None:
         connection._kept.detach()  # type: ignore[attr-defined]  # as in C, for what is a socket
         connection._kept = None
-    return fd
+    return int(taken[1])
 
 
 def _replace(bev: BufferEvent, fd: int, owned: bool, taken: CData) -> None:

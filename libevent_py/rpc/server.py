@@ -275,7 +275,10 @@ class Rpc(Context, Child):
         Wraps ``evrpc_request_done``.
         """
         self._check_open()
-        data = bytes(self.reply)
+        reply = self.reply
+        if reply is None:  # a signal handler has come while it was being resumed
+            raise RuntimeError("this RPC has not been given to its handler yet")
+        data = bytes(reply)
         if self._is_used():
             self._check_open()  # the message's own code may have answered it
             self._answered = True

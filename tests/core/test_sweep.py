@@ -33,6 +33,18 @@ SHARES = {
 MORE = {"BufferEvent": 4}
 
 
+#: The same for other operations of a class amid each, of which there are many more.
+OTHERS = {
+    "Buffer": 18,
+    "BufferEvent": 400,
+    "Event": 6,
+    "HttpConnection": 16,
+    "HttpRequest": 8,
+    "HttpServer": 6,
+    "HttpServerConnection": 6,
+    "HttpServerRequest": 24,
+}
+
 #: What the sweep has found, each tried here at all of its lines: class, scene, operation and act.
 FOUND = [
     # An object that was closed while its finalizer ran.
@@ -125,6 +137,41 @@ def test_what_has_crashed_or_been_left_is_not_at_any_instruction(
     kind: str, scene: str, operation: str, act: str, tmp_path: Path
 ) -> None:
     swept(tmp_path, kind, "--scene", scene, "--only", operation, "--act", act, lines=False)
+
+
+#: And with another operation amid it, where a signal handler may come.
+FOUND_AMID = [
+    # A call that was answered before its handler had got it.
+    ("Rpc", "paused", "resume", "do done"),
+    # A descriptor that another method had replaced, and that the caller was to close once more.
+    ("BufferEvent", "THREADSAFE", "detach", "do fd="),
+    ("BufferEvent", "THREADSAFE", "detach", "do detach"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [
+        *(pytest.param(kind, OTHERS.get(kind, 3), marks=pytest.mark.slow) for kind in OPERATIONS),
+        *(
+            pytest.param(kind, 3 if kind == "BufferEvent" else 1, marks=pytest.mark.more)
+            for kind in OPERATIONS
+        ),
+    ],
+)
+def test_nothing_crashes_or_is_left_when_another_operation_comes_at_a_step(
+    kind: str, share: int, tmp_path: Path
+) -> None:
+    swept(tmp_path, kind, "--others", "--most", "1", "--share", str(share), lines=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "scene", "operation", "act"), FOUND_AMID)
+def test_what_has_failed_with_another_operation_amid_it_does_not_at_any_step(
+    kind: str, scene: str, operation: str, act: str, tmp_path: Path
+) -> None:
+    where = "--scene", scene, "--only", operation, "--act", act
+    swept(tmp_path, kind, "--others", *where, lines=False)
 
 
 # Whether there is an operation for everything.

@@ -192,3 +192,4 @@ def swept(tmp_path: Path, kind: str, *arguments: str, lines: bool = True) -> Non
     at = state.read_bytes().rstrip(b"\0").decode()
     assert done.returncode == 0, f"at {at}:\n{done.stdout}{done.stderr}"
     assert f"{kind}: " in done.stdout
+    assert f"{kind}: 0 tries" not in done.stdout

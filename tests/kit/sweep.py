@@ -51,6 +51,15 @@ BESIDES: dict[str, tuple[type[BaseException], ...]] = {
     "Headers.pop": (KeyError,),
     "Headers.setdefault": (KeyError,),
     "Headers.__getitem__": (KeyError,),
+    # What only another operation can bring about.
+    "Query.__delitem__": (KeyError,),
+    "Query.__getitem__": (KeyError,),
+    "Query.pop": (KeyError,),
+    "Query.setdefault": (KeyError,),
+    "RpcServer.unregister": (KeyError,),
+    "DnsBase.nameserver_add": (OSError,),
+    "DnsBase.nameserver_ip_add": (OSError,),
+    "DnsBase.nameserver_sockaddr_add": (OSError,),
 }
 
 
@@ -79,6 +88,9 @@ def told(error: BaseException) -> str:
 
 class Try:
     """One operation, in a new scene, with one act at one of its steps."""
+
+    #: Whether it comes where a signal handler can, and not at each instruction.
+    signals = False
 
     def __init__(self, kind: str, scene: str, name: str, act: str) -> None:
         self.kind = kind
@@ -153,7 +165,8 @@ class Try:
             except BaseException as error:
                 problems.append(error)
 
-        interposer = Interposer(act, number, lines=lines, signals=self.act_name == "interrupt")
+        signals = self.signals or self.act_name == "interrupt"
+        interposer = Interposer(act, number, lines=lines, signals=signals)
         self.interposer = interposer
 
         def call() -> None:
@@ -170,6 +183,8 @@ class Try:
 
     def judge(self, acted: bool) -> None:
         error = self.outcome
+        if isinstance(error, AttributeError) and isinstance(error.obj, Scene):
+            return  # the scene's object is gone
         if error is None or is_documented(error, f"{self.kind}.{self.name}"):
             return
         if isinstance(error, KeyboardInterrupt) and self.act_name == "interrupt":
@@ -235,6 +250,41 @@ class Try:
         left = [*base._live.values(), *(ref() for ref in base._ledger.values())]
         if left:
             raise Failure(f"left: {left}")
+
+
+class Amid(Try):
+    """One operation, and amid it another of the same object, as a signal handler would do it."""
+
+    signals = True
+
+    def __init__(self, kind: str, scene: str, name: str, act: str) -> None:
+        super().__init__(kind, scene, name, act)
+        #: What the operations in the middle have returned.
+        self.others: list[Any] = []
+
+        if name.startswith("close"):  # it waits until what the other has written is sent
+            self.closes_all = False
+
+    def acts(self) -> list[str]:
+        return [f"do {name}" for name in OPERATIONS[self.kind] if not name.startswith("__")]
+
+    def act(self) -> None:
+        name = self.act_name.removeprefix("do ")
+        try:
+            self.others.append(OPERATIONS[self.kind][name](self.scene))
+        except Exception as error:
+            gone = isinstance(error, AttributeError) and isinstance(error.obj, Scene)
+            if not gone and not is_documented(error, f"{self.kind}.{name}"):
+                raise
+
+    def finish(self) -> None:
+        own = self.result
+        while self.others:
+            self.result = self.others.pop()
+            self.end_result()
+        self.result = own
+        own = None
+        super().finish()
 
 
 def lowest_free() -> int:
@@ -305,7 +355,7 @@ class Sweep:
         self.tries += 1
         steps, acts = 0, []
         blocks = debug.memory().blocks
-        one = Try(kind, scene, name, act)
+        one = (Amid if self.arguments.others else Try)(kind, scene, name, act)
         try:
             acts = one.acts()
             steps = one.run(number, self.arguments.lines)
@@ -395,6 +445,7 @@ def main() -> None:
     add("--lines", action="store_true", help="a step for each line, not for each instruction")
     add("--most", type=int, default=0, help="at most so many steps of each operation and act")
     add("--share", type=int, default=1, help="one of so many acts of all that there are")
+    add("--others", action="store_true", help="the acts are the other operations of the class")
     add("--scene", help="only the scene of this name")
     add("--only", nargs="*", help="only the operations of these names")
     add("--act", help="only this act, as 'close all'")
