@@ -288,6 +288,8 @@ class Request(Handle):
     @output_buffer.setter
     def output_buffer(self, buffer: Buffer) -> None:
         if buffer is not self.output_buffer:  # it is after +=
+            if isinstance(buffer, Buffer):  # unless a signal handler has tried to answer amid that
+                buffer._check_usable()
             raise AttributeError("the output of a request can't be replaced: add to it")
 
     def _lend(self, pointer: CData) -> Buffer:

@@ -146,6 +146,8 @@ FOUND_AMID = [
     # A descriptor that another method had replaced, and that the caller was to close once more.
     ("BufferEvent", "THREADSAFE", "detach", "do fd="),
     ("BufferEvent", "THREADSAFE", "detach", "do detach"),
+    # A body that a refused reply had closed, told as if it were to be replaced.
+    ("HttpServerRequest", "in its handler", "output_buffer=", "do send_reply/no header"),
 ]
 
 
