@@ -122,11 +122,7 @@ class Listener(Child):
         process. Wraps ``evconnlistener_new``.
         """
         flags = convert.flags(ListenerOption, options, "options")
-        number = convert.descriptor(fd)
-        if not stat.S_ISSOCK(os.fstat(number).st_mode):  # C would not report that it can't wait
-            raise ValueError(f"fd must be a socket, not {fd!r}")
-        if flags & ListenerOption.CLOSE_ON_FREE:
-            convert.surrendered(fd)
+        number = _checked(fd, flags)
         listener = cls.__new__(cls)
         try:
             listener._start(base, number, callback, backlog, flags)
@@ -142,15 +138,41 @@ class Listener(Child):
             raise
         return listener
 
+    def _accept_on(self, base: EventBase, fd: FileDescriptor, flags: int) -> None:
+        """Be made for *fd*, which the caller still has to close until `_adopt`."""
+        self._start(base, _checked(fd, flags), None, 0, flags, disowned=True)
+
+    def _adopt(self, fd: FileDescriptor) -> None:
+        """Own *fd* from now on."""
+        if isinstance(fd, socket.socket):
+            fd.detach()
+        self._disowned = False
+
+    def _give_up(self, fd: FileDescriptor | None = None) -> None:
+        """Be closed, as what it was made for has failed; *fd* is its caller's again."""
+        if came_to_be(self):
+            if fd is not None:
+                self._disowned = isinstance(fd, int) or fd.fileno() >= 0
+            self.close()
+
     def _start(
-        self, base: EventBase, fd: int, callback: ListenerCallback | None, backlog: int, flags: int
+        self,
+        base: EventBase,
+        fd: int,
+        callback: ListenerCallback | None,
+        backlog: int,
+        flags: int,
+        *,
+        disowned: bool = False,
     ) -> None:
         if not isinstance(base, EventBase):
             raise TypeError(f"base must be an EventBase, not {base!r}")
         base._check_thread()
         self._callback = None if callback is None else convert.callback(callback)
         self._on_error: ListenerErrorCallback | None = None
-        self._resting = self._disowned = False
+        self._resting = False
+        #: Whether the caller still has to close the descriptor, as the object is not completed.
+        self._disowned = disowned
         self._socket: HasFileno | None = None
         #: The `BoundSocket` of the HTTP server that accepts its connections and frees it, or None.
         self._bound: BoundSocket | None = None
@@ -312,6 +334,16 @@ class Listener(Child):
 
 def _leave(_pointer: CData) -> None:
     """Do nothing: the owner that the listener was given to frees it."""
+
+
+def _checked(fd: FileDescriptor, flags: int) -> int:
+    """Return the number of *fd*, which must be a socket that *flags* allow to take."""
+    number = convert.descriptor(fd)
+    if not stat.S_ISSOCK(os.fstat(number).st_mode):  # C would not report that it can't wait
+        raise ValueError(f"fd must be a socket, not {fd!r}")
+    if flags & ListenerOption.CLOSE_ON_FREE:
+        convert.surrendered(fd)
+    return number
 
 
 def _bound(address: AddressLike, flags: ListenerOption) -> socket.socket:

@@ -71,9 +71,9 @@ static int evpy_note_listener_event(
 	return found->event != NULL;
 }
 
-/* Frees a listener that could not be completed; its descriptor still belongs to the caller. libevent closes the one
- * that the listener's event has. */
-static void evpy_listener_free_without_fd(struct evconnlistener *listener)
+/* Leaves the descriptor of a listener that could not be completed to the caller: libevent will close the one that
+ * the listener's event has. */
+static void evpy_listener_disown(struct evconnlistener *listener)
 {
 	struct evpy_listener_event found = {listener, NULL};
 
@@ -84,5 +84,10 @@ static void evpy_listener_free_without_fd(struct evconnlistener *listener)
 		event_del(found.event);
 		found.event->ev_fd = -1;
 	}
+}
+
+static void evpy_listener_free_without_fd(struct evconnlistener *listener)
+{
+	evpy_listener_disown(listener);
 	evconnlistener_free(listener);
 }

@@ -37,5 +37,6 @@ extern "Python" int evpy_accept_error(uintptr_t key, int error);
 
 struct evconnlistener *evpy_listener_new(struct event_base *base, evutil_socket_t fd,
     unsigned flags, int backlog, int callback, uintptr_t key);
+void evpy_listener_disown(struct evconnlistener *listener);
 void evpy_listener_free_without_fd(struct evconnlistener *listener);
 int evpy_listener_set_cb(struct evconnlistener *listener, int callback, uintptr_t key);

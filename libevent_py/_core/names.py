@@ -149,6 +149,7 @@ STANDS_FOR = {
     "evpy_http_watch": "evhttp_connection_set_closecb",
     "evpy_keeper_drop": "evbuffer_peek",
     "evpy_lacked": "event_set_mem_functions",
+    "evpy_listener_disown": "evconnlistener_free",
     "evpy_listener_free_without_fd": "evconnlistener_free",
     "evpy_listener_new": "evconnlistener_new",
     "evpy_listener_set_cb": "evconnlistener_set_cb",

@@ -201,7 +201,11 @@ class BufferEvent(BufferEventState):
         both = input_filter is not None, output_filter is not None
         below, key, bev = underlying._give_up(), next_key(), cls.__new__(cls)
         making = Making(lib.evpy_filter_new, below, *both, plan.alone, key)
-        bev._start(plan, key, making, filtering)
+        try:
+            bev._start(plan, key, making, filtering)
+        except BaseException:
+            bev._unmade()
+            raise
         return bev
 
     @classmethod
@@ -280,7 +284,11 @@ class BufferEvent(BufferEventState):
             raise ValueError("underlying must be THREADSAFE if TLS on top of it is THREADSAFE")
         session = Session.of(context, state, server_hostname)
         bev = cls.__new__(cls)
-        bev._speak(session, plan, -1, Layers(underlying))
+        try:
+            bev._speak(session, plan, -1, Layers(underlying))
+        except BaseException:
+            bev._unmade()
+            raise
         return bev
 
     def _speak(self, session: Session, plan: Plan, fd: int, layers: Layers = ALONE) -> None:
@@ -294,6 +302,12 @@ class BufferEvent(BufferEventState):
         except BaseException:
             self._unmade()
             raise
+
+    def _unmade(self) -> None:
+        super()._unmade()
+        if came_to_be(self) and self._layers.below is not None:  # which is the caller's again
+            self._options &= ~CLOSE_ON_FREE
+            BufferEvent._end(self, False)
 
     def _give_up(self) -> CData:
         """Return the pointer for C to put a layer on; raise `ValueError` if there is one."""

@@ -15,7 +15,7 @@ from libevent_py._core import convert
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import callable_here, keep_late
 from libevent_py._core.frames import goes_on
-from libevent_py._core.handle import Handle, slot, take
+from libevent_py._core.handle import Handle, came_to_be, slot, take
 from libevent_py._core.owner import askable
 from libevent_py._core.pointers import copied, when_let_go
 from libevent_py._ffi import ffi, lib
@@ -117,6 +117,11 @@ class BoundSocket(Handle):
             server.base._free_later(_stop, what)
             raise
 
+    def _unmade(self) -> None:
+        """Be closed with the listener, as an interrupt has cut its making short."""
+        if came_to_be(self):
+            self.close()
+
     def _end(self) -> list[CData]:
         """Become closed before C closes the socket; return the pointers in use by a method."""
         held = take((self, self._listener))
@@ -134,14 +139,18 @@ def _stop(what: tuple[HttpServer, BoundSocket, CData, list[CData]]) -> None:
         return
     if taken:
         pointer = taken[0]
+        if bound._listener._disowned:
+            lib.evpy_listener_disown(lib.evhttp_bound_socket_get_listener(pointer))
+        if not taken:  # other code has closed it in between
+            return
         del taken[0]  # no call from here to the next line
         stop(http, pointer)
     if bound in server._bound:
         server._bound.remove(bound)
 
 
-def listener_at(base: EventBase, host: str | None, port: int) -> Listener:
-    """Return a new listener at *host*, a name or a numeric address, and *port*."""
+def listen_at(listener: Listener, base: EventBase, host: str | None, port: int) -> None:
+    """Make *listener*, which is new, listen at *host*, a name or a numeric address, and *port*."""
     try:
         address = convert.sockaddr((host or "", port)) and (host or "", port)
     except ValueError:
@@ -149,7 +158,7 @@ def listener_at(base: EventBase, host: str | None, port: int) -> Listener:
             convert.host_alone(host)
         kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
         address = socket.getaddrinfo(host, port, type=kind, flags=passive)[0][4]  # type: ignore[assignment]
-    return Listener(base, address, None, backlog=BACKLOG, options=OPTIONS)
+    listener.__init__(base, address, None, backlog=BACKLOG, options=OPTIONS)  # type: ignore[misc]
 
 
 def _bind(server: HttpServer, pointer: CData, listener: CData, place: CData) -> None:
@@ -161,8 +170,8 @@ def _bind(server: HttpServer, pointer: CData, listener: CData, place: CData) -> 
     errors.call(lib.evpy_http_bind, pointer, listener, place)
 
 
-def bind(server: HttpServer, listener: Listener) -> BoundSocket:
-    """Give *listener* to *server*, as `HttpServer.bind_listener` does."""
+def bind(server: HttpServer, listener: Listener, bound: BoundSocket) -> None:
+    """Give *listener* to *server*, as `HttpServer.bind_listener` does; *bound* is made of it."""
     if not isinstance(listener, Listener):
         raise TypeError(f"listener must be a Listener, not {listener!r}")
     server.base._check_thread()
@@ -172,7 +181,7 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
     listener._check_unbound()
     if not isinstance(listener.address, tuple):
         _check_mended()
-    bound, place = BoundSocket(server, listener), ffi.new("struct evhttp_bound_socket **")
+    place = ffi.new("struct evhttp_bound_socket **")
     try:
         listener._give(bound, functools.partial(_bind, server, pointer), place)
     finally:
@@ -182,7 +191,6 @@ def bind(server: HttpServer, listener: Listener) -> BoundSocket:
     if server.closed:  # by other code: C frees the socket with it
         bound._end()
         raise server._unusable()
-    return bound
 
 
 def _check_mended() -> None:

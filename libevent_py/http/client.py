@@ -127,10 +127,15 @@ class HttpConnection(Flow, Child):
         self._process = os.getpid()
         key = next_key()
         bev = self._chosen(base, bufferevent, tls, server_hostname)
-        self._make_with(base, key, bev)
-        if dns_base is not None and dns_base.closed:  # by other code, before it knew the connection
-            self.close()
-            raise dns_base._unusable()
+        self._check_unmade()  # an argument's own method may have made it meanwhile
+        try:
+            self._make_with(base, key, bev)
+            if dns_base is not None and dns_base.closed:  # by other code, before it was known to it
+                raise dns_base._unusable()
+        except BaseException:
+            if came_to_be(self):  # the bufferevent may refer to it
+                self.close()
+            raise
 
     def _make_with(self, base: EventBase, key: int, bev: BufferEvent | None) -> None:
         """Make the C object, which takes *bev*."""

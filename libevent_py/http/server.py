@@ -19,7 +19,7 @@ from libevent_py.bufferevent.limits import RateLimit, RateLimitGroup
 from libevent_py.bufferevent.tls import TlsContext
 from libevent_py.enums import HttpCommand, HttpServerFlag
 from libevent_py.event.base import EventBase
-from libevent_py.http.bound_socket import OPTIONS, BoundSocket, bind, listener_at
+from libevent_py.http.bound_socket import OPTIONS, BoundSocket, bind, listen_at
 from libevent_py.http.receiving import Requests, Route
 from libevent_py.http.server_connection import Connections, HttpServerConnection, outside
 from libevent_py.http.server_request import HttpHandler
@@ -126,11 +126,15 @@ class HttpServer(Child):
         self._timeout: Timeout = None
         self._tls: TlsContext | None = None
         super().__init__(base, next_key(), Making(lib.evhttp_new, base.pointer))
-        base._may_call(self._key, self)
-        pointer = self.pointer
-        lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
-        lib.evpy_http_set_gencb(pointer, False, self._key)
-        self._set_bevcb()
+        try:
+            base._may_call(self._key, self)
+            pointer = self.pointer
+            lib.evhttp_set_allowed_methods(pointer, METHODS | ASKED)
+            lib.evpy_http_set_gencb(pointer, False, self._key)
+            self._set_bevcb()
+        except BaseException:
+            self._unmade()
+            raise
 
     def _facts(self, ask: bool) -> Iterator[str]:
         if self._parent is not None:
@@ -161,25 +165,34 @@ class HttpServer(Child):
         ``evhttp_bind_socket_with_handle``.
         """
         number = convert.integer(port, "port", 0, 65535)
-        return self._take_over(lambda: listener_at(self.base, host, number))
+        self._check_usable()  # a closed server can't listen
+        listener = Listener.__new__(Listener)
+        try:
+            listen_at(listener, self.base, host, number)
+            bound = self.bind_listener(listener)
+        except BaseException:
+            listener._give_up()
+            raise
+        return bound
 
     def accept_socket(self, fd: FileDescriptor) -> BoundSocket:
         """Accept connections on the socket *fd*, which must be listening; the server closes it.
 
-        *fd* is a descriptor, or a socket object, which is detached. Unlike in C, it is set to
-        non-blocking. Wraps ``evconnlistener_new``, ``evhttp_bind_listener``. Stands for
-        ``evhttp_accept_socket``, ``evhttp_accept_socket_with_handle``.
+        *fd* is a descriptor, or a socket object, which is detached; if this raises, it still is the
+        caller's. Unlike in C, it is set to non-blocking. Wraps ``evconnlistener_new``,
+        ``evhttp_bind_listener``. Stands for ``evhttp_accept_socket``,
+        ``evhttp_accept_socket_with_handle``.
         """
-        return self._take_over(lambda: Listener.from_fd(self.base, fd, None, options=OPTIONS))
-
-    def _take_over(self, listen: Callable[[], Listener]) -> BoundSocket:
         self._check_usable()  # a closed server can't listen
-        listener = listen()
+        listener = Listener.__new__(Listener)
         try:
-            return self.bind_listener(listener)
+            listener._accept_on(self.base, fd, OPTIONS)
+            bound = self.bind_listener(listener)
+            listener._adopt(fd)
         except BaseException:
-            listener.close()
+            listener._give_up(fd)
             raise
+        return bound
 
     def bind_listener(self, listener: Listener) -> BoundSocket:
         """Accept the connections of *listener*, which belongs to the server from now on.
@@ -189,7 +202,13 @@ class HttpServer(Child):
         listener of AF_UNIX unless this libevent is known to be fixed: otherwise any client could
         end the process. Wraps ``evhttp_bind_listener``.
         """
-        return bind(self, listener)
+        bound = BoundSocket(self, listener)
+        try:
+            bind(self, listener, bound)
+        except BaseException:
+            bound._unmade()
+            raise
+        return bound
 
     @property
     def bound_sockets(self) -> list[BoundSocket]:

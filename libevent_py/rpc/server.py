@@ -445,15 +445,19 @@ class RpcServer(End):
         self.base = base
         self._served = Served(self, below)
         super().__init__(base, key, Making(lib.evrpc_init, below))
-        pointer = self.pointer
-        self._served.pointer = copied(pointer)
-        http._requests.guests.append(self._served)
-        base._may_call(key, self)
-        for when in RpcHook:
-            errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
-        if http.closed:  # by other code, which frees this server with it
-            self._lose()
-            raise http._unusable()
+        try:
+            pointer = self.pointer
+            self._served.pointer = copied(pointer)
+            http._requests.guests.append(self._served)
+            base._may_call(key, self)
+            for when in RpcHook:
+                errors.new(lib.evpy_rpc_add_hook, pointer, when, key)
+            if http.closed:  # by other code, which frees this server with it
+                self._lose()
+                raise http._unusable()
+        except BaseException:
+            self._unmade()
+            raise
 
     def _facts(self, ask: bool) -> Iterator[str]:
         yield f"{len(self._served.calls)} calls await an answer"

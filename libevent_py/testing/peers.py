@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from libevent_py._core.described import described
+from libevent_py._core.handle import came_to_be
 from libevent_py._core.sockets import lent
 from libevent_py.bufferevent.bufferevent import BufferEvent
 from libevent_py.bufferevent.end import close_all
@@ -52,9 +53,14 @@ class LocalListener(Listener):
     accepted: list[BufferEvent]
 
     def __init__(self, base: EventBase, *, tls: TlsContext | None = None) -> None:
+        self._check_unmade()
         self.accepted = []
         self._tls = tls
-        super().__init__(base, (HOST, 0), LocalListener._accept)
+        try:
+            super().__init__(base, (HOST, 0), LocalListener._accept)
+        except BaseException:
+            self._unmade()
+            raise
 
     @staticmethod
     def _accept(listener: Listener, fd: int, _address: Any) -> None:
@@ -91,10 +97,16 @@ class LocalHttpServer(HttpServer):
     port: int
 
     def __init__(self, base: EventBase, *, tls: TlsContext | None = None) -> None:
-        super().__init__(base)
-        if tls is not None:
-            self.tls = tls
-        self.port = self.bind_socket(HOST, 0).port
+        self._check_unmade()
+        try:
+            super().__init__(base)
+            if tls is not None:
+                self.tls = tls
+            self.port = self.bind_socket(HOST, 0).port
+        except BaseException:  # else it would live on the base, though nobody has it
+            if came_to_be(self):
+                self.close()
+            raise
 
     def url(self, path: str = "/") -> str:
         """Return the address of *path*, such as "http://127.0.0.1:40123/"."""
@@ -117,9 +129,14 @@ class LocalDnsServer(DnsServer):
     queries: list[tuple[str, int]]
 
     def __init__(self, base: EventBase) -> None:
+        self._check_unmade()
         self.names = {}
         self.queries = []
-        super().__init__(base, (HOST, 0), LocalDnsServer._answer)
+        try:
+            super().__init__(base, (HOST, 0), LocalDnsServer._answer)
+        except BaseException:
+            self._unmade()
+            raise
 
     @property
     def port(self) -> int:
