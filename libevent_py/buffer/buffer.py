@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,6 +25,7 @@ from libevent_py._core.convert import FileDescriptor, Octets
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.fork import lost_buffers
 from libevent_py._core.handle import Handle, empty, fill, slot, subclass_of
+from libevent_py._core.locks import Held
 from libevent_py._core.owner import get_ident
 from libevent_py._core.pointers import owned, shared, unshare
 from libevent_py._core.references import references, release
@@ -653,7 +654,7 @@ class Buffer(Handle):
         A bufferevent's buffer has the lock of its bufferevent, `BufferEvent.lock`.
         Wraps ``evbuffer_lock``, ``evbuffer_unlock``.
         """
-        return self._locked()
+        return Held(self._locked(), "buffer")
 
     # Callbacks.
 
@@ -825,17 +826,22 @@ class Buffer(Handle):
     def _report(self, error: BaseException) -> None:
         errors.keep(errors.explained(error, self))
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None, None, None]:
         pointer, thread = self.pointer, get_ident()
         try:  # an interrupt can come only after the call of C, not before
             lib.evbuffer_lock(pointer)
             yield
         finally:
-            if thread != get_ident():
-                raise RuntimeError("another thread has taken the lock of this buffer")
-            if self._owner is None or not self.closed:  # or nobody waits for the lock
+            try:
+                gone = self._owner is not None and self.closed  # then nobody waits for the lock
+            except BaseException:  # an interrupt
+                if self._owner is None or not self.closed:
+                    lib.evbuffer_unlock(pointer)
+                raise
+            if not gone:  # no call before C's, which does nothing in another thread
                 lib.evbuffer_unlock(pointer)
+            if thread != get_ident():  # it has been dropped there
+                raise RuntimeError("another thread has taken the lock of this buffer")
 
 
 def _style(eol: int) -> EolStyle:

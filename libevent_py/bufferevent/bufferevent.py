@@ -24,6 +24,7 @@ from libevent_py._core.convert import AddressLike, FileDescriptor, Octets, Timeo
 from libevent_py._core.described import described
 from libevent_py._core.dispatch import next_key
 from libevent_py._core.handle import Handle, Made, Making, came_to_be
+from libevent_py._core.locks import Held
 from libevent_py._core.owner import get_ident, weak
 from libevent_py._ffi import ffi, lib
 from libevent_py.buffer.buffer import Buffer, checked
@@ -737,7 +738,7 @@ class BufferEvent(BufferEventState):
         that runs the loop. You may close the bufferevent inside the block, but not its base.
         Wraps ``bufferevent_lock``, ``bufferevent_unlock``.
         """
-        return locked(self)
+        return Held(locked(self), "bufferevent")
 
     # The layer below, and the other half of a pair.
 

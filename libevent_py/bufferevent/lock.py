@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from libevent_py._core.owner import get_ident
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from libevent_py.bufferevent.bufferevent import BufferEvent
 
 
-@contextlib.contextmanager
-def locked(bev: BufferEvent) -> Iterator[None]:
+def locked(bev: BufferEvent) -> Generator[None, None, None]:
     """Hold the lock of *bev*, and keep its base from being closed inside the block."""
     bev.base._check_thread()
     pointer, base, thread = bev.pointer, bev.base, get_ident()
@@ -25,7 +23,7 @@ def locked(bev: BufferEvent) -> Iterator[None]:
             lib.bufferevent_lock(pointer)
             yield
         finally:
-            lib.bufferevent_unlock(pointer)
+            lib.bufferevent_unlock(pointer)  # does nothing in another thread, where it is dropped
     finally:
         if before:
             base._holds[thread] = before

@@ -887,6 +887,34 @@ def test_a_lock_that_is_dropped_is_unlocked(base: EventBase) -> None:
     base.close()
 
 
+def test_another_thread_can_not_give_its_lock_back(base: EventBase) -> None:
+    with BufferEvent(base, options=CLOSE | THREADSAFE) as bev:
+        held, raised = bev.lock(), []
+        held.__enter__()
+
+        def leave() -> None:
+            try:
+                held.__exit__(None, None, None)
+            except RuntimeError as error:
+                raised.append(str(error))
+
+        def write() -> None:
+            lib.bufferevent_lock(bev.pointer)
+            lib.bufferevent_unlock(bev.pointer)
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        thread.join(PATIENCE)
+        assert raised == ["another thread has taken the lock of this bufferevent"]
+        assert base._holds
+        held.__exit__(None, None, None)
+        assert not base._holds
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()  # it would wait for ever
+
+
 # Another descriptor.
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -41,6 +42,7 @@ from libevent_py import (
     RpcServer,
     TriggerOption,
     errors,
+    lib,
 )
 from libevent_py._core.dispatch import live, roots
 from libevent_py._core.handle import WithoutPointer
@@ -1435,5 +1437,44 @@ def test_a_dropped_request_is_answered_though_that_is_interrupted() -> None:
             assert client.recv(9) == b"HTTP/1.1 ", interposer.where
         if interposer.where is None:
             break
+        number += 1
+    assert number > 5
+
+
+def lock_and_unlock(lock: Callable[[Any], None], unlock: Callable[[Any], None], it: Any) -> None:
+    """Wait for the lock of C's object *it*."""
+    lock(it)
+    unlock(it)
+
+
+def hold(thing: Buffer | BufferEvent) -> None:
+    with thing.lock():
+        pass
+
+
+@pytest.mark.parametrize("kind", ["plain", "deferred", "bufferevent"])
+def test_a_lock_is_given_back_wherever_its_block_is_interrupted(kind: str) -> None:
+    number = 0
+    where: str | None = ""
+    while where is not None:
+        with EventBase() as base, BufferEvent(base, options=BufferEventOption.THREADSAFE) as bev:
+            buffer = Buffer()
+            if kind == "deferred":
+                buffer.defer_callbacks(base)
+            thing = bev if kind == "bufferevent" else buffer
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(hold, thing)
+            where = interposer.where
+            assert not base._holds, where
+            both = lib.evbuffer_lock, lib.evbuffer_unlock
+            if thing is bev:
+                both = lib.bufferevent_lock, lib.bufferevent_unlock
+            asked = *both, thing.pointer
+            thread = threading.Thread(target=lock_and_unlock, args=asked, daemon=True)
+            thread.start()
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), where  # it would wait for ever
+            buffer.close()
         number += 1
     assert number > 5

@@ -34,8 +34,8 @@ FLOORS = """
     errors enums
     _core.load _core.convert _core.addrinfo _core.references _core.rank _core.described
     _core.pointers _core.sockets
-    _core.frames _core.handle _core.dispatch _core.owner _core.child _core.fork _core.wakeup
-    _core.signals _core
+    _core.frames _core.handle _core.dispatch _core.owner _core.locks _core.child _core.fork
+    _core.wakeup _core.signals _core
 
     debug log util
 
