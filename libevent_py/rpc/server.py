@@ -328,7 +328,11 @@ class Rpc(Context, Child):
             self.base._check_thread()
         else:
             self._check_open()
-        refuse, pointer = self.end._served.refuse, self.pointer
+        self._fail(self.pointer)
+
+    def _fail(self, pointer: CData) -> None:
+        """Answer that it has failed, unless other code has answered it."""
+        refuse = self.end._served.refuse
         if sys.getrefcount(pointer) > ALONE + 1 and self._is_in_use():  # a method is using it
             later = self.base._notes_once_clean(refuse, copied(pointer))
             if not self.base._forked:
@@ -342,11 +346,14 @@ class Rpc(Context, Child):
 
     def _fail_at_last(self) -> None:
         """Answer that it has failed, even if the loop ends before that is written."""
-        pointer = self.pointer
+        try:
+            pointer = self.pointer
+        except errors.ClosedError:  # other code has answered it meanwhile
+            return
         http = lib.evpy_rpc_http_request(pointer)
         write_at_last(self.base, lib.evhttp_request_get_connection(http))
-        if not self._answered:  # by other code, meanwhile
-            self.fail()
+        if not self._answered:  # as above
+            self._fail(pointer)
 
     def close(self) -> None:
         """Answer with 503, unless the call has been answered."""

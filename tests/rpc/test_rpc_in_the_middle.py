@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from libevent_py import EventBase, LibeventError, Rpc
+from tests.kit.interposing import Within
+from tests.kit.peers import run_until
+from tests.kit.rpc_messages import Kill, Msg, answer, new_world
 from tests.kit.support import run_python
 
 #: Each way to end a call, in the middle of each use of it.
@@ -64,3 +73,45 @@ for paused, ends in ((True, ["resume"]), (False, ["done", "fail"])):
 def test_a_call_that_is_ended_in_the_middle_of_a_method_ends_once() -> None:
     """C freed it under the method, or between its end in C and its end in Python."""
     run_python(ENDS)
+
+
+class AtLast(Within):
+    """Acts where a call fails at last whose handler has raised."""
+
+    names = ("_fail_at_last", "_fail", "fail", "_check_open", "write_at_last", "_is_in_use")
+
+
+@pytest.mark.parametrize("end", [answer, Rpc.fail, Rpc.close])
+def test_a_call_that_is_ended_while_it_fails_at_last_raises_nothing_more(
+    end: Callable[[Rpc], object],
+) -> None:
+    number = 0
+    where: str | None = ""
+    while where is not None:
+        told: list[tuple[str, object]] = []
+        calls: list[Rpc] = []
+        ended: list[object] = []
+
+        def act(calls: list[Rpc] = calls) -> None:
+            with contextlib.suppress(LibeventError, RuntimeError):  # it is over, or answered
+                end(calls[0])
+
+        def handle(rpc: Rpc, calls: list[Rpc] = calls) -> None:
+            calls.append(rpc)
+            raise ZeroDivisionError
+
+        with EventBase() as base:
+            base.on_error = lambda error, source, told=told: told.append(
+                (type(error).__name__, source)
+            )
+            world = new_world(base)
+            world.server.register("Raise", Msg, Kill, handle)
+            call = world.call("Raise", ended.append)
+            interposer = AtLast(act, number, signals=True)
+            interposer.run(run_until, base, lambda ended=ended: ended)
+            where = interposer.where
+            assert [name for name, _ in told] == ["ZeroDivisionError"], where
+            assert ended == [call], where
+            del told[:], calls[:]
+        number += 1
+    assert number > 5
