@@ -47,7 +47,6 @@ new_handle_place: Final = functools.partial(ffi.new, ffi.typeof("void **"))
 
 @described(
     callback="The function that is called with the answer.",
-    dns_base="The `DnsBase` that does the lookup.",
 )
 class Lookup:
     """A lookup that can be cancelled: the base class of all kinds."""
@@ -56,18 +55,18 @@ class Lookup:
         "__weakref__",
         "_cancelled",
         "_closing",
+        "_dns_base",
         "_handle",
         "_key",
         "_told",
         "callback",
-        "dns_base",
     )
 
     #: Calls C's function that cancels such a lookup.
     _cancel_in_c: Callable[[CData, CData], object]
 
     def __init__(self, dns_base: DnsBase, callback: Callable[..., object]) -> None:
-        self.dns_base: DnsBase = dns_base
+        self._dns_base: DnsBase = dns_base
         self.callback: Callable[..., object] = callback
         self._key = next_key()
         self._handle = new_handle_place()
@@ -75,7 +74,7 @@ class Lookup:
 
     def _begin(self, what: object, function: Callable[..., object], *arguments: object) -> None:
         """Look *what* up by C's *function*, which may call back at once (M1)."""
-        dns, key = self.dns_base, self._key
+        dns, key = self._dns_base, self._key
         base, pointer = dns.base, dns.pointer
         dns._lookups[key] = self
         base._may_call(key, self)
@@ -90,9 +89,14 @@ class Lookup:
             raise
 
     @property
+    def dns_base(self) -> DnsBase:
+        """The `DnsBase` that does the lookup."""
+        return self._dns_base
+
+    @property
     def base(self) -> EventBase:
         """The event base whose loop does the lookup."""
-        base: EventBase = self.dns_base.base
+        base: EventBase = self._dns_base.base
         return base
 
     def _named(self, function: Callable[..., object]) -> Callable[..., object]:
@@ -101,10 +105,10 @@ class Lookup:
 
     def _call(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Enter C, which may call back."""
-        return self.dns_base.base._call(function, *arguments)
+        return self._dns_base.base._call(function, *arguments)
 
     def _forget(self) -> None:
-        dns, key = self.dns_base, self._key
+        dns, key = self._dns_base, self._key
         self._told = True
         self._handle[0] = NULL
         dns._lookups.pop(key, None)
@@ -128,7 +132,7 @@ class Lookup:
         It gets the answer instead if that has already arrived. Does nothing when the callback has
         been called, or the `DnsBase` is closed.
         """
-        dns = self.dns_base
+        dns = self._dns_base
         if self._told or self._closing:
             return
         dns.base._check_thread()
@@ -160,7 +164,7 @@ class Lookup:
     @tells
     def _tell(self, *answer: object) -> None:
         """Call the callback, unless it has been called: C tries once more after an interrupt."""
-        base = self.dns_base.base
+        base = self._dns_base.base
         # If the garbage collector has found the base, the callback may use finalized objects.
         if not self._told and not base._collected:
             try:
@@ -173,7 +177,7 @@ class Lookup:
 
     def _ends(self) -> None:
         """Note in the `DnsBase` that the lookup has ended."""
-        self.dns_base._lookups.pop(self._key, None)
+        self._dns_base._lookups.pop(self._key, None)
 
 
 @described(

@@ -46,7 +46,6 @@ def address_of(pointer: CData) -> int:
 
 @described(
     base="The event base whose loop serves the connection.",
-    server="The `HttpServer` that has accepted the connection.",
 )
 class HttpServerConnection(Flow):
     """A connection that a server has accepted; it carries one request after another.
@@ -63,13 +62,13 @@ class HttpServerConnection(Flow):
         "_pace",
         "_place",
         "_reading",
+        "_server",
         "_where",
         "_writing",
         "base",
-        "server",
     )
 
-    server: HttpServer
+    _server: HttpServer
 
     # hot: `receiving` and `server_request` set these as the request goes on; so does `_end`.
 
@@ -116,7 +115,7 @@ class HttpServerConnection(Flow):
 
     def _begin(self, server: HttpServer, pointer: CData, bev: BufferEvent | None) -> None:
         self.base: EventBase = server.base
-        self.server = server
+        self._server = server
         self._key = next_key()
         self._bev = bev
         self._pace = Pace()
@@ -135,6 +134,11 @@ class HttpServerConnection(Flow):
             errors.call(lib.evpy_http_watch, self.pointer, self._key, place)
         flow: CData = place[0]
         return flow
+
+    @property
+    def server(self) -> HttpServer:
+        """The `HttpServer` that has accepted the connection."""
+        return self._server
 
     def _may_ask(self) -> bool:
         return askable(self.base)
@@ -230,7 +234,7 @@ class HttpServerConnection(Flow):
         finally:
             if pointer is not None:  # None if other code has closed it in between (O6, O7)
                 ending, self._ending = self._ending, None
-                self.server._connections.doom(self.server, pointer, ending)
+                self._server._connections.doom(self._server, pointer, ending)
 
     def _adopt(self, bev: BufferEvent) -> None:
         """Use *bev* as its bufferevent, in place of another object for the same one."""
@@ -456,7 +460,7 @@ def free_all(things: dict[int, tuple[T, CData]], free: Callable[[CData], object]
 @from_c(late=1, raised=0)
 def evpy_http_closed(connection: HttpServerConnection) -> int:
     """Return 1 when done: with 0, which an interrupt returns, C calls once more."""
-    connections = connection.server._connections
+    connections = connection._server._connections
     connections.doomed.pop(connection._where, None)
     try:
         connection._gone()  # still known, or its request would make another object for it
