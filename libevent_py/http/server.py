@@ -683,8 +683,9 @@ class HttpServer(Child):
         """Stop listening, and close all connections, answered or not; a second time does nothing.
 
         Requests that wait for an answer are closed, and so are virtual hosts. Unlike in C, you may
-        close it inside any callback; C's object is then freed later. Raises `ThreadError` in the
-        wrong thread. Wraps ``evhttp_free``.
+        close it inside any callback; C's object is then freed later. If it is interrupted, the
+        server refuses what would be added to it: call it again, and it goes on where it was. Raises
+        `ThreadError` in the wrong thread. Wraps ``evhttp_free``.
         """
         if self.closed:
             return

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from libevent_py import (
+    ClosedError,
     EventBase,
     HttpServer,
     HttpServerRequest,
@@ -263,3 +264,28 @@ def test_a_bound_socket_whose_close_is_interrupted_is_closed() -> None:
             return interposer.where
 
     assert each_step(once) > 10
+
+
+def test_a_server_whose_close_is_interrupted_takes_nothing_until_it_is_closed() -> None:
+    number, refused = 0, 0
+    done = False
+    while not done:
+        with EventBase() as base:
+            server = HttpServer(base)
+            server.bind_socket("127.0.0.1", 0)
+            interposer = Interposer(interrupt, number, signals=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                interposer.run(server.close)
+            done = interposer.where is None
+            if server._ends and not server.closed:
+                refused += 1
+                with pytest.raises(ClosedError):
+                    server.set_cb("/", print)
+                with pytest.raises(ClosedError):
+                    server.set_gencb(print)
+                with pytest.raises(ClosedError):
+                    server.bind_socket("127.0.0.1", 0)
+                server.close()
+            assert server.closed or not done
+        number += 1
+    assert refused > 20
