@@ -115,6 +115,42 @@ def test_a_client_that_leaves_is_told_at_once(part: bytes) -> None:
     assert told[1][1] - left < 5
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_requests_before_the_end_of_a_client_s_output_are_all_answered(apart: bool) -> None:
+    begun: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await asyncio.sleep(0.2)  # until the server could see the end
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    parts = [GET.replace(b"/", path, 1) for path in (b"/1", b"/2", b"/3")]
+    parts.append(b"GET /torn HTTP/1.1\r\n")
+    with serving(app) as site, site.connect() as sock:
+        for part in parts if apart else [b"".join(parts)]:
+            sock.sendall(part)
+            wait_until(lambda: begun)
+        sock.shutdown(socket.SHUT_WR)
+        got = rest_of(sock)
+    assert statuses(got) == [200] * 3
+    assert begun == ["/1", "/2", "/3"]
+
+
+def test_an_answer_is_sent_to_its_end_though_the_client_sends_no_more() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(20_000_000)})
+
+    with serving(app) as site, site.connect() as sock:
+        sock.sendall(GET)
+        head = sock.recv(1000)
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)  # until the server has seen that
+        got = head + rest_of(sock)
+    assert len(got.partition(b"\r\n\r\n")[2]) == 20_000_000
+
+
 def test_sending_to_a_client_that_has_left_raises() -> None:
     raised: list[BaseException] = []
 

@@ -152,13 +152,13 @@ class Connection(Writing):
         """The client sends no more; it may still read the answer to what it has sent."""
         current = self._current
         self._ended = True
-        if (
-            (self._lingering and not self._draining)
-            or current is None
-            or self._raw
-            or not current.complete
-        ):
+        if self._queue and not self._queue[-1].complete:
+            self._queue.pop()  # it never will be
+        torn = current is not None and not current.complete
+        if torn or self._raw or (self._lingering and not self._draining):
             self.close()
+        elif current is None:
+            self.advance()
         elif not current.gone:
             current.gone = True
             current.handler.on_gone()
@@ -281,14 +281,16 @@ class Connection(Writing):
                 return False
             if self._queue:
                 current = self._current = self._queue.popleft()
+                if self._ended:
+                    current.gone, current.upgrades = True, False
             elif self._lingering:
                 self._rest = b""
                 return False
             elif self._refusal:
                 self._refuse(self._refusal)
                 return False
-            elif self._ended:
-                self.close()
+            elif self._ended and not self._rest:
+                self._shut()
                 return False
             else:
                 return self._parse()
@@ -414,7 +416,7 @@ class Connection(Writing):
             engine.on_end(exchange)
         if self._closed:
             return
-        if self._raw or not exchange._keep_alive or self._ended or engine.finishing:
+        if self._raw or not exchange._keep_alive or engine.finishing:
             self._queue.clear()
             self._shut()
         elif exchange.complete:
