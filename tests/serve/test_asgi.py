@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -113,6 +114,36 @@ def test_a_client_that_leaves_is_told_at_once(part: bytes) -> None:
         wait_until(lambda: len(told) == 2)
     assert told[1][0] == "http.disconnect"
     assert told[1][1] - left < 5
+
+
+@pytest.mark.parametrize("end", ["half", "close", "reset"])
+def test_a_client_that_leaves_is_told_though_requests_of_its_wait(end: str) -> None:
+    told: list[str] = []
+    paths: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        if scope["path"] == "/":
+            while (message := await receive())["type"] == "http.request":
+                told.append(message["type"])
+            told.append(message["type"])
+        await hello(scope, receive, send)
+
+    with serving(app) as site, site.connect() as sock:
+        sock.sendall(GET)
+        wait_until(lambda: told)
+        sock.sendall(GET.replace(b"/", b"/2", 1) + GET.replace(b"/", b"/3", 1))
+        time.sleep(0.1)  # until they have been read, and reading has stopped
+        if end == "half":
+            sock.shutdown(socket.SHUT_WR)
+            assert statuses(rest_of(sock)) == [200] * 3
+        elif end == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        wait_until(lambda: len(told) == 2)
+    assert told[1] == "http.disconnect"
+    if end != "close":
+        assert paths == (["/"] if end == "reset" else ["/", "/2", "/3"])
 
 
 @pytest.mark.parametrize("apart", [False, True])

@@ -91,14 +91,17 @@ class LlhttpEngine(Engine):
             done()
 
     def _sweep(self, event: Event, _fd: int, _what: int) -> None:
-        """Close the connections that are late."""
+        """Close the connections that are late, and look for clients that have left unseen."""
         now = self.now = time.monotonic()
         self._set_deadlines()
-        for connection in [one for one in self._open if one.deadline < now]:
+        for connection in [one for one in self._open if one.deadline < now or one._paused]:
             try:
-                connection.late()
+                if connection.deadline < now:
+                    connection.late()
+                else:
+                    connection.look()
             except Exception:
-                logger.exception("closing a connection that is late")
+                logger.exception("closing a connection that is late, or whose client has left")
                 connection.close()
         event.add(self._period)
 

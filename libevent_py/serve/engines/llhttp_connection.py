@@ -14,6 +14,7 @@ What it sends, and how it ends, is in llhttp_writing.py.
 
 from __future__ import annotations
 
+import select
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ BODY_SLICE = 65536
 DROPPED = 262144
 #: The most that is written at once.
 WRITE_AT_ONCE = 262144
+#: What poll is asked for: that the client sends no more, where it can tell that.
+LEFT = getattr(select, "POLLRDHUP", 0)
 
 FOREVER = float("inf")
 
@@ -159,9 +162,29 @@ class Connection(Writing):
             self.close()
         elif current is None:
             self.advance()
-        elif not current.gone:
+        else:
+            self._tell_gone(current)
+
+    def _tell_gone(self, current: LlhttpExchange) -> None:
+        """Tell the handler, once, that the client has left, or has ended its own output."""
+        if not current.gone:
             current.gone = True
             current.handler.on_gone()
+
+    def look(self) -> None:
+        """See whether the client has left, though nothing is read as what it has sent has to wait.
+
+        Whoever answers the first of its requests may wait for just that. Without its body's end a
+        request isn't told of the end of input, which is behind it: to receive it is to read on.
+        """
+        current = self._current
+        if not self._paused or self._raw or current is None or not current._begun:
+            return
+        happened = happened_on(self.fd)
+        if happened & select.POLLERR:
+            self.close()
+        elif happened and current.complete:
+            self._tell_gone(current)
 
     # What the parser tells.
 
@@ -510,3 +533,10 @@ class Connection(Writing):
             current.handler.on_gone()  # again, if the client had ended only its own output
             current.handler = None
         current.ended = current.gone = True
+
+
+def happened_on(fd: int) -> int:
+    """Return which ends of the connection *fd* there have been, as poll's flags."""
+    poll = select.poll()
+    poll.register(fd, LEFT)
+    return sum(what & (LEFT | select.POLLERR | select.POLLHUP) for _, what in poll.poll(0))
