@@ -210,6 +210,29 @@ def test_a_body_that_does_not_fit_its_length_is_cut_off(
     assert "Content-Length" in caplog.text
 
 
+@pytest.mark.parametrize("size", [0, 5, 3_000_000])
+@pytest.mark.parametrize("http", ["evhttp", "httptools"])
+def test_what_was_sent_before_an_answer_is_torn_is_written(http: str, size: int) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        part = {"type": "http.response.body", "body": b"x" * size, "more_body": True}
+        if size < 1000:
+            await send(part)
+        else:  # it waits for the client to read
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(send(part), 0.05)
+        raise ZeroDivisionError
+
+    with serving(app, http=http) as site, site.connect() as sock:
+        sock.sendall(GET)
+        time.sleep(0.2)
+        got = rest_of(sock)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert statuses(head) == [200]
+    assert body.count(b"x") == size
+    assert not body.endswith(b"0\r\n\r\n")
+
+
 def test_a_client_that_reads_slowly_makes_the_application_wait() -> None:
     sent: list[int] = []
 

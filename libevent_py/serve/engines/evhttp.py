@@ -284,7 +284,9 @@ class EvhttpExchange(Exchange):
 
     def _written(self, _request: HttpServerRequest) -> None:
         """Go on after all output has been written."""
-        if self._waiting and not self.ended:
+        if self._state.parting:
+            self._state.close()
+        elif self._waiting and not self.ended:
             self._waiting = False
             self.handler.on_writable()
 
@@ -300,7 +302,7 @@ class EvhttpExchange(Exchange):
         if not self.ended:
             self.gone = True
             self._end()
-            self._state.close()
+            self._state.part()
 
     def fail(self) -> None:
         """Take note that the connection has been closed before the answer was complete."""
@@ -323,6 +325,7 @@ class State:
         "exchange",
         "head",
         "memo",
+        "parting",
         "server",
     )
 
@@ -340,6 +343,8 @@ class State:
         self.exchange: EvhttpExchange | None = None
         #: Whether there has been a request.
         self.asked: bool = False
+        #: Whether it is to be closed as soon as all is written.
+        self.parting: bool = False
         #: When the client has to have sent the next request's head, and taken the answer before it.
         self.deadline: float = time.monotonic() + engine.config.header_timeout
 
@@ -371,6 +376,17 @@ class State:
             self.close()
         else:
             self.deadline = min(self.deadline, time.monotonic() + FIRST)
+
+    def part(self) -> None:
+        """Close the connection when what was sent is written; no request may follow.
+
+        After a part of a body `EvhttpExchange._written` tells of that, after a mere head nobody
+        does, and the engine's sweep looks.
+        """
+        if self.connection.closed or not self.is_writing():
+            self.close()
+        else:
+            self.parting = True
 
     def close(self) -> None:
         """Close the connection."""
@@ -478,7 +494,9 @@ class EvhttpEngine(Engine):
         """Close the connections whose next request is late."""
         now = self.now = time.monotonic()
         for state in list(self._states.values()):
-            if state.deadline < now:
+            if state.parting and not state.is_writing():
+                state.close()
+            elif state.deadline < now:
                 state.late()
             elif self.finishing:
                 state.finish()
