@@ -17,8 +17,9 @@ from libevent_py.aio.loop import EventLoop
 from libevent_py.event.base import EventBase
 from libevent_py.serve.config import Config
 from libevent_py.serve.engine import ClientDisconnected, Exchange, logger
-from libevent_py.serve.lifespan import Lifespan
-from libevent_py.serve.websocket import WebSocket, wake
+from libevent_py.serve.framing import as_bytes
+from libevent_py.serve.lifespan import Lifespan, retrieve
+from libevent_py.serve.websocket import UNTOLD, WebSocket, wake
 
 Message = dict[str, Any]
 
@@ -164,7 +165,11 @@ class AsgiRunner:
             step = loop._ready.pop()
         finally:
             loop._idle = idle
-        step._context.run(step._callback)  # type: ignore[attr-defined]
+        try:
+            step._context.run(step._callback)  # type: ignore[attr-defined]
+        except BaseException:  # it interrupts, and is on its way out of the loop
+            retrieve(task)
+            raise
         if task.done():
             cycle.end(outcome(task))
         else:
@@ -271,7 +276,7 @@ class Cycle:
                 raise ClientDisconnected("the client has left before the answer")
             body = message.get("body", b"")
             if type(body) is not bytes:
-                body = bytes(body)
+                body = as_bytes(body)
             if message.get("more_body", False):
                 if state == STARTED:
                     exchange.start(self._status, self._headers)
@@ -307,7 +312,7 @@ class Cycle:
             exchange.abort()
             return
         if error is not None:
-            if not isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, UNTOLD):
                 logger.error("the application has raised an exception", exc_info=error)
         elif not exchange.ended:
             logger.error("the application has returned without a complete answer")

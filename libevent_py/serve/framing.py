@@ -63,6 +63,14 @@ def date() -> bytes:
     return _date
 
 
+def as_bytes(part: Any) -> bytes:
+    """Return *part*, which an application sends, as bytes: it must have a buffer, as no int has."""
+    try:
+        return bytes(memoryview(part))
+    except TypeError:
+        raise TypeError(f"what is sent must be bytes, not {part!r}") from None
+
+
 def kind_of(name: bytes) -> int:
     """Check *name*, remember it, and return what it means here."""
     if not isinstance(name, bytes):

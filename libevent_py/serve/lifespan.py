@@ -29,6 +29,8 @@ class Lifespan:
         #: What the application has answered, if anything, or None while it is asked.
         self._answer: asyncio.Future[Message] | None = None
         self._given_up = False
+        #: What it was asked last.
+        self._asked = ""
         #: Whether the application is asked something.
         self.is_asking: bool = False
 
@@ -87,6 +89,7 @@ class Lifespan:
         """Send the message *kind*; return the answer, or None if the application ends instead."""
         assert self._task is not None
         self._answer = self._loop.create_future()
+        self._asked = kind
         self._inbox.put_nowait({"type": kind})
         waiting = asyncio.wait((self._task, self._answer), return_when=asyncio.FIRST_COMPLETED)
         waiter = self._loop.create_task(waiting)
@@ -100,6 +103,7 @@ class Lifespan:
             return None
         finally:
             self.is_asking = False
+            retrieve(self._task)
         if self._answer.done():
             return self._answer.result()
         return None
@@ -114,13 +118,15 @@ class Lifespan:
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
-        answers = [
-            f"lifespan.{phase}.{result}"
-            for phase in ("startup", "shutdown")
-            for result in ("complete", "failed")
-        ]
-        if kind not in answers:
-            raise RuntimeError(f"a lifespan can't send {kind!r}, but {', '.join(answers)}")
         if self._answer is None or self._answer.done():
             raise RuntimeError(f"{kind!r} has been sent, but nothing was asked")
+        answers = [f"{self._asked}.{result}" for result in ("complete", "failed")]
+        if kind not in answers:
+            raise RuntimeError(f"the answer must be {' or '.join(answers)}, not {kind!r}")
         self._answer.set_result(message)
+
+
+def retrieve(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from saying that nobody has seen what *task* raised: the loop raises it, too."""
+    if task.done() and not task.cancelled():
+        task.exception()

@@ -24,6 +24,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from libevent_py.serve.config import Config
 from libevent_py.serve.engine import ClientDisconnected, Exchange, logger
+from libevent_py.serve.framing import as_bytes
 
 #: How much is decoded at once: compressed, it can become a thousand times as much.
 SLICE = 8192
@@ -32,6 +33,9 @@ SLICE = 8192
 WAITING, MESSAGES = 65536, 32
 #: How long, in seconds, the client may take to answer a closing frame.
 CLOSING = 5.0
+
+#: What an application may raise without its being logged: all but the first end the worker.
+UNTOLD = asyncio.CancelledError, KeyboardInterrupt, SystemExit
 
 #: What is between the two sides: a request, an answer to it in parts, messages, our closing frame.
 REQUESTED, DENYING, OPEN, CLOSED = range(4)
@@ -229,7 +233,7 @@ class WebSocket:
             self._disconnect(1006, "")
         elif self._state == DENYING and kind == "websocket.http.response.body":
             more = message.get("more_body", False)
-            room = self._exchange.send(bytes(message.get("body", b"")), more)
+            room = self._exchange.send(as_bytes(message.get("body", b"")), more)
             if not more:  # only now: an application can go on after what those raise
                 self._state, self._done = CLOSED, True
                 self._disconnect(1006, "")
@@ -253,7 +257,7 @@ class WebSocket:
 
     def _accept(self, message: Said) -> None:
         headers = [
-            (bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())
+            (as_bytes(name).lower(), as_bytes(value)) for name, value in message.get("headers", ())
         ]
         for name, value in headers:
             if any(byte in name + value for byte in b"\r\n\0"):
@@ -339,7 +343,7 @@ class WebSocket:
         expected = isinstance(error, ClientDisconnected) and (
             self._state == CLOSED or self._disconnected is not None
         )
-        if error is not None and not expected and not isinstance(error, asyncio.CancelledError):
+        if error is not None and not expected and not isinstance(error, UNTOLD):
             logger.error("the application has raised an exception", exc_info=error)
         if self._exchange.ended:
             self._stop_timer()
@@ -359,7 +363,11 @@ def encoded(message: Said) -> Event:
     data, text = message.get("bytes"), message.get("text")
     if (data is None) == (text is None):
         raise ValueError('"websocket.send" must have either bytes or text')
-    return TextMessage(data=str(text)) if data is None else BytesMessage(data=bytes(data))
+    if data is not None:
+        return BytesMessage(data=as_bytes(data))
+    if not isinstance(text, str):
+        raise TypeError(f"the text must be a str, not {text!r}")
+    return TextMessage(data=str(text))
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:

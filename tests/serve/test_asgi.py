@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import socket
 import struct
@@ -406,6 +407,48 @@ def test_an_application_that_exits_ends_the_worker() -> None:
 
     with pytest.raises(SystemExit, match="3"), serving(app) as site:
         assert site.talk(GET) == b""
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("when", ["at once", "later", "at startup", "at shutdown"])
+def test_what_ends_the_worker_is_told_once(when: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            if when != "at startup":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        elif when == "later":
+            await asyncio.sleep(0.01)
+        raise SystemExit(3)
+
+    mode = "on" if when.startswith("at s") else "off"
+    with pytest.raises(SystemExit, match="3"), serving(app, lifespan=mode) as site:
+        if mode == "off":
+            assert site.talk(GET) == b""
+    gc.collect()
+    assert "exception" not in caplog.text
+
+
+def test_an_answer_to_another_question_is_none() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    refused = pytest.raises(StartupError, match=r"must be lifespan\.startup\.complete")
+    with refused, serving(app, lifespan="on"):
+        pass
+
+
+@pytest.mark.parametrize("body", [3, "text", [1, 2], None])
+def test_a_body_that_is_no_bytes_is_refused(body: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": body})
+
+    with serving(app) as site:
+        assert statuses(site.talk(CLOSE)) == [500]
+    assert "what is sent must be bytes" in caplog.text
 
 
 def test_tasks_that_do_not_end_are_cancelled_in_time(caplog: pytest.LogCaptureFixture) -> None:

@@ -318,6 +318,24 @@ def test_messages_that_cannot_be_sent_are_500(
     assert "has raised an exception" in caplog.text
 
 
+@pytest.mark.parametrize("message", [{"bytes": 3}, {"bytes": [1]}, {"text": 3}, {"text": b"x"}])
+def test_what_is_neither_bytes_nor_text_is_refused(message: Any) -> None:
+    raised: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await send({"type": "websocket.send", **message})
+        except TypeError as error:
+            raised.append(error)
+        await send({"type": "websocket.close"})
+
+    with serving(app) as site, client(site) as ws, pytest.raises(ConnectionClosed):
+        assert ws.recv(20) == ""
+    assert raised
+
+
 def test_a_room_passes_messages_between_its_clients() -> None:
     room: list[Any] = []
 
@@ -349,7 +367,7 @@ def test_raw_sockets_are_gone_after_the_end() -> None:
 
 
 @pytest.mark.parametrize("swallows", [False, True])
-@pytest.mark.parametrize("body", ["text", None])
+@pytest.mark.parametrize("body", ["text", None, 3])
 def test_a_denial_whose_body_is_no_bytes_closes_the_connection(body: Any, swallows: bool) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
