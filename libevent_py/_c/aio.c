@@ -599,6 +599,11 @@ static PyObject *evpy_core_call_timer(
 	}
 	if (when == NULL)
 		return NULL;
+	PyFloat_AsDouble(when);
+	if (PyErr_Occurred()) { /* now, as in the heap it would make each turn of the loop fail */
+		Py_DECREF(when);
+		return NULL;
+	}
 	timer = evpy_handle_new(
 	    evpy_aio.timer, self, asked.fixed[1], asked.rest, asked.n, asked.context, when);
 	Py_DECREF(when);

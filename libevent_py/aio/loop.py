@@ -20,6 +20,7 @@ asyncio's pipe what comes.
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from asyncio import format_helpers
@@ -291,6 +292,8 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         if when is None:  # Python 3.10 only asserts that it isn't
             raise TypeError("when cannot be None")
+        self._check_closed()
+        math.fabs(when)  # raises now: in the heap it would make each turn of the loop fail
         timer = super(Core, self).call_at(when, callback, *args, context=context)
         if timer._source_traceback:  # type: ignore[attr-defined]
             del timer._source_traceback[-1]  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -101,6 +102,26 @@ def test_what_they_do_not_take_is_refused(
     with pytest.raises(TypeError, match=says):
         call(loop)
     run(loop)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("way", ["call_later", "call_at"])
+@pytest.mark.parametrize(
+    "when",
+    [10**400, -(10**400), Fraction(10**400), "1", 1j],
+    ids=["huge", "negative", "fraction", "text", "complex"],
+)
+def test_a_time_that_is_no_float_is_refused_and_does_not_stay(
+    loop: aio.EventLoop, when: Any, way: str, debug: bool
+) -> None:
+    got: list[str] = []
+    loop.set_debug(debug)
+    loop.call_later(0.001, got.append, "before")
+    with pytest.raises((OverflowError, TypeError)):
+        getattr(loop, way)(when, got.append, "never")
+    loop.call_later(0.002, got.append, "after")
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert got == ["before", "after"]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -243,15 +243,25 @@ class Odd:
         raise TypeError("it is odd")
 
 
-@pytest.mark.parametrize("when", ["abc", Odd()], ids=["text", "odd"])
-@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("when", ["abc", Odd(), 10**400], ids=["text", "odd", "huge"])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, aio.EventLoop])
-def test_a_timer_for_what_is_no_time_is_a_type_error(kind: Any, when: Any) -> None:
+def test_a_timer_for_what_is_no_time_is_an_error_and_ours_tells_at_once(
+    kind: Any, when: Any
+) -> None:
+    error = OverflowError if isinstance(when, int) else TypeError
     with contextlib.closing(kind()) as loop:
-        loop.call_at(when, print)
-        with pytest.raises(TypeError):
-            loop.run_until_complete(asyncio.sleep(0.01))
-        loop._scheduled.clear()  # which can't be undone otherwise
+        if kind is aio.EventLoop:
+            with pytest.raises(error):
+                loop.call_at(when, print)
+            assert not loop._scheduled
+        else:
+            loop.call_at(when, print)
+            with pytest.raises(error):
+                loop.run_until_complete(
+                    asyncio.Event().wait() if isinstance(when, int) else asyncio.sleep(0.01)
+                )
+            loop._scheduled.clear()  # which can't be undone otherwise
         loop.run_until_complete(asyncio.sleep(0.01))
 
 
