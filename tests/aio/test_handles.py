@@ -8,6 +8,7 @@ import contextvars
 import gc
 import socket
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from libevent_py import aio
+from libevent_py import EventBase, EventBaseFlag, EventConfig, aio
 from tests.kit.support import PATIENCE
 
 #: How each is called so that it calls back soon, as a function of the loop and the rest.
@@ -282,3 +283,18 @@ def test_what_was_never_begun_is_refused() -> None:
         loop._begin()
     with pytest.raises(RuntimeError, match="closed"):
         loop.call_soon(print)
+
+
+def test_a_precise_base_makes_short_timers_exact() -> None:
+    """The clock of other bases may move on every 4 ms only, which docs/asyncio.md tells of."""
+
+    async def shortest() -> float:
+        took = []
+        for _ in range(50):
+            start = time.perf_counter()
+            await asyncio.sleep(0.0003)
+            took.append(time.perf_counter() - start)
+        return min(took)
+
+    with EventConfig(flags=EventBaseFlag.PRECISE_TIMER) as config, EventBase(config) as base:
+        assert 0.0003 <= aio.run(shortest(), base=base) < 0.002
