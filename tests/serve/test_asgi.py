@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import logging
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from libevent_py.serve import ClientDisconnected, StartupError
+from tests.kit.certificates import Authority
 from tests.kit.serving import GET, rest_of, serving, statuses, until, wait_until
 
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -181,6 +184,27 @@ def test_an_answer_is_sent_to_its_end_though_the_client_sends_no_more() -> None:
         time.sleep(0.2)  # until the server has seen that
         got = head + rest_of(sock)
     assert len(got.partition(b"\r\n\r\n")[2]) == 20_000_000
+
+
+def test_an_answer_by_tls_is_sent_to_its_end_though_the_client_sends_no_more(
+    authority: Authority,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(20_000_000)})
+
+    server = authority.server
+    names = {"tls_cert": str(server.certfile), "tls_key": str(server.keyfile)}
+    context = ssl.create_default_context(cafile=str(authority.ca.certfile))
+    with contextlib.ExitStack() as stack:
+        site = stack.enter_context(serving(app, write_timeout=5.0, **names))
+        sock = context.wrap_socket(site.connect(), server_hostname="localhost")
+        stack.enter_context(sock)
+        sock.sendall(GET)
+        assert sock.recv(1000)
+        sock.shutdown(socket.SHUT_WR)  # from here on it reads as it is, encrypted
+        time.sleep(0.2)  # until the server has seen that
+        assert len(rest_of(sock)) > 19_900_000
 
 
 def test_sending_to_a_client_that_has_left_raises() -> None:

@@ -31,7 +31,7 @@ from libevent_py.serve.engines.llhttp_writing import UNSENT, Writing
 if TYPE_CHECKING:
     from libevent_py.serve.engines.llhttp import LlhttpEngine
 
-READ = EventFlag.READ
+READ, WRITE = EventFlag.READ, EventFlag.WRITE
 FAILED = BufferEventFlag.ERROR | BufferEventFlag.TIMEOUT
 EOF = BufferEventFlag.EOF
 PLAIN = BufferEventOption.CLOSE_ON_FREE | BufferEventOption.EAGER
@@ -164,6 +164,8 @@ class Connection(Writing):
             self.advance()
         else:
             self._tell_gone(current)
+        if self._engine.tls is not None and not self._closed:
+            self._bev.enable(WRITE)  # as libevent has stopped both ways
 
     def _tell_gone(self, current: LlhttpExchange) -> None:
         """Tell the handler, once, that the client has left, or has ended its own output."""
