@@ -262,7 +262,7 @@ class Amid(Try):
         #: What the operations in the middle have returned.
         self.others: list[Any] = []
 
-        if name.startswith("close"):  # it waits until what the other has written is sent
+        if "close" in name or "close" in act:  # it waits until what the other has written is sent
             self.closes_all = False
 
     def acts(self) -> list[str]:
