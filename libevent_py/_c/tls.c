@@ -382,6 +382,29 @@ static void evpy_on_tls_input(
 		evpy_rest_look(rest);
 }
 
+/* Whether reading is suspended: then libevent doesn't begin to read when it is told to. */
+static int evpy_tls_is_held_up(struct bufferevent *bev)
+{
+	int enabled = bev->enabled & EV_READ, held_up;
+
+	if (event_pending(&bev->ev_read, EV_READ, NULL))
+		return 0;
+	bufferevent_enable(bev, EV_READ);
+	held_up = !event_pending(&bev->ev_read, EV_READ, NULL);
+	event_del(&bev->ev_read);
+	if (!enabled)
+		bufferevent_disable(bev, EV_READ);
+	return held_up;
+}
+
+/* Whether libevent would loop for ever: it reads before it writes if reading has to write, as in a renegotiation, and goes
+ * on to read although reading is suspended. Its own handshakes have one callback for both. */
+static int evpy_tls_is_stuck(struct evpy_rest *rest)
+{
+	return SSL_want_write(rest->ssl) && SSL_in_init(rest->ssl) &&
+	    rest->readable != rest->writable && evpy_tls_is_held_up(rest->bev);
+}
+
 /* The most bytes in a record. */
 #define EVPY_RECORD 16384
 
@@ -396,6 +419,10 @@ static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
 	size_t size;
 
 	bufferevent_lock(bev);
+	if (what & EV_WRITE && evpy_tls_is_stuck(rest)) {
+		bufferevent_unlock(bev);
+		return;
+	}
 	if (evbuffer_peek(output, EVPY_RECORD, NULL, NULL, 0) > 1) {
 		size = evbuffer_get_length(output);
 		evbuffer_pullup(output, (ev_ssize_t)(size < EVPY_RECORD ? size : EVPY_RECORD));
@@ -506,6 +533,64 @@ static void evpy_tls_disown(struct bufferevent *bev, SSL *ssl, int options)
 		evpy_tls_free(bev);
 }
 
+/* Where OpenSSL writes to a bufferevent below: to its output, whatever the high watermark for writing says. libevent
+ * sees to that itself before it writes. Its own BIO takes no more then; and if that comes while OpenSSL reads, as in
+ * a renegotiation, and reading is suspended, libevent loops for ever. */
+static BIO_METHOD *evpy_tls_below;
+
+static int evpy_on_write_below(BIO *bio, const char *data, int length)
+{
+	struct bufferevent *underlying = BIO_get_data(bio);
+
+	BIO_clear_retry_flags(bio);
+	if (length > 0 &&
+	    evbuffer_add(bufferevent_get_output(underlying), data, (size_t)length) < 0)
+		return -1;
+	return length;
+}
+
+static long evpy_on_ctrl_below(BIO *bio, int what, long number, void *pointer)
+{
+	(void)bio;
+	(void)number;
+	(void)pointer;
+	return what == BIO_CTRL_FLUSH || what == BIO_CTRL_DUP;
+}
+
+/* Made when first needed, for good. */
+static BIO_METHOD *evpy_tls_method_below(void)
+{
+	BIO_METHOD *none = NULL, *made = __atomic_load_n(&evpy_tls_below, __ATOMIC_ACQUIRE);
+
+	if (made != NULL)
+		return made;
+	made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "bufferevent");
+	if (made == NULL)
+		return NULL;
+	BIO_meth_set_write(made, evpy_on_write_below);
+	BIO_meth_set_ctrl(made, evpy_on_ctrl_below);
+	if (!__atomic_compare_exchange_n(
+		&evpy_tls_below, &none, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		BIO_meth_free(made); /* another thread has made one meanwhile */
+		made = none;
+	}
+	return made;
+}
+
+/* Returns 0 if there is no memory. */
+static int evpy_tls_write_below(SSL *ssl, struct bufferevent *underlying)
+{
+	BIO_METHOD *method = evpy_tls_method_below();
+	BIO *bio = method == NULL ? NULL : BIO_new(method);
+
+	if (bio == NULL)
+		return 0;
+	BIO_set_data(bio, underlying);
+	BIO_set_init(bio, 1);
+	SSL_set0_wbio(ssl, bio);
+	return 1;
+}
+
 static struct bufferevent *evpy_tls_over(
     struct event_base *base, struct bufferevent *underlying, SSL *ssl, int state, int options)
 {
@@ -523,9 +608,10 @@ static struct bufferevent *evpy_tls_over(
 	bev = bufferevent_openssl_filter_new(base, underlying, ssl, state, options);
 	if (bev == NULL && !(options & BEV_OPT_CLOSE_ON_FREE))
 		SSL_free(ssl);
-	if (bev != NULL && evpy_missed(before)) {
+	if (bev != NULL && (evpy_missed(before) || !evpy_tls_write_below(ssl, underlying))) {
 		evpy_tls_free(bev);
 		bev = NULL;
+		errno = ENOMEM;
 	}
 	if (bev == NULL) {
 		bufferevent_setcb(underlying, read, write, event, arg);

@@ -273,7 +273,8 @@ class BufferEvent(BufferEventState):
         set; when it ends after that notice, `on_event` gets ERROR, and `error` is None. Raises what
         `filter` and `tls` raise; `ValueError` for a filter made without DEFER_CALLBACKS, which
         would call OpenSSL inside OpenSSL's own call; and `ValueError` for THREADSAFE if
-        *underlying* is not, which would be left with a lock that is gone.
+        *underlying* is not, which would be left with a lock that is gone. Unlike in C, a
+        renegotiation doesn't wait for the high watermark for writing of *underlying*.
         Wraps ``bufferevent_openssl_filter_new``.
         """
         plan = plans.above(underlying, BufferEvent, options, on_read, on_write, on_event)
