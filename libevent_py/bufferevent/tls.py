@@ -563,7 +563,7 @@ def _systems_certificates() -> tuple[Path | None, Path | None]:
 def _readable(path: Path) -> bytes:
     """Return *path* as bytes for C, or raise `OSError` if the file can't be read."""
     encoded = os.fsencode(path)  # first: open() takes a descriptor, too, and would close it
-    with open(encoded, "rb"):
+    with open(os.fsdecode(encoded), "rb"):
         return encoded
 
 

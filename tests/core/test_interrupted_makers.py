@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import inspect
 import socket
@@ -28,6 +29,7 @@ from libevent_py import (
     RateLimitGroup,
     RpcPool,
     RpcServer,
+    TlsContext,
     aio,
     testing,
 )
@@ -74,6 +76,16 @@ def bind_listener(given: tuple[HttpServer, Listener]) -> object:
     return server.bind_listener(listener)
 
 
+@functools.cache
+def context() -> TlsContext:
+    return tls_contexts()[1]
+
+
+def ready_for_tls(base: EventBase) -> EventBase:
+    context()  # takes long, and is no part of what is tried
+    return base
+
+
 def unlooked(base: EventBase) -> tuple[EventBase, BufferEvent]:
     return base, BufferEvent(base)
 
@@ -87,11 +99,11 @@ MAKERS: dict[str, Maker] = {
     "BoundSocket listener": (with_a_listener, bind_listener),
     "BufferEvent": (itself, BufferEvent),
     "BufferEvent pair": (itself, BufferEvent.pair),
-    "BufferEvent tls": (itself, lambda base: BufferEvent.tls(base, -1, tls_contexts()[1])),
+    "BufferEvent tls": (ready_for_tls, lambda base: BufferEvent.tls(base, -1, context())),
     "BufferEvent filter": (BufferEvent, lambda below: BufferEvent.filter(below, passes, passes)),
     "BufferEvent tls_filter": (
-        BufferEvent,
-        lambda below: BufferEvent.tls_filter(below, tls_contexts()[1]),
+        lambda base: BufferEvent(ready_for_tls(base)),
+        lambda below: BufferEvent.tls_filter(below, context()),
     ),
     "DnsBase": (itself, lambda base: DnsBase(base, DnsBaseFlag(0))),
     "DnsServer": (itself, lambda base: DnsServer(base, ANYWHERE, ignore)),

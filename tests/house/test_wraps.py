@@ -26,6 +26,7 @@ ASKING = ("libevent_py.vulnerabilities", "libevent_py._cli")
 ELSEWHERE = {
     "event_base_get_running_event": "frees the event that runs, and that nobody holds",
     "bufferevent_pair_get_partner": "closing one half of a pair asks whether the other is gone",
+    "evhttp_bound_socket_get_listener": "a socket that isn't completed stays its caller's",
     "evrpc_remove_hook": "takes back the package's own hook if there is no memory for the rest",
 }
 
