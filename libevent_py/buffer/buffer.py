@@ -671,12 +671,16 @@ class Buffer(Handle):
         added = BufferCallback(self, convert.callback(callback))
         with self.lock():
             if self._entry is None:
-                self._key = self._key or next_key()
+                key = next_key()
+                self._key = self._key or key  # a signal handler may have come before
                 watched[self._key] = self
                 entry = lib.evpy_buffer_add_cb(self.pointer, self._key)
                 if not entry:
                     raise failure(lib.evbuffer_add_cb)
-                self._entry = entry
+                if self._entry is None:
+                    self._entry = entry
+                else:  # or have added one meanwhile, which is enough
+                    lib.evbuffer_cb_clear_flags(self.pointer, entry, lib.EVBUFFER_CB_ENABLED)
             self._watch((added, *self._callbacks))
         return added
 

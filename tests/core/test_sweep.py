@@ -146,6 +146,8 @@ FOUND_AMID = [
     # A descriptor that another method had replaced, and that the caller was to close once more.
     ("BufferEvent", "THREADSAFE", "detach", "do fd="),
     ("BufferEvent", "THREADSAFE", "detach", "do detach"),
+    # An entry of C's for a buffer's callbacks that was made twice.
+    ("BufferEvent", "TLS after its handshake", "add_cb of its input", "do add_cb of its input"),
     # A body that a refused reply had closed, told as if it were to be replaced.
     ("HttpServerRequest", "in its handler", "output_buffer=", "do send_reply/no header"),
 ]
