@@ -51,7 +51,7 @@ test: .venv/installed build/test-packages lint
 	. $(BIN)/activate && $(PYTEST) -m 'not more' --durations 15
 
 # What make test takes a sample of, or leaves out.
-more: .venv/docs build/test-packages
+more: .venv/docs build/docs-packages build/test-packages
 	. $(BIN)/activate && $(PYTEST) -m more --durations 15
 
 # What depends on Python most: asyncio, C that knows Python's objects, and what is interrupted. Two minutes or so for each
