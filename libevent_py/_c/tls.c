@@ -398,7 +398,8 @@ static int evpy_tls_is_held_up(struct bufferevent *bev)
 }
 
 /* Whether libevent would loop for ever: it reads before it writes if reading has to write, as in a renegotiation, and goes
- * on to read although reading is suspended. Its own handshakes have one callback for both. */
+ * on to read although reading is suspended. Its own handshakes have one callback for both. The socket stays writable, so
+ * that the loop doesn't wait until then; but all else goes on. */
 static int evpy_tls_is_stuck(struct evpy_rest *rest)
 {
 	return SSL_want_write(rest->ssl) && SSL_in_init(rest->ssl) &&
