@@ -219,6 +219,7 @@ struct evpy_rest {
 	int awaited; /* timeout_read has our short timeout */
 	int reading; /* libevent's own callback runs */
 	int progress; /* it has read something */
+	int held; /* writing waits until reading is resumed */
 	struct evbuffer_cb_entry *on_input, *on_output;
 	BIO *bio;
 };
@@ -339,7 +340,7 @@ static void evpy_rest_look(struct evpy_rest *rest)
 
 	evpy_rest_hook(rest);
 	rest->progress = 0;
-	if (!SSL_has_pending(rest->ssl)) {
+	if (!rest->held && !SSL_has_pending(rest->ssl)) {
 		evpy_rest_leave(rest);
 		return;
 	}
@@ -353,6 +354,17 @@ static void evpy_rest_look(struct evpy_rest *rest)
 		event_active(&bev->ev_read, EV_READ, 1);
 }
 
+/* Let libevent write again, as reading has been resumed. */
+static void evpy_rest_release(struct evpy_rest *rest)
+{
+	struct bufferevent *bev = rest->bev;
+
+	if (rest->held && event_get_fd(&bev->ev_write) >= 0)
+		event_add(&bev->ev_write,
+		    evutil_timerisset(&bev->timeout_write) ? &bev->timeout_write : NULL);
+	rest->held = 0;
+}
+
 /* Replaces libevent's own callback. */
 static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
 {
@@ -364,6 +376,7 @@ static void evpy_on_rest(evutil_socket_t fd, short what, void *arg)
 	    evpy_is_at_once(&bev->ev_read.ev_.ev_io.ev_timeout))
 		what = EV_READ;
 	evpy_rest_leave(rest);
+	evpy_rest_release(rest);
 	rest->reading = 1;
 	rest->readable(fd, what, arg);
 	rest->reading = 0;
@@ -398,8 +411,7 @@ static int evpy_tls_is_held_up(struct bufferevent *bev)
 }
 
 /* Whether libevent would loop for ever: it reads before it writes if reading has to write, as in a renegotiation, and goes
- * on to read although reading is suspended. Its own handshakes have one callback for both. The socket stays writable, so
- * that the loop doesn't wait until then; but all else goes on. */
+ * on to read although reading is suspended. Its own handshakes have one callback for both. */
 static int evpy_tls_is_stuck(struct evpy_rest *rest)
 {
 	return SSL_want_write(rest->ssl) && SSL_in_init(rest->ssl) &&
@@ -421,6 +433,10 @@ static void evpy_on_tls_writable(evutil_socket_t fd, short what, void *arg)
 
 	bufferevent_lock(bev);
 	if (what & EV_WRITE && evpy_tls_is_stuck(rest)) {
+		/* Reading goes on at once when it is resumed, as if there were a rest. */
+		event_del(&bev->ev_write);
+		rest->held = 1;
+		evpy_rest_look(rest);
 		bufferevent_unlock(bev);
 		return;
 	}

@@ -9,7 +9,7 @@ from tests.kit.support import run_python
 
 #: A server renegotiates when its client can't write, and has as much input as its watermark says.
 HELD_UP = """
-import faulthandler, os, socket, sys
+import faulthandler, socket, sys, time
 from libevent_py import *
 
 faulthandler.dump_traceback_later(60, exit=True)
@@ -69,6 +69,10 @@ with EventBase() as base:
     except BlockingIOError:
         pass
     turn(base)  # where libevent looped for ever
+    base.loopexit(0.5)
+    used = time.process_time()
+    base.dispatch()
+    assert time.process_time() - used < 0.3, "the loop is busy"
     client.setwatermark(READ, 0, 0)
     if kind != "socket":
         below.setwatermark(WRITE, 0, 0)
